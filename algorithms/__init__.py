@@ -1,0 +1,1 @@
+"""PyTorch models in, compressed PyTorch models out."""

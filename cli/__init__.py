@@ -1,0 +1,1 @@
+"""The `subpc` command: each subcommand parses and prints, the API does the work."""

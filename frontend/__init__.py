@@ -1,0 +1,1 @@
+"""PyTorch and ONNX models in, Relax module and parameters out."""

@@ -1,0 +1,1 @@
+"""Operators to TIR: one file a kernel family."""

@@ -1,0 +1,94 @@
+"""The kernel ABI, and the few lines every kernel builder shares.
+
+A kernel is a C function `int32 symbol(pointer, pointer, ...)`: all shapes are compile-time constants, all offsets are in the
+pointers. It runs its own parallel loop on TVM's thread pool and always returns 0. Kernels are values: two equal kernels are one
+workload and are compiled once, into an object file of their own.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import tvm
+from tvm import tirx
+from tvm.script.ir_builder import IRBuilder
+from tvm.tirx.script import builder as T
+
+from subpc.schedules.isa import VectorIsa
+
+
+class Kernel(Protocol):
+    """One workload of a kernel family: hashable, with everything that the generated code depends on.
+
+    operands: names of the pointer arguments in order; outputs come last.
+    flops: useful floating-point operations of one call (multiply-add = 2).
+    """
+
+    @property
+    def family(self) -> str: ...
+    @property
+    def operands(self) -> tuple[str, ...]: ...
+    @property
+    def flops(self) -> int: ...
+    def prim_func(self, symbol: str, isa: VectorIsa) -> tvm.tirx.PrimFunc: ...
+
+
+def symbol_of(kernel: Kernel) -> str:
+    """A stable C name for the workload: family and a hash of its fields."""
+    return f"subpc_{kernel.family}_{hashlib.sha256(repr(kernel).encode()).hexdigest()[:16]}"
+
+
+class Pointers:
+    """The pointer arguments of a kernel under construction, as flat one-dimensional buffers."""
+
+    def __init__(self, names: Sequence[str], dtypes: Sequence[str]) -> None:
+        self._handles = [T.arg(n, T.handle(d, "global")) for n, d in zip(names, dtypes, strict=True)]
+        self._dtypes = list(dtypes)
+
+    def buffers(self, sizes: Sequence[int]) -> list[Any]:
+        """Declare argument i as a flat buffer of sizes[i] elements."""
+        return [
+            T.decl_buffer((size,), dtype, data=handle)
+            for size, dtype, handle in zip(sizes, self._dtypes, self._handles, strict=True)
+        ]
+
+
+@dataclass
+class KernelFrame:
+    """Handed out by `kernel_builder`: the buffers to compute on, and the finished function afterwards."""
+
+    buffers: list[Any]
+    func: tvm.tirx.PrimFunc | None = None
+
+
+@contextmanager
+def kernel_builder(symbol: str, operands: dict[str, tuple[int, str]]) -> Iterator[KernelFrame]:
+    """Open a PrimFunc that follows the kernel ABI; `operands` maps a name to (elements, dtype)."""
+    with IRBuilder() as builder:
+        with T.prim_func(s_tir=True):
+            T.func_name(symbol)
+            T.func_ret(tvm.ir.PrimType("int32"))
+            pointers = Pointers(list(operands), [dtype for _, dtype in operands.values()])
+            # calling_conv 1: the C signature is final, TVM must not wrap it into its packed calling convention.
+            T.func_attr({"tirx.noalias": True, "global_symbol": symbol, "calling_conv": 1})
+            frame = KernelFrame(pointers.buffers([size for size, _ in operands.values()]))
+            yield frame
+            T.Return(T.int32(0))
+    frame.func = builder.get()
+
+
+def load(buffer: Any, index: Any, lanes: int) -> Any:
+    """`lanes` neighbouring elements from `index` on, as one vector."""
+    return buffer[tirx.Ramp(index, 1, lanes)]
+
+
+def store(buffer: Any, index: Any, value: Any, lanes: int) -> None:
+    """Store a vector to `lanes` neighbouring elements from `index` on."""
+    T.buffer_store(buffer, value, [tirx.Ramp(index, 1, lanes)])
+
+
+def splat(value: Any, lanes: int) -> Any:
+    """One scalar in every lane."""
+    return tirx.Broadcast(value, lanes)

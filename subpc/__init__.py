@@ -1,0 +1,1 @@
+"""subpc: compiles convolutional networks to fast block-sparse native code for CPUs."""

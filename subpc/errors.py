@@ -1,0 +1,25 @@
+"""Every error that subpc raises on purpose: what was seen, what is accepted, what to do."""
+
+
+class SubpcError(Exception):
+    """Base of all errors a user can act on; the message is one or two lines."""
+
+
+class ConfigError(SubpcError, ValueError):
+    """An option or argument has a value that is not accepted."""
+
+
+class ModelFileError(SubpcError):
+    """A model or library file cannot be read, or is not what it claims to be."""
+
+
+class UnsupportedModelError(SubpcError):
+    """The model uses operators that cannot be compiled; the message lists all of them."""
+
+
+class CompileError(SubpcError):
+    """Code generation or linking failed."""
+
+
+class TargetError(SubpcError, ValueError):
+    """A target string is wrong, or this CPU lacks what a library was compiled for."""
