@@ -1,0 +1,135 @@
+"""Build one kernel into a shared library, call it with NumPy arrays, and move arrays in and out of a tensor layout."""
+
+import ctypes
+import functools
+import importlib.util
+import subprocess
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import tvm
+import tvm_ffi
+
+from subpc.schedules.isa import AVX2, AVX512, GENERIC, VectorIsa
+from subpc.schedules.kernel import Kernel, symbol_of
+from subpc.schedules.layout import Frame, TensorLayout, compact_frame, halo_frame
+
+ISAS = {"avx512": AVX512, "avx2": AVX2, "generic": GENERIC}
+MCPU = {AVX512: "skylake-avx512", AVX2: "haswell", GENERIC: None}
+_GUARD = 64  # floats on either side of every argument that a kernel must leave alone
+
+
+def cpu_supports(isa: VectorIsa) -> bool:
+    """Whether this machine can run code for the given level."""
+    flag = {AVX512: "avx512f", AVX2: "avx2"}.get(isa)
+    return flag is None or flag in Path("/proc/cpuinfo").read_text()
+
+
+def target_of(isa: VectorIsa) -> tvm.target.Target:
+    mcpu = MCPU[isa]
+    return tvm.target.Target({"kind": "llvm"} | ({"mcpu": mcpu} if mcpu else {}))
+
+
+def assembly(kernel: Kernel, isa: VectorIsa) -> str:
+    func = kernel.prim_func("kernel", isa)
+    return str(tvm.tirx.build(tvm.IRModule({"kernel": func}), target=target_of(isa)).inspect_source("s"))
+
+
+@functools.cache
+def _launcher() -> int:
+    spec = importlib.util.find_spec("tvm")
+    assert spec is not None and spec.origin is not None
+    runtime = ctypes.CDLL(str(Path(spec.origin).parent / "lib" / "libtvm_runtime.so"))
+    address = ctypes.cast(runtime.TVMBackendParallelLaunch, ctypes.c_void_p).value
+    assert address is not None
+    return address
+
+
+@functools.lru_cache(maxsize=64)
+def build(kernel: Kernel, isa: VectorIsa = AVX512) -> ctypes._CFuncPtr:
+    """The kernel as a C function; its library gets the thread pool's entry point as TVM's own loader would set it."""
+    symbol = symbol_of(kernel)
+    module = tvm.tirx.build(tvm.IRModule({symbol: kernel.prim_func(symbol, isa)}), target=target_of(isa))
+    with tempfile.TemporaryDirectory() as folder:
+        objects, library = f"{folder}/k.o", f"{folder}/k.so"
+        module.write_to_file(objects)
+        # libc only: a call into libm does not link
+        subprocess.run(["gcc", "-shared", "-nodefaultlibs", "-Wl,-z,defs", "-o", library, objects, "-lc"], check=True)
+        loaded = ctypes.CDLL(library)
+    try:
+        ctypes.c_void_p.in_dll(loaded, "__TVMBackendParallelLaunch").value = _launcher()
+    except ValueError:
+        pass  # a kernel without a parallel loop
+    function = loaded[symbol]
+    function.restype = ctypes.c_int32
+    function.argtypes = [ctypes.c_void_p] * len(kernel.operands)
+    return function
+
+
+def call(kernel: Kernel, *arrays: np.ndarray, isa: VectorIsa = AVX512, threads: int = 2) -> None:
+    """Run the kernel in place on copies between guard zones, write the results back, and check the guards."""
+    set_threads(threads)
+    padded, views = [], []
+    for array in arrays:
+        room = np.full(array.size + 2 * _GUARD + 16, 77, array.dtype)
+        shift = -(room.ctypes.data + _GUARD * array.itemsize) % 64 // array.itemsize
+        view = room[_GUARD + shift : _GUARD + shift + array.size]
+        view[:] = array.ravel()
+        padded.append((room, _GUARD + shift))
+        views.append(view)
+    assert build(kernel, isa)(*(v.ctypes.data for v in views)) == 0
+    for (room, start), array, view in zip(padded, arrays, views, strict=True):
+        assert (room[:start] == 77).all() and (room[start + array.size :] == 77).all(), "wrote outside an argument"
+        array.reshape(-1)[:] = view
+
+
+def set_threads(threads: int) -> None:
+    tvm_ffi.get_global_func("runtime.config_threadpool")(1, threads)
+
+
+def run_everywhere(kernel: Kernel, arrays: Iterable[np.ndarray], isa: VectorIsa) -> np.ndarray:
+    """The last array after the kernel ran with 1 and with 2 threads: bit-identical, or the test fails."""
+    first, second = [a.copy() for a in arrays], [a.copy() for a in arrays]
+    call(kernel, *first, isa=isa, threads=1)
+    call(kernel, *second, isa=isa, threads=2)
+    np.testing.assert_array_equal(first[-1], second[-1])
+    return first[-1]
+
+
+def tensor(batch: int, channels: int, height: int, width: int, halo: int | None = None) -> TensorLayout:
+    """A framed layout, or a compact one without `halo`."""
+    frame = compact_frame(height, width) if halo is None else halo_frame(height, width, halo)
+    return TensorLayout(batch=batch, channels=channels, frame=frame)
+
+
+def pixel_index(frame: Frame) -> np.ndarray:
+    """(height, width) offsets of the pixels in one plane."""
+    return frame.first + np.arange(frame.height)[:, None] * frame.pitch + np.arange(frame.width)[None, :]
+
+
+def into(layout: TensorLayout, values: np.ndarray) -> np.ndarray:
+    """(batch, channels, height, width) -> the flat buffer of `layout`, zero elsewhere."""
+    flat = np.zeros((layout.batch, layout.channels, layout.frame.plane), "float32")
+    flat[:, :, pixel_index(layout.frame)] = values
+    return flat.ravel()
+
+
+def out_of(layout: TensorLayout, flat: np.ndarray) -> np.ndarray:
+    """The pixels of a flat buffer as (batch, channels, height, width)."""
+    planes = flat.reshape(layout.batch, layout.channels, layout.frame.plane)
+    return np.ascontiguousarray(planes[:, :, pixel_index(layout.frame)])
+
+
+def halo_is_zero(layout: TensorLayout, flat: np.ndarray) -> bool:
+    """Whether everything but the pixels is zero (asked only of frames with a halo)."""
+    planes = flat.reshape(-1, layout.frame.plane).copy()
+    planes[:, pixel_index(layout.frame)] = 0
+    return layout.frame.halo == 0 or not planes.any()
+
+
+def check_tensor(layout: TensorLayout, flat: np.ndarray, expected: np.ndarray, tolerance: float = 1e-4) -> None:
+    """Compare the pixels and insist on a zero halo."""
+    np.testing.assert_allclose(out_of(layout, flat), expected, rtol=tolerance, atol=tolerance)
+    assert halo_is_zero(layout, flat), "the halo holds data"

@@ -1,0 +1,126 @@
+"""Every activation against PyTorch, over the whole range of float32 that a network can reach."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+import tvm
+from torch.nn import functional
+from tvm.tirx.script import builder as T
+
+from subpc.schedules.activation import ACTIVATIONS, Activation, activate
+from subpc.schedules.isa import VectorIsa
+from subpc.schedules.kernel import kernel_builder, load, store
+
+from .harness import ISAS, assembly, cpu_supports, run_everywhere
+
+LENGTH = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Apply:
+    """y = activation(x) over LENGTH floats."""
+
+    activation: Activation
+    lanes: int | None = None
+    family: str = "apply"
+    operands: tuple[str, ...] = ("x", "y")
+    flops: int = LENGTH
+
+    def prim_func(self, symbol: str, isa: VectorIsa) -> tvm.tirx.PrimFunc:
+        lanes = self.lanes or isa.lanes
+        with kernel_builder(symbol, {"x": (LENGTH, "float32"), "y": (LENGTH, "float32")}) as frame:
+            x, y = frame.buffers
+            with T.serial(0, LENGTH // lanes) as i:
+                if lanes > 1:
+                    store(y, i * lanes, activate(self.activation, load(x, i * lanes, lanes), lanes), lanes)
+                else:
+                    T.buffer_store(y, activate(self.activation, x[i], 1), [i])
+        assert frame.func is not None
+        return frame.func
+
+
+REFERENCE: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "none": lambda x: x,
+    "relu": functional.relu,
+    "relu6": functional.relu6,
+    "clip": lambda x: x.clamp(-0.25, 1.5),
+    "leaky_relu": lambda x: functional.leaky_relu(x, 0.1),
+    "hardsigmoid": functional.hardsigmoid,
+    "hardswish": functional.hardswish,
+    "sigmoid": functional.sigmoid,
+    "silu": functional.silu,
+    "tanh": torch.tanh,
+    "gelu": functional.gelu,
+    "gelu_tanh": lambda x: functional.gelu(x, approximate="tanh"),
+    "exp": torch.exp,
+}
+
+
+def activation_of(kind: str) -> Activation:
+    return Activation(kind=kind, low=-0.25, high=1.5, slope=0.1) if kind in ("clip", "leaky_relu") else Activation(kind=kind)
+
+
+def samples() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal(LENGTH) * np.repeat([0.01, 1.0, 5.0, 40.0], LENGTH // 4)
+    values[:7] = [0.0, -0.0, 3.0, -3.0, 6.0, 1e-30, -87.0]
+    return np.clip(values, -87, 88).astype("float32")
+
+
+def test_every_activation_has_a_reference() -> None:
+    assert set(REFERENCE) == set(ACTIVATIONS)
+
+
+@pytest.mark.parametrize("isa", ISAS.values(), ids=ISAS)
+@pytest.mark.parametrize("kind", ACTIVATIONS)
+def test_matches_pytorch(kind: str, isa: VectorIsa) -> None:
+    if not cpu_supports(isa):
+        pytest.skip("this CPU lacks the instructions")
+    x = samples()
+    got = run_everywhere(Apply(activation=activation_of(kind)), [x, np.zeros_like(x)], isa)
+    expected = REFERENCE[kind](torch.tensor(x)).numpy()
+    # gelu's left tail is x * (1 - almost 1): the error of erf, times x
+    tolerance = {"exp": (1e-6, 0.0), "gelu": (2e-6, 1.5e-6)}.get(kind, (2e-6, 5e-7))
+    np.testing.assert_allclose(got, expected, rtol=tolerance[0], atol=tolerance[1])
+
+
+def test_scalar_form() -> None:
+    x = samples()
+    kernel = Apply(activation=Activation(kind="silu"), lanes=1)
+    np.testing.assert_allclose(
+        run_everywhere(kernel, [x, np.zeros_like(x)], ISAS["generic"]),
+        functional.silu(torch.tensor(x)).numpy(),
+        rtol=2e-6,
+        atol=5e-7,
+    )
+
+
+@pytest.mark.parametrize("kind", ["relu", "relu6", "clip", "silu", "gelu"])
+def test_extremes(kind: str) -> None:
+    x = np.zeros(LENGTH, "float32")
+    x[:4] = [np.nan, 1e30, -1e30, -100]
+    got = run_everywhere(Apply(activation=activation_of(kind)), [x, np.zeros_like(x)], ISAS["generic"])
+    expected = REFERENCE[kind](torch.tensor(x)).numpy()
+    # x * sigmoid(x) with the clamped exp is -1e30 * 1e-38 where PyTorch has a true zero
+    np.testing.assert_allclose(got[1:], expected[1:], rtol=1e-6, atol=1e-6)
+    assert np.isnan(got[0]) or kind in ("silu", "gelu")
+
+
+@pytest.mark.parametrize("kind", ["gelu", "silu", "tanh"])
+def test_no_library_calls(kind: str) -> None:
+    text = assembly(Apply(activation=Activation(kind=kind)), ISAS["avx512"])
+    assert "call" not in text and "@PLT" not in text
+
+
+def test_keeps_zero_is_true_to_the_function() -> None:
+    zero = torch.zeros(1)
+    for kind in ACTIVATIONS:
+        assert activation_of(kind).keeps_zero == (REFERENCE[kind](zero).item() == 0.0)
+
+
+def test_unknown_activation_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown activation 'swishy'"):
+        Activation(kind="swishy")
