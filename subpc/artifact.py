@@ -1,0 +1,187 @@
+"""The library file: an ELF shared object, and behind it the packed weights, the metadata and a footer that vouches for them.
+
+    [ELF .so] [padding] [weights: float32, page-aligned, mapped at load] [metadata: JSON] [footer: 56 bytes]
+
+The dynamic loader ignores what follows the ELF image, so one file is both. Everything is checked before any of it is executed.
+"""
+
+import json
+import mmap
+import os
+import struct
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from subpc.cpu import cpu_name, missing_features
+from subpc.errors import ConfigError, ModelFileError, TargetError
+from subpc.report import FORMAT_VERSION, Metadata
+
+MAGIC = b"SUBPCLIB"
+PAGE = 4096
+# A metadata block holds one short record a layer; the bound keeps a damaged length from asking for gigabytes.
+MAX_METADATA = 64 << 20
+# magic, format version, reserved, weights offset, weights size, metadata offset, metadata size, body checksum, footer checksum
+FOOTER = struct.Struct("<8sIIQQQQII")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """An opened library: its metadata and its weights, mapped from the file (they stay readable when the file is removed)."""
+
+    path: Path
+    metadata: Metadata
+    weights: npt.NDArray[np.float32]  # (floats,), read-only
+    image: mmap.mmap
+
+
+def write(path: str | Path, shared_object: Path, weights: npt.NDArray[np.float32], metadata: Metadata) -> None:
+    """Write a library in one step: readers see the old file or the complete new one, whatever happens in between."""
+    code = Path(shared_object).read_bytes()
+    text = json.dumps(metadata.to_dict(), separators=(",", ":")).encode()
+    if weights.dtype != np.float32 or weights.ndim != 1:
+        raise ValueError(f"weights must be a 1-d float32 array, got {weights.dtype} of shape {weights.shape}")
+    if len(text) > MAX_METADATA:
+        raise ValueError(f"metadata of {len(text)} bytes is over the bound of {MAX_METADATA}")
+    blob = np.ascontiguousarray(weights).view(np.uint8).data
+    with replacing(path) as file:
+        checksum = 0
+        for chunk in (code, b"\0" * (-len(code) % PAGE), blob, text):
+            checksum = zlib.crc32(chunk, checksum)
+            file.write(chunk)
+        start = len(code) + -len(code) % PAGE
+        file.write(_footer(start, len(blob), start + len(blob), len(text), checksum))
+
+
+def _footer(*numbers: int) -> bytes:
+    fields = (MAGIC, FORMAT_VERSION, 0, *numbers)
+    return FOOTER.pack(*fields, zlib.crc32(FOOTER.pack(*fields, 0)))
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[BinaryIO]:
+    """A file to write that takes the place of `path` at the end, or leaves no trace after an error."""
+    target = Path(path)
+    if target.is_dir():
+        raise ConfigError(f"cannot write {target}: it is a folder; give a file name such as {target / 'model.so'}")
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:200]}.", suffix=".tmp", dir=target.parent)
+    except OSError as error:
+        raise ConfigError(f"cannot write in {target.parent}: {error.strerror}; choose a folder that you may write to") from error
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            os.fchmod(file.fileno(), 0o666 & ~_umask())
+        os.replace(name, target)
+    except BaseException as error:
+        with suppress(OSError):
+            os.unlink(name)
+        if isinstance(error, OSError):
+            raise ConfigError(f"cannot write {target}: {error.strerror or error}") from error
+        raise
+    with suppress(OSError):
+        _sync_folder(target.parent)
+
+
+def check_writable(path: str | Path) -> None:
+    """Raise now, before a long compile, the error that writing to `path` would raise later."""
+    probe = Path(path)
+    if probe.is_dir():
+        raise ConfigError(f"cannot write {probe}: it is a folder; give a file name such as {probe / 'model.so'}")
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=".subpc-", suffix=".tmp", dir=probe.parent)
+    except OSError as error:
+        raise ConfigError(f"cannot write in {probe.parent}: {error.strerror}; choose a folder that you may write to") from error
+    os.close(descriptor)
+    os.unlink(name)
+
+
+def _umask() -> int:
+    # There is no way to read the mask without setting it; the kernel also shows it here, race-free.
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("Umask:"):
+            return int(line.split()[1], 8)
+    return 0o022
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_metadata(path: str | Path) -> Metadata:
+    """What the library says about itself, after all checks of the file but without asking whether this CPU can run it."""
+    return _open(Path(path)).metadata
+
+
+def open_artifact(path: str | Path) -> Artifact:
+    """Open a library for running: size, magic, format version, checksums and CPU features are checked, nothing is executed."""
+    artifact = _open(Path(path))
+    missing = missing_features(artifact.metadata.features)
+    if missing:
+        raise TargetError(
+            f"{path} was compiled for {artifact.metadata.target!r} and needs {', '.join(missing)}, which this CPU ({cpu_name()}) "
+            "lacks; compile it again with --target 'llvm -mcpu=native' on this machine, or with a CPU that both have"
+        )
+    return artifact
+
+
+def _open(path: Path) -> Artifact:
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size < FOOTER.size:
+                raise ModelFileError(
+                    f"{path} is {'empty' if size == 0 else 'too short'}: not a subpc library; compile the model again"
+                )
+            image = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
+    except (OSError, ValueError) as error:
+        raise ModelFileError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    start, weights_size, metadata = _check(path, image)
+    weights = np.frombuffer(image, np.float32, count=weights_size // 4, offset=start)
+    return Artifact(path=path, metadata=metadata, weights=weights, image=image)
+
+
+def _check(path: Path, image: mmap.mmap) -> tuple[int, int, Metadata]:
+    """Offset and size of the weights, and the metadata, of a file whose every byte is accounted for."""
+    end = len(image) - FOOTER.size
+    magic, version, _, start, weights_size, text_start, text_size, body, own = FOOTER.unpack_from(image, end)
+    if magic != MAGIC:
+        raise ModelFileError(
+            f"{path} is not a subpc library, or its end is cut off; make one with: subpc compile MODEL -o {path.name}"
+        )
+    if version != FORMAT_VERSION:
+        raise ModelFileError(
+            f"{path} has library format {version}, this subpc reads format {FORMAT_VERSION}; compile the model again"
+        )
+    fields = FOOTER.unpack_from(image, end)[:-1]
+    sizes_fit = (
+        start % PAGE == 0 and text_start == start + weights_size and text_start + text_size == end and weights_size % 4 == 0
+    )
+    if zlib.crc32(FOOTER.pack(*fields, 0)) != own or not sizes_fit or text_size > MAX_METADATA or image[:4] != b"\x7fELF":
+        raise ModelFileError(f"{path} is damaged (its table of contents does not fit); compile or copy it again")
+    with memoryview(image) as view, view[:end] as contents:
+        if zlib.crc32(contents) != body:
+            raise ModelFileError(f"{path} is damaged (checksum differs); compile or copy it again")
+    return start, weights_size, _parse(path, image[text_start:end])
+
+
+def _parse(path: Path, text: bytes) -> Metadata:
+    try:
+        return Metadata.from_dict(json.loads(text))
+    except (ValueError, RecursionError) as error:  # ConfigError is a ValueError
+        raise ModelFileError(
+            f"{path}: its metadata cannot be read ({error}); compile the model again with this version"
+        ) from error

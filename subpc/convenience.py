@@ -1,0 +1,14 @@
+"""Compile and run in one line, for trying things out."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from subpc.compiler import ModelSource
+    from subpc.tensors import Value
+
+
+def compile_and_run(model: "ModelSource", *inputs: "Value", target: str = "llvm -mcpu=native") -> Any:
+    """Compile the model for these inputs and return its outputs; use `subpc.compile` to run it more than once."""
+    from subpc.compiler import compile
+
+    return compile(model, inputs, target=target)(*inputs)

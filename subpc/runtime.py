@@ -1,0 +1,204 @@
+"""Load a library and run it: the part of subpc that a deployment needs."""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from subpc import native
+from subpc.artifact import Artifact, open_artifact, replacing
+from subpc.errors import ConfigError
+from subpc.memory import address, aligned_empty, workspace
+from subpc.profile import Profile, measure_steps
+from subpc.report import CompileReport, FunctionInfo, TensorInfo
+from subpc.tensors import check_dtype, is_torch, ready, to_numpy, to_torch
+from subpc.threads import resolve_threads
+from subpc.timing import Timing, measure
+
+if TYPE_CHECKING:
+    from subpc.tensors import Value
+
+Array = npt.NDArray[Any]
+
+
+def load(path: str | Path, threads: int | None = None) -> "CompiledModel":
+    """Load a library that `subpc compile` wrote.
+
+    Args:
+        path: the file.
+        threads: how many to use; None means all CPUs this process may use (affinity mask and control-group quota).
+
+    Returns:
+        A model that is called with PyTorch tensors or numpy arrays.
+
+    Raises:
+        ModelFileError: not a subpc library, damaged, or of another format version.
+        TargetError: this CPU lacks an instruction set that the library uses.
+        ConfigError: threads is not between 1 and the CPUs that can be used.
+    """
+    return CompiledModel(open_artifact(path), threads=threads)
+
+
+class _Lane:
+    """What one call in flight needs for itself: a workspace and an argument list. Lanes are reused, so memory is mapped once."""
+
+    def __init__(self, info: FunctionInfo, weights: Array) -> None:
+        self.workspace = workspace(info.workspace_floats)
+        floats = [([weights.size], weights), ([self.workspace.size], self.workspace)]
+        tensors = [native.Tensor(t.shape, t.dtype) for t in (*info.inputs, *info.outputs)]
+        self.arguments = native.Arguments([*tensors, *(native.Tensor(shape, "float32") for shape, _ in floats)])
+        for index, (_, array) in enumerate(floats, start=len(tensors)):
+            self.arguments.point(index, address(array))
+
+
+class _EntryPoint:
+    """One function of the library, and its free lanes."""
+
+    def __init__(self, library: native.Library, info: FunctionInfo, weights: Array) -> None:
+        self.info = info
+        self._function = library.function(info.symbol)
+        self._weights = weights
+        self._free: list[_Lane] = []
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def lane(self) -> Iterator[_Lane]:
+        """A lane that no other call uses."""
+        with self._lock:
+            lane = self._free.pop() if self._free else None
+        lane = lane or _Lane(self.info, self._weights)
+        try:
+            yield lane
+        finally:
+            with self._lock:
+                self._free.append(lane)
+
+    def bind(self, lane: _Lane, inputs: Sequence[Array]) -> list[Array]:
+        """Point the lane at the inputs and at new outputs."""
+        outputs: list[Array] = [aligned_empty(info.shape, info.dtype) for info in self.info.outputs]
+        for index, array in enumerate((*inputs, *outputs)):
+            lane.arguments.point(index, address(array))
+        return outputs
+
+    def steps(self, lane: _Lane, first: int, last: int) -> None:
+        """Run some steps on what the lane was bound to."""
+        lane.arguments.steps(first, last)
+        native.run(self._function, lane.arguments)
+
+    def call(self, inputs: Sequence[Array]) -> list[Array]:
+        """Run the whole network."""
+        with self.lane() as lane:
+            outputs = self.bind(lane, inputs)
+            self.steps(lane, 0, len(self.info.steps))
+        return outputs
+
+
+class CompiledModel:
+    """A compiled network. Safe to call from many threads at once; each call in flight has its own workspace."""
+
+    def __init__(self, artifact: Artifact, *, threads: int | None = None) -> None:
+        self.threads = resolve_threads(threads)
+        self._artifact = artifact
+        self._entries = self._link(artifact)
+
+    @staticmethod
+    def _link(artifact: Artifact) -> dict[tuple[tuple[int, ...], ...], _EntryPoint]:
+        library = native.Library(artifact.path)
+        functions = artifact.metadata.functions
+        return {tuple(t.shape for t in f.inputs): _EntryPoint(library, f, artifact.weights) for f in functions}
+
+    @property
+    def report(self) -> CompileReport:
+        """What was decided for each layer, and why."""
+        return CompileReport(metadata=self._artifact.metadata)
+
+    @property
+    def functions(self) -> tuple[FunctionInfo, ...]:
+        """The entry points, one for each set of input shapes."""
+        return self._artifact.metadata.functions
+
+    def __call__(self, *inputs: "Value") -> Any:
+        """Run the network.
+
+        Args:
+            inputs: one PyTorch tensor or numpy array for each input, in order.
+
+        Returns:
+            The output, or a tuple if there are several; PyTorch tensors if any input was one, else numpy arrays.
+
+        Raises:
+            ConfigError: wrong number, shape or type of inputs; the message lists what is accepted.
+        """
+        outputs = self._run(inputs)
+        results = [to_torch(o) for o in outputs] if any(is_torch(i) for i in inputs) else outputs
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def run(self, inputs: "Mapping[str, Value]") -> dict[str, Any]:
+        """Run the network with inputs and outputs by name."""
+        names = [t.name for t in self.functions[0].inputs]
+        if set(inputs) != set(names):
+            raise ConfigError(f"inputs {sorted(inputs)} were given, the model takes {names}")
+        values = [inputs[name] for name in names]
+        outputs = self._run(values)
+        results = [to_torch(o) for o in outputs] if any(is_torch(v) for v in values) else outputs
+        return {info.name: result for info, result in zip(self.functions[0].outputs, results, strict=True)}
+
+    def _run(self, values: "Sequence[Value]") -> list[Array]:
+        entry, arrays = self._accept(values)
+        native.use_threads(self.threads)
+        return entry.call(arrays)
+
+    def _accept(self, values: "Sequence[Value]") -> tuple[_EntryPoint, list[Array]]:
+        """The function for these shapes, and the inputs as kernels read them."""
+        infos = self.functions[0].inputs
+        if len(values) != len(infos):
+            raise ConfigError(
+                f"{len(values)} inputs were given, the model takes {len(infos)}: {', '.join(t.name for t in infos)}"
+            )
+        arrays = [to_numpy(value, info.name) for value, info in zip(values, infos, strict=True)]
+        entry = self._entries.get(tuple(a.shape for a in arrays))
+        if entry is None:
+            seen = ", ".join(str(a.shape) for a in arrays)
+            accepted = " or ".join(", ".join(map(str, shapes)) for shapes in self._entries)
+            raise ConfigError(
+                f"input of shape {seen} was given, this library takes {accepted}; compile it with --shape for other shapes"
+            )
+        for array, info in zip(arrays, entry.info.inputs, strict=True):
+            check_dtype(array, info)
+        return entry, [ready(a, info) for a, info in zip(arrays, entry.info.inputs, strict=True)]
+
+    def save(self, path: str | Path) -> Path:
+        """Write the library to a file, in one step; it can be loaded on any machine with the CPU features that it lists."""
+        with replacing(path) as file:
+            file.write(self._artifact.image)
+        return Path(path)
+
+    def benchmark(self, *, runs: int = 40, warmup: int = 10, shapes: Sequence[tuple[int, ...]] | None = None) -> Timing:
+        """Time whole calls on random input; the median of at least 40 runs is what to quote."""
+        entry, arrays = self._accept(self.random_inputs(shapes))
+        native.use_threads(self.threads)
+        return measure(lambda: entry.call(arrays), runs=runs, warmup=warmup)
+
+    def profile(self, *, runs: int = 20, warmup: int = 5, shapes: Sequence[tuple[int, ...]] | None = None) -> Profile:
+        """Time every step alone, by the layer's original name, beside the time of whole calls."""
+        entry, arrays = self._accept(self.random_inputs(shapes))
+        native.use_threads(self.threads)
+        with entry.lane() as lane:
+            entry.bind(lane, arrays)
+            steps = entry.info.steps
+            return measure_steps(steps, lambda first, last: entry.steps(lane, first, last), runs=runs, warmup=warmup)
+
+    def random_inputs(self, shapes: Sequence[tuple[int, ...]] | None = None) -> list[Array]:
+        """Seeded inputs of the shapes given, or of the library's first function."""
+        infos = self.functions[0].inputs
+        return [_random(info, shape) for info, shape in zip(infos, shapes or [t.shape for t in infos], strict=True)]
+
+
+def _random(info: TensorInfo, shape: tuple[int, ...]) -> Array:
+    generator = np.random.default_rng(0)
+    values = generator.standard_normal(shape) if info.dtype.startswith("float") else generator.integers(0, 2, shape)
+    return values.astype(info.dtype)

@@ -1,0 +1,175 @@
+"""The library file: what is written, and every way in which a file can be wrong."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from subpc import artifact
+from subpc.artifact import FOOTER, PAGE, check_writable, open_artifact, read_metadata
+from subpc.errors import ConfigError, ModelFileError, TargetError
+from subpc.runtime import load
+
+Maker = Callable[..., Path]
+
+
+def test_what_is_written_is_read(toy: Path, toy_weights: np.ndarray) -> None:
+    opened = open_artifact(toy)
+    np.testing.assert_array_equal(opened.weights, toy_weights)
+    assert opened.weights.ctypes.data % PAGE == 0
+    assert not opened.weights.flags.writeable
+    assert opened.metadata == read_metadata(toy)
+    assert [f.symbol for f in opened.metadata.functions] == ["toy_0", "toy_1"]
+
+
+def test_a_library_without_weights(toy_object: Path, tmp_path: Path) -> None:
+    metadata = read_metadata(_write(tmp_path / "a.so", toy_object, np.zeros(0, np.float32)))
+    assert metadata.model == "toy"
+
+
+def _write(path: Path, code: Path, weights: np.ndarray) -> Path:
+    from subpc.report import Metadata
+
+    metadata = Metadata(
+        model="toy", target="llvm", features=(), precision="float32", tuned=False, functions=(), layers=(), versions={"a": "1"}
+    )
+    artifact.write(path, code, weights, metadata)
+    return path
+
+
+def test_permissions_follow_the_umask(make_toy: Maker, tmp_path: Path) -> None:
+    old = os.umask(0o027)
+    try:
+        assert make_toy(tmp_path / "a.so").stat().st_mode & 0o777 == 0o640
+    finally:
+        os.umask(old)
+
+
+def _positions(size: int) -> list[int]:
+    ends = [0, 1, 4, 100, size - FOOTER.size, size - 1]
+    return sorted({*ends, *range(0, size, max(1, size // 40)), *range(size - FOOTER.size - 8, size)})
+
+
+def test_a_flipped_bit_anywhere_is_found(toy: Path, tmp_path: Path) -> None:
+    good = toy.read_bytes()
+    bad = tmp_path / "bad.so"
+    for position in _positions(len(good)):
+        bad.write_bytes(good[:position] + bytes([good[position] ^ 0x10]) + good[position + 1 :])
+        with pytest.raises(ModelFileError):
+            load(bad)
+
+
+def test_a_cut_or_prolonged_file_is_found(toy: Path, tmp_path: Path) -> None:
+    good = toy.read_bytes()
+    bad = tmp_path / "bad.so"
+    for length in _positions(len(good)):
+        bad.write_bytes(good[:length])
+        with pytest.raises(ModelFileError):
+            load(bad)
+    bad.write_bytes(good + b"\0")
+    with pytest.raises(ModelFileError, match="not a subpc library"):
+        load(bad)
+
+
+def test_a_foreign_library_is_not_executed(toy_object: Path) -> None:
+    with pytest.raises(ModelFileError, match="not a subpc library"):
+        load(toy_object)
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"PK\x03\x04" + bytes(5000)])
+def test_other_files(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.so").write_bytes(content)
+    with pytest.raises(ModelFileError, match="not a subpc library"):
+        load(tmp_path / "a.so")
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="No such file"):
+        load(tmp_path / "none.so")
+    with pytest.raises(ModelFileError, match="directory"):
+        load(tmp_path)
+
+
+def test_a_newer_format_is_named(toy: Path, tmp_path: Path) -> None:
+    good = bytearray(toy.read_bytes())
+    good[len(good) - FOOTER.size + 8] += 1
+    (tmp_path / "new.so").write_bytes(good)
+    with pytest.raises(ModelFileError, match="library format 2, this subpc reads format 1"):
+        load(tmp_path / "new.so")
+
+
+def test_a_missing_cpu_feature_is_named(make_toy: Maker, tmp_path: Path) -> None:
+    path = make_toy(tmp_path / "a.so", ("sse2", "avx999f", "amx_teleport"))
+    with pytest.raises(TargetError, match=r"'llvm' and needs avx999f, amx_teleport, which this CPU"):
+        load(path)
+    assert read_metadata(path).features == ("sse2", "avx999f", "amx_teleport")
+
+
+@pytest.mark.parametrize("folder", ["missing", "file"])
+def test_a_folder_that_cannot_be_written(make_toy: Maker, tmp_path: Path, folder: str) -> None:
+    (tmp_path / "file").write_text("")
+    target = tmp_path / folder / "a.so"
+    for attempt in (make_toy, check_writable):
+        with pytest.raises(ConfigError, match="choose a folder"):
+            attempt(target)
+
+
+def test_a_read_only_file_system(make_toy: Maker) -> None:
+    with pytest.raises(ConfigError, match="choose a folder"):
+        make_toy(Path("/proc/a.so"))
+
+
+def test_a_folder_as_file_name(make_toy: Maker, tmp_path: Path) -> None:
+    for attempt in (make_toy, check_writable):
+        with pytest.raises(ConfigError, match="is a folder"):
+            attempt(tmp_path)
+
+
+def test_check_writable_leaves_nothing(tmp_path: Path) -> None:
+    check_writable(tmp_path / "a.so")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device"), MemoryError])
+def test_a_failed_write_leaves_the_old_file(
+    make_toy: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    (tmp_path / "a.so").write_text("old")
+
+    def fail(_: int) -> None:
+        raise error
+
+    monkeypatch.setattr(artifact.os, "fsync", fail)
+    with pytest.raises(ConfigError if isinstance(error, OSError) else error):  # type: ignore[arg-type]
+        make_toy(tmp_path / "a.so")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.so"]
+    assert (tmp_path / "a.so").read_text() == "old"
+
+
+def test_a_killed_writer_leaves_no_half_file(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib, numpy as np\n"
+        "from subpc import artifact, report\n"
+        "pathlib.Path(sys.argv[1] + '.code').write_bytes(b'\\x7fELF' + bytes(5000))\n"
+        "data = report.Metadata(\n"
+        "    model='m', target='llvm', features=(), precision='float32', tuned=False, functions=(), layers=())\n"
+        "weights = np.ones(1 << 21, np.float32)\n"
+        "while True: artifact.write(sys.argv[1], pathlib.Path(sys.argv[1] + '.code'), weights, data)\n"
+    )
+    target = tmp_path / "model.so"
+    for delay in (0.0, 0.003, 0.01, 0.02):
+        target.unlink(missing_ok=True)
+        writer = subprocess.Popen([sys.executable, "-c", code, str(target)])
+        while not target.exists():
+            assert writer.poll() is None
+            time.sleep(0.001)
+        time.sleep(delay)
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+        assert read_metadata(target).model == "m"
