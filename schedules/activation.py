@@ -180,3 +180,4 @@ _FUNCTIONS: dict[str, Callable[[Activation, Any, int], Any]] = {
 }
 
 ACTIVATIONS = tuple(_FUNCTIONS)
+NONE = Activation()

@@ -1,5 +1,6 @@
 """Build one kernel into a shared library, call it with NumPy arrays, and move arrays in and out of a tensor layout."""
 
+import contextlib
 import ctypes
 import functools
 import importlib.util
@@ -7,6 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tvm
@@ -40,7 +42,8 @@ def assembly(kernel: Kernel, isa: VectorIsa) -> str:
 @functools.cache
 def _launcher() -> int:
     spec = importlib.util.find_spec("tvm")
-    assert spec is not None and spec.origin is not None
+    assert spec is not None
+    assert spec.origin is not None
     runtime = ctypes.CDLL(str(Path(spec.origin).parent / "lib" / "libtvm_runtime.so"))
     address = ctypes.cast(runtime.TVMBackendParallelLaunch, ctypes.c_void_p).value
     assert address is not None
@@ -48,7 +51,7 @@ def _launcher() -> int:
 
 
 @functools.lru_cache(maxsize=64)
-def build(kernel: Kernel, isa: VectorIsa = AVX512) -> ctypes._CFuncPtr:
+def build(kernel: Kernel, isa: VectorIsa = AVX512) -> Any:
     """The kernel as a C function; its library gets the thread pool's entry point as TVM's own loader would set it."""
     symbol = symbol_of(kernel)
     module = tvm.tirx.build(tvm.IRModule({symbol: kernel.prim_func(symbol, isa)}), target=target_of(isa))
@@ -58,10 +61,8 @@ def build(kernel: Kernel, isa: VectorIsa = AVX512) -> ctypes._CFuncPtr:
         # libc only: a call into libm does not link
         subprocess.run(["gcc", "-shared", "-nodefaultlibs", "-Wl,-z,defs", "-o", library, objects, "-lc"], check=True)
         loaded = ctypes.CDLL(library)
-    try:
+    with contextlib.suppress(ValueError):  # a kernel without a parallel loop
         ctypes.c_void_p.in_dll(loaded, "__TVMBackendParallelLaunch").value = _launcher()
-    except ValueError:
-        pass  # a kernel without a parallel loop
     function = loaded[symbol]
     function.restype = ctypes.c_int32
     function.argtypes = [ctypes.c_void_p] * len(kernel.operands)
@@ -81,7 +82,8 @@ def call(kernel: Kernel, *arrays: np.ndarray, isa: VectorIsa = AVX512, threads: 
         views.append(view)
     assert build(kernel, isa)(*(v.ctypes.data for v in views)) == 0
     for (room, start), array, view in zip(padded, arrays, views, strict=True):
-        assert (room[:start] == 77).all() and (room[start + array.size :] == 77).all(), "wrote outside an argument"
+        assert (room[:start] == 77).all(), "wrote before an argument"
+        assert (room[start + array.size :] == 77).all(), "wrote past an argument"
         array.reshape(-1)[:] = view
 
 
@@ -106,7 +108,8 @@ def tensor(batch: int, channels: int, height: int, width: int, halo: int | None 
 
 def pixel_index(frame: Frame) -> np.ndarray:
     """(height, width) offsets of the pixels in one plane."""
-    return frame.first + np.arange(frame.height)[:, None] * frame.pitch + np.arange(frame.width)[None, :]
+    offsets: np.ndarray = frame.first + np.arange(frame.height)[:, None] * frame.pitch + np.arange(frame.width)[None, :]
+    return offsets
 
 
 def into(layout: TensorLayout, values: np.ndarray) -> np.ndarray:

@@ -1,0 +1,131 @@
+"""Copies between layouts: compact to framed and back, a wider or narrower halo, and the phase planes of strided convolutions."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import tvm
+from tvm.tirx.script import builder as T
+
+from subpc.schedules.isa import VectorIsa
+from subpc.schedules.kernel import kernel_builder
+from subpc.schedules.layout import Frame, TensorLayout
+from subpc.schedules.vector import fetch, for_row, plane_rows, put
+
+# Rough cost of copying one row: enough to size tasks.
+ROW_NS, FLOAT_NS = 4.0, 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relayout:
+    """y = x in another layout of the same (batch, channels, height, width). Operands: x, y."""
+
+    source: TensorLayout
+    out: TensorLayout
+
+    def __post_init__(self) -> None:
+        a, b = self.source, self.out
+        if (a.batch, a.channels, a.frame.height, a.frame.width) != (b.batch, b.channels, b.frame.height, b.frame.width):
+            raise ValueError(f"Relayout between different shapes: {a} and {b}")
+
+    @property
+    def family(self) -> str:
+        return "relayout"
+
+    @property
+    def operands(self) -> tuple[str, ...]:
+        return ("x", "y")
+
+    @property
+    def flops(self) -> int:
+        return 0
+
+    def prim_func(self, symbol: str, isa: VectorIsa) -> tvm.tirx.PrimFunc:
+        source, out = self.source.frame, self.out.frame
+        planes = self.out.batch * self.out.channels
+        with kernel_builder(symbol, {"x": (self.source.floats, "float32"), "y": (self.out.floats, "float32")}) as kernel:
+            x, y = kernel.buffers
+            with plane_rows(planes, out.height, ROW_NS + FLOAT_NS * out.width) as (plane, row):
+                read = plane * source.plane + row * source.pitch + source.first
+                write = plane * out.plane + row * out.pitch + out.first
+                for_row(out.width, isa.lanes, lambda at, lanes: put(y, write + at, fetch(x, read + at, lanes), lanes))
+        assert kernel.func is not None
+        return kernel.func
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseSplit:
+    """Sort the input pixels of a strided convolution by their phase, so that each of its taps becomes one constant offset.
+
+    Plane c * len(phases) + p of the output, laid out as `out`, holds pixel (Y * stride_y + py, X * stride_x + px) of channel c at
+    (Y, X), where (py, px) = phases[p]: every such pixel of the input, and nothing else. `out` has the convolution's output
+    size, and there may be one row or column more than that; they fall into the halo, which the caller chooses large enough
+    (`fits` says whether a frame is): the columns of data and the padding columns that the taps read must not overlap.
+    Operands: x, y.
+    """
+
+    source: TensorLayout
+    stride: tuple[int, int]
+    phases: tuple[tuple[int, int], ...]
+    out: Frame
+
+    def __post_init__(self) -> None:
+        if not all(0 <= py < self.stride[0] and 0 <= px < self.stride[1] for py, px in self.phases):
+            raise ValueError(f"phases {self.phases} outside stride {self.stride}")
+        if not self.fits():
+            raise ValueError(f"{self.extent()} pixels of a phase do not fit into {self.out}")
+
+    @property
+    def family(self) -> str:
+        return "phase_split"
+
+    @property
+    def operands(self) -> tuple[str, ...]:
+        return ("x", "y")
+
+    @property
+    def flops(self) -> int:
+        return 0
+
+    @property
+    def layout(self) -> TensorLayout:
+        """The output: one plane a channel and phase."""
+        return TensorLayout(batch=self.source.batch, channels=self.source.channels * len(self.phases), frame=self.out)
+
+    def extent(self) -> tuple[int, int]:
+        """Rows and columns of the largest phase."""
+        rows = max(_count(self.source.frame.height, self.stride[0], py) for py, _ in self.phases)
+        return rows, max(_count(self.source.frame.width, self.stride[1], px) for _, px in self.phases)
+
+    def fits(self) -> bool:
+        """Whether every pixel of a phase has a place of its own in the frame."""
+        rows, columns = self.extent()
+        end = self.out.first + (rows - 1) * self.out.pitch + columns
+        return columns <= self.out.pitch and rows <= self.out.height + self.out.halo and end <= self.out.plane
+
+    def prim_func(self, symbol: str, isa: VectorIsa) -> tvm.tirx.PrimFunc:
+        planes, rows = self.source.batch * self.source.channels, self.extent()[0]
+        cost = len(self.phases) * (ROW_NS + FLOAT_NS * self.out.width)
+        with kernel_builder(symbol, {"x": (self.source.floats, "float32"), "y": (self.layout.floats, "float32")}) as kernel:
+            with plane_rows(planes, rows, cost) as (plane, row):
+                for index in range(len(self.phases)):
+                    if _count(self.source.frame.height, self.stride[0], self.phases[index][0]) == rows:
+                        self._row(kernel.buffers, plane, row, index, isa.lanes)
+                    else:
+                        with T.If(row < rows - 1), T.Then():
+                            self._row(kernel.buffers, plane, row, index, isa.lanes)
+        assert kernel.func is not None
+        return kernel.func
+
+    def _row(self, buffers: list[Any], plane: Any, row: Any, index: int, lanes: int) -> None:
+        """Copy row `row` of phase `index`."""
+        (x, y), frame, (py, px) = buffers, self.source.frame, self.phases[index]
+        stride = self.stride[1]
+        read = plane * frame.plane + (row * self.stride[0] + py) * frame.pitch + (frame.first + px)
+        write = (plane * len(self.phases) + index) * self.out.plane + row * self.out.pitch + self.out.first
+        width = _count(frame.width, stride, px)
+        for_row(width, lanes, lambda at, size: put(y, write + at, fetch(x, read + at * stride, size, stride), size))
+
+
+def _count(extent: int, stride: int, phase: int) -> int:
+    """How many of the positions 0 .. extent - 1 belong to a phase."""
+    return max(0, -(-(extent - phase) // stride))

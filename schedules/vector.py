@@ -1,0 +1,114 @@
+"""Rows of pixels as vectors, strided loads, register accumulators, and loops that split work over threads: shared by the plain kernels."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from tvm import tirx
+from tvm.tirx.script import builder as T
+
+from subpc.schedules.kernel import load, store
+
+# Starting a parallel loop costs about 0.75 us, so a task should last longer than this.
+TASK_NS = 2000.0
+# Rows of up to this many vectors are unrolled; longer ones become a loop.
+MAX_UNROLLED_VECTORS = 8
+
+
+def segments(width: int, lanes: int) -> list[tuple[int, int]]:
+    """(start, lanes) of vectors that cover exactly `width` floats; the last one overlaps its neighbour rather than overrun the row."""
+    if width == 0:
+        return []
+    while lanes > width:
+        lanes //= 2
+    starts = [*range(0, width - lanes, lanes), width - lanes]
+    return [(start, lanes) for start in starts]
+
+
+def for_row(width: int, lanes: int, body: Callable[[Any, int], None]) -> None:
+    """body(start, lanes) for vectors that cover a row; `start` is an int, or a loop variable in long rows."""
+    parts = segments(width, lanes)
+    if len(parts) > MAX_UNROLLED_VECTORS:
+        with T.serial(0, width // lanes) as i:
+            body(i * lanes, lanes)
+        parts = parts[-1:] if width % lanes else []
+    for start, size in parts:
+        body(start, size)
+
+
+def fetch(buffer: Any, index: Any, lanes: int, stride: int = 1) -> Any:
+    """`lanes` elements from `index` on, `stride` apart; reads nothing beyond the last of them.
+
+    Stride 2 takes two overlapping loads and one shuffle (one vpermt2ps); other strides load element by element.
+    """
+    if lanes == 1:
+        return buffer[index]
+    if stride == 1:
+        return load(buffer, index, lanes)
+    if stride == 2:
+        # The second vector starts one early, so that its last element is the last one wanted.
+        low, high = load(buffer, index, lanes), load(buffer, index + (lanes - 1), lanes)
+        picks = [*range(0, lanes, 2), *range(lanes + 1, 2 * lanes, 2)]
+        return tirx.Shuffle([low, high], [tirx.IntImm("int32", p) for p in picks])
+    return tirx.Shuffle([buffer[index + i * stride] for i in range(lanes)], [tirx.IntImm("int32", i) for i in range(lanes)])
+
+
+def put(buffer: Any, index: Any, value: Any, lanes: int) -> None:
+    """Store a vector, or one scalar if `lanes` is 1."""
+    if lanes == 1:
+        T.buffer_store(buffer, value, [index])
+    else:
+        store(buffer, index, value, lanes)
+
+
+class Register:
+    """A vector variable. TVM keeps small global-scope arrays on the stack, and LLVM moves them into a register."""
+
+    def __init__(self, lanes: int, value: Any) -> None:
+        self.lanes = lanes
+        self._array = T.alloc_buffer((lanes,), "float32")
+        self.set(value)
+
+    def get(self) -> Any:
+        return fetch(self._array, 0, self.lanes)
+
+    def set(self, value: Any) -> None:
+        put(self._array, 0, value, self.lanes)
+
+
+def divisor_at_least(total: int, wanted: float) -> int:
+    """The smallest divisor of `total` that is not below `wanted`, else `total`."""
+    return next(d for d in range(1, total + 1) if total % d == 0 and (d >= wanted or d == total))
+
+
+@contextmanager
+def units(count: int, nanoseconds: float) -> Iterator[Any]:
+    """A loop over `count` independent units of about `nanoseconds` each, in parallel where that pays; yields the unit's number."""
+    tasks = max(1, min(count, int(count * nanoseconds / TASK_NS)))
+    each = -(-count // tasks)
+    tasks = -(-count // each)
+    with ExitStack() as stack:
+        if tasks == 1:
+            yield stack.enter_context(T.serial(0, count))
+            return
+        task = stack.enter_context(T.parallel(0, tasks))
+        if each == 1:
+            yield task
+            return
+        unit = task * each + stack.enter_context(T.serial(0, each))
+        if count % each:
+            stack.enter_context(T.If(unit < count))
+            stack.enter_context(T.Then())
+        yield unit
+
+
+@contextmanager
+def plane_rows(planes: int, rows: int, row_nanoseconds: float) -> Iterator[tuple[Any, Any]]:
+    """A loop over all rows of all planes, split into blocks of rows that make a task; yields (plane, row)."""
+    block = divisor_at_least(rows, TASK_NS / row_nanoseconds)
+    blocks = rows // block
+    with units(planes * blocks, block * row_nanoseconds) as unit, T.serial(0, block) as r:
+        if blocks == 1:
+            yield unit, r
+        else:
+            yield unit // blocks, (unit % blocks) * block + r

@@ -1,0 +1,69 @@
+"""Copies between layouts are exact and leave the halo zero."""
+
+import numpy as np
+import pytest
+
+from subpc.schedules.isa import AVX512, GENERIC, VectorIsa
+from subpc.schedules.layout import halo_frame
+from subpc.schedules.relayout import PhaseSplit, Relayout
+
+from .harness import ISAS, assembly, check_tensor, cpu_supports, into, pixel_index, run_everywhere, tensor
+
+SHAPES = [(1, 1, 1, 1), (3, 17, 7, 7), (1, 3, 13, 17), (2, 4, 5, 150), (1, 33, 56, 56)]
+
+
+def pixels(shape: tuple[int, ...]) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal(shape).astype("float32")
+
+
+@pytest.mark.parametrize("isa", ISAS.values(), ids=ISAS)
+@pytest.mark.parametrize("halos", [(None, 1), (1, None), (0, 2), (3, 1), (None, 0)], ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_relayout(shape: tuple[int, int, int, int], halos: tuple[int | None, int | None], isa: VectorIsa) -> None:
+    if not cpu_supports(isa):
+        pytest.skip("this CPU lacks the instructions")
+    source, out, x = tensor(*shape, halos[0]), tensor(*shape, halos[1]), pixels(shape)
+    got = run_everywhere(Relayout(source=source, out=out), [into(source, x), np.zeros(out.floats, "float32")], isa)
+    check_tensor(out, got, x, tolerance=0)
+
+
+@pytest.mark.parametrize("isa", [AVX512, GENERIC], ids=["avx512", "generic"])
+@pytest.mark.parametrize("halo", [None, 1])
+@pytest.mark.parametrize("stride", [(2, 2), (1, 2), (2, 1), (3, 4)], ids=str)
+@pytest.mark.parametrize("shape", [(2, 3, 1, 1), (1, 17, 7, 7), (3, 2, 13, 17), (1, 3, 34, 75)], ids=str)
+def test_phase_split(shape: tuple[int, int, int, int], stride: tuple[int, int], halo: int | None, isa: VectorIsa) -> None:
+    if not cpu_supports(isa):
+        pytest.skip("this CPU lacks the instructions")
+    source, x = tensor(*shape, halo), pixels(shape)
+    frame = halo_frame(-(-shape[2] // stride[0]), -(-shape[3] // stride[1]), 1)
+    phases = tuple((py, px) for py in range(min(stride[0], shape[2])) for px in range(min(stride[1], shape[3])))
+    kernel = PhaseSplit(source=source, stride=stride, phases=phases, out=frame)
+    got = run_everywhere(kernel, [into(source, x), np.zeros(kernel.layout.floats, "float32")], isa)
+    expected = np.zeros((shape[0], shape[1], len(phases), frame.plane), "float32")
+    for p, (py, px) in enumerate(phases):
+        part = x[:, :, py :: stride[0], px :: stride[1]]
+        expected[:, :, p, pixel_index(frame)[: part.shape[2], : part.shape[3]]] = part
+    np.testing.assert_array_equal(got, expected.ravel())
+
+
+def test_extra_row_and_column_go_into_the_halo() -> None:
+    # a 3x3 stride 2 convolution without padding: 13 pixels give 6, but phase 0 has 7
+    source, x = tensor(1, 2, 13, 13), pixels((1, 2, 13, 13))
+    kernel = PhaseSplit(source=source, stride=(2, 2), phases=((0, 0),), out=halo_frame(6, 6, 1))
+    got = run_everywhere(kernel, [x.ravel(), np.zeros(kernel.layout.floats, "float32")], AVX512)
+    frame = kernel.out
+    at = frame.first + np.arange(7)[:, None] * frame.pitch + np.arange(7)
+    np.testing.assert_array_equal(got.reshape(2, -1)[:, at], x[0, :, ::2, ::2])
+
+
+def test_a_frame_that_is_too_small_is_refused() -> None:
+    with pytest.raises(ValueError, match="do not fit"):
+        PhaseSplit(source=tensor(1, 1, 13, 13), stride=(2, 2), phases=((0, 0),), out=halo_frame(6, 6, 0))
+
+
+def test_stride_two_is_two_loads_and_a_shuffle() -> None:
+    kernel = PhaseSplit(source=tensor(1, 64, 64, 64), stride=(2, 2), phases=((0, 0), (1, 1)), out=halo_frame(32, 32, 1))
+    text = assembly(kernel, AVX512)
+    assert "vpermt2ps" in text or "vpermi2ps" in text
+    assert "vinsertps" not in text
+    assert "Workspace" not in text
