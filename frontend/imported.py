@@ -1,0 +1,51 @@
+"""What every importer returns: one Relax function with its weights kept outside, each under the name its author gave it."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import tvm
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportedModel:
+    """A model for one input shape: `module["main"]` takes the user inputs first, then one parameter per entry of `params`."""
+
+    module: tvm.IRModule
+    input_names: tuple[str, ...]
+    input_shapes: tuple[tuple[int, ...], ...]
+    input_dtypes: tuple[str, ...]
+    output_names: tuple[str, ...]
+    params: dict[str, np.ndarray]  # name of the Relax variable -> its float32 value
+    param_names: dict[str, str]  # name of the Relax variable -> original name, such as "layer1.0.conv1.weight"
+    notes: tuple[str, ...] = ()
+
+    def with_notes(self, *notes: str) -> "ImportedModel":
+        """The same model with `notes` put before its own."""
+        return replace(self, notes=(*notes, *self.notes))
+
+
+# A network full of NaN would otherwise fill the screen.
+MAX_LAYERS_NAMED = 5
+
+
+def weight_warnings(params: dict[str, np.ndarray], param_names: dict[str, str]) -> tuple[str, ...]:
+    """One warning per kind of value that no trained network has, naming the layers."""
+    found = {"NaN": np.isnan, "infinite values": np.isinf}
+    warnings = []
+    for what, test in found.items():
+        layers = list(dict.fromkeys(layer_of(param_names[name]) for name, value in params.items() if test(value).any()))
+        if layers:
+            warnings.append(f"weights of {_listed(layers)} contain {what}: the outputs will too")
+    return tuple(warnings)
+
+
+def layer_of(param_name: str) -> str:
+    """`layer1.0.conv1` for `layer1.0.conv1.weight`."""
+    layer, _, _ = param_name.rpartition(".")
+    return layer or param_name
+
+
+def _listed(layers: list[str]) -> str:
+    shown = ", ".join(layers[:MAX_LAYERS_NAMED])
+    more = len(layers) - MAX_LAYERS_NAMED
+    return f"layer {shown}" + (f" and {more} more" if more > 0 else "")

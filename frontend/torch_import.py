@@ -1,0 +1,158 @@
+"""PyTorch to Relax: torch.export, the decompositions we want (and not those we do not), then TVM's importer."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import tvm
+from torch import nn
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, InputSpec
+from tvm.relax.frontend.torch import from_exported_program
+
+from subpc.errors import ConfigError, UnsupportedModelError
+from subpc.frontend.imported import ImportedModel, weight_warnings
+from subpc.frontend.prepare import prepare_module
+from subpc.frontend.torch_support import KEPT_WHOLE, unsupported_operators
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float64)
+
+
+def import_module(module: nn.Module, example_inputs: tuple[Any, ...]) -> ImportedModel:
+    """The Relax form of `module` in eval mode, for inputs shaped like `example_inputs`; `module` itself is left as it is."""
+    module, notes = inference_copy(module)
+    return import_exported(export(module, example_inputs)).with_notes(*notes)
+
+
+def inference_copy(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
+    """`module` in eval mode, float32, on the CPU: itself where it is that already, else a copy; and what was changed."""
+    tensors = [*module.parameters(), *module.buffers()]
+    training = any(part.training for part in module.modules())
+    other = sorted({str(t.dtype).removeprefix("torch.") for t in tensors if t.dtype in _FLOATS})
+    notes = [f"weights converted from {' and '.join(other)} to float32"] if other else []
+    if not training and not other and all(t.device.type == "cpu" for t in tensors):
+        return module, ()
+    return copy.deepcopy(module).cpu().float().eval(), tuple(notes)
+
+
+def export(module: nn.Module, example_inputs: tuple[Any, ...]) -> ExportedProgram:
+    """torch.export, with its reasons for a refusal in two lines instead of a traceback."""
+    try:
+        with torch.no_grad():
+            module(*example_inputs)
+    except Exception as error:
+        shapes = ", ".join(str(tuple(x.shape)) for x in example_inputs if isinstance(x, torch.Tensor))
+        raise ConfigError(
+            f"The model cannot run on input of shape {shapes}: {first_line(error)}\nPass the shape it expects."
+        ) from error
+    try:
+        with torch.no_grad():
+            return torch.export.export(module, example_inputs)
+    except Exception as error:
+        raise UnsupportedModelError(
+            f"torch.export cannot capture {type(module).__name__}: {first_line(error)}\n"
+            "The forward pass must not depend on the values in its tensors."
+        ) from error
+
+
+def first_line(error: BaseException, limit: int = 200) -> str:
+    """The first line of an error message that says something, cut to `limit` characters."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def import_exported(program: ExportedProgram) -> ImportedModel:
+    """The Relax form of a program with static shapes."""
+    program = _decomposed(program)
+    refused = unsupported_operators(program)
+    if refused:
+        raise UnsupportedModelError(refused)
+    _buffers_to_parameters(program)
+    inputs = _user_inputs(program)
+    try:
+        module = from_exported_program(
+            program, keep_params_as_input=True, unwrap_unit_return_tuple=True, run_ep_decomposition=False
+        )
+    except Exception as error:
+        raise UnsupportedModelError(
+            f"The model cannot be imported into TVM: {first_line(error)}\nReplace the layer, or report it with the model."
+        ) from error
+    return _imported(module, program, inputs)
+
+
+def _imported(module: tvm.IRModule, program: ExportedProgram, inputs: dict[str, torch.Tensor]) -> ImportedModel:
+    module, names = prepare_module(module, len(inputs))
+    originals = {
+        spec.arg.name: str(spec.target) for spec in program.graph_signature.input_specs if _is_float_parameter(program, spec)
+    }
+    params = {name: _numpy(program.state_dict[originals[name]]) for name in names}
+    param_names = {name: originals[name] for name in names}
+    return ImportedModel(
+        module=module,
+        input_names=tuple(inputs),
+        input_shapes=tuple(tuple(int(n) for n in value.shape) for value in inputs.values()),
+        input_dtypes=tuple(str(value.dtype).removeprefix("torch.") for value in inputs.values()),
+        output_names=_output_names(program),
+        params=params,
+        param_names=param_names,
+        notes=weight_warnings(params, param_names),
+    )
+
+
+def _decomposed(program: ExportedProgram) -> ExportedProgram:
+    """In-place operators made functional and composites opened, except those that passes want to see whole."""
+    table = torch.export.default_decompositions()
+    for operator in list(table):
+        if str(operator) in KEPT_WHOLE:
+            del table[operator]
+    with torch.no_grad():
+        return program.run_decompositions(table)
+
+
+def _is_float_parameter(program: ExportedProgram, spec: InputSpec) -> bool:
+    if spec.kind not in (InputKind.PARAMETER, InputKind.BUFFER) or spec.target not in program.state_dict:
+        return False
+    return bool(program.state_dict[spec.target].dtype == torch.float32)
+
+
+def _buffers_to_parameters(program: ExportedProgram) -> None:
+    """Batch-norm statistics become parameters too: TVM would bind buffers as constants, which have no names."""
+    for spec in program.graph_signature.input_specs:
+        if spec.kind is InputKind.BUFFER and _is_float_parameter(program, spec):
+            spec.kind = InputKind.PARAMETER
+
+
+def _user_inputs(program: ExportedProgram) -> dict[str, torch.Tensor]:
+    names = program.graph_signature.user_inputs
+    values = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
+    return {str(name): values[name] for name in names}
+
+
+def _output_names(program: ExportedProgram) -> tuple[str, ...]:
+    outputs = program.graph_signature.user_outputs
+    skeleton = program.call_spec.out_spec
+    if skeleton is not None and skeleton.type is dict and len(skeleton.context) == len(outputs):
+        return tuple(str(key) for key in skeleton.context)
+    return ("output",) if len(outputs) == 1 else tuple(f"output{i}" for i in range(len(outputs)))
+
+
+def _numpy(value: torch.Tensor) -> np.ndarray:
+    return np.ascontiguousarray(value.detach().numpy())
+
+
+def check_inputs(example_inputs: Sequence[Any]) -> tuple[Any, ...]:
+    """Tensors of the dtypes a compiled model takes."""
+    for value in example_inputs:
+        if isinstance(value, torch.Tensor) and value.dtype in _FLOATS:
+            raise ConfigError(f"Example input is {value.dtype}; compiled models take float32. Pass `x.float()`.")
+    return tuple(example_inputs)
+
+
+def example_for(shape: Sequence[int]) -> torch.Tensor:
+    """A float32 input of `shape` for tracing; not all zeros, which some networks divide by."""
+    if not shape or any(n < 1 for n in shape):
+        raise ConfigError(f"Input shape {tuple(shape)} is not valid: every dimension must be 1 or more, such as 1,3,224,224.")
+    return torch.rand(tuple(shape), generator=torch.Generator().manual_seed(0))
