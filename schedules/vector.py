@@ -1,4 +1,4 @@
-"""Rows of pixels as vectors, strided loads, register accumulators, and loops that split work over threads: shared by the plain kernels."""
+"""Rows of pixels as vectors, strided loads, register variables, and loops that split work over threads."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,7 +16,7 @@ MAX_UNROLLED_VECTORS = 8
 
 
 def segments(width: int, lanes: int) -> list[tuple[int, int]]:
-    """(start, lanes) of vectors that cover exactly `width` floats; the last one overlaps its neighbour rather than overrun the row."""
+    """(start, lanes) of vectors that cover exactly `width` floats: the last one overlaps its neighbour, none overruns the row."""
     if width == 0:
         return []
     while lanes > width:
@@ -48,9 +48,13 @@ def fetch(buffer: Any, index: Any, lanes: int, stride: int = 1) -> Any:
     if stride == 2:
         # The second vector starts one early, so that its last element is the last one wanted.
         low, high = load(buffer, index, lanes), load(buffer, index + (lanes - 1), lanes)
-        picks = [*range(0, lanes, 2), *range(lanes + 1, 2 * lanes, 2)]
-        return tirx.Shuffle([low, high], [tirx.IntImm("int32", p) for p in picks])
-    return tirx.Shuffle([buffer[index + i * stride] for i in range(lanes)], [tirx.IntImm("int32", i) for i in range(lanes)])
+        return shuffle([low, high], [*range(0, lanes, 2), *range(lanes + 1, 2 * lanes, 2)])
+    return shuffle([buffer[index + i * stride] for i in range(lanes)], list(range(lanes)))
+
+
+def shuffle(vectors: list[Any], picks: list[int]) -> Any:
+    """The elements `picks` of the concatenated vectors, as one vector (or scalar)."""
+    return tirx.Shuffle(vectors, [tirx.IntImm("int32", p) for p in picks])
 
 
 def put(buffer: Any, index: Any, value: Any, lanes: int) -> None:
@@ -59,6 +63,13 @@ def put(buffer: Any, index: Any, value: Any, lanes: int) -> None:
         T.buffer_store(buffer, value, [index])
     else:
         store(buffer, index, value, lanes)
+
+
+def put_first(buffer: Any, index: Any, register: "Register", count: int) -> None:
+    """Store the first `count` lanes of a register, as pieces that may overlap, and touch nothing behind them."""
+    for start, lanes in segments(count, register.lanes):
+        part = register.get() if lanes == register.lanes else shuffle([register.get()], list(range(start, start + lanes)))
+        put(buffer, index + start, part, lanes)
 
 
 class Register:
@@ -83,7 +94,7 @@ def divisor_at_least(total: int, wanted: float) -> int:
 
 @contextmanager
 def units(count: int, nanoseconds: float) -> Iterator[Any]:
-    """A loop over `count` independent units of about `nanoseconds` each, in parallel where that pays; yields the unit's number."""
+    """A loop over `count` independent units of about `nanoseconds` each, in parallel where that pays; yields its number."""
     tasks = max(1, min(count, int(count * nanoseconds / TASK_NS)))
     each = -(-count // tasks)
     tasks = -(-count // each)

@@ -1,0 +1,89 @@
+"""Global average pooling: the mean of every channel plane."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import tvm
+from tvm.tirx.script import builder as T
+
+from subpc.schedules.activation import constant
+from subpc.schedules.isa import VectorIsa
+from subpc.schedules.kernel import kernel_builder
+from subpc.schedules.layout import TensorLayout, round_up
+from subpc.schedules.vector import Register, fetch, shuffle, units
+
+# Independent sums hide the latency of the addition (4 cycles, 2 a cycle); small planes take fewer.
+MAX_SUMS = 8
+PLANE_NS, FLOAT_NS = 6.0, 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class GlobalPool:
+    """y[n * channels + c] = mean of plane (n, c). Operands: x, y."""
+
+    source: TensorLayout
+
+    @property
+    def family(self) -> str:
+        return "global_pool"
+
+    @property
+    def operands(self) -> tuple[str, ...]:
+        return ("x", "y")
+
+    @property
+    def flops(self) -> int:
+        return self.source.batch * self.source.channels * self.source.frame.height * self.source.frame.width
+
+    def prim_func(self, symbol: str, isa: VectorIsa) -> tvm.tirx.PrimFunc:
+        frame, planes = self.source.frame, self.source.batch * self.source.channels
+        with kernel_builder(symbol, {"x": (self.source.floats, "float32"), "y": (planes, "float32")}) as kernel:
+            x, y = kernel.buffers
+            with units(planes, PLANE_NS + FLOAT_NS * frame.pixels) as plane:
+                total = plane_sum(x, plane * frame.plane + frame.first, self._floats(isa.lanes), isa.lanes)
+                T.buffer_store(y, total / constant(float(frame.height * frame.width), 1), [plane])
+        assert kernel.func is not None
+        return kernel.func
+
+    def _floats(self, lanes: int) -> int:
+        """What a sum may run over: the flat pixel range, whose border columns are zero, and with a halo the zeros behind it."""
+        frame = self.source.frame
+        return round_up(frame.pixels, lanes) if frame.halo else frame.pixels
+
+
+def plane_sum(x: Any, start: Any, count: int, lanes: int) -> Any:
+    """Sum of `count` floats from `start` on, always in the same order; returns a scalar expression."""
+    whole = count // lanes
+    sums = [Register(lanes, constant(0.0, lanes)) for _ in range(max(1, min(MAX_SUMS, whole)))]
+    rounds = whole // len(sums)
+    with T.serial(0, rounds) as i:
+        for s, register in enumerate(sums):
+            register.set(register.get() + fetch(x, start + (i * len(sums) + s) * lanes, lanes))
+    for s in range(whole - rounds * len(sums)):
+        sums[s].set(sums[s].get() + fetch(x, start + (rounds * len(sums) + s) * lanes, lanes))
+    while len(sums) > 1:
+        half = (len(sums) + 1) // 2
+        for low, high in zip(sums, sums[half:], strict=False):
+            low.set(low.get() + high.get())
+        sums = sums[:half]
+    return _tail(x, start + whole * lanes, count - whole * lanes, _across(sums[0]))
+
+
+def _across(register: Register) -> Any:
+    """The sum of all lanes: halves added until one is left."""
+    lanes = register.lanes
+    while lanes > 1:
+        lanes //= 2
+        low, high = (shuffle([register.get()], list(range(at, at + lanes))) for at in (0, lanes))
+        register = Register(lanes, low + high)
+    return register.get()
+
+
+def _tail(x: Any, start: Any, count: int, total: Any) -> Any:
+    """`total` and the last few floats; the caller's vectors are longer than these."""
+    if count == 0:
+        return total
+    rest = [x[start + i] for i in range(count)]
+    while len(rest) > 1:
+        rest = [rest[i] + rest[i + 1] if i + 1 < len(rest) else rest[i] for i in range(0, len(rest), 2)]
+    return total + rest[0]

@@ -1,0 +1,199 @@
+"""Max and average pooling of any kernel, stride, padding, dilation and rounding, from compact or framed planes to either."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import tvm
+from tvm import tirx
+
+from subpc.schedules.activation import constant
+from subpc.schedules.isa import VectorIsa
+from subpc.schedules.kernel import kernel_builder, load, splat
+from subpc.schedules.layout import TensorLayout
+from subpc.schedules.vector import for_row, plane_rows, put, shuffle
+
+# Rough cost of one output row: enough to size tasks.
+ROW_NS, TAP_NS = 5.0, 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool2d:
+    """y[n, c, Y, X] = max or mean of a window of x. Operands: x, y.
+
+    padding: rows above, columns left, rows below, columns right; positions there never win a maximum and add nothing to a sum.
+    count_include_pad: the mean divides by the window clipped to the padded image (PyTorch's rule), not to the image.
+    nonnegative: x >= 0, so that zeros of the frame may stand in for padding (max only).
+    Rounding (ceil_mode) is in the size of `out`.
+    """
+
+    kind: str
+    source: TensorLayout
+    out: TensorLayout
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    dilation: tuple[int, int] = (1, 1)
+    count_include_pad: bool = True
+    nonnegative: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("max", "avg"):
+            raise ValueError(f"unknown pooling {self.kind!r}; known: max, avg")
+        if self.kind == "avg" and self.dilation != (1, 1):
+            raise ValueError("average pooling with dilation")
+        if any(not taps for axis in (0, 1) for taps in _valid_taps(self, axis)):
+            raise ValueError(f"a pooling window lies in the padding entirely: {self}")
+
+    @property
+    def family(self) -> str:
+        return f"{self.kind}_pool2d"
+
+    @property
+    def operands(self) -> tuple[str, ...]:
+        return ("x", "y")
+
+    @property
+    def flops(self) -> int:
+        out = self.out
+        return out.batch * out.channels * out.frame.height * out.frame.width * self.kernel[0] * self.kernel[1]
+
+    def prim_func(self, symbol: str, isa: VectorIsa) -> tvm.tirx.PrimFunc:
+        out, taps = self.out.frame, self.kernel[0] * self.kernel[1]
+        cost = ROW_NS + TAP_NS * taps * out.width
+        with (
+            kernel_builder(symbol, {"x": (self.source.floats, "float32"), "y": (self.out.floats, "float32")}) as kernel,
+            plane_rows(self.out.batch * self.out.channels, out.height, cost) as (plane, row),
+        ):
+            _Row(self, kernel.buffers, plane, row).emit(isa.lanes)
+        assert kernel.func is not None
+        return kernel.func
+
+
+class _Row:
+    """Emits one output row: its inner columns as vectors, the columns whose windows are clipped one by one."""
+
+    def __init__(self, pool: Pool2d, buffers: list[Any], plane: Any, row: Any) -> None:
+        self.p, (self.x, self.y) = pool, buffers
+        self.row = row
+        self.source = plane * pool.source.frame.plane + pool.source.frame.first
+        self.write = plane * pool.out.frame.plane + row * pool.out.frame.pitch + pool.out.frame.first
+        self.combine: Callable[[Any, Any], Any] = tirx.max if pool.kind == "max" else lambda a, b: a + b
+        self.frame_pads = _frame_pads(pool)
+        self.rows = [self.input_row(tap) for tap in range(pool.kernel[0])]
+
+    def input_row(self, tap: int) -> tuple[Any, Any]:
+        """(offset of the row that the tap reads, whether it is in the image: None if it always is or its zeros are welcome).
+
+        A clipped tap reads a row of its window that is in the image: no harm to a maximum, and a sum leaves it out.
+        """
+        p, height = self.p, self.p.source.frame.height
+        first = self.row * p.stride[0] - p.padding[0]
+        row = first + tap * p.dilation[0]
+        last_row = (p.out.frame.height - 1) * p.stride[0] - p.padding[0] + tap * p.dilation[0]
+        if self.frame_pads or (tap * p.dilation[0] >= p.padding[0] and last_row < height):
+            return self.source + row * p.source.frame.pitch, None
+        step = p.dilation[0]
+        lowest = first + (tirx.max(0, -first) + (step - 1)) // step * step
+        highest = first + tirx.min(p.kernel[0] - 1, (height - 1 - first) // step) * step
+        inside = tirx.all(row >= 0, row < height)
+        return self.source + tirx.min(tirx.max(row, lowest), highest) * p.source.frame.pitch, inside
+
+    def emit(self, lanes: int) -> None:
+        inner = self.inner_columns()
+        for column in [*range(inner.start), *range(inner.stop, self.p.out.frame.width)]:
+            self.border(column)
+        for_row(len(inner), lanes, lambda at, size: self.vector(inner.start + at, size))
+
+    def inner_columns(self) -> range:
+        """Columns whose windows are whole, or whose clipped part reads zeros that do no harm."""
+        p = self.p
+        clipped_mean = p.kind == "avg" and len(set(_divisors(p, 1))) > 1
+        if self.frame_pads and not clipped_mean:
+            return range(p.out.frame.width)
+        whole = [x for x, taps in enumerate(_valid_taps(p, 1)) if len(taps) == p.kernel[1]]
+        return range(whole[0], whole[-1] + 1) if whole else range(0)
+
+    def vector(self, column: Any, lanes: int) -> None:
+        """Combine down the columns first: then each tap of a row is one strided pick, not one a row."""
+        p = self.p
+        start = column * p.stride[1] - p.padding[1]
+        taps = [self.pick(start + tap * p.dilation[1], lanes) for tap in range(p.kernel[1])]
+        divisor = _divisors(p, 1)[self.inner_columns().start]
+        put(self.y, self.write + column, self.finish(reduce(self.combine, taps), divisor, lanes), lanes)
+
+    def pick(self, column: Any, lanes: int) -> Any:
+        """`lanes` combined columns, a stride apart."""
+        stride = self.p.stride[1]
+        if stride == 1 or lanes == 1:
+            return self.down(column, lanes)
+        if stride == 2:
+            parts = [self.down(column, lanes), self.down(column + (lanes - 1), lanes)]
+            return shuffle(parts, [*range(0, lanes, 2), *range(lanes + 1, 2 * lanes, 2)])
+        return shuffle([self.down(column + i * stride, 1) for i in range(lanes)], list(range(lanes)))
+
+    def down(self, column: Any, lanes: int) -> Any:
+        """max or sum of neighbouring input columns over the rows of the window."""
+        return reduce(self.combine, [self.element(row, inside, column, lanes) for row, inside in self.rows])
+
+    def element(self, row: Any, inside: Any, column: Any, lanes: int) -> Any:
+        value = load(self.x, row + column, lanes) if lanes > 1 else self.x[row + column]
+        if inside is None or self.p.kind == "max":
+            return value
+        return tirx.Select(inside, value, constant(0.0, lanes))
+
+    def border(self, column: int) -> None:
+        p = self.p
+        start = column * p.stride[1] - p.padding[1]
+        taps = [self.down(start + tap * p.dilation[1], 1) for tap in _valid_taps(p, 1)[column]]
+        put(self.y, self.write + column, self.finish(reduce(self.combine, taps), _divisors(p, 1)[column], 1), 1)
+
+    def finish(self, value: Any, columns: int, lanes: int) -> Any:
+        """Divide a sum by its window's size; `columns` is its width."""
+        if self.p.kind == "max":
+            return value
+        heights = _divisors(self.p, 0)
+        if len(set(heights)) == 1:
+            return value / constant(float(heights[0] * columns), lanes)
+        p, extent = self.p, self.p.source.frame.height
+        first = self.row * p.stride[0] - p.padding[0]
+        low, high = (-p.padding[0], extent + p.padding[2]) if p.count_include_pad else (0, extent)
+        count = tirx.min(first + p.kernel[0], high) - tirx.max(first, low)
+        divisor = tirx.Cast("float32", count * columns)
+        return value / (splat(divisor, lanes) if lanes > 1 else divisor)
+
+
+def _extent(pool: Pool2d, axis: int) -> tuple[int, int]:
+    """(input size, output size) along an axis: 0 rows, 1 columns."""
+    source, out = pool.source.frame, pool.out.frame
+    return (source.width, out.width) if axis else (source.height, out.height)
+
+
+def _valid_taps(pool: Pool2d, axis: int) -> list[list[int]]:
+    """For every output position along an axis, the taps that read the image."""
+    size, count = _extent(pool, axis)
+    starts = [i * pool.stride[axis] - pool.padding[axis] for i in range(count)]
+    return [[t for t in range(pool.kernel[axis]) if 0 <= s + t * pool.dilation[axis] < size] for s in starts]
+
+
+def _divisors(pool: Pool2d, axis: int) -> list[int]:
+    """For every output position along an axis, the length that a mean divides by."""
+    size, _ = _extent(pool, axis)
+    taps = _valid_taps(pool, axis)
+    if not pool.count_include_pad:
+        return [len(t) for t in taps]
+    before, after, kernel, stride = pool.padding[axis], pool.padding[axis + 2], pool.kernel[axis], pool.stride[axis]
+    return [min(i * stride - before + kernel, size + after) - (i * stride - before) for i in range(len(taps))]
+
+
+def _frame_pads(pool: Pool2d) -> bool:
+    """Whether all windows stay inside the source's frame and its zeros may be read as padding."""
+    if pool.kind == "max" and not pool.nonnegative:
+        return False
+    for axis in (0, 1):
+        size, count = _extent(pool, axis)
+        end = (count - 1) * pool.stride[axis] - pool.padding[axis] + (pool.kernel[axis] - 1) * pool.dilation[axis]
+        if max(pool.padding[axis], end - (size - 1)) > pool.source.frame.halo:
+            return False
+    return True
