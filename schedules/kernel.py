@@ -74,7 +74,9 @@ def kernel_builder(symbol: str, operands: dict[str, tuple[int, str]]) -> Iterato
             # calling_conv 1: the C signature is final, TVM must not wrap it into its packed calling convention.
             T.func_attr({"tirx.noalias": True, "global_symbol": symbol, "calling_conv": 1})
             frame = KernelFrame(pointers.buffers([size for size, _ in operands.values()]))
-            yield frame
+            # What MakePackedAPI would have said: small arrays live on the stack of the CPU.
+            with T.attr(0, "device_id", 0), T.attr(0, "device_type", 1):
+                yield frame
             T.Return(T.int32(0))
     frame.func = builder.get()
 

@@ -1,0 +1,85 @@
+"""The operators that passes/ rewrites a model into: Relax calls whose attributes carry everything the schedules need.
+
+relax.subpc.conv2d(x, weight, bias, [residual])   y = activation(conv(x) + bias + residual)
+relax.subpc.linear(x, weight, bias)               y = activation(x weight^T + bias), weight (out, in)
+relax.subpc.pool2d(x), relax.subpc.global_pool(x)
+relax.subpc.elementwise(x, ...)                   one fused pass over equally shaped tensors and per-channel operands
+relax.subpc.concat(x, ...)                        along the channels
+relax.subpc.view(x)                               the same elements in another shape
+Every call has `out_shape`; layers have `name`, the name that the user knows them by.
+"""
+
+from typing import Any
+
+import tvm
+import tvm_ffi
+from tvm import relax
+from tvm.ir.attrs import make_node
+
+from subpc.schedules.activation import Activation
+
+CONV2D = "relax.subpc.conv2d"
+LINEAR = "relax.subpc.linear"
+POOL2D = "relax.subpc.pool2d"
+GLOBAL_POOL = "relax.subpc.global_pool"
+ELEMENTWISE = "relax.subpc.elementwise"
+CONCAT = "relax.subpc.concat"
+VIEW = "relax.subpc.view"
+ALL = (CONV2D, LINEAR, POOL2D, GLOBAL_POOL, ELEMENTWISE, CONCAT, VIEW)
+
+
+def _result_type(call: relax.Call, _context: object) -> relax.TensorType:
+    return relax.TensorType([int(extent) for extent in call.attrs["out_shape"]], call.args[0].ty.dtype)
+
+
+def _register() -> None:
+    known = {str(name) for name in tvm_ffi.get_global_func("ir.ListOpNames")()}
+    for name in ALL:
+        if name not in known:
+            tvm_ffi.get_global_func("ir.RegisterOp")(name, "subpc operator, see subpc/passes/ops.py")
+            tvm.ir.register_op_attr(name, "FInferType", _result_type)
+            tvm.ir.register_op_attr(name, "FPurity", True)
+
+
+_register()
+
+
+def make(op: str, args: list[relax.Expr], **attrs: Any) -> relax.Call:
+    """A call of one of our operators."""
+    return relax.Call(tvm.ir.Op.get(op), args, make_node("ir.DictAttrs", **attrs))
+
+
+def elementwise(args: list[relax.Expr], program: list[str], kinds: list[str], shape: tuple[int, ...], name: str) -> relax.Call:
+    """A fused pass over tensors of `shape`; program: postfix words "arg I", "const X", "act NAME ...", "add", "mul", "sub", "div", ...
+
+    kinds: "tensor" (same shape), "channel" (C,) or "image_channel" (N, C) for each operand.
+    """
+    return make(ELEMENTWISE, args, program=program, kinds=kinds, out_shape=list(shape), name=name)
+
+
+def activation_of(text: str) -> Activation:
+    """The Activation behind an attribute such as "relu", "clip -1.0 1.0" or "leaky_relu 0.1"."""
+    kind, *numbers = text.split()
+    if kind == "clip":
+        return Activation(kind=kind, low=float(numbers[0]), high=float(numbers[1]))
+    return Activation(kind=kind, slope=float(numbers[0]) if numbers else 0.0)
+
+
+def attributes(call: relax.Call) -> dict[str, Any]:
+    """The attributes of one of our calls as plain Python values."""
+    return {str(key): _plain(value) for key, value in dict(call.attrs).items()} if call.attrs else {}
+
+
+def with_attributes(call: relax.Call, args: list[relax.Expr] | None = None, **changed: Any) -> relax.Call:
+    """The same call with some attributes, or its operands, changed."""
+    return make(call.op.name, list(call.args) if args is None else args, **{**attributes(call), **changed})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, tvm.tirx.IntImm | tvm.tirx.FloatImm):
+        return value.value
+    if isinstance(value, list | tuple | tvm_ffi.Array):
+        return tuple(_plain(item) for item in value)
+    return value

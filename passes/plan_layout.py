@@ -1,0 +1,121 @@
+"""Choose the frame of every activation plane: how wide a halo its consumers need, and which tensors share memory in a concatenation."""
+
+from dataclasses import dataclass
+
+from tvm import relax
+
+from subpc.passes import ops
+from subpc.passes.dataflow import Dataflow, shape_of
+from subpc.schedules.layout import Frame, compact_frame, halo_frame
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvGeometry:
+    """Where the taps of a convolution read, seen from an output pixel.
+
+    phases: (py, px) of the input pixels that are read at all; taps: for each filter tap the index of its phase and the shift (Y, X)
+    within that phase's plane. A stride-1 convolution has the one phase (0, 0).
+    """
+
+    source: tuple[int, int]
+    out: tuple[int, int]
+    stride: tuple[int, int]
+    phases: tuple[tuple[int, int], ...]
+    taps: tuple[tuple[int, int, int], ...]
+
+    @property
+    def direct(self) -> bool:
+        """Whether the taps can read the input tensor as it is, without sorting its pixels first."""
+        return self.stride == (1, 1) and self.source == self.out
+
+    @property
+    def halo(self) -> int:
+        """Zero rows and columns that the output's frame needs so that it can hold the phase planes as well.
+
+        The columns between two rows serve the right end of one and the left end of the next: what is data for one tap must not be
+        padding for another.
+        """
+        rows, columns = zip(*((y, x) for _, y, x in self.taps), strict=True)
+        top, bottom, left, right = max(0, -min(rows)), max(0, *rows), max(0, -min(columns)), max(0, *columns)
+        height, width = self.out
+        phase_height = max(-(-(self.source[0] - py) // self.stride[0]) for py, _ in self.phases)
+        phase_width = max(-(-(self.source[1] - px) // self.stride[1]) for _, px in self.phases)
+        return max(top, bottom, left, right, phase_height - height, phase_width + left - width, 0)
+
+    def offsets(self, frame: Frame) -> tuple[int, ...]:
+        """Flat offset of each tap on planes laid out as `frame`, phase after phase."""
+        return tuple(phase * frame.plane + y * frame.pitch + x for phase, y, x in self.taps)
+
+
+def conv_geometry(call: relax.Call) -> ConvGeometry:
+    """The geometry of a subpc.conv2d call."""
+    attrs = ops.attributes(call)
+    kernel = shape_of(call.args[1])[2:]
+    (sy, sx), (dy, dx), (top, left) = attrs["strides"], attrs["dilation"], attrs["padding"][:2]
+    reached = [(ky * dy - top, kx * dx - left) for ky in range(kernel[0]) for kx in range(kernel[1])]
+    phases = tuple(sorted({(y % sy, x % sx) for y, x in reached}))
+    taps = tuple((phases.index((y % sy, x % sx)), y // sy, x // sx) for y, x in reached)
+    return ConvGeometry(
+        source=shape_of(call.args[0])[2:], out=tuple(attrs["out_shape"][2:]), stride=(sy, sx), phases=phases, taps=taps
+    )
+
+
+def is_depthwise(call: relax.Call) -> bool:
+    """Whether each output channel reads one input channel, its own."""
+    groups, weight = ops.attributes(call)["groups"], shape_of(call.args[1])
+    return bool(groups == weight[0] and weight[1] == 1)
+
+
+class FramePlan:
+    """One frame for each plane size, wide enough for every convolution of that size: then nothing is copied between layers."""
+
+    def __init__(self, graph: Dataflow) -> None:
+        self._halo: dict[tuple[int, int], int] = {}
+        for _, call in graph.calls(ops.CONV2D):
+            geometry = conv_geometry(call)
+            if ops.attributes(call)["groups"] == 1:
+                self._widen(geometry.out, geometry.halo)
+            else:
+                self._widen(geometry.source, max(ops.attributes(call)["padding"]))
+
+    def _widen(self, size: tuple[int, int], halo: int) -> None:
+        self._halo[size] = max(self._halo.get(size, 0), halo)
+
+    def frame(self, height: int, width: int) -> Frame:
+        """The frame of a height x width plane; a single pixel needs none."""
+        if height * width == 1:
+            return compact_frame(height, width)
+        return halo_frame(height, width, self._halo.get((height, width), 0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slice:
+    """A tensor that lives inside another: `channel` channels into the concatenation `root`."""
+
+    root: relax.Var
+    channel: int
+
+
+def plan_concats(graph: Dataflow) -> dict[relax.Var, Slice]:
+    """Which tensors their producers can write straight into a concatenation (batch 1: there a slice of channels is contiguous).
+
+    The last concatenation comes first: in a DenseNet it contains all earlier ones, which become slices of it.
+    """
+    slices: dict[relax.Var, Slice] = {}
+    concats = [(var, call) for var, call in graph.calls(ops.CONCAT) if shape_of(var)[0] == 1]
+    for var, call in reversed(concats):
+        fields = graph.operands(call)
+        channels = [shape_of(field)[1] for field in fields]
+        if len(set(fields)) != len(fields) or not all(isinstance(field, relax.Var) and field in graph.exprs for field in fields):
+            continue
+        starts = [sum(channels[:i]) for i in range(len(fields))]
+        placed = [slices.get(field) for field in fields]
+        if all(place is None for place in placed):
+            home = slices.get(var, Slice(root=var, channel=0))
+            for field, start in zip(fields, starts, strict=True):
+                slices[field] = Slice(root=home.root, channel=home.channel + start)
+        elif var not in slices and placed[0] is not None:
+            root, base = placed[0].root, placed[0].channel
+            if all(p is not None and (p.root, p.channel) == (root, base + s) for p, s in zip(placed, starts, strict=True)):
+                slices[var] = Slice(root=root, channel=base)
+    return slices

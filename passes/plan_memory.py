@@ -1,0 +1,52 @@
+"""Give every workspace buffer an offset; buffers whose lifetimes do not overlap share memory."""
+
+from subpc.passes.program import Location, Program
+from subpc.schedules.layout import LINE, MAX_TILE, round_up
+
+# Consecutive buffers start this many floats apart from a multiple of 4 KB: same pixels of two tensors then do not alias in L1.
+STAGGER = 5 * LINE
+
+
+def plan_memory(program: Program) -> tuple[list[int], int]:
+    """(offset of each buffer in floats, total floats). A framed buffer is reused only for an equal layout (see Buffer)."""
+    first, last = _lifetimes(program)
+    offsets = [-1] * len(program.buffers)
+    free: dict[object, list[tuple[int, int]]] = {}
+    total = 0
+    expiring: dict[int, list[int]] = {}
+    for index, end in last.items():
+        expiring.setdefault(end, []).append(index)
+    for step in range(len(program.steps)):
+        for index in sorted(i for i, start in first.items() if start == step):
+            buffer = program.buffers[index]
+            room = free.setdefault(buffer.layout, [])
+            fits = min((slot for slot in room if slot[1] >= buffer.floats), key=lambda slot: slot[1], default=None)
+            if fits is not None:
+                room.remove(fits)
+                offsets[index] = fits[0]
+            else:
+                offsets[index] = total
+                total += round_up(buffer.floats + MAX_TILE, LINE) + STAGGER
+        for index in expiring.get(step, []):
+            buffer = program.buffers[index]
+            free.setdefault(buffer.layout, []).append((offsets[index], buffer.floats))
+    return offsets, total + MAX_TILE
+
+
+def _lifetimes(program: Program) -> tuple[dict[int, int], dict[int, int]]:
+    """First and last step that touches each buffer."""
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
+    for number, step in enumerate(program.steps):
+        for operand in step.operands:
+            if operand.space == "workspace":
+                first.setdefault(operand.index, number)
+                last[operand.index] = number
+    return first, last
+
+
+def resolve(location: Location, offsets: list[int]) -> tuple[str, int, int]:
+    """(space, which input or output, offset in floats) of an operand."""
+    if location.space == "workspace":
+        return "workspace", 0, offsets[location.index] + location.offset
+    return location.space, location.index, location.offset

@@ -1,0 +1,76 @@
+"""The compiled form before code: kernel calls in order, and where each of their operands lives."""
+
+import hashlib
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from subpc.schedules.kernel import Kernel
+from subpc.schedules.layout import LINE, TensorLayout, round_up
+
+
+@dataclass(frozen=True, kw_only=True)
+class Location:
+    """Address of an operand: `offset` floats into the weight blob, an input, an output, or workspace buffer `index`."""
+
+    space: str  # "weights", "workspace", "input", "output"
+    index: int = 0
+    offset: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One kernel call; operands in the order of `kernel.operands`. layer: the name that the user knows."""
+
+    layer: str
+    kernel: Kernel
+    operands: tuple[Location, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Buffer:
+    """A workspace tensor. layout None: compact, its old contents do not matter; else buffers are shared only among equal layouts,
+    because every kernel counts on the zeros between the rows of a frame and none writes them again."""
+
+    floats: int
+    layout: TensorLayout | None
+
+
+@dataclass
+class Program:
+    """Kernel calls of one network for one set of input shapes. input_shapes, output_shapes with dtypes, in order."""
+
+    inputs: list[tuple[tuple[int, ...], str]]
+    outputs: list[tuple[tuple[int, ...], str]]
+    steps: list[Step] = field(default_factory=list)
+    buffers: list[Buffer] = field(default_factory=list)
+
+
+class WeightStore:
+    """All constants of a library in one blob, cache-line aligned; equal arrays are stored once, whichever network uses them."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[bytes, tuple[int, ...], str], int] = {}
+        self._arrays: list[np.ndarray] = []
+        self.floats = 0
+
+    def add(self, array: np.ndarray) -> Location:
+        """Place float32 or int32 values (other types as raw bytes); returns where they are."""
+        array = np.ascontiguousarray(array)
+        raw = array.reshape(-1).view("uint8")
+        key = (raw.tobytes() if raw.size < 1 << 16 else _digest(raw), array.shape, str(array.dtype))
+        if key not in self._known:
+            self._known[key] = self.floats
+            padded = np.zeros(round_up(raw.size, 4 * LINE), "uint8")
+            padded[: raw.size] = raw
+            self._arrays.append(padded.view("float32"))
+            self.floats += padded.size // 4
+        return Location(space="weights", offset=self._known[key])
+
+    def blob(self) -> np.ndarray:
+        """Everything that was added, one float32 array."""
+        return np.concatenate(self._arrays) if self._arrays else np.zeros(LINE, "float32")
+
+
+def _digest(raw: np.ndarray) -> bytes:
+    return hashlib.sha256(raw).digest()

@@ -1,0 +1,82 @@
+"""Recognise what moves or pools whole channels: pooling, global pooling, concatenation, reshapes that move nothing."""
+
+import tvm
+from tvm import relax
+
+from subpc.passes import ops
+from subpc.passes.dataflow import Dataflow, dtype_of, rewrite, shape_of
+
+_VIEWS = ("relax.reshape", "relax.flatten", "relax.squeeze", "relax.expand_dims", "relax.nn.batch_flatten")
+_POOLS = ("relax.nn.max_pool2d", "relax.nn.avg_pool2d")
+
+
+def recognise_shapes(module: tvm.IRModule) -> tvm.IRModule:
+    """max_pool2d, avg_pool2d, mean over the plane, concat of channels and reshape become our operators."""
+    return rewrite(module, _recognise)
+
+
+def _recognise(graph: Dataflow) -> None:
+    for var, call in graph.calls(*_VIEWS, *_POOLS, "relax.mean", "relax.nn.adaptive_avg_pool2d", "relax.concat", "relax.permute_dims", "relax.zeros_like"):
+        if dtype_of(var) == "float32":
+            converted = _convert(graph, var, call)
+            if converted is not None:
+                graph.rebind(var, converted)
+
+
+def _convert(graph: Dataflow, var: relax.Var, call: relax.Call) -> relax.Call | None:
+    name = call.op.name
+    if name in _VIEWS and isinstance(graph.resolve(call.args[0]), relax.Var):
+        return ops.make(ops.VIEW, [call.args[0]], out_shape=list(shape_of(var)))
+    if name == "relax.concat":
+        return _concat(graph, var, call)
+    if name in _POOLS:
+        return _pool(var, call)
+    if name in ("relax.mean", "relax.nn.adaptive_avg_pool2d"):
+        return _global_pool(var, call)
+    return None
+
+
+def _concat(graph: Dataflow, var: relax.Var, call: relax.Call) -> relax.Call | None:
+    fields = [operand for operand in graph.operands(call.args[0])]
+    if isinstance(graph.expr(call.args[0]), relax.Tuple):
+        fields = graph.operands(graph.expr(call.args[0]))
+    if len(shape_of(var)) != 4 or call.attrs.axis is None or int(call.attrs.axis) != 1:
+        return None
+    if not all(isinstance(field, relax.Var) for field in fields):
+        return None
+    return ops.make(ops.CONCAT, fields, out_shape=list(shape_of(var)), name=str(var.name_hint))
+
+
+def _pool(var: relax.Var, call: relax.Call) -> relax.Call | None:
+    attrs = call.attrs
+    if str(attrs.layout) != "NCHW" or len(shape_of(call.args[0])) != 4:
+        return None
+    size = [int(v) for v in attrs.pool_size]
+    padding = [int(v) for v in attrs.padding]
+    if size == list(shape_of(call.args[0])[2:]) and not any(padding) and shape_of(var)[2:] == (1, 1) and "avg" in call.op.name:
+        return ops.make(ops.GLOBAL_POOL, [call.args[0]], out_shape=list(shape_of(var)), name=str(var.name_hint))
+    return ops.make(
+        ops.POOL2D,
+        [call.args[0]],
+        kind="max" if "max" in call.op.name else "avg",
+        size=size,
+        strides=[int(v) for v in attrs.strides],
+        padding=padding if len(padding) == 4 else (padding * 2 if len(padding) == 2 else padding * 4),
+        dilation=[int(v) for v in attrs.dilation],
+        count_include_pad=int(attrs.count_include_pad),
+        out_shape=list(shape_of(var)),
+        name=str(var.name_hint),
+    )
+
+
+def _global_pool(var: relax.Var, call: relax.Call) -> relax.Call | None:
+    source = shape_of(call.args[0])
+    if len(source) != 4:
+        return None
+    if call.op.name == "relax.mean":
+        axes = sorted(int(axis) % 4 for axis in call.attrs.axis) if call.attrs.axis is not None else []
+        if axes != [2, 3]:
+            return None
+    elif shape_of(var)[2:] != (1, 1):
+        return None
+    return ops.make(ops.GLOBAL_POOL, [call.args[0]], out_shape=list(shape_of(var)), name=str(var.name_hint))

@@ -1,0 +1,191 @@
+"""Convolution on framed channel planes, 1xN block-sparse or dense, fp32: the kernel family behind almost every layer.
+
+The lanes of a vector are neighbouring PIXELS of one channel. On a frame (layout.py) every filter tap of a stride-1 convolution is one
+constant offset, so output pixels form one flat range q and no vector ever asks where a row ends. A register tile is `rows` output
+channels x `vectors` vectors of q: for every kept input channel and tap, `vectors` loads meet `rows` weights broadcast from memory.
+Strided convolutions come here too, after `relayout.PhaseSplit` has sorted the input pixels by their phase.
+
+Sparse (kept < c_in): all taps of one input channel in N consecutive filters live or die together (SUBP, section 3). Group g reads
+only the planes in `index[g]`; with the uniform rule every group keeps the same number, so all tasks are equal.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import tvm
+from tvm.tirx.script import builder as T
+
+from subpc.schedules.activation import Activation, activate
+from subpc.schedules.isa import VectorIsa
+from subpc.schedules.kernel import kernel_builder, load, splat, store
+from subpc.schedules.layout import Frame, TensorLayout, round_up
+
+# Filters with more taps than this loop over rows of taps instead of unrolling them all: the code of a tile has to stay in the 32 KB L1i.
+MAX_UNROLLED_FMAS = 1200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tile:
+    """Register tile and task shape: `rows` output channels x `vectors` vectors, `blocks` row blocks a task.
+
+    pixels_outer: consecutive tasks share the pixels (and stream the weights) rather than the other way round.
+    """
+
+    rows: int
+    vectors: int
+    blocks: int
+    pixels_outer: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlatConv:
+    """y[n, o, q] = activation(bias[o] + sum_{k, tap} w[o, k, tap] * x[n, channel(o, k), q + offset(tap)] + residual[n, o, q]) * mask[q].
+
+    source: the input planes; one input channel is `phases` consecutive planes of it.
+    out: the output tensor; its pitch equals the pitch of the source.
+    taps: offset of each filter tap in floats from pixel q of the channel's first plane.
+    group: output channels that share their kept input channels (N); kept: input channels a group reads.
+    uniform: every group keeps `kept`; else `starts` (groups + 1) tells where each group's kept channels begin and `kept` is their sum.
+    sparse: input channels are named by `index` (else group g reads channels 0 .. kept - 1).
+
+    Operands: x, w (packed by `pack_weights`), [index], [starts], bias (c_out), [residual], [mask], y.
+    """
+
+    source: TensorLayout
+    phases: int
+    out: TensorLayout
+    taps: tuple[int, ...]
+    group: int
+    kept: int
+    sparse: bool
+    uniform: bool
+    residual: bool
+    activation: Activation
+    tile: Tile
+
+    @property
+    def family(self) -> str:
+        return "bsr_conv_f32" if self.sparse else "dense_conv_f32"
+
+    @property
+    def groups(self) -> int:
+        """Groups of output channels, the last one padded with zero filters if N does not divide c_out."""
+        return -(-self.out.channels // self.group)
+
+    @property
+    def masked(self) -> bool:
+        """Whether border columns lie between the rows and have to stay zero."""
+        return self.out.frame.halo > 0
+
+    @property
+    def operands(self) -> tuple[str, ...]:
+        return tuple(self._sizes(1))
+
+    @property
+    def flops(self) -> int:
+        blocks = self.groups * self.kept if self.uniform else self.kept
+        pixels = self.out.frame.height * self.out.frame.width
+        return 2 * self.out.batch * blocks * self.group * len(self.taps) * pixels
+
+    def mask_floats(self, lanes: int) -> int:
+        """Length of the mask operand: the flat pixel range in whole tiles."""
+        return round_up(self.out.frame.pixels, self.tile.vectors * lanes)
+
+    def _sizes(self, lanes: int) -> dict[str, tuple[int, str]]:
+        blocks = self.groups * self.kept if self.uniform else self.kept
+        sizes = {"x": (self.source.floats, "float32"), "w": (blocks * len(self.taps) * self.group, "float32")}
+        if self.sparse:
+            sizes["index"] = (blocks, "int32")
+        if not self.uniform:
+            sizes["starts"] = (self.groups + 1, "int32")
+        sizes["bias"] = (self.groups * self.group, "float32")
+        if self.residual:
+            sizes["residual"] = (self.out.floats, "float32")
+        if self.masked:
+            sizes["mask"] = (self.mask_floats(lanes), "float32")
+        sizes["y"] = (self.out.floats, "float32")
+        return sizes
+
+    def prim_func(self, symbol: str, isa: VectorIsa) -> tvm.tirx.PrimFunc:
+        sizes = self._sizes(isa.lanes)
+        with kernel_builder(symbol, sizes) as frame:
+            _Body(self, isa.lanes, dict(zip(sizes, frame.buffers, strict=True))).tasks()
+        assert frame.func is not None
+        return frame.func
+
+
+class _Body:
+    """Emits the loops of one kernel; `b` are its operands by name."""
+
+    def __init__(self, kernel: FlatConv, lanes: int, b: dict[str, Any]) -> None:
+        self.k, self.lanes, self.b = kernel, lanes, b
+        self.span = kernel.tile.vectors * lanes
+
+    def tasks(self) -> None:
+        """One parallel loop over (image, pixel tile, block of row blocks); every output element belongs to one task."""
+        k = self.k
+        tiles = -(-k.out.frame.pixels // self.span)
+        row_blocks = k.groups * k.group // k.tile.rows
+        chunks = -(-row_blocks // k.tile.blocks)
+        with T.parallel(0, k.out.batch * tiles * chunks) as task:
+            image = task // (tiles * chunks)
+            rest = task % (tiles * chunks)
+            tile = rest // chunks if k.tile.pixels_outer else rest % tiles
+            chunk = rest % chunks if k.tile.pixels_outer else rest // tiles
+            with T.serial(0, k.tile.blocks) as i:
+                if row_blocks % k.tile.blocks:
+                    with T.If(chunk * k.tile.blocks + i < row_blocks), T.Then():
+                        self.register_tile(image, tile * self.span, chunk * k.tile.blocks + i)
+                else:
+                    self.register_tile(image, tile * self.span, chunk * k.tile.blocks + i)
+
+    def register_tile(self, image: Any, q: Any, row_block: Any) -> None:
+        """Compute `rows` x `span` outputs that start at channel row_block * rows and flat pixel q."""
+        k, rows = self.k, self.k.tile.rows
+        per_group = k.group // rows
+        group, part = row_block // per_group, row_block % per_group
+        # One array a row, of scope "global": those of up to 1 KB TVM leaves on the stack and LLVM promotes to registers.
+        acc = [T.alloc_buffer((self.span,), "float32") for _ in range(rows)]
+        for r in range(rows):
+            for v in range(k.tile.vectors):
+                store(acc[r], v * self.lanes, splat(self.b["bias"][row_block * rows + r], self.lanes), self.lanes)
+        if k.uniform:
+            first, count = group * k.kept, k.kept
+        else:
+            first, count = self.b["starts"][group], self.b["starts"][group + 1] - self.b["starts"][group]
+        panel = first * per_group + part * count
+        with T.serial(0, count) as kept:
+            channel = self.b["index"][first + kept] if k.sparse else kept * (k.phases * k.source.frame.plane)
+            pixel = image * k.source.image + channel + k.source.frame.first + q
+            self.multiply_add(acc, pixel, (panel + kept) * (len(k.taps) * rows))
+        self.epilogue(acc, image, q, row_block * rows)
+
+    def multiply_add(self, acc: list[Any], pixel: Any, weight: Any) -> None:
+        """acc[r, :] += w[tap, r] * x[pixel + offset(tap) :] for all taps of one input channel."""
+        rows = self.k.tile.rows
+        for t, offset in enumerate(self.k.taps):
+            for r in range(rows):
+                w = splat(self.b["w"][weight + (t * rows + r)], self.lanes)
+                for v in range(self.k.tile.vectors):
+                    x = load(self.b["x"], pixel + (offset + v * self.lanes), self.lanes)
+                    store(acc[r], v * self.lanes, load(acc[r], v * self.lanes, self.lanes) + x * w, self.lanes)
+
+    def epilogue(self, acc: list[Any], image: Any, q: Any, channel: Any) -> None:
+        """Residual add, activation, mask, store."""
+        k = self.k
+        for r in range(k.tile.rows):
+            for v in range(k.tile.vectors):
+                at = image * k.out.image + (channel + r) * k.out.frame.plane + (k.out.frame.first + v * self.lanes) + q
+                value = load(acc[r], v * self.lanes, self.lanes)
+                if k.residual:
+                    value = value + load(self.b["residual"], at, self.lanes)
+                value = activate(k.activation, value, self.lanes)
+                if k.masked:
+                    value = value * load(self.b["mask"], q + v * self.lanes, self.lanes)
+                store(self.b["y"], at, value, self.lanes)
+
+
+def tap_offsets(frame: Frame, kernel: tuple[int, int], dilation: tuple[int, int], padding: tuple[int, int]) -> tuple[int, ...]:
+    """Offsets of the taps of a stride-1 convolution (padding: rows above, columns to the left) on planes laid out as `frame`."""
+    (kh, kw), (dy, dx), (top, left) = kernel, dilation, padding
+    return tuple((y * dy - top) * frame.pitch + x * dx - left for y in range(kh) for x in range(kw))
