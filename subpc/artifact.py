@@ -122,20 +122,23 @@ def _sync_folder(folder: Path) -> None:
 
 
 def read_metadata(path: str | Path) -> Metadata:
-    """What the library says about itself, after all checks of the file but without asking whether this CPU can run it."""
+    """What the library says about itself, after all checks of the file."""
     return _open(Path(path)).metadata
 
 
 def open_artifact(path: str | Path) -> Artifact:
-    """Open a library for running: size, magic, format version, checksums and CPU features are checked, nothing is executed."""
-    artifact = _open(Path(path))
+    """Open a library: size, magic, format version and checksum are checked, nothing is executed."""
+    return _open(Path(path))
+
+
+def check_cpu(artifact: Artifact) -> None:
+    """Refuse a library that this CPU cannot run, by the name of the missing feature."""
     missing = missing_features(artifact.metadata.features)
     if missing:
         raise TargetError(
-            f"{path} was compiled for {artifact.metadata.target!r} and needs {', '.join(missing)}, which this CPU ({cpu_name()}) "
-            "lacks; compile it again with --target 'llvm -mcpu=native' on this machine, or with a CPU that both have"
+            f"{artifact.path} was compiled for {artifact.metadata.target!r} and needs {', '.join(missing)}, which this CPU "
+            f"({cpu_name()}) lacks; compile it again with --target 'llvm -mcpu=native' on this machine, or with a CPU that both have"
         )
-    return artifact
 
 
 def _open(path: Path) -> Artifact:

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from subpc import native
-from subpc.artifact import Artifact, open_artifact, replacing
+from subpc.artifact import Artifact, check_cpu, open_artifact, replacing
+from subpc.cpu import missing_features
 from subpc.errors import ConfigError
 from subpc.memory import address, aligned_empty, workspace
 from subpc.profile import Profile, measure_steps
@@ -40,7 +41,9 @@ def load(path: str | Path, threads: int | None = None) -> "CompiledModel":
         TargetError: this CPU lacks an instruction set that the library uses.
         ConfigError: threads is not between 1 and the CPUs that can be used.
     """
-    return CompiledModel(open_artifact(path), threads=threads)
+    artifact = open_artifact(path)
+    check_cpu(artifact)
+    return CompiledModel(artifact, threads=threads)
 
 
 class _Lane:
@@ -48,6 +51,7 @@ class _Lane:
 
     def __init__(self, info: FunctionInfo, weights: Array) -> None:
         self.workspace = workspace(info.workspace_floats)
+        self.bound: list[Array] = []  # the arguments hold addresses only; this keeps the arrays behind them alive
         floats = [([weights.size], weights), ([self.workspace.size], self.workspace)]
         tensors = [native.Tensor(t.shape, t.dtype) for t in (*info.inputs, *info.outputs)]
         self.arguments = native.Arguments([*tensors, *(native.Tensor(shape, "float32") for shape, _ in floats)])
@@ -74,13 +78,15 @@ class _EntryPoint:
         try:
             yield lane
         finally:
+            lane.bound = []
             with self._lock:
                 self._free.append(lane)
 
     def bind(self, lane: _Lane, inputs: Sequence[Array]) -> list[Array]:
         """Point the lane at the inputs and at new outputs."""
         outputs: list[Array] = [aligned_empty(info.shape, info.dtype) for info in self.info.outputs]
-        for index, array in enumerate((*inputs, *outputs)):
+        lane.bound = [*inputs, *outputs]
+        for index, array in enumerate(lane.bound):
             lane.arguments.point(index, address(array))
         return outputs
 
@@ -98,12 +104,16 @@ class _EntryPoint:
 
 
 class CompiledModel:
-    """A compiled network. Safe to call from many threads at once; each call in flight has its own workspace."""
+    """A compiled network. Safe to call from many threads at once; each call in flight has its own workspace.
+
+    One that was compiled for another CPU can be saved and looked at, but not called. The file that the artifact was opened from
+    may be removed once the model exists.
+    """
 
     def __init__(self, artifact: Artifact, *, threads: int | None = None) -> None:
         self.threads = resolve_threads(threads)
         self._artifact = artifact
-        self._entries = self._link(artifact)
+        self._entries = {} if missing_features(artifact.metadata.features) else self._link(artifact)
 
     @staticmethod
     def _link(artifact: Artifact) -> dict[tuple[tuple[int, ...], ...], _EntryPoint]:
@@ -154,6 +164,8 @@ class CompiledModel:
 
     def _accept(self, values: "Sequence[Value]") -> tuple[_EntryPoint, list[Array]]:
         """The function for these shapes, and the inputs as kernels read them."""
+        if not self._entries:
+            check_cpu(self._artifact)
         infos = self.functions[0].inputs
         if len(values) != len(infos):
             raise ConfigError(

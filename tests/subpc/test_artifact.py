@@ -14,7 +14,7 @@ import pytest
 from subpc import artifact
 from subpc.artifact import FOOTER, PAGE, check_writable, open_artifact, read_metadata
 from subpc.errors import ConfigError, ModelFileError, TargetError
-from subpc.runtime import load
+from subpc.runtime import CompiledModel, load
 
 Maker = Callable[..., Path]
 
@@ -109,6 +109,14 @@ def test_a_missing_cpu_feature_is_named(make_toy: Maker, tmp_path: Path) -> None
     with pytest.raises(TargetError, match=r"'llvm' and needs avx999f, amx_teleport, which this CPU"):
         load(path)
     assert read_metadata(path).features == ("sse2", "avx999f", "amx_teleport")
+
+
+def test_a_model_for_another_cpu_can_be_saved_but_not_called(make_toy: Maker, tmp_path: Path) -> None:
+    model = CompiledModel(open_artifact(make_toy(tmp_path / "a.so", ("avx999f",))))
+    assert model.save(tmp_path / "b.so").read_bytes() == (tmp_path / "a.so").read_bytes()
+    assert model.report.metadata.model == "toy"
+    with pytest.raises(TargetError, match="avx999f"):
+        model(np.zeros((1, 3, 16, 16), np.float32))
 
 
 @pytest.mark.parametrize("folder", ["missing", "file"])

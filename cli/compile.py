@@ -1,0 +1,75 @@
+"""`subpc compile`: a model file in, one library out."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from subpc.cli.options import SHAPE, json_option, threads_option
+from subpc.cli.tables import layer_table, show, show_json
+from subpc.errors import CompileError, TargetError
+
+if TYPE_CHECKING:
+    from subpc.report import CompileReport
+
+
+@click.command("compile")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The library to write. [default: MODEL's name with .so]")
+@click.option("--arch", help="Architecture of a state dict: torchvision:resnet50, timm:NAME or package.module:function.")
+@click.option("--shape", "shapes", type=SHAPE, multiple=True, help="Input shape; repeat for several batch or image sizes.")
+@click.option("--target", default="llvm -mcpu=native", show_default=True, help="CPU to compile for.")
+@click.option("--sparse", type=click.Choice(["auto", "off"]), default="auto", show_default=True, help="Use block-sparse kernels.")
+@click.option("--require-sparse", is_flag=True, help="Fail, and write nothing, if no layer gets a sparse kernel.")
+@click.option("--trust-pickle", is_flag=True, help="Load pickled modules. They can run any code: only for files that you made.")
+@click.option("--debug-dump", type=click.Path(path_type=Path, file_okay=False), help="Write the program after each phase here.")
+@click.option("-v", "--verbose", is_flag=True, help="Show the decision for every layer.")
+@threads_option
+@json_option
+def command(
+    model: Path, output: Path | None, target: str, require_sparse: bool, verbose: bool, as_json: bool, **rest: Any
+) -> None:
+    """Compile MODEL (.pt, .pt2, .pth, .safetensors, .onnx) into one native library.
+
+    \b
+    Examples:
+      subpc compile small.pt -o model.so
+      subpc compile weights.pth --arch torchvision:resnet50 --shape 1,3,224,224 --target "llvm -mcpu=skylake-avx512"
+    """
+    from subpc.artifact import check_writable
+    from subpc.cli.progress import progress_line
+
+    output = output or Path(model.stem + ".so")
+    check_writable(output)
+    _check_target(target)
+    dump = {"debug_dump": rest.pop("debug_dump")}
+    options = {**rest, "shapes": list(rest["shapes"]) or None, **(dump if dump["debug_dump"] else {})}
+    with progress_line(quiet=as_json) as progress:
+        from subpc.compiler import compile
+
+        compiled = compile(model, target=target, progress=progress, **options)
+    report = compiled.report
+    if require_sparse and not any(layer.sparse for layer in report.layers):
+        raise CompileError(f"no layer got a sparse kernel ({report.summary}); nothing was written because of --require-sparse")
+    compiled.save(output)
+    _print(report, output, verbose, as_json)
+
+
+def _check_target(target: str) -> None:
+    from subpc.target import parse_target
+
+    try:
+        parse_target(target)
+    except TargetError as error:
+        raise click.BadParameter(str(error), param_hint="--target") from error
+
+
+def _print(report: "CompileReport", output: Path, verbose: bool, as_json: bool) -> None:
+    if as_json:
+        show_json({**report.to_dict(), "output": str(output), "bytes": output.stat().st_size})
+        return
+    show(report.headline, report.summary)
+    if verbose:
+        show(layer_table(report))
+    show(*(f"warning: {w}" for w in report.metadata.warnings), *(f"note: {n}" for n in report.metadata.notes if verbose))
+    show(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")

@@ -1,0 +1,35 @@
+"""`subpc inspect`: what is in a library."""
+
+from pathlib import Path
+
+import click
+
+from subpc.cli.options import json_option
+from subpc.cli.tables import function_lines, layer_table, show, show_json
+
+
+@click.command("inspect")
+@click.argument("library", type=click.Path(path_type=Path))
+@json_option
+def command(library: Path, as_json: bool) -> None:
+    """Show what LIBRARY contains: inputs, outputs, and what was decided for each layer and why. Nothing in it is executed.
+
+    \b
+    Example:
+      subpc inspect model.so
+    """
+    from subpc.artifact import read_metadata
+    from subpc.cpu import missing_features
+    from subpc.report import CompileReport
+
+    metadata = read_metadata(library)
+    report = CompileReport(metadata=metadata)
+    missing = missing_features(metadata.features)
+    if as_json:
+        show_json({**report.to_dict(), "bytes": library.stat().st_size, "missing_features": list(missing)})
+        return
+    runs = f"this CPU lacks {', '.join(missing)}" if missing else "runs on this CPU"
+    show(report.headline, report.summary, layer_table(report), "functions:", *function_lines(metadata))
+    versions = ", ".join(f"{name} {version}" for name, version in metadata.versions.items())
+    show(f"file: {library.stat().st_size / 1e6:.1f} MB; {runs}; made by {versions or 'unknown versions'}")
+    show(*(f"warning: {w}" for w in metadata.warnings), *(f"note: {n}" for n in metadata.notes))

