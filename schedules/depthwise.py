@@ -1,0 +1,194 @@
+"""Depthwise convolution, and grouped convolution with few channels a group, on framed planes.
+
+The lanes are neighbouring output pixels of one row; a register tile is several output rows of one channel. Neighbouring output rows
+share most of their input rows, so each loaded vector meets up to kh accumulators: loads, not multiply-adds, would limit a kernel
+that works pixel by pixel. Stride 2 sorts even and odd columns with a shuffle after two loads, which neighbouring taps share.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import tvm
+from tvm import tirx
+from tvm.tirx.script import builder as T
+
+from subpc.schedules.activation import NONE, Activation, activate
+from subpc.schedules.isa import VectorIsa
+from subpc.schedules.kernel import kernel_builder, load, splat
+from subpc.schedules.layout import TensorLayout
+from subpc.schedules.vector import Register, fetch, plane_rows, put_first, shuffle
+
+# A tile of 8 rows has enough independent sums for two FMA ports with a latency of 4; fewer rows than 4 reload too much.
+MAX_ROWS, MIN_ROWS = 8, 4
+# Registers that a tile needs besides its sums and weights: the loaded vector, a shuffle's two inputs.
+SPARE_REGISTERS = 3
+# A multiply-add of one vector, and what a vector of outputs costs besides: enough to size tasks.
+FMA_NS, VECTOR_NS = 0.2, 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupedConv:
+    """y[n, o] = activation(bias[o] + sum over the channels c of o's group and all taps of w[o, c, tap] * x[n, c] + residual[n, o]).
+
+    groups == source.channels is a depthwise convolution. padding: rows above, columns left; below and right follow from the
+    size of `out`. The frame of the source has a halo of at least the padding on every side.
+    Operands: x, w (c_out, c_in / groups, kh, kw: as PyTorch has it), bias (c_out), [residual, laid out as y], y.
+    """
+
+    source: TensorLayout
+    out: TensorLayout
+    groups: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    residual: bool = False
+    activation: Activation = NONE
+
+    def __post_init__(self) -> None:
+        if self.source.channels % self.groups or self.out.channels % self.groups:
+            raise ValueError(f"{self.groups} groups do not divide {self.source.channels} and {self.out.channels} channels")
+        if self.source.frame.compact or self.out.frame.compact:
+            raise ValueError("grouped convolution works on framed planes")
+        if self.halo_needed() > self.source.frame.halo:
+            raise ValueError(
+                f"the taps reach {self.halo_needed()} pixels outside the image, its halo is {self.source.frame.halo}"
+            )
+
+    @property
+    def family(self) -> str:
+        return "depthwise_conv_f32" if self.groups == self.source.channels else "grouped_conv_f32"
+
+    @property
+    def per_group(self) -> int:
+        """Input channels a group."""
+        return self.source.channels // self.groups
+
+    @property
+    def operands(self) -> tuple[str, ...]:
+        return ("x", "w", "bias", "residual", "y") if self.residual else ("x", "w", "bias", "y")
+
+    @property
+    def flops(self) -> int:
+        frame, taps = self.out.frame, self.kernel[0] * self.kernel[1]
+        return 2 * self.out.batch * self.out.channels * frame.height * frame.width * self.per_group * taps
+
+    def halo_needed(self) -> int:
+        """How far the taps reach outside the image, on any side."""
+        sizes = ((self.source.frame.height, self.out.frame.height), (self.source.frame.width, self.out.frame.width))
+        needs = [0, *self.padding]
+        for axis, (size, count) in enumerate(sizes):
+            last = (count - 1) * self.stride[axis] - self.padding[axis] + (self.kernel[axis] - 1) * self.dilation[axis]
+            needs.append(last - (size - 1))
+        return max(needs)
+
+    def tile_rows(self, isa: VectorIsa) -> int:
+        """Output rows of a register tile: as the registers allow, and if possible a divisor of the height."""
+        taps = self.kernel[0] * self.kernel[1]
+        most = min(MAX_ROWS, max(MIN_ROWS, isa.registers - taps - SPARE_REGISTERS), self.out.frame.height)
+        divisors = [r for r in range(min(MIN_ROWS, most), most + 1) if self.out.frame.height % r == 0]
+        return divisors[-1] if divisors else most
+
+    def prim_func(self, symbol: str, isa: VectorIsa) -> tvm.tirx.PrimFunc:
+        floats = {
+            "x": self.source.floats,
+            "w": self.out.channels * self.per_group * self.kernel[0] * self.kernel[1],
+            "bias": self.out.channels,
+            "residual": self.out.floats,
+            "y": self.out.floats,
+        }
+        with kernel_builder(symbol, {name: (floats[name], "float32") for name in self.operands}) as kernel:
+            _Body(self, isa, dict(zip(self.operands, kernel.buffers, strict=True))).tasks()
+        assert kernel.func is not None
+        return kernel.func
+
+
+class _Body:
+    """Emits the loops of one kernel; `b` are its operands by name."""
+
+    def __init__(self, conv: GroupedConv, isa: VectorIsa, b: dict[str, Any]) -> None:
+        self.k, self.b, self.lanes = conv, b, isa.lanes
+        self.rows = conv.tile_rows(isa)
+
+    def tasks(self) -> None:
+        """One loop over (image, output channel, block of rows)."""
+        k, height = self.k, self.k.out.frame.height
+        tiles = -(-height // self.rows)
+        vectors = -(-k.out.frame.width // self.lanes) * self.rows
+        cost = vectors * (VECTOR_NS + FMA_NS * k.per_group * k.kernel[0] * k.kernel[1])
+        # Tiles that overlap (their number of rows does not divide the height) stay in one task.
+        blocks = tiles if height % self.rows == 0 else 1
+        with plane_rows(k.out.batch * k.out.channels, blocks, cost * tiles / blocks) as (plane, block):
+            if blocks == tiles:
+                self.row_tile(plane, block * self.rows)
+            else:
+                with T.serial(0, tiles) as tile:
+                    self.row_tile(plane, tirx.min(tile * self.rows, height - self.rows))
+
+    def row_tile(self, plane: Any, row: Any) -> None:
+        """All columns of `rows` output rows; the last vector of a row overlaps its neighbour."""
+        width = self.k.out.frame.width
+        vectors = -(-width // self.lanes)
+        if vectors == 1:
+            self.tile(plane, row, 0)
+        else:
+            with T.serial(0, vectors) as i:
+                self.tile(plane, row, tirx.min(i * self.lanes, width - self.lanes) if width % self.lanes else i * self.lanes)
+
+    def tile(self, plane: Any, row: Any, column: Any) -> None:
+        k, source = self.k, self.k.source.frame
+        channel = plane % k.out.channels if k.out.batch > 1 else plane
+        sums = [Register(self.lanes, splat(self.b["bias"][channel], self.lanes)) for _ in range(self.rows)]
+        at = (row * k.stride[0] - k.padding[0]) * source.pitch + (column * k.stride[1] - k.padding[1] + source.first)
+        taps = k.kernel[0] * k.kernel[1]
+        if k.per_group == 1:
+            self.multiply_add(sums, self.input_plane(plane, channel) * source.plane + at, channel * taps)
+        else:
+            with T.serial(0, k.per_group) as c:
+                self.multiply_add(
+                    sums, (self.input_plane(plane, channel) + c) * source.plane + at, (channel * k.per_group + c) * taps
+                )
+        self.epilogue(sums, plane, row, column)
+
+    def input_plane(self, plane: Any, channel: Any) -> Any:
+        """The first input plane of the output channel's group."""
+        k = self.k
+        if k.source.channels == k.out.channels == k.groups:
+            return plane
+        first = channel // (k.out.channels // k.groups) * k.per_group
+        return plane // k.out.channels * k.source.channels + first if k.out.batch > 1 else first
+
+    def multiply_add(self, sums: list[Register], at: Any, weight: Any) -> None:
+        """Add one input channel: every input row is loaded once a tap column and meets all output rows that it belongs to."""
+        (kh, kw), k = self.k.kernel, self.k
+        w = [Register(self.lanes, splat(self.b["w"][weight + t], self.lanes)) for t in range(kh * kw)]
+        users: dict[int, list[tuple[int, int]]] = {}
+        for r in range(self.rows):
+            for ky in range(kh):
+                users.setdefault(r * k.stride[0] + ky * k.dilation[0], []).append((r, ky))
+        for row in sorted(users):
+            for kx in range(kw):
+                x = Register(self.lanes, self.column(at + row * k.source.frame.pitch, kx * k.dilation[1]))
+                for r, ky in users[row]:
+                    sums[r].set(sums[r].get() + x.get() * w[ky * kw + kx].get())
+
+    def column(self, at: Any, offset: int) -> Any:
+        """The pixels of one tap: `lanes` columns, a stride apart."""
+        stride, lanes = self.k.stride[1], self.lanes
+        if stride != 2:
+            return fetch(self.b["x"], at + offset, lanes, stride)
+        # Taps 2i and 2i + 1 are the even and the odd half of the same two vectors.
+        even = at + (offset - offset % 2)
+        parts = [load(self.b["x"], even, lanes), load(self.b["x"], even + lanes, lanes)]
+        return shuffle(parts, list(range(offset % 2, 2 * lanes, 2)))
+
+    def epilogue(self, sums: list[Register], plane: Any, row: Any, column: Any) -> None:
+        """Residual, activation, store."""
+        frame = self.k.out.frame
+        for r, total in enumerate(sums):
+            at = plane * frame.plane + (row + r) * frame.pitch + (frame.first + column)
+            value = total.get()
+            if self.k.residual:
+                value = value + load(self.b["residual"], at, self.lanes)
+            total.set(activate(self.k.activation, value, self.lanes))
+            put_first(self.b["y"], at, total, min(self.lanes, frame.width))
