@@ -105,14 +105,16 @@ class PhaseSplit:
     def prim_func(self, symbol: str, isa: VectorIsa) -> tvm.tirx.PrimFunc:
         planes, rows = self.source.batch * self.source.channels, self.extent()[0]
         cost = len(self.phases) * (ROW_NS + FLOAT_NS * self.out.width)
-        with kernel_builder(symbol, {"x": (self.source.floats, "float32"), "y": (self.layout.floats, "float32")}) as kernel:
-            with plane_rows(planes, rows, cost) as (plane, row):
-                for index in range(len(self.phases)):
-                    if _count(self.source.frame.height, self.stride[0], self.phases[index][0]) == rows:
+        with (
+            kernel_builder(symbol, {"x": (self.source.floats, "float32"), "y": (self.layout.floats, "float32")}) as kernel,
+            plane_rows(planes, rows, cost) as (plane, row),
+        ):
+            for index in range(len(self.phases)):
+                if _count(self.source.frame.height, self.stride[0], self.phases[index][0]) == rows:
+                    self._row(kernel.buffers, plane, row, index, isa.lanes)
+                else:
+                    with T.If(row < rows - 1), T.Then():
                         self._row(kernel.buffers, plane, row, index, isa.lanes)
-                    else:
-                        with T.If(row < rows - 1), T.Then():
-                            self._row(kernel.buffers, plane, row, index, isa.lanes)
         assert kernel.func is not None
         return kernel.func
 

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import functools
 import importlib.util
+import os
 import subprocess
 import tempfile
 from collections.abc import Iterable
@@ -51,7 +52,7 @@ def _launcher() -> int:
 
 
 @functools.lru_cache(maxsize=64)
-def build(kernel: Kernel, isa: VectorIsa = AVX512) -> Any:
+def build(kernel: Any, isa: VectorIsa = AVX512) -> Any:
     """The kernel as a C function; its library gets the thread pool's entry point as TVM's own loader would set it."""
     symbol = symbol_of(kernel)
     module = tvm.tirx.build(tvm.IRModule({symbol: kernel.prim_func(symbol, isa)}), target=target_of(isa))
@@ -88,6 +89,8 @@ def call(kernel: Kernel, *arrays: np.ndarray, isa: VectorIsa = AVX512, threads: 
 
 
 def set_threads(threads: int) -> None:
+    # Read once, when the thread pool starts: without it the pool has half as many workers as there are CPUs.
+    os.environ.setdefault("TVM_NUM_THREADS", "2")
     tvm_ffi.get_global_func("runtime.config_threadpool")(1, threads)
 
 
@@ -104,6 +107,12 @@ def tensor(batch: int, channels: int, height: int, width: int, halo: int | None 
     """A framed layout, or a compact one without `halo`."""
     frame = compact_frame(height, width) if halo is None else halo_frame(height, width, halo)
     return TensorLayout(batch=batch, channels=channels, frame=frame)
+
+
+def like(values: np.ndarray, halo: int | None) -> TensorLayout:
+    """The layout of an array's shape."""
+    batch, channels, height, width = values.shape
+    return tensor(batch, channels, height, width, halo)
 
 
 def pixel_index(frame: Frame) -> np.ndarray:

@@ -11,7 +11,7 @@ from subpc.schedules.activation import Activation
 from subpc.schedules.depthwise import GroupedConv
 from subpc.schedules.isa import AVX512, VectorIsa
 
-from .harness import ISAS, assembly, check_tensor, cpu_supports, into, run_everywhere, tensor
+from .harness import ISAS, assembly, check_tensor, cpu_supports, into, like, run_everywhere, tensor
 
 SHAPES = [(1, 1, 1, 1), (3, 5, 7, 7), (1, 17, 13, 17), (2, 3, 14, 14), (1, 3, 28, 33), (1, 2, 56, 5)]
 
@@ -30,7 +30,7 @@ def check(
     below, right = options.pop("after", (top, left))
     padded = functional.pad(torch.tensor(x), (left, right, top, below))
     expected = functional.conv2d(padded, torch.tensor(w), torch.tensor(bias), stride, 0, dilation, groups)
-    source, out = tensor(*shape, options.pop("halo", max(top, left, below, right))), tensor(*expected.shape, 1)
+    source, out = tensor(*shape, options.pop("halo", max(top, left, below, right))), like(expected.numpy(), 1)
     kernel_ = GroupedConv(source=source, out=out, groups=groups, kernel=kernel, **options)
     arrays = [into(source, x), w.ravel(), bias]
     if kernel_.residual:
@@ -99,8 +99,8 @@ def test_missing_halo_is_refused() -> None:
 def test_inner_loop_is_vectors_only(size: int, stride: int) -> None:
     side = size // stride
     kernel = GroupedConv(
-        source=tensor(1, 144, size, size, 1), out=tensor(1, 144, side, side, 1), groups=144, kernel=(3, 3), stride=(stride, stride),
-        padding=(1, 1), activation=Activation(kind="relu6"),
+        source=tensor(1, 144, size, size, 1), out=tensor(1, 144, side, side, 1), groups=144,
+        kernel=(3, 3), stride=(stride, stride), padding=(1, 1), activation=Activation(kind="relu6"),
     )  # fmt: skip
     text = assembly(kernel, AVX512)
     assert "Workspace" not in text

@@ -9,10 +9,11 @@ from subpc.schedules.global_pool import GlobalPool
 from subpc.schedules.isa import AVX512, GENERIC, VectorIsa
 from subpc.schedules.pool2d import Pool2d
 
-from .harness import ISAS, assembly, check_tensor, cpu_supports, into, run_everywhere, tensor
+from .harness import ISAS, assembly, check_tensor, cpu_supports, into, like, run_everywhere, tensor
 
+Case = tuple[tuple[int, int, int, int], tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, int], bool]
 # (batch, channels, height, width), kernel, stride, padding, dilation, ceil_mode
-CASES = [
+CASES: list[Case] = [
     ((1, 1, 1, 1), (1, 1), (1, 1), (0, 0), (1, 1), False),
     ((3, 5, 7, 7), (3, 3), (1, 1), (1, 1), (1, 1), False),
     ((1, 3, 13, 17), (3, 3), (2, 2), (1, 1), (1, 1), False),
@@ -24,21 +25,21 @@ CASES = [
 ]
 
 
-def reference(kind: str, x: torch.Tensor, case: tuple, include: bool) -> np.ndarray:
+def reference(kind: str, x: torch.Tensor, case: Case, include: bool) -> np.ndarray:
     _, kernel, stride, padding, dilation, ceil = case
     if kind == "max":
-        return functional.max_pool2d(x, kernel, stride, padding, dilation, ceil).numpy()
+        return functional.max_pool2d(x, kernel, stride, padding, dilation, ceil).numpy()  # type: ignore[no-any-return]
     return functional.avg_pool2d(x, kernel, stride, padding, ceil, include).numpy()
 
 
-def check(kind: str, case: tuple, halos: tuple[int | None, int | None], isa: VectorIsa, include: bool, positive: bool) -> None:
+def check(kind: str, case: Case, halos: tuple[int | None, int | None], isa: VectorIsa, include: bool, positive: bool) -> None:
     if not cpu_supports(isa):
         pytest.skip("this CPU lacks the instructions")
     shape, kernel, stride, padding, dilation, _ = case
     x = np.random.default_rng(0).standard_normal(shape).astype("float32")
     x = np.maximum(x, 0) if positive else x - 1
     expected = reference(kind, torch.tensor(x), case, include)
-    source, out = tensor(*shape, halos[0]), tensor(*expected.shape, halos[1])
+    source, out = tensor(*shape, halos[0]), like(expected, halos[1])
     pool = Pool2d(
         kind=kind, source=source, out=out, kernel=kernel, stride=stride, padding=(*padding, *padding), dilation=dilation,
         count_include_pad=include, nonnegative=positive,
@@ -51,20 +52,20 @@ def check(kind: str, case: tuple, halos: tuple[int | None, int | None], isa: Vec
 @pytest.mark.parametrize("halos", [(None, 1), (2, 1), (1, None)], ids=str)
 @pytest.mark.parametrize("case", CASES, ids=lambda c: "x".join(map(str, c[0])))
 @pytest.mark.parametrize("kind", ["max", "avg"])
-def test_pool(kind: str, case: tuple, halos: tuple[int | None, int | None], isa: VectorIsa) -> None:
+def test_pool(kind: str, case: Case, halos: tuple[int | None, int | None], isa: VectorIsa) -> None:
     check(kind, case, halos, isa, include=True, positive=False)
 
 
 @pytest.mark.parametrize("isa", [AVX512, GENERIC], ids=["avx512", "generic"])
 @pytest.mark.parametrize("halo", [None, 1, 2])
 @pytest.mark.parametrize("case", CASES, ids=lambda c: "x".join(map(str, c[0])))
-def test_mean_of_valid_pixels(case: tuple, halo: int | None, isa: VectorIsa) -> None:
+def test_mean_of_valid_pixels(case: Case, halo: int | None, isa: VectorIsa) -> None:
     check("avg", case, (halo, 1), isa, include=False, positive=False)
 
 
 @pytest.mark.parametrize("halo", [None, 1, 3])
 @pytest.mark.parametrize("case", CASES, ids=lambda c: "x".join(map(str, c[0])))
-def test_zero_halo_as_padding(case: tuple, halo: int | None) -> None:
+def test_zero_halo_as_padding(case: Case, halo: int | None) -> None:
     check("max", case, (halo, 1), AVX512, include=True, positive=True)
 
 
@@ -76,7 +77,7 @@ def test_dilated_maximum(halo: int | None) -> None:
 def test_asymmetric_padding() -> None:
     x = np.random.default_rng(0).standard_normal((1, 2, 12, 20)).astype("float32") - 2
     expected = functional.max_pool2d(functional.pad(torch.tensor(x), (0, 1, 0, 1), value=float("-inf")), 3, 2).numpy()
-    source, out = tensor(1, 2, 12, 20, 1), tensor(*expected.shape, 1)
+    source, out = tensor(1, 2, 12, 20, 1), like(expected, 1)
     pool = Pool2d(kind="max", source=source, out=out, kernel=(3, 3), stride=(2, 2), padding=(0, 0, 1, 1))
     check_tensor(out, run_everywhere(pool, [into(source, x), np.zeros(out.floats, "float32")], AVX512), expected, 0)
 
