@@ -64,7 +64,7 @@ def run(arguments: list[str] | None = None) -> int:
     except SubpcError as error:
         click.echo(f"error: {error}", err=True)
         return WRONG_USAGE if isinstance(error, ConfigError) else FAILED
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt):  # click has already ended the line that ^C stands in
         click.echo("interrupted", err=True)
         return INTERRUPTED
     except BrokenPipeError:

@@ -38,8 +38,6 @@ def command(
     if as_json:
         show_json({"headline": model.report.headline, "threads": model.threads, **profile.to_dict()})
         return
-    gap = profile.steps_ms - profile.total_ms
+    gap = f"{profile.steps_ms - profile.total_ms:+.3f}"
     show(model.report.headline, profile_table(profile, top))
-    show(
-        f"whole call {profile.total_ms:.3f} ms; sum of the steps {profile.steps_ms:.3f} ms ({gap:+.3f}); {model.threads} threads"
-    )
+    show(f"whole call {profile.total_ms:.3f} ms; sum of the steps {profile.steps_ms:.3f} ms ({gap}); {model.threads} threads")

@@ -17,6 +17,8 @@ def show(*parts: "Table | str") -> None:
     from rich.console import Console
 
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 250  # files and pipes get whole names
     for part in parts:
         if isinstance(part, str):
             click.echo(part)
@@ -37,7 +39,7 @@ def new_table(*columns: str) -> "Table":
     table = Table(box=box.SIMPLE, pad_edge=False)
     for index, column in enumerate(columns):
         words = index == 0 or column in ("shape", "pattern", "kernel", "why", "version", "note", "class")
-        table.add_column(column, justify="left" if words else "right", no_wrap=column != "why", overflow="fold")
+        table.add_column(column, justify="left" if words else "right", no_wrap=column not in ("layer", "why"), overflow="fold")
     return table
 
 

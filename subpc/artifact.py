@@ -137,7 +137,7 @@ def check_cpu(artifact: Artifact) -> None:
     if missing:
         raise TargetError(
             f"{artifact.path} was compiled for {artifact.metadata.target!r} and needs {', '.join(missing)}, which this CPU "
-            f"({cpu_name()}) lacks; compile it again with --target 'llvm -mcpu=native' on this machine, or with a CPU that both have"
+            f"({cpu_name()}) lacks; compile it again with --target 'llvm -mcpu=native' here, or for a CPU that both have"
         )
 
 

@@ -50,7 +50,8 @@ def read_image(path: str | Path, preparation: Preparation) -> npt.NDArray[np.flo
         raise ConfigError("reading pictures needs Pillow; install it with: pip install pillow") from error
     try:
         with Image.open(path) as image:
-            picture = image.convert("RGB")
+            # Pillow wants transparency of a palette spelled out before it is dropped.
+            picture = (image.convert("RGBA") if "transparency" in image.info else image).convert("RGB")
     except UnidentifiedImageError as error:
         raise ConfigError(f"{path} is not a picture that Pillow can read; give a PNG or JPEG file") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

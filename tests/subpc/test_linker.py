@@ -10,7 +10,7 @@ from subpc.linker import find_linker, link
 
 def test_no_linker_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(CompileError, match="no linker found.*apt install gcc"):
+    with pytest.raises(CompileError, match=r"no linker found.*apt install gcc"):
         find_linker()
 
 

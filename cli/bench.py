@@ -1,0 +1,97 @@
+"""`subpc bench`: times beside other engines."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from subpc.cli.options import SHAPE, json_option, threads_option
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from subpc.bench_report import BenchReport
+
+
+@click.command("bench")
+@click.argument("library", type=click.Path(path_type=Path))
+@click.option("--compare", default="", metavar="ENGINES", help="Of onnxruntime, openvino, torch, torch-compile, with commas.")
+@click.option("--model", type=click.Path(path_type=Path), help="The model file that LIBRARY was compiled from, for the others.")
+@click.option("--arch", help="Architecture of --model, as for compile.")
+@click.option("--trust-pickle", is_flag=True, help="Load pickled modules. They can run any code: only for files that you made.")
+@click.option("--shape", "shapes", type=SHAPE, multiple=True, help="Input shape, for a library that has several.")
+@click.option("--runs", type=click.IntRange(1), default=40, show_default=True, help="Timed calls of each engine.")
+@click.option("--warmup", type=click.IntRange(0), default=10, show_default=True, help="Calls before timing, in each round.")
+@click.option("--rounds", type=click.IntRange(1), default=4, show_default=True, help="How often the engines take turns.")
+@threads_option
+@json_option
+def command(library: Path, compare: str, model: Path | None, arch: str | None, trust_pickle: bool, **rest: Any) -> None:
+    """Time LIBRARY, alone or beside other engines: same model, input and threads, each engine alone in its own process.
+
+    \b
+    Examples:
+      subpc bench model.so
+      subpc bench model.so --compare onnxruntime,openvino --model small.pt
+    """
+    from subpc import bench
+    from subpc.cli.progress import progress_line
+    from subpc.cli.tables import show_json
+
+    as_json = rest.pop("as_json")
+    rivals = [name.strip() for name in compare.split(",") if name.strip()]
+    shapes = rest.pop("shapes") or None
+    with progress_line(quiet=as_json) as progress:
+        source = _source(model, arch, trust_pickle) if model is not None and rivals else None
+        report = bench.compare(library, rivals, model=source, shapes=shapes, progress=progress, **rest)
+    if as_json:
+        show_json(as_dict(report))
+    else:
+        print_report(report)
+    if any(engine.failure for engine in report.engines):
+        click.get_current_context().exit(1)
+
+
+def _source(model: Path, arch: str | None, trust_pickle: bool) -> Any:
+    if model.suffix == ".onnx":
+        return model
+    from subpc.frontend.model_files import load_torch_model
+
+    return load_torch_model(model, arch=arch, trust_pickle=trust_pickle)
+
+
+def as_dict(report: "BenchReport") -> dict[str, Any]:
+    """The report with its ratios, for --json."""
+    data = report.to_dict()
+    for entry, engine in zip(data["engines"], report.engines, strict=True):
+        entry["ratio"] = report.ratio(engine)
+        entry["per_second"] = engine.timing.per_second if engine.timing else None
+    return {**data, "verdict": report.verdict}
+
+
+def print_report(report: "BenchReport") -> None:
+    """Headline, table and verdict."""
+    from subpc.cli.tables import show
+
+    shapes = ", ".join("x".join(map(str, shape)) for shape in report.shapes)
+    conditions = f"{report.cpu}, {report.threads} threads, input {shapes}, {report.runs} runs in {report.rounds} rounds"
+    show(report.headline, conditions, _table(report))
+    show(*(f"{e.engine} did not run: {e.failure}" for e in report.engines if e.failure))
+    if len(report.engines) > 1:
+        show(report.verdict)
+
+
+def _table(report: "BenchReport") -> "Table":
+    from subpc.cli.tables import new_table
+
+    columns = ("engine", "version", "p50 ms", "p90 ms", "p99 ms", "per s", "first answer ms", "peak MB", "time / subpc", "output")
+    table = new_table(*columns)
+    for engine in report.engines:
+        if engine.timing is None:
+            table.add_row(engine.engine, engine.version, *["-"] * (len(columns) - 2))
+            continue
+        t, ratio = engine.timing, report.ratio(engine)
+        times = [f"{t.p50:.2f}", f"{t.p90:.2f}", f"{t.p99:.2f}", f"{t.per_second:.1f}"]
+        same = "" if engine is report.ours else ("same" if engine.agrees else "DIFFERS")
+        other = [f"{engine.first_answer_ms:.0f}", f"{engine.peak_mb:.0f}", f"{ratio:.2f}x" if ratio else "-", same]
+        table.add_row(engine.engine, engine.version, *times, *other)
+    return table

@@ -1,0 +1,27 @@
+"""`subpc demo`: what subpc does, in two minutes."""
+
+import tempfile
+from pathlib import Path
+
+import click
+
+from subpc.cli.options import threads_option
+
+
+@click.command("demo")
+@click.option("--image", type=click.Path(path_type=Path), help="A picture of your own. [default: a cat]")
+@threads_option
+def command(image: Path | None, threads: int | None) -> None:
+    """Compile a pretrained MobileNetV2 and show it a picture; then race a ResNet-50, sparse and dense, against other engines.
+
+    \b
+    Example:
+      subpc demo
+    """
+    from subpc.cli.bench import print_report
+    from subpc.cli.progress import progress_line
+    from subpc.demo import show
+
+    with tempfile.TemporaryDirectory(prefix="subpc-demo-") as folder, progress_line() as progress:
+        report = show(Path(folder), image, threads, progress, click.echo)
+    print_report(report)

@@ -1,0 +1,65 @@
+"""The same network as files that the other engines read."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from subpc.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+    from torch.export import ExportedProgram
+
+    Source: TypeAlias = nn.Module | ExportedProgram | str | Path
+
+# The last operator set that PyTorch's stable exporter writes for plain convolutional networks without surprises.
+OPSET = 17
+READS_ONNX = ("onnxruntime", "openvino")
+
+
+class RivalFiles:
+    """Writes the model once for each file format that is asked for."""
+
+    def __init__(
+        self, model: "nn.Module | ExportedProgram | str | Path", shapes: Sequence[tuple[int, ...]], folder: Path
+    ) -> None:
+        self._model, self._shapes, self._folder = model, shapes, folder
+        self._written: dict[str, Path] = {}
+
+    def path(self, engine: str) -> Path:
+        """The file for an engine."""
+        suffix = ".onnx" if engine in READS_ONNX else ".pt2"
+        if suffix not in self._written:
+            self._written[suffix] = self._write(suffix)
+        return self._written[suffix]
+
+    def _write(self, suffix: str) -> Path:
+        if isinstance(self._model, str | Path):
+            if Path(self._model).suffix == suffix:
+                return Path(self._model)
+            raise ConfigError(f"{self._model} cannot be run by this engine; it needs the PyTorch model")
+        return self._export(self._folder / f"model{suffix}")
+
+    def _export(self, path: Path) -> Path:
+        import torch
+
+        inputs = tuple(torch.rand(shape) for shape in self._shapes)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if path.suffix == ".pt2":
+                torch.export.save(self._program(inputs), path)
+            else:
+                module: Any = self._model if isinstance(self._model, torch.nn.Module) else self._program(inputs).module()
+                torch.onnx.export(module.eval(), inputs, str(path), dynamo=False, opset_version=OPSET)
+        return path
+
+    def _program(self, inputs: "tuple[torch.Tensor, ...]") -> "ExportedProgram":
+        import torch
+
+        if isinstance(self._model, torch.nn.Module):
+            with torch.no_grad():
+                return torch.export.export(self._model.eval(), inputs)
+        assert isinstance(self._model, torch.export.ExportedProgram)
+        return self._model

@@ -1,0 +1,72 @@
+"""What a comparison of engines found."""
+
+from dataclasses import dataclass
+
+from subpc.report import Record
+from subpc.timing import Timing
+
+# Largest difference of two engines' outputs, as a share of the output's range, that still counts as the same answer in float32.
+AGREEMENT = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineResult(Record):
+    """One engine's times, or the reason why it has none.
+
+    first_answer_ms: from the start of its imports to the first output; difference: largest deviation from subpc's output as a
+    share of the output's range.
+    """
+
+    engine: str
+    version: str
+    timing: Timing | None = None
+    first_answer_ms: float = 0.0
+    peak_mb: float = 0.0
+    difference: float | None = None
+    failure: str = ""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether its output is subpc's."""
+        return self.difference is not None and self.difference <= AGREEMENT
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchReport(Record):
+    """All engines side by side. headline: sparsity, N, precision, tuned or not."""
+
+    headline: str
+    cpu: str
+    threads: int
+    shapes: tuple[tuple[int, ...], ...]
+    runs: int
+    warmup: int
+    rounds: int
+    engines: tuple[EngineResult, ...]
+
+    @property
+    def ours(self) -> EngineResult:
+        """subpc's own result."""
+        return self.engines[0]
+
+    @property
+    def best_rival(self) -> EngineResult | None:
+        """The fastest other engine, by median."""
+        rivals = [(e.timing.p50, e) for e in self.engines if e.timing is not None and not e.engine.startswith("subpc")]
+        return min(rivals, key=lambda pair: pair[0])[1] if rivals else None
+
+    def ratio(self, engine: EngineResult) -> float | None:
+        """The engine's median time / subpc's: above 1, subpc is faster; below 1, it is slower."""
+        if engine.timing is None or self.ours.timing is None:
+            return None
+        return engine.timing.p50 / self.ours.timing.p50
+
+    @property
+    def verdict(self) -> str:
+        """The comparison in one line; a loss is told like a win."""
+        rival = self.best_rival
+        ratio = self.ratio(rival) if rival else None
+        if rival is None or ratio is None:
+            return "nothing to compare with"
+        word = "faster" if ratio >= 1 else "SLOWER"
+        return f"subpc is {ratio if ratio >= 1 else 1 / ratio:.2f} times {word} than the fastest other engine ({rival.engine})"

@@ -1,0 +1,68 @@
+"""One engine in its own process: reads commands on stdin, answers on stdout, one JSON object a line."""
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+# prctl(PR_SET_PDEATHSIG): a worker that is stopped while it waits must not stay behind when its parent is killed.
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Serve one parent until it closes the pipe."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # Engines print to stdout at will: the protocol gets a descriptor of its own, and they get stderr.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    spec = json.loads(sys.stdin.readline())
+    try:
+        call, facts = _load(spec)
+    except Exception as error:
+        _send(answers, {"failure": f"{type(error).__name__}: {error}"[:500]})
+        return
+    _send(answers, facts)
+    for line in sys.stdin:
+        command = json.loads(line)
+        _send(answers, {"ms": _turn(call, command["runs"], command["warmup"]), "peak_mb": _peak_mb()})
+
+
+def _load(spec: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    import numpy as np
+
+    from subpc.bench_engines import ENGINES, load_inputs
+
+    inputs = load_inputs(spec["inputs"])
+    start = time.perf_counter()
+    call = ENGINES[spec["engine"]](spec["model"], inputs, spec["threads"])
+    outputs = call()
+    milliseconds = 1000 * (time.perf_counter() - start)
+    np.savez(spec["outputs"], *outputs)
+    return call, {"first_answer_ms": milliseconds}
+
+
+def _turn(call: Any, runs: int, warmup: int) -> list[float]:
+    from subpc.timing import time_calls
+
+    return time_calls(call, runs, warmup)
+
+
+def _peak_mb() -> float:
+    # Not getrusage: its maximum is inherited from the parent across fork and exec.
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def _send(answers: TextIO, message: dict[str, Any]) -> None:
+    answers.write(json.dumps(message) + "\n")
+    answers.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""`subpc.compile`: a model in, a CompiledModel out; the stages are in passes/pipeline.py."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from subpc import artifact
+from subpc.errors import ConfigError
+from subpc.report import FunctionInfo, LayerReport, Metadata, StepInfo, TensorInfo
+from subpc.runtime import CompiledModel, load
+from subpc.target import Target, parse_target
+from subpc.threads import available_threads
+
+if TYPE_CHECKING:
+    from subpc.frontend.imported import ImportedModel
+    from subpc.passes.pipeline import Lowered
+
+PRECISIONS = ("float32",)
+Progress = Callable[[str, int, int], None]
+
+
+def compile(
+    model: Any,
+    example_inputs: Any = None,
+    *,
+    shapes: Sequence[tuple[int, ...]] | None = None,
+    arch: str | None = None,
+    trust_pickle: bool = False,
+    target: str = "llvm -mcpu=native",
+    threads: int | None = None,
+    precision: str = "float32",
+    sparse: str = "auto",
+    tuning: str | Path | None = None,
+    output: str | Path | None = None,
+    progress: Progress | None = None,
+    debug_dump: str | Path | None = None,
+) -> CompiledModel:
+    """Compile a network into one native library and load it.
+
+    Args:
+        model: nn.Module, ExportedProgram, or the path of a .pt, .pt2, .pth, .safetensors or .onnx file.
+        example_inputs: a tensor or a tuple of them; their shapes are compiled for.
+        shapes: input shapes instead, one library function each.
+        arch: architecture of a state dict, such as `torchvision:resnet50`.
+        trust_pickle: allow pickled modules, which can run any code.
+        target: CPU to compile for.
+        threads: threads to run with, as in `load`.
+        precision: "float32".
+        sparse: "auto" (where faster), "off" or "always".
+        output: where to write the library; a temporary file without it (`CompiledModel.save` keeps it).
+        progress: called with (phase, done, total).
+        debug_dump: folder for the program after each phase.
+
+    Raises:
+        SubpcError: ConfigError, ModelFileError, UnsupportedModelError, TargetError or CompileError.
+    """
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision={precision!r} is not supported; accepted: {', '.join(PRECISIONS)}")
+    if tuning is not None:
+        raise ConfigError("tuning databases are not supported by this version; leave tuning out")
+    parsed = parse_target(target)
+    from subpc.frontend.import_model import import_model
+
+    if progress is not None:
+        progress("import", 0, 1)
+    imported = import_model(model, shapes=shapes, example_inputs=example_inputs, arch=arch, trust_pickle=trust_pickle)
+    with tempfile.TemporaryDirectory(prefix="subpc-") as folder:
+        path = Path(output) if output is not None else Path(folder) / "model.so"
+        _build(imported, parsed, sparse, Path(folder), path, _model_name(model, arch), progress, debug_dump)
+        return load(path, threads=threads)
+
+
+def _build(
+    imported: "Sequence[ImportedModel]",
+    target: Target,
+    sparse: str,
+    folder: Path,
+    path: Path,
+    name: str,
+    progress: Progress | None,
+    debug_dump: str | Path | None,
+) -> None:
+    import tvm
+
+    from subpc.linker import link
+    from subpc.passes.build_library import build_library
+    from subpc.passes.pipeline import lower_model
+    from subpc.passes.program import WeightStore
+
+    weights = WeightStore()
+    lowered = []
+    for index, model in enumerate(imported):
+        lowered.append(
+            lower_model(
+                model.module,
+                {key: tvm.runtime.tensor(np.ascontiguousarray(value)) for key, value in model.params.items()},
+                model.param_names,
+                n_inputs=len(model.input_names),
+                isa=target.isa,
+                sparse=sparse,
+                weights=weights,
+                dump=_dumper(debug_dump, index),
+            )
+        )
+    blob = weights.blob()
+    built = build_library(
+        [entry.program for entry in lowered],
+        weight_floats=blob.size,
+        target=target.tvm_target(),
+        isa=target.isa,
+        folder=folder,
+        workers=available_threads(),
+        progress=progress,
+    )
+    shared = folder / "linked.so"
+    link(built.objects, shared)
+    functions = tuple(
+        _function_info(model, entry, symbol, floats)
+        for model, entry, symbol, floats in zip(imported, lowered, built.symbols, built.workspace_floats, strict=True)
+    )
+    metadata = Metadata(
+        model=name,
+        target=str(target),
+        features=target.features,
+        precision="float32",
+        tuned=False,
+        functions=functions,
+        layers=_layer_reports(lowered[0]),
+        notes=imported[0].notes,
+        versions=_versions(),
+    )
+    artifact.write(path, shared, blob, metadata)
+
+
+def _dumper(folder: str | Path | None, index: int) -> Callable[[str, str], None] | None:
+    if folder is None:
+        return None
+    root = Path(folder)
+    root.mkdir(parents=True, exist_ok=True)
+    counter = iter(range(1000))
+
+    def dump(phase: str, script: str) -> None:
+        (root / f"{index}-{next(counter):02d}-{phase}.py").write_text(script)
+
+    return dump
+
+
+def _function_info(model: "ImportedModel", lowered: "Lowered", symbol: str, workspace_floats: int) -> FunctionInfo:
+    from subpc.schedules.kernel import symbol_of
+
+    program = lowered.program
+    return FunctionInfo(
+        symbol=symbol,
+        inputs=tuple(TensorInfo(name=n, shape=s, dtype=d) for n, (s, d) in zip(model.input_names, program.inputs, strict=True)),
+        outputs=tuple(
+            TensorInfo(name=n, shape=s, dtype=d) for n, (s, d) in zip(model.output_names, program.outputs, strict=True)
+        ),
+        workspace_floats=workspace_floats,
+        steps=tuple(
+            StepInfo(layer=step.layer, kernel=symbol_of(step.kernel), family=step.kernel.family, flops=step.kernel.flops, bytes=0)
+            for step in program.steps
+        ),
+    )
+
+
+def _layer_reports(lowered: "Lowered") -> tuple[LayerReport, ...]:
+    from subpc.passes.layer_report import layer_report
+
+    return tuple(layer_report(lowered, name) for name in lowered.decisions)
+
+
+def _model_name(model: Any, arch: str | None) -> str:
+    if isinstance(model, str | Path):
+        return Path(model).stem
+    return arch or type(model).__name__
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for package in ("subpc", "apache-tvm", "torch", "onnx"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

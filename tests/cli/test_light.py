@@ -1,0 +1,39 @@
+"""Running a library needs neither PyTorch nor TVM's compiler, and help needs nothing at all."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+# Made to look as if not installed. TVM's Python package may be found (its folder holds the runtime), but not imported.
+PROLOGUE = """
+import sys
+for name in ("torch", "torchvision", "onnx", "tvm_ffi.core", "safetensors"):
+    sys.modules[name] = None
+from subpc.cli.main import run
+code = run(sys.argv[1:])
+loaded = [m for m in sys.modules if m.split(".")[0] in ("torch", "tvm", "tvm_ffi", "onnx") and sys.modules[m] is not None]
+assert not loaded, loaded
+"""
+
+
+def light(code: str, *arguments: object, path: str | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": path} if path else None
+    command = [sys.executable, "-c", PROLOGUE + code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
+def test_run_and_profile_and_inspect_without_torch_tvm_and_linker(toy: Path, tmp_path: Path, toy_expected: object) -> None:
+    x = np.random.default_rng(0).standard_normal((1, 3, 16, 16)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    arguments = (("run", toy, "--input", tmp_path / "x.npy", "-o", tmp_path / "y.npy"), ("profile", toy), ("inspect", toy))
+    for line in arguments:
+        result = light("sys.exit(code)", *line, path=str(tmp_path))
+        assert (result.returncode, result.stderr) == (0, "")
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), toy_expected(x))  # type: ignore[operator]
+
+
+def test_help_imports_no_numpy() -> None:
+    result = light("print('numpy' in sys.modules, 'rich' in sys.modules)", "--help")
+    assert result.stdout.endswith("False False\n")
