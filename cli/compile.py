@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 @click.option("--arch", help="Architecture of a state dict: torchvision:resnet50, timm:NAME or package.module:function.")
 @click.option("--shape", "shapes", type=SHAPE, multiple=True, help="Input shape; repeat for several batch or image sizes.")
 @click.option("--target", default="llvm -mcpu=native", show_default=True, help="CPU to compile for.")
-@click.option("--sparse", type=click.Choice(["auto", "off"]), default="auto", show_default=True, help="Use block-sparse kernels.")
+@click.option(
+    "--sparse",
+    type=click.Choice(["auto", "off", "always"]),
+    default="auto",
+    show_default=True,
+    help="Block-sparse kernels: where faster, nowhere, wherever a pattern is.",
+)
 @click.option("--require-sparse", is_flag=True, help="Fail, and write nothing, if no layer gets a sparse kernel.")
 @click.option("--trust-pickle", is_flag=True, help="Load pickled modules. They can run any code: only for files that you made.")
 @click.option("--debug-dump", type=click.Path(path_type=Path, file_okay=False), help="Write the program after each phase here.")

