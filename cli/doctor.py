@@ -23,8 +23,6 @@ def command(as_json: bool) -> None:
     else:
         for check in diagnosis.checks:
             click.echo(f"{check.state:8} {check.name:12} {check.text}")
-        click.echo(
-            "subpc can compile and run here." if diagnosis.healthy else "Something is wrong; see the lines marked `problem`."
-        )
+        click.echo(diagnosis.conclusion)
     if not diagnosis.healthy:
         click.get_current_context().exit(1)

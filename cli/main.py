@@ -71,12 +71,22 @@ def run(arguments: list[str] | None = None) -> int:
         # The reader (head, less) has seen enough; a second message at exit is avoided by giving stdout another end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
-    except Exception as error:
-        click.echo(f"error: internal error ({type(error).__name__}: {str(error)[:500]})", err=True)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("subpc"):
+            return _defect(error)
         click.echo(
-            "This is a defect of subpc; please report it with the output of the same command under SUBPC_DEBUG=1.", err=True
+            f"error: this needs the package {error.name!r}, which is not installed; `subpc doctor` lists what is missing",
+            err=True,
         )
         return FAILED
+    except Exception as error:
+        return _defect(error)
+
+
+def _defect(error: Exception) -> int:
+    click.echo(f"error: internal error ({type(error).__name__}: {str(error)[:500]})", err=True)
+    click.echo("This is a defect of subpc; please report it with the traceback that SUBPC_DEBUG=1 shows.", err=True)
+    return FAILED
 
 
 def _result(value: Any) -> int:

@@ -3,11 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from subpc.compiler import ModelSource
     from subpc.tensors import Value
 
 
-def compile_and_run(model: "ModelSource", *inputs: "Value", target: str = "llvm -mcpu=native") -> Any:
+def compile_and_run(model: Any, *inputs: "Value", target: str = "llvm -mcpu=native") -> Any:
     """Compile the model for these inputs and return its outputs; use `subpc.compile` to run it more than once."""
     from subpc.compiler import compile
 

@@ -40,6 +40,14 @@ class Diagnosis(Record):
         """Whether nothing is wrong."""
         return all(check.state != "problem" for check in self.checks)
 
+    @property
+    def conclusion(self) -> str:
+        """One sentence."""
+        if not self.healthy:
+            return "Something is wrong; see the lines marked `problem`."
+        compiles = any(check.name == "compiler" and check.state == "ok" for check in self.checks)
+        return "subpc can compile and run here." if compiles else "subpc can run libraries here, but not compile models."
+
 
 def diagnose() -> Diagnosis:
     """Look at everything, in the order in which a compile would need it."""

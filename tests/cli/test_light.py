@@ -37,3 +37,11 @@ def test_run_and_profile_and_inspect_without_torch_tvm_and_linker(toy: Path, tmp
 def test_help_imports_no_numpy() -> None:
     result = light("print('numpy' in sys.modules, 'rich' in sys.modules)", "--help")
     assert result.stdout.endswith("False False\n")
+
+
+def test_compile_without_its_packages_says_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"x")
+    result = light("sys.exit(code)", "compile", tmp_path / "model.onnx", "-o", tmp_path / "m.so", "--target", "llvm")
+    assert result.returncode == 1
+    assert "which is not installed; `subpc doctor` lists what is missing" in result.stderr
+    assert not (tmp_path / "m.so").exists()
