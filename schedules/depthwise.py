@@ -2,7 +2,8 @@
 
 The lanes are neighbouring output pixels of one row; a register tile is several output rows of one channel. Neighbouring output
 rows share most of their input rows, so each loaded vector meets up to kh accumulators: loads, not multiply-adds, would limit a
-kernel that works pixel by pixel. Stride 2 sorts even and odd columns with a shuffle after two loads, which neighbouring taps share.
+kernel that works pixel by pixel. Stride 2 sorts
+even and odd columns with a shuffle after two loads, which neighbouring taps share.
 """
 
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ FMA_NS, VECTOR_NS = 0.2, 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class GroupedConv:
-    """y[n, o] = activation(bias[o] + sum over channels c of o's group and taps t of w[o, c, t] * x[n, c, pixel(t)] + residual[n, o]).
+    """y[n, o] = activation(bias[o] + sum over channels c of o's group and taps t of w[o, c, t] * x[n, c, t] + residual[n, o]).
 
     groups == source.channels is a depthwise convolution. padding: rows above, columns left; below and right follow from the
     size of `out`. The frame of the source has a halo of at least the padding on every side.

@@ -83,6 +83,10 @@ class Register:
     def get(self) -> Any:
         return fetch(self._array, 0, self.lanes)
 
+    def head(self, lanes: int) -> Any:
+        """The first `lanes` lanes."""
+        return fetch(self._array, 0, lanes)
+
     def set(self, value: Any) -> None:
         put(self._array, 0, value, self.lanes)
 

@@ -70,7 +70,7 @@ def build(kernel: Any, isa: VectorIsa = AVX512) -> Any:
     return function
 
 
-def call(kernel: Kernel, *arrays: np.ndarray, isa: VectorIsa = AVX512, threads: int = 2) -> None:
+def call(kernel: Any, *arrays: np.ndarray, isa: VectorIsa = AVX512, threads: int = 2) -> None:
     """Run the kernel in place on copies between guard zones, write the results back, and check the guards."""
     set_threads(threads)
     padded, views = [], []
@@ -94,7 +94,7 @@ def set_threads(threads: int) -> None:
     tvm_ffi.get_global_func("runtime.config_threadpool")(1, threads)
 
 
-def run_everywhere(kernel: Kernel, arrays: Iterable[np.ndarray], isa: VectorIsa) -> np.ndarray:
+def run_everywhere(kernel: Any, arrays: Iterable[np.ndarray], isa: VectorIsa) -> np.ndarray:
     """The last array after the kernel ran with 1 and with 2 threads: bit-identical, or the test fails."""
     first, second = [a.copy() for a in arrays], [a.copy() for a in arrays]
     call(kernel, *first, isa=isa, threads=1)

@@ -28,7 +28,7 @@ CASES: list[Case] = [
 def reference(kind: str, x: torch.Tensor, case: Case, include: bool) -> np.ndarray:
     _, kernel, stride, padding, dilation, ceil = case
     if kind == "max":
-        return functional.max_pool2d(x, kernel, stride, padding, dilation, ceil).numpy()  # type: ignore[no-any-return]
+        return functional.max_pool2d(x, kernel, stride, padding, dilation, ceil).numpy()
     return functional.avg_pool2d(x, kernel, stride, padding, ceil, include).numpy()
 
 
