@@ -42,7 +42,7 @@ class Dataflow:
         while isinstance(value, relax.Var):
             if value in self._renamed:
                 value = self._renamed[value]
-            elif isinstance(self.exprs.get(value), relax.Var | relax.Constant):
+            elif isinstance(self.exprs.get(value), relax.Var | tvm.ir.Constant):
                 value = self.exprs[value]
             else:
                 break
@@ -146,7 +146,7 @@ class Dataflow:
                         expr = relax.TupleGetItem(build(expr.tuple_value), expr.index)
                     elif isinstance(expr, relax.Tuple):
                         expr = build(expr)
-                    mapped[var] = builder.emit(expr, var.name_hint)
+                    mapped[var] = builder.emit(expr, var.name)
                 output = builder.emit_output(build(self.output))
             builder.emit_func_output(output)
         function = builder.finalize()["main"]
@@ -165,7 +165,7 @@ def dtype_of(value: relax.Expr) -> str:
 
 def constant_of(value: relax.Expr) -> np.ndarray | None:
     """The array behind a constant, None for anything else."""
-    return value.data.numpy() if isinstance(value, relax.Constant) else None
+    return value.value.numpy() if isinstance(value, tvm.ir.GenericConst) else None
 
 
 def scalar_of(value: relax.Expr) -> float | None:

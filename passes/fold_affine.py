@@ -36,7 +36,7 @@ def _fold(graph: Dataflow) -> None:
         elif len(shape_of(var)) == 4:
             operands = [source, relax.const(scale), relax.const(shift)]
             program = ["arg 0", "arg 1", "mul", "arg 2", "add"]
-            graph.rebind(var, ops.elementwise(operands, program, ["tensor", "channel", "channel"], shape_of(var), str(var.name_hint)))
+            graph.rebind(var, ops.elementwise(operands, program, ["tensor", "channel", "channel"], shape_of(var), str(var.name)))
 
 
 def _scaled(graph: Dataflow, layer: relax.Call, scale: np.ndarray, shift: np.ndarray) -> relax.Call:

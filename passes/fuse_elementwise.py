@@ -55,7 +55,7 @@ def _convert(graph: Dataflow, var: relax.Var, call: relax.Call) -> relax.Call | 
             return None
     if "tensor" not in kinds:
         return None
-    return ops.elementwise(args, [*program, _BINARY[call.op.name]], kinds, shape, str(var.name_hint))
+    return ops.elementwise(args, [*program, _BINARY[call.op.name]], kinds, shape, str(var.name))
 
 
 def _kind(operand: relax.Expr, shape: tuple[int, ...]) -> str | None:

@@ -16,7 +16,9 @@ def _fuse(graph: Dataflow) -> None:
     users = graph.users()
     order = {var: i for i, var in enumerate(graph.live())}
     for var in list(order):
-        fused = _activation(graph, users, var) or _residual(graph, users, order, var)
+        fused = _activation(graph, users, var)
+        if fused is None:
+            fused = _residual(graph, users, order, var)
         if fused is None:
             continue
         layer_var, call = fused

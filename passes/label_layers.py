@@ -53,26 +53,26 @@ class _Labeller:
     def _linear(self, var: relax.Var, call: relax.Call) -> None:
         x, transposed = call.args
         permute = self.graph.call(transposed, "relax.permute_dims")
-        weight = self.graph.resolve(permute.args[0]) if permute else self.graph.resolve(transposed)
+        weight = self.graph.resolve(permute.args[0]) if permute is not None else self.graph.resolve(transposed)
         if not self._is_parameter(weight) or len(shape_of(weight)) != 2 or dtype_of(var) != "float32" or len(shape_of(x)) < 2:
             return
         out = shape_of(var)
         name = self._name(weight, var)
         self.graph.rebind(
             var,
-            ops.make(ops.LINEAR, [x, weight, _zeros(out[-1])], name=name, out_shape=list(out), transposed=0 if permute else 1, activation="none"),
+            ops.make(ops.LINEAR, [x, weight, _zeros(out[-1])], name=name, out_shape=list(out), transposed=0 if permute is not None else 1, activation="none"),
         )
 
     def _is_parameter(self, value: relax.Expr) -> bool:
-        return constant_of(value) is not None or (isinstance(value, relax.Var) and value.name_hint in self.names)
+        return constant_of(value) is not None or (isinstance(value, relax.Var) and value.name in self.names)
 
     def _name(self, weight: relax.Expr, var: relax.Var) -> str:
         """`layer1.0.conv1` for the weight `layer1.0.conv1.weight`; a weight used again gets `#2` and so on."""
-        full = self.names.get(weight.name_hint, weight.name_hint) if isinstance(weight, relax.Var) else var.name_hint
+        full = self.names.get(weight.name, weight.name) if isinstance(weight, relax.Var) else var.name
         name = full.removesuffix(".weight")
         self.taken[name] = self.taken.get(name, 0) + 1
         return name if self.taken[name] == 1 else f"{name}#{self.taken[name]}"
 
 
-def _zeros(length: int) -> relax.Constant:
+def _zeros(length: int) -> tvm.ir.Constant:
     return relax.const(np.zeros(length, "float32"))

@@ -81,11 +81,13 @@ class FramePlan:
     def _widen(self, size: tuple[int, int], halo: int) -> None:
         self._halo[size] = max(self._halo.get(size, 0), halo)
 
-    def frame(self, height: int, width: int) -> Frame:
-        """The frame of a height x width plane; a single pixel needs none."""
-        if height * width == 1:
-            return compact_frame(height, width)
+    def planar(self, height: int, width: int) -> Frame:
+        """The frame of a height x width plane."""
         return halo_frame(height, width, self._halo.get((height, width), 0))
+
+    def frame(self, height: int, width: int) -> Frame:
+        """The same, but a tensor of single pixels is a plain vector."""
+        return compact_frame(height, width) if height * width == 1 else self.planar(height, width)
 
 
 @dataclass(frozen=True, kw_only=True)

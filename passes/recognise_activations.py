@@ -33,7 +33,7 @@ def _recognise(graph: Dataflow) -> None:
             continue
         match = _match(graph, call)
         if match is not None:
-            graph.rebind(var, ops.elementwise([match[0]], ["arg 0", f"act {match[1]}"], ["tensor"], shape_of(var), str(var.name_hint)))
+            graph.rebind(var, ops.elementwise([match[0]], ["arg 0", f"act {match[1]}"], ["tensor"], shape_of(var), str(var.name)))
 
 
 def _match(graph: Dataflow, call: relax.Call) -> Match | None:
@@ -45,7 +45,8 @@ def _match(graph: Dataflow, call: relax.Call) -> Match | None:
     clip = _clip(graph, call)
     if clip is not None:
         x, low, high = clip
-        return _hard_sigmoid_of(graph, x, low, high) or _plain_clip(x, low, high)
+        hard = _hard_sigmoid_of(graph, x, low, high)
+        return hard if hard is not None else _plain_clip(x, low, high)
     if name == "relax.divide" and scalar_of(graph.resolve(call.args[1])) == 6.0:
         return _divided_by_six(graph, call.args[0])
     if name == "relax.multiply":

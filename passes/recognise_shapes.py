@@ -44,7 +44,7 @@ def _concat(graph: Dataflow, var: relax.Var, call: relax.Call) -> relax.Call | N
         return None
     if not all(isinstance(field, relax.Var) for field in fields):
         return None
-    return ops.make(ops.CONCAT, fields, out_shape=list(shape_of(var)), name=str(var.name_hint))
+    return ops.make(ops.CONCAT, fields, out_shape=list(shape_of(var)), name=str(var.name))
 
 
 def _pool(var: relax.Var, call: relax.Call) -> relax.Call | None:
@@ -54,7 +54,7 @@ def _pool(var: relax.Var, call: relax.Call) -> relax.Call | None:
     size = [int(v) for v in attrs.pool_size]
     padding = [int(v) for v in attrs.padding]
     if size == list(shape_of(call.args[0])[2:]) and not any(padding) and shape_of(var)[2:] == (1, 1) and "avg" in call.op.name:
-        return ops.make(ops.GLOBAL_POOL, [call.args[0]], out_shape=list(shape_of(var)), name=str(var.name_hint))
+        return ops.make(ops.GLOBAL_POOL, [call.args[0]], out_shape=list(shape_of(var)), name=str(var.name))
     return ops.make(
         ops.POOL2D,
         [call.args[0]],
@@ -65,7 +65,7 @@ def _pool(var: relax.Var, call: relax.Call) -> relax.Call | None:
         dilation=[int(v) for v in attrs.dilation],
         count_include_pad=int(attrs.count_include_pad),
         out_shape=list(shape_of(var)),
-        name=str(var.name_hint),
+        name=str(var.name),
     )
 
 
@@ -79,4 +79,4 @@ def _global_pool(var: relax.Var, call: relax.Call) -> relax.Call | None:
             return None
     elif shape_of(var)[2:] != (1, 1):
         return None
-    return ops.make(ops.GLOBAL_POOL, [call.args[0]], out_shape=list(shape_of(var)), name=str(var.name_hint))
+    return ops.make(ops.GLOBAL_POOL, [call.args[0]], out_shape=list(shape_of(var)), name=str(var.name))

@@ -1,0 +1,77 @@
+"""From programs to native code: each distinct kernel becomes one object file, in parallel, and one entry point calls them."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import tvm
+
+from subpc.errors import CompileError
+from subpc.passes.emit_main import emit_main
+from subpc.passes.plan_memory import plan_memory
+from subpc.passes.program import Program
+from subpc.schedules.isa import VectorIsa
+from subpc.schedules.kernel import Kernel, symbol_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltLibrary:
+    """Object files to be linked, and what each entry point needs. workspace_floats: one entry a program."""
+
+    objects: tuple[Path, ...]
+    symbols: tuple[str, ...]
+    workspace_floats: tuple[int, ...]
+
+
+def build_library(
+    programs: Sequence[Program],
+    *,
+    weight_floats: int,
+    target: tvm.target.Target,
+    isa: VectorIsa,
+    folder: Path,
+    workers: int,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> BuiltLibrary:
+    """Compile every distinct kernel once, and an entry point `subpc_main_<i>` for each program.
+
+    Raises:
+        CompileError: a kernel does not compile; the message names the first layer that uses it.
+    """
+    users: dict[Kernel, str] = {}
+    for program in programs:
+        for step in program.steps:
+            users.setdefault(step.kernel, step.layer)
+    symbols = tuple(f"subpc_main_{i}" for i in range(len(programs)))
+    plans = [plan_memory(program) for program in programs]
+
+    def compile_kernel(kernel: Kernel) -> Path:
+        symbol = symbol_of(kernel)
+        try:
+            return _write_object(kernel.prim_func(symbol, isa), symbol, target, folder)
+        except Exception as error:
+            raise CompileError(f"layer {users[kernel]!r}: kernel {kernel.family} does not compile: {_first_line(error)}") from error
+
+    objects = []
+    with ThreadPoolExecutor(workers) as pool:
+        # The longest kernels first, so that none of them is left alone at the end.
+        ordered = sorted(users, key=lambda kernel: -len(repr(kernel)))
+        for done, path in enumerate(pool.map(compile_kernel, ordered), 1):
+            objects.append(path)
+            if progress is not None:
+                progress("kernels", done, len(ordered))
+    for program, symbol, (offsets, floats) in zip(programs, symbols, plans, strict=True):
+        objects.append(_write_object(emit_main(program, symbol, offsets, floats, weight_floats), symbol, target, folder))
+    return BuiltLibrary(objects=tuple(objects), symbols=symbols, workspace_floats=tuple(floats for _, floats in plans))
+
+
+def _write_object(function: tvm.tirx.PrimFunc, symbol: str, target: tvm.target.Target, folder: Path) -> Path:
+    path = folder / f"{symbol}.o"
+    tvm.tirx.build(tvm.IRModule({symbol: function}), target=target).write_to_file(str(path))
+    return path
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:300] if lines else type(error).__name__

@@ -1,0 +1,86 @@
+"""Decide for each layer which kernel it gets, with the reason: the rewrite follows this, and so does every report."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from tvm import relax
+
+from subpc.errors import ConfigError
+from subpc.passes import ops
+from subpc.passes.dataflow import Dataflow, constant_of, shape_of
+from subpc.passes.detect_pattern import BlockPattern, detect_pattern
+from subpc.passes.plan_layout import is_depthwise
+
+# Time of a sparse kernel for the same multiply-adds, against our dense kernel: the index adds two instructions to each kept channel
+# and register tile, and gathered planes miss L1 more often. Measured on ResNet-50's layers at 50 % and 75 % (docs/performance.md).
+SPARSE_OVERHEAD = 1.08
+# A gain below this is within what layouts and neighbours change; the dense kernel is the safer choice.
+MIN_GAIN = 1.05
+SPARSE_MODES = ("auto", "always", "off")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What was decided about one layer.
+
+    pattern: the 1xN pattern to be used by the sparse kernel, None: dense. found: the pattern in the weights, used or not.
+    reason: why it is dense, "" if sparse; the part before a colon is what the summary counts. gain: expected dense / chosen time.
+    """
+
+    layer: str
+    kernel: str
+    pattern: BlockPattern | None
+    found: BlockPattern | None
+    zeros: float
+    reason: str
+    gain: float
+
+
+def decide_layers(graph: Dataflow, sparse: str = "auto") -> dict[str, Decision]:
+    """A decision for every convolution and fully connected layer, by layer name. sparse: "auto", "always" or "off"."""
+    if sparse not in SPARSE_MODES:
+        raise ConfigError(f"sparse={sparse!r} is not known; accepted: {', '.join(SPARSE_MODES)}")
+    decisions: dict[str, Decision] = {}
+    for _, call in graph.calls(ops.CONV2D, ops.LINEAR):
+        name = ops.attributes(call)["name"]
+        weight = constant_of(graph.resolve(call.args[1]))
+        assert weight is not None, name
+        decisions[name] = _decide(call, name, weight, sparse)
+    return decisions
+
+
+def _decide(call: relax.Call, name: str, weight: np.ndarray, sparse: str) -> Decision:
+    zeros = 1.0 - np.count_nonzero(weight) / max(weight.size, 1)
+    if call.op.name == ops.LINEAR:
+        return _dense(name, "linear", None, zeros, "fully connected: reading the weights limits it, not arithmetic")
+    if ops.attributes(call)["groups"] != 1:
+        kind = "depthwise" if is_depthwise(call) else "grouped"
+        return _dense(name, f"{kind}_conv", None, zeros, f"{kind}: one input channel a filter leaves no block to skip" if kind == "depthwise" else "grouped: 1xN blocks are defined for groups = 1")
+    if ops.attributes(call)["out_shape"][2:] == (1, 1) and shape_of(call.args[0])[2:] == (1, 1):
+        return _dense(name, "linear", None, zeros, "single pixel: reading the weights limits it, not arithmetic")
+    if sparse == "off":
+        return _dense(name, "dense_conv", None, zeros, "sparse kernels switched off")
+    found = detect_pattern(weight)
+    if found is None:
+        return _dense(name, "dense_conv", None, zeros, _no_pattern(weight, zeros))
+    gain = expected_gain(found)
+    if sparse == "auto" and gain < MIN_GAIN:
+        return _dense(name, "dense_conv", found, zeros, f"below threshold: {found.label} at {found.sparsity:.0%} would gain {gain:.2f}x")
+    return Decision(layer=name, kernel="bsr_conv", pattern=found, found=found, zeros=zeros, reason="", gain=gain)
+
+
+def expected_gain(pattern: BlockPattern) -> float:
+    """Time of our dense kernel over time of the sparse one."""
+    return 1.0 / (SPARSE_OVERHEAD * max(1.0 - pattern.sparsity, 1e-3))
+
+
+def _no_pattern(weight: np.ndarray, zeros: float) -> str:
+    if zeros < 0.01:
+        return "no zeros"
+    if weight.shape[0] % 4:
+        return f"channels: {weight.shape[0]} filters are not a multiple of 4"
+    return f"no 1xN blocks: {zeros:.0%} of the weights are zero, but not in blocks of 4 to 32 filters"
+
+
+def _dense(name: str, kernel: str, found: BlockPattern | None, zeros: float, reason: str) -> Decision:
+    return Decision(layer=name, kernel=kernel, pattern=None, found=found, zeros=zeros, reason=reason, gain=1.0)

@@ -1,0 +1,50 @@
+"""The entry point of a library: one TIR function that calls the kernels in order with pointers into its arguments."""
+
+from typing import Any
+
+import tvm
+from tvm import tirx
+from tvm.script.ir_builder import IRBuilder
+from tvm.tirx.script import builder as T
+
+from subpc.passes.plan_memory import resolve
+from subpc.passes.program import Location, Program
+from subpc.schedules.kernel import symbol_of
+
+
+def emit_main(program: Program, symbol: str, offsets: list[int], workspace_floats: int, weight_floats: int) -> tvm.tirx.PrimFunc:
+    """symbol(*inputs, *outputs, weights, workspace, first_step, last_step): runs the steps first .. last - 1.
+
+    TVM's packed calling convention checks shapes and types of all arguments.
+    """
+    with IRBuilder() as builder, T.prim_func(s_tir=True):
+        T.func_name(symbol)
+        spaces: dict[tuple[str, int], Any] = {}
+        for i, (shape, dtype) in enumerate(program.inputs):
+            spaces["input", i] = T.arg(f"input_{i}", T.buffer(shape or (1,), dtype))
+        for i, (shape, dtype) in enumerate(program.outputs):
+            spaces["output", i] = T.arg(f"output_{i}", T.buffer(shape or (1,), dtype))
+        spaces["weights", 0] = T.arg("weights", T.buffer((weight_floats,), "float32"))
+        spaces["workspace", 0] = T.arg("workspace", T.buffer((workspace_floats,), "float32"))
+        first, last = T.arg("first_step", T.int32()), T.arg("last_step", T.int32())
+        T.func_attr({"tirx.noalias": True, "global_symbol": symbol})
+        for number, step in enumerate(program.steps):
+            with T.If(tirx.all(first <= number, number < last)), T.Then():
+                pointers = [_address(spaces, operand, offsets) for operand in step.operands]
+                T.evaluate(tirx.call_extern("int32", symbol_of(step.kernel), *pointers))
+    return builder.get()
+
+
+def _address(spaces: dict[tuple[str, int], Any], operand: Location, offsets: list[int]) -> Any:
+    space, index, offset = resolve(operand, offsets)
+    buffer = spaces[space, index]
+    return T.address_of(buffer[(0,) * (len(buffer.shape) - 1) + (offset,)] if offset == 0 or len(buffer.shape) == 1 else _flat(buffer, offset))
+
+
+def _flat(buffer: Any, offset: int) -> Any:
+    """Element `offset` of a contiguous array of several dimensions."""
+    indices: list[int] = []
+    for extent in reversed([int(e) for e in buffer.shape]):
+        indices.insert(0, offset % extent)
+        offset //= extent
+    return buffer[tuple(indices)]

@@ -1,0 +1,35 @@
+"""Give every operator that no kernel family of ours takes a TIR function from TVM's operator library, fused with its neighbours."""
+
+import tvm
+from tvm import relax
+
+from subpc.errors import UnsupportedModelError
+from subpc.passes import ops
+
+
+def legalize_rest(module: tvm.IRModule) -> tvm.IRModule:
+    """LegalizeOps, FuseOps, FuseTIR. Raises UnsupportedModelError with all operators that stay without an implementation."""
+    module = tvm.transform.Sequential(
+        [
+            relax.transform.LegalizeOps(),
+            relax.transform.AnnotateTIROpPattern(),
+            relax.transform.FuseOps(),
+            relax.transform.FuseTIR(),
+            relax.transform.DeadCodeElimination(["main"]),
+        ]
+    )(module)
+    missing = sorted(_unlowered(module["main"]))
+    if missing:
+        raise UnsupportedModelError(f"No kernel for: {', '.join(missing)}. Remove these layers from the model or replace them by supported ones.")
+    return module
+
+
+def _unlowered(function: relax.Function) -> list[str]:
+    known = {*ops.ALL, "relax.call_tir"}
+    found = []
+    for block in function.body.blocks:
+        for binding in block.bindings:
+            value = binding.value
+            if isinstance(value, relax.Call) and not (isinstance(value.op, tvm.ir.Op) and value.op.name in known):
+                found.append(f"{getattr(value.op, 'name', value.op)} ({binding.var.name})")
+    return found

@@ -1,0 +1,145 @@
+"""Lowering of convolutions: flat 1xN or dense kernels, phase planes for strides, depthwise, and single pixels as matrix products."""
+
+import numpy as np
+from tvm import relax
+
+from subpc.passes import ops
+from subpc.passes.dataflow import constant_of, shape_of
+from subpc.passes.detect_pattern import BlockPattern
+from subpc.passes.lower import Lowering
+from subpc.passes.lower_linear import lower_single_pixel
+from subpc.passes.plan_layout import ConvGeometry, conv_geometry
+from subpc.passes.program import Location
+from subpc.schedules.choose_tile import choose_tile
+from subpc.schedules.conv_flat import FlatConv
+from subpc.schedules.depthwise import GroupedConv
+from subpc.schedules.layout import Frame, TensorLayout
+from subpc.schedules.relayout import PhaseSplit
+
+# Output channels of one dense row block; the largest divisor of c_out up to this is taken.
+DENSE_ROWS = 8
+
+
+def lower_conv2d(low: Lowering, var: relax.Var, call: relax.Call) -> None:
+    """A subpc.conv2d: choose the kernel family, bring the input into its layout, pack the weights."""
+    attrs = ops.attributes(call)
+    if attrs["groups"] != 1:
+        _grouped(low, var, call)
+    elif shape_of(call.args[0])[2:] == (1, 1) and tuple(attrs["out_shape"][2:]) == (1, 1):
+        lower_single_pixel(low, var, call)
+    else:
+        _flat(low, var, call)
+
+
+def _flat(low: Lowering, var: relax.Var, call: relax.Call) -> None:
+    attrs, geometry = ops.attributes(call), conv_geometry(call)
+    weight, bias = constant_of(low.graph.resolve(call.args[1])), constant_of(low.graph.resolve(call.args[2]))
+    assert weight is not None and bias is not None
+    frame = low.frames.planar(*geometry.out)
+    pattern = low.decisions[attrs["name"]].pattern
+    source, x = _source(low, call, geometry, frame, attrs["name"])
+    residual = low.framed(call.args[3], frame) if len(call.args) == 4 else None
+    out = low.define(var, frame)
+    kernel = flat_kernel(low, call, geometry, source, out.layout, pattern, weight)
+    operands = {"x": x, "bias": low.weights.add(bias), "y": out.location}
+    operands |= pack_weights(low, kernel, weight, pattern)
+    if residual is not None:
+        operands["residual"] = residual
+    if kernel.masked:
+        operands["mask"] = low.weights.add(border_mask(frame, kernel.mask_floats(low.isa.lanes)))
+    low.emit(attrs["name"], kernel, operands)
+
+
+def _source(low: Lowering, call: relax.Call, geometry: ConvGeometry, frame: Frame, layer: str) -> tuple[TensorLayout, Location]:
+    """The planes that the taps read: the input tensor itself, or its pixels sorted by phase."""
+    x = low.graph.resolve(call.args[0])
+    if geometry.direct:
+        return TensorLayout(batch=shape_of(x)[0], channels=shape_of(x)[1], frame=frame), low.framed(x, frame)
+    home = low.home(x)
+    split = PhaseSplit(source=home.layout, stride=geometry.stride, phases=geometry.phases, out=frame)
+    planes = low.new_buffer(split.layout, split.layout.floats)
+    low.emit(layer, split, {"x": home.location, "y": planes})
+    return split.layout, planes
+
+
+def flat_kernel(
+    low: Lowering, call: relax.Call, geometry: ConvGeometry, source: TensorLayout, out: TensorLayout, pattern: BlockPattern | None, weight: np.ndarray
+) -> FlatConv:
+    """The workload of one convolution, with its default tile."""
+    c_out, c_in = weight.shape[:2]
+    group = pattern.n if pattern else max(rows for rows in range(1, DENSE_ROWS + 1) if c_out % rows == 0)
+    kept = c_in if pattern is None else int(pattern.kept[0].sum()) if pattern.uniform else int(pattern.kept.sum())
+    blocks = kept if pattern and not pattern.uniform else kept * (c_out // group)
+    work = 2 * max(1, blocks * group // c_out) * len(geometry.taps)
+    tile = choose_tile(
+        group=group,
+        row_total=c_out,
+        pixels=out.frame.pixels,
+        batch=out.batch,
+        channel_flops=work,
+        weight_bytes=4 * blocks * group * len(geometry.taps),
+        source_bytes=4 * source.image,
+        isa=low.isa,
+    )
+    return FlatConv(
+        source=source,
+        phases=len(geometry.phases),
+        out=out,
+        taps=geometry.offsets(out.frame),
+        group=group,
+        kept=kept,
+        sparse=pattern is not None,
+        uniform=pattern is None or pattern.uniform,
+        residual=len(call.args) == 4,
+        activation=ops.activation_of(ops.attributes(call)["activation"]),
+        tile=tile,
+    )
+
+
+def pack_weights(low: Lowering, kernel: FlatConv, weight: np.ndarray, pattern: BlockPattern | None) -> dict[str, Location]:
+    """Weights as the register tile streams them: (group, row block, kept channel, tap, row); offsets of the kept planes."""
+    c_out, c_in = weight.shape[:2]
+    taps, rows = len(kernel.taps), kernel.tile.rows
+    grouped = weight.reshape(c_out // kernel.group, kernel.group // rows, rows, c_in, taps).transpose(0, 1, 3, 4, 2)
+    if pattern is None:
+        return {"w": low.weights.add(grouped)}
+    packed = [blocks[:, kept] for blocks, kept in zip(grouped, pattern.kept, strict=True)]
+    plane = kernel.phases * kernel.source.frame.plane
+    channels = np.concatenate([np.flatnonzero(kept) for kept in pattern.kept]).astype("int32")
+    operands = {
+        "w": low.weights.add(np.concatenate([part.reshape(-1) for part in packed])),
+        "index": low.weights.add(channels * np.int32(plane)),
+    }
+    if not pattern.uniform:
+        starts = np.concatenate([[0], np.cumsum(pattern.kept.sum(axis=1))]).astype("int32")
+        operands["starts"] = low.weights.add(starts)
+    return operands
+
+
+def border_mask(frame: Frame, length: int) -> np.ndarray:
+    """1 for pixels, 0 for the columns between rows and for everything past the last row; (length,)."""
+    q = np.arange(length)
+    return ((q % frame.pitch < frame.width) & (q < frame.pixels)).astype("float32")
+
+
+def _grouped(low: Lowering, var: relax.Var, call: relax.Call) -> None:
+    attrs, geometry = ops.attributes(call), conv_geometry(call)
+    weight, bias = constant_of(low.graph.resolve(call.args[1])), constant_of(low.graph.resolve(call.args[2]))
+    assert weight is not None and bias is not None
+    source_frame, frame = low.frames.planar(*geometry.source), low.frames.planar(*geometry.out)
+    x = low.framed(call.args[0], source_frame)
+    residual = low.framed(call.args[3], frame) if len(call.args) == 4 else None
+    out = low.define(var, frame)
+    kernel = GroupedConv(
+        source=TensorLayout(batch=out.layout.batch, channels=shape_of(call.args[0])[1], frame=source_frame),
+        out=out.layout,
+        groups=attrs["groups"],
+        kernel=shape_of(call.args[1])[2:],
+        stride=tuple(attrs["strides"]),
+        padding=tuple(attrs["padding"][:2]),
+        dilation=tuple(attrs["dilation"]),
+        residual=residual is not None,
+        activation=ops.activation_of(attrs["activation"]),
+    )
+    operands = {"x": x, "w": low.weights.add(weight), "bias": low.weights.add(bias), "y": out.location}
+    low.emit(attrs["name"], kernel, operands | ({"residual": residual} if residual is not None else {}))

@@ -1,0 +1,102 @@
+"""Lowering of everything that works on whole planes: pooling, concatenation, fused elementwise passes, views."""
+
+from tvm import relax
+
+from subpc.passes import ops
+from subpc.passes.dataflow import shape_of
+from subpc.passes.lower import Lowering, compact_layout
+from subpc.passes.program import Location
+from subpc.schedules.global_pool import GlobalPool
+from subpc.schedules.layout import Frame, TensorLayout
+from subpc.schedules.pool2d import Pool2d
+from subpc.schedules.relayout import Relayout
+
+
+def lower_pool2d(low: Lowering, var: relax.Var, call: relax.Call) -> None:
+    """A subpc.pool2d, from whatever layout the input has to the frame of the output's size."""
+    attrs, x = ops.attributes(call), low.home(call.args[0])
+    out = low.define(var, low.frames.frame(*attrs["out_shape"][2:]))
+    kernel = Pool2d(
+        kind=attrs["kind"],
+        source=x.layout,
+        out=out.layout,
+        kernel=tuple(attrs["size"]),
+        stride=tuple(attrs["strides"]),
+        padding=tuple(attrs["padding"]),
+        dilation=tuple(attrs["dilation"]),
+        count_include_pad=bool(attrs["count_include_pad"]),
+        nonnegative=is_nonnegative(low, call.args[0]),
+    )
+    low.emit(attrs["name"], kernel, {"x": x.location, "y": out.location})
+
+
+def is_nonnegative(low: Lowering, value: relax.Expr) -> bool:
+    """Whether an activation that cannot be negative produced the value."""
+    call = low.graph.call(value, ops.CONV2D, ops.ELEMENTWISE, ops.POOL2D)
+    if call is None:
+        return False
+    attrs = ops.attributes(call)
+    if call.op.name == ops.POOL2D:
+        return is_nonnegative(low, call.args[0])
+    last = attrs["activation"] if call.op.name == ops.CONV2D else attrs["program"][-1].removeprefix("act ")
+    return last in ("relu", "relu6", "sigmoid", "hardsigmoid")
+
+
+def lower_global_pool(low: Lowering, var: relax.Var, call: relax.Call) -> None:
+    """A subpc.global_pool: (N, C, H, W) to N * C numbers."""
+    x = low.home(call.args[0])
+    out = low.define(var)
+    low.emit(ops.attributes(call)["name"], GlobalPool(source=x.layout), {"x": x.location, "y": out.location})
+
+
+def lower_view(low: Lowering, var: relax.Var, call: relax.Call) -> None:
+    """A subpc.view: the contiguous form of the input, under another shape."""
+    low.record(var, low.compact(call.args[0]), compact_layout(shape_of(var)))
+
+
+def lower_concat(low: Lowering, var: relax.Var, call: relax.Call) -> None:
+    """A subpc.concat: nothing to do for inputs that were written into it, a copy for the others."""
+    attrs = ops.attributes(call)
+    batch, _, height, width = attrs["out_shape"]
+    frame = low.frames.frame(height, width)
+    fields = low.graph.operands(call)
+    whole = low.sliced(var, frame)
+    if whole is None and not frame.compact and all(low.slices.get(f) and low.slices[f].root == var for f in fields if isinstance(f, relax.Var)):
+        whole = low.root(var, frame)
+    if whole is not None:
+        out = low.record(var, whole, TensorLayout(batch=batch, channels=attrs["out_shape"][1], frame=frame))
+    else:
+        out = low.define(var, frame)
+    channel = 0
+    for field in fields:
+        channels = shape_of(field)[1]
+        part = TensorLayout(batch=1, channels=channels, frame=frame)
+        for image in range(batch):
+            target = Location(
+                space=out.location.space,
+                index=out.location.index,
+                offset=out.location.offset + (image * out.layout.channels + channel) * frame.plane,
+            )
+            _copy_part(low, attrs["name"], field, part, target, image)
+        channel += channels
+
+
+def _copy_part(low: Lowering, layer: str, field: relax.Expr, part: TensorLayout, target: Location, image: int) -> None:
+    """Bring image `image` of one operand to its place, unless its producer wrote it there."""
+    home = low.home(field)
+    if home.location == target and home.layout == part:
+        return
+    source = TensorLayout(batch=1, channels=part.channels, frame=home.layout.frame)
+    at = Location(space=home.location.space, index=home.location.index, offset=home.location.offset + image * source.image)
+    low.emit(layer, Relayout(source=source, out=part), {"x": at, "y": target})
+
+
+def frame_of_elementwise(low: Lowering, call: relax.Call) -> Frame | None:
+    """The frame for an elementwise result: that of its size if any operand is framed, else compact."""
+    attrs = ops.attributes(call)
+    if len(attrs["out_shape"]) != 4:
+        return None
+    tensors = [arg for arg, kind in zip(call.args, attrs["kinds"], strict=True) if kind == "tensor"]
+    if all(low.home(arg).layout.frame.compact for arg in tensors):
+        return None
+    return low.frames.frame(*attrs["out_shape"][2:])

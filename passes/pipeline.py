@@ -1,0 +1,110 @@
+"""The whole compile in one place: from an imported Relax module to a program of kernels."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import tvm
+from tvm import relax
+
+from subpc.errors import UnsupportedModelError
+from subpc.passes import ops
+from subpc.passes.dataflow import Dataflow
+from subpc.passes.decide_layers import Decision, decide_layers
+from subpc.passes.fold_affine import fold_affine
+from subpc.passes.fuse_elementwise import fuse_elementwise
+from subpc.passes.fuse_epilogue import fuse_epilogue
+from subpc.passes.label_layers import label_layers
+from subpc.passes.legalize_rest import legalize_rest
+from subpc.passes.lower import Lowering
+from subpc.passes.lower_conv import lower_conv2d
+from subpc.passes.lower_elementwise import lower_elementwise
+from subpc.passes.lower_fallback import lower_call_tir
+from subpc.passes.lower_linear import lower_linear
+from subpc.passes.lower_planes import lower_concat, lower_global_pool, lower_pool2d, lower_view
+from subpc.passes.program import Program, WeightStore
+from subpc.passes.recognise_activations import recognise_activations
+from subpc.passes.recognise_shapes import recognise_shapes
+from subpc.schedules.isa import VectorIsa
+
+ModulePass = Callable[[tvm.IRModule], tvm.IRModule]
+Dump = Callable[[str, str], None]
+
+LOWERING_RULES = {
+    ops.CONV2D: lower_conv2d,
+    ops.LINEAR: lower_linear,
+    ops.POOL2D: lower_pool2d,
+    ops.GLOBAL_POOL: lower_global_pool,
+    ops.ELEMENTWISE: lower_elementwise,
+    ops.CONCAT: lower_concat,
+    ops.VIEW: lower_view,
+    "relax.call_tir": lower_call_tir,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lowered:
+    """One network for one input shape: its kernel calls, and what was decided about each layer."""
+
+    program: Program
+    decisions: dict[str, Decision]
+    layers: dict[str, relax.Call]
+
+
+def import_passes(params: dict[str, tvm.runtime.Tensor], param_names: dict[str, str]) -> list[tuple[str, ModulePass]]:
+    """Names first, then values: binding the parameters makes them constants without a name."""
+    return [
+        ("label_layers", lambda module: label_layers(module, param_names)),
+        ("bind_params", relax.transform.BindParams("main", params)),
+        ("fold_constants", relax.transform.FoldConstant()),
+    ]
+
+
+def graph_passes() -> list[tuple[str, ModulePass]]:
+    """What makes few, large operators out of many small ones."""
+    return [
+        ("fold_affine", fold_affine),
+        ("recognise_shapes", recognise_shapes),
+        ("recognise_activations", recognise_activations),
+        ("fuse_epilogue", fuse_epilogue),
+        ("fuse_elementwise", fuse_elementwise),
+        ("legalize_rest", legalize_rest),
+    ]
+
+
+def lower_model(
+    module: tvm.IRModule,
+    params: dict[str, tvm.runtime.Tensor],
+    param_names: dict[str, str],
+    *,
+    n_inputs: int,
+    isa: VectorIsa,
+    sparse: str,
+    weights: WeightStore,
+    dump: Dump | None = None,
+) -> Lowered:
+    """Run all passes, decide about every layer, and lower. dump(phase, script) is called after each phase.
+
+    Raises:
+        UnsupportedModelError: operators that nothing can take, all at once.
+    """
+    for name, transform in [*import_passes(params, param_names), *graph_passes()]:
+        module = transform(module)
+        if dump is not None:
+            dump(name, module.script())
+    graph = Dataflow(module["main"])
+    _check_shapes(graph)
+    decisions = decide_layers(graph, sparse)
+    layers = {ops.attributes(call)["name"]: call for _, call in graph.calls(ops.CONV2D, ops.LINEAR)}
+    program = Lowering(module, graph, n_inputs, isa, weights, decisions).run(LOWERING_RULES)
+    return Lowered(program=program, decisions=decisions, layers=layers)
+
+
+def _check_shapes(graph: Dataflow) -> None:
+    dynamic = [var.name for var in graph.live() if not _static(var)]
+    if dynamic:
+        raise UnsupportedModelError(f"shapes that depend on data are not supported: {', '.join(dynamic[:5])}; export with fixed shapes")
+
+
+def _static(var: relax.Var) -> bool:
+    types: Sequence[relax.Type] = var.ty.fields if isinstance(var.ty, relax.TupleType) else [var.ty]
+    return all(isinstance(extent, tvm.tirx.IntImm) for t in types for extent in (t.shape or ()))
