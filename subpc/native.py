@@ -143,9 +143,22 @@ _configured = threading.local()
 
 def use_threads(count: int) -> None:
     """Size the calling thread's pool; TVM keeps one pool for each thread that calls."""
+    if getattr(_configured, "lost", False):
+        raise SubpcError(
+            "this process was forked from one that had run a model, and its worker threads did not come along; "
+            "run the first model after the fork, use threads=1 before it, or start processes with the spawn method"
+        )
     if getattr(_configured, "count", None) != count:
         _call(_global("runtime.config_threadpool"), [AnyValue(type_index=_INT), AnyValue(type_index=_INT)], [_BIG_CORES, count])
         _configured.count = count
+
+
+def _forked() -> None:
+    # The copied pool would wait for its workers forever. A pool of one never asks them.
+    _configured.lost = getattr(_configured, "count", 1) > 1
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def runtime_folders() -> tuple[Path, Path]:

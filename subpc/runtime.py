@@ -121,6 +121,9 @@ class CompiledModel:
         functions = artifact.metadata.functions
         return {tuple(t.shape for t in f.inputs): _EntryPoint(library, f, artifact.weights) for f in functions}
 
+    def __repr__(self) -> str:
+        return f"<CompiledModel {self.report.headline}, {self.threads} threads>"
+
     @property
     def report(self) -> CompileReport:
         """What was decided for each layer, and why."""
