@@ -1,0 +1,44 @@
+"""Lowering of fused elementwise passes: on frames if the operands are framed, else on compact arrays."""
+
+import math
+
+from tvm import relax
+
+from subpc.passes import ops
+from subpc.passes.dataflow import dtype_of, shape_of
+from subpc.passes.lower import Lowering
+from subpc.passes.lower_planes import frame_of_elementwise
+from subpc.passes.program import Location
+from subpc.schedules.activation import Activation
+from subpc.schedules.elementwise import Constant, Elementwise
+from subpc.schedules.layout import Frame, TensorLayout, compact_frame
+
+
+def lower_elementwise(low: Lowering, var: relax.Var, call: relax.Call) -> None:
+    """A subpc.elementwise: one kernel, every operand in the layout of the result."""
+    attrs = ops.attributes(call)
+    frame, plain = frame_of_elementwise(low, call), set(attrs["kinds"]) == {"tensor"}
+    inputs = [_operand(low, arg, kind, frame) for arg, kind in zip(call.args, attrs["kinds"], strict=True)]
+    out = low.define(var, frame)
+    layout = out.layout
+    if frame is None and plain:
+        layout = TensorLayout(batch=1, channels=1, frame=compact_frame(1, math.prod(shape_of(var))))
+    kernel = Elementwise(layout=layout, inputs=tuple(attrs["kinds"]), program=tuple(_word(w) for w in attrs["program"]))
+    low.emit(attrs["name"], kernel, {f"x{i}": x for i, x in enumerate(inputs)} | {"y": out.location})
+
+
+def _operand(low: Lowering, arg: relax.Expr, kind: str, frame: Frame | None) -> Location:
+    assert dtype_of(arg) == "float32"
+    if kind != "tensor" or frame is None:
+        return low.compact(arg)
+    return low.framed(arg, frame)
+
+
+def _word(word: str) -> int | Constant | str | Activation:
+    """One word of the program as the kernel spells it."""
+    name, _, rest = word.partition(" ")
+    if name == "arg":
+        return int(rest)
+    if name == "const":
+        return Constant(float(rest))
+    return ops.activation_of(rest) if name == "act" else word
