@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from subpc.errors import CompileError, ConfigError, ModelFileError, SubpcError, TargetError, UnsupportedModelError
+from subpc.threads import prepare_pools
 
 if TYPE_CHECKING:
     from subpc.compiler import compile
@@ -35,6 +36,10 @@ _LAZY = {
     "CompiledModel": "subpc.runtime",
     "CompileReport": "subpc.report",
 }
+
+
+# At import, because compiling may start a pool before anything is run.
+prepare_pools()
 
 
 def __getattr__(name: str) -> Any:

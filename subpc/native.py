@@ -9,11 +9,11 @@ import functools
 import importlib.util
 import os
 import threading
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from subpc.errors import CompileError, ModelFileError, SubpcError
-from subpc.threads import available_threads
 
 # Type indices of tvm_ffi/c_api.h (TVMFFITypeIndex) and dlpack.h (DLDeviceType, DLDataTypeCode).
 _INT, _DLTENSOR, _RAW_STR, _OBJECT_START = 1, 7, 8, 64
@@ -150,6 +150,9 @@ def use_threads(count: int) -> None:
         )
     if getattr(_configured, "count", None) != count:
         _call(_global("runtime.config_threadpool"), [AnyValue(type_index=_INT), AnyValue(type_index=_INT)], [_BIG_CORES, count])
+        got = _call(_global("runtime.NumThreads"), []).integer
+        if got < count:
+            warnings.warn(f"TVM started a pool of {got} threads before subpc was imported; import subpc first", stacklevel=2)
         _configured.count = count
 
 
@@ -174,10 +177,6 @@ def runtime_folders() -> tuple[Path, Path]:
 
 @functools.lru_cache(maxsize=1)
 def _runtime() -> ctypes.CDLL:
-    # Read once, when a pool starts: without the first a pool has half the CPUs at most; the second keeps TVM from pinning the
-    # n-th worker of every pool and every process to CPU n, whatever the affinity mask says.
-    os.environ["TVM_NUM_THREADS"] = str(available_threads())
-    os.environ.setdefault("TVM_BIND_THREADS", "0")
     ffi_folder, runtime_folder = runtime_folders()
     try:
         library = ctypes.CDLL(str(ffi_folder / "libtvm_ffi.so"), ctypes.RTLD_GLOBAL)

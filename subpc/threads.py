@@ -13,6 +13,16 @@ def available_threads(root: Path = Path("/")) -> int:
     return cpus if quota is None else max(1, min(cpus, int(quota)))
 
 
+def prepare_pools() -> None:
+    """Tell TVM how large a thread pool may become; it reads this when a thread starts its pool, and never again.
+
+    Without the first variable a pool gets half of the CPUs at most. The second keeps TVM from pinning the n-th worker of every
+    pool in every process to CPU n, whatever the affinity mask says.
+    """
+    os.environ["TVM_NUM_THREADS"] = str(available_threads())
+    os.environ.setdefault("TVM_BIND_THREADS", "0")
+
+
 def resolve_threads(threads: int | None) -> int:
     """The thread count to use: what was asked for if it can be had, all available CPUs if nothing was asked."""
     limit = available_threads()

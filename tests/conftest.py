@@ -1,6 +1,5 @@
 """Fixtures for the run side: a small real library, built once, without the compiler."""
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 
 from subpc import artifact
+from subpc.linker import link
 from subpc.report import FunctionInfo, LayerReport, Metadata, StepInfo, TensorInfo
 
 SIDE = 16
@@ -71,7 +71,7 @@ def _build_object(folder: Path, shapes: list[tuple[int, ...]]) -> Path:
             objects.append(folder / f"{name}.o")
             tvm.tirx.build(module, target=target).write_to_file(str(objects[-1]))
     output = folder / "toy.so"
-    subprocess.run(["cc", "-shared", "-o", str(output), *map(str, objects)], check=True)
+    link(objects, output)
     return output
 
 
