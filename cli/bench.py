@@ -54,9 +54,10 @@ def command(library: Path, compare: str, model: Path | None, arch: str | None, t
 def _source(model: Path, arch: str | None, trust_pickle: bool) -> Any:
     if model.suffix == ".onnx":
         return model
-    from subpc.frontend.model_files import load_torch_model
+    from subpc.frontend.load_file import check_file, load_torch_file
 
-    return load_torch_model(model, arch=arch, trust_pickle=trust_pickle)
+    check_file(model)
+    return load_torch_file(model, arch=arch, trust_pickle=trust_pickle).model
 
 
 def as_dict(report: "BenchReport") -> dict[str, Any]:

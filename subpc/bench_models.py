@@ -58,6 +58,10 @@ class RivalFiles:
     def _program(self, inputs: "tuple[torch.Tensor, ...]") -> "ExportedProgram":
         import torch
 
+        if isinstance(self._model, torch.jit.ScriptModule):
+            from subpc.frontend.torchscript import export_script
+
+            return export_script(self._model, inputs)[0]
         if isinstance(self._model, torch.nn.Module):
             with torch.no_grad():
                 return torch.export.export(self._model.eval(), inputs)

@@ -1,5 +1,6 @@
 """Comparing engines: each in its own process, in turns, and losses told like wins."""
 
+import json
 import os
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from subpc import bench
 from subpc.bench_process import Worker, WorkerError
 from subpc.bench_report import BenchReport, EngineResult
+from subpc.cli.main import run
 from subpc.errors import ConfigError, SubpcError
 from subpc.timing import Timing, summarize
 
@@ -133,3 +135,18 @@ def test_difference_is_relative_to_the_range() -> None:
     a, b = np.array([0.0, 10.0]), np.array([0.0, 11.0])
     assert bench.difference({"x": a}, {"x": b}) == pytest.approx(1 / 11)
     assert bench.difference({"x": a}, {"x": b[:1]}) is None
+
+
+def test_the_command_reads_the_model_file(toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.jit.script(Toy()).save(str(tmp_path / "toy.pt"))
+    arguments = ["bench", str(toy), "--compare", "onnxruntime,torch", "--model", str(tmp_path / "toy.pt")]
+    code = run([*arguments, "--runs", "2", "--rounds", "1", "--json"])
+    engines = json.loads(capsys.readouterr().out)["engines"]
+    assert [(e["engine"], e["failure"]) for e in engines] == [("subpc", ""), ("onnxruntime", ""), ("torch", "")]
+    assert all(e["difference"] < 1e-6 for e in engines[1:])
+    assert code == 0
+
+
+def test_the_command_names_a_missing_model_file(toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", str(toy), "--compare", "torch", "--model", str(tmp_path / "none.pt")]) == 1
+    assert "none.pt does not exist" in capsys.readouterr().err
