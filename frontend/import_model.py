@@ -10,33 +10,91 @@ from torch.export import ExportedProgram
 
 from subpc.errors import ConfigError
 from subpc.frontend.imported import ImportedModel
-from subpc.frontend.torch_import import check_inputs, example_for, import_exported, import_module
+from subpc.frontend.load_file import check_file, load_torch_file
+from subpc.frontend.onnx_import import import_onnx
+from subpc.frontend.torch_import import check_inputs, example_for, export, import_exported, import_module, inference_copy
+from subpc.frontend.torchscript import NOTE, export_script
 
 __all__ = ["ImportedModel", "import_model"]
 
 Source = nn.Module | ExportedProgram | str | Path
+Shapes = Sequence[tuple[int, ...]]
 
 
 def import_model(
     source: Source,
     *,
-    shapes: Sequence[tuple[int, ...]] | None = None,
+    shapes: Shapes | None = None,
     example_inputs: Sequence[Any] | torch.Tensor | None = None,
     arch: str | None = None,
     trust_pickle: bool = False,
 ) -> list[ImportedModel]:
     """Import `source` once per shape; files may need `arch`, and are never unpickled without `trust_pickle`."""
-    if isinstance(source, ExportedProgram):
-        return [import_exported(source)]
-    if isinstance(source, nn.Module):
-        return [import_module(source, inputs) for inputs in _inputs(shapes, example_inputs)]
-    raise ConfigError(f"{type(source).__name__} is not a model.")
+    if isinstance(source, str | Path):
+        return _import_file(Path(source), shapes, example_inputs, arch, trust_pickle)
+    return _import_torch(source, shapes, example_inputs)
 
 
-def _inputs(shapes: Sequence[tuple[int, ...]] | None, example_inputs: Any) -> list[tuple[Any, ...]]:
+def _import_file(
+    path: Path, shapes: Shapes | None, example_inputs: Any, arch: str | None, trust_pickle: bool
+) -> list[ImportedModel]:
+    check_file(path)
+    if path.suffix == ".onnx":
+        return import_onnx(path, _onnx_shapes(shapes, example_inputs))
+    loaded = load_torch_file(path, arch=arch, trust_pickle=trust_pickle)
+    return [model.with_notes(*loaded.notes) for model in _import_torch(loaded.model, shapes, example_inputs)]
+
+
+def _import_torch(model: Any, shapes: Shapes | None, example_inputs: Any) -> list[ImportedModel]:
+    if isinstance(model, ExportedProgram):
+        return _import_program(model, shapes, example_inputs)
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"A model is a torch.nn.Module, an ExportedProgram or a path, not a {type(model).__name__}.")
+    one = _import_script if isinstance(model, torch.jit.ScriptModule) else import_module
+    return [one(model, inputs) for inputs in _inputs(shapes, example_inputs)]
+
+
+def _import_script(script: torch.jit.ScriptModule, inputs: tuple[Any, ...]) -> ImportedModel:
+    module, notes = inference_copy(script)
+    program, names = export_script(module, inputs)
+    return import_exported(program, names).with_notes(NOTE, *notes)
+
+
+def _import_program(program: ExportedProgram, shapes: Shapes | None, example_inputs: Any) -> list[ImportedModel]:
+    if not shapes and example_inputs is None:
+        return [import_exported(program)]
+    fixed = _static_shapes(program)
+    if fixed is None:
+        return [import_exported(export(program.module(), inputs)) for inputs in _inputs(shapes, example_inputs)]
+    asked = [[tuple(x.shape) for x in inputs] for inputs in _inputs(shapes, example_inputs)]
+    if any(shape != fixed for shape in asked):
+        raise ConfigError(
+            f"The program was exported for input {_text(fixed)}, not {_text(asked[0])}.\nExport it with that shape or dynamic."
+        )
+    return [import_exported(program)]
+
+
+def _static_shapes(program: ExportedProgram) -> list[tuple[int, ...]] | None:
+    names = set(program.graph_signature.user_inputs)
+    shapes = [tuple(n.meta["val"].shape) for n in program.graph.nodes if n.op == "placeholder" and n.name in names]
+    return shapes if all(isinstance(n, int) for shape in shapes for n in shape) else None
+
+
+def _text(shapes: Sequence[tuple[int, ...]]) -> str:
+    return " and ".join(",".join(map(str, shape)) for shape in shapes)
+
+
+def _inputs(shapes: Shapes | None, example_inputs: Any) -> list[tuple[Any, ...]]:
     if example_inputs is not None:
         tensors = (example_inputs,) if isinstance(example_inputs, torch.Tensor) else tuple(example_inputs)
         return [check_inputs(tensors)]
     if not shapes:
         raise ConfigError("The model does not say its input shape. Pass one, such as --shape 1,3,224,224.")
     return [(example_for(shape),) for shape in shapes]
+
+
+def _onnx_shapes(shapes: Shapes | None, example_inputs: Any) -> list[list[tuple[int, ...]]]:
+    """Per compiled function, the shapes of its inputs; empty where the model's own shapes serve."""
+    if example_inputs is not None or shapes:
+        return [[tuple(x.shape) for x in inputs] for inputs in _inputs(shapes, example_inputs)]
+    return [[]]

@@ -64,13 +64,13 @@ def first_line(error: BaseException, limit: int = 200) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-def import_exported(program: ExportedProgram) -> ImportedModel:
-    """The Relax form of a program with static shapes."""
-    program = _decomposed(program)
+def import_exported(program: ExportedProgram, constant_names: dict[str, str] | None = None) -> ImportedModel:
+    """The Relax form of a program with static shapes; `constant_names` are the original names of constants that are weights."""
+    program = _decomposed(_checked(program))
     refused = unsupported_operators(program)
     if refused:
         raise UnsupportedModelError(refused)
-    _buffers_to_parameters(program)
+    weights = _weights(program, constant_names or {})
     inputs = _user_inputs(program)
     try:
         module = from_exported_program(
@@ -80,16 +80,15 @@ def import_exported(program: ExportedProgram) -> ImportedModel:
         raise UnsupportedModelError(
             f"The model cannot be imported into TVM: {first_line(error)}\nReplace the layer, or report it with the model."
         ) from error
-    return _imported(module, program, inputs)
+    return _imported(module, program, inputs, weights)
 
 
-def _imported(module: tvm.IRModule, program: ExportedProgram, inputs: dict[str, torch.Tensor]) -> ImportedModel:
+def _imported(
+    module: tvm.IRModule, program: ExportedProgram, inputs: dict[str, torch.Tensor], weights: "_Weights"
+) -> ImportedModel:
     module, names = prepare_module(module, len(inputs))
-    originals = {
-        spec.arg.name: str(spec.target) for spec in program.graph_signature.input_specs if _is_float_parameter(program, spec)
-    }
-    params = {name: _numpy(program.state_dict[originals[name]]) for name in names}
-    param_names = {name: originals[name] for name in names}
+    params = {name: _numpy(weights[name][1]) for name in names}
+    param_names = {name: weights[name][0] for name in names}
     return ImportedModel(
         module=module,
         input_names=tuple(inputs),
@@ -112,23 +111,53 @@ def _decomposed(program: ExportedProgram) -> ExportedProgram:
         return program.run_decompositions(table)
 
 
-def _is_float_parameter(program: ExportedProgram, spec: InputSpec) -> bool:
-    if spec.kind not in (InputKind.PARAMETER, InputKind.BUFFER) or spec.target not in program.state_dict:
-        return False
-    return bool(program.state_dict[spec.target].dtype == torch.float32)
+_Weights = dict[str, tuple[str, torch.Tensor]]  # name of the placeholder -> original name, value
+_WEIGHT_KINDS = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
 
 
-def _buffers_to_parameters(program: ExportedProgram) -> None:
-    """Batch-norm statistics become parameters too: TVM would bind buffers as constants, which have no names."""
+def _weights(program: ExportedProgram, constant_names: dict[str, str]) -> _Weights:
+    """Every float tensor the program owns, made a parameter: TVM would bind buffers and constants, which then have no names."""
+    weights: _Weights = {}
     for spec in program.graph_signature.input_specs:
-        if spec.kind is InputKind.BUFFER and _is_float_parameter(program, spec):
-            spec.kind = InputKind.PARAMETER
+        value = _owned(program, spec)
+        if value is None or value.dtype != torch.float32 or value.ndim == 0:
+            continue
+        target = str(spec.target)
+        weights[spec.arg.name] = (constant_names.get(target, target), value)
+        program.state_dict[target] = value
+        program.constants.pop(target, None)
+        spec.kind = InputKind.PARAMETER
+    return weights
+
+
+def _owned(program: ExportedProgram, spec: InputSpec) -> torch.Tensor | None:
+    if spec.kind not in _WEIGHT_KINDS:
+        return None
+    value = program.state_dict.get(str(spec.target), program.constants.get(str(spec.target)))
+    return value if isinstance(value, torch.Tensor) else None
+
+
+def _checked(program: ExportedProgram) -> ExportedProgram:
+    """`program`, if its inputs are of a kind that compiled models take."""
+    inputs = _user_inputs(program)
+    if not inputs:
+        raise UnsupportedModelError("The model has no tensor inputs, so there is nothing to compile it for.")
+    for name, value in inputs.items():
+        if value.dtype in _FLOATS:
+            raise UnsupportedModelError(
+                f"Input {name!r} is {value.dtype}; compiled models take float32. Export it with float32 input."
+            )
+        if any(not isinstance(n, int) for n in value.shape):
+            raise ConfigError(
+                f"Input {name!r} has the symbolic shape {tuple(value.shape)}. Pass one, such as --shape 1,3,224,224."
+            )
+    return program
 
 
 def _user_inputs(program: ExportedProgram) -> dict[str, torch.Tensor]:
     names = program.graph_signature.user_inputs
     values = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
-    return {str(name): values[name] for name in names}
+    return {str(name): values[name] for name in names if isinstance(values.get(name), torch.Tensor)}
 
 
 def _output_names(program: ExportedProgram) -> tuple[str, ...]:

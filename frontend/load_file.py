@@ -1,0 +1,132 @@
+"""A path to something that can be imported: what the file is, decided from its content, then read without running any of it."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file as load_safetensors
+from torch import nn
+from torch.export import ExportedProgram
+
+from subpc.errors import ConfigError, ModelFileError
+from subpc.frontend.archive import Kind, archive_kind
+from subpc.frontend.pt2_check import unsafe_reason
+from subpc.frontend.state_dict import load_into_arch, unwrap_checkpoint
+from subpc.frontend.torch_import import first_line
+from subpc.frontend.torchscript import load_torchscript
+
+FORMAT_KEY = "subpc_format"
+FORMAT_VERSION = 1
+_ACCEPTED = "Accepted: .pt2, TorchScript .pt, state dicts (.pt, .pth, .safetensors) with --arch, and .onnx."
+_TWO_WAYS = (
+    "Save torch.save(model.state_dict(), ...) and pass --arch, or torch.export.save(torch.export.export(...), 'model.pt2')."
+)
+_TRUST = "Pass --trust-pickle only if you know who made the file."
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """What was read from a file: a module or an exported program."""
+
+    model: nn.Module | ExportedProgram
+    notes: tuple[str, ...] = ()
+
+
+def check_file(path: Path) -> None:
+    """ModelFileError unless `path` is a readable file with something in it."""
+    try:
+        if path.is_dir():
+            raise ModelFileError(f"{path} is a directory, not a model file. {_ACCEPTED}")
+        with path.open("rb") as file:
+            empty = not file.read(1)
+    except FileNotFoundError as error:
+        raise ModelFileError(f"{path} does not exist.") from error
+    except (OSError, ValueError) as error:
+        raise ModelFileError(f"{path} cannot be read: {error}.") from error
+    if empty:
+        raise ModelFileError(f"{path} is empty.")
+
+
+def load_torch_file(path: Path, *, arch: str | None = None, trust_pickle: bool = False) -> LoadedModel:
+    """The PyTorch model in `path`."""
+    with path.open("rb") as file:
+        head = file.read(9)
+    if head[:2] == b"PK":
+        kind = archive_kind(path)
+        if kind is Kind.EXPORTED:
+            return LoadedModel(model=_load_exported(path, trust_pickle))
+        if kind is Kind.TORCHSCRIPT:
+            return LoadedModel(model=load_torchscript(path))
+    elif path.suffix == ".safetensors" or head[8:9] == b"{":
+        return _from_content(_read_safetensors(path), path, arch)
+    return _from_content(_read_pickle(path, trust_pickle), path, arch)
+
+
+def _load_exported(path: Path, trust_pickle: bool) -> ExportedProgram:
+    try:
+        reason = None if trust_pickle else unsafe_reason(path)
+        if reason is None:
+            # A buffer, so that a file is an exported program whatever its name ends with.
+            return torch.export.load(io.BytesIO(path.read_bytes()))
+    except Exception as error:
+        raise ModelFileError(
+            f"{path.name} is not a torch.export file this version of torch can read: {first_line(error)}"
+        ) from error
+    raise ModelFileError(f"{path.name} is refused, because {reason}: loading it could run code.\n{_TRUST}")
+
+
+def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return dict(load_safetensors(path))
+    except Exception as error:
+        raise ModelFileError(f"{path.name} is not a safetensors file, or is damaged: {first_line(error)}. {_ACCEPTED}") from error
+
+
+def _read_pickle(path: Path, trust_pickle: bool) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=not trust_pickle)
+    except Exception as error:
+        message = " ".join(str(error).split())
+        if not trust_pickle and "Unsupported" in message and "GLOBAL" in message:
+            raise ModelFileError(
+                f"{path.name} holds {_pickled(message)}, and unpickling it could run any code.\n{_TWO_WAYS} {_TRUST}"
+            ) from error
+        raise ModelFileError(
+            f"{path.name} is not a PyTorch file, or is damaged: {first_line(error, 120)}\n{_ACCEPTED}"
+        ) from error
+
+
+def _pickled(message: str) -> str:
+    """What the restricted unpickler met: it says `Unsupported global: GLOBAL package.Class was not an allowed global`."""
+    words = message.partition("GLOBAL ")[2].split()
+    return f"the pickled Python object {words[0]}" if words else "pickled Python objects"
+
+
+def _from_content(content: Any, path: Path, arch: str | None) -> LoadedModel:
+    if isinstance(content, nn.Module):
+        return LoadedModel(model=content, notes=(f"{path.name} was unpickled, as trust_pickle allows",))
+    from_file = False
+    if isinstance(content, dict) and FORMAT_KEY in content:
+        from_file = arch is None
+        arch, content = _own_format(content, path, arch)
+    if arch is None:
+        raise ConfigError(
+            f"{path.name} holds weights only. Pass the architecture, such as --arch torchvision:resnet50 or my.module:function."
+        )
+    state, notes = unwrap_checkpoint(content, path.name)
+    module, more = load_into_arch(arch, state, path.name, from_file=from_file)
+    return LoadedModel(model=module, notes=(*notes, *more))
+
+
+def _own_format(content: dict[str, Any], path: Path, arch: str | None) -> tuple[str | None, Any]:
+    version = content[FORMAT_KEY]
+    if version != FORMAT_VERSION:
+        raise ModelFileError(
+            f"{path.name} has format {version!r}; this version of subpc reads format {FORMAT_VERSION}. Update subpc."
+        )
+    named = content.get("arch")
+    if arch is None and not isinstance(named, str):
+        raise ConfigError(f"{path.name} does not say its architecture. Pass --arch.")
+    return arch or named, content.get("state_dict")

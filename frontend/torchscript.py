@@ -1,0 +1,59 @@
+"""TorchScript to an exported program: torch.export runs the script under its tracer, then the weights get their names back."""
+
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.export import ExportedProgram
+
+from subpc.errors import ModelFileError
+from subpc.frontend.torch_import import export, first_line
+
+NOTE = "TorchScript traced again with torch.export: control flow is fixed to what this input shape takes"
+
+# TorchScript is a language of its own that cannot reach Python, but these of its operators reach files.
+_FILE_OPERATORS = re.compile(rb"\b(save|from_file)\b")
+
+
+class _Script(nn.Module):
+    """Hides a ScriptModule from torch.export, which would refuse it, but runs it under the tracer all the same."""
+
+    def __init__(self, script: torch.jit.ScriptModule) -> None:
+        super().__init__()
+        object.__setattr__(self, "script", script)
+
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        """What the script computes."""
+        return self.script(*inputs)  # type: ignore[operator]
+
+
+def load_torchscript(path: Path) -> torch.jit.ScriptModule:
+    """The script in `path`, on the CPU, in eval mode and float32."""
+    _refuse_file_access(path)
+    try:
+        script = torch.jit.load(str(path), map_location="cpu")
+    except Exception as error:
+        raise ModelFileError(
+            f"{path.name} is not a TorchScript file this version of torch can read: {first_line(error)}"
+        ) from error
+    return script
+
+
+def export_script(script: torch.jit.ScriptModule, example_inputs: tuple[Any, ...]) -> tuple[ExportedProgram, dict[str, str]]:
+    """The program, and the original name of each of its constants."""
+    program = export(_Script(script), example_inputs)
+    names = {value.data_ptr(): name for name, value in [*script.named_buffers(), *script.named_parameters()]}
+    constants = {k: v for k, v in program.constants.items() if isinstance(v, torch.Tensor)}
+    return program, {key: names.get(value.data_ptr(), key) for key, value in constants.items()}
+
+
+def _refuse_file_access(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if "/code/" in name and name.endswith(".py") and _FILE_OPERATORS.search(archive.read(name)):
+                raise ModelFileError(
+                    f"{path.name} reads or writes files from within the model, so it is refused.\nExport the model without it."
+                )
