@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from subpc.errors import ConfigError
-from subpc.frontend.torch_import import first_line
+from subpc.frontend.messages import first_line
 from subpc.frontend.torchvision_import import import_torchvision
 
 _ACCEPTED = "torchvision:NAME, timm:NAME, package.module:function, or a plain torchvision name such as resnet50"

@@ -12,9 +12,9 @@ from torch.export import ExportedProgram
 
 from subpc.errors import ConfigError, ModelFileError
 from subpc.frontend.archive import Kind, archive_kind
+from subpc.frontend.messages import first_line
 from subpc.frontend.pt2_check import unsafe_reason
 from subpc.frontend.state_dict import load_into_arch, unwrap_checkpoint
-from subpc.frontend.torch_import import first_line
 from subpc.frontend.torchscript import load_torchscript
 
 FORMAT_KEY = "subpc_format"

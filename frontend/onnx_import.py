@@ -1,11 +1,113 @@
-"""ONNX to Relax."""
+"""ONNX to Relax with TVM's importer, where passes would not recognise what it writes with converters of our own."""
 
+import contextlib
+import io
+import re
+import warnings
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import tvm
+from onnx import numpy_helper
+from tvm import relax
+from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
 
 from subpc.errors import UnsupportedModelError
-from subpc.frontend.imported import ImportedModel
+from subpc.frontend.imported import ImportedModel, weight_warnings
+from subpc.frontend.messages import first_line
+from subpc.frontend.onnx_convert import OURS
+from subpc.frontend.onnx_file import input_dtype, node_name, opset_of, read_onnx, user_inputs, with_static_shapes
+from subpc.frontend.onnx_fold import fold_repeatedly
+from subpc.frontend.prepare import prepare_module
+
+# What the inputs of the operators with weights are for, where the weights have no names of their own.
+_ROLES = {
+    "Conv": ("input", "weight", "bias"),
+    "ConvTranspose": ("input", "weight", "bias"),
+    "Gemm": ("input", "weight", "bias"),
+    "BatchNormalization": ("input", "weight", "bias", "running_mean", "running_var"),
+}
+# Names that exporters count up.
+_MEANINGLESS = re.compile(r"(onnx::.*|\d+|.*Constant(_\d+)?(_output_0)?)")
 
 
 def import_onnx(path: Path, shapes: list[list[tuple[int, ...]]]) -> list[ImportedModel]:
-    """One imported model per entry of `shapes`."""
-    raise UnsupportedModelError("ONNX is not supported yet.")
+    """One imported model per entry of `shapes`; an empty entry stands for the shapes in the file."""
+    model = read_onnx(path)
+    return [_import(with_static_shapes(model, entry)) for entry in shapes]
+
+
+def _import(model: onnx.ModelProto) -> ImportedModel:
+    model = fold_repeatedly(model)
+    inputs = user_inputs(model.graph)
+    importer = _Importer(model)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():  # the importer prints and warns as it goes
+            warnings.simplefilter("ignore")
+            module = importer.from_onnx(model.graph, opset_of(model))
+    except Exception as error:
+        raise UnsupportedModelError(
+            f"The model cannot be imported into TVM, at node {importer.at}: {first_line(error)}"
+        ) from error
+    module, names = prepare_module(module, len(inputs))
+    originals = _original_names(model.graph)
+    params = {name: importer.values[name] for name in names}
+    param_names = {name: originals[importer.sources[name]] for name in names}
+    return ImportedModel(
+        module=module,
+        input_names=tuple(value.name for value in inputs),
+        input_shapes=tuple(tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim) for value in inputs),
+        input_dtypes=tuple(input_dtype(value) for value in inputs),
+        output_names=tuple(value.name for value in model.graph.output),
+        params=params,
+        param_names=param_names,
+        notes=weight_warnings(params, param_names),
+    )
+
+
+class _Importer(ONNXGraphImporter):  # type: ignore[misc]
+    """TVM's importer with our converters first, and only float tensors (not scalars, axes or shapes) as parameters."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        super().__init__(shape_dict={}, dtype_dict={}, keep_params_in_input=True)
+        self.values: dict[str, np.ndarray] = {}  # name of the variable -> value
+        self.sources: dict[str, str] = {}  # name of the variable -> name of the initializer
+        self.at = "the first"
+
+    def _parse_graph_initializers(self, graph: onnx.GraphProto) -> None:
+        for tensor in graph.initializer:
+            value = np.array(numpy_helper.to_array(tensor))  # writable, as TVM wants it
+            if value.dtype != np.float32 or value.size <= 1:
+                self._nodes[tensor.name] = relax.const(value)
+                continue
+            name = self._name_supply.fresh_name("p_" + re.sub(r"\W", "_", tensor.name))
+            variable = self._new_var(name, shape=value.shape, dtype="float32")
+            self._nodes[tensor.name] = variable
+            self._params[name] = (variable, value)
+            self.values[name], self.sources[name] = value, tensor.name
+
+    def _parse_value_proto(self, value_proto: Any) -> Any:
+        if isinstance(value_proto, onnx.NodeProto):
+            self.at = f"{node_name(value_proto)} ({value_proto.op_type})"
+        return super()._parse_value_proto(value_proto)
+
+    def _convert_operator(self, op_name: str, inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
+        convert = OURS.get(op_name)
+        converted = convert(inputs, attrs, opset) if convert is not None else None
+        if converted is None:
+            converted = super()._convert_operator(op_name, inputs, attrs, opset)
+        return self.bb.normalize(converted) if isinstance(converted, tvm.ir.Expr) else converted
+
+
+def _original_names(graph: onnx.GraphProto) -> dict[str, str]:
+    """A name for every initializer: its own, or `<node>.weight` where an exporter merely counted."""
+    names = {tensor.name: tensor.name for tensor in graph.initializer}
+    for node in graph.node:
+        roles = _ROLES.get(node.op_type, ())
+        for index, source in enumerate(node.input):
+            if source in names and names[source] == source and _MEANINGLESS.fullmatch(source):
+                role = roles[index] if index < len(roles) else f"constant{index}"
+                names[source] = f"{node_name(node)}.{role}"
+    return names

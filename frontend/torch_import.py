@@ -14,6 +14,7 @@ from tvm.relax.frontend.torch import from_exported_program
 
 from subpc.errors import ConfigError, UnsupportedModelError
 from subpc.frontend.imported import ImportedModel, weight_warnings
+from subpc.frontend.messages import first_line
 from subpc.frontend.prepare import prepare_module
 from subpc.frontend.torch_support import KEPT_WHOLE, unsupported_operators
 
@@ -29,7 +30,7 @@ def import_module(module: nn.Module, example_inputs: tuple[Any, ...]) -> Importe
 def inference_copy(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
     """`module` in eval mode, float32, on the CPU: itself where it is that already, else a copy; and what was changed."""
     tensors = [*module.parameters(), *module.buffers()]
-    training = any(part.training for part in module.modules())
+    training = any(getattr(part, "training", False) for part in module.modules())  # a frozen script has no mode
     other = sorted({str(t.dtype).removeprefix("torch.") for t in tensors if t.dtype in _FLOATS})
     notes = [f"weights converted from {' and '.join(other)} to float32"] if other else []
     if not training and not other and all(t.device.type == "cpu" for t in tensors):
@@ -55,13 +56,6 @@ def export(module: nn.Module, example_inputs: tuple[Any, ...]) -> ExportedProgra
             f"torch.export cannot capture {type(module).__name__}: {first_line(error)}\n"
             "The forward pass must not depend on the values in its tensors."
         ) from error
-
-
-def first_line(error: BaseException, limit: int = 200) -> str:
-    """The first line of an error message that says something, cut to `limit` characters."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[0] if lines else type(error).__name__
-    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def import_exported(program: ExportedProgram, constant_names: dict[str, str] | None = None) -> ImportedModel:
@@ -107,8 +101,15 @@ def _decomposed(program: ExportedProgram) -> ExportedProgram:
     for operator in list(table):
         if str(operator) in KEPT_WHOLE:
             del table[operator]
+    table[torch.ops.aten._convolution.default] = _plain_convolution
     with torch.no_grad():
         return program.run_decompositions(table)
+
+
+def _plain_convolution(*arguments: Any) -> torch.Tensor:
+    """What a traced script calls a convolution: the same, with switches for other backends behind it."""
+    result: torch.Tensor = torch.ops.aten.convolution.default(*arguments[:9])
+    return result
 
 
 _Weights = dict[str, tuple[str, torch.Tensor]]  # name of the placeholder -> original name, value

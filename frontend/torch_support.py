@@ -4,6 +4,8 @@ from torch import fx
 from torch.export import ExportedProgram
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
+from subpc.frontend.messages import describe_unsupported
+
 # Composites that one Relax operator, or one pattern, stands for. Opened up, a pass would have to recognise them again.
 # relu6 is not here: opened, it becomes the clip that ONNX writes too.
 KEPT_WHOLE = frozenset(
@@ -29,9 +31,6 @@ KEPT_WHOLE = frozenset(
     }
 )
 
-# Longer lists help nobody.
-MAX_LISTED = 8
-
 
 def unsupported_operators(program: ExportedProgram) -> str:
     """A message that names every operator without a conversion and the layers that use it; empty where there is none."""
@@ -41,19 +40,6 @@ def unsupported_operators(program: ExportedProgram) -> str:
         if node.op == "call_function" and node.target.__name__ not in known:
             missing.setdefault(str(node.target), []).append(layer_name(node))
     return describe_unsupported(missing)
-
-
-def describe_unsupported(missing: dict[str, list[str]]) -> str:
-    """`operator (layer, layer)` for each entry, bounded."""
-    if not missing:
-        return ""
-    parts = []
-    for operator, layers in sorted(missing.items()):
-        unique = list(dict.fromkeys(layers))
-        more = f", and {len(unique) - MAX_LISTED} more" if len(unique) > MAX_LISTED else ""
-        parts.append(f"{operator} (in {', '.join(unique[:MAX_LISTED])}{more})")
-    plural = "s" if len(parts) > 1 else ""
-    return f"{len(parts)} unsupported operator{plural}: {'; '.join(parts)}\nReplace these layers in the model before compiling."
 
 
 def layer_name(node: fx.Node) -> str:

@@ -10,7 +10,8 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from subpc.errors import ModelFileError
-from subpc.frontend.torch_import import export, first_line
+from subpc.frontend.messages import first_line
+from subpc.frontend.torch_import import export
 
 NOTE = "TorchScript traced again with torch.export: control flow is fixed to what this input shape takes"
 

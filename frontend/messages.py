@@ -1,0 +1,24 @@
+"""Words that several importers use in their errors."""
+
+# Longer lists help nobody.
+MAX_LISTED = 8
+
+
+def first_line(error: BaseException, limit: int = 200) -> str:
+    """The first line of an error message that says something, cut to `limit` characters."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def describe_unsupported(missing: dict[str, list[str]]) -> str:
+    """`operator (in layer, layer)` for each entry, all in one line; empty where nothing is missing."""
+    if not missing:
+        return ""
+    parts = []
+    for operator, layers in sorted(missing.items()):
+        unique = list(dict.fromkeys(layers))
+        more = f", and {len(unique) - MAX_LISTED} more" if len(unique) > MAX_LISTED else ""
+        parts.append(f"{operator} (in {', '.join(unique[:MAX_LISTED])}{more})")
+    plural = "s" if len(parts) > 1 else ""
+    return f"{len(parts)} unsupported operator{plural}: {'; '.join(parts)}\nReplace these layers in the model before compiling."

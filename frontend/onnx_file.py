@@ -1,0 +1,153 @@
+"""An .onnx file to a checked model with static input shapes: every reason against it is found here, before anything compiles."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx
+from onnx import checker, shape_inference, version_converter
+from tvm.relax.frontend.onnx import onnx_frontend
+
+from subpc.errors import ConfigError, ModelFileError, UnsupportedModelError
+from subpc.frontend.messages import describe_unsupported, first_line
+
+# Older models broadcast by attribute; the importer knows operators from here on.
+_OLDEST_OPSET = 7
+_DTYPES = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.INT64: "int64", onnx.TensorProto.INT32: "int32"}
+_DTYPES |= {onnx.TensorProto.BOOL: "bool", onnx.TensorProto.UINT8: "uint8", onnx.TensorProto.INT8: "int8"}
+_STANDARD = ("", "ai.onnx")
+
+
+def read_onnx(path: Path) -> onnx.ModelProto:
+    """The model in `path`, well-formed, with operators and an opset that can be imported."""
+    try:
+        model = onnx.load(path)
+    except Exception as error:
+        raise ModelFileError(f"{path.name} is not an ONNX file, or is damaged: {first_line(error)}") from error
+    if not model.graph.node:
+        raise ModelFileError(f"{path.name} is not an ONNX file, or holds no operators.")
+    refused = _unsupported(model)
+    if refused:
+        raise UnsupportedModelError(refused)
+    model = _at_known_opset(model, path.name)
+    try:
+        checker.check_model(model)
+    except Exception as error:
+        raise ModelFileError(f"{path.name} is not a valid ONNX model: {first_line(error)}") from error
+    return model
+
+
+def _unsupported(model: onnx.ModelProto) -> str:
+    """All operators that have no conversion, with the nodes that use them; empty where there is none."""
+    known = onnx_frontend._get_convert_map()
+    missing: dict[str, list[str]] = {}
+    for node in model.graph.node:
+        if node.domain not in _STANDARD or (node.op_type not in known and node.op_type != "Constant"):
+            operator = f"{node.domain}.{node.op_type}" if node.domain not in _STANDARD else node.op_type
+            missing.setdefault(operator, []).append(node_name(node))
+    return describe_unsupported(missing)
+
+
+def node_name(node: onnx.NodeProto) -> str:
+    """The node's own name, or that of its first output."""
+    return str(node.name or (node.output[0] if node.output else node.op_type))
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """The version of the standard operators that `model` is written in."""
+    return max((int(entry.version) for entry in model.opset_import if entry.domain in _STANDARD), default=1)
+
+
+def _at_known_opset(model: onnx.ModelProto, file: str) -> onnx.ModelProto:
+    opset, newest = opset_of(model), onnx.defs.onnx_opset_version()
+    if opset > newest:
+        raise ModelFileError(
+            f"{file} uses opset {opset}; the installed onnx {onnx.__version__} knows up to {newest}.\n"
+            f"Export it with opset {newest} or lower, or update onnx."
+        )
+    if opset >= _OLDEST_OPSET:
+        return model
+    try:
+        return version_converter.convert_version(model, _OLDEST_OPSET)
+    except Exception as error:
+        raise ModelFileError(
+            f"{file} uses opset {opset}, and cannot be brought to {_OLDEST_OPSET}: {first_line(error)}"
+        ) from error
+
+
+def user_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+    """The inputs a caller passes: old models list their weights among the inputs too."""
+    weights = {tensor.name for tensor in graph.initializer}
+    return [value for value in graph.input if value.name not in weights]
+
+
+def input_dtype(value: onnx.ValueInfoProto) -> str:
+    """The numpy name of the input's element type; UnsupportedModelError where compiled models do not take it."""
+    element = value.type.tensor_type.elem_type
+    if element not in _DTYPES:
+        name = onnx.TensorProto.DataType.Name(element).lower() if element else "not a tensor"
+        raise UnsupportedModelError(f"Input {value.name!r} is {name}; compiled models take float32. Export the model in float32.")
+    return _DTYPES[element]
+
+
+def with_static_shapes(model: onnx.ModelProto, shapes: Sequence[tuple[int, ...]]) -> onnx.ModelProto:
+    """A copy of `model` for inputs of `shapes` (none: the model's own), with the shapes of all values inferred."""
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    inputs = user_inputs(fixed.graph)
+    if not inputs:
+        raise UnsupportedModelError("The model has no inputs, so there is nothing to compile it for.")
+    if shapes and len(shapes) != len(inputs):
+        names = ", ".join(value.name for value in inputs)
+        raise ConfigError(f"The model has {len(inputs)} inputs ({names}), but {len(shapes)} shapes were given.")
+    for value, shape in zip(inputs, shapes or [None] * len(inputs), strict=True):  # type: ignore[list-item]
+        input_dtype(value)
+        _fix_shape(value, shape)
+    if shapes:
+        _forget_shapes(fixed.graph)
+    return inferred(fixed, shapes)
+
+
+def _fix_shape(value: onnx.ValueInfoProto, shape: tuple[int, ...] | None) -> None:
+    tensor = value.type.tensor_type
+    declared = [dim.dim_value if dim.dim_value > 0 else dim.dim_param or "?" for dim in tensor.shape.dim]
+    text = ",".join(map(str, declared))
+    if shape is None:
+        if not tensor.HasField("shape") or not all(isinstance(n, int) for n in declared):
+            raise ConfigError(f"Input {value.name!r} has the open shape {text or '?'}. Pass one, such as --shape 1,3,224,224.")
+        return
+    if tensor.HasField("shape") and len(shape) != len(declared):
+        raise ConfigError(
+            f"Input {value.name!r} has {len(declared)} dimensions ({text}), but the shape {shape} has {len(shape)}."
+        )
+    del tensor.shape.dim[:]
+    for n in shape:
+        tensor.shape.dim.add().dim_value = n
+
+
+def _forget_shapes(graph: onnx.GraphProto) -> None:
+    """Shapes written for another input shape would contradict the inferred ones."""
+    del graph.value_info[:]
+    for value in graph.output:
+        value.type.tensor_type.ClearField("shape")
+
+
+def inferred(model: onnx.ModelProto, shapes: Sequence[tuple[int, ...]] = ()) -> onnx.ModelProto:
+    """`model` with the shapes of all values, as far as they follow from those of its inputs (`shapes`, if the user gave them)."""
+    try:
+        return shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    except Exception as error:
+        if shapes:
+            given = " and ".join(",".join(map(str, shape)) for shape in shapes)
+            raise ConfigError(f"The model cannot take input of shape {given}: {first_line(error)}") from error
+        raise ModelFileError(f"The shapes in the model contradict each other: {first_line(error)}") from error
+
+
+def value_shapes(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
+    """The shape of every value for which it is known and static."""
+    shapes = {}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        tensor = value.type.tensor_type
+        dims = [dim.dim_value for dim in tensor.shape.dim]
+        if tensor.HasField("shape") and all(dim.HasField("dim_value") and dim.dim_value >= 0 for dim in tensor.shape.dim):
+            shapes[value.name] = tuple(dims)
+    return shapes
