@@ -3,6 +3,7 @@
 Each returns None for the cases that it leaves to TVM.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -47,6 +48,11 @@ def _global_average(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any
     return relax.op.nn.adaptive_avg_pool2d(inputs[0], (1, 1))
 
 
+def _sum(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
+    """Additions one after the other: a residual connection, not a stack and a reduction."""
+    return functools.reduce(relax.op.add, inputs)
+
+
 def _scalar(value: Any) -> float | None:
     if not isinstance(value, tvm.ir.GenericConst):
         return None
@@ -58,4 +64,4 @@ def _const(value: float, like: Any) -> Any:
     return relax.const(value, like.ty.dtype)
 
 
-OURS: dict[str, Converter] = {"Clip": _clip, "HardSigmoid": _hard_sigmoid, "GlobalAveragePool": _global_average}
+OURS: dict[str, Converter] = {"Clip": _clip, "HardSigmoid": _hard_sigmoid, "GlobalAveragePool": _global_average, "Sum": _sum}

@@ -1,14 +1,98 @@
-"""The last steps that both importers share: parameters nobody reads go, and equal things get one spelling."""
+"""The last steps that both importers share: dead code and unused parameters go, and equal things get one spelling.
 
+The spellings that passes can rely on:
+    silu           R.nn.silu(x)                                     also where it was written x * sigmoid(x)
+    hard sigmoid   h = R.divide(R.clip(R.add(x, 3), 0, 6), 6)       constants last
+    hard swish     R.multiply(x, h)                                 also where it was written x * clip(x + 3, 0, 6) / 6
+    global pool    R.nn.adaptive_avg_pool2d(x, output_size=[1, 1])  also for means over height and width, then R.reshape
+"""
+
+import math
+from typing import Any
+
+import numpy as np
 import tvm
 from tvm import relax
+from tvm.relax.expr_functor import PyExprMutator, mutator
 
 
 def prepare_module(module: tvm.IRModule, inputs: int) -> tuple[tvm.IRModule, list[str]]:
-    """`module` without dead code, unused parameters and importer attributes; and the names of the parameters left."""
+    """`module` ready for passes, and the names of the parameters that are left."""
+    module = _normalised(_lean(module, inputs))
+    module = _lean(module, inputs)
+    return module, [var.name for var in module["main"].params[inputs:]]
+
+
+def _lean(module: tvm.IRModule, inputs: int) -> tvm.IRModule:
+    """`module` without dead code, unused parameters and importer attributes."""
     main = relax.transform.DeadCodeElimination(["main"])(module)["main"]
     used = {var.name for var in relax.analysis.free_vars(main.body)}
     params = [*main.params[:inputs], *(var for var in main.params[inputs:] if var.name in used)]
-    attrs = {"global_symbol": "main", "num_input": inputs}
-    function = relax.Function(params, main.body, main.ret_ty, main.is_pure, tvm.ir.DictAttrs(attrs))
-    return tvm.IRModule({"main": function}), [var.name for var in params[inputs:]]
+    attrs = tvm.ir.DictAttrs({"global_symbol": "main", "num_input": inputs})
+    return tvm.IRModule({"main": relax.Function(params, main.body, main.ret_ty, main.is_pure, attrs)})
+
+
+def _normalised(module: tvm.IRModule) -> tvm.IRModule:
+    rewriter = _OneSpelling(module)
+    main = rewriter.visit_expr(module["main"])
+    rewriter.builder_.update_func(module.get_global_var("main"), main)
+    return relax.transform.Normalize()(rewriter.builder_.get())
+
+
+@mutator
+class _OneSpelling(PyExprMutator):  # type: ignore[misc]
+    """Rewrites calls while the functions that produce their arguments can still be looked up."""
+
+    def visit_call_(self, call: Any) -> Any:
+        """One call, with its arguments already rewritten."""
+        call = super().visit_call_(call)
+        name = getattr(call.op, "name", "")
+        if name == "relax.multiply":
+            return self._silu(call)
+        if name == "relax.divide":
+            return self._hard_swish(call)
+        return self._global_pool(call) if name == "relax.mean" else call
+
+    def _silu(self, call: Any) -> Any:
+        for x, gate in (tuple(call.args), tuple(call.args)[::-1]):
+            source = self._producer(gate, "relax.sigmoid")
+            if source is not None and source.args[0].same_as(x):
+                return relax.op.nn.silu(x)
+        return call
+
+    def _hard_swish(self, call: Any) -> Any:
+        product = self._producer(call.args[0], "relax.multiply")
+        if product is None or _value(call.args[1]) != 6:
+            return call
+        for x, gate in (tuple(product.args), tuple(product.args)[::-1]):
+            if self._is_clipped_plus_three(gate, x):
+                return relax.op.multiply(x, self.builder_.emit(relax.op.divide(gate, call.args[1])))
+        return call
+
+    def _is_clipped_plus_three(self, gate: Any, x: Any) -> bool:
+        clip = self._producer(gate, "relax.clip")
+        if clip is None or [float(bound.value) for bound in clip.args[1:]] != [0, 6]:
+            return False
+        shifted = self._producer(clip.args[0], "relax.add")
+        return shifted is not None and shifted.args[0].same_as(x) and _value(shifted.args[1]) == 3
+
+    def _global_pool(self, call: Any) -> Any:
+        x, axes = call.args[0], call.attrs.axis
+        shape = [int(n) for n in x.ty.shape]
+        if axes is None or len(shape) != 4 or sorted(int(axis) % 4 for axis in axes) != [2, 3]:
+            return call
+        pooled = relax.op.nn.adaptive_avg_pool2d(x, (1, 1))
+        return pooled if call.attrs.keepdims else relax.op.reshape(self.builder_.emit(pooled), shape[:2])
+
+    def _producer(self, value: Any, name: str) -> Any:
+        """The call to `name` that computed `value`, or None."""
+        bound = self.lookup_binding(value) if isinstance(value, relax.Var) else None
+        return bound if isinstance(bound, relax.Call) and getattr(bound.op, "name", "") == name else None
+
+
+def _value(expression: Any) -> float:
+    """The number in a constant of one element; NaN for anything else."""
+    if not isinstance(expression, tvm.ir.GenericConst):
+        return math.nan
+    array = np.asarray(expression.value.numpy())
+    return float(array.reshape(())) if array.size == 1 else math.nan
