@@ -66,7 +66,7 @@ def as_dict(report: "BenchReport") -> dict[str, Any]:
     for entry, engine in zip(data["engines"], report.engines, strict=True):
         entry["ratio"] = report.ratio(engine)
         entry["per_second"] = engine.timing.per_second if engine.timing else None
-    return {**data, "verdict": report.verdict}
+    return {**data, "verdict": report.verdict, "warning": report.warning}
 
 
 def print_report(report: "BenchReport") -> None:
@@ -79,6 +79,8 @@ def print_report(report: "BenchReport") -> None:
     show(*(f"{e.engine} did not run: {e.failure}" for e in report.engines if e.failure))
     if len(report.engines) > 1:
         show(report.verdict)
+    if report.warning:
+        show(f"warning: {report.warning}")
 
 
 def _table(report: "BenchReport") -> "Table":

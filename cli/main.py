@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+import warnings
 from typing import Any
 
 import click
@@ -56,6 +57,9 @@ def run(arguments: list[str] | None = None) -> int:
     """Run a command line; returns the exit code."""
     if os.environ.get("SUBPC_DEBUG") == "1":
         return _result(cli.main(arguments, standalone_mode=False))
+    for category in (DeprecationWarning, FutureWarning):
+        # Libraries tell each other's authors what will change; a user of this command can do nothing about it.
+        warnings.simplefilter("ignore", category)
     try:
         return _result(cli.main(arguments, standalone_mode=False))
     except click.ClickException as error:

@@ -1,5 +1,6 @@
 """Compare a compiled library with other engines: same model, same input, same threads, each alone in its own process."""
 
+import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -15,7 +16,7 @@ from subpc.bench_engines import ENGINES, load_inputs
 from subpc.bench_models import RivalFiles
 from subpc.bench_process import Worker, WorkerError
 from subpc.bench_report import BenchReport, EngineResult
-from subpc.cpu import cpu_name
+from subpc.cpu import cpu_name, idle_cpus
 from subpc.doctor import version
 from subpc.errors import ConfigError, SubpcError
 from subpc.report import CompileReport, FunctionInfo, Metadata
@@ -76,11 +77,13 @@ def compare(
         ours = started["subpc"]
         if isinstance(ours, str):
             raise SubpcError(f"{library} cannot be run: {ours}")
+        idle = math.inf
         for turn in range(rounds):
+            idle = min(idle, idle_cpus())  # all workers are stopped: who is running now is somebody else
             _round(started, turn, -(-runs // rounds), warmup, rounds, tell)
         results = tuple(_result(engine, worker, ours) for engine, worker in started.items())
     headline = CompileReport(metadata=metadata).headline
-    facts = {"runs": runs, "warmup": warmup, "rounds": rounds}
+    facts: dict[str, Any] = {"runs": runs, "warmup": warmup, "rounds": rounds, "idle_cpus": min(idle, float(count))}
     input_shapes = tuple(t.shape for t in function.inputs)
     return BenchReport(headline=headline, cpu=cpu_name(), threads=count, shapes=input_shapes, engines=results, **facts)
 

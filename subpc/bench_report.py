@@ -33,7 +33,10 @@ class EngineResult(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class BenchReport(Record):
-    """All engines side by side. headline: sparsity, N, precision, tuned or not."""
+    """All engines side by side.
+
+    headline: sparsity, N, precision, tuned or not; idle_cpus: the fewest that were free at the start of a round.
+    """
 
     headline: str
     cpu: str
@@ -42,6 +45,7 @@ class BenchReport(Record):
     runs: int
     warmup: int
     rounds: int
+    idle_cpus: float
     engines: tuple[EngineResult, ...]
 
     @property
@@ -60,6 +64,14 @@ class BenchReport(Record):
         if engine.timing is None or self.ours.timing is None:
             return None
         return engine.timing.p50 / self.ours.timing.p50
+
+    @property
+    def warning(self) -> str:
+        """Why the times are not to be trusted; empty if nothing speaks against them."""
+        if self.idle_cpus > 0.85 * self.threads:
+            return ""
+        text = f"only {self.idle_cpus:.1f} CPUs were free for {self.threads} threads"
+        return f"{text}: other programs were running, so these times are unreliable; repeat on a quiet machine"
 
     @property
     def verdict(self) -> str:

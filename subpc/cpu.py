@@ -1,9 +1,13 @@
 """What the kernel says about this CPU: its name and its instruction-set flags."""
 
 import functools
+import math
+import os
+import time
 from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
+STAT = Path("/proc/stat")
 
 
 @functools.lru_cache(maxsize=4)
@@ -27,6 +31,23 @@ def cpu_name() -> str:
 def cpu_features() -> frozenset[str]:
     """Instruction-set flags as the kernel names them (`avx512f`, `avx512_vnni`); what a hypervisor hides is not listed."""
     return frozenset(_field(CPUINFO, "flags", "Features").split())
+
+
+def idle_cpus(seconds: float = 0.2) -> float:
+    """How many CPUs had nothing to do for a moment; infinite where the kernel does not say."""
+    try:
+        before = _idle_ticks()
+        start = time.monotonic()
+        time.sleep(seconds)
+        after = _idle_ticks()
+    except (OSError, ValueError, IndexError):
+        return math.inf
+    return (after - before) / os.sysconf("SC_CLK_TCK") / (time.monotonic() - start)
+
+
+def _idle_ticks() -> int:
+    words = STAT.read_text().split("\n", 1)[0].split()
+    return int(words[4]) + int(words[5])  # idle, and waiting for input or output
 
 
 def missing_features(required: tuple[str, ...]) -> tuple[str, ...]:

@@ -3,16 +3,18 @@
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from subpc import bench
+from subpc import bench, cpu
 from subpc.bench_process import Worker, WorkerError
 from subpc.bench_report import BenchReport, EngineResult
 from subpc.cli.main import run
+from subpc.cpu import idle_cpus
 from subpc.errors import ConfigError, SubpcError
 from subpc.timing import Timing, summarize
 
@@ -33,7 +35,9 @@ def timing(p50: float) -> Timing:
 
 
 def report(*engines: EngineResult) -> BenchReport:
-    return BenchReport(headline="h", cpu="c", threads=1, shapes=((1,),), runs=1, warmup=0, rounds=1, engines=tuple(engines))
+    return BenchReport(
+        headline="h", cpu="c", threads=1, shapes=((1,),), runs=1, warmup=0, rounds=1, idle_cpus=1.0, engines=tuple(engines)
+    )
 
 
 def test_engines_agree_and_are_counted(toy: Path) -> None:
@@ -122,6 +126,18 @@ def test_verdicts() -> None:
     assert report(ours, slow).verdict == "subpc is 2.50 times faster than the fastest other engine (a)"
     assert report(ours, slow, fast).verdict == "subpc is 2.00 times SLOWER than the fastest other engine (b)"
     assert report(ours, slow, fast).ratio(slow) == 2.5
+
+
+def test_a_busy_machine_is_mentioned() -> None:
+    ours = EngineResult(engine="subpc", version="1", timing=timing(2.0))
+    assert report(ours).warning == ""
+    assert "only 0.5 CPUs were free for 1 threads" in replace(report(ours), idle_cpus=0.5).warning
+
+
+def test_idle_cpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 0 <= idle_cpus(0.05) < 1.5 * (os.cpu_count() or 1)
+    monkeypatch.setattr(cpu, "STAT", tmp_path / "none")
+    assert idle_cpus(0.0) == float("inf")
 
 
 def test_percentiles() -> None:
