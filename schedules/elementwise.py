@@ -1,4 +1,4 @@
-"""Elementwise programs over tensors of one layout with per-channel operands, and copies of channel planes (concat, split, shuffle)."""
+"""Elementwise programs on tensors of one layout with per-channel operands, and copies of channel planes (concat, split, shuffle)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -75,7 +75,7 @@ class Elementwise:
 
     @property
     def keeps_zero(self) -> bool:
-        """Whether zeros in all tensors give zero whatever the channel operands: then one flat pass may cover the border columns."""
+        """Whether zeros in all tensors give zero whatever the channel operands: then a flat pass may cover the border columns."""
         zero: list[bool] = []
         for step in self.program:
             if isinstance(step, Activation):

@@ -41,29 +41,34 @@ def assembly(kernel: Kernel, isa: VectorIsa) -> str:
 
 
 @functools.cache
-def _launcher() -> int:
+def _runtime() -> ctypes.CDLL:
     spec = importlib.util.find_spec("tvm")
     assert spec is not None
     assert spec.origin is not None
-    runtime = ctypes.CDLL(str(Path(spec.origin).parent / "lib" / "libtvm_runtime.so"))
-    address = ctypes.cast(runtime.TVMBackendParallelLaunch, ctypes.c_void_p).value
-    assert address is not None
-    return address
+    return ctypes.CDLL(str(Path(spec.origin).parent / "lib" / "libtvm_runtime.so"), ctypes.RTLD_GLOBAL)
+
+
+def _bind(library: ctypes.CDLL) -> None:
+    """Give the library the entry points of the runtime that it uses, as TVM's own loader would."""
+    for name in ("TVMBackendParallelLaunch", "TVMBackendAllocWorkspace", "TVMBackendFreeWorkspace"):
+        with contextlib.suppress(ValueError):
+            ctypes.c_void_p.in_dll(library, f"__{name}").value = ctypes.cast(_runtime()[name], ctypes.c_void_p).value
 
 
 @functools.lru_cache(maxsize=64)
 def build(kernel: Any, isa: VectorIsa = AVX512) -> Any:
-    """The kernel as a C function; its library gets the thread pool's entry point as TVM's own loader would set it."""
+    """The kernel as a C function."""
     symbol = symbol_of(kernel)
     module = tvm.tirx.build(tvm.IRModule({symbol: kernel.prim_func(symbol, isa)}), target=target_of(isa))
     with tempfile.TemporaryDirectory() as folder:
         objects, library = f"{folder}/k.o", f"{folder}/k.so"
         module.write_to_file(objects)
-        # libc only: a call into libm does not link
-        subprocess.run(["gcc", "-shared", "-nodefaultlibs", "-Wl,-z,defs", "-o", library, objects, "-lc"], check=True)
+        # libc only: a call into libm does not link, but for operators that we did not write (they may ask the runtime, too)
+        libraries, checks = (["-lc", "-lm"], []) if kernel.family == "fallback" else (["-lc"], ["-Wl,-z,defs"])
+        _runtime()
+        subprocess.run(["gcc", "-shared", "-nodefaultlibs", *checks, "-o", library, objects, *libraries], check=True)
         loaded = ctypes.CDLL(library)
-    with contextlib.suppress(ValueError):  # a kernel without a parallel loop
-        ctypes.c_void_p.in_dll(loaded, "__TVMBackendParallelLaunch").value = _launcher()
+    _bind(loaded)
     function = loaded[symbol]
     function.restype = ctypes.c_int32
     function.argtypes = [ctypes.c_void_p] * len(kernel.operands)
@@ -83,8 +88,8 @@ def call(kernel: Any, *arrays: np.ndarray, isa: VectorIsa = AVX512, threads: int
         views.append(view)
     assert build(kernel, isa)(*(v.ctypes.data for v in views)) == 0
     for (room, start), array, view in zip(padded, arrays, views, strict=True):
-        assert (room[:start] == 77).all(), "wrote before an argument"
-        assert (room[start + array.size :] == 77).all(), "wrote past an argument"
+        assert (room[:start] == room[0]).all(), "wrote before an argument"
+        assert (room[start + array.size :] == room[0]).all(), "wrote past an argument"
         array.reshape(-1)[:] = view
 
 
