@@ -81,9 +81,7 @@ class Dataflow:
             return [operand for field in expr.fields for operand in self.operands(field)]
         if isinstance(expr, relax.TupleGetItem):
             return [self.resolve(expr.tuple_value)]
-        if isinstance(expr, relax.Var):
-            return [self.resolve(expr)]
-        return []
+        return [self.resolve(expr)]
 
     def live(self) -> list[relax.Var]:
         """Bound variables that the output depends on, each after what it reads."""

@@ -8,7 +8,7 @@ from subpc.passes.dataflow import constant_of, shape_of
 from subpc.passes.detect_pattern import BlockPattern
 from subpc.passes.lower import Lowering
 from subpc.passes.lower_linear import lower_single_pixel
-from subpc.passes.plan_layout import ConvGeometry, conv_geometry
+from subpc.passes.plan_layout import ConvGeometry, conv_geometry, is_flat
 from subpc.passes.program import Location
 from subpc.schedules.choose_tile import choose_tile
 from subpc.schedules.conv_flat import FlatConv
@@ -23,10 +23,10 @@ DENSE_ROWS = 8
 def lower_conv2d(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     """A subpc.conv2d: choose the kernel family, bring the input into its layout, pack the weights."""
     attrs = ops.attributes(call)
-    if attrs["groups"] != 1:
-        _grouped(low, var, call)
-    elif shape_of(call.args[0])[2:] == (1, 1) and tuple(attrs["out_shape"][2:]) == (1, 1):
+    if attrs["groups"] == 1 and shape_of(call.args[0])[2:] == (1, 1) and tuple(attrs["out_shape"][2:]) == (1, 1):
         lower_single_pixel(low, var, call)
+    elif not is_flat(call):
+        _grouped(low, var, call)
     else:
         _flat(low, var, call)
 
@@ -37,6 +37,8 @@ def _flat(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     assert weight is not None and bias is not None
     frame = low.frames.planar(*geometry.out)
     pattern = low.decisions[attrs["name"]].pattern
+    if attrs["groups"] != 1:
+        weight, pattern = block_diagonal(weight, attrs["groups"])
     source, x = _source(low, call, geometry, frame, attrs["name"])
     residual = low.framed(call.args[3], frame) if len(call.args) == 4 else None
     out = low.define(var, frame)
@@ -60,6 +62,18 @@ def _source(low: Lowering, call: relax.Call, geometry: ConvGeometry, frame: Fram
     planes = low.new_buffer(split.layout, split.layout.floats)
     low.emit(layer, split, {"x": home.location, "y": planes})
     return split.layout, planes
+
+
+def block_diagonal(weight: np.ndarray, groups: int) -> tuple[np.ndarray, BlockPattern]:
+    """A grouped convolution as what it is: a uniform 1xN pattern, N = filters a group, in a weight of all input channels."""
+    filters, per_group = weight.shape[0] // groups, weight.shape[1]
+    full = np.zeros((weight.shape[0], groups * per_group, *weight.shape[2:]), "float32")
+    kept = np.zeros((groups, groups * per_group), bool)
+    for group in range(groups):
+        rows, channels = slice(group * filters, (group + 1) * filters), slice(group * per_group, (group + 1) * per_group)
+        full[rows, channels] = weight[rows]
+        kept[group, channels] = True
+    return full, BlockPattern(n=filters, kept=kept, uniform=True)
 
 
 def flat_kernel(

@@ -14,9 +14,10 @@ def lower_call_tir(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     if isinstance(call.args[1], relax.Var):
         inputs = [low.compact(field) for field in low.graph.operands(low.graph.expr(call.args[1]))]
     outputs = _results(low, var)
-    kernel = Fallback(function)
+    name = str(call.args[0].name_hint)
+    kernel = Fallback.of(function, name)
     operands = dict(zip(kernel.operands, [*inputs, *outputs], strict=True))
-    low.emit(str(call.args[0].name_hint), kernel, operands)
+    low.emit(name, kernel, operands)
 
 
 def _results(low: Lowering, var: relax.Var) -> list[Location]:

@@ -9,6 +9,10 @@ from subpc.passes.dataflow import Dataflow, shape_of
 from subpc.schedules.layout import Frame, compact_frame, halo_frame
 
 
+# A register tile of fewer output channels than this loads more than it multiplies.
+MIN_FILTERS = 4
+
+
 @dataclass(frozen=True, kw_only=True)
 class ConvGeometry:
     """Where the taps of a convolution read, seen from an output pixel.
@@ -66,6 +70,12 @@ def is_depthwise(call: relax.Call) -> bool:
     return bool(groups == weight[0] and weight[1] == 1)
 
 
+def is_flat(call: relax.Call) -> bool:
+    """Whether the flat kernels take a convolution: a grouped one with enough filters a group is a block-diagonal 1xN pattern."""
+    groups, weight = ops.attributes(call)["groups"], shape_of(call.args[1])
+    return bool(groups == 1 or (weight[0] // groups) % MIN_FILTERS == 0)
+
+
 class FramePlan:
     """One frame for each plane size, wide enough for every convolution of that size: then nothing is copied between layers."""
 
@@ -73,7 +83,7 @@ class FramePlan:
         self._halo: dict[tuple[int, int], int] = {}
         for _, call in graph.calls(ops.CONV2D):
             geometry = conv_geometry(call)
-            if ops.attributes(call)["groups"] == 1:
+            if is_flat(call):
                 self._widen(geometry.out, geometry.halo)
             else:
                 self._widen(geometry.source, max(ops.attributes(call)["padding"]))

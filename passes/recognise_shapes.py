@@ -78,5 +78,27 @@ def _global_pool(var: relax.Var, call: relax.Call) -> relax.Call | None:
         if axes != [2, 3]:
             return None
     elif shape_of(var)[2:] != (1, 1):
-        return None
+        return _adaptive_pool(var, call)
     return ops.make(ops.GLOBAL_POOL, [call.args[0]], out_shape=list(shape_of(var)), name=str(var.name))
+
+
+def _adaptive_pool(var: relax.Var, call: relax.Call) -> relax.Call | None:
+    """Adaptive average pooling whose windows are all alike: none at all, or an ordinary average pooling."""
+    (height, width), (rows, columns) = shape_of(call.args[0])[2:], shape_of(var)[2:]
+    if (height, width) == (rows, columns):
+        return ops.make(ops.VIEW, [call.args[0]], out_shape=list(shape_of(var)))
+    if height % rows or width % columns:
+        return None
+    size = [height // rows, width // columns]
+    return ops.make(
+        ops.POOL2D,
+        [call.args[0]],
+        kind="avg",
+        size=size,
+        strides=size,
+        padding=[0, 0, 0, 0],
+        dilation=[1, 1],
+        count_include_pad=0,
+        out_shape=list(shape_of(var)),
+        name=str(var.name),
+    )
