@@ -5,6 +5,7 @@ The spellings that passes can rely on:
     hard sigmoid   h = R.divide(R.clip(R.add(x, 3), 0, 6), 6)       constants last
     hard swish     R.multiply(x, h)                                 also where it was written x * clip(x + 3, 0, 6) / 6
     global pool    R.nn.adaptive_avg_pool2d(x, output_size=[1, 1])  also for means over height and width, then R.reshape
+    padding        the padding=[top, left, bottom, right] of R.nn.conv2d, also where R.nn.pad stood before it
 """
 
 import math
@@ -51,7 +52,23 @@ class _OneSpelling(PyExprMutator):  # type: ignore[misc]
             return self._silu(call)
         if name == "relax.divide":
             return self._hard_swish(call)
+        if name == "relax.nn.conv2d":
+            return self._padded(call)
         return self._global_pool(call) if name == "relax.mean" else call
+
+    def _padded(self, call: Any) -> Any:
+        """Zeros around the input are the convolution's own padding, which may differ from side to side."""
+        pad = self._producer(call.args[0], "relax.nn.pad")
+        if pad is None or pad.attrs.pad_mode != "constant" or _fill(pad) != 0 or call.attrs.data_layout != "NCHW":
+            return call
+        before_after = [int(n) for n in pad.attrs.pad_width]
+        top, bottom, left, right = before_after[4:]
+        if any(before_after[:4]) or min(before_after) < 0:
+            return call
+        own = [int(n) for n in call.attrs.padding]
+        padding = [own[0] + top, own[1] + left, own[2] + bottom, own[3] + right]
+        a = call.attrs
+        return relax.op.nn.conv2d(pad.args[0], call.args[1], a.strides, padding, a.dilation, int(a.groups), out_dtype=a.out_dtype)
 
     def _silu(self, call: Any) -> Any:
         for x, gate in (tuple(call.args), tuple(call.args)[::-1]):
@@ -88,6 +105,11 @@ class _OneSpelling(PyExprMutator):  # type: ignore[misc]
         """The call to `name` that computed `value`, or None."""
         bound = self.lookup_binding(value) if isinstance(value, relax.Var) else None
         return bound if isinstance(bound, relax.Call) and getattr(bound.op, "name", "") == name else None
+
+
+def _fill(pad: Any) -> float:
+    value = getattr(pad.attrs, "pad_value", 0.0)
+    return float(getattr(value, "value", value))
 
 
 def _value(expression: Any) -> float:
