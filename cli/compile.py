@@ -32,9 +32,7 @@ if TYPE_CHECKING:
 @click.option("-v", "--verbose", is_flag=True, help="Show the decision for every layer.")
 @threads_option
 @json_option
-def command(
-    model: Path, output: Path | None, target: str, require_sparse: bool, verbose: bool, as_json: bool, **rest: Any
-) -> None:
+def command(model: Path, output: Path | None, target: str, require_sparse: bool, verbose: bool, as_json: bool, **rest: Any) -> None:
     """Compile MODEL (.pt, .pt2, .pth, .safetensors, .onnx) into one native library.
 
     \b

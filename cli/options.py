@@ -39,7 +39,5 @@ class TripleType(click.ParamType):  # type: ignore[type-arg]
 SHAPE = ShapeType()
 TRIPLE = TripleType()
 
-threads_option = click.option(
-    "--threads", type=int, default=None, help="Threads to use. [default: the CPUs this process may use]"
-)
+threads_option = click.option("--threads", type=int, default=None, help="Threads to use. [default: the CPUs this process may use]")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")

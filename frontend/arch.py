@@ -44,9 +44,7 @@ def _built(name: str, build: Callable[[], Any]) -> nn.Module:
             f"Architecture {name!r} cannot be built: {type(error).__name__}: {first_line(error)}\nAccepted: {_ACCEPTED}."
         ) from error
     if not isinstance(module, nn.Module):
-        raise ConfigError(
-            f"Architecture {name!r} gives a {type(module).__name__}, not a torch.nn.Module.\nAccepted: {_ACCEPTED}."
-        )
+        raise ConfigError(f"Architecture {name!r} gives a {type(module).__name__}, not a torch.nn.Module.\nAccepted: {_ACCEPTED}.")
     return module
 
 
@@ -78,9 +76,7 @@ def _call(module_name: str, function: str, options: dict[str, Any]) -> Any:
     try:
         target = getattr(importlib.import_module(module_name), function)
     except (ImportError, AttributeError) as error:
-        raise ConfigError(
-            f"Architecture {module_name}:{function} is not there: {first_line(error)}\nAccepted: {_ACCEPTED}."
-        ) from error
+        raise ConfigError(f"Architecture {module_name}:{function} is not there: {first_line(error)}\nAccepted: {_ACCEPTED}.") from error
     finally:
         sys.path.pop()
     accepted = inspect.signature(target).parameters

@@ -24,9 +24,7 @@ def archive_kind(path: Path) -> Kind:
     """What `path` holds; ModelFileError where it is not an archive that PyTorch writes."""
     names = member_names(path)
     parts = {name.split("/", 1)[-1] for name in names}
-    if "serialized_exported_program.json" in names or any(
-        part.startswith("models/") and part.endswith(".json") for part in parts
-    ):
+    if "serialized_exported_program.json" in names or any(part.startswith("models/") and part.endswith(".json") for part in parts):
         return Kind.EXPORTED
     if "constants.pkl" in parts or any(part.startswith("code/") for part in parts):
         return Kind.TORCHSCRIPT
@@ -62,6 +60,4 @@ def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
     packed = sum(member.file_size for member in members if member.compress_type != zipfile.ZIP_STORED)
     stored = sum(member.file_size for member in members if member.compress_type == zipfile.ZIP_STORED)
     if packed > _MAX_PACKED_BYTES or stored > size + _SLACK_BYTES:
-        raise ModelFileError(
-            f"{path.name} claims to hold {packed + stored} bytes in {size}; PyTorch does not write such archives."
-        )
+        raise ModelFileError(f"{path.name} claims to hold {packed + stored} bytes in {size}; PyTorch does not write such archives.")

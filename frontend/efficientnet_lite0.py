@@ -20,7 +20,7 @@ _STAGES = (
     (1, 3, 1, 6, 320),
 )
 _STEM, _HEAD = 32, 1280
-_BN = {"eps": 1e-3, "momentum": 0.01}
+_BN_EPS = 1e-3
 
 
 class SamePadConv2d(nn.Conv2d):
@@ -47,17 +47,18 @@ class _Block(nn.Module):
         self.expands, self.adds = expansion != 1, stride == 1 and inputs == outputs
         if self.expands:
             self._expand_conv = SamePadConv2d(inputs, width, 1, bias=False)
-            self._bn0 = nn.BatchNorm2d(width, **_BN)
+            self._bn0 = nn.BatchNorm2d(width, eps=_BN_EPS)  # type: ignore[arg-type]
         self._depthwise_conv = SamePadConv2d(width, width, kernel, stride, groups=width, bias=False)
-        self._bn1 = nn.BatchNorm2d(width, **_BN)
+        self._bn1 = nn.BatchNorm2d(width, eps=_BN_EPS)  # type: ignore[arg-type]
         self._project_conv = SamePadConv2d(width, outputs, 1, bias=False)
-        self._bn2 = nn.BatchNorm2d(outputs, **_BN)
+        self._bn2 = nn.BatchNorm2d(outputs, eps=_BN_EPS)  # type: ignore[arg-type]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = F.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
         y = F.relu6(self._bn1(self._depthwise_conv(y)))
         y = self._bn2(self._project_conv(y))
-        return x + y if self.adds else y
+        result: torch.Tensor = x + y if self.adds else y
+        return result
 
 
 class EfficientNetLite0(nn.Module):
@@ -66,10 +67,10 @@ class EfficientNetLite0(nn.Module):
     def __init__(self, num_classes: int = 1000) -> None:
         super().__init__()
         self._conv_stem = SamePadConv2d(3, _STEM, 3, 2, bias=False)
-        self._bn0 = nn.BatchNorm2d(_STEM, **_BN)
+        self._bn0 = nn.BatchNorm2d(_STEM, eps=_BN_EPS)  # type: ignore[arg-type]
         self._blocks = nn.ModuleList(_blocks())
         self._conv_head = SamePadConv2d(_STAGES[-1][-1], _HEAD, 1, bias=False)
-        self._bn1 = nn.BatchNorm2d(_HEAD, **_BN)
+        self._bn1 = nn.BatchNorm2d(_HEAD, eps=_BN_EPS)  # type: ignore[arg-type]
         self._fc = nn.Linear(_HEAD, num_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -35,9 +35,7 @@ def import_model(
     return _import_torch(source, shapes, example_inputs)
 
 
-def _import_file(
-    path: Path, shapes: Shapes | None, example_inputs: Any, arch: str | None, trust_pickle: bool
-) -> list[ImportedModel]:
+def _import_file(path: Path, shapes: Shapes | None, example_inputs: Any, arch: str | None, trust_pickle: bool) -> list[ImportedModel]:
     check_file(path)
     if path.suffix == ".onnx":
         return import_onnx(path, _onnx_shapes(shapes, example_inputs))
@@ -54,8 +52,9 @@ def _import_torch(model: Any, shapes: Shapes | None, example_inputs: Any) -> lis
     return [one(model, inputs) for inputs in _inputs(shapes, example_inputs)]
 
 
-def _import_script(script: torch.jit.ScriptModule, inputs: tuple[Any, ...]) -> ImportedModel:
+def _import_script(script: nn.Module, inputs: tuple[Any, ...]) -> ImportedModel:
     module, notes = inference_copy(script)
+    assert isinstance(module, torch.jit.ScriptModule)
     program, names = export_script(module, inputs)
     return import_exported(program, names).with_notes(NOTE, *notes)
 

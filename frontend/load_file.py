@@ -20,9 +20,7 @@ from subpc.frontend.torchscript import load_torchscript
 FORMAT_KEY = "subpc_format"
 FORMAT_VERSION = 1
 _ACCEPTED = "Accepted: .pt2, TorchScript .pt, state dicts (.pt, .pth, .safetensors) with --arch, and .onnx."
-_TWO_WAYS = (
-    "Save torch.save(model.state_dict(), ...) and pass --arch, or torch.export.save(torch.export.export(...), 'model.pt2')."
-)
+_TWO_WAYS = "Save torch.save(model.state_dict(), ...) and pass --arch, or torch.export.save(torch.export.export(...), 'model.pt2')."
 _TRUST = "Pass --trust-pickle only if you know who made the file."
 
 
@@ -71,9 +69,7 @@ def _load_exported(path: Path, trust_pickle: bool) -> ExportedProgram:
             # A buffer, so that a file is an exported program whatever its name ends with.
             return torch.export.load(io.BytesIO(path.read_bytes()))
     except Exception as error:
-        raise ModelFileError(
-            f"{path.name} is not a torch.export file this version of torch can read: {first_line(error)}"
-        ) from error
+        raise ModelFileError(f"{path.name} is not a torch.export file this version of torch can read: {first_line(error)}") from error
     raise ModelFileError(f"{path.name} is refused, because {reason}: loading it could run code.\n{_TRUST}")
 
 
@@ -93,9 +89,7 @@ def _read_pickle(path: Path, trust_pickle: bool) -> Any:
             raise ModelFileError(
                 f"{path.name} holds {_pickled(message)}, and unpickling it could run any code.\n{_TWO_WAYS} {_TRUST}"
             ) from error
-        raise ModelFileError(
-            f"{path.name} is not a PyTorch file, or is damaged: {first_line(error, 120)}\n{_ACCEPTED}"
-        ) from error
+        raise ModelFileError(f"{path.name} is not a PyTorch file, or is damaged: {first_line(error, 120)}\n{_ACCEPTED}") from error
 
 
 def _pickled(message: str) -> str:
@@ -123,9 +117,7 @@ def _from_content(content: Any, path: Path, arch: str | None) -> LoadedModel:
 def _own_format(content: dict[str, Any], path: Path, arch: str | None) -> tuple[str | None, Any]:
     version = content[FORMAT_KEY]
     if version != FORMAT_VERSION:
-        raise ModelFileError(
-            f"{path.name} has format {version!r}; this version of subpc reads format {FORMAT_VERSION}. Update subpc."
-        )
+        raise ModelFileError(f"{path.name} has format {version!r}; this version of subpc reads format {FORMAT_VERSION}. Update subpc.")
     named = content.get("arch")
     if arch is None and not isinstance(named, str):
         raise ConfigError(f"{path.name} does not say its architecture. Pass --arch.")

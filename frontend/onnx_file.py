@@ -69,9 +69,7 @@ def _at_known_opset(model: onnx.ModelProto, file: str) -> onnx.ModelProto:
     try:
         return version_converter.convert_version(model, _OLDEST_OPSET)
     except Exception as error:
-        raise ModelFileError(
-            f"{file} uses opset {opset}, and cannot be brought to {_OLDEST_OPSET}: {first_line(error)}"
-        ) from error
+        raise ModelFileError(f"{file} uses opset {opset}, and cannot be brought to {_OLDEST_OPSET}: {first_line(error)}") from error
 
 
 def user_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
@@ -116,9 +114,7 @@ def _fix_shape(value: onnx.ValueInfoProto, shape: tuple[int, ...] | None) -> Non
             raise ConfigError(f"Input {value.name!r} has the open shape {text or '?'}. Pass one, such as --shape 1,3,224,224.")
         return
     if tensor.HasField("shape") and len(shape) != len(declared):
-        raise ConfigError(
-            f"Input {value.name!r} has {len(declared)} dimensions ({text}), but the shape {shape} has {len(shape)}."
-        )
+        raise ConfigError(f"Input {value.name!r} has {len(declared)} dimensions ({text}), but the shape {shape} has {len(shape)}.")
     del tensor.shape.dim[:]
     for n in shape:
         tensor.shape.dim.add().dim_value = n

@@ -82,8 +82,7 @@ def _evaluate(node: onnx.NodeProto, constants: Constants, shapes: dict[str, tupl
 
 def _single(node: onnx.NodeProto, feeds: Constants, opset: int) -> onnx.ModelProto:
     inputs = [
-        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
-        for name, value in feeds.items()
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape) for name, value in feeds.items()
     ]
     outputs = [helper.make_empty_tensor_value_info(name) for name in node.output]
     graph = helper.make_graph([node], "constant", inputs, outputs)

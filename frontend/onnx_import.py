@@ -48,9 +48,7 @@ def _import(model: onnx.ModelProto) -> ImportedModel:
             warnings.simplefilter("ignore")
             module = importer.from_onnx(model.graph, opset_of(model))
     except Exception as error:
-        raise UnsupportedModelError(
-            f"The model cannot be imported into TVM, at node {importer.at}: {first_line(error)}"
-        ) from error
+        raise UnsupportedModelError(f"The model cannot be imported into TVM, at node {importer.at}: {first_line(error)}") from error
     module, names = prepare_module(module, len(inputs))
     originals = _original_names(model.graph)
     params = {name: importer.values[name] for name in names}

@@ -26,24 +26,18 @@ def unwrap_checkpoint(content: Any, file: str) -> tuple[dict[str, torch.Tensor],
             notes.append(f"weights taken from the entry {key!r} of {file}")
             break
     if not isinstance(content, Mapping) or not content or not all(isinstance(k, str) for k in content):
-        raise ModelFileError(
-            f"{file} holds {_what(content)}, not a state dict.\nSave it with torch.save(model.state_dict(), ...)."
-        )
+        raise ModelFileError(f"{file} holds {_what(content)}, not a state dict.\nSave it with torch.save(model.state_dict(), ...).")
     tensors = {key: value for key, value in content.items() if isinstance(value, torch.Tensor)}
     if len(tensors) < len(content):
         other = [key for key in content if key not in tensors]
-        raise ModelFileError(
-            f"{file} has entries that are not tensors: {_some(other)}.\nSave it with torch.save(model.state_dict(), ...)."
-        )
+        raise ModelFileError(f"{file} has entries that are not tensors: {_some(other)}.\nSave it with torch.save(model.state_dict(), ...).")
     tensors, prefix = _without_prefix(tensors)
     if prefix:
         notes.append(f"prefix {prefix!r} removed from the names in {file}")
     return _float32(tensors, notes), tuple(notes)
 
 
-def load_into_arch(
-    arch: str, state: dict[str, torch.Tensor], file: str, *, from_file: bool = False
-) -> tuple[nn.Module, tuple[str, ...]]:
+def load_into_arch(arch: str, state: dict[str, torch.Tensor], file: str, *, from_file: bool = False) -> tuple[nn.Module, tuple[str, ...]]:
     """The architecture with `state` in it, and notes; ModelFileError with the keys where it does not fit."""
     notes: list[str] = []
     module = build_arch(arch, from_file=from_file)
@@ -95,9 +89,7 @@ def _without_prefix(tensors: dict[str, torch.Tensor]) -> tuple[dict[str, torch.T
 
 
 def _float32(tensors: dict[str, torch.Tensor], notes: list[str]) -> dict[str, torch.Tensor]:
-    other = sorted(
-        {str(t.dtype).removeprefix("torch.") for t in tensors.values() if t.is_floating_point() and t.dtype != torch.float32}
-    )
+    other = sorted({str(t.dtype).removeprefix("torch.") for t in tensors.values() if t.is_floating_point() and t.dtype != torch.float32})
     if other:
         notes.append(f"weights converted from {' and '.join(other)} to float32")
     return {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}

@@ -45,9 +45,7 @@ def export(module: nn.Module, example_inputs: tuple[Any, ...]) -> ExportedProgra
             module(*example_inputs)
     except Exception as error:
         shapes = ", ".join(str(tuple(x.shape)) for x in example_inputs if isinstance(x, torch.Tensor))
-        raise ConfigError(
-            f"The model cannot run on input of shape {shapes}: {first_line(error)}\nPass the shape it expects."
-        ) from error
+        raise ConfigError(f"The model cannot run on input of shape {shapes}: {first_line(error)}\nPass the shape it expects.") from error
     try:
         with torch.no_grad():
             return torch.export.export(module, example_inputs)
@@ -67,9 +65,7 @@ def import_exported(program: ExportedProgram, constant_names: dict[str, str] | N
     weights = _weights(program, constant_names or {})
     inputs = _user_inputs(program)
     try:
-        module = from_exported_program(
-            program, keep_params_as_input=True, unwrap_unit_return_tuple=True, run_ep_decomposition=False
-        )
+        module = from_exported_program(program, keep_params_as_input=True, unwrap_unit_return_tuple=True, run_ep_decomposition=False)
     except Exception as error:
         raise UnsupportedModelError(
             f"The model cannot be imported into TVM: {first_line(error)}\nReplace the layer, or report it with the model."
@@ -77,9 +73,7 @@ def import_exported(program: ExportedProgram, constant_names: dict[str, str] | N
     return _imported(module, program, inputs, weights)
 
 
-def _imported(
-    module: tvm.IRModule, program: ExportedProgram, inputs: dict[str, torch.Tensor], weights: "_Weights"
-) -> ImportedModel:
+def _imported(module: tvm.IRModule, program: ExportedProgram, inputs: dict[str, torch.Tensor], weights: "_Weights") -> ImportedModel:
     module, names = prepare_module(module, len(inputs))
     params = {name: _numpy(weights[name][1]) for name in names}
     param_names = {name: weights[name][0] for name in names}
@@ -103,7 +97,8 @@ def _decomposed(program: ExportedProgram) -> ExportedProgram:
             del table[operator]
     table[torch.ops.aten._convolution.default] = _plain_convolution
     with torch.no_grad():
-        return program.run_decompositions(table)
+        decomposed: ExportedProgram = program.run_decompositions(table)
+        return decomposed
 
 
 def _plain_convolution(*arguments: Any) -> torch.Tensor:
@@ -145,13 +140,9 @@ def _checked(program: ExportedProgram) -> ExportedProgram:
         raise UnsupportedModelError("The model has no tensor inputs, so there is nothing to compile it for.")
     for name, value in inputs.items():
         if value.dtype in _FLOATS:
-            raise UnsupportedModelError(
-                f"Input {name!r} is {value.dtype}; compiled models take float32. Export it with float32 input."
-            )
+            raise UnsupportedModelError(f"Input {name!r} is {value.dtype}; compiled models take float32. Export it with float32 input.")
         if any(not isinstance(n, int) for n in value.shape):
-            raise ConfigError(
-                f"Input {name!r} has the symbolic shape {tuple(value.shape)}. Pass one, such as --shape 1,3,224,224."
-            )
+            raise ConfigError(f"Input {name!r} has the symbolic shape {tuple(value.shape)}. Pass one, such as --shape 1,3,224,224.")
     return program
 
 

@@ -35,11 +35,9 @@ def load_torchscript(path: Path) -> torch.jit.ScriptModule:
     """The script in `path`, on the CPU, in eval mode and float32."""
     _refuse_file_access(path)
     try:
-        script = torch.jit.load(str(path), map_location="cpu")
+        script: torch.jit.ScriptModule = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
     except Exception as error:
-        raise ModelFileError(
-            f"{path.name} is not a TorchScript file this version of torch can read: {first_line(error)}"
-        ) from error
+        raise ModelFileError(f"{path.name} is not a TorchScript file this version of torch can read: {first_line(error)}") from error
     return script
 
 

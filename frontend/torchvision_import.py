@@ -33,6 +33,6 @@ def import_torchvision() -> ModuleType:
 def _declare_missing_operators() -> None:
     global _library
     if _library is None:
-        _library = torch.library.Library("torchvision", "DEF")
+        _library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
         for name in _MISSING:
-            _library.define(name + _SCHEMA)
+            _library.define(name + _SCHEMA)  # type: ignore[no-untyped-call]

@@ -55,7 +55,15 @@ def _decide(call: relax.Call, name: str, weight: np.ndarray, sparse: str) -> Dec
         return _dense(name, "linear", None, zeros, "fully connected: reading the weights limits it, not arithmetic")
     if ops.attributes(call)["groups"] != 1:
         kind = "depthwise" if is_depthwise(call) else "grouped"
-        return _dense(name, f"{kind}_conv", None, zeros, f"{kind}: one input channel a filter leaves no block to skip" if kind == "depthwise" else "grouped: 1xN blocks are defined for groups = 1")
+        return _dense(
+            name,
+            f"{kind}_conv",
+            None,
+            zeros,
+            f"{kind}: one input channel a filter leaves no block to skip"
+            if kind == "depthwise"
+            else "grouped: 1xN blocks are defined for groups = 1",
+        )
     if ops.attributes(call)["out_shape"][2:] == (1, 1) and shape_of(call.args[0])[2:] == (1, 1):
         return _dense(name, "linear", None, zeros, "single pixel: reading the weights limits it, not arithmetic")
     if sparse == "off":

@@ -41,7 +41,7 @@ def detect_pattern(weight: np.ndarray) -> BlockPattern | None:
     for n in GROUP_SIZES:
         if weight.shape[0] % n == 0:
             zero = zero_kernels.reshape(-1, n, weight.shape[1]).all(axis=1)  # (groups, c_in)
-            found.append((float(zero.mean()), n, ~zero))
+            found.append((float(zero.mean()), n, np.logical_not(zero)))
     best = max((share for share, _, _ in found), default=0.0)
     if best == 0.0:
         return None

@@ -38,7 +38,9 @@ def emit_main(program: Program, symbol: str, offsets: list[int], workspace_float
 def _address(spaces: dict[tuple[str, int], Any], operand: Location, offsets: list[int]) -> Any:
     space, index, offset = resolve(operand, offsets)
     buffer = spaces[space, index]
-    return T.address_of(buffer[(0,) * (len(buffer.shape) - 1) + (offset,)] if offset == 0 or len(buffer.shape) == 1 else _flat(buffer, offset))
+    return T.address_of(
+        buffer[(0,) * (len(buffer.shape) - 1) + (offset,)] if offset == 0 or len(buffer.shape) == 1 else _flat(buffer, offset)
+    )
 
 
 def _flat(buffer: Any, offset: int) -> Any:

@@ -84,7 +84,12 @@ def _binary(graph: Dataflow, var: relax.Var, call: relax.Call) -> tuple[relax.Ex
     if channels is None:
         return None
     one, zero = np.ones_like(channels), np.zeros_like(channels)
-    affine = {"add": (one, channels), "subtract": (one, -channels), "multiply": (channels, zero), "divide": (one / channels, zero)}[op]
+    affine = {
+        "add": (one, channels),
+        "subtract": (one, -channels),
+        "multiply": (channels, zero),
+        "divide": (one / channels, zero),
+    }[op]
     return x, affine
 
 
@@ -92,6 +97,6 @@ def _per_channel(constant: np.ndarray, shape: tuple[int, ...], axis: int) -> np.
     """The constant as one value a channel, if it broadcasts along every other axis."""
     padded = constant.reshape((1,) * (len(shape) - constant.ndim) + constant.shape)
     axis %= len(shape)
-    if any(extent != 1 for i, extent in enumerate(padded.shape) if i != axis):
+    if any(padded.shape[i] != 1 for i in range(padded.ndim) if i != axis):
         return None
     return np.ascontiguousarray(np.broadcast_to(padded.reshape(-1), (shape[axis],)), "float32")

@@ -94,7 +94,11 @@ def _inline_operands(graph: Dataflow, users: dict[relax.Var, list[relax.Var | No
         if inner is not None and alone and not repeated and len(args) + len(inner.args) + len(call.args) <= MAX_OPERANDS:
             inner_attrs = ops.attributes(inner)
             for part in inner_attrs["program"]:
-                program.append(_operand_word(graph, args, kinds, inner.args[int(part[4:])], inner_attrs["kinds"][int(part[4:])]) if part.startswith("arg ") else part)
+                program.append(
+                    _operand_word(graph, args, kinds, inner.args[int(part[4:])], inner_attrs["kinds"][int(part[4:])])
+                    if part.startswith("arg ")
+                    else part
+                )
         else:
             program.append(_operand_word(graph, args, kinds, operand, kind))
     return ops.elementwise(args, program, kinds, attrs["out_shape"], attrs["name"])

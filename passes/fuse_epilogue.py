@@ -37,7 +37,7 @@ def _single_layer(graph: Dataflow, users: dict[relax.Var, list[relax.Var | None]
 
 def _activation(graph: Dataflow, users: dict[relax.Var, list[relax.Var | None]], var: relax.Var) -> tuple[relax.Var, relax.Call] | None:
     act = graph.call(var, ops.ELEMENTWISE)
-    program = ops.attributes(act)["program"] if act is not None else ()
+    program: tuple[str, ...] = ops.attributes(act)["program"] if act is not None else ()
     if act is None or len(program) != 2 or not program[1].startswith("act "):
         return None
     layer = _single_layer(graph, users, act.args[0], ops.CONV2D, ops.LINEAR)

@@ -7,6 +7,7 @@ from tvm import relax
 from subpc.passes import ops
 from subpc.passes.dataflow import Dataflow, constant_of, dtype_of, rewrite, shape_of
 
+
 def label_layers(module: tvm.IRModule, param_names: dict[str, str]) -> tvm.IRModule:
     """conv2d and matmul with constant weights become named subpc.conv2d and subpc.linear.
 
@@ -60,7 +61,14 @@ class _Labeller:
         name = self._name(weight, var)
         self.graph.rebind(
             var,
-            ops.make(ops.LINEAR, [x, weight, _zeros(out[-1])], name=name, out_shape=list(out), transposed=0 if permute is not None else 1, activation="none"),
+            ops.make(
+                ops.LINEAR,
+                [x, weight, _zeros(out[-1])],
+                name=name,
+                out_shape=list(out),
+                transposed=0 if permute is not None else 1,
+                activation="none",
+            ),
         )
 
     def _is_parameter(self, value: relax.Expr) -> bool:

@@ -20,7 +20,9 @@ def legalize_rest(module: tvm.IRModule) -> tvm.IRModule:
     )(module)
     missing = sorted(_unlowered(module["main"]))
     if missing:
-        raise UnsupportedModelError(f"No kernel for: {', '.join(missing)}. Remove these layers from the model or replace them by supported ones.")
+        raise UnsupportedModelError(
+            f"No kernel for: {', '.join(missing)}. Remove these layers from the model or replace them by supported ones."
+        )
     return module
 
 

@@ -1,12 +1,11 @@
 """From the rewritten Relax function to a Program: one kernel call after the other, every tensor with a place and a layout."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import tvm
 from tvm import relax
 
-from subpc.passes import ops
 from subpc.passes.dataflow import Dataflow, constant_of, dtype_of, shape_of
 from subpc.passes.decide_layers import Decision
 from subpc.passes.plan_layout import FramePlan, Slice, plan_concats
@@ -29,7 +28,13 @@ class Lowering:
     """Walks the live bindings in order; `rules` holds one function an operator, which calls back into here for places and steps."""
 
     def __init__(
-        self, module: tvm.IRModule, graph: Dataflow, n_inputs: int, isa: VectorIsa, weights: WeightStore, decisions: dict[str, Decision]
+        self,
+        module: tvm.IRModule,
+        graph: Dataflow,
+        n_inputs: int,
+        isa: VectorIsa,
+        weights: WeightStore,
+        decisions: dict[str, Decision],
     ) -> None:
         self.module, self.graph, self.isa, self.weights, self.decisions = module, graph, isa, weights, decisions
         self.frames = FramePlan(graph)
@@ -42,7 +47,7 @@ class Lowering:
             self.program.inputs.append((shape_of(var), dtype_of(var)))
             self.places[var] = [Place(location=Location(space="input", index=index), layout=compact_layout(shape_of(var)))]
 
-    def run(self, rules: dict[str, Callable[["Lowering", relax.Var, relax.Call], None]]) -> Program:
+    def run(self, rules: Mapping[str, Callable[["Lowering", relax.Var, relax.Call], None]]) -> Program:
         """Lower every live binding, then copy the results that are not already in the output arrays."""
         for index, value in enumerate(self.results):
             self.program.outputs.append((shape_of(value), dtype_of(value)))
@@ -73,7 +78,9 @@ class Lowering:
 
         frame None: compact.
         """
-        layout = compact_layout(shape_of(var)) if frame is None else TensorLayout(batch=shape_of(var)[0], channels=shape_of(var)[1], frame=frame)
+        layout = (
+            compact_layout(shape_of(var)) if frame is None else TensorLayout(batch=shape_of(var)[0], channels=shape_of(var)[1], frame=frame)
+        )
         slice_ = self.slices.get(var)
         if frame is not None and not frame.compact and slice_ is not None:
             root = self.root(slice_.root, frame)

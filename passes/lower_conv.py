@@ -77,7 +77,13 @@ def block_diagonal(weight: np.ndarray, groups: int) -> tuple[np.ndarray, BlockPa
 
 
 def flat_kernel(
-    low: Lowering, call: relax.Call, geometry: ConvGeometry, source: TensorLayout, out: TensorLayout, pattern: BlockPattern | None, weight: np.ndarray
+    low: Lowering,
+    call: relax.Call,
+    geometry: ConvGeometry,
+    source: TensorLayout,
+    out: TensorLayout,
+    pattern: BlockPattern | None,
+    weight: np.ndarray,
 ) -> FlatConv:
     """The workload of one convolution, with its default tile."""
     c_out, c_in = weight.shape[:2]
@@ -148,7 +154,7 @@ def _grouped(low: Lowering, var: relax.Var, call: relax.Call) -> None:
         source=TensorLayout(batch=out.layout.batch, channels=shape_of(call.args[0])[1], frame=source_frame),
         out=out.layout,
         groups=attrs["groups"],
-        kernel=shape_of(call.args[1])[2:],
+        kernel=(weight.shape[2], weight.shape[3]),
         stride=tuple(attrs["strides"]),
         padding=tuple(attrs["padding"][:2]),
         dilation=tuple(attrs["dilation"]),

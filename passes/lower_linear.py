@@ -40,9 +40,7 @@ def _matrix_product(low: Lowering, var: relax.Var, call: relax.Call, weight: np.
     outputs, inputs = weight.shape
     residual = low.compact(call.args[3]) if len(call.args) == 4 else None
     activation = ops.activation_of(attrs["activation"])
-    kernel = Linear(
-        rows=rows, inputs=inputs, outputs=outputs, activation=ops.activation_of("none") if residual is not None else activation
-    )
+    kernel = Linear(rows=rows, inputs=inputs, outputs=outputs, activation=ops.activation_of("none") if residual is not None else activation)
     x, out = low.compact(call.args[0]), low.define(var)
     operands = {"x": x, "w": low.weights.add(kernel.pack_weights(weight)), "bias": low.weights.add(kernel.pack_bias(bias))}
     low.emit(attrs["name"], kernel, operands | {"y": out.location})

@@ -61,7 +61,11 @@ def lower_concat(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     frame = low.frames.frame(height, width)
     fields = low.graph.operands(call)
     whole = low.sliced(var, frame)
-    if whole is None and not frame.compact and all(low.slices.get(f) and low.slices[f].root == var for f in fields if isinstance(f, relax.Var)):
+    if (
+        whole is None
+        and not frame.compact
+        and all(low.slices.get(f) and low.slices[f].root == var for f in fields if isinstance(f, relax.Var))
+    ):
         whole = low.root(var, frame)
     if whole is not None:
         out = low.record(var, whole, TensorLayout(batch=batch, channels=attrs["out_shape"][1], frame=frame))

@@ -8,7 +8,6 @@ from subpc.passes import ops
 from subpc.passes.dataflow import Dataflow, shape_of
 from subpc.schedules.layout import Frame, compact_frame, halo_frame
 
-
 # A register tile of fewer output channels than this loads more than it multiplies.
 MIN_FILTERS = 4
 
@@ -44,7 +43,7 @@ class ConvGeometry:
         height, width = self.out
         phase_height = max(-(-(self.source[0] - py) // self.stride[0]) for py, _ in self.phases)
         phase_width = max(-(-(self.source[1] - px) // self.stride[1]) for _, px in self.phases)
-        return max(top, bottom, left, right, phase_height - height, phase_width + left - width, 0)
+        return int(max(top, bottom, left, right, phase_height - height, phase_width + left - width, 0))
 
     def offsets(self, frame: Frame) -> tuple[int, ...]:
         """Flat offset of each tap on planes laid out as `frame`, phase after phase."""
@@ -54,14 +53,12 @@ class ConvGeometry:
 def conv_geometry(call: relax.Call) -> ConvGeometry:
     """The geometry of a subpc.conv2d call."""
     attrs = ops.attributes(call)
-    kernel = shape_of(call.args[1])[2:]
+    kernel, (_, _, height, width) = shape_of(call.args[1])[2:], shape_of(call.args[0])
     (sy, sx), (dy, dx), (top, left) = attrs["strides"], attrs["dilation"], attrs["padding"][:2]
     reached = [(ky * dy - top, kx * dx - left) for ky in range(kernel[0]) for kx in range(kernel[1])]
     phases = tuple(sorted({(y % sy, x % sx) for y, x in reached}))
     taps = tuple((phases.index((y % sy, x % sx)), y // sy, x // sx) for y, x in reached)
-    return ConvGeometry(
-        source=shape_of(call.args[0])[2:], out=tuple(attrs["out_shape"][2:]), stride=(sy, sx), phases=phases, taps=taps
-    )
+    return ConvGeometry(source=(height, width), out=tuple(attrs["out_shape"][2:]), stride=(sy, sx), phases=phases, taps=taps)
 
 
 def is_depthwise(call: relax.Call) -> bool:

@@ -73,4 +73,4 @@ class WeightStore:
 
 
 def _digest(raw: np.ndarray) -> bytes:
-    return hashlib.sha256(raw).digest()
+    return hashlib.sha256(raw.tobytes()).digest()

@@ -28,7 +28,9 @@ def recognise_activations(module: tvm.IRModule) -> tvm.IRModule:
 
 
 def _recognise(graph: Dataflow) -> None:
-    for var, call in graph.calls(*_SIMPLE, "relax.clip", "relax.nn.leakyrelu", "relax.multiply", "relax.divide", "relax.minimum", "relax.maximum"):
+    for var, call in graph.calls(
+        *_SIMPLE, "relax.clip", "relax.nn.leakyrelu", "relax.multiply", "relax.divide", "relax.minimum", "relax.maximum"
+    ):
         if dtype_of(var) != "float32":
             continue
         match = _match(graph, call)
@@ -84,7 +86,7 @@ def _clip(graph: Dataflow, call: relax.Call) -> tuple[relax.Expr, float, float] 
 def _activation_of(graph: Dataflow, value: relax.Expr) -> str:
     """The activation that `value` is the result of, "" if it is none."""
     call = graph.call(value, ops.ELEMENTWISE)
-    program = ops.attributes(call)["program"] if call is not None else ()
+    program: tuple[str, ...] = ops.attributes(call)["program"] if call is not None else ()
     return program[1].removeprefix("act ") if len(program) == 2 and program[1].startswith("act ") else ""
 
 

@@ -16,7 +16,9 @@ def recognise_shapes(module: tvm.IRModule) -> tvm.IRModule:
 
 
 def _recognise(graph: Dataflow) -> None:
-    for var, call in graph.calls(*_VIEWS, *_POOLS, "relax.mean", "relax.nn.adaptive_avg_pool2d", "relax.concat", "relax.permute_dims", "relax.zeros_like"):
+    for var, call in graph.calls(
+        *_VIEWS, *_POOLS, "relax.mean", "relax.nn.adaptive_avg_pool2d", "relax.concat", "relax.permute_dims", "relax.zeros_like"
+    ):
         if dtype_of(var) == "float32":
             converted = _convert(graph, var, call)
             if converted is not None:
@@ -37,7 +39,7 @@ def _convert(graph: Dataflow, var: relax.Var, call: relax.Call) -> relax.Call | 
 
 
 def _concat(graph: Dataflow, var: relax.Var, call: relax.Call) -> relax.Call | None:
-    fields = [operand for operand in graph.operands(call.args[0])]
+    fields = list(graph.operands(call.args[0]))
     if isinstance(graph.expr(call.args[0]), relax.Tuple):
         fields = graph.operands(graph.expr(call.args[0]))
     if len(shape_of(var)) != 4 or call.attrs.axis is None or int(call.attrs.axis) != 1:

@@ -18,7 +18,17 @@ ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12)
 VECTORS = (1, 2, 3, 4, 6)
 
 
-def choose_tile(*, group: int, row_total: int, pixels: int, batch: int, channel_flops: int, weight_bytes: int, source_bytes: int, isa: VectorIsa) -> Tile:
+def choose_tile(
+    *,
+    group: int,
+    row_total: int,
+    pixels: int,
+    batch: int,
+    channel_flops: int,
+    weight_bytes: int,
+    source_bytes: int,
+    isa: VectorIsa,
+) -> Tile:
     """The tile with the least time an output pixel, and tasks neither too small nor too few.
 
     group: output channels that share their input channels (rows must divide it); row_total: output channels; pixels: flat range;
@@ -26,7 +36,7 @@ def choose_tile(*, group: int, row_total: int, pixels: int, batch: int, channel_
     """
     rows, vectors = min(
         ((r, v) for r in ROWS for v in VECTORS if _fits(r, v, group, isa)),
-        key=lambda tile: _cost(*tile, pixels, isa),
+        key=lambda tile: _cost(tile[0], tile[1], pixels, isa),
     )
     tiles = batch * -(-pixels // (vectors * isa.lanes))
     row_blocks = row_total // rows

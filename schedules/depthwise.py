@@ -52,9 +52,7 @@ class GroupedConv:
         if self.source.frame.compact or self.out.frame.compact:
             raise ValueError("grouped convolution works on framed planes")
         if self.halo_needed() > self.source.frame.halo:
-            raise ValueError(
-                f"the taps reach {self.halo_needed()} pixels outside the image, its halo is {self.source.frame.halo}"
-            )
+            raise ValueError(f"the taps reach {self.halo_needed()} pixels outside the image, its halo is {self.source.frame.halo}")
 
     @property
     def family(self) -> str:
@@ -146,9 +144,7 @@ class _Body:
             self.multiply_add(sums, self.input_plane(plane, channel) * source.plane + at, channel * taps)
         else:
             with T.serial(0, k.per_group) as c:
-                self.multiply_add(
-                    sums, (self.input_plane(plane, channel) + c) * source.plane + at, (channel * k.per_group + c) * taps
-                )
+                self.multiply_add(sums, (self.input_plane(plane, channel) + c) * source.plane + at, (channel * k.per_group + c) * taps)
         self.epilogue(sums, plane, row, column)
 
     def input_plane(self, plane: Any, channel: Any) -> Any:

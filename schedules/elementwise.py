@@ -1,4 +1,4 @@
-"""Elementwise programs on tensors of one layout with per-channel operands, and copies of channel planes (concat, split, shuffle)."""
+"""Elementwise programs on tensors of one layout with per-channel operands; copies of channel planes (concat, split, shuffle)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -127,9 +127,7 @@ class Elementwise:
             start = plane * frame.plane + row * frame.pitch + frame.first
 
             def body(at: Any, size: int) -> None:
-                values = [
-                    scalars[i].head(size) if i in scalars else fetch(b, start + at, size) for i, b in enumerate(buffers[:-1])
-                ]
+                values = [scalars[i].head(size) if i in scalars else fetch(b, start + at, size) for i, b in enumerate(buffers[:-1])]
                 put(buffers[-1], start + at, self._evaluate(values, size), size)
 
             for_row(width, lanes, body)
@@ -174,9 +172,7 @@ class ChannelCopy:
     def __post_init__(self) -> None:
         ends = (self.source_start + (self.count - 1) * self.source_step, self.out_start + (self.count - 1) * self.out_step)
         if ends[0] >= self.source_channels or ends[1] >= self.out_channels:
-            raise ValueError(
-                f"copy of channels up to {ends[0]} to {ends[1]}; there are {self.source_channels} and {self.out_channels}"
-            )
+            raise ValueError(f"copy of channels up to {ends[0]} to {ends[1]}; there are {self.source_channels} and {self.out_channels}")
 
     @property
     def family(self) -> str:

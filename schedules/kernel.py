@@ -49,10 +49,7 @@ class Pointers:
 
     def buffers(self, sizes: Sequence[int]) -> list[Any]:
         """Declare argument i as a flat buffer of sizes[i] elements."""
-        return [
-            T.decl_buffer((size,), dtype, data=handle)
-            for size, dtype, handle in zip(sizes, self._dtypes, self._handles, strict=True)
-        ]
+        return [T.decl_buffer((size,), dtype, data=handle) for size, dtype, handle in zip(sizes, self._dtypes, self._handles, strict=True)]
 
 
 @dataclass
@@ -66,18 +63,17 @@ class KernelFrame:
 @contextmanager
 def kernel_builder(symbol: str, operands: dict[str, tuple[int, str]]) -> Iterator[KernelFrame]:
     """Open a PrimFunc that follows the kernel ABI; `operands` maps a name to (elements, dtype)."""
-    with IRBuilder() as builder:
-        with T.prim_func(s_tir=True):
-            T.func_name(symbol)
-            T.func_ret(tvm.ir.PrimType("int32"))
-            pointers = Pointers(list(operands), [dtype for _, dtype in operands.values()])
-            # calling_conv 1: the C signature is final, TVM must not wrap it into its packed calling convention.
-            T.func_attr({"tirx.noalias": True, "global_symbol": symbol, "calling_conv": 1})
-            frame = KernelFrame(pointers.buffers([size for size, _ in operands.values()]))
-            # What MakePackedAPI would have said: small arrays live on the stack of the CPU.
-            with T.attr(0, "device_id", 0), T.attr(0, "device_type", 1):
-                yield frame
-            T.Return(T.int32(0))
+    with IRBuilder() as builder, T.prim_func(s_tir=True):
+        T.func_name(symbol)
+        T.func_ret(tvm.ir.PrimType("int32"))
+        pointers = Pointers(list(operands), [dtype for _, dtype in operands.values()])
+        # calling_conv 1: the C signature is final, TVM must not wrap it into its packed calling convention.
+        T.func_attr({"tirx.noalias": True, "global_symbol": symbol, "calling_conv": 1})
+        frame = KernelFrame(pointers.buffers([size for size, _ in operands.values()]))
+        # What MakePackedAPI would have said: small arrays live on the stack of the CPU.
+        with T.attr(0, "device_id", 0), T.attr(0, "device_type", 1):
+            yield frame
+        T.Return(T.int32(0))
     frame.func = builder.get()
 
 

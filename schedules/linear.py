@@ -106,10 +106,7 @@ class _Body:
         """`rows` rows x `vectors` vectors of outputs, in `split` partial sums over interleaved inputs."""
         k = self.k
         split = max(1, min(SUMS // (rows * self.vectors), k.inputs))
-        sums = [
-            [[Register(self.lanes, self.start(panel, v, s)) for s in range(split)] for v in range(self.vectors)]
-            for _ in range(rows)
-        ]
+        sums = [[[Register(self.lanes, self.start(panel, v, s)) for s in range(split)] for v in range(self.vectors)] for _ in range(rows)]
         with T.serial(0, k.inputs // split) as i:
             for s in range(split):
                 self.multiply_add(sums, s, panel, row, i * split + s)

@@ -146,9 +146,7 @@ def _open(path: Path) -> Artifact:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size < FOOTER.size:
-                raise ModelFileError(
-                    f"{path} is {'empty' if size == 0 else 'too short'}: not a subpc library; compile the model again"
-                )
+                raise ModelFileError(f"{path} is {'empty' if size == 0 else 'too short'}: not a subpc library; compile the model again")
             image = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
     except (OSError, ValueError) as error:
         raise ModelFileError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
@@ -162,17 +160,11 @@ def _check(path: Path, image: mmap.mmap) -> tuple[int, int, Metadata]:
     end = len(image) - FOOTER.size
     magic, version, _, start, weights_size, text_start, text_size, body, own = FOOTER.unpack_from(image, end)
     if magic != MAGIC:
-        raise ModelFileError(
-            f"{path} is not a subpc library, or its end is cut off; make one with: subpc compile MODEL -o {path.name}"
-        )
+        raise ModelFileError(f"{path} is not a subpc library, or its end is cut off; make one with: subpc compile MODEL -o {path.name}")
     if version != FORMAT_VERSION:
-        raise ModelFileError(
-            f"{path} has library format {version}, this subpc reads format {FORMAT_VERSION}; compile the model again"
-        )
+        raise ModelFileError(f"{path} has library format {version}, this subpc reads format {FORMAT_VERSION}; compile the model again")
     fields = FOOTER.unpack_from(image, end)[:-1]
-    sizes_fit = (
-        start % PAGE == 0 and text_start == start + weights_size and text_start + text_size == end and weights_size % 4 == 0
-    )
+    sizes_fit = start % PAGE == 0 and text_start == start + weights_size and text_start + text_size == end and weights_size % 4 == 0
     if zlib.crc32(FOOTER.pack(*fields, 0)) != own or not sizes_fit or text_size > MAX_METADATA or image[:4] != b"\x7fELF":
         raise ModelFileError(f"{path} is damaged (its table of contents does not fit); compile or copy it again")
     with memoryview(image) as view, view[:end] as contents:
@@ -185,6 +177,4 @@ def _parse(path: Path, text: bytes) -> Metadata:
     try:
         return Metadata.from_dict(json.loads(text))
     except (ValueError, RecursionError) as error:  # ConfigError is a ValueError
-        raise ModelFileError(
-            f"{path}: its metadata cannot be read ({error}); compile the model again with this version"
-        ) from error
+        raise ModelFileError(f"{path}: its metadata cannot be read ({error}); compile the model again with this version") from error

@@ -22,9 +22,7 @@ READS_ONNX = ("onnxruntime", "openvino")
 class RivalFiles:
     """Writes the model once for each file format that is asked for."""
 
-    def __init__(
-        self, model: "nn.Module | ExportedProgram | str | Path", shapes: Sequence[tuple[int, ...]], folder: Path
-    ) -> None:
+    def __init__(self, model: "nn.Module | ExportedProgram | str | Path", shapes: Sequence[tuple[int, ...]], folder: Path) -> None:
         self._model, self._shapes, self._folder = model, shapes, folder
         self._written: dict[str, Path] = {}
 

@@ -10,7 +10,7 @@ import numpy as np
 from subpc import artifact
 from subpc.errors import ConfigError
 from subpc.report import FunctionInfo, LayerReport, Metadata, StepInfo, TensorInfo
-from subpc.runtime import CompiledModel, load
+from subpc.runtime import CompiledModel
 from subpc.target import Target, parse_target
 from subpc.threads import available_threads
 
@@ -70,7 +70,7 @@ def compile(
     with tempfile.TemporaryDirectory(prefix="subpc-") as folder:
         path = Path(output) if output is not None else Path(folder) / "model.so"
         _build(imported, parsed, sparse, Path(folder), path, _model_name(model, arch), progress, debug_dump)
-        return load(path, threads=threads)
+        return CompiledModel(artifact.open_artifact(path), threads=threads)
 
 
 def _build(
@@ -155,9 +155,7 @@ def _function_info(model: "ImportedModel", lowered: "Lowered", symbol: str, work
     return FunctionInfo(
         symbol=symbol,
         inputs=tuple(TensorInfo(name=n, shape=s, dtype=d) for n, (s, d) in zip(model.input_names, program.inputs, strict=True)),
-        outputs=tuple(
-            TensorInfo(name=n, shape=s, dtype=d) for n, (s, d) in zip(model.output_names, program.outputs, strict=True)
-        ),
+        outputs=tuple(TensorInfo(name=n, shape=s, dtype=d) for n, (s, d) in zip(model.output_names, program.outputs, strict=True)),
         workspace_floats=workspace_floats,
         steps=tuple(
             StepInfo(layer=step.layer, kernel=symbol_of(step.kernel), family=step.kernel.family, flops=step.kernel.flops, bytes=0)

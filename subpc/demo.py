@@ -43,9 +43,7 @@ def recognise(picture: Path | None, folder: Path, threads: int | None, progress:
     weights = packaged(*WEIGHTS)
     model = compile(weights, arch="torchvision:mobilenet_v2", shapes=[SHAPE], threads=threads, output=library, progress=progress)
     scores = model(read_image(picture, Preparation()))
-    return Recognition(
-        picture=picture, headline=model.report.headline, classes=best_classes(scores[0], read_labels("imagenet"), 5)
-    )
+    return Recognition(picture=picture, headline=model.report.headline, classes=best_classes(scores[0], read_labels("imagenet"), 5))
 
 
 def race(folder: Path, threads: int | None, progress: Progress) -> BenchReport:

@@ -97,9 +97,7 @@ def best_classes(scores: npt.NDArray[Any], labels: Sequence[str] | None, top: in
     """(index, name, probability) of the `top` best of one image's scores; scores that are no probabilities go through softmax."""
     row = np.asarray(scores, np.float64).reshape(-1)
     if labels is not None and len(labels) != row.size:
-        raise ConfigError(
-            f"the model has {row.size} classes, the label list {len(labels)} names; give the list that fits the model"
-        )
+        raise ConfigError(f"the model has {row.size} classes, the label list {len(labels)} names; give the list that fits the model")
     if row.min() < 0 or abs(row.sum() - 1) > 1e-3:
         row = np.exp(row - row.max())
         row /= row.sum()

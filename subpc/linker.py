@@ -29,9 +29,7 @@ def link(objects: Sequence[Path], output: Path) -> None:
     # A response file, because a network may have more object files than a command line takes.
     response = output.with_suffix(".objects")
     response.write_text("\n".join(f'"{path}"' for path in objects))
-    result = subprocess.run(
-        [str(linker), "-shared", "-s", "-o", str(output), f"@{response}"], capture_output=True, text=True, check=False
-    )
+    result = subprocess.run([str(linker), "-shared", "-s", "-o", str(output), f"@{response}"], capture_output=True, text=True, check=False)
     response.unlink()
     if result.returncode:
         raise CompileError(f"{linker} failed: {result.stderr.strip()[-600:]}")

@@ -125,9 +125,7 @@ class Library:
         query.type_index = 2  # bool: do not look into imported modules
         found = _call(_global("ffi.ModuleGetFunction"), [self._module, _string(symbol.encode()), query])
         if found.type_index < _OBJECT_START:
-            raise ModelFileError(
-                f"the library has no function {symbol!r} although its metadata lists it; compile the model again"
-            )
+            raise ModelFileError(f"the library has no function {symbol!r} although its metadata lists it; compile the model again")
         return int(found.pointer)
 
 
@@ -182,9 +180,7 @@ def _runtime() -> ctypes.CDLL:
         library = ctypes.CDLL(str(ffi_folder / "libtvm_ffi.so"), ctypes.RTLD_GLOBAL)
         ctypes.CDLL(str(runtime_folder / "libtvm_runtime.so"), ctypes.RTLD_GLOBAL)
     except OSError as error:
-        raise SubpcError(
-            f"TVM's runtime cannot be loaded ({error}); install again: pip install apache-tvm apache-tvm-ffi"
-        ) from error
+        raise SubpcError(f"TVM's runtime cannot be loaded ({error}); install again: pip install apache-tvm apache-tvm-ffi") from error
     library.TVMFFIFunctionCall.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32, ctypes.c_void_p]
     return library
 

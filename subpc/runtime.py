@@ -171,17 +171,13 @@ class CompiledModel:
             check_cpu(self._artifact)
         infos = self.functions[0].inputs
         if len(values) != len(infos):
-            raise ConfigError(
-                f"{len(values)} inputs were given, the model takes {len(infos)}: {', '.join(t.name for t in infos)}"
-            )
+            raise ConfigError(f"{len(values)} inputs were given, the model takes {len(infos)}: {', '.join(t.name for t in infos)}")
         arrays = [to_numpy(value, info.name) for value, info in zip(values, infos, strict=True)]
         entry = self._entries.get(tuple(a.shape for a in arrays))
         if entry is None:
             seen = ", ".join(str(a.shape) for a in arrays)
             accepted = " or ".join(", ".join(map(str, shapes)) for shapes in self._entries)
-            raise ConfigError(
-                f"input of shape {seen} was given, this library takes {accepted}; compile it with --shape for other shapes"
-            )
+            raise ConfigError(f"input of shape {seen} was given, this library takes {accepted}; compile it with --shape for other shapes")
         for array, info in zip(arrays, entry.info.inputs, strict=True):
             check_dtype(array, info)
         return entry, [ready(a, info) for a, info in zip(arrays, entry.info.inputs, strict=True)]

@@ -109,9 +109,7 @@ def toy_metadata(shapes: list[tuple[int, ...]], features: tuple[str, ...] = ()) 
         _layer("stem", **dense, reason="below threshold: 0 % < 30 %"),
         _layer("layer2.conv1", **dense, groups=4, reason="grouped"),
     )
-    return Metadata(
-        model="toy", target="llvm", features=features, precision="float32", tuned=False, functions=functions, layers=layers
-    )
+    return Metadata(model="toy", target="llvm", features=features, precision="float32", tuned=False, functions=functions, layers=layers)
 
 
 @pytest.fixture(scope="session")

@@ -118,10 +118,5 @@ def test_nothing_belongs_to_one_machine() -> None:
     folders = [*ROOMS, "tests", "benchmarks", "examples", "docs", ".ci"]
     files = [p for folder in folders for p in (ROOT / folder).rglob("*") if p.is_file() and p.suffix in endings]
     files += [p for p in ROOT.iterdir() if p.is_file() and p.suffix in endings]
-    found = [
-        f"{p.relative_to(ROOT)}: {m.group()}"
-        for p in files
-        if p.name != Path(__file__).name
-        for m in pattern.finditer(p.read_text())
-    ]
+    found = [f"{p.relative_to(ROOT)}: {m.group()}" for p in files if p.name != Path(__file__).name for m in pattern.finditer(p.read_text())]
     assert not found

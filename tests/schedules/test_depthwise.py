@@ -16,9 +16,7 @@ from .harness import ISAS, assembly, check_tensor, cpu_supports, into, like, run
 SHAPES = [(1, 1, 1, 1), (3, 5, 7, 7), (1, 17, 13, 17), (2, 3, 14, 14), (1, 3, 28, 33), (1, 2, 56, 5)]
 
 
-def check(
-    shape: tuple[int, int, int, int], isa: VectorIsa, *, outs: int, groups: int, kernel: tuple[int, int], **options: Any
-) -> None:
+def check(shape: tuple[int, int, int, int], isa: VectorIsa, *, outs: int, groups: int, kernel: tuple[int, int], **options: Any) -> None:
     if not cpu_supports(isa):
         pytest.skip("this CPU lacks the instructions")
     rng = np.random.default_rng(0)

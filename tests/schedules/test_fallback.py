@@ -135,7 +135,7 @@ def test_work_is_counted() -> None:
 
 def test_dynamic_shapes_are_refused() -> None:
     n = tvm.tirx.Var("n", "int64")
-    (func,) = legalised([((n, 8), F32)], op.nn.relu)  # type: ignore[list-item]
+    (func,) = legalised([((n, 8), F32)], op.nn.relu)
     with pytest.raises(ValueError, match=r"not static|no buffer"):
         Fallback.of(func)
 

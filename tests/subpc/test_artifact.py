@@ -145,9 +145,7 @@ def test_check_writable_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device"), MemoryError])
-def test_a_failed_write_leaves_the_old_file(
-    make_toy: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
-) -> None:
+def test_a_failed_write_leaves_the_old_file(make_toy: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     (tmp_path / "a.so").write_text("old")
 
     def fail(_: int) -> None:

@@ -35,9 +35,7 @@ def timing(p50: float) -> Timing:
 
 
 def report(*engines: EngineResult) -> BenchReport:
-    return BenchReport(
-        headline="h", cpu="c", threads=1, shapes=((1,),), runs=1, warmup=0, rounds=1, idle_cpus=1.0, engines=tuple(engines)
-    )
+    return BenchReport(headline="h", cpu="c", threads=1, shapes=((1,),), runs=1, warmup=0, rounds=1, idle_cpus=1.0, engines=tuple(engines))
 
 
 def test_engines_agree_and_are_counted(toy: Path) -> None:

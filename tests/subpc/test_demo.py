@@ -19,7 +19,5 @@ def test_the_pretrained_network_sees_the_cat(tmp_path: Path) -> None:
 
 
 def test_a_missing_package_is_named() -> None:
-    with pytest.raises(
-        ConfigError, match=r"the demo needs no-such-package; install it with: pip install no-such-package --no-deps"
-    ):
+    with pytest.raises(ConfigError, match=r"the demo needs no-such-package; install it with: pip install no-such-package --no-deps"):
         demo.packaged("no_such_package", "file", "no-such-package --no-deps")

@@ -57,9 +57,7 @@ def test_any_memory_layout_is_taken(toy: Path, toy_expected: Expected, view: str
     big = np.random.default_rng(3).standard_normal((1, 3, 16, 32)).astype(np.float32)
     raw = np.zeros(4 * 768 + 4, np.uint8)[4:].view(np.float32).reshape(1, 3, 16, 16)
     raw[:] = image()
-    x = {"transposed": image().transpose(0, 1, 3, 2), "sliced": big[..., ::2], "unaligned": raw, "reversed": image()[:, ::-1]}[
-        view
-    ]
+    x = {"transposed": image().transpose(0, 1, 3, 2), "sliced": big[..., ::2], "unaligned": raw, "reversed": image()[:, ::-1]}[view]
     np.testing.assert_array_equal(load(toy)(x), toy_expected(x))
 
 

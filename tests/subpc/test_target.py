@@ -32,9 +32,7 @@ def test_lane_width_follows_the_cpu(text: str, isa: VectorIsa) -> None:
 
 def test_required_features_are_what_the_code_may_use() -> None:
     skylake = parse_target("llvm -mcpu=skylake-avx512").features
-    assert {"pni", "sse4_2", "avx2", "fma", "bmi2", "abm", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd"} <= set(
-        skylake
-    )
+    assert {"pni", "sse4_2", "avx2", "fma", "bmi2", "abm", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd"} <= set(skylake)
     assert not {"avx512_vnni", "avx512_bf16", "aes", "xsave"} & set(skylake)
     assert "avx512_vnni" in parse_target("llvm -mcpu=cascadelake").features
     assert "avx512_bf16" in parse_target("llvm -mcpu=cooperlake").features
