@@ -1,7 +1,8 @@
 """Schedules for the operators without a kernel of ours, by rules that hold for any of them.
 
 They have to be right for every operator and decent for most: producers that are read once are inlined, the outer loops run in
-parallel, the innermost loop over neighbouring outputs becomes vectors, and sums keep the order of the legalised program.
+parallel, the innermost loop over neighbouring outputs becomes vectors, and sums keep
+an order that does not depend on the threads.
 """
 
 from math import prod
@@ -93,8 +94,10 @@ def _schedule_block(schedule: s_tir.Schedule, block: Any, lanes: int) -> None:
     if not spatial:
         return
     work = _volume(schedule, block)
-    inner = _innermost_is_a_row(schedule.get(block))
-    if reduce:
+    inner = _innermost_is_a_row(schedule.get(block), tirx.IterVar.DataPar)
+    if reduce and not inner and _sums_rows(schedule, block, reduce, lanes):
+        _schedule_row_sum(schedule, block, spatial, reduce[0], lanes, work)
+    elif reduce:
         _schedule_reduction(schedule, block, spatial, reduce, lanes if inner else 0, work)
     else:
         _parallel(schedule, _schedule_map(schedule, block, spatial, lanes if inner else 0), work)
@@ -122,6 +125,25 @@ def _schedule_map(schedule: s_tir.Schedule, block: Any, spatial: list[Any], lane
     if lanes and _extent(schedule, inner) % lanes == 0:
         _vectorize(schedule, inner, lanes)
     return outer_loops
+
+
+def _sums_rows(schedule: s_tir.Schedule, block: Any, reduce: list[Any], lanes: int) -> bool:
+    """Whether one value is made of each row, and the rows are whole vectors."""
+    node = schedule.get(block)
+    whole = len(reduce) == 1 and _extent(schedule, reduce[0]) % lanes == 0
+    return whole and len(node.writes) == 1 and _innermost_is_a_row(node, tirx.IterVar.CommReduce)
+
+
+def _schedule_row_sum(schedule: s_tir.Schedule, block: Any, spatial: list[Any], reduce: Any, lanes: int, work: int) -> None:
+    """A partial sum in every lane, then the sum of the lanes: an order of its own, but the same on every thread."""
+    _, lane = schedule.split(reduce, [None, lanes])
+    partial = schedule.rfactor(lane, len(spatial))
+    fused = _parallel(schedule, schedule.get_loops(block)[: len(spatial)], work)
+    schedule.compute_at(partial, fused)
+    lane, rounds = schedule.get_loops(partial)[-2:]
+    schedule.reorder(rounds, lane)
+    schedule.vectorize(lane)
+    schedule.decompose_reduction(partial, rounds)
 
 
 def _schedule_reduction(schedule: s_tir.Schedule, block: Any, spatial: list[Any], reduce: list[Any], lanes: int, work: int) -> None:
@@ -161,11 +183,11 @@ def _vectorize(schedule: s_tir.Schedule, loop: Any, lanes: int) -> None:
         schedule.unroll(outer)
 
 
-def _innermost_is_a_row(node: Any) -> bool:
-    """Whether neighbours along the last output axis are neighbours in every operand, or share its element."""
-    spatial = [v.var for v in node.iter_vars if v.iter_type == tirx.IterVar.DataPar]
+def _innermost_is_a_row(node: Any, kind: Any) -> bool:
+    """Whether neighbours along the last axis of a kind are neighbours in every operand that it indexes."""
+    axes = [v.var for v in node.iter_vars if v.iter_type == kind]
     regions = [[r.min for r in access.region] for access in (*node.reads, *node.writes)]
-    return bool(spatial) and not any(_uses(index, spatial[-1]) for region in regions for index in region[:-1])
+    return bool(axes) and not any(_uses(index, axes[-1]) for region in regions for index in region[:-1])
 
 
 def _uses(index: Any, var: Any) -> bool:

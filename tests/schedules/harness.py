@@ -19,6 +19,9 @@ from subpc.schedules.isa import AVX2, AVX512, GENERIC, VectorIsa
 from subpc.schedules.kernel import Kernel, symbol_of
 from subpc.schedules.layout import Frame, TensorLayout, compact_frame, halo_frame
 
+# Read once, when the thread pool starts (so set before any test runs): by default it has half as many workers as there are CPUs.
+os.environ.setdefault("TVM_NUM_THREADS", "2")
+
 ISAS = {"avx512": AVX512, "avx2": AVX2, "generic": GENERIC}
 MCPU = {AVX512: "skylake-avx512", AVX2: "haswell", GENERIC: None}
 _GUARD = 64  # floats on either side of every argument that a kernel must leave alone
@@ -94,8 +97,6 @@ def call(kernel: Any, *arrays: np.ndarray, isa: VectorIsa = AVX512, threads: int
 
 
 def set_threads(threads: int) -> None:
-    # Read once, when the thread pool starts: without it the pool has half as many workers as there are CPUs.
-    os.environ.setdefault("TVM_NUM_THREADS", "2")
     tvm_ffi.get_global_func("runtime.config_threadpool")(1, threads)
 
 
