@@ -47,11 +47,11 @@ class _Block(nn.Module):
         self.expands, self.adds = expansion != 1, stride == 1 and inputs == outputs
         if self.expands:
             self._expand_conv = SamePadConv2d(inputs, width, 1, bias=False)
-            self._bn0 = nn.BatchNorm2d(width, eps=_BN_EPS)  # type: ignore[arg-type]
+            self._bn0 = nn.BatchNorm2d(width, eps=_BN_EPS)
         self._depthwise_conv = SamePadConv2d(width, width, kernel, stride, groups=width, bias=False)
-        self._bn1 = nn.BatchNorm2d(width, eps=_BN_EPS)  # type: ignore[arg-type]
+        self._bn1 = nn.BatchNorm2d(width, eps=_BN_EPS)
         self._project_conv = SamePadConv2d(width, outputs, 1, bias=False)
-        self._bn2 = nn.BatchNorm2d(outputs, eps=_BN_EPS)  # type: ignore[arg-type]
+        self._bn2 = nn.BatchNorm2d(outputs, eps=_BN_EPS)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = F.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
@@ -67,10 +67,10 @@ class EfficientNetLite0(nn.Module):
     def __init__(self, num_classes: int = 1000) -> None:
         super().__init__()
         self._conv_stem = SamePadConv2d(3, _STEM, 3, 2, bias=False)
-        self._bn0 = nn.BatchNorm2d(_STEM, eps=_BN_EPS)  # type: ignore[arg-type]
+        self._bn0 = nn.BatchNorm2d(_STEM, eps=_BN_EPS)
         self._blocks = nn.ModuleList(_blocks())
         self._conv_head = SamePadConv2d(_STAGES[-1][-1], _HEAD, 1, bias=False)
-        self._bn1 = nn.BatchNorm2d(_HEAD, eps=_BN_EPS)  # type: ignore[arg-type]
+        self._bn1 = nn.BatchNorm2d(_HEAD, eps=_BN_EPS)
         self._fc = nn.Linear(_HEAD, num_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -78,7 +78,7 @@ class EfficientNetLite0(nn.Module):
         for block in self._blocks:
             x = block(x)
         x = F.relu6(self._bn1(self._conv_head(x)))
-        return self._fc(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1))  # type: ignore[no-any-return]
+        return self._fc(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1))
 
 
 def _blocks() -> list[_Block]:

@@ -1,6 +1,7 @@
 """The one way in: a module, an exported program or a file becomes Relax functions, one per input shape."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from subpc.frontend.imported import ImportedModel
 from subpc.frontend.load_file import check_file, load_torch_file
 from subpc.frontend.onnx_import import import_onnx
 from subpc.frontend.torch_import import check_inputs, example_for, export, import_exported, import_module, inference_copy
-from subpc.frontend.torchscript import NOTE, export_script
+from subpc.frontend.torchscript import NOTE, export_script, input_names
 
 __all__ = ["ImportedModel", "import_model"]
 
@@ -48,15 +49,16 @@ def _import_torch(model: Any, shapes: Shapes | None, example_inputs: Any) -> lis
         return _import_program(model, shapes, example_inputs)
     if not isinstance(model, nn.Module):
         raise ConfigError(f"A model is a torch.nn.Module, an ExportedProgram or a path, not a {type(model).__name__}.")
-    one = _import_script if isinstance(model, torch.jit.ScriptModule) else import_module
-    return [one(model, inputs) for inputs in _inputs(shapes, example_inputs)]
+    if isinstance(model, torch.jit.ScriptModule):
+        return [_import_script(model, inputs) for inputs in _inputs(shapes, example_inputs)]
+    return [import_module(model, inputs) for inputs in _inputs(shapes, example_inputs)]
 
 
-def _import_script(script: nn.Module, inputs: tuple[Any, ...]) -> ImportedModel:
-    module, notes = inference_copy(script)
-    assert isinstance(module, torch.jit.ScriptModule)
-    program, names = export_script(module, inputs)
-    return import_exported(program, names).with_notes(NOTE, *notes)
+def _import_script(script: torch.jit.ScriptModule, inputs: tuple[Any, ...]) -> ImportedModel:
+    script, notes = inference_copy(script)
+    program, names = export_script(script, inputs)
+    model = import_exported(program, names).with_notes(NOTE, *notes)
+    return replace(model, input_names=input_names(script, len(inputs)) or model.input_names)
 
 
 def _import_program(program: ExportedProgram, shapes: Shapes | None, example_inputs: Any) -> list[ImportedModel]:

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from subpc.frontend.messages import first_line
 from subpc.frontend.prepare import prepare_module
 from subpc.frontend.torch_support import KEPT_WHOLE, unsupported_operators
 
+Module = TypeVar("Module", bound=nn.Module)
+
 _FLOATS = (torch.float16, torch.bfloat16, torch.float64)
 
 
@@ -27,7 +29,7 @@ def import_module(module: nn.Module, example_inputs: tuple[Any, ...]) -> Importe
     return import_exported(export(module, example_inputs)).with_notes(*notes)
 
 
-def inference_copy(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
+def inference_copy(module: Module) -> tuple[Module, tuple[str, ...]]:
     """`module` in eval mode, float32, on the CPU: itself where it is that already, else a copy; and what was changed."""
     tensors = [*module.parameters(), *module.buffers()]
     training = any(getattr(part, "training", False) for part in module.modules())  # a frozen script has no mode

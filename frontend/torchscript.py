@@ -32,7 +32,7 @@ class _Script(nn.Module):
 
 
 def load_torchscript(path: Path) -> torch.jit.ScriptModule:
-    """The script in `path`, on the CPU, in eval mode and float32."""
+    """The script in `path`, on the CPU."""
     _refuse_file_access(path)
     try:
         script: torch.jit.ScriptModule = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
@@ -47,6 +47,12 @@ def export_script(script: torch.jit.ScriptModule, example_inputs: tuple[Any, ...
     names = {value.data_ptr(): name for name, value in [*script.named_buffers(), *script.named_parameters()]}
     constants = {k: v for k, v in program.constants.items() if isinstance(v, torch.Tensor)}
     return program, {key: names.get(value.data_ptr(), key) for key, value in constants.items()}
+
+
+def input_names(script: torch.jit.ScriptModule, count: int) -> tuple[str, ...]:
+    """The names of the first `count` arguments of the script's forward; empty where it has fewer."""
+    arguments = [str(argument.name) for argument in script.forward.schema.arguments[1 : count + 1]]
+    return tuple(arguments) if len(arguments) == count else ()
 
 
 def _refuse_file_access(path: Path) -> None:
