@@ -51,7 +51,7 @@ def export_script(script: torch.jit.ScriptModule, example_inputs: tuple[Any, ...
 
 def input_names(script: torch.jit.ScriptModule, count: int) -> tuple[str, ...]:
     """The names of the first `count` arguments of the script's forward; empty where it has fewer."""
-    arguments = [str(argument.name) for argument in script.forward.schema.arguments[1 : count + 1]]
+    arguments = [str(argument.name) for argument in script._c._get_method("forward").schema.arguments[1 : count + 1]]
     return tuple(arguments) if len(arguments) == count else ()
 
 

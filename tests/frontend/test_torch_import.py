@@ -191,7 +191,12 @@ def test_control_flow_on_values_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("resnet19", "did you mean"), ("timm:nothing_here", "timm has no model"), ("nowhere.at.all:f", "not there"), ("math:sqrt", "")],
+    [
+        ("resnet19", "did you mean"),
+        ("timm:nothing_here", "timm has no model"),
+        ("nowhere.at.all:f", "not there"),
+        ("math:sqrt", "cannot be built"),
+    ],
 )
 def test_unknown_architecture(name: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
