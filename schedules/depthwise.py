@@ -19,10 +19,9 @@ from subpc.schedules.kernel import kernel_builder, load, splat
 from subpc.schedules.layout import TensorLayout
 from subpc.schedules.vector import Register, fetch, plane_rows, put_first, shuffle
 
-# A tile of 8 rows has enough independent sums for two FMA ports with a latency of 4; fewer rows than 4 reload too much.
-MAX_ROWS, MIN_ROWS = 8, 4
-# Registers that a tile needs besides its sums and weights: the loaded vector, a shuffle's two inputs.
-SPARE_REGISTERS = 3
+# A tile of 8 rows has enough independent sums for two FMA ports with a latency of 4, fewer than 4 reload too much. A quarter of the
+# registers goes to the sums: weights that find no room in the rest are read again from the stack, which costs less than fewer rows.
+MIN_ROWS, REGISTERS_A_ROW = 4, 4
 # A multiply-add of one vector, and what a vector of outputs costs besides: enough to size tasks.
 FMA_NS, VECTOR_NS = 0.2, 1.0
 
@@ -83,8 +82,7 @@ class GroupedConv:
 
     def tile_rows(self, isa: VectorIsa) -> int:
         """Output rows of a register tile: as the registers allow, and if possible a divisor of the height."""
-        taps = self.kernel[0] * self.kernel[1]
-        most = min(MAX_ROWS, max(MIN_ROWS, isa.registers - taps - SPARE_REGISTERS), self.out.frame.height)
+        most = min(isa.registers // REGISTERS_A_ROW, self.out.frame.height)
         divisors = [r for r in range(min(MIN_ROWS, most), most + 1) if self.out.frame.height % r == 0]
         return divisors[-1] if divisors else most
 
