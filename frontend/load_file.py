@@ -85,15 +85,21 @@ def _read_pickle(path: Path, trust_pickle: bool) -> Any:
         return torch.load(path, map_location="cpu", weights_only=not trust_pickle)
     except Exception as error:
         message = " ".join(str(error).split())
-        if not trust_pickle and "Unsupported" in message and "GLOBAL" in message:
+        if not trust_pickle and "GLOBAL" in message:
             raise ModelFileError(
                 f"{path.name} holds {_pickled(message)}, and unpickling it could run any code.\n{_TWO_WAYS} {_TRUST}"
             ) from error
-        raise ModelFileError(f"{path.name} is not a PyTorch file, or is damaged: {first_line(error, 120)}\n{_ACCEPTED}") from error
+        raise ModelFileError(f"{path.name} is not a PyTorch file, or is damaged: {_reason(error)}\n{_ACCEPTED}") from error
+
+
+def _reason(error: Exception) -> str:
+    """The error, without torch's advice to unpickle anyway."""
+    text = first_line(error, 120)
+    return "its pickle is malformed" if text.startswith("Weights only load failed") else text
 
 
 def _pickled(message: str) -> str:
-    """What the restricted unpickler met: it says `Unsupported global: GLOBAL package.Class was not an allowed global`."""
+    """What the restricted unpickler met: its message has `GLOBAL package.Class` in it."""
     words = message.partition("GLOBAL ")[2].split()
     return f"the pickled Python object {words[0]}" if words else "pickled Python objects"
 

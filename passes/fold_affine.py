@@ -84,11 +84,12 @@ def _binary(graph: Dataflow, var: relax.Var, call: relax.Call) -> tuple[relax.Ex
     if channels is None:
         return None
     one, zero = np.ones_like(channels), np.zeros_like(channels)
+    if op == "divide":
+        return (x, (one / channels, zero)) if channels.all() else None
     affine = {
         "add": (one, channels),
         "subtract": (one, -channels),
         "multiply": (channels, zero),
-        "divide": (one / channels, zero),
     }[op]
     return x, affine
 

@@ -85,6 +85,7 @@ def _build(
 ) -> None:
     import tvm
 
+    from subpc.frontend.imported import weight_warnings
     from subpc.linker import link
     from subpc.passes.build_library import build_library
     from subpc.passes.pipeline import lower_model
@@ -121,6 +122,7 @@ def _build(
         _function_info(model, entry, symbol, floats)
         for model, entry, symbol, floats in zip(imported, lowered, built.symbols, built.workspace_floats, strict=True)
     )
+    warnings = weight_warnings(imported[0].params, imported[0].param_names)
     metadata = Metadata(
         model=name,
         target=str(target),
@@ -129,7 +131,8 @@ def _build(
         tuned=False,
         functions=functions,
         layers=_layer_reports(lowered[0]),
-        notes=imported[0].notes,
+        warnings=warnings,
+        notes=tuple(note for note in imported[0].notes if note not in warnings),
         versions=_versions(),
     )
     artifact.write(path, shared, blob, metadata)
