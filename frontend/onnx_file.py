@@ -7,7 +7,7 @@ import onnx
 from onnx import checker, shape_inference, version_converter
 from tvm.relax.frontend.onnx import onnx_frontend
 
-from subpc.errors import ConfigError, ModelFileError, UnsupportedModelError
+from subpc.errors import ConfigError, ModelFileError, SubpcError, UnsupportedModelError
 from subpc.frontend.messages import describe_unsupported, first_line
 
 # Older models broadcast by attribute; the importer knows operators from here on.
@@ -30,9 +30,18 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         raise UnsupportedModelError(refused)
     model = _at_known_opset(model, path.name)
     try:
-        checker.check_model(model)
+        checker.check_model(_with_output_shapes(model))
     except Exception as error:
         raise ModelFileError(f"{path.name} is not a valid ONNX model: {first_line(error)}") from error
+    return model
+
+
+def _with_output_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """For the checker, which insists on the shapes of outputs where every engine does without."""
+    model = shape_inference.infer_shapes(model)
+    for value in model.graph.output:
+        if value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape"):
+            value.type.tensor_type.shape.SetInParent()
     return model
 
 
@@ -132,10 +141,27 @@ def inferred(model: onnx.ModelProto, shapes: Sequence[tuple[int, ...]] = ()) -> 
     try:
         return shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     except Exception as error:
-        if shapes:
-            given = " and ".join(",".join(map(str, shape)) for shape in shapes)
-            raise ConfigError(f"The model cannot take input of shape {given}: {first_line(error)}") from error
-        raise ModelFileError(f"The shapes in the model contradict each other: {first_line(error)}") from error
+        raise _wrong_shapes(first_line(error), shapes) from error
+
+
+def _wrong_shapes(reason: str, shapes: Sequence[tuple[int, ...]]) -> SubpcError:
+    """The user's mistake where the user gave `shapes`, else the file's."""
+    if not shapes:
+        return ModelFileError(f"The shapes in the model contradict each other: {reason}")
+    given = " and ".join(",".join(map(str, shape)) for shape in shapes)
+    return ConfigError(f"The model cannot take input of shape {given}: {reason}")
+
+
+def check_channels(graph: onnx.GraphProto, shapes: Sequence[tuple[int, ...]]) -> None:
+    """What ONNX's shape inference leaves out: that the channels of a convolution's input are those of its weights."""
+    known = value_shapes(graph) | {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type != "Conv" or not {*node.input[:2]} <= known.keys():
+            continue
+        groups = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
+        has, takes = known[node.input[0]][1], known[node.input[1]][1] * groups
+        if has != takes:
+            raise _wrong_shapes(f"{node_name(node)} takes {takes} channels, but gets {has}", shapes)
 
 
 def value_shapes(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:

@@ -18,7 +18,7 @@ from subpc.errors import UnsupportedModelError
 from subpc.frontend.imported import ImportedModel, weight_warnings
 from subpc.frontend.messages import first_line
 from subpc.frontend.onnx_convert import OURS
-from subpc.frontend.onnx_file import input_dtype, node_name, opset_of, read_onnx, user_inputs, with_static_shapes
+from subpc.frontend.onnx_file import check_channels, input_dtype, node_name, opset_of, read_onnx, user_inputs, with_static_shapes
 from subpc.frontend.onnx_fold import fold_repeatedly
 from subpc.frontend.prepare import prepare_module
 
@@ -36,11 +36,12 @@ _MEANINGLESS = re.compile(r"(onnx::.*|\d+|.*Constant(_\d+)?(_output_0)?)")
 def import_onnx(path: Path, shapes: list[list[tuple[int, ...]]]) -> list[ImportedModel]:
     """One imported model per entry of `shapes`; an empty entry stands for the shapes in the file."""
     model = read_onnx(path)
-    return [_import(with_static_shapes(model, entry)) for entry in shapes]
+    return [_import(with_static_shapes(model, entry), entry) for entry in shapes]
 
 
-def _import(model: onnx.ModelProto) -> ImportedModel:
+def _import(model: onnx.ModelProto, shapes: list[tuple[int, ...]]) -> ImportedModel:
     model = fold_repeatedly(model)
+    check_channels(model.graph, shapes)
     inputs = user_inputs(model.graph)
     importer = _Importer(model)
     try:

@@ -98,9 +98,14 @@ def _decomposed(program: ExportedProgram) -> ExportedProgram:
         if str(operator) in KEPT_WHOLE:
             del table[operator]
     table[torch.ops.aten._convolution.default] = _plain_convolution
-    with torch.no_grad():
-        decomposed: ExportedProgram = program.run_decompositions(table)
-        return decomposed
+    try:
+        with torch.no_grad():
+            decomposed: ExportedProgram = program.run_decompositions(table)
+    except Exception as error:
+        raise UnsupportedModelError(
+            f"The exported program cannot be decomposed into simple operators: {first_line(error)}\nExport the model again with this torch."
+        ) from error
+    return decomposed
 
 
 def _plain_convolution(*arguments: Any) -> torch.Tensor:

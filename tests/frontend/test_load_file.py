@@ -249,7 +249,7 @@ def test_malicious_files_do_not_run(kind: str, model: Small, tmp_path: Path) -> 
     with pytest.raises(ModelFileError) as caught:
         import_model(path, shapes=[SHAPE], arch=ARCH)
     assert not mark.exists()
-    assert "could run" in str(caught.value)
+    assert ("could run" in str(caught.value)) == (kind != "plain pickle")  # which is no file of PyTorch's to begin with
     assert len(str(caught.value).splitlines()) <= 2
 
 
