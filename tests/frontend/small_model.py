@@ -1,0 +1,54 @@
+"""A small network, and every kind of file that it can be saved as."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+SHAPE = (1, 3, 8, 8)
+ARCH = f"{__name__}:small"
+
+
+class Small(nn.Module):
+    """Small enough to be written hundreds of times."""
+
+    def __init__(self, num_classes: int = 1000) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.fc = nn.Linear(4, num_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.conv(x).relu().mean((2, 3)))
+
+
+def small(num_classes: int = 1000) -> Small:
+    return Small(num_classes)
+
+
+def save_script(model: nn.Module, path: Path) -> None:
+    torch.jit.save(torch.jit.script(model), str(path))
+
+
+def save_trace(model: nn.Module, path: Path) -> None:
+    torch.jit.save(torch.jit.trace(model, torch.rand(SHAPE)), str(path))
+
+
+def save_program(model: nn.Module, path: Path) -> None:
+    torch.export.save(torch.export.export(model, (torch.rand(SHAPE),)), path)
+
+
+def save_state(model: nn.Module, path: Path) -> None:
+    torch.save(model.state_dict(), path)
+
+
+WRITERS: dict[str, Callable[[nn.Module, Path], None]] = {
+    "script.pt": save_script,
+    "trace.pt": save_trace,
+    "program.pt2": save_program,
+    "state.pt": save_state,
+    "legacy.pth": lambda m, p: torch.save(m.state_dict(), p, _use_new_zipfile_serialization=False),
+    "state.safetensors": lambda m, p: save_file(m.state_dict(), p),
+    "checkpoint.pth": lambda m, p: torch.save({"epoch": 3, "state_dict": {f"module.{k}": v for k, v in m.state_dict().items()}}, p),
+}
