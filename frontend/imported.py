@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import tvm
 
+from subpc.frontend.messages import printable
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImportedModel:
@@ -46,6 +48,6 @@ def layer_of(param_name: str) -> str:
 
 
 def _listed(layers: list[str]) -> str:
-    shown = ", ".join(layers[:MAX_LAYERS_NAMED])
+    shown = ", ".join(printable(layer) for layer in layers[:MAX_LAYERS_NAMED])
     more = len(layers) - MAX_LAYERS_NAMED
     return f"layer {shown}" + (f" and {more} more" if more > 0 else "")

@@ -11,14 +11,19 @@ def first_line(error: BaseException, limit: int = 200) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
+def printable(name: str) -> str:
+    """A name from a file, fit for one line of a terminal: line breaks and control characters are escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
 def describe_unsupported(missing: dict[str, list[str]]) -> str:
     """`operator (in layer, layer)` for each entry, all in one line; empty where nothing is missing."""
     if not missing:
         return ""
     parts = []
     for operator, layers in sorted(missing.items()):
-        unique = list(dict.fromkeys(layers))
+        unique = list(dict.fromkeys(printable(layer) for layer in layers))
         more = f", and {len(unique) - MAX_LISTED} more" if len(unique) > MAX_LISTED else ""
-        parts.append(f"{operator} (in {', '.join(unique[:MAX_LISTED])}{more})")
+        parts.append(f"{printable(operator)} (in {', '.join(unique[:MAX_LISTED])}{more})")
     plural = "s" if len(parts) > 1 else ""
     return f"{len(parts)} unsupported operator{plural}: {'; '.join(parts)}\nReplace these layers in the model before compiling."

@@ -8,7 +8,7 @@ from onnx import checker, shape_inference, version_converter
 from tvm.relax.frontend.onnx import onnx_frontend
 
 from subpc.errors import ConfigError, ModelFileError, SubpcError, UnsupportedModelError
-from subpc.frontend.messages import describe_unsupported, first_line
+from subpc.frontend.messages import describe_unsupported, first_line, printable
 
 # Older models broadcast by attribute; the importer knows operators from here on.
 _OLDEST_OPSET = 7
@@ -58,7 +58,7 @@ def _unsupported(model: onnx.ModelProto) -> str:
 
 def node_name(node: onnx.NodeProto) -> str:
     """The node's own name, or that of its first output."""
-    return str(node.name or (node.output[0] if node.output else node.op_type))
+    return printable(str(node.name or (node.output[0] if node.output else node.op_type)))
 
 
 def opset_of(model: onnx.ModelProto) -> int:
@@ -104,7 +104,7 @@ def with_static_shapes(model: onnx.ModelProto, shapes: Sequence[tuple[int, ...]]
     if not inputs:
         raise UnsupportedModelError("The model has no inputs, so there is nothing to compile it for.")
     if shapes and len(shapes) != len(inputs):
-        names = ", ".join(value.name for value in inputs)
+        names = ", ".join(printable(value.name) for value in inputs)
         raise ConfigError(f"The model has {len(inputs)} inputs ({names}), but {len(shapes)} shapes were given.")
     for value, shape in zip(inputs, shapes or [None] * len(inputs), strict=True):  # type: ignore[list-item]
         input_dtype(value)
@@ -117,7 +117,7 @@ def with_static_shapes(model: onnx.ModelProto, shapes: Sequence[tuple[int, ...]]
 def _fix_shape(value: onnx.ValueInfoProto, shape: tuple[int, ...] | None) -> None:
     tensor = value.type.tensor_type
     declared = [dim.dim_value if dim.dim_value > 0 else dim.dim_param or "?" for dim in tensor.shape.dim]
-    text = ",".join(map(str, declared))
+    text = printable(",".join(map(str, declared)))
     if shape is None:
         if not tensor.HasField("shape") or not all(isinstance(n, int) for n in declared):
             raise ConfigError(f"Input {value.name!r} has the open shape {text or '?'}. Pass one, such as --shape 1,3,224,224.")

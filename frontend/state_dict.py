@@ -8,6 +8,7 @@ from torch import nn
 
 from subpc.errors import ModelFileError
 from subpc.frontend.arch import build_arch
+from subpc.frontend.messages import printable
 
 # Where training scripts put the weights beside the epoch and the optimizer.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "model_ema", "weights")
@@ -97,7 +98,7 @@ def _float32(tensors: dict[str, torch.Tensor], notes: list[str]) -> dict[str, to
 
 def _some(keys: list[str]) -> str:
     more = f", ... ({len(keys) - _MAX_KEYS} more)" if len(keys) > _MAX_KEYS else ""
-    return ", ".join(keys[:_MAX_KEYS]) + more
+    return ", ".join(printable(key) for key in keys[:_MAX_KEYS]) + more
 
 
 def _what(content: Any) -> str:

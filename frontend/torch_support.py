@@ -4,7 +4,7 @@ from torch import fx
 from torch.export import ExportedProgram
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
-from subpc.frontend.messages import describe_unsupported
+from subpc.frontend.messages import describe_unsupported, printable
 
 # Composites that one Relax operator, or one pattern, stands for. Opened up, a pass would have to recognise them again.
 # relu6 is not here: opened, it becomes the clip that ONNX writes too.
@@ -46,4 +46,4 @@ def layer_name(node: fx.Node) -> str:
     """The path of the innermost module that the node comes from, such as `layer1.0.conv1`."""
     stack = node.meta.get("nn_module_stack") or {}
     path = str(list(stack.values())[-1][0]) if stack else ""
-    return path.removeprefix("L['self'].").removeprefix("L['self']") or "the model itself"
+    return printable(path.removeprefix("L['self'].").removeprefix("L['self']")) or "the model itself"

@@ -264,3 +264,11 @@ def test_damaged_files_give_our_errors_only(data: st.DataObject, tmp_path: Path)
     else:
         message = "loaded"
     assert 1 <= len(message.splitlines()) <= 2
+
+
+def test_line_breaks_in_names_do_not_reach_the_terminal(tmp_path: Path) -> None:
+    model = _model([_node("Con\nv", ["x"])])
+    model.graph.node[0].name = "first\x1b[31m"
+    with pytest.raises(UnsupportedModelError) as caught:
+        _import(model, tmp_path)
+    assert r"Con\nv (in first\x1b[31m)" in str(caught.value)
