@@ -1,5 +1,10 @@
 """Fixtures for the run side: a small real library, built once, without the compiler."""
 
+import os
+
+# Before anything can start a thread pool: the runtime would give it half of the CPUs, and races need two workers to show.
+os.environ.setdefault("TVM_NUM_THREADS", "2")
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -4,7 +4,6 @@ import contextlib
 import ctypes
 import functools
 import importlib.util
-import os
 import subprocess
 import tempfile
 from collections.abc import Iterable
@@ -18,9 +17,6 @@ import tvm_ffi
 from subpc.schedules.isa import AVX2, AVX512, GENERIC, VectorIsa
 from subpc.schedules.kernel import Kernel, symbol_of
 from subpc.schedules.layout import Frame, TensorLayout, compact_frame, halo_frame
-
-# Read once, when the thread pool starts (so set before any test runs): by default it has half as many workers as there are CPUs.
-os.environ.setdefault("TVM_NUM_THREADS", "2")
 
 ISAS = {"avx512": AVX512, "avx2": AVX2, "generic": GENERIC}
 MCPU = {AVX512: "skylake-avx512", AVX2: "haswell", GENERIC: None}

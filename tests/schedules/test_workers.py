@@ -1,0 +1,46 @@
+"""The kernel tests look for races: they can find one only if a parallel loop really runs on two workers."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import tvm
+from tvm import tirx
+from tvm.tirx.script import builder as T
+
+from subpc.schedules.isa import GENERIC, VectorIsa
+from subpc.schedules.kernel import kernel_builder
+from subpc.threads import available_threads
+
+from .harness import call
+
+TASKS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class WhoRuns:
+    """y[i] = the operating system's number of the thread that ran task i of a parallel loop."""
+
+    family: str = "who_runs"
+    operands: tuple[str, ...] = ("y",)
+    flops: int = 0
+
+    def prim_func(self, symbol: str, isa: VectorIsa) -> tvm.tirx.PrimFunc:
+        with kernel_builder(symbol, {"y": (TASKS, "int32")}) as frame:
+            (y,) = frame.buffers
+            with T.parallel(0, TASKS) as i:
+                T.buffer_store(y, tirx.call_extern("int32", "gettid"), [i])
+        assert frame.func is not None
+        return frame.func
+
+
+def threads_of(workers: int) -> set[int]:
+    y = np.zeros(TASKS, "int32")
+    call(WhoRuns(), y, isa=GENERIC, threads=workers)
+    return set(y.tolist())
+
+
+@pytest.mark.skipif(available_threads() < 2, reason="needs two CPUs")
+def test_a_parallel_loop_runs_on_as_many_threads_as_asked() -> None:
+    assert len(threads_of(2)) == 2
+    assert len(threads_of(1)) == 1
