@@ -11,17 +11,22 @@ from subpc.errors import CompileError
 from subpc.passes.emit_main import emit_main
 from subpc.passes.plan_memory import plan_memory
 from subpc.passes.program import Program
+from subpc.passes.traffic import operand_bytes
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import Kernel, symbol_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltLibrary:
-    """Object files to be linked, and what each entry point needs. workspace_floats: one entry a program."""
+    """Object files to be linked, and what each entry point needs. workspace_floats: one entry a program.
+
+    operand_bytes: the size of each operand, by kernel.
+    """
 
     objects: tuple[Path, ...]
     symbols: tuple[str, ...]
     workspace_floats: tuple[int, ...]
+    operand_bytes: dict[Kernel, tuple[int, ...]]
 
 
 def build_library(
@@ -46,24 +51,27 @@ def build_library(
     symbols = tuple(f"subpc_main_{i}" for i in range(len(programs)))
     plans = [plan_memory(program) for program in programs]
 
-    def compile_kernel(kernel: Kernel) -> Path:
+    def compile_kernel(kernel: Kernel) -> tuple[Path, tuple[int, ...]]:
         symbol = symbol_of(kernel)
         try:
-            return _write_object(kernel.prim_func(symbol, isa), symbol, target, folder)
+            function = kernel.prim_func(symbol, isa)
+            return _write_object(function, symbol, target, folder), operand_bytes(function)
         except Exception as error:
             raise CompileError(f"layer {users[kernel]!r}: kernel {kernel.family} does not compile: {_first_line(error)}") from error
 
-    objects = []
+    objects, sizes = [], {}
     with ThreadPoolExecutor(workers) as pool:
         # The longest kernels first, so that none of them is left alone at the end.
         ordered = sorted(users, key=lambda kernel: -len(repr(kernel)))
-        for done, path in enumerate(pool.map(compile_kernel, ordered), 1):
+        for done, (path, bytes_) in enumerate(pool.map(compile_kernel, ordered), 1):
             objects.append(path)
+            sizes[ordered[done - 1]] = bytes_
             if progress is not None:
                 progress("kernels", done, len(ordered))
     for program, symbol, (offsets, floats) in zip(programs, symbols, plans, strict=True):
         objects.append(_write_object(emit_main(program, symbol, offsets, floats, weight_floats), symbol, target, folder))
-    return BuiltLibrary(objects=tuple(objects), symbols=symbols, workspace_floats=tuple(floats for _, floats in plans))
+    workspace_floats = tuple(floats for _, floats in plans)
+    return BuiltLibrary(objects=tuple(objects), symbols=symbols, workspace_floats=workspace_floats, operand_bytes=sizes)
 
 
 def _write_object(function: tvm.tirx.PrimFunc, symbol: str, target: tvm.target.Target, folder: Path) -> Path:

@@ -17,6 +17,7 @@ from subpc.threads import available_threads
 if TYPE_CHECKING:
     from subpc.frontend.imported import ImportedModel
     from subpc.passes.pipeline import Lowered
+    from subpc.schedules.kernel import Kernel
 
 PRECISIONS = ("float32",)
 Progress = Callable[[str, int, int], None]
@@ -119,7 +120,7 @@ def _build(
     shared = folder / "linked.so"
     link(built.objects, shared)
     functions = tuple(
-        _function_info(model, entry, symbol, floats)
+        _function_info(model, entry, symbol, floats, built.operand_bytes)
         for model, entry, symbol, floats in zip(imported, lowered, built.symbols, built.workspace_floats, strict=True)
     )
     warnings = weight_warnings(imported[0].params, imported[0].param_names)
@@ -151,7 +152,10 @@ def _dumper(folder: str | Path | None, index: int) -> Callable[[str, str], None]
     return dump
 
 
-def _function_info(model: "ImportedModel", lowered: "Lowered", symbol: str, workspace_floats: int) -> FunctionInfo:
+def _function_info(
+    model: "ImportedModel", lowered: "Lowered", symbol: str, workspace_floats: int, sizes: "dict[Kernel, tuple[int, ...]]"
+) -> FunctionInfo:
+    from subpc.passes.traffic import step_bytes
     from subpc.schedules.kernel import symbol_of
 
     program = lowered.program
@@ -161,7 +165,13 @@ def _function_info(model: "ImportedModel", lowered: "Lowered", symbol: str, work
         outputs=tuple(TensorInfo(name=n, shape=s, dtype=d) for n, (s, d) in zip(model.output_names, program.outputs, strict=True)),
         workspace_floats=workspace_floats,
         steps=tuple(
-            StepInfo(layer=step.layer, kernel=symbol_of(step.kernel), family=step.kernel.family, flops=step.kernel.flops, bytes=0)
+            StepInfo(
+                layer=step.layer,
+                kernel=symbol_of(step.kernel),
+                family=step.kernel.family,
+                flops=step.kernel.flops,
+                bytes=step_bytes(program, step, sizes[step.kernel]),
+            )
             for step in program.steps
         ),
     )
