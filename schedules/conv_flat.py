@@ -17,7 +17,7 @@ from tvm.tirx.script import builder as T
 
 from subpc.schedules.activation import Activation, activate
 from subpc.schedules.isa import VectorIsa
-from subpc.schedules.kernel import kernel_builder, load, splat, store
+from subpc.schedules.kernel import kernel_builder, load, prefetch, splat, store
 from subpc.schedules.layout import Frame, TensorLayout, round_up
 
 # Filters with more taps than this loop over rows of taps instead of unrolling them all: the code of a tile has to stay in the 32 KB L1i.
@@ -147,6 +147,11 @@ class _Body:
         # One array a row, of scope "global": those of up to 1 KB TVM leaves on the stack and LLVM promotes to registers.
         acc = [T.alloc_buffer((self.span,), "float32") for _ in range(rows)]
         for r in range(rows):
+            at = self.out_index(image, q, row_block * rows + r)
+            prefetch(self.b["y"], at, self.span, write=True)
+            if k.residual:
+                prefetch(self.b["residual"], at, self.span, write=False)
+        for r in range(rows):
             for v in range(k.tile.vectors):
                 store(acc[r], v * self.lanes, splat(self.b["bias"][row_block * rows + r], self.lanes), self.lanes)
         if k.uniform:
@@ -170,12 +175,17 @@ class _Body:
                     x = load(self.b["x"], pixel + (offset + v * self.lanes), self.lanes)
                     store(acc[r], v * self.lanes, load(acc[r], v * self.lanes, self.lanes) + x * w, self.lanes)
 
+    def out_index(self, image: Any, q: Any, channel: Any) -> Any:
+        """Where flat pixel q of an output channel lies; q is a multiple of the span, so that this is the start of a cache line."""
+        out = self.k.out
+        return image * out.image + channel * out.frame.plane + out.frame.first + q
+
     def epilogue(self, acc: list[Any], image: Any, q: Any, channel: Any) -> None:
         """Residual add, activation, mask, store."""
         k = self.k
         for r in range(k.tile.rows):
             for v in range(k.tile.vectors):
-                at = image * k.out.image + (channel + r) * k.out.frame.plane + (k.out.frame.first + v * self.lanes) + q
+                at = self.out_index(image, q, channel + r) + v * self.lanes
                 value = load(acc[r], v * self.lanes, self.lanes)
                 if k.residual:
                     value = value + load(self.b["residual"], at, self.lanes)

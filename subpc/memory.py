@@ -16,7 +16,7 @@ def workspace(floats: int) -> npt.NDArray[np.float32]:
     size = max(4 * floats, mmap.PAGESIZE)
     if size < HUGE_PAGE:
         return np.frombuffer(mmap.mmap(-1, size), np.float32, count=floats)
-    memory = mmap.mmap(-1, size + HUGE_PAGE)
+    memory = mmap.mmap(-1, size + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.madvise(mmap.MADV_HUGEPAGE)
     start = -address(np.frombuffer(memory, np.uint8)) % HUGE_PAGE
     return np.frombuffer(memory, np.float32, count=floats, offset=start)
