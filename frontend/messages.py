@@ -1,13 +1,18 @@
 """Words that several importers use in their errors."""
 
+import re
+
 # Longer lists help nobody.
 MAX_LISTED = 8
+
+# How TVM prints an operator in the middle of a sentence.
+_OPERATOR = re.compile(r'ir\.Op\(.*?name="([^"]+)".*?support_level=\d+\)')
 
 
 def first_line(error: BaseException, limit: int = 200) -> str:
     """The first line of an error message that says something, cut to `limit` characters."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[0] if lines else type(error).__name__
+    text = _OPERATOR.sub(r"\1", lines[0]) if lines else type(error).__name__
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 

@@ -20,7 +20,7 @@ from subpc.frontend.messages import first_line
 from subpc.frontend.onnx_convert import OURS
 from subpc.frontend.onnx_file import check_channels, input_dtype, node_name, opset_of, read_onnx, user_inputs, with_static_shapes
 from subpc.frontend.onnx_fold import fold_repeatedly
-from subpc.frontend.prepare import prepare_module
+from subpc.frontend.prepare import abandon, prepare_module
 
 # What the inputs of the operators with weights are for, where the weights have no names of their own.
 _ROLES = {
@@ -49,6 +49,7 @@ def _import(model: onnx.ModelProto, shapes: list[tuple[int, ...]]) -> ImportedMo
             warnings.simplefilter("ignore")
             module = importer.from_onnx(model.graph, opset_of(model))
     except Exception as error:
+        abandon(importer.bb)
         raise UnsupportedModelError(f"The model cannot be imported into TVM, at node {importer.at}: {first_line(error)}") from error
     module, names = prepare_module(module, len(inputs))
     originals = _original_names(model.graph)

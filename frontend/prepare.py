@@ -8,6 +8,7 @@ The spellings that passes can rely on:
     padding        the padding=[top, left, bottom, right] of R.nn.conv2d, also where R.nn.pad stood before it
 """
 
+import contextlib
 import math
 from typing import Any
 
@@ -16,10 +17,19 @@ import tvm
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
+from subpc.frontend.safe_indices import safe_indices
+
+
+def abandon(builder: relax.BlockBuilder | None) -> None:
+    """End the block that an importer left open when it failed; TVM would warn about it on stderr."""
+    if builder is not None:
+        with contextlib.suppress(Exception):
+            builder._end_block()
+
 
 def prepare_module(module: tvm.IRModule, inputs: int) -> tuple[tvm.IRModule, list[str]]:
     """`module` ready for passes, and the names of the parameters that are left."""
-    module = _normalised(_lean(module, inputs))
+    module = _normalised(safe_indices(_lean(module, inputs)))
     module = _lean(module, inputs)
     return module, [var.name for var in module["main"].params[inputs:]]
 

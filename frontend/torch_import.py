@@ -10,16 +10,17 @@ import tvm
 from torch import nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec
-from tvm.relax.frontend.torch import from_exported_program
 
 from subpc.errors import ConfigError, UnsupportedModelError
 from subpc.frontend.imported import ImportedModel, weight_warnings
 from subpc.frontend.messages import first_line
-from subpc.frontend.prepare import prepare_module
-from subpc.frontend.torch_support import KEPT_WHOLE, unsupported_operators
+from subpc.frontend.prepare import abandon, prepare_module
+from subpc.frontend.torch_support import KEPT_WHOLE, Importer, layer_name, unsupported_operators
 
 Module = TypeVar("Module", bound=nn.Module)
 
+# PyTorch takes one image for a batch here; TVM does not.
+_PLANAR = frozenset({"aten.conv2d.default", "aten.max_pool2d.default", "aten.avg_pool2d.default"})
 _FLOATS = (torch.float16, torch.bfloat16, torch.float64)
 
 
@@ -65,17 +66,24 @@ def import_exported(program: ExportedProgram, constant_names: dict[str, str] | N
     if refused:
         raise UnsupportedModelError(refused)
     weights = _weights(program, constant_names or {})
-    inputs = _user_inputs(program)
+    inputs, outputs = _user_inputs(program), _output_names(program)
+    left_out = _keep_tensor_outputs(program)
+    importer = Importer()
     try:
-        module = from_exported_program(program, keep_params_as_input=True, unwrap_unit_return_tuple=True, run_ep_decomposition=False)
+        module = importer.from_exported_program(
+            program, keep_params_as_input=True, unwrap_unit_return_tuple=True, no_bind_return_tuple=False, custom_convert_map=None
+        )
     except Exception as error:
+        abandon(importer.block_builder)
         raise UnsupportedModelError(
-            f"The model cannot be imported into TVM: {first_line(error)}\nReplace the layer, or report it with the model."
+            f"The model cannot be imported into TVM, at {importer.at}: {first_line(error)}\nReplace the layer, or report it with the model."
         ) from error
-    return _imported(module, program, inputs, weights)
+    names = tuple(name for index, name in enumerate(outputs) if index not in left_out)
+    note = [f"output {outputs[index]!r} is always {value}, and left out" for index, value in left_out.items()]
+    return _imported(module, inputs, names, weights).with_notes(*note)
 
 
-def _imported(module: tvm.IRModule, program: ExportedProgram, inputs: dict[str, torch.Tensor], weights: "_Weights") -> ImportedModel:
+def _imported(module: tvm.IRModule, inputs: dict[str, torch.Tensor], outputs: tuple[str, ...], weights: "_Weights") -> ImportedModel:
     module, names = prepare_module(module, len(inputs))
     params = {name: _numpy(weights[name][1]) for name in names}
     param_names = {name: weights[name][0] for name in names}
@@ -84,7 +92,7 @@ def _imported(module: tvm.IRModule, program: ExportedProgram, inputs: dict[str, 
         input_names=tuple(inputs),
         input_shapes=tuple(tuple(int(n) for n in value.shape) for value in inputs.values()),
         input_dtypes=tuple(str(value.dtype).removeprefix("torch.") for value in inputs.values()),
-        output_names=_output_names(program),
+        output_names=outputs,
         params=params,
         param_names=param_names,
         notes=weight_warnings(params, param_names),
@@ -150,6 +158,10 @@ def _checked(program: ExportedProgram) -> ExportedProgram:
             raise UnsupportedModelError(f"Input {name!r} is {value.dtype}; compiled models take float32. Export it with float32 input.")
         if any(not isinstance(n, int) for n in value.shape):
             raise ConfigError(f"Input {name!r} has the symbolic shape {tuple(value.shape)}. Pass one, such as --shape 1,3,224,224.")
+    for node in program.graph.nodes:
+        if str(node.target) in _PLANAR and node.args[0].meta["val"].ndim != 4:
+            shape = tuple(node.args[0].meta["val"].shape)
+            raise ConfigError(f"Layer {layer_name(node)} gets {shape}, which has no batch dimension. Pass a shape such as 1,3,224,224.")
     return program
 
 
@@ -165,6 +177,20 @@ def _output_names(program: ExportedProgram) -> tuple[str, ...]:
     if skeleton is not None and skeleton.type is dict and len(skeleton.context) == len(outputs):
         return tuple(str(key) for key in skeleton.context)
     return ("output",) if len(outputs) == 1 else tuple(f"output{i}" for i in range(len(outputs)))
+
+
+def _keep_tensor_outputs(program: ExportedProgram) -> dict[int, Any]:
+    """Take None and numbers out of what the program returns; gives their positions among the user's outputs, and what they are."""
+    (node,) = program.graph.find_nodes(op="output")
+    specs = program.graph_signature.output_specs
+    first = len(specs) - len(program.graph_signature.user_outputs)  # what the program changes comes before what it returns
+    other = {index: value for index, value in enumerate(node.args[0]) if not isinstance(value, torch.fx.Node)}
+    node.args = (tuple(value for value in node.args[0] if isinstance(value, torch.fx.Node)),)
+    for index in sorted(other, reverse=True):
+        del specs[index]
+    if not node.args[0]:
+        raise UnsupportedModelError("The model returns no tensor, so there is nothing to compile.")
+    return {index - first: value for index, value in other.items()}
 
 
 def _numpy(value: torch.Tensor) -> np.ndarray:

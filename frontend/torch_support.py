@@ -1,10 +1,17 @@
-"""Which torch operators reach TVM: those kept whole for the passes, and all that its importer does not know, listed at once."""
+"""Which torch operators reach TVM, and how: those kept whole for the passes, all that is not known, and the importer itself."""
 
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import tvm
 from torch import fx
 from torch.export import ExportedProgram
+from tvm import relax
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
 from subpc.frontend.messages import describe_unsupported, printable
+from subpc.frontend.torch_convert import OURS, Converter
 
 # Composites that one Relax operator, or one pattern, stands for. Opened up, a pass would have to recognise them again.
 # relu6 is not here: opened, it becomes the clip that ONNX writes too.
@@ -20,7 +27,6 @@ KEPT_WHOLE = frozenset(
         "aten.linear.default",
         "aten.max_pool1d.default",
         "aten.max_pool2d.default",
-        "aten.pixel_shuffle.default",
         "aten.prelu.default",
         "aten.silu.default",
         "aten.softmax.int",
@@ -31,15 +37,65 @@ KEPT_WHOLE = frozenset(
     }
 )
 
+# TVM's importer takes these, but has no code for them on a CPU (the first lines), or puts the input or zeros in place of random numbers.
+_REFUSED = frozenset(
+    {
+        *("topk.default", "sort.default", "argsort.default", "cumsum.default", "cumprod.default"),
+        *("masked_select.default", "sinh.default", "bucketize.Tensor", "scatter.src", "scatter.value", "index_put.default"),
+        *("bernoulli.p", "exponential.default", "randn.default", "randn_like.default"),
+    }
+)
+# Poolings whose second result, where the maximum was, is not computed.
+_WITH_INDICES = frozenset({"max_pool2d_with_indices.default", "max_pool3d_with_indices.default", "adaptive_max_pool2d.default"})
+
 
 def unsupported_operators(program: ExportedProgram) -> str:
     """A message that names every operator without a conversion and the layers that use it; empty where there is none."""
-    known = ExportedProgramImporter().create_convert_map()
+    known = ExportedProgramImporter().create_convert_map().keys() | OURS.keys()
     missing: dict[str, list[str]] = {}
     for node in program.graph.nodes:
-        if node.op == "call_function" and node.target.__name__ not in known:
+        if node.op != "call_function":
+            continue
+        name = node.target.__name__
+        if name not in known or name in _REFUSED:
             missing.setdefault(str(node.target), []).append(layer_name(node))
+        elif name in _WITH_INDICES and any(user.args[1] == 1 for user in node.users):
+            missing.setdefault(f"the indices of {node.target}", []).append(layer_name(node))
     return describe_unsupported(missing)
+
+
+class Importer(ExportedProgramImporter):  # type: ignore[misc]
+    """TVM's importer with our converters first; `at` says what it is converting. theirs: TVM's converters by operator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at = "its inputs"
+        self.theirs: dict[str, Callable[[fx.Node], Any]] = self.create_convert_map()
+        self.convert_map = {name: self._noting(convert) for name, convert in self.theirs.items()}
+        self.convert_map |= {name: self._noting(self._bound(convert)) for name, convert in OURS.items()}
+
+    def _noting(self, convert: Callable[[fx.Node], Any]) -> Callable[[fx.Node], Any]:
+        def noted(node: fx.Node) -> Any:
+            self.at = f"{node.target} in {layer_name(node)}"
+            result = convert(node)
+            _check_type(result, node.meta.get("val"))
+            return result
+
+        return noted
+
+    def _bound(self, convert: Converter) -> Callable[[fx.Node], Any]:
+        return lambda node: convert(node, self)
+
+
+def _check_type(result: Any, expected: Any) -> None:
+    """A converter that ignores an argument often shows in the shape: better no library than one that is wrong."""
+    if isinstance(expected, torch.Tensor) and isinstance(result, relax.Expr) and isinstance(result.ty, relax.TensorType):
+        if not all(isinstance(extent, tvm.tirx.IntImm) for extent in result.ty.shape):
+            return
+        shape, right = [int(extent) for extent in result.ty.shape], list(expected.shape)
+        dtype, right_dtype = str(result.ty.dtype), str(expected.dtype).removeprefix("torch.")
+        if (shape, dtype) != (right, right_dtype):
+            raise ValueError(f"TVM makes {dtype} {shape} of it, PyTorch {right_dtype} {right}")
 
 
 def layer_name(node: fx.Node) -> str:

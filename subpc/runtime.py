@@ -53,7 +53,8 @@ class _Lane:
         self.workspace = workspace(info.workspace_floats)
         self.bound: list[Array] = []  # the arguments hold addresses only; this keeps the arrays behind them alive
         floats = [([weights.size], weights), ([self.workspace.size], self.workspace)]
-        tensors = [native.Tensor(t.shape, t.dtype) for t in (*info.inputs, *info.outputs)]
+        # Entry points know no tensors without dimensions: a scalar is an array of one element to them.
+        tensors = [native.Tensor(t.shape or (1,), t.dtype) for t in (*info.inputs, *info.outputs)]
         self.arguments = native.Arguments([*tensors, *(native.Tensor(shape, "float32") for shape, _ in floats)])
         for index, (_, array) in enumerate(floats, start=len(tensors)):
             self.arguments.point(index, address(array))
