@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import tvm
 from tvm import relax
 
+from subpc.passes import ops
 from subpc.passes.dataflow import Dataflow, constant_of, dtype_of, shape_of
 from subpc.passes.decide_layers import Decision
 from subpc.passes.plan_layout import FramePlan, Slice, plan_concats
@@ -37,7 +38,7 @@ class Lowering:
         decisions: dict[str, Decision],
     ) -> None:
         self.module, self.graph, self.isa, self.weights, self.decisions = module, graph, isa, weights, decisions
-        self.frames = FramePlan(graph)
+        self.frames = FramePlan(graph, isa, self.n_filters)
         self.slices: dict[relax.Var, Slice] = plan_concats(graph)
         self.program = Program(inputs=[], outputs=[])
         self.places: dict[relax.Var, list[Place]] = {}
@@ -63,6 +64,12 @@ class Lowering:
         for index, value in enumerate(self.results):
             self._deliver(index, value)
         return self.program
+
+    def n_filters(self, call: relax.Call) -> int:
+        """How many filters of a convolution share their input channels."""
+        attrs = ops.attributes(call)
+        pattern = self.decisions[attrs["name"]].pattern
+        return pattern.n if pattern else shape_of(call.args[1])[0] // int(attrs["groups"])
 
     def emit(self, layer: str, kernel: Kernel, operands: dict[str, Location]) -> None:
         """Append a kernel call; operands by name, in any order."""

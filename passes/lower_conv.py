@@ -8,11 +8,13 @@ from subpc.passes.dataflow import constant_of, shape_of
 from subpc.passes.detect_pattern import BlockPattern
 from subpc.passes.lower import Lowering
 from subpc.passes.lower_linear import lower_single_pixel
-from subpc.passes.plan_layout import ConvGeometry, conv_geometry, is_flat
+from subpc.passes.plan_layout import ConvGeometry, conv_geometry, is_direct, is_flat
 from subpc.passes.program import Location
-from subpc.schedules.choose_tile import choose_tile
+from subpc.schedules.choose_tile import choose_direct_tile, choose_tile
 from subpc.schedules.conv_flat import FlatConv
 from subpc.schedules.depthwise import GroupedConv
+from subpc.schedules.direct_conv import DirectConv
+from subpc.schedules.kernel import PREFETCH_CHANNELS
 from subpc.schedules.layout import Frame, TensorLayout
 from subpc.schedules.relayout import PhaseSplit
 
@@ -27,24 +29,91 @@ def lower_conv2d(low: Lowering, var: relax.Var, call: relax.Call) -> None:
         lower_single_pixel(low, var, call)
     elif not is_flat(call):
         _grouped(low, var, call)
+    elif is_direct(call, low.n_filters(call), low.isa):
+        _direct(low, var, call)
     else:
         _flat(low, var, call)
 
 
-def _flat(low: Lowering, var: relax.Var, call: relax.Call) -> None:
-    attrs, geometry = ops.attributes(call), conv_geometry(call)
+def _direct(low: Lowering, var: relax.Var, call: relax.Call) -> None:
+    attrs = ops.attributes(call)
+    weight, bias, pattern = _weights(low, call)
+    (height, width), (out_height, out_width) = shape_of(call.args[0])[2:], attrs["out_shape"][2:]
+    frame = low.frames.planar(height, width)
+    source = TensorLayout(batch=shape_of(var)[0], channels=weight.shape[1], frame=frame)
+    x = low.framed(call.args[0], frame)
+    out_frame = low.frames.planar(out_height, out_width)
+    residual = low.framed(call.args[3], out_frame) if len(call.args) == 4 else None
+    out = low.define(var, out_frame)
+    kernel = direct_kernel(low, call, source, out.layout, pattern, weight)
+    operands = {"x": x, "bias": low.weights.add(bias), "y": out.location}
+    operands |= pack_weights(low, weight, pattern, kernel.group, low.isa.lanes * kernel.tile.vectors, frame.plane)
+    low.emit(attrs["name"], kernel, operands | ({"residual": residual} if residual is not None else {}))
+
+
+def direct_kernel(
+    low: Lowering, call: relax.Call, source: TensorLayout, out: TensorLayout, pattern: BlockPattern | None, weight: np.ndarray
+) -> DirectConv:
+    """The workload of one convolution for the direct kernel, with its default tile."""
+    attrs, (c_out, c_in, *size) = ops.attributes(call), weight.shape
+    share = pattern.n if pattern else c_out
+    blocks = int(pattern.kept.sum()) if pattern else c_in
+    tile = choose_direct_tile(
+        group=share,
+        size=(out.frame.height, out.frame.width),
+        kernel=(size[0], size[1]),
+        stride=attrs["strides"][1],
+        dilation=attrs["dilation"][1],
+        weight_bytes=4 * blocks * share * size[0] * size[1],
+        source_bytes=4 * source.image,
+        isa=low.isa,
+    )
+    group = pattern.n if pattern else tile.vectors * low.isa.lanes
+    return DirectConv(
+        source=source,
+        out=out,
+        kernel=(size[0], size[1]),
+        stride=tuple(attrs["strides"]),
+        dilation=tuple(attrs["dilation"]),
+        padding=tuple(attrs["padding"][:2]),
+        group=group,
+        kept=kept_count(pattern, c_in),
+        sparse=pattern is not None,
+        uniform=pattern is None or pattern.uniform,
+        residual=len(call.args) == 4,
+        activation=ops.activation_of(attrs["activation"]),
+        tile=tile,
+    )
+
+
+def kept_count(pattern: BlockPattern | None, c_in: int) -> int:
+    """Input channels that a group reads, or all groups together if they differ."""
+    if pattern is None:
+        return c_in
+    return int(pattern.kept[0].sum()) if pattern.uniform else int(pattern.kept.sum())
+
+
+def _weights(low: Lowering, call: relax.Call) -> tuple[np.ndarray, np.ndarray, BlockPattern | None]:
+    """(c_out, c_in, kh, kw) weight, (c_out,) bias, and the pattern that the kernel uses."""
+    attrs = ops.attributes(call)
     weight, bias = constant_of(low.graph.resolve(call.args[1])), constant_of(low.graph.resolve(call.args[2]))
     assert weight is not None and bias is not None
-    frame = low.frames.planar(*geometry.out)
-    pattern = low.decisions[attrs["name"]].pattern
     if attrs["groups"] != 1:
         weight, pattern = block_diagonal(weight, attrs["groups"])
+        return weight, bias, pattern
+    return weight, bias, low.decisions[attrs["name"]].pattern
+
+
+def _flat(low: Lowering, var: relax.Var, call: relax.Call) -> None:
+    attrs, geometry = ops.attributes(call), conv_geometry(call)
+    weight, bias, pattern = _weights(low, call)
+    frame = low.frames.planar(*geometry.out)
     source, x = _source(low, call, geometry, frame, attrs["name"])
     residual = low.framed(call.args[3], frame) if len(call.args) == 4 else None
     out = low.define(var, frame)
     kernel = flat_kernel(low, call, geometry, source, out.layout, pattern, weight)
     operands = {"x": x, "bias": low.weights.add(bias), "y": out.location}
-    operands |= pack_weights(low, kernel, weight, pattern)
+    operands |= pack_weights(low, weight, pattern, kernel.group, kernel.tile.rows, kernel.phases * source.frame.plane)
     if residual is not None:
         operands["residual"] = residual
     if kernel.masked:
@@ -88,7 +157,7 @@ def flat_kernel(
     """The workload of one convolution, with its default tile."""
     c_out, c_in = weight.shape[:2]
     group = pattern.n if pattern else max(rows for rows in range(1, DENSE_ROWS + 1) if c_out % rows == 0)
-    kept = c_in if pattern is None else int(pattern.kept[0].sum()) if pattern.uniform else int(pattern.kept.sum())
+    kept = kept_count(pattern, c_in)
     blocks = kept if pattern and not pattern.uniform else kept * (c_out // group)
     work = 2 * max(1, blocks * group // c_out) * len(geometry.taps)
     tile = choose_tile(
@@ -116,19 +185,20 @@ def flat_kernel(
     )
 
 
-def pack_weights(low: Lowering, kernel: FlatConv, weight: np.ndarray, pattern: BlockPattern | None) -> dict[str, Location]:
-    """Weights as the register tile streams them: (group, row block, kept channel, tap, row); offsets of the kept planes."""
-    c_out, c_in = weight.shape[:2]
-    taps, rows = len(kernel.taps), kernel.tile.rows
-    grouped = weight.reshape(c_out // kernel.group, kernel.group // rows, rows, c_in, taps).transpose(0, 1, 3, 4, 2)
+def pack_weights(
+    low: Lowering, weight: np.ndarray, pattern: BlockPattern | None, group: int, rows: int, channel_floats: int
+) -> dict[str, Location]:
+    """Weights as a register tile of `rows` channels streams them: (group, row block, kept channel, tap, row); where each group's kept
+    channels begin in the input, in floats."""
+    c_out, c_in, *size = weight.shape
+    grouped = weight.reshape(c_out // group, group // rows, rows, c_in, size[0] * size[1]).transpose(0, 1, 3, 4, 2)
     if pattern is None:
         return {"w": low.weights.add(grouped)}
     packed = [blocks[:, kept] for blocks, kept in zip(grouped, pattern.kept, strict=True)]
-    plane = kernel.phases * kernel.source.frame.plane
-    channels = np.concatenate([np.flatnonzero(kept) for kept in pattern.kept]).astype("int32")
+    channels = np.concatenate([*map(np.flatnonzero, pattern.kept), np.zeros(PREFETCH_CHANNELS)]).astype("int32")
     operands = {
         "w": low.weights.add(np.concatenate([part.reshape(-1) for part in packed])),
-        "index": low.weights.add(channels * np.int32(plane)),
+        "index": low.weights.add(channels * np.int32(channel_floats)),
     }
     if not pattern.uniform:
         starts = np.concatenate([[0], np.cumsum(pattern.kept.sum(axis=1))]).astype("int32")

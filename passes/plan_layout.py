@@ -1,11 +1,13 @@
 """Choose the frame of every activation plane: how wide a halo its consumers need, and which tensors share memory in a concatenation."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tvm import relax
 
 from subpc.passes import ops
 from subpc.passes.dataflow import Dataflow, shape_of
+from subpc.schedules.isa import VectorIsa
 from subpc.schedules.layout import Frame, compact_frame, halo_frame
 
 # A register tile of fewer output channels than this loads more than it multiplies.
@@ -61,6 +63,16 @@ def conv_geometry(call: relax.Call) -> ConvGeometry:
     return ConvGeometry(source=(height, width), out=tuple(attrs["out_shape"][2:]), stride=(sy, sx), phases=phases, taps=taps)
 
 
+def padding_read(call: relax.Call) -> int:
+    """Padding rows or columns that a convolution really reads on any side: a stride may leave some of them out."""
+    attrs, source, kernel = ops.attributes(call), shape_of(call.args[0])[2:], shape_of(call.args[1])[2:]
+    reach = [attrs["padding"][0], attrs["padding"][1]]
+    for axis in range(2):
+        last = (attrs["out_shape"][2 + axis] - 1) * attrs["strides"][axis] + (kernel[axis] - 1) * attrs["dilation"][axis]
+        reach.append(last - attrs["padding"][axis] - (source[axis] - 1))
+    return int(max(0, *reach))
+
+
 def is_depthwise(call: relax.Call) -> bool:
     """Whether each output channel reads one input channel, its own."""
     groups, weight = ops.attributes(call)["groups"], shape_of(call.args[1])
@@ -73,17 +85,29 @@ def is_flat(call: relax.Call) -> bool:
     return bool(groups == 1 or (weight[0] // groups) % MIN_FILTERS == 0)
 
 
-class FramePlan:
-    """One frame for each plane size, wide enough for every convolution of that size: then nothing is copied between layers."""
+def is_direct(call: relax.Call, n: int, isa: VectorIsa) -> bool:
+    """Whether the direct kernel takes a convolution: it is faster than the flat one where a broadcast pixel serves several taps, and
+    where a stride would have to sort the pixels first. n: filters that share their input channels."""
+    (kernel, attrs) = shape_of(call.args[1])[2:], ops.attributes(call)
+    return bool(n % isa.lanes == 0 and (kernel != (1, 1) or tuple(attrs["strides"]) != (1, 1)))
 
-    def __init__(self, graph: Dataflow) -> None:
+
+class FramePlan:
+    """One frame for each plane size, wide enough for every convolution of that size: then nothing is copied between layers.
+
+    n_filters: for each layer how many filters share their input channels.
+    """
+
+    def __init__(self, graph: Dataflow, isa: VectorIsa, n_filters: Callable[[relax.Call], int]) -> None:
         self._halo: dict[tuple[int, int], int] = {}
         for _, call in graph.calls(ops.CONV2D):
             geometry = conv_geometry(call)
-            if is_flat(call):
-                self._widen(geometry.out, geometry.halo)
-            else:
+            if not is_flat(call):
                 self._widen(geometry.source, max(ops.attributes(call)["padding"]))
+            elif is_direct(call, n_filters(call), isa):
+                self._widen(geometry.source, padding_read(call))
+            else:
+                self._widen(geometry.out, geometry.halo)
 
     def _widen(self, size: tuple[int, int], halo: int) -> None:
         self._halo[size] = max(self._halo.get(size, 0), halo)

@@ -55,6 +55,8 @@ def _pool(var: relax.Var, call: relax.Call) -> relax.Call | None:
         return None
     size = [int(v) for v in attrs.pool_size]
     padding = [int(v) for v in attrs.padding]
+    if "avg" in call.op.name and any(int(v) != 1 for v in attrs.dilation):
+        return None  # rarer than a kernel of its own is worth
     if size == list(shape_of(call.args[0])[2:]) and not any(padding) and shape_of(var)[2:] == (1, 1) and "avg" in call.op.name:
         return ops.make(ops.GLOBAL_POOL, [call.args[0]], out_shape=list(shape_of(var)), name=str(var.name))
     return ops.make(

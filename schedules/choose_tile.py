@@ -1,6 +1,7 @@
 """Default register tile and task shape of a convolution: a small cost model, measured, that the tuner starts from."""
 
 from subpc.schedules.conv_flat import Tile
+from subpc.schedules.direct_conv import DirectTile
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.layout import MAX_TILE, round_up
 
@@ -56,3 +57,65 @@ def _cost(rows: int, vectors: int, pixels: int, isa: VectorIsa) -> float:
     padded = round_up(pixels, vectors * isa.lanes)
     cycles = max(rows * vectors, rows + vectors) / PORTS + CHANNEL_CYCLES
     return padded * cycles / (rows * vectors)
+
+
+# Cycles of one broadcast or weight load in a direct convolution, where loads are the limit (1x1, stride 2).
+LOAD_CYCLES = 0.75
+# Cycles until the sum of a multiply-add can be added to again.
+FMA_LATENCY = 4
+# Share of its time that a tile loses for each register that it needs and does not get.
+SPILL_COST = 0.01
+DIRECT_ROWS = (1, 2, 3, 4)
+DIRECT_VECTORS = (1, 2)
+
+
+def choose_direct_tile(
+    *,
+    group: int,
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: int,
+    dilation: int,
+    weight_bytes: int,
+    source_bytes: int,
+    isa: VectorIsa,
+) -> DirectTile:
+    """The tile of a direct convolution with the least time an output pixel and channel.
+
+    group: output channels that share their input channels; size: output rows and columns; stride, dilation: along a row.
+    """
+    rows, columns, vectors = min(
+        (
+            (r, c, v)
+            for r in DIRECT_ROWS
+            for c in range(1, size[1] + 1)
+            for v in DIRECT_VECTORS
+            if group % (v * isa.lanes) == 0 and r <= size[0] and r * c * v + v < isa.registers
+        ),
+        key=lambda tile: _direct_cost(*tile, size, kernel, stride, dilation, isa),
+    )
+    return DirectTile(rows=rows, columns=columns, vectors=vectors, pixels_outer=source_bytes > weight_bytes)
+
+
+def _direct_cost(
+    rows: int, columns: int, vectors: int, size: tuple[int, int], kernel: tuple[int, int], stride: int, dilation: int, isa: VectorIsa
+) -> float:
+    """Cycles of one input channel for all pixels, a vector of channels; the last rows may need a smaller tile."""
+    full = _direct_tile_cycles(rows, columns, vectors, kernel, stride, dilation, isa)
+    rest = _direct_tile_cycles(size[0] % rows, columns, vectors, kernel, stride, dilation, isa) if size[0] % rows else 0.0
+    return -(-size[1] // columns) * (size[0] // rows * full + rest) / vectors
+
+
+def _direct_tile_cycles(
+    rows: int, columns: int, vectors: int, kernel: tuple[int, int], stride: int, dilation: int, isa: VectorIsa
+) -> float:
+    """Cycles of one input channel in one register tile."""
+    height, width = kernel
+    sums = rows * columns * vectors
+    pixels = rows * len({c * stride + t * dilation for c in range(columns) for t in range(width)})
+    # Rows of a tile that overlap in the input tempt the compiler to keep all their pixels.
+    live = pixels if rows > 1 and height > 1 else 1
+    spilled = max(0, sums + vectors * width + live - isa.registers)
+    loads = height * (pixels + vectors * width)
+    cycles = max(sums * height * width / PORTS, LOAD_CYCLES * loads, FMA_LATENCY * height * width)
+    return (cycles + CHANNEL_CYCLES) * (1 + SPILL_COST * spilled)

@@ -17,7 +17,7 @@ from tvm.tirx.script import builder as T
 
 from subpc.schedules.activation import Activation, activate
 from subpc.schedules.isa import VectorIsa
-from subpc.schedules.kernel import kernel_builder, load, prefetch, splat, store
+from subpc.schedules.kernel import PREFETCH_CHANNELS, PREFETCH_WEIGHTS, kernel_builder, load, prefetch, splat, store
 from subpc.schedules.layout import Frame, TensorLayout, round_up
 
 # Filters with more taps than this loop over rows of taps instead of unrolling them all: the code of a tile has to stay in the 32 KB L1i.
@@ -48,7 +48,8 @@ class FlatConv:
     uniform: every group keeps `kept`; else `starts` (groups + 1) tells where each group's kept channels begin and `kept` is their sum.
     sparse: input channels are named by `index` (else group g reads channels 0 .. kept - 1).
 
-    Operands: x, w (packed by `pack_weights`), [index], [starts], bias (c_out), [residual], [mask], y.
+    Operands: x, w (packed by `pack_weights`), [index, with PREFETCH_CHANNELS more at its end], [starts], bias (c_out), [residual],
+    [mask], y.
     """
 
     source: TensorLayout
@@ -95,7 +96,7 @@ class FlatConv:
         blocks = self.groups * self.kept if self.uniform else self.kept
         sizes = {"x": (self.source.floats, "float32"), "w": (blocks * len(self.taps) * self.group, "float32")}
         if self.sparse:
-            sizes["index"] = (blocks, "int32")
+            sizes["index"] = (blocks + PREFETCH_CHANNELS, "int32")
         if not self.uniform:
             sizes["starts"] = (self.groups + 1, "int32")
         sizes["bias"] = (self.groups * self.group, "float32")
@@ -161,8 +162,13 @@ class _Body:
         panel = first * per_group + part * count
         with T.serial(0, count) as kept:
             channel = self.b["index"][first + kept] if k.sparse else kept * (k.phases * k.source.frame.plane)
-            pixel = image * k.source.image + channel + k.source.frame.first + q
-            self.multiply_add(acc, pixel, (panel + kept) * (len(k.taps) * rows))
+            pixel = image * k.source.image + k.source.frame.first + q
+            weight = (panel + kept) * (len(k.taps) * rows)
+            ahead = kept + PREFETCH_CHANNELS
+            later = self.b["index"][first + ahead] if k.sparse else ahead * (k.phases * k.source.frame.plane)
+            prefetch(self.b["x"], pixel + later, self.span, write=False)
+            prefetch(self.b["w"], weight + PREFETCH_WEIGHTS, len(k.taps) * rows, write=False)
+            self.multiply_add(acc, pixel + channel, weight)
         self.epilogue(acc, image, q, row_block * rows)
 
     def multiply_add(self, acc: list[Any], pixel: Any, weight: Any) -> None:

@@ -87,8 +87,31 @@ class Register:
         """The first `lanes` lanes."""
         return fetch(self._array, 0, lanes)
 
+    def slice(self, start: int, lanes: int) -> Any:
+        """`lanes` lanes from `start` on."""
+        return self.get() if lanes == self.lanes else shuffle([self.get()], list(range(start, start + lanes)))
+
     def set(self, value: Any) -> None:
         put(self._array, 0, value, self.lanes)
+
+
+def transpose(rows: list[Register], lanes: int) -> list[Register]:
+    """The transpose of a square of `lanes` vectors, in log2(lanes) rounds of two-vector shuffles.
+
+    Round h exchanges the off-diagonal halves of every 2h x 2h block (Eklundh, 1972).
+    """
+    half = 1
+    while half < lanes:
+        done: list[Register | None] = [None] * lanes
+        for i in (i for i in range(lanes) if not i & half):
+            a, b = rows[i], rows[i + half]
+            upper = [lane if not lane & half else lanes + lane - half for lane in range(lanes)]
+            lower = [lane + half if not lane & half else lanes + lane for lane in range(lanes)]
+            done[i] = Register(lanes, shuffle([a.get(), b.get()], upper))
+            done[i + half] = Register(lanes, shuffle([a.get(), b.get()], lower))
+        rows = [row for row in done if row is not None]
+        half *= 2
+    return rows
 
 
 def divisor_at_least(total: int, wanted: float) -> int:

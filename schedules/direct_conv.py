@@ -1,0 +1,248 @@
+"""Convolution with output channels in the lanes, 1xN block-sparse or dense, fp32: for filters larger than 1x1, and for strides.
+
+The lanes of a vector are neighbouring OUTPUT CHANNELS; the weights of a tap are loaded as vectors, and each input pixel is broadcast
+to all lanes. A register tile is `rows` x `columns` output pixels of `vectors` vectors of channels, so no lane ever computes the
+padding between two rows, and the pixels of a strided convolution are simply further apart. A broadcast pixel serves all taps of a
+filter row that meet it: for 3x3 filters 16 broadcasts feed 42 multiply-adds. Where there is nothing to share (1x1, stride 1)
+conv_flat.py, with pixels in the lanes, is faster.
+
+Sparse as in conv_flat.py: group g of N output channels reads only the planes in `index[g]`. N has to be a multiple of the lanes.
+"""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import tvm
+from tvm.tirx.script import builder as T
+
+from subpc.schedules.activation import Activation, activate
+from subpc.schedules.isa import VectorIsa
+from subpc.schedules.kernel import PREFETCH_CHANNELS, PREFETCH_WEIGHTS, kernel_builder, load, prefetch, splat
+from subpc.schedules.layout import TensorLayout
+from subpc.schedules.vector import Register, put, segments, transpose
+
+# Filters whose tile has more multiply-adds than this loop over their rows instead of unrolling them: the code has to stay in L1i.
+MAX_UNROLLED_FMAS = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectTile:
+    """`rows` x `columns` output pixels x `vectors` vectors of output channels in registers.
+
+    pixels_outer: consecutive tasks share the pixels (and stream the weights) rather than the other way round.
+    """
+
+    rows: int
+    columns: int
+    vectors: int
+    pixels_outer: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectConv:
+    """y[n, o, i, j] = activation(bias[o] + sum_{k, u, v} w[o, k, u, v] * x[n, channel(o, k), i * sy + u * dy - top, j * sx + v * dx - left]
+    + residual[n, o, i, j]).
+
+    The halo of `source` has to hold every padding pixel that is read. group, kept, uniform, sparse: as in FlatConv.
+    Operands: x, w ((group, row block, kept channel, tap, channel in the row block)), [index, with PREFETCH_CHANNELS more at its end],
+    [starts], bias, [residual], y.
+    """
+
+    source: TensorLayout
+    out: TensorLayout
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    padding: tuple[int, int]  # rows above, columns to the left
+    group: int
+    kept: int
+    sparse: bool
+    uniform: bool
+    residual: bool
+    activation: Activation
+    tile: DirectTile
+
+    @property
+    def family(self) -> str:
+        return "bsr_direct_conv_f32" if self.sparse else "dense_direct_conv_f32"
+
+    @property
+    def phases(self) -> int:
+        """Planes that hold one input channel."""
+        return 1
+
+    @property
+    def groups(self) -> int:
+        return self.out.channels // self.group
+
+    @property
+    def taps(self) -> int:
+        return self.kernel[0] * self.kernel[1]
+
+    @property
+    def blocks(self) -> int:
+        """Kept input channels, summed over the groups."""
+        return self.groups * self.kept if self.uniform else self.kept
+
+    @property
+    def operands(self) -> tuple[str, ...]:
+        return tuple(self._sizes())
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.out.batch * self.blocks * self.group * self.taps * self.out.frame.height * self.out.frame.width
+
+    def _sizes(self) -> dict[str, tuple[int, str]]:
+        sizes = {"x": (self.source.floats, "float32"), "w": (self.blocks * self.taps * self.group, "float32")}
+        if self.sparse:
+            sizes["index"] = (self.blocks + PREFETCH_CHANNELS, "int32")
+        if not self.uniform:
+            sizes["starts"] = (self.groups + 1, "int32")
+        sizes["bias"] = (self.out.channels, "float32")
+        if self.residual:
+            sizes["residual"] = (self.out.floats, "float32")
+        sizes["y"] = (self.out.floats, "float32")
+        return sizes
+
+    def prim_func(self, symbol: str, isa: VectorIsa) -> tvm.tirx.PrimFunc:
+        sizes = self._sizes()
+        with kernel_builder(symbol, sizes) as frame:
+            _Body(self, isa.lanes, dict(zip(sizes, frame.buffers, strict=True))).tasks()
+        assert frame.func is not None
+        return frame.func
+
+
+class _Body:
+    """Emits the loops of one kernel; `b` are its operands by name."""
+
+    def __init__(self, kernel: DirectConv, lanes: int, b: dict[str, Any]) -> None:
+        self.k, self.lanes, self.b = kernel, lanes, b
+        self.channels = kernel.tile.vectors * lanes
+
+    def tasks(self) -> None:
+        """One parallel loop over (image, pixel tile, row block); a pixel in two tiles gets the same value from both."""
+        tile, frame, batch = self.k.tile, self.k.out.frame, self.k.out.batch
+        across, blocks = -(-frame.width // tile.columns), self.k.out.channels // self.channels
+        tiles = -(-frame.height // tile.rows) * across
+        with T.parallel(0, batch * tiles * blocks) as task:
+            image, rest = task // (tiles * blocks), task % (tiles * blocks)
+            number, block = (rest // blocks, rest % blocks) if tile.pixels_outer else (rest % tiles, rest // tiles)
+            y, x = number // across * tile.rows, number % across * tile.columns
+            if frame.width % tile.columns:
+                x = tvm.tirx.min(x, frame.width - tile.columns)
+            rest_rows = frame.height % tile.rows
+            if rest_rows == 0:
+                self.register_tile(image, y, x, block, tile.rows)
+                return
+            with T.If(y + tile.rows <= frame.height):
+                with T.Then():
+                    self.register_tile(image, y, x, block, tile.rows)
+                with T.Else():
+                    self.register_tile(image, y, x, block, rest_rows)
+
+    def register_tile(self, image: Any, y: Any, x: Any, block: Any, rows: int) -> None:
+        """Compute `rows` x `columns` pixels from (y, x) on of the row block `block`."""
+        k, columns, vectors = self.k, self.k.tile.columns, self.k.tile.vectors
+        per_group = k.group // self.channels
+        group, part = block // per_group, block % per_group
+        self.prefetch_output(image, y, x, block, rows)
+        acc = []  # (vectors, rows, columns)
+        for v in range(vectors):
+            bias = load(self.b["bias"], block * self.channels + v * self.lanes, self.lanes)
+            acc += [Register(self.lanes, bias) for _ in range(rows * columns)]
+        if k.uniform:
+            first, count = group * k.kept, k.kept
+        else:
+            first, count = self.b["starts"][group], self.b["starts"][group + 1] - self.b["starts"][group]
+        panel = first * per_group + part * count
+        frame = k.source.frame
+        corner = frame.first + (y * k.stride[0] - k.padding[0]) * frame.pitch + (x * k.stride[1] - k.padding[1])
+        with T.serial(0, count) as kept:
+            channel = self.b["index"][first + kept] if k.sparse else kept * frame.plane
+            pixel, weight = image * k.source.image + corner, (panel + kept) * (k.taps * self.channels)
+            ahead = kept + PREFETCH_CHANNELS
+            self.prefetch_input(pixel + (self.b["index"][first + ahead] if k.sparse else ahead * frame.plane), rows)
+            prefetch(self.b["w"], weight + PREFETCH_WEIGHTS, k.taps * self.channels, write=False)
+            self.multiply_add(acc, pixel + channel, weight, rows)
+        for v in range(vectors):
+            self.epilogue(acc[v * rows * columns : (v + 1) * rows * columns], image, y, x, block * self.channels + v * self.lanes)
+
+    def multiply_add(self, acc: list[Register], pixel: Any, weight: Any, rows: int) -> None:
+        """acc += w[tap, :] * x[pixel + offset] for all taps of one input channel."""
+        height, width = self.k.kernel
+        pitch = self.k.source.frame.pitch * self.k.dilation[0]
+        if height > 1 and len(acc) * self.k.taps > MAX_UNROLLED_FMAS:
+            with T.serial(0, height) as u:
+                self.filter_row(acc, pixel + u * pitch, weight + u * (width * self.channels), rows)
+        else:
+            for u in range(height):
+                self.filter_row(acc, pixel + u * pitch, weight + u * width * self.channels, rows)
+
+    def filter_row(self, acc: list[Register], pixel: Any, weight: Any, rows: int) -> None:
+        """All taps of one filter row: every input pixel is broadcast once, to all taps that meet it."""
+        k, vectors = self.k, range(self.k.tile.vectors)
+        w = [
+            [load(self.b["w"], weight + (tap * self.channels + v * self.lanes), self.lanes) for v in vectors] for tap in range(k.kernel[1])
+        ]
+        area = rows * k.tile.columns
+        for r in range(rows):
+            for offset, uses in self.readers().items():
+                x = splat(self.b["x"][pixel + (r * k.stride[0] * k.source.frame.pitch + offset)], self.lanes)
+                for column, tap in uses:
+                    for v in vectors:
+                        register = acc[v * area + r * k.tile.columns + column]
+                        register.set(register.get() + w[tap][v] * x)
+
+    def readers(self) -> dict[int, list[tuple[int, int]]]:
+        """For each pixel of an input row that a tile reads, from left to right: the (output column, tap) pairs that use it."""
+        k = self.k
+        uses: dict[int, list[tuple[int, int]]] = {}
+        for column, tap in itertools.product(range(k.tile.columns), range(k.kernel[1])):
+            uses.setdefault(column * k.stride[1] + tap * k.dilation[1], []).append((column, tap))
+        return dict(sorted(uses.items()))
+
+    def prefetch_input(self, pixel: Any, rows: int) -> None:
+        """Ask for the input rows of a tile whose first pixel is `pixel`."""
+        k = self.k
+        for row in range((rows - 1) * k.stride[0] + (k.kernel[0] - 1) * k.dilation[0] + 1):
+            prefetch(self.b["x"], pixel + row * k.source.frame.pitch, (k.tile.columns - 1) * k.stride[1] + 1, write=False)
+
+    def prefetch_output(self, image: Any, y: Any, x: Any, block: Any, rows: int) -> None:
+        """Ask for the lines of the tile: they may be in another core's cache."""
+        for channel in range(self.channels):
+            for r in range(rows):
+                at = self.out_index(image, y + r, x, block * self.channels + channel)
+                prefetch(self.b["y"], at, 1, write=True)
+                if self.k.residual:
+                    prefetch(self.b["residual"], at, 1, write=False)
+
+    def out_index(self, image: Any, y: Any, x: Any, channel: Any) -> Any:
+        out = self.k.out
+        return image * out.image + channel * out.frame.plane + out.frame.first + y * out.frame.pitch + x
+
+    def epilogue(self, acc: list[Register], image: Any, y: Any, x: Any, channel: Any) -> None:
+        """Turn pixels x channels into channels x pixels; residual add, activation, store."""
+        k = self.k
+        for start in range(0, len(acc), self.lanes):
+            pixels = acc[start : start + self.lanes]
+            by_channel = transpose(pixels + pixels[:1] * (self.lanes - len(pixels)), self.lanes)
+            for o, vector in enumerate(by_channel):
+                for r, c, lane, size in self.pieces(start, len(pixels)):
+                    at = self.out_index(image, y + r, x + c, channel + o)
+                    value = vector.slice(lane, size)
+                    if k.residual:
+                        value = value + (load(self.b["residual"], at, size) if size > 1 else self.b["residual"][at])
+                    put(self.b["y"], at, activate(k.activation, value, size), size)
+
+    def pieces(self, start: int, count: int) -> Iterator[tuple[int, int, int, int]]:
+        """(row, column, lane, size) of the stores that cover the pixels start .. start + count - 1 of a tile."""
+        columns = self.k.tile.columns
+        at = start
+        while at < start + count:
+            row, column = divmod(at, columns)
+            run = min(columns - column, start + count - at)
+            for offset, size in segments(run, self.lanes):
+                yield row, column + offset, at - start + offset, size
+            at += run
