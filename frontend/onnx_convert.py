@@ -12,6 +12,8 @@ import numpy as np
 import tvm
 from tvm import relax
 
+from subpc.frontend.onnx_resize import resize
+
 Converter = Callable[[list[Any], dict[str, Any], int], Any]
 
 # How far exporters round 1/6 in HardSigmoid.
@@ -53,6 +55,12 @@ def _sum(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
     return functools.reduce(relax.op.add, inputs)
 
 
+def _concat(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
+    """Weights beside activations: TVM's converter, made for shape arithmetic, takes all or none."""
+    floats = all(isinstance(value.ty, relax.TensorType) and str(value.ty.dtype) == "float32" for value in inputs)
+    return relax.op.concat(inputs, int(attrs["axis"])) if floats else None
+
+
 def _scalar(value: Any) -> float | None:
     if not isinstance(value, tvm.ir.GenericConst):
         return None
@@ -64,4 +72,11 @@ def _const(value: float, like: Any) -> Any:
     return relax.const(value, like.ty.dtype)
 
 
-OURS: dict[str, Converter] = {"Clip": _clip, "HardSigmoid": _hard_sigmoid, "GlobalAveragePool": _global_average, "Sum": _sum}
+OURS: dict[str, Converter] = {
+    "Clip": _clip,
+    "Concat": _concat,
+    "GlobalAveragePool": _global_average,
+    "HardSigmoid": _hard_sigmoid,
+    "Resize": resize,
+    "Sum": _sum,
+}

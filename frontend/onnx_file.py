@@ -9,6 +9,7 @@ from tvm.relax.frontend.onnx import onnx_frontend
 
 from subpc.errors import ConfigError, ModelFileError, SubpcError, UnsupportedModelError
 from subpc.frontend.messages import describe_unsupported, first_line, printable
+from subpc.frontend.onnx_refused import refused
 
 # Older models broadcast by attribute; the importer knows operators from here on.
 _OLDEST_OPSET = 7
@@ -25,9 +26,9 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         raise ModelFileError(f"{path.name} is not an ONNX file, or is damaged: {first_line(error)}") from error
     if not model.graph.node:
         raise ModelFileError(f"{path.name} is not an ONNX file, or holds no operators.")
-    refused = _unsupported(model)
-    if refused:
-        raise UnsupportedModelError(refused)
+    unsupported = _unsupported(model)
+    if unsupported:
+        raise UnsupportedModelError(unsupported)
     model = _at_known_opset(model, path.name)
     try:
         checker.check_model(_with_output_shapes(model))
@@ -53,6 +54,8 @@ def _unsupported(model: onnx.ModelProto) -> str:
         if node.domain not in _STANDARD or (node.op_type not in known and node.op_type != "Constant"):
             operator = f"{node.domain}.{node.op_type}" if node.domain not in _STANDARD else node.op_type
             missing.setdefault(operator, []).append(node_name(node))
+        elif reason := refused(node, model.graph):
+            missing.setdefault(reason, []).append(node_name(node))
     return describe_unsupported(missing)
 
 

@@ -16,9 +16,18 @@ from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
 
 from subpc.errors import UnsupportedModelError
 from subpc.frontend.imported import ImportedModel, weight_warnings
-from subpc.frontend.messages import first_line
+from subpc.frontend.messages import first_line, printable
 from subpc.frontend.onnx_convert import OURS
-from subpc.frontend.onnx_file import check_channels, input_dtype, node_name, opset_of, read_onnx, user_inputs, with_static_shapes
+from subpc.frontend.onnx_file import (
+    check_channels,
+    input_dtype,
+    node_name,
+    opset_of,
+    read_onnx,
+    user_inputs,
+    value_shapes,
+    with_static_shapes,
+)
 from subpc.frontend.onnx_fold import fold_repeatedly
 from subpc.frontend.prepare import abandon, prepare_module
 
@@ -48,6 +57,7 @@ def _import(model: onnx.ModelProto, shapes: list[tuple[int, ...]]) -> ImportedMo
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():  # the importer prints and warns as it goes
             warnings.simplefilter("ignore")
             module = importer.from_onnx(model.graph, opset_of(model))
+        importer.check_types(value_shapes(model.graph))
     except Exception as error:
         abandon(importer.bb)
         raise UnsupportedModelError(f"The model cannot be imported into TVM, at node {importer.at}: {first_line(error)}") from error
@@ -76,11 +86,21 @@ class _Importer(ONNXGraphImporter):  # type: ignore[misc]
         self.sources: dict[str, str] = {}  # name of the variable -> name of the initializer
         self.at = "the first"
 
+    def check_types(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        """A converter that ignores an attribute often shows in the shape: ValueError where one differs from ONNX's own inference."""
+        for name, shape in shapes.items():
+            value = self._nodes.get(name)
+            if isinstance(value, relax.Var) and isinstance(value.ty, relax.TensorType):
+                made = list(value.ty.shape)
+                if all(isinstance(extent, tvm.tirx.IntImm) for extent in made) and tuple(int(extent) for extent in made) != shape:
+                    self.at = f"{printable(name)!r}"
+                    raise ValueError(f"TVM makes {[int(extent) for extent in made]} of it, ONNX {list(shape)}")
+
     def _parse_graph_initializers(self, graph: onnx.GraphProto) -> None:
         for tensor in graph.initializer:
             value = np.array(numpy_helper.to_array(tensor))  # writable, as TVM wants it
             if value.dtype != np.float32 or value.size <= 1:
-                self._nodes[tensor.name] = relax.const(value)
+                self._nodes[tensor.name] = relax.const(value, str(value.dtype))  # without a type, int64 becomes int32
                 continue
             name = self._name_supply.fresh_name("p_" + re.sub(r"\W", "_", tensor.name))
             variable = self._new_var(name, shape=value.shape, dtype="float32")
@@ -94,6 +114,8 @@ class _Importer(ONNXGraphImporter):  # type: ignore[misc]
         return super()._parse_value_proto(value_proto)
 
     def _convert_operator(self, op_name: str, inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
+        if op_name == "Resize":  # its scales are floats, but no weights
+            inputs = [relax.const(self.values[i.name], "float32") if getattr(i, "name", "") in self.values else i for i in inputs]
         convert = OURS.get(op_name)
         converted = convert(inputs, attrs, opset) if convert is not None else None
         if converted is None:

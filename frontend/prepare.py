@@ -17,7 +17,12 @@ import tvm
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
+from subpc.errors import UnsupportedModelError
+from subpc.frontend.messages import first_line
 from subpc.frontend.safe_indices import safe_indices
+
+# Element types of inputs and outputs.
+PASSED_ON = ("float32", "float64", "int64", "int32", "int8", "uint8", "bool")
 
 
 def abandon(builder: relax.BlockBuilder | None) -> None:
@@ -29,18 +34,55 @@ def abandon(builder: relax.BlockBuilder | None) -> None:
 
 def prepare_module(module: tvm.IRModule, inputs: int) -> tuple[tvm.IRModule, list[str]]:
     """`module` ready for passes, and the names of the parameters that are left."""
-    module = _normalised(safe_indices(_lean(module, inputs)))
-    module = _lean(module, inputs)
+    try:
+        module = _lean(_normalised(safe_indices(_lean(module, inputs))), inputs)
+    except Exception as error:
+        raise UnsupportedModelError(f"The model cannot be brought into the form that is compiled: {first_line(error)}") from error
+    _check_static(module)
+    _check_types(module["main"], inputs)
     return module, [var.name for var in module["main"].params[inputs:]]
+
+
+def _check_static(module: tvm.IRModule) -> None:
+    """Refuse what has as many elements as its input's values decide."""
+    bindings = [binding for block in module["main"].body.blocks for binding in block.bindings]
+    open_ended = [binding for binding in bindings if not _is_static(binding.var.ty)]
+    if open_ended:
+        names = dict.fromkeys(str(getattr(getattr(b.value, "op", None), "name", "a constant")).removeprefix("relax.") for b in open_ended)
+        raise UnsupportedModelError(
+            f"The shape of a result depends on the values in a tensor, at {', '.join(list(names)[:3])}.\n"
+            "Shapes have to follow from the input's shape alone; replace these layers."
+        )
+
+
+def _check_types(main: relax.Function, inputs: int) -> None:
+    """Refuse inputs and outputs of a type that a compiled model does not pass on."""
+    results = list(main.ret_ty.fields) if isinstance(main.ret_ty, relax.TupleType) else [main.ret_ty]
+    for what, types in (("Input", [var.ty for var in main.params[:inputs]]), ("Output", results)):
+        for index, type_ in enumerate(types):
+            name = str(type_.dtype) if isinstance(type_, relax.TensorType) else "not a tensor"
+            if name not in PASSED_ON:
+                raise UnsupportedModelError(f"{what} {index} of the model is {name}; accepted: {', '.join(PASSED_ON)}.")
+
+
+def _is_static(type_: Any) -> bool:
+    if isinstance(type_, relax.TupleType):
+        return all(_is_static(field) for field in type_.fields)
+    if not isinstance(type_, relax.TensorType):
+        return True
+    return isinstance(type_.shape, relax.ShapeExpr) and all(isinstance(extent, tvm.tirx.IntImm) for extent in type_.shape)
 
 
 def _lean(module: tvm.IRModule, inputs: int) -> tvm.IRModule:
     """`module` without dead code, unused parameters and importer attributes."""
-    main = relax.transform.DeadCodeElimination(["main"])(module)["main"]
+    module = relax.transform.DeadCodeElimination(["main"])(module)
+    main = module["main"]
     used = {var.name for var in relax.analysis.free_vars(main.body)}
     params = [*main.params[:inputs], *(var for var in main.params[inputs:] if var.name in used)]
     attrs = tvm.ir.DictAttrs({"global_symbol": "main", "num_input": inputs})
-    return tvm.IRModule({"main": relax.Function(params, main.body, main.ret_ty, main.is_pure, attrs)})
+    functions = dict(module.functions.items())  # an importer may have written loops of its own
+    functions[module.get_global_var("main")] = relax.Function(params, main.body, main.ret_ty, main.is_pure, attrs)
+    return tvm.IRModule(functions)
 
 
 def _normalised(module: tvm.IRModule) -> tvm.IRModule:

@@ -179,7 +179,7 @@ def _interpolation(mode: str, size: int, out: int, scale: float | None, align: b
     extent = {"size": (out, 2)} if scale is None else {"scale_factor": (scale, 1.0)}
     # One channel for each input pixel. Two equal columns: PyTorch's antialiasing reads planes of one column with wrong strides.
     unit = torch.eye(size).reshape(1, size, size, 1).repeat(1, 1, 1, 2)
-    result = functional.interpolate(unit, mode=mode, **extent, **options)  # type: ignore[arg-type]
+    result = functional.interpolate(unit, mode=mode, **extent, **options)
     return result[0, :, :, 0].T.contiguous()
 
 

@@ -1,14 +1,15 @@
 """`subpc.compile`: a model in, a CompiledModel out; the stages are in passes/pipeline.py."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from subpc import artifact
-from subpc.errors import ConfigError
+from subpc.errors import CompileError, ConfigError, SubpcError
 from subpc.report import FunctionInfo, LayerReport, Metadata, StepInfo, TensorInfo
 from subpc.runtime import CompiledModel
 from subpc.target import Target, parse_target
@@ -95,18 +96,19 @@ def _build(
     weights = WeightStore()
     lowered = []
     for index, model in enumerate(imported):
-        lowered.append(
-            lower_model(
-                model.module,
-                {key: tvm.runtime.tensor(np.ascontiguousarray(value)) for key, value in model.params.items()},
-                model.param_names,
-                n_inputs=len(model.input_names),
-                isa=target.isa,
-                sparse=sparse,
-                weights=weights,
-                dump=_dumper(debug_dump, index),
+        with _named_defects():
+            lowered.append(
+                lower_model(
+                    model.module,
+                    {key: tvm.runtime.tensor(np.ascontiguousarray(value)) for key, value in model.params.items()},
+                    model.param_names,
+                    n_inputs=len(model.input_names),
+                    isa=target.isa,
+                    sparse=sparse,
+                    weights=weights,
+                    dump=_dumper(debug_dump, index),
+                )
             )
-        )
     blob = weights.blob()
     built = build_library(
         [entry.program for entry in lowered],
@@ -137,6 +139,21 @@ def _build(
         versions=_versions(),
     )
     artifact.write(path, shared, blob, metadata)
+
+
+@contextmanager
+def _named_defects() -> Iterator[None]:
+    """What a pass does not expect becomes an error that says what to do."""
+    try:
+        yield
+    except (SubpcError, MemoryError):
+        raise
+    except Exception as error:
+        first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise CompileError(
+            f"the network cannot be lowered to kernels: {first[:200]}\n"
+            "Please report it with the model; --debug-dump FOLDER writes the program after each phase."
+        ) from error
 
 
 def _dumper(folder: str | Path | None, index: int) -> Callable[[str, str], None] | None:

@@ -1,0 +1,137 @@
+"""ONNX operators that TVM's importer misreads: compiled, they give what ONNX's own definition gives, or they are refused."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from subpc.compiler import compile
+from subpc.errors import UnsupportedModelError
+
+TOLERANCE = 1e-4  # of the output's range
+
+
+def model_of(nodes: list[onnx.NodeProto], shape: tuple[int, ...], weights: dict[str, np.ndarray], outputs: list[str]) -> onnx.ModelProto:
+    graph = helper.make_graph(
+        nodes,
+        "test",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, list(shape))],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+def check(folder: Path, op: str, shape: tuple[int, ...], weights: dict[str, np.ndarray] | None = None, **attributes: Any) -> None:
+    weights = weights or {}
+    node = helper.make_node(op, ["x", *(name if value.size else "" for name, value in weights.items())], ["y"], **attributes)
+    model = model_of([node], shape, {name: value for name, value in weights.items() if value.size}, ["y"])
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    (expected,) = ReferenceEvaluator(model).run(None, {"x": x})
+    path = folder / "m.onnx"
+    onnx.save(model, path)
+    got = compile(path)(x)
+    assert got.shape == expected.shape
+    assert np.abs(got - expected).max() <= TOLERANCE * np.abs(expected).max()
+
+
+NONE = np.zeros(0, np.float32)
+
+
+def resizings() -> Iterator[tuple[dict[str, np.ndarray], dict[str, Any]]]:
+    up, down = np.array([1, 1, 2, 3], np.float32), np.array([1, 1, 0.6, 0.5], np.float32)
+    odd = np.array([1, 2, 5, 13], np.int64)
+    for mode in ("nearest", "linear", "cubic"):
+        for scales in (up, down):
+            yield {"roi": NONE, "scales": scales}, {"mode": mode}
+        yield {"roi": NONE, "scales": NONE, "sizes": odd}, {"mode": mode, "coordinate_transformation_mode": "align_corners"}
+    yield {"roi": NONE, "scales": down}, {"mode": "linear", "antialias": 1}
+    yield {"roi": NONE, "scales": down}, {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    yield {"roi": NONE, "scales": np.array([2, 1.5], np.float32)}, {"mode": "linear", "axes": [2, 3]}
+
+
+@pytest.mark.parametrize(("weights", "attributes"), resizings(), ids=str)
+def test_resize(weights: dict[str, np.ndarray], attributes: dict[str, Any], tmp_path: Path) -> None:
+    check(tmp_path, "Resize", (1, 2, 7, 8), weights, **attributes)
+
+
+@pytest.mark.parametrize("padding", ["SAME_UPPER", "SAME_LOWER", "VALID"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_padding_by_name(padding: str, stride: int, tmp_path: Path) -> None:
+    weight = np.random.default_rng(1).standard_normal((4, 2, 3, 2)).astype(np.float32)
+    check(tmp_path, "Conv", (1, 2, 7, 8), {"w": weight}, auto_pad=padding, strides=[stride, stride])
+
+
+@pytest.mark.parametrize("mode", ["constant", "reflect", "edge"])
+def test_pad(mode: str, tmp_path: Path) -> None:
+    check(tmp_path, "Pad", (1, 2, 5, 6), {"pads": np.array([0, 0, 1, 2, 0, 0, 2, 1], np.int64)}, mode=mode)
+
+
+def test_dilated_average(tmp_path: Path) -> None:
+    model = model_of([helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[2, 2], dilations=[2, 2])], (1, 2, 7, 8), {}, ["y"])
+    model.opset_import[0].version = 19
+    onnx.save(model, tmp_path / "m.onnx")
+    x = np.random.default_rng(0).standard_normal((1, 2, 7, 8)).astype(np.float32)
+    expected = (x[:, :, :-2, :-2] + x[:, :, 2:, :-2] + x[:, :, :-2, 2:] + x[:, :, 2:, 2:]) / 4
+    np.testing.assert_allclose(compile(tmp_path / "m.onnx")(x), expected, atol=1e-5)
+
+
+def test_weights_beside_activations(tmp_path: Path) -> None:
+    check(tmp_path, "Concat", (1, 2, 5, 6), {"w": np.ones((1, 3, 5, 6), np.float32)}, axis=1)
+
+
+def test_int64_constants_stay_int64(tmp_path: Path) -> None:
+    check(tmp_path, "Gather", (4, 5), {"i": np.array([-1, 0, 3], np.int64)}, axis=1)
+
+
+REFUSED = {
+    "ConvTranspose with output_shape": (
+        helper.make_node("ConvTranspose", ["x", "w"], ["y"], name="n", output_shape=[10, 8], strides=[2, 2]),
+        (1, 2, 4, 4),
+    ),
+    "BatchNormalization in training mode": (
+        helper.make_node("BatchNormalization", ["x", "c", "c", "c", "c"], ["y"], name="n", training_mode=1),
+        (1, 2, 4, 4),
+    ),
+    "Dropout in training mode": (helper.make_node("Dropout", ["x", "ratio", "true"], ["y"], name="n"), (1, 2, 4, 4)),
+    "the mask of Dropout": (helper.make_node("Dropout", ["x"], ["z", "y"], name="n"), (1, 2, 4, 4)),
+    "the further results of MaxPool": (helper.make_node("MaxPool", ["x"], ["z", "y"], name="n", kernel_shape=[2, 2]), (1, 2, 4, 4)),
+    "IsInf of one sign": (helper.make_node("IsInf", ["x"], ["y"], name="n", detect_negative=0), (1, 2, 4, 4)),
+    "TopK": (helper.make_node("TopK", ["x", "k"], ["y", "z"], name="n"), (1, 8)),
+}
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_what_would_be_wrong_is_refused_with_its_node(words: str, tmp_path: Path) -> None:
+    node, shape = REFUSED[words]
+    weights = {"w": np.ones((2, 2, 3, 3), np.float32), "c": np.ones(2, np.float32), "k": np.array([2]), "true": np.array(True)}
+    onnx.save(model_of([node], shape, weights | {"ratio": np.array(0.5, np.float32)}, ["y"]), tmp_path / "m.onnx")
+    with pytest.raises(UnsupportedModelError, match=words) as caught:
+        compile(tmp_path / "m.onnx")
+    assert "(in n)" in str(caught.value)
+
+
+def test_shapes_that_depend_on_values_are_refused(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Cast", ["x"], ["n"], to=TensorProto.INT64),
+        helper.make_node("ConstantOfShape", ["n"], ["y"]),
+    ]
+    onnx.save(model_of(nodes, (3,), {}, ["y"]), tmp_path / "m.onnx")
+    with pytest.raises(UnsupportedModelError, match="depends on the values"):
+        compile(tmp_path / "m.onnx")
+
+
+def test_types_that_are_not_passed_on_are_refused(tmp_path: Path) -> None:
+    node = helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["y"])
+    model = model_of([node], (1, 4), {"scale": np.array(0.1, np.float32), "zero": np.array(0, np.int16)}, ["y"])
+    model.graph.output[0].type.tensor_type.elem_type = TensorProto.INT16
+    model.opset_import[0].version = 21
+    model.ir_version = 10
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(UnsupportedModelError, match="Output 0 of the model is int16; accepted: float32"):
+        compile(tmp_path / "m.onnx")
