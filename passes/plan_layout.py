@@ -12,6 +12,9 @@ from subpc.schedules.layout import Frame, compact_frame, halo_frame
 
 # A register tile of fewer output channels than this loads more than it multiplies.
 MIN_FILTERS = 4
+# Largest plane on which 1x1 convolutions of two vectors of channels are faster with channels in the lanes: 480-500 Gflop/s against
+# 435-465 at 28x28 and below, 430-490 against 465-490 at 56x56 (docs/performance.md).
+MAX_DIRECT_PIXELS = 28 * 28
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,10 +89,14 @@ def is_flat(call: relax.Call) -> bool:
 
 
 def is_direct(call: relax.Call, n: int, isa: VectorIsa) -> bool:
-    """Whether the direct kernel takes a convolution: it is faster than the flat one where a broadcast pixel serves several taps, and
-    where a stride would have to sort the pixels first. n: filters that share their input channels."""
-    (kernel, attrs) = shape_of(call.args[1])[2:], ops.attributes(call)
-    return bool(n % isa.lanes == 0 and (kernel != (1, 1) or tuple(attrs["strides"]) != (1, 1)))
+    """Whether the direct kernel takes a convolution: where a broadcast pixel serves several taps, or several vectors of channels on
+    a small plane, it is faster than the flat one. n: filters that share their input channels."""
+    if n % isa.lanes:
+        return False
+    if shape_of(call.args[1])[2:] != (1, 1):
+        return True
+    height, width = ops.attributes(call)["out_shape"][2:]
+    return bool(n % (2 * isa.lanes) == 0 and height * width <= MAX_DIRECT_PIXELS)
 
 
 class FramePlan:
