@@ -33,7 +33,8 @@ def _fold(graph: Dataflow) -> None:
             graph.rebind(source_var, _scaled(graph, layer, scale, shift))
             graph.replace(var, source_var)
             users[source_var] = users.get(var, [])
-        elif len(shape_of(var)) == 4:
+        elif isinstance(expr, relax.TupleGetItem) and len(shape_of(var)) == 4:
+            # Only a batch norm: other arithmetic is left for the passes that know it by its shape, such as hard-swish.
             operands = [source, relax.const(scale), relax.const(shift)]
             program = ["arg 0", "arg 1", "mul", "arg 2", "add"]
             graph.rebind(var, ops.elementwise(operands, program, ["tensor", "channel", "channel"], shape_of(var), str(var.name)))

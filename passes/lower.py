@@ -44,6 +44,7 @@ class Lowering:
         self.places: dict[relax.Var, list[Place]] = {}
         self.roots: dict[relax.Var, Location] = {}
         self.results = graph.outputs()
+        self.readers = graph.users()
         for index, var in enumerate(graph.inputs[:n_inputs]):
             self.program.inputs.append((shape_of(var), dtype_of(var)))
             self.places[var] = [Place(location=Location(space="input", index=index), layout=compact_layout(shape_of(var)))]
@@ -71,9 +72,22 @@ class Lowering:
         pattern = self.decisions[attrs["name"]].pattern
         return pattern.n if pattern else shape_of(call.args[1])[0] // int(attrs["groups"])
 
-    def emit(self, layer: str, kernel: Kernel, operands: dict[str, Location]) -> None:
-        """Append a kernel call; operands by name, in any order."""
-        self.program.steps.append(Step(layer=layer, kernel=kernel, operands=tuple(operands[name] for name in kernel.operands)))
+    def overwritable(self, value: relax.Expr, var: relax.Var) -> bool:
+        """Whether the result `var` may be written over `value`: a tensor of its own that nobody reads later."""
+        value = self.graph.resolve(value)
+        if not isinstance(value, relax.Var) or var in self.slices or value in self.slices:
+            return False
+        makers, readers = (ops.CONV2D, ops.POOL2D, ops.ELEMENTWISE), self.readers.get(value, [])
+        if self.graph.call(value, *makers) is None or None in readers:
+            return False
+        others = [reader for reader in readers if reader is not None and not reader.same_as(var)]
+        return readers.count(var) == 1 and all(o in self.places and self.graph.call(o, ops.VIEW, ops.CONCAT) is None for o in others)
+
+    def emit(self, layer: str, kernel: Kernel, operands: Mapping[str, Location | None]) -> None:
+        """Append a kernel call; operands by name, in any order, and those that the kernel does not have are left out."""
+        chosen = [operands[name] for name in kernel.operands]
+        assert None not in chosen, f"{layer}: {kernel.operands}"
+        self.program.steps.append(Step(layer=layer, kernel=kernel, operands=tuple(place for place in chosen if place is not None)))
 
     def new_buffer(self, layout: TensorLayout | None, floats: int) -> Location:
         """A fresh workspace tensor."""

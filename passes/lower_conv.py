@@ -6,7 +6,7 @@ from tvm import relax
 from subpc.passes import ops
 from subpc.passes.dataflow import constant_of, shape_of
 from subpc.passes.detect_pattern import BlockPattern
-from subpc.passes.lower import Lowering
+from subpc.passes.lower import Lowering, Place
 from subpc.passes.lower_linear import lower_single_pixel
 from subpc.passes.plan_layout import ConvGeometry, conv_geometry, is_direct, is_flat
 from subpc.passes.program import Location
@@ -43,16 +43,32 @@ def _direct(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     source = TensorLayout(batch=shape_of(var)[0], channels=weight.shape[1], frame=frame)
     x = low.framed(call.args[0], frame)
     out_frame = low.frames.planar(out_height, out_width)
-    residual = low.framed(call.args[3], out_frame) if len(call.args) == 4 else None
-    out = low.define(var, out_frame)
-    kernel = direct_kernel(low, call, source, out.layout, pattern, weight)
-    operands = {"x": x, "bias": low.weights.add(bias), "y": out.location}
+    residual, out = _output(low, var, call, out_frame)
+    kernel = direct_kernel(low, call, source, out, pattern, weight, in_place=residual == out.location)
+    operands: dict[str, Location | None] = {"x": x, "bias": low.weights.add(bias), "y": out.location, "residual": residual}
     operands |= pack_weights(low, weight, pattern, kernel.group, low.isa.lanes * kernel.tile.vectors, frame.plane)
-    low.emit(attrs["name"], kernel, operands | ({"residual": residual} if residual is not None else {}))
+    low.emit(attrs["name"], kernel, operands)
+
+
+def _output(low: Lowering, var: relax.Var, call: relax.Call, frame: Frame) -> tuple[Location | None, Place]:
+    """Where the residual is (None: there is none), and where the result goes: over the residual if nobody needs that any more."""
+    if len(call.args) < 4:
+        return None, low.define(var, frame)
+    residual = low.framed(call.args[3], frame)
+    if low.overwritable(call.args[3], var):
+        return residual, low.record(var, residual, TensorLayout(batch=shape_of(var)[0], channels=shape_of(var)[1], frame=frame))
+    return residual, low.define(var, frame)
 
 
 def direct_kernel(
-    low: Lowering, call: relax.Call, source: TensorLayout, out: TensorLayout, pattern: BlockPattern | None, weight: np.ndarray
+    low: Lowering,
+    call: relax.Call,
+    source: TensorLayout,
+    out: Place,
+    pattern: BlockPattern | None,
+    weight: np.ndarray,
+    *,
+    in_place: bool,
 ) -> DirectConv:
     """The workload of one convolution for the direct kernel, with its default tile."""
     attrs, (c_out, c_in, *size) = ops.attributes(call), weight.shape
@@ -60,18 +76,19 @@ def direct_kernel(
     blocks = int(pattern.kept.sum()) if pattern else c_in
     tile = choose_direct_tile(
         group=share,
-        size=(out.frame.height, out.frame.width),
+        size=(out.layout.frame.height, out.layout.frame.width),
         kernel=(size[0], size[1]),
         stride=attrs["strides"][1],
         dilation=attrs["dilation"][1],
         weight_bytes=4 * blocks * share * size[0] * size[1],
         source_bytes=4 * source.image,
+        disjoint=in_place,
         isa=low.isa,
     )
     group = pattern.n if pattern else tile.vectors * low.isa.lanes
     return DirectConv(
         source=source,
-        out=out,
+        out=out.layout,
         kernel=(size[0], size[1]),
         stride=tuple(attrs["strides"]),
         dilation=tuple(attrs["dilation"]),
@@ -81,6 +98,7 @@ def direct_kernel(
         sparse=pattern is not None,
         uniform=pattern is None or pattern.uniform,
         residual=len(call.args) == 4,
+        in_place=in_place,
         activation=ops.activation_of(attrs["activation"]),
         tile=tile,
     )
@@ -109,13 +127,10 @@ def _flat(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     weight, bias, pattern = _weights(low, call)
     frame = low.frames.planar(*geometry.out)
     source, x = _source(low, call, geometry, frame, attrs["name"])
-    residual = low.framed(call.args[3], frame) if len(call.args) == 4 else None
-    out = low.define(var, frame)
-    kernel = flat_kernel(low, call, geometry, source, out.layout, pattern, weight)
-    operands = {"x": x, "bias": low.weights.add(bias), "y": out.location}
+    residual, out = _output(low, var, call, frame)
+    kernel = flat_kernel(low, call, geometry, source, out.layout, pattern, weight, in_place=residual == out.location)
+    operands: dict[str, Location | None] = {"x": x, "bias": low.weights.add(bias), "y": out.location, "residual": residual}
     operands |= pack_weights(low, weight, pattern, kernel.group, kernel.tile.rows, kernel.phases * source.frame.plane)
-    if residual is not None:
-        operands["residual"] = residual
     if kernel.masked:
         operands["mask"] = low.weights.add(border_mask(frame, kernel.mask_floats(low.isa.lanes)))
     low.emit(attrs["name"], kernel, operands)
@@ -153,6 +168,8 @@ def flat_kernel(
     out: TensorLayout,
     pattern: BlockPattern | None,
     weight: np.ndarray,
+    *,
+    in_place: bool,
 ) -> FlatConv:
     """The workload of one convolution, with its default tile."""
     c_out, c_in = weight.shape[:2]
@@ -180,6 +197,7 @@ def flat_kernel(
         sparse=pattern is not None,
         uniform=pattern is None or pattern.uniform,
         residual=len(call.args) == 4,
+        in_place=in_place,
         activation=ops.activation_of(ops.attributes(call)["activation"]),
         tile=tile,
     )

@@ -78,11 +78,13 @@ def choose_direct_tile(
     dilation: int,
     weight_bytes: int,
     source_bytes: int,
+    disjoint: bool,
     isa: VectorIsa,
 ) -> DirectTile:
     """The tile of a direct convolution with the least time an output pixel and channel.
 
-    group: output channels that share their input channels; size: output rows and columns; stride, dilation: along a row.
+    group: output channels that share their input channels; size: output rows and columns; stride, dilation: along a row;
+    disjoint: whether every pixel has to belong to one tile only.
     """
     rows, columns, vectors = min(
         (
@@ -90,7 +92,7 @@ def choose_direct_tile(
             for r in DIRECT_ROWS
             for c in range(1, size[1] + 1)
             for v in DIRECT_VECTORS
-            if group % (v * isa.lanes) == 0 and r <= size[0] and r * c * v + v < isa.registers
+            if group % (v * isa.lanes) == 0 and r <= size[0] and r * c * v + v < isa.registers and not (disjoint and size[1] % c)
         ),
         key=lambda tile: _direct_cost(*tile, size, kernel, stride, dilation, isa),
     )

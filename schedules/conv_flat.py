@@ -48,6 +48,8 @@ class FlatConv:
     uniform: every group keeps `kept`; else `starts` (groups + 1) tells where each group's kept channels begin and `kept` is their sum.
     sparse: input channels are named by `index` (else group g reads channels 0 .. kept - 1).
 
+    in_place: y holds the residual before, and the result afterwards.
+
     Operands: x, w (packed by `pack_weights`), [index, with PREFETCH_CHANNELS more at its end], [starts], bias (c_out), [residual],
     [mask], y.
     """
@@ -61,6 +63,7 @@ class FlatConv:
     sparse: bool
     uniform: bool
     residual: bool
+    in_place: bool
     activation: Activation
     tile: Tile
 
@@ -100,7 +103,7 @@ class FlatConv:
         if not self.uniform:
             sizes["starts"] = (self.groups + 1, "int32")
         sizes["bias"] = (self.groups * self.group, "float32")
-        if self.residual:
+        if self.residual and not self.in_place:
             sizes["residual"] = (self.out.floats, "float32")
         if self.masked:
             sizes["mask"] = (self.mask_floats(lanes), "float32")
@@ -150,7 +153,7 @@ class _Body:
         for r in range(rows):
             at = self.out_index(image, q, row_block * rows + r)
             prefetch(self.b["y"], at, self.span, write=True)
-            if k.residual:
+            if k.residual and not k.in_place:
                 prefetch(self.b["residual"], at, self.span, write=False)
         for r in range(rows):
             for v in range(k.tile.vectors):
@@ -194,7 +197,7 @@ class _Body:
                 at = self.out_index(image, q, channel + r) + v * self.lanes
                 value = load(acc[r], v * self.lanes, self.lanes)
                 if k.residual:
-                    value = value + load(self.b["residual"], at, self.lanes)
+                    value = value + load(self.b["y" if k.in_place else "residual"], at, self.lanes)
                 value = activate(k.activation, value, self.lanes)
                 if k.masked:
                     value = value * load(self.b["mask"], q + v * self.lanes, self.lanes)

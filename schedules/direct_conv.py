@@ -21,7 +21,7 @@ from subpc.schedules.activation import Activation, activate
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import PREFETCH_CHANNELS, PREFETCH_WEIGHTS, kernel_builder, load, prefetch, splat
 from subpc.schedules.layout import TensorLayout
-from subpc.schedules.vector import Register, put, segments, transpose
+from subpc.schedules.vector import Register, fetch, put, segments, transpose
 
 # Filters whose tile has more multiply-adds than this loop over their rows instead of unrolling them: the code has to stay in L1i.
 MAX_UNROLLED_FMAS = 500
@@ -46,6 +46,8 @@ class DirectConv:
     + residual[n, o, i, j]).
 
     The halo of `source` has to hold every padding pixel that is read. group, kept, uniform, sparse: as in FlatConv.
+    in_place: y holds the residual before, and the result afterwards; the tile's columns then have to divide the width.
+
     Operands: x, w ((group, row block, kept channel, tap, channel in the row block)), [index, with PREFETCH_CHANNELS more at its end],
     [starts], bias, [residual], y.
     """
@@ -61,8 +63,13 @@ class DirectConv:
     sparse: bool
     uniform: bool
     residual: bool
+    in_place: bool
     activation: Activation
     tile: DirectTile
+
+    def __post_init__(self) -> None:
+        if self.in_place and self.out.frame.width % self.tile.columns:
+            raise ValueError(f"{self.tile.columns} columns overlap in {self.out.frame.width}: the residual would be added twice")
 
     @property
     def family(self) -> str:
@@ -101,7 +108,7 @@ class DirectConv:
         if not self.uniform:
             sizes["starts"] = (self.groups + 1, "int32")
         sizes["bias"] = (self.out.channels, "float32")
-        if self.residual:
+        if self.residual and not self.in_place:
             sizes["residual"] = (self.out.floats, "float32")
         sizes["y"] = (self.out.floats, "float32")
         return sizes
@@ -215,7 +222,7 @@ class _Body:
             for r in range(rows):
                 at = self.out_index(image, y + r, x, block * self.channels + channel)
                 prefetch(self.b["y"], at, 1, write=True)
-                if self.k.residual:
+                if self.k.residual and not self.k.in_place:
                     prefetch(self.b["residual"], at, 1, write=False)
 
     def out_index(self, image: Any, y: Any, x: Any, channel: Any) -> Any:
@@ -229,12 +236,16 @@ class _Body:
             pixels = acc[start : start + self.lanes]
             by_channel = transpose(pixels + pixels[:1] * (self.lanes - len(pixels)), self.lanes)
             for o, vector in enumerate(by_channel):
+                # All pieces are computed before one is stored: they overlap, and y may be the residual.
+                results = []
                 for r, c, lane, size in self.pieces(start, len(pixels)):
                     at = self.out_index(image, y + r, x + c, channel + o)
                     value = vector.slice(lane, size)
                     if k.residual:
-                        value = value + (load(self.b["residual"], at, size) if size > 1 else self.b["residual"][at])
-                    put(self.b["y"], at, activate(k.activation, value, size), size)
+                        value = value + fetch(self.b["y" if k.in_place else "residual"], at, size)
+                    results.append((at, Register(size, activate(k.activation, value, size))))
+                for at, result in results:
+                    put(self.b["y"], at, result.get(), result.lanes)
 
     def pieces(self, start: int, count: int) -> Iterator[tuple[int, int, int, int]]:
         """(row, column, lane, size) of the stores that cover the pixels start .. start + count - 1 of a tile."""
