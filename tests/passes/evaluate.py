@@ -1,0 +1,215 @@
+"""Runs a Relax function with PyTorch, before and after our passes: what a pass means, independent of every kernel."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import tvm
+from torch import nn
+from torch.nn import functional as F
+from tvm import relax
+
+from subpc.frontend.import_model import import_model
+from subpc.passes import ops
+from subpc.passes.dataflow import Dataflow
+from subpc.passes.pipeline import graph_passes, import_passes
+
+Tensor = torch.Tensor
+
+
+def stages(net: nn.Module, *shapes: tuple[int, ...], until: str) -> tuple[tvm.IRModule, tvm.IRModule]:
+    """The network as it enters the pass `until`, and as it leaves it."""
+    inputs = [torch.rand(shape) for shape in shapes]
+    (imported,) = import_model(net.eval(), example_inputs=inputs)
+    params = {name: tvm.runtime.tensor(np.ascontiguousarray(value)) for name, value in imported.params.items()}
+    module = imported.module
+    for name, transform in [*import_passes(params, imported.param_names), *graph_passes()]:
+        before, module = module, transform(module)
+        if name == until:
+            return before, module
+    raise KeyError(until)
+
+
+def operators(module: tvm.IRModule) -> list[str]:
+    """Names of the operators in order, without `relax.` and without dead ones."""
+    graph = Dataflow(module["main"])
+    calls = [graph.exprs[var] for var in graph.live()]
+    return [call.op.name.removeprefix("relax.") for call in calls if isinstance(call, relax.Call)]
+
+
+def attributes(module: tvm.IRModule, operator: str) -> list[dict[str, Any]]:
+    """The attributes of every call of one of our operators, in order."""
+    graph = Dataflow(module["main"])
+    assert operator in ops.ALL
+    return [ops.attributes(call) for var in graph.live() if (call := graph.call(var, operator)) is not None]
+
+
+def evaluate(module: tvm.IRModule, *inputs: Tensor) -> list[Tensor]:
+    """The outputs of main."""
+    graph = Dataflow(module["main"])
+    values: dict[relax.Var, Any] = dict(zip(graph.inputs, inputs, strict=False))
+
+    def value(expr: Any) -> Any:
+        expr = graph.resolve(expr)
+        if isinstance(expr, relax.Var):
+            return values[expr]
+        if isinstance(expr, relax.Tuple):
+            return tuple(value(field) for field in expr.fields)
+        if isinstance(expr, tvm.ir.GenericConst):
+            return torch.from_numpy(np.array(expr.value.numpy()))
+        return expr  # a shape, a number
+
+    for var in graph.live():
+        expr = graph.exprs[var]
+        if isinstance(expr, relax.Call):
+            values[var] = RULES[expr.op.name](expr, *(value(arg) for arg in expr.args))
+        elif isinstance(expr, relax.TupleGetItem):
+            values[var] = value(expr.tuple_value)[expr.index]
+        else:
+            values[var] = value(expr)
+    return [value(result) for result in graph.outputs()]
+
+
+def assert_same(before: tvm.IRModule, after: tvm.IRModule, *inputs: Tensor) -> None:
+    """Both modules give the same outputs, up to rounding."""
+    for a, b in zip(evaluate(before, *inputs), evaluate(after, *inputs), strict=True):
+        assert a.shape == b.shape
+        assert torch.allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def _numbers(values: Any) -> list[int]:
+    return [int(v) for v in values]
+
+
+def _conv(x: Tensor, weight: Tensor, strides: Any, padding: Any, dilation: Any, groups: int) -> Tensor:
+    top, left, bottom, right = _numbers(padding)
+    return F.conv2d(F.pad(x, (left, right, top, bottom)), weight, None, _numbers(strides), 0, _numbers(dilation), groups)
+
+
+def _pool(kind: str, x: Tensor, size: Any, strides: Any, padding: Any, count_include_pad: bool) -> Tensor:
+    top, left, bottom, right = _numbers(padding)
+    border = (left, right, top, bottom)
+    if kind == "max":
+        return F.max_pool2d(F.pad(x, border, value=-torch.inf), _numbers(size), _numbers(strides))
+    total = F.avg_pool2d(F.pad(x, border), _numbers(size), _numbers(strides))
+    return total if count_include_pad else total / F.avg_pool2d(F.pad(torch.ones_like(x), border), _numbers(size), _numbers(strides))
+
+
+ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
+    "none": lambda x: x,
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "clip": lambda x, low, high: x.clamp(low, high),
+    "leaky_relu": F.leaky_relu,
+    "sigmoid": torch.sigmoid,
+    "hardsigmoid": F.hardsigmoid,
+    "hardswish": F.hardswish,
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "exp": torch.exp,
+}
+BINARY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "add": torch.add,
+    "sub": torch.sub,
+    "mul": torch.mul,
+    "div": torch.div,
+    "max": torch.maximum,
+    "min": torch.minimum,
+}
+
+
+def activated(x: Tensor, text: str) -> Tensor:
+    """An activation as attributes spell it: "relu", "clip -1.0 1.0"."""
+    kind, *numbers = text.split()
+    return ACTIVATIONS[kind](x, *(float(n) for n in numbers))
+
+
+def _our_conv(call: relax.Call, x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None = None) -> Tensor:
+    a = ops.attributes(call)
+    y = _conv(x, weight, a["strides"], a["padding"], a["dilation"], a["groups"]) + bias.reshape(1, -1, 1, 1)
+    return activated(y if residual is None else y + residual, a["activation"])
+
+
+def _our_linear(call: relax.Call, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    a = ops.attributes(call)
+    return activated(x @ (weight if a["transposed"] else weight.T) + bias, a["activation"])
+
+
+def _our_pool(call: relax.Call, x: Tensor) -> Tensor:
+    a = ops.attributes(call)
+    return _pool(a["kind"], x, a["size"], a["strides"], a["padding"], bool(a["count_include_pad"]))
+
+
+def _our_elementwise(call: relax.Call, *operands: Tensor) -> Tensor:
+    a = ops.attributes(call)
+    shapes = {"channel": (1, -1, 1, 1), "image_channel": (*a["out_shape"][:2], 1, 1)}
+    values = [x.reshape(shapes[kind]) if kind in shapes else x for x, kind in zip(operands, a["kinds"], strict=True)]
+    stack: list[Tensor] = []
+    for word in a["program"]:
+        name, _, rest = word.partition(" ")
+        if name == "arg":
+            stack.append(values[int(rest)])
+        elif name == "const":
+            stack.append(torch.tensor(float(rest)))
+        elif name == "act":
+            stack.append(activated(stack.pop(), rest))
+        else:
+            right = stack.pop()
+            stack.append(BINARY[name](stack.pop(), right))
+    (result,) = stack
+    return result.expand(a["out_shape"])
+
+
+def _batch_norm(call: relax.Call, x: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, variance: Tensor) -> Sequence[Tensor]:
+    return F.batch_norm(x, mean, variance, gamma, beta, eps=float(call.attrs.epsilon)), mean, variance
+
+
+def _slice(x: Tensor, axes: Sequence[int], begin: Sequence[int], end: Sequence[int], strides: Sequence[int]) -> Tensor:
+    where = [slice(None)] * x.ndim
+    for axis, first, last, step in zip(*(_values(v) for v in (axes, begin, end, strides)), strict=True):
+        where[axis] = slice(first, last, step)
+    return x[tuple(where)]
+
+
+def _values(numbers: Any) -> list[int]:
+    return [int(getattr(n, "value", n)) for n in numbers]
+
+
+RULES: dict[str, Callable[..., Any]] = {
+    "relax.nn.conv2d": lambda c, x, w: _conv(x, w, c.attrs.strides, c.attrs.padding, c.attrs.dilation, int(c.attrs.groups)),
+    "relax.nn.batch_norm": _batch_norm,
+    "relax.nn.max_pool2d": lambda c, x: _pool("max", x, c.attrs.pool_size, c.attrs.strides, c.attrs.padding, False),
+    "relax.nn.avg_pool2d": lambda c, x: _pool(
+        "avg", x, c.attrs.pool_size, c.attrs.strides, c.attrs.padding, bool(c.attrs.count_include_pad)
+    ),
+    "relax.nn.adaptive_avg_pool2d": lambda c, x: F.adaptive_avg_pool2d(x, _numbers(c.attrs.output_size)),
+    "relax.mean": lambda c, x: x.mean(_numbers(c.attrs.axis), keepdim=bool(c.attrs.keepdims)),
+    "relax.matmul": lambda c, x, y: x @ y,
+    "relax.permute_dims": lambda c, x: x.permute(_numbers(c.attrs.axes) if c.attrs.axes is not None else range(x.ndim - 1, -1, -1)),
+    "relax.strided_slice": lambda c, x, axes, begin, end, strides: _slice(x, axes, begin, end, strides),
+    "relax.reshape": lambda c, x, shape: x.reshape(_numbers(shape.values)),
+    "relax.concat": lambda c, parts: torch.cat(parts, int(c.attrs.axis)),
+    "relax.clip": lambda c, x, low, high: x.clamp(float(low.value), float(high.value)),
+    "relax.exp": lambda c, x: torch.exp(x),
+    "relax.sigmoid": lambda c, x: torch.sigmoid(x),
+    "relax.nn.relu": lambda c, x: F.relu(x),
+    "relax.nn.silu": lambda c, x: F.silu(x),
+    "relax.nn.gelu": lambda c, x: F.gelu(x),
+    "relax.nn.gelu_tanh": lambda c, x: F.gelu(x, approximate="tanh"),
+    "relax.nn.leakyrelu": lambda c, x: F.leaky_relu(x, float(c.attrs.alpha)),
+    "relax.add": lambda c, x, y: x + y,
+    "relax.subtract": lambda c, x, y: x - y,
+    "relax.multiply": lambda c, x, y: x * y,
+    "relax.divide": lambda c, x, y: x / y,
+    "relax.maximum": lambda c, x, y: torch.maximum(x, y),
+    "relax.minimum": lambda c, x, y: torch.minimum(x, y),
+    ops.CONV2D: _our_conv,
+    ops.LINEAR: _our_linear,
+    ops.POOL2D: _our_pool,
+    ops.GLOBAL_POOL: lambda c, x: x.mean((2, 3)).reshape(ops.attributes(c)["out_shape"]),
+    ops.ELEMENTWISE: _our_elementwise,
+    ops.CONCAT: lambda c, *parts: torch.cat(parts, 1),
+    ops.VIEW: lambda c, x: x.reshape(ops.attributes(c)["out_shape"]),
+}

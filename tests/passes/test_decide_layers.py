@@ -1,0 +1,97 @@
+"""One decision a layer, each with its reason: what users read when a layer stayed dense."""
+
+import pytest
+import torch
+from torch import nn
+
+from subpc.errors import ConfigError
+from subpc.passes.dataflow import Dataflow
+from subpc.passes.decide_layers import MIN_GAIN, Decision, decide_layers, expected_gain
+from subpc.passes.detect_pattern import detect_pattern
+
+from .evaluate import stages
+from .test_end_to_end import prune_blocks
+
+
+def pruned(conv: nn.Conv2d, n: int, sparsity: float) -> nn.Conv2d:
+    prune_blocks(conv.weight, n, sparsity)
+    return conv
+
+
+def decide(layer: nn.Module, shape: tuple[int, ...] = (1, 32, 8, 8), sparse: str = "auto") -> Decision:
+    _, module = stages(nn.Sequential(layer), shape, until="fuse_epilogue")
+    (decision,) = decide_layers(Dataflow(module["main"]), sparse).values()
+    assert decision.layer == "0"
+    return decision
+
+
+def test_a_pattern_that_pays_becomes_sparse() -> None:
+    decision = decide(pruned(nn.Conv2d(32, 32, 3), 16, 0.75))
+    assert (decision.kernel, decision.reason) == ("bsr_conv", "")
+    assert decision.pattern is not None
+    assert decision.pattern is decision.found
+    assert decision.zeros == 0.75
+    assert decision.gain == expected_gain(decision.pattern) > 3
+
+
+def scattered() -> nn.Conv2d:
+    conv = nn.Conv2d(32, 32, 3)
+    conv.weight.data[torch.rand(conv.weight.shape, generator=torch.Generator().manual_seed(0)) < 0.5] = 0
+    return conv
+
+
+def every_other_filter() -> nn.Conv2d:
+    conv = nn.Conv2d(32, 6, 1)
+    conv.weight.data[::2] = 0
+    return conv
+
+
+DENSE = {
+    "no zeros": nn.Conv2d(32, 32, 3),
+    "no 1xN blocks: 50% of the weights are zero, but not in blocks of 4 to 32 filters": scattered(),
+    "channels: 6 filters are not a multiple of 4": every_other_filter(),
+    "depthwise: one input channel a filter leaves no block to skip": nn.Conv2d(32, 32, 3, groups=32),
+    "grouped: 1xN blocks are defined for groups = 1": nn.Conv2d(32, 32, 3, groups=4),
+    "below threshold: 1x16 uniform at 3% would gain": pruned(nn.Conv2d(32, 32, 3), 16, 0.05),
+}
+
+
+@pytest.mark.parametrize("reason", DENSE)
+def test_every_reason_to_stay_dense(reason: str) -> None:
+    decision = decide(DENSE[reason])
+    assert decision.pattern is None
+    assert decision.reason.startswith(reason)
+    assert decision.gain == 1.0
+    assert (decision.found is not None) == reason.startswith("below threshold")
+
+
+def test_a_single_pixel_is_a_matrix_product() -> None:
+    decision = decide(pruned(nn.Conv2d(32, 32, 1), 16, 0.75), (1, 32, 1, 1))
+    assert decision.reason == "single pixel: reading the weights limits it, not arithmetic"
+    assert decision.kernel == "linear"
+
+
+def test_fully_connected_layers_stay_dense() -> None:
+    decision = decide(nn.Linear(32, 8), (1, 32))
+    assert decision.reason == "fully connected: reading the weights limits it, not arithmetic"
+
+
+def test_modes() -> None:
+    conv = pruned(nn.Conv2d(32, 32, 3), 16, 0.75)
+    assert decide(conv, sparse="off").reason == "sparse kernels switched off"
+    assert decide(pruned(nn.Conv2d(32, 32, 3), 16, 0.05), sparse="always").pattern is not None
+    with pytest.raises(ConfigError, match="accepted: auto, always, off"):
+        decide(conv, sparse="sometimes")
+
+
+def test_the_threshold_lies_where_sparse_is_faster() -> None:
+    """expected_gain grows with sparsity, and a dense pattern never gains."""
+    gains = []
+    for cut in range(0, 32, 4):
+        conv = nn.Conv2d(32, 32, 1)
+        if cut:
+            conv.weight.data[:, :cut] = 0
+        pattern = detect_pattern(conv.weight.detach().numpy())
+        gains.append(expected_gain(pattern) if pattern else 1.0)
+    assert gains[1:] == sorted(gains[1:])
+    assert gains[-1] > MIN_GAIN
