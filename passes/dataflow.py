@@ -63,8 +63,8 @@ class Dataflow:
     def calls(self, *ops: str) -> Iterator[tuple[relax.Var, relax.Call]]:
         """Every live binding of one of the operators named, in order; edits made meanwhile are seen."""
         for var in list(self.exprs):
-            if var in self._renamed or var not in self.exprs:
-                continue
+            if var in self._renamed or var not in self.exprs or isinstance(self.exprs[var], relax.Var):
+                continue  # another name for what is yielded under its own
             call = self.call(var, *ops)
             if call is not None:
                 yield var, call

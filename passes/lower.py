@@ -9,7 +9,7 @@ from tvm import relax
 from subpc.passes import ops
 from subpc.passes.dataflow import Dataflow, constant_of, dtype_of, shape_of
 from subpc.passes.decide_layers import Decision
-from subpc.passes.plan_layout import FramePlan, Slice, plan_concats
+from subpc.passes.plan_layout import FramePlan, Slice, find_clamps, is_direct, plan_concats
 from subpc.passes.program import Buffer, Location, Program, Step, WeightStore
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import Kernel
@@ -38,7 +38,8 @@ class Lowering:
         decisions: dict[str, Decision],
     ) -> None:
         self.module, self.graph, self.isa, self.weights, self.decisions = module, graph, isa, weights, decisions
-        self.frames = FramePlan(graph, isa, self.n_filters)
+        self.clamps = find_clamps(graph)
+        self.frames = FramePlan(graph, self.is_direct)
         self.slices: dict[relax.Var, Slice] = plan_concats(graph)
         self.program = Program(inputs=[], outputs=[])
         self.places: dict[relax.Var, list[Place]] = {}
@@ -66,11 +67,12 @@ class Lowering:
             self._deliver(index, value)
         return self.program
 
-    def n_filters(self, call: relax.Call) -> int:
-        """How many filters of a convolution share their input channels."""
+    def is_direct(self, call: relax.Call) -> bool:
+        """Whether a convolution goes to the direct kernel; only the flat one can clamp what it reads."""
         attrs = ops.attributes(call)
         pattern = self.decisions[attrs["name"]].pattern
-        return pattern.n if pattern else shape_of(call.args[1])[0] // int(attrs["groups"])
+        filters = pattern.n if pattern else shape_of(call.args[1])[0] // int(attrs["groups"])
+        return attrs["name"] not in self.clamps and is_direct(call, filters, self.isa)
 
     def overwritable(self, value: relax.Expr, var: relax.Var) -> bool:
         """Whether the result `var` may be written over `value`: a tensor of its own that nobody reads later."""

@@ -8,7 +8,7 @@ from subpc.passes.dataflow import constant_of, shape_of
 from subpc.passes.detect_pattern import BlockPattern
 from subpc.passes.lower import Lowering, Place
 from subpc.passes.lower_linear import lower_single_pixel
-from subpc.passes.plan_layout import ConvGeometry, conv_geometry, is_direct, is_flat
+from subpc.passes.plan_layout import ConvGeometry, conv_geometry, is_flat
 from subpc.passes.program import Location
 from subpc.schedules.choose_tile import choose_direct_tile, choose_tile
 from subpc.schedules.conv_flat import FlatConv
@@ -20,6 +20,8 @@ from subpc.schedules.relayout import PhaseSplit
 
 # Output channels of one dense row block; the largest divisor of c_out up to this is taken.
 DENSE_ROWS = 8
+# Operands of the flat kernel that clamp its input.
+BOUNDS = ("floor", "ceiling")
 
 
 def lower_conv2d(low: Lowering, var: relax.Var, call: relax.Call) -> None:
@@ -29,7 +31,7 @@ def lower_conv2d(low: Lowering, var: relax.Var, call: relax.Call) -> None:
         lower_single_pixel(low, var, call)
     elif not is_flat(call):
         _grouped(low, var, call)
-    elif is_direct(call, low.n_filters(call), low.isa):
+    elif low.is_direct(call):
         _direct(low, var, call)
     else:
         _flat(low, var, call)
@@ -126,19 +128,23 @@ def _flat(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     attrs, geometry = ops.attributes(call), conv_geometry(call)
     weight, bias, pattern = _weights(low, call)
     frame = low.frames.planar(*geometry.out)
-    source, x = _source(low, call, geometry, frame, attrs["name"])
+    clamp = low.clamps.get(attrs["name"])
+    source, x = _source(low, call.args[0] if clamp is None else clamp.args[0], geometry, frame, attrs["name"])
     residual, out = _output(low, var, call, frame)
     kernel = flat_kernel(low, call, geometry, source, out.layout, pattern, weight, in_place=residual == out.location)
     operands: dict[str, Location | None] = {"x": x, "bias": low.weights.add(bias), "y": out.location, "residual": residual}
     operands |= pack_weights(low, weight, pattern, kernel.group, kernel.tile.rows, kernel.phases * source.frame.plane)
+    if clamp is not None:
+        bounds = [constant_of(low.graph.resolve(bound)) for bound in clamp.args[1:]]
+        operands |= {name: low.weights.add(_by_index(bound, pattern)) for name, bound in zip(BOUNDS, bounds, strict=False)}
     if kernel.masked:
         operands["mask"] = low.weights.add(border_mask(frame, kernel.mask_floats(low.isa.lanes)))
     low.emit(attrs["name"], kernel, operands)
 
 
-def _source(low: Lowering, call: relax.Call, geometry: ConvGeometry, frame: Frame, layer: str) -> tuple[TensorLayout, Location]:
+def _source(low: Lowering, value: relax.Expr, geometry: ConvGeometry, frame: Frame, layer: str) -> tuple[TensorLayout, Location]:
     """The planes that the taps read: the input tensor itself, or its pixels sorted by phase."""
-    x = low.graph.resolve(call.args[0])
+    x = low.graph.resolve(value)
     if geometry.direct:
         return TensorLayout(batch=shape_of(x)[0], channels=shape_of(x)[1], frame=frame), low.framed(x, frame)
     home = low.home(x)
@@ -173,6 +179,7 @@ def flat_kernel(
 ) -> FlatConv:
     """The workload of one convolution, with its default tile."""
     c_out, c_in = weight.shape[:2]
+    clamp = low.clamps.get(ops.attributes(call)["name"])
     group = pattern.n if pattern else max(rows for rows in range(1, DENSE_ROWS + 1) if c_out % rows == 0)
     kept = kept_count(pattern, c_in)
     blocks = kept if pattern and not pattern.uniform else kept * (c_out // group)
@@ -196,6 +203,7 @@ def flat_kernel(
         kept=kept,
         sparse=pattern is not None,
         uniform=pattern is None or pattern.uniform,
+        bounds=BOUNDS[: len(clamp.args) - 1] if clamp is not None else (),
         residual=len(call.args) == 4,
         in_place=in_place,
         activation=ops.activation_of(ops.attributes(call)["activation"]),
@@ -222,6 +230,12 @@ def pack_weights(
         starts = np.concatenate([[0], np.cumsum(pattern.kept.sum(axis=1))]).astype("int32")
         operands["starts"] = low.weights.add(starts)
     return operands
+
+
+def _by_index(bound: np.ndarray | None, pattern: BlockPattern | None) -> np.ndarray:
+    """A bound of each input channel, in the order in which the kernel meets the channels."""
+    assert bound is not None
+    return bound if pattern is None else np.concatenate([bound[kept] for kept in pattern.kept])
 
 
 def border_mask(frame: Frame, length: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from subpc.passes import ops
 from subpc.passes.dataflow import Dataflow
 from subpc.passes.decide_layers import Decision, decide_layers
 from subpc.passes.fold_affine import fold_affine
+from subpc.passes.fold_input_affine import fold_input_affine
 from subpc.passes.fuse_elementwise import fuse_elementwise
 from subpc.passes.fuse_epilogue import fuse_epilogue
 from subpc.passes.label_layers import label_layers
@@ -67,6 +68,7 @@ def graph_passes() -> list[tuple[str, ModulePass]]:
         ("recognise_activations", recognise_activations),
         ("fuse_epilogue", fuse_epilogue),
         ("fuse_elementwise", fuse_elementwise),
+        ("fold_input_affine", fold_input_affine),
         ("legalize_rest", legalize_rest),
     ]
 

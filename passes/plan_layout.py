@@ -7,6 +7,7 @@ from tvm import relax
 
 from subpc.passes import ops
 from subpc.passes.dataflow import Dataflow, shape_of
+from subpc.passes.fold_input_affine import FLOOR, FLOOR_AND_CEILING, is_pointwise
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.layout import Frame, compact_frame, halo_frame
 
@@ -99,19 +100,33 @@ def is_direct(call: relax.Call, n: int, isa: VectorIsa) -> bool:
     return bool(n % (2 * isa.lanes) == 0 and height * width <= MAX_DIRECT_PIXELS)
 
 
+def find_clamps(graph: Dataflow) -> dict[str, relax.Call]:
+    """By layer name: the clamp of its input that a 1x1 convolution computes itself, because nobody else reads it."""
+    users = graph.users()
+    clamps: dict[str, relax.Call] = {}
+    for var, call in graph.calls(ops.CONV2D):
+        source = graph.resolve(call.args[0])
+        clamp = graph.call(source, ops.ELEMENTWISE)
+        if clamp is not None and users.get(source) == [var] and is_pointwise(call) and min(shape_of(source)[2:]) > 1:
+            attrs = ops.attributes(clamp)
+            if tuple(attrs["program"]) in (FLOOR, FLOOR_AND_CEILING) and set(attrs["kinds"][1:]) == {"channel"}:
+                clamps[ops.attributes(call)["name"]] = clamp
+    return clamps
+
+
 class FramePlan:
     """One frame for each plane size, wide enough for every convolution of that size: then nothing is copied between layers.
 
-    n_filters: for each layer how many filters share their input channels.
+    direct: whether a convolution goes to the direct kernel.
     """
 
-    def __init__(self, graph: Dataflow, isa: VectorIsa, n_filters: Callable[[relax.Call], int]) -> None:
+    def __init__(self, graph: Dataflow, direct: Callable[[relax.Call], bool]) -> None:
         self._halo: dict[tuple[int, int], int] = {}
         for _, call in graph.calls(ops.CONV2D):
             geometry = conv_geometry(call)
             if not is_flat(call):
                 self._widen(geometry.source, max(ops.attributes(call)["padding"]))
-            elif is_direct(call, n_filters(call), isa):
+            elif direct(call):
                 self._widen(geometry.source, padding_read(call))
             else:
                 self._widen(geometry.out, geometry.halo)

@@ -48,10 +48,11 @@ class FlatConv:
     uniform: every group keeps `kept`; else `starts` (groups + 1) tells where each group's kept channels begin and `kept` is their sum.
     sparse: input channels are named by `index` (else group g reads channels 0 .. kept - 1).
 
-    in_place: y holds the residual before, and the result afterwards.
+    bounds: () or "floor" or "floor", "ceiling": x is clamped as it is read, each channel to its own bounds, laid out like the index
+    (without one: a float an input channel). in_place: y holds the residual before, and the result afterwards.
 
     Operands: x, w (packed by `pack_weights`), [index, with PREFETCH_CHANNELS more at its end], [starts], bias (c_out), [residual],
-    [mask], y.
+    [mask], y; [floor], [ceiling] before bias.
     """
 
     source: TensorLayout
@@ -62,6 +63,7 @@ class FlatConv:
     kept: int
     sparse: bool
     uniform: bool
+    bounds: tuple[str, ...]
     residual: bool
     in_place: bool
     activation: Activation
@@ -102,6 +104,8 @@ class FlatConv:
             sizes["index"] = (blocks + PREFETCH_CHANNELS, "int32")
         if not self.uniform:
             sizes["starts"] = (self.groups + 1, "int32")
+        for name in self.bounds:
+            sizes[name] = (blocks if self.sparse else self.kept, "float32")
         sizes["bias"] = (self.groups * self.group, "float32")
         if self.residual and not self.in_place:
             sizes["residual"] = (self.out.floats, "float32")
@@ -171,10 +175,11 @@ class _Body:
             later = self.b["index"][first + ahead] if k.sparse else ahead * (k.phases * k.source.frame.plane)
             prefetch(self.b["x"], pixel + later, self.span, write=False)
             prefetch(self.b["w"], weight + PREFETCH_WEIGHTS, len(k.taps) * rows, write=False)
-            self.multiply_add(acc, pixel + channel, weight)
+            bounds = [splat(self.b[name][first + kept if k.sparse else kept], self.lanes) for name in k.bounds]
+            self.multiply_add(acc, pixel + channel, weight, bounds)
         self.epilogue(acc, image, q, row_block * rows)
 
-    def multiply_add(self, acc: list[Any], pixel: Any, weight: Any) -> None:
+    def multiply_add(self, acc: list[Any], pixel: Any, weight: Any, bounds: list[Any]) -> None:
         """acc[r, :] += w[tap, r] * x[pixel + offset(tap) :] for all taps of one input channel."""
         rows = self.k.tile.rows
         for t, offset in enumerate(self.k.taps):
@@ -182,6 +187,8 @@ class _Body:
                 w = splat(self.b["w"][weight + (t * rows + r)], self.lanes)
                 for v in range(self.k.tile.vectors):
                     x = load(self.b["x"], pixel + (offset + v * self.lanes), self.lanes)
+                    for bound, limit in zip(bounds, (tvm.tirx.max, tvm.tirx.min), strict=False):
+                        x = limit(x, bound)
                     store(acc[r], v * self.lanes, load(acc[r], v * self.lanes, self.lanes) + x * w, self.lanes)
 
     def out_index(self, image: Any, q: Any, channel: Any) -> Any:
