@@ -29,8 +29,8 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Buffer:
-    """A workspace tensor. layout None: compact, its old contents do not matter; else buffers are shared only among equal layouts,
-    because every kernel counts on the zeros between the rows of a frame and none writes them again."""
+    """A workspace tensor. layout None: compact, its old contents do not matter; else buffers are shared only among equal layouts that
+    hold their data in the same places, because every kernel counts on the zeros of a frame and none writes them again."""
 
     floats: int
     layout: TensorLayout | None

@@ -1,0 +1,104 @@
+"""Random networks through the whole compile: whatever is combined with whatever, the numbers are PyTorch's."""
+
+from collections.abc import Callable
+
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
+from subpc.compiler import compile
+
+from .test_end_to_end import prune_blocks
+
+TOLERANCE = 1e-4  # of the output's range
+ACTIVATIONS: list[Callable[[torch.Tensor], torch.Tensor]] = [F.relu, F.relu6, F.hardswish, F.silu, torch.sigmoid, lambda x: x]
+CHANNELS = (4, 8, 16, 24, 32)
+
+
+class Random(nn.Module):
+    """Steps that each read earlier tensors; several of the last tensors are outputs."""
+
+    def __init__(self, draw: st.DrawFn) -> None:
+        super().__init__()
+        torch.manual_seed(draw(st.integers(0, 99)))
+        self.layers = nn.ModuleList()
+        self.steps: list[Callable[[list[torch.Tensor]], torch.Tensor]] = []
+        shapes = [(draw(st.sampled_from([1, 2])), 8, draw(st.integers(5, 17)), draw(st.integers(5, 17)))]
+        self.shape = shapes[0]
+        for _ in range(draw(st.integers(2, 9))):
+            shapes.append(self._add(draw, shapes))
+        self.outputs = sorted({len(shapes) - 1, *draw(st.lists(st.integers(0, len(shapes) - 1), max_size=2))})
+
+    def _add(self, draw: st.DrawFn, shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
+        """One more step, and the shape of what it makes."""
+        at = draw(st.integers(max(0, len(shapes) - 4), len(shapes) - 1))
+        alike = [i for i, shape in enumerate(shapes) if shape == shapes[at]]
+        fitting = [i for i, shape in enumerate(shapes) if shape[2:] == shapes[at][2:]]
+        kind = draw(st.sampled_from(["conv", "conv", "conv", "depthwise", "pool", "add", "concat", "scale", "gate", "slice"]))
+        if kind == "add":
+            other, activation = draw(st.sampled_from(alike)), draw(st.sampled_from(ACTIVATIONS))
+            self.steps.append(lambda t: activation(t[at] + t[other]))
+            return shapes[at]
+        if kind == "concat":
+            parts = draw(st.lists(st.sampled_from(fitting), min_size=2, max_size=3))
+            self.steps.append(lambda t: torch.cat([t[i] for i in parts], 1))
+            return (shapes[at][0], sum(shapes[i][1] for i in parts), *shapes[at][2:])
+        if kind == "scale":
+            factor = draw(st.sampled_from([0.5, 2.0, -1.0]))
+            self.steps.append(lambda t: t[at] * factor + 1)
+            return shapes[at]
+        if kind == "gate":
+            self.steps.append(lambda t: t[at] * t[at].mean((2, 3), keepdim=True).sigmoid())
+            return shapes[at]
+        if kind == "slice" and shapes[at][1] % 2 == 0:
+            first = draw(st.booleans())
+            self.steps.append(lambda t: t[at].chunk(2, 1)[0 if first else 1])
+            return (shapes[at][0], shapes[at][1] // 2, *shapes[at][2:])
+        if kind == "pool" and min(shapes[at][2:]) > 3:
+            return self._pool(draw, at, shapes[at])
+        return self._conv(draw, at, shapes[at], kind == "depthwise")
+
+    def _pool(self, draw: st.DrawFn, at: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+        size, stride = draw(st.sampled_from([2, 3])), draw(st.sampled_from([1, 2]))
+        padding = draw(st.integers(0, size // 2))
+        pool = draw(st.sampled_from([F.max_pool2d, F.avg_pool2d]))
+        self.steps.append(lambda t: pool(t[at], size, stride, padding))
+        return (*shape[:2], *((n + 2 * padding - size) // stride + 1 for n in shape[2:]))
+
+    def _conv(self, draw: st.DrawFn, at: int, shape: tuple[int, ...], depthwise: bool) -> tuple[int, ...]:
+        kernel, stride = draw(st.sampled_from([1, 3, 5])), draw(st.sampled_from([1, 1, 2]))
+        padding = draw(st.sampled_from([kernel // 2, 0, 1]))
+        if min(shape[2:]) + 2 * padding < kernel:
+            kernel, padding = 1, 0
+        filters = shape[1] if depthwise else draw(st.sampled_from(CHANNELS))
+        conv = nn.Conv2d(shape[1], filters, kernel, stride, padding, groups=shape[1] if depthwise else 1, bias=draw(st.booleans()))
+        n = draw(st.sampled_from([0, 4, 8, 16]))
+        if n and not depthwise and filters % n == 0:
+            prune_blocks(conv.weight, n, draw(st.sampled_from([0.5, 0.8])), uniform=draw(st.booleans()))
+        index, activation = len(self.layers), draw(st.sampled_from(ACTIVATIONS))
+        self.layers.append(conv)
+        self.steps.append(lambda t: activation(self.layers[index](t[at])))
+        return (shape[0], filters, *((n + 2 * padding - kernel) // stride + 1 for n in shape[2:]))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        tensors = [x]
+        for step in self.steps:
+            tensors.append(step(tensors))
+        return tuple(tensors[i] for i in self.outputs)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_random_networks_equal_pytorch(data: st.DataObject) -> None:
+    net = Random(data.draw).eval()
+    x = torch.randn(net.shape)
+    with torch.no_grad():
+        expected = net(x)
+    model = compile(net, x)
+    model(torch.randn(net.shape))  # what an earlier call left in the workspace must not show
+    got = model(x)
+    for g, e in zip(got if isinstance(got, tuple) else (got,), expected, strict=True):
+        assert g.shape == e.shape
+        assert float((g - e).abs().max()) <= TOLERANCE * max(1.0, float(e.abs().max()))
