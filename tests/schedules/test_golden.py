@@ -1,0 +1,99 @@
+"""One small kernel of every family as TVMScript: a change of the generated loops shows as a difference in review.
+
+After an intended change, write the files again with one command and read the difference:
+
+    UPDATE_GOLDEN=1 python -m pytest -q tests/schedules/test_golden.py
+"""
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import tvm
+from torch import nn
+
+from subpc.frontend.import_model import import_model
+from subpc.passes.pipeline import lower_model
+from subpc.passes.program import WeightStore
+from subpc.schedules.elementwise import ChannelCopy
+from subpc.schedules.isa import AVX512
+from subpc.schedules.kernel import Kernel
+from subpc.schedules.layout import halo_frame
+
+GOLDEN = Path(__file__).parent / "golden"
+COMMAND = "UPDATE_GOLDEN=1 python -m pytest -q tests/schedules/test_golden.py"
+
+
+class Calls(nn.Module):
+    """A function as a network."""
+
+    def __init__(self, function: Callable[..., torch.Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.function(x)
+
+
+def pruned(conv: nn.Conv2d, channels: slice) -> nn.Conv2d:
+    conv.weight.data[:, channels] = 0
+    return conv
+
+
+# family -> a network that has a kernel of it, and the shape of its input
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "dense_conv_f32": (lambda: nn.Conv2d(3, 8, 1), (1, 3, 4, 6)),
+    "bsr_conv_f32": (lambda: pruned(nn.Conv2d(4, 8, 1), slice(0, 2)), (1, 4, 4, 6)),
+    "dense_direct_conv_f32": (lambda: nn.Conv2d(3, 16, (1, 2)), (1, 3, 1, 4)),
+    "bsr_direct_conv_f32": (lambda: pruned(nn.Conv2d(4, 16, (1, 2)), slice(0, 2)), (1, 4, 1, 4)),
+    "depthwise_conv_f32": (lambda: nn.Conv2d(2, 2, (1, 2), groups=2), (1, 2, 4, 6)),
+    "grouped_conv_f32": (lambda: nn.Conv2d(4, 4, (1, 2), groups=2), (1, 4, 4, 6)),
+    "phase_split": (lambda: nn.Conv2d(3, 8, 1, 2), (1, 3, 4, 6)),
+    "relayout": (lambda: nn.Conv2d(3, 8, 1), (1, 3, 4, 6)),
+    "linear_f32": (lambda: nn.Linear(5, 7), (2, 5)),
+    "max_pool2d": (lambda: nn.MaxPool2d(2, 1, 1), (1, 2, 3, 4)),
+    "avg_pool2d": (lambda: nn.AvgPool2d(2, 1, 1), (1, 2, 3, 4)),
+    "global_pool": (lambda: nn.AdaptiveAvgPool2d(1), (1, 2, 3, 4)),
+    "elementwise": (lambda: Calls(lambda x: (x * 2 + 1).relu()), (1, 2, 3, 4)),
+    "fallback": (lambda: Calls(lambda x: x.sum(1)), (2, 3, 4)),
+}
+# Kernels that no network here reaches.
+ALONE: dict[str, Kernel] = {
+    "channel_copy": ChannelCopy(batch=1, frame=halo_frame(3, 4, 1), source_channels=2, out_channels=3, count=2, out_start=1),
+}
+
+
+@functools.cache
+def kernels(family: str) -> list[Any]:
+    if family in ALONE:
+        return [ALONE[family]]
+    make, shape = NETWORKS[family]
+    torch.manual_seed(0)
+    (model,) = import_model(make(), shapes=[shape])
+    params = {name: tvm.runtime.tensor(np.ascontiguousarray(value)) for name, value in model.params.items()}
+    lowered = lower_model(
+        model.module, params, model.param_names, n_inputs=1, isa=AVX512, sparse="always", weights=WeightStore(), dump=None
+    )
+    return [step.kernel for step in lowered.program.steps]
+
+
+@pytest.mark.parametrize("family", [*NETWORKS, *ALONE])
+def test_generated_loops(family: str) -> None:
+    kernel = next((k for k in kernels(family) if k.family == family), None)
+    assert kernel is not None, f"the network for {family} now compiles to {[k.family for k in kernels(family)]}: choose another one"
+    script = kernel.prim_func("kernel", AVX512).script() + "\n"
+    path = GOLDEN / f"{family}.txt"
+    if os.environ.get("UPDATE_GOLDEN") == "1":
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(script)
+    assert path.exists(), f"write it with: {COMMAND}"
+    assert script == path.read_text(), f"the kernel changed; if that was intended: {COMMAND}"
+
+
+def test_no_file_is_left_over() -> None:
+    assert {path.stem for path in GOLDEN.iterdir()} == {*NETWORKS, *ALONE}
