@@ -1,7 +1,9 @@
 """PyTorch to Relax: torch.export, the decompositions we want (and not those we do not), then TVM's importer."""
 
 import copy
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -50,13 +52,21 @@ def export(module: nn.Module, example_inputs: tuple[Any, ...]) -> ExportedProgra
         shapes = ", ".join(str(tuple(x.shape)) for x in example_inputs if isinstance(x, torch.Tensor))
         raise ConfigError(f"The model cannot run on input of shape {shapes}: {first_line(error)}\nPass the shape it expects.") from error
     try:
-        with torch.no_grad():
+        with _quiet():
             return torch.export.export(module, example_inputs)
     except Exception as error:
         raise UnsupportedModelError(
             f"torch.export cannot capture {type(module).__name__}: {first_line(error)}\n"
             "The forward pass must not depend on the values in its tensors."
         ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No gradients, and none of the warnings in which torch tells its own parts what will change."""
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
 
 
 def import_exported(program: ExportedProgram, constant_names: dict[str, str] | None = None) -> ImportedModel:
@@ -107,7 +117,7 @@ def _decomposed(program: ExportedProgram) -> ExportedProgram:
             del table[operator]
     table[torch.ops.aten._convolution.default] = _plain_convolution
     try:
-        with torch.no_grad():
+        with _quiet():
             decomposed: ExportedProgram = program.run_decompositions(table)
     except Exception as error:
         raise UnsupportedModelError(
