@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from subpc.errors import CompileError, ModelFileError, SubpcError
+from subpc.threads import native_threads, spread
 
 # Type indices of tvm_ffi/c_api.h (TVMFFITypeIndex) and dlpack.h (DLDeviceType, DLDataTypeCode).
 _INT, _DLTENSOR, _RAW_STR, _OBJECT_START = 1, 7, 8, 64
@@ -147,7 +148,9 @@ def use_threads(count: int) -> None:
             "run the first model after the fork, use threads=1 before it, or start processes with the spawn method"
         )
     if getattr(_configured, "count", None) != count:
+        before = native_threads()
         _call(_global("runtime.config_threadpool"), [AnyValue(type_index=_INT), AnyValue(type_index=_INT)], [_BIG_CORES, count])
+        spread(native_threads() - before)
         got = _call(_global("runtime.NumThreads"), []).integer
         if got < count:
             warnings.warn(f"TVM started a pool of {got} threads before subpc was imported; import subpc first", stacklevel=2)
