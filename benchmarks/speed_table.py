@@ -3,6 +3,7 @@
     python benchmarks/speed_table.py                  # everything, about 25 minutes on two cores
     python benchmarks/speed_table.py --only resnet50  # some rows
     python benchmarks/speed_table.py --show           # the table from what has been measured
+    python benchmarks/speed_table.py --show --write   # the same, put into docs/performance.md and README.md
 
 Every row is one `subpc bench`: each engine alone in its own process, the processes taking turns, the same pruned model for all.
 A row that is in the results file is not measured again; --fresh starts over. Rows with busy cores are marked and not kept.
@@ -21,7 +22,10 @@ from subpc import bench
 from subpc.synthetic import prune_uniform, seeded_model
 
 RIVALS = ["onnxruntime", "openvino"]
-RESULTS = Path(__file__).parent / "results" / "speed_table.jsonl"
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "speed_table.jsonl"
+PAGES = (ROOT / "docs" / "performance.md", ROOT / "README.md")
+BEGIN, END = "<!-- speed table: benchmarks/speed_table.py --show --write -->", "<!-- end of speed table -->"
 SPARSITIES = (0.0, 0.5, 0.75, 0.9)
 GOALS = {
     "resnet50": (1.0, 1.8, 3.2, 6.0),
@@ -100,13 +104,22 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def write_pages(text: str) -> None:
+    """Put the table between its markers in the documents."""
+    for page in PAGES:
+        before, rest = page.read_text().split(BEGIN)
+        _, after = rest.split(END)
+        page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+
+
 @click.command()
 @click.option("--only", default="", help="measure rows whose name contains this")
 @click.option("--fresh", is_flag=True, help="measure again what has been measured")
 @click.option("--show", is_flag=True, help="print the table and measure nothing")
+@click.option("--write", is_flag=True, help="put the table into the documents")
 @click.option("--runs", default=60, show_default=True)
 @click.option("--rounds", default=6, show_default=True)
-def main(only: str, fresh: bool, show: bool, runs: int, rounds: int) -> None:
+def main(only: str, fresh: bool, show: bool, write: bool, runs: int, rounds: int) -> None:
     """Measure the rows that are missing, then print the table."""
     results = read_results()
     RESULTS.parent.mkdir(exist_ok=True)
@@ -121,6 +134,8 @@ def main(only: str, fresh: bool, show: bool, runs: int, rounds: int) -> None:
             with RESULTS.open("a") as file:
                 file.write(json.dumps(entry) + "\n")
     click.echo(table(results))
+    if write:
+        write_pages(table(results))
 
 
 if __name__ == "__main__":
