@@ -9,11 +9,16 @@ from subpc.errors import ConfigError
 from subpc.passes import ops
 from subpc.passes.dataflow import Dataflow, constant_of, shape_of
 from subpc.passes.detect_pattern import BlockPattern, detect_pattern
-from subpc.passes.plan_layout import is_depthwise
+from subpc.passes.plan_layout import conv_geometry, is_depthwise, is_direct
+from subpc.schedules.isa import VectorIsa
 
-# Time of a sparse kernel for the same multiply-adds, against our dense kernel: the index adds two instructions to each kept channel
-# and register tile, and gathered planes miss L1 more often. Measured on ResNet-50's layers at 50 % and 75 % (docs/performance.md).
-SPARSE_OVERHEAD = 1.08
+# Time of a sparse kernel for the same multiply-adds, against our best dense kernel, which has the channels in its lanes (the table of
+# kernels in docs/performance.md). Direct: the index, and gathered planes that miss L1 more often. Flat: pixels in the lanes.
+DIRECT_OVERHEAD = 1.04
+FLAT_OVERHEAD = 1.15
+# Sorting the pixels of a strided convolution by phase moves bytes at this many for each operation of the dense kernel in the same
+# time: 50 GB/s against 500 Gflop/s.
+FLOPS_PER_BYTE = 10.0
 # A gain below this is within what layouts and neighbours change; the dense kernel is the safer choice.
 MIN_GAIN = 1.05
 SPARSE_MODES = ("auto", "always", "off")
@@ -36,7 +41,7 @@ class Decision:
     gain: float
 
 
-def decide_layers(graph: Dataflow, sparse: str = "auto") -> dict[str, Decision]:
+def decide_layers(graph: Dataflow, isa: VectorIsa, sparse: str = "auto") -> dict[str, Decision]:
     """A decision for every convolution and fully connected layer, by layer name. sparse: "auto", "always" or "off"."""
     if sparse not in SPARSE_MODES:
         raise ConfigError(f"sparse={sparse!r} is not known; accepted: {', '.join(SPARSE_MODES)}")
@@ -45,11 +50,11 @@ def decide_layers(graph: Dataflow, sparse: str = "auto") -> dict[str, Decision]:
         name = ops.attributes(call)["name"]
         weight = constant_of(graph.resolve(call.args[1]))
         assert weight is not None, name
-        decisions[name] = _decide(call, name, weight, sparse)
+        decisions[name] = _decide(call, name, weight, isa, sparse)
     return decisions
 
 
-def _decide(call: relax.Call, name: str, weight: np.ndarray, sparse: str) -> Decision:
+def _decide(call: relax.Call, name: str, weight: np.ndarray, isa: VectorIsa, sparse: str) -> Decision:
     zeros = 1.0 - np.count_nonzero(weight) / max(weight.size, 1)
     if call.op.name == ops.LINEAR:
         return _dense(name, "linear", None, zeros, "fully connected: reading the weights limits it, not arithmetic")
@@ -71,15 +76,21 @@ def _decide(call: relax.Call, name: str, weight: np.ndarray, sparse: str) -> Dec
     found = detect_pattern(weight)
     if found is None:
         return _dense(name, "dense_conv", None, zeros, _no_pattern(weight, zeros))
-    gain = expected_gain(found)
+    gain = expected_gain(call, found, isa)
     if sparse == "auto" and gain < MIN_GAIN:
         return _dense(name, "dense_conv", found, zeros, f"below threshold: {found.label} at {found.sparsity:.0%} would gain {gain:.2f}x")
     return Decision(layer=name, kernel="bsr_conv", pattern=found, found=found, zeros=zeros, reason="", gain=gain)
 
 
-def expected_gain(pattern: BlockPattern) -> float:
-    """Time of our dense kernel over time of the sparse one."""
-    return 1.0 / (SPARSE_OVERHEAD * max(1.0 - pattern.sparsity, 1e-3))
+def expected_gain(call: relax.Call, pattern: BlockPattern, isa: VectorIsa) -> float:
+    """Time of our dense kernel over time of the sparse one, phase planes included."""
+    work = max(1.0 - pattern.sparsity, 1e-3)
+    if is_direct(call, pattern.n, isa):
+        return 1.0 / (DIRECT_OVERHEAD * work)
+    geometry = conv_geometry(call)
+    # An input channel's phase planes, written and read again, for each of its multiply-adds with c_out filters.
+    moved = 0.0 if geometry.direct else 8.0 * len(geometry.phases) / (2.0 * shape_of(call.args[1])[0] * len(geometry.taps))
+    return 1.0 / (FLAT_OVERHEAD * work + FLOPS_PER_BYTE * moved)
 
 
 def _no_pattern(weight: np.ndarray, zeros: float) -> str:

@@ -95,7 +95,7 @@ def lower_model(
             dump(name, module.script())
     graph = Dataflow(module["main"])
     _check_shapes(graph)
-    decisions = decide_layers(graph, sparse)
+    decisions = decide_layers(graph, isa, sparse)
     layers = {ops.attributes(call)["name"]: call for _, call in graph.calls(ops.CONV2D, ops.LINEAR)}
     program = Lowering(module, graph, n_inputs, isa, weights, decisions).run(LOWERING_RULES)
     return Lowered(program=program, decisions=decisions, layers=layers)

@@ -6,8 +6,8 @@ from torch import nn
 
 from subpc.errors import ConfigError
 from subpc.passes.dataflow import Dataflow
-from subpc.passes.decide_layers import MIN_GAIN, Decision, decide_layers, expected_gain
-from subpc.passes.detect_pattern import detect_pattern
+from subpc.passes.decide_layers import MIN_GAIN, Decision, decide_layers
+from subpc.schedules.isa import AVX512
 
 from .evaluate import stages
 from .test_end_to_end import prune_blocks
@@ -20,7 +20,7 @@ def pruned(conv: nn.Conv2d, n: int, sparsity: float) -> nn.Conv2d:
 
 def decide(layer: nn.Module, shape: tuple[int, ...] = (1, 32, 8, 8), sparse: str = "auto") -> Decision:
     _, module = stages(nn.Sequential(layer), shape, until="fuse_epilogue")
-    (decision,) = decide_layers(Dataflow(module["main"]), sparse).values()
+    (decision,) = decide_layers(Dataflow(module["main"]), AVX512, sparse).values()
     assert decision.layer == "0"
     return decision
 
@@ -31,7 +31,7 @@ def test_a_pattern_that_pays_becomes_sparse() -> None:
     assert decision.pattern is not None
     assert decision.pattern is decision.found
     assert decision.zeros == 0.75
-    assert decision.gain == expected_gain(decision.pattern) > 3
+    assert decision.gain > 3
 
 
 def scattered() -> nn.Conv2d:
@@ -84,14 +84,18 @@ def test_modes() -> None:
         decide(conv, sparse="sometimes")
 
 
-def test_the_threshold_lies_where_sparse_is_faster() -> None:
-    """expected_gain grows with sparsity, and a dense pattern never gains."""
-    gains = []
-    for cut in range(0, 32, 4):
-        conv = nn.Conv2d(32, 32, 1)
-        if cut:
-            conv.weight.data[:, :cut] = 0
-        pattern = detect_pattern(conv.weight.detach().numpy())
-        gains.append(expected_gain(pattern) if pattern else 1.0)
-    assert gains[1:] == sorted(gains[1:])
-    assert gains[-1] > MIN_GAIN
+def test_the_gain_grows_with_sparsity() -> None:
+    decisions = [decide(pruned(nn.Conv2d(32, 32, 1), 16, cut / 32)) for cut in range(0, 32, 4)]
+    gains = [decision.gain for decision in decisions]
+    assert gains == sorted(gains)
+    assert [decision.pattern is not None for decision in decisions] == [gain >= MIN_GAIN for gain in gains]
+    assert gains[-1] > 4
+
+
+@pytest.mark.parametrize("n", [4, 8])
+def test_sorting_the_pixels_of_a_stride_counts_against_sparse(n: int) -> None:
+    """With few filters a layer, the phase planes cost as much as what is skipped; channels in the lanes (N=16) need none."""
+    narrow = decide(pruned(nn.Conv2d(32, 16, 3, stride=2, padding=1), n, 0.25))
+    assert narrow.reason.startswith("below threshold")
+    assert decide(pruned(nn.Conv2d(32, 16, 3, stride=2, padding=1), 16, 0.25)).pattern is not None
+    assert decide(pruned(nn.Conv2d(32, 16, 3, padding=1), n, 0.25)).pattern is not None
