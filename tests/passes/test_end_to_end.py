@@ -43,7 +43,7 @@ def test_sparse_convolutions_equal_pytorch(n: int, uniform: bool, kernel: int, s
     x = torch.randn(2, 24, 13, 17)
     with torch.no_grad():
         expected = conv.eval()(x)
-    compiled = compile(conv, x)
+    compiled = compile(conv, x, sparse="always")
     (layer,) = compiled.report.layers
     assert layer.sparse
     assert layer.n == n
