@@ -94,7 +94,7 @@ def choose_direct_tile(
             for v in DIRECT_VECTORS
             if group % (v * isa.lanes) == 0 and r <= size[0] and r * c * v + v < isa.registers and not (disjoint and size[1] % c)
         ),
-        key=lambda tile: _direct_cost(*tile, size, kernel, stride, dilation, isa),
+        key=lambda tile: _direct_cost(tile[0], tile[1], tile[2], size, kernel, stride, dilation, isa),
     )
     return DirectTile(rows=rows, columns=columns, vectors=vectors, pixels_outer=source_bytes > weight_bytes)
 
