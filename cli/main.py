@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import signal
 import sys
 import warnings
 from typing import Any
@@ -50,21 +51,31 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: errors become one or two lines on stderr and an exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
     sys.exit(run(arguments))
+
+
+def _terminate(number: int, frame: object) -> None:
+    # An exception, so that temporary files are removed on the way out.
+    raise SystemExit(128 + number)
 
 
 def run(arguments: list[str] | None = None) -> int:
     """Run a command line; returns the exit code."""
     if os.environ.get("SUBPC_DEBUG") == "1":
-        return _result(cli.main(arguments, standalone_mode=False))
+        return _result(cli.main(arguments, prog_name="subpc", standalone_mode=False))
     for category in (DeprecationWarning, FutureWarning):
         # Libraries tell each other's authors what will change; a user of this command can do nothing about it.
         warnings.simplefilter("ignore", category)
     try:
-        return _result(cli.main(arguments, standalone_mode=False))
+        return _result(cli.main(arguments, prog_name="subpc", standalone_mode=False))
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx is not None else "subpc"
+        click.echo(f"error: {error.format_message()}\nSee: {command} --help", err=True)
+        return WRONG_USAGE
     except click.ClickException as error:
-        error.show()
-        return WRONG_USAGE if isinstance(error, click.UsageError) else FAILED
+        click.echo(f"error: {error.format_message()}", err=True)
+        return FAILED
     except SubpcError as error:
         click.echo(f"error: {error}", err=True)
         return WRONG_USAGE if isinstance(error, ConfigError) else FAILED

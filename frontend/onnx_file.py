@@ -155,8 +155,12 @@ def _wrong_shapes(reason: str, shapes: Sequence[tuple[int, ...]]) -> SubpcError:
     return ConfigError(f"The model cannot take input of shape {given}: {reason}")
 
 
+_WINDOWS = ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool")
+
+
 def check_channels(graph: onnx.GraphProto, shapes: Sequence[tuple[int, ...]]) -> None:
-    """What ONNX's shape inference leaves out: that the channels of a convolution's input are those of its weights."""
+    """What ONNX's shape inference leaves out: that a convolution's input has the channels of its weights, and room for a window."""
+    _check_windows(graph, shapes)
     known = value_shapes(graph) | {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type != "Conv" or not {*node.input[:2]} <= known.keys():
@@ -165,6 +169,14 @@ def check_channels(graph: onnx.GraphProto, shapes: Sequence[tuple[int, ...]]) ->
         has, takes = known[node.input[0]][1], known[node.input[1]][1] * groups
         if has != takes:
             raise _wrong_shapes(f"{node_name(node)} takes {takes} channels, but gets {has}", shapes)
+
+
+def _check_windows(graph: onnx.GraphProto, shapes: Sequence[tuple[int, ...]]) -> None:
+    made = {name: node for node in graph.node if node.op_type in _WINDOWS for name in node.output}
+    for value in (*graph.value_info, *graph.output):
+        dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim if dim.HasField("dim_value")]
+        if value.name in made and any(dim < 1 for dim in dims):
+            raise _wrong_shapes(f"{node_name(made[value.name])} needs a larger input, here its output is {dims}", shapes)
 
 
 def value_shapes(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:

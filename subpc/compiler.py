@@ -10,10 +10,11 @@ import numpy as np
 
 from subpc import artifact
 from subpc.errors import CompileError, ConfigError, SubpcError
+from subpc.linker import find_linker, link
 from subpc.report import FunctionInfo, LayerReport, Metadata, StepInfo, TensorInfo
 from subpc.runtime import CompiledModel
 from subpc.target import Target, parse_target
-from subpc.threads import available_threads
+from subpc.threads import available_threads, resolve_threads
 
 if TYPE_CHECKING:
     from subpc.frontend.imported import ImportedModel
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from subpc.schedules.kernel import Kernel
 
 PRECISIONS = ("float32",)
+SPARSE_MODES = ("auto", "off", "always")
 Progress = Callable[[str, int, int], None]
 
 
@@ -59,11 +61,10 @@ def compile(
     Raises:
         SubpcError: ConfigError, ModelFileError, UnsupportedModelError, TargetError or CompileError.
     """
-    if precision not in PRECISIONS:
-        raise ConfigError(f"precision={precision!r} is not supported; accepted: {', '.join(PRECISIONS)}")
-    if tuning is not None:
-        raise ConfigError("tuning databases are not supported by this version; leave tuning out")
+    _check_options(precision, sparse, tuning, output, debug_dump)
+    threads = resolve_threads(threads)
     parsed = parse_target(target)
+    find_linker()
     from subpc.frontend.import_model import import_model
 
     if progress is not None:
@@ -73,6 +74,23 @@ def compile(
         path = Path(output) if output is not None else Path(folder) / "model.so"
         _build(imported, parsed, sparse, Path(folder), path, _model_name(model, arch), progress, debug_dump)
         return CompiledModel(artifact.open_artifact(path), threads=threads)
+
+
+def _check_options(precision: str, sparse: str, tuning: object, output: str | Path | None, debug_dump: str | Path | None) -> None:
+    """Raise before the work that a wrong option would waste."""
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision={precision!r} is not supported; accepted: {', '.join(PRECISIONS)}")
+    if sparse not in SPARSE_MODES:
+        raise ConfigError(f"sparse={sparse!r} is not known; accepted: {', '.join(SPARSE_MODES)}")
+    if tuning is not None:
+        raise ConfigError("tuning databases are not supported by this version; leave tuning out")
+    if output is not None:
+        artifact.check_writable(output)
+    if debug_dump is not None:
+        try:
+            Path(debug_dump).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"cannot make the folder {debug_dump}: {error.strerror}; choose another one") from error
 
 
 def _build(
@@ -88,7 +106,6 @@ def _build(
     import tvm
 
     from subpc.frontend.imported import weight_warnings
-    from subpc.linker import link
     from subpc.passes.build_library import build_library
     from subpc.passes.pipeline import lower_model
     from subpc.passes.program import WeightStore
@@ -160,7 +177,6 @@ def _dumper(folder: str | Path | None, index: int) -> Callable[[str, str], None]
     if folder is None:
         return None
     root = Path(folder)
-    root.mkdir(parents=True, exist_ok=True)
     counter = iter(range(1000))
 
     def dump(phase: str, script: str) -> None:

@@ -1,0 +1,63 @@
+"""Fixtures for command lines that have to fail."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from subpc.cli.main import run
+
+from .network import CONV, OLD, WEIGHT, net, onnx_net
+
+
+@pytest.fixture(scope="module")
+def valid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same network in every kind of file."""
+    folder = tmp_path_factory.mktemp("valid")
+    torch.save(net().state_dict(), folder / "state.pt")
+    torch.save(net().state_dict(), folder / "old.pth", _use_new_zipfile_serialization=False)
+    save_file(net().state_dict(), folder / "state.safetensors")
+    torch.export.save(torch.export.export(net(), (torch.rand(1, 3, 8, 8),)), folder / "program.pt2")
+    torch.jit.save(torch.jit.trace(net(), torch.rand(1, 3, 8, 8)), str(folder / "trace.pt"))
+    (folder / "conv.onnx").write_bytes(onnx_net([CONV], WEIGHT))
+    return folder
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Iterator[Path]:
+    """A folder with a library that must survive, and that nothing may be added to."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "model.so").write_bytes(OLD)
+    yield folder / "model.so"
+    assert [path.name for path in folder.iterdir()] == ["model.so"]
+
+
+@pytest.fixture
+def attempt(capfd: pytest.CaptureFixture[str], output: Path) -> Callable[..., str]:
+    """Runs a command line that has to fail, checks how it fails, and gives what it says.
+
+    capfd also sees what compiled code writes past Python.
+    """
+
+    def check(*arguments: object, code: int) -> str:
+        capfd.readouterr()
+        assert run([str(a) for a in arguments]) == code
+        printed = capfd.readouterr()
+        assert printed.out == ""
+        assert printed.err.startswith("error: ")
+        assert 1 <= len(printed.err.splitlines()) <= 2
+        assert "Traceback" not in printed.err
+        assert "internal error" not in printed.err
+        assert output.read_bytes() == OLD
+        return printed.err
+
+    return check
+
+
+@pytest.fixture
+def compiling(attempt: Callable[..., str], output: Path) -> Callable[..., str]:
+    """The same for `subpc compile FILE ...`."""
+    return lambda *arguments, code: attempt("compile", *arguments, "-o", output, code=code)

@@ -1,0 +1,45 @@
+"""A small network for the command line, and what a damaged library is told by."""
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+OLD = b"a library that somebody still needs"
+SHAPE = "1,3,8,8"
+
+
+class Net(nn.Module):
+    """A convolution and a fully connected layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 8, 3), nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.conv(x).relu().mean((2, 3)))
+
+
+def net() -> Net:
+    """What --arch names."""
+    torch.manual_seed(0)
+    return Net().eval()
+
+
+ARCH = f"{__name__}:net"
+
+
+def onnx_net(nodes: list[onnx.NodeProto], weight: np.ndarray, opset: int = 17) -> bytes:
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    return bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8).SerializeToString())
+
+
+CONV = helper.make_node("Conv", ["x", "w"], ["y"], name="stem")
+WEIGHT = np.ones((4, 3, 3, 3), np.float32)
