@@ -1,0 +1,21 @@
+"""What the data-free methods ask of a network before they touch it."""
+
+import copy
+
+import torch
+from torch import nn
+
+from subpc.errors import ModelFileError
+
+
+def checked_copy(model: nn.Module) -> nn.Module:
+    """A float32 copy in eval mode; ModelFileError where a weight or a statistic is not finite, or a variance negative."""
+    result = copy.deepcopy(model).float().eval()
+    for name, tensor in result.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ModelFileError(
+                f"{name} has values that are not finite (NaN or infinity).\nTake a checkpoint from before training diverged."
+            )
+        if name.endswith("running_var") and bool((tensor < 0).any()):
+            raise ModelFileError(f"{name} has negative variances.\nThe file is damaged, or its entries are in another order.")
+    return result

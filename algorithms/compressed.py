@@ -1,0 +1,100 @@
+"""The compressed model file: plain tensors, the architecture's name, configuration and report, read without running any of it."""
+
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from subpc.errors import ModelFileError
+
+FORMAT_KEY, FORMAT_VERSION = "subpc_format", 1
+MAX_BYTES = 4 << 30
+_PLAIN = (str, int, float, bool, type(None))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompressedFile:
+    """A compressed network. arch: `subpc:NAME` or a torchvision name; config and report: JSON values; input_shape: (n, c, h, w)."""
+
+    arch: str
+    state_dict: dict[str, torch.Tensor]
+    arch_options: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    report: dict[str, Any] = field(default_factory=dict)
+    input_shape: tuple[int, ...] = ()
+
+
+def save_compressed(path: Path, file: CompressedFile) -> None:
+    """Write `file` whole or not at all; ModelFileError where the disk refuses."""
+    state = {key: value.detach().cpu().contiguous().clone() for key, value in file.state_dict.items()}
+    content = {
+        FORMAT_KEY: FORMAT_VERSION,
+        "arch": file.arch,
+        "arch_options": file.arch_options,
+        "state_dict": state,
+        "config": file.config,
+        "report": file.report,
+        "input_shape": list(file.input_shape),
+    }
+    save_atomic(path, content)
+
+
+def save_atomic(path: Path, content: Any) -> None:
+    """torch.save through a temporary name in the same folder, so that `path` holds the old content or all of the new."""
+    temporary = None
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(handle, "wb") as stream:
+            torch.save(content, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        raise ModelFileError(f"{path} cannot be written: {error}.\nFree space, or choose another place; the old file is untouched.") from error
+    finally:
+        if temporary is not None and os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def load_compressed(path: Path) -> CompressedFile:
+    """Read what save_compressed wrote; ModelFileError for anything else, and nothing in the file is run."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ModelFileError(f"{path.name} has more than {MAX_BYTES >> 30} GiB; compressed models are smaller.")
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except ModelFileError:
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise ModelFileError(f"{path.name} is not a compressed model, or is damaged: {reason}") from error
+    return parse_compressed(content, path.name)
+
+
+def parse_compressed(content: Any, name: str) -> CompressedFile:
+    """The checked content of the file `name`."""
+    if not isinstance(content, dict) or FORMAT_KEY not in content:
+        raise ModelFileError(f"{name} is not a compressed model of subpc: it has no entry {FORMAT_KEY!r}.")
+    version = content[FORMAT_KEY]
+    if version != FORMAT_VERSION:
+        raise ModelFileError(f"{name} has format {version!r}; this version of subpc reads format {FORMAT_VERSION}. Update subpc.")
+    state, shape = content.get("state_dict"), content.get("input_shape", [])
+    if not isinstance(content.get("arch"), str):
+        raise ModelFileError(f"{name} does not name its architecture.")
+    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in state.items()):
+        raise ModelFileError(f"{name}: the entry 'state_dict' has to map names to tensors.")
+    if not isinstance(shape, list) or len(shape) > 8 or not all(type(size) is int and size > 0 for size in shape):
+        raise ModelFileError(f"{name}: the entry 'input_shape' is {shape!r:.60}; a list of positive sizes is accepted.")
+    others = {key: content.get(key, {}) for key in ("arch_options", "config", "report")}
+    for key, value in others.items():
+        if not isinstance(value, dict) or not _is_plain(value):
+            raise ModelFileError(f"{name}: the entry {key!r} has to be a dictionary of plain values.")
+    return CompressedFile(arch=content["arch"], state_dict=state, input_shape=tuple(shape), **others)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(entry) for key, entry in value.items())
+    return all(map(_is_plain, value)) if isinstance(value, list | tuple) else isinstance(value, _PLAIN)

@@ -1,0 +1,40 @@
+"""Settings of UDFC."""
+
+from dataclasses import dataclass
+
+from subpc.algorithms.config import Config, check_range
+from subpc.algorithms.quantizers import check_bits
+from subpc.errors import ConfigError
+
+METHODS = ("udfc", "merge", "plain")
+
+
+@dataclass(frozen=True, kw_only=True)
+class UdfcConfig(Config):
+    """Share of channels to remove, width of the weights, and the loss of section 2 of the paper.
+
+    bits: None leaves float weights. method: `merge` is Neuron Merging, `plain` removes without reconstruction; both are baselines.
+    ridge: share of the mean diagonal that is added to the normal equations. per_channel: one quantization scale a filter
+    (the paper has one a layer). skip: dotted names of layers to leave alone.
+    """
+
+    ratio: float = 0.3
+    criterion: str = "l2"
+    bits: int | None = 6
+    alpha1: float = 0.01
+    alpha2: float = 0.008
+    ridge: float = 1e-4
+    per_channel: bool = False
+    method: str = "udfc"
+    skip: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_range("ratio", self.ratio, 0, 0.99)
+        for name in ("alpha1", "alpha2", "ridge"):
+            check_range(name, getattr(self, name), 0, 1e6)
+        if self.criterion not in ("l1", "l2"):
+            raise ConfigError(f"criterion is {self.criterion!r}; accepted: l1, l2.")
+        if self.method not in METHODS:
+            raise ConfigError(f"method is {self.method!r}; accepted: {', '.join(METHODS)}.")
+        if self.bits is not None:
+            check_bits(self.bits)
