@@ -53,7 +53,9 @@ def save_atomic(path: Path, content: Any) -> None:
             os.fsync(stream.fileno())
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:
-        raise ModelFileError(f"{path} cannot be written: {error}.\nFree space, or choose another place; the old file is untouched.") from error
+        raise ModelFileError(
+            f"{path} cannot be written: {error}.\nFree space, or choose another place; the old file is untouched."
+        ) from error
     finally:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)

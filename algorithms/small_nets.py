@@ -10,7 +10,7 @@ from torch import nn
 from subpc.errors import ConfigError
 
 # VGG-16's thirteen convolutions at a quarter of the width; "M" halves the plane.
-_VGG = (16, 16, 32, 32, "M", 64, 64, 64, "M", 128, 128, 128, 128, 128, 128)
+_VGG = (16, 16, "M", 32, 32, "M", 64, 64, 64, "M", 128, 128, 128, 128, 128, 128)
 _LARGEST = 4096
 
 

@@ -1,4 +1,4 @@
-"""Architectures by name: `torchvision:resnet50`, `timm:tf_efficientnet_lite0`, `package.module:function`, or plain `resnet50`."""
+"""Architectures by name: `torchvision:resnet50`, `timm:NAME`, `subpc:resnet20`, `package.module:function`, or plain `resnet50`."""
 
 import importlib
 import inspect
@@ -10,11 +10,12 @@ from typing import Any
 
 from torch import nn
 
+from subpc.algorithms import small_nets
 from subpc.errors import ConfigError
 from subpc.frontend.messages import first_line
 from subpc.frontend.torchvision_import import import_torchvision
 
-_ACCEPTED = "torchvision:NAME, timm:NAME, package.module:function, or a plain torchvision name such as resnet50"
+_ACCEPTED = "torchvision:NAME, timm:NAME, subpc:NAME, package.module:function, or a plain torchvision name such as resnet50"
 # Building these fills weights that a state dict replaces at once; torchvision asks for a decision.
 _SLOW_INIT = ("googlenet", "inception_v3")
 
@@ -26,9 +27,11 @@ def build_arch(name: str, *, from_file: bool = False, **options: Any) -> nn.Modu
         return _built(name, lambda: _torchvision(function, **options))
     if source == "timm":
         return _built(name, lambda: _timm(function, **options))
+    if source == "subpc":
+        return _built(name, lambda: small_nets.build(function, **options))
     if from_file:
         raise ConfigError(
-            f"The file names the architecture {name!r}; only torchvision: and timm: names are taken from a file.\n"
+            f"The file names the architecture {name!r}; only torchvision:, timm: and subpc: names are taken from a file.\n"
             f"Pass --arch {name} if you trust it."
         )
     return _built(name, lambda: _call(source, function, options))

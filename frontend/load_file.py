@@ -10,6 +10,7 @@ from safetensors.torch import load_file as load_safetensors
 from torch import nn
 from torch.export import ExportedProgram
 
+from subpc.algorithms.compressed import FORMAT_KEY, FORMAT_VERSION, parse_compressed
 from subpc.errors import ConfigError, ModelFileError
 from subpc.frontend.archive import Kind, archive_kind
 from subpc.frontend.messages import first_line
@@ -17,8 +18,6 @@ from subpc.frontend.pt2_check import unsafe_reason
 from subpc.frontend.state_dict import load_into_arch, unwrap_checkpoint
 from subpc.frontend.torchscript import load_torchscript
 
-FORMAT_KEY = "subpc_format"
-FORMAT_VERSION = 1
 _ACCEPTED = "Accepted: .pt2, TorchScript .pt, state dicts (.pt, .pth, .safetensors) with --arch, and .onnx."
 _TWO_WAYS = "Save torch.save(model.state_dict(), ...) and pass --arch, or torch.export.save(torch.export.export(...), 'model.pt2')."
 _TRUST = "Pass --trust-pickle only if you know who made the file."
@@ -107,24 +106,24 @@ def _pickled(message: str) -> str:
 def _from_content(content: Any, path: Path, arch: str | None) -> LoadedModel:
     if isinstance(content, nn.Module):
         return LoadedModel(model=content, notes=(f"{path.name} was unpickled, as trust_pickle allows",))
-    from_file = False
+    from_file, options = False, dict[str, Any]()
     if isinstance(content, dict) and FORMAT_KEY in content:
         from_file = arch is None
-        arch, content = _own_format(content, path, arch)
+        arch, options, content = _own_format(content, path, arch)
     if arch is None:
         raise ConfigError(
             f"{path.name} holds weights only. Pass the architecture, such as --arch torchvision:resnet50 or my.module:function."
         )
     state, notes = unwrap_checkpoint(content, path.name)
-    module, more = load_into_arch(arch, state, path.name, from_file=from_file)
+    module, more = load_into_arch(arch, state, path.name, from_file=from_file, **options)
     return LoadedModel(model=module, notes=(*notes, *more))
 
 
-def _own_format(content: dict[str, Any], path: Path, arch: str | None) -> tuple[str | None, Any]:
+def _own_format(content: dict[str, Any], path: Path, arch: str | None) -> tuple[str, dict[str, Any], Any]:
+    if arch is not None:
+        return arch, {}, content.get("state_dict")
     version = content[FORMAT_KEY]
-    if version != FORMAT_VERSION:
-        raise ModelFileError(f"{path.name} has format {version!r}; this version of subpc reads format {FORMAT_VERSION}. Update subpc.")
-    named = content.get("arch")
-    if arch is None and not isinstance(named, str):
+    if version == FORMAT_VERSION and not isinstance(content.get("arch"), str):
         raise ConfigError(f"{path.name} does not say its architecture. Pass --arch.")
-    return arch or named, content.get("state_dict")
+    file = parse_compressed(content, path.name)
+    return file.arch, file.arch_options, file.state_dict

@@ -38,10 +38,12 @@ def unwrap_checkpoint(content: Any, file: str) -> tuple[dict[str, torch.Tensor],
     return _float32(tensors, notes), tuple(notes)
 
 
-def load_into_arch(arch: str, state: dict[str, torch.Tensor], file: str, *, from_file: bool = False) -> tuple[nn.Module, tuple[str, ...]]:
+def load_into_arch(
+    arch: str, state: dict[str, torch.Tensor], file: str, *, from_file: bool = False, **options: Any
+) -> tuple[nn.Module, tuple[str, ...]]:
     """The architecture with `state` in it, and notes; ModelFileError with the keys where it does not fit."""
     notes: list[str] = []
-    module = build_arch(arch, from_file=from_file)
+    module = build_arch(arch, from_file=from_file, **options)
     auxiliary = [key for key in state if key.startswith(_AUXILIARY)]
     own = module.state_dict()
     own_auxiliary = [key for key in own if key.startswith(_AUXILIARY)]
@@ -49,7 +51,7 @@ def load_into_arch(arch: str, state: dict[str, torch.Tensor], file: str, *, from
         state = {**state, **{key: own[key] for key in own_auxiliary}}  # unused in inference
     classes = _other_classes(own, state)
     if classes is not None:
-        module = build_arch(arch, from_file=from_file, num_classes=classes)
+        module = build_arch(arch, from_file=from_file, **{**options, "num_classes": classes})
         own = module.state_dict()
         notes.append(f"{arch} built with {classes} classes, as {file} has")
     problems = _mismatch(own, state)

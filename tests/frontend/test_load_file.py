@@ -51,7 +51,7 @@ def test_own_format_names_its_architecture(tmp_path: Path) -> None:
         ({"subpc_format": 2, "arch": "resnet18", "state_dict": {}}, ModelFileError, "format 2"),
         ({"subpc_format": 1, "arch": "os:getcwd", "state_dict": {"a": torch.ones(1)}}, ConfigError, "only torchvision"),
         ({"subpc_format": 1, "state_dict": {"a": torch.ones(1)}}, ConfigError, "--arch"),
-        ({"subpc_format": 1, "arch": "resnet18", "state_dict": None}, ModelFileError, "NoneType"),
+        ({"subpc_format": 1, "arch": "resnet18", "state_dict": None}, ModelFileError, "names to tensors"),
     ],
 )
 def test_bad_own_format(content: dict[str, Any], error: type[Exception], words: str, tmp_path: Path) -> None:
