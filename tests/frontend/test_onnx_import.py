@@ -11,18 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
-from PIL import Image, ImageDraw, ImageFont
 
 from subpc.errors import ConfigError, ModelFileError, SubpcError, UnsupportedModelError
 from subpc.frontend.import_model import import_model
 from subpc.frontend.imported import ImportedModel
-from subpc.frontend.onnx_file import with_static_shapes
-from subpc.frontend.onnx_fold import fold_repeatedly
 from subpc.frontend.reference import run_reference
 
 TOLERANCE = 1e-4  # of the output's range
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
-LIGHT_NETS = ["bvlc_alexnet", "densenet121", "inception_v1", "inception_v2", "resnet50", "shufflenet", "squeezenet", "vgg19", "zfnet512"]
 OCR_NETS = [
     ("ch_ppocr_mobile_v2.0_cls_infer", (1, 3, 48, 192)),
     ("ch_PP-OCRv4_rec_infer", (1, 3, 48, 80)),
@@ -71,34 +67,6 @@ def _relative_error(imported: ImportedModel, model: onnx.ModelProto, x: np.ndarr
     return float(np.abs(got - expected).max()) / scale
 
 
-def _randomised(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The light models are filled with constants, so that any mistake gives the same output: random weights instead."""
-    model = fold_repeatedly(with_static_shapes(model, ()))
-    scales = {name for node in model.graph.node if node.op_type == "BatchNormalization" for name in node.input[4:5]}
-    for tensor in model.graph.initializer:
-        value = numpy_helper.to_array(tensor)
-        if value.dtype != np.float32 or value.size <= 1:
-            continue
-        fan_in = int(np.prod(value.shape[1:])) if value.ndim > 1 and value.shape[1] > 1 else 1
-        drawn = rng.uniform(0.5, 1.5, value.shape) if tensor.name in scales else rng.standard_normal(value.shape) * np.sqrt(2 / fan_in)
-        tensor.CopyFrom(numpy_helper.from_array(drawn.astype(np.float32), tensor.name))
-    model.ir_version = 8  # before 4, weights had to be inputs too
-    # The softmax at the end would saturate.
-    if model.graph.node[-1].op_type == "Softmax":
-        model.graph.output[0].name = model.graph.node[-1].input[0]
-        model.graph.output[0].type.tensor_type.ClearField("shape")
-        del model.graph.node[-1]
-    return model
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", LIGHT_NETS)
-def test_light_nets_equal_onnxruntime(name: str, tmp_path: Path) -> None:
-    model = _randomised(onnx.load(LIGHT / f"light_{name}.onnx"))
-    imported = _import(model, tmp_path)
-    assert _relative_error(imported, model, _array(*imported.input_shapes[0])) < TOLERANCE
-
-
 def test_light_net_imports_as_it_is_shipped() -> None:
     (imported,) = import_model(LIGHT / "light_squeezenet.onnx")
     assert imported.input_shapes == ((1, 3, 224, 224),)
@@ -106,24 +74,12 @@ def test_light_net_imports_as_it_is_shipped() -> None:
     assert len(imported.params) == 52
 
 
-def _written(shape: tuple[int, ...]) -> np.ndarray:
-    """Black text on white: what these networks answer to."""
-    page = Image.new("RGB", (shape[3], shape[2]), "white")
-    ImageDraw.Draw(page).text((8, shape[2] // 4), "Hello 42", fill="black", font=ImageFont.load_default(size=shape[2] // 2))
-    pixels = np.asarray(page, np.float32).transpose(2, 0, 1)[None] / 255
-    return np.ascontiguousarray((pixels - 0.5) / 0.5)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(("name", "shape"), OCR_NETS)
-def test_trained_nets_equal_onnxruntime(name: str, shape: tuple[int, ...]) -> None:
+def test_trained_nets_keep_to_operators_that_have_kernels(name: str, shape: tuple[int, ...]) -> None:
     spec = importlib.util.find_spec("rapidocr_onnxruntime")
     if spec is None or spec.origin is None:
         pytest.skip("the models are not installed")
-    path = Path(spec.origin).parent / "models" / f"{name}.onnx"
-    (imported,) = import_model(path, shapes=[shape])
-    x = _written(shape)
-    assert _relative_error(imported, onnx.load(path), x) < TOLERANCE
+    (imported,) = import_model(Path(spec.origin).parent / "models" / f"{name}.onnx", shapes=[shape])
     assert "call_tir" not in imported.module.script()
 
 

@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from subpc.compiler import compile
-from subpc.frontend.torchvision_import import import_torchvision
 
 TOLERANCE = 1e-4  # of the output's range, float32
 
@@ -78,23 +77,3 @@ def test_results_are_bit_identical_for_every_thread_count() -> None:
     torch.manual_seed(0)
     net, x = nn.Sequential(nn.Conv2d(8, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 64, 1)), torch.randn(1, 8, 33, 31)
     assert torch.equal(compile(net, x, threads=1)(x), compile(net, x)(x))
-
-
-NETS = ["resnet18", "mobilenet_v2", "squeezenet1_1", "shufflenet_v2_x1_0"]
-MORE_NETS = [
-    "resnet50",
-    "densenet121",
-    "mobilenet_v3_large",
-    "efficientnet_b0",
-    "regnet_y_400mf",
-    "mnasnet1_0",
-    "convnext_tiny",
-    "resnext50_32x4d",
-]
-
-
-@pytest.mark.parametrize("name", [*NETS, *(pytest.param(name, marks=pytest.mark.slow) for name in MORE_NETS)])
-def test_torchvision_networks_equal_pytorch(name: str) -> None:
-    torch.manual_seed(0)
-    net = getattr(import_torchvision().models, name)(weights=None)
-    assert relative_error(net, torch.randn(1, 3, 96, 96)) < TOLERANCE
