@@ -7,6 +7,7 @@ from subpc.algorithms.quantizers import check_bits
 from subpc.errors import ConfigError
 
 METHODS = ("udfc", "merge", "plain")
+STATISTICS = ("weights", "gaussian")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,6 +15,8 @@ class UdfcConfig(Config):
     """Share of channels to remove, width of the weights, and the loss of section 2 of the paper.
 
     bits: None leaves float weights. method: `merge` is Neuron Merging, `plain` removes without reconstruction; both are baselines.
+    statistics: `weights` is the paper's loss; `gaussian` regresses the removed channels, behind their ReLU, on the kept ones with a
+    covariance from the filters and the batch norm, and moves the rest's mean into the next batch norm (not in the paper).
     ridge: share of the mean diagonal that is added to the normal equations. per_channel: one quantization scale a filter
     (the paper has one a layer). skip: dotted names of layers to leave alone.
     """
@@ -26,6 +29,7 @@ class UdfcConfig(Config):
     ridge: float = 1e-4
     per_channel: bool = False
     method: str = "udfc"
+    statistics: str = "gaussian"
     skip: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -36,5 +40,7 @@ class UdfcConfig(Config):
             raise ConfigError(f"criterion is {self.criterion!r}; accepted: l1, l2.")
         if self.method not in METHODS:
             raise ConfigError(f"method is {self.method!r}; accepted: {', '.join(METHODS)}.")
+        if self.statistics not in STATISTICS:
+            raise ConfigError(f"statistics is {self.statistics!r}; accepted: {', '.join(STATISTICS)}.")
         if self.bits is not None:
             check_bits(self.bits)
