@@ -1,0 +1,49 @@
+"""What SUBP training is asked to do."""
+
+from dataclasses import dataclass
+
+from subpc.errors import ConfigError
+from subpc.report import Record
+
+BLOCKS = (4, 8, 16, 32)
+CRITERIA = ("bpar", "l1", "l2")
+SCHEDULES = ("cubic", "linear", "cos", "exp")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubpConfig(Record):
+    """The SUBP method's settings; ConfigError with the reason for values that do not fit together.
+
+    n: filters in a block; sparsity: final share of pruned blocks, in [0, 1); alpha: weight of the redundancy in BPAR; temperature: of
+    the regrowth's softmax; start, end: epochs between which sparsity grows; soft_decay: extra decay of masked weights; keep_dense:
+    names of layers (fnmatch patterns) that stay dense, beside stems, depthwise and grouped convolutions; latent_scores: rank by the
+    dense weights that lie behind the mask instead of the masked ones; seed: of the regrowth.
+    """
+
+    n: int = 16
+    sparsity: float = 0.75
+    criterion: str = "bpar"
+    alpha: float = 1.0
+    temperature: float = 1.0
+    schedule: str = "cubic"
+    start: int = 10
+    end: int = 180
+    soft_decay: float = 2e-4
+    keep_dense: tuple[str, ...] = ("*downsample*", "*shortcut*")
+    latent_scores: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        rules = (
+            (self.n in BLOCKS, f"n is {self.n}; accepted: {BLOCKS}"),
+            (0 <= self.sparsity < 1, f"sparsity is {self.sparsity}; at least 0 and less than 1 is accepted"),
+            (self.criterion in CRITERIA, f"criterion is {self.criterion!r}; accepted: {CRITERIA}"),
+            (self.schedule in SCHEDULES, f"schedule is {self.schedule!r}; accepted: {SCHEDULES}"),
+            (0 <= self.start <= self.end, f"start is {self.start} and end is {self.end}; 0 <= start <= end is accepted"),
+            (0 < self.temperature < float("inf"), f"temperature is {self.temperature}; a positive number is accepted"),
+            (0 <= self.alpha < float("inf"), f"alpha is {self.alpha}; 0 or more is accepted"),
+            (0 <= self.soft_decay < 1, f"soft_decay is {self.soft_decay}; at least 0 and less than 1 is accepted"),
+        )
+        for accepted, message in rules:
+            if not accepted:
+                raise ConfigError(f"SubpConfig: {message}.")
