@@ -1,5 +1,6 @@
 """From the rewritten Relax function to a Program: one kernel call after the other, every tensor with a place and a layout."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import Kernel
 from subpc.schedules.layout import Frame, TensorLayout, compact_frame
 from subpc.schedules.relayout import Relayout
+
+_VARIABLE = re.compile(r"(lv|gv)\d*")  # what Relax calls values that the model gave no name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +92,15 @@ class Lowering:
         """Append a kernel call; operands by name, in any order, and those that the kernel does not have are left out."""
         chosen = [operands[name] for name in kernel.operands]
         assert None not in chosen, f"{layer}: {kernel.operands}"
-        self.program.steps.append(Step(layer=layer, kernel=kernel, operands=tuple(place for place in chosen if place is not None)))
+        operands_in_order = tuple(place for place in chosen if place is not None)
+        self.program.steps.append(Step(layer=self._shown(layer, kernel), kernel=kernel, operands=operands_in_order))
+
+    def _shown(self, layer: str, kernel: Kernel) -> str:
+        """A step without weights has a variable's name, which tells a user nothing: it is named after the layer before it."""
+        if not _VARIABLE.fullmatch(layer):
+            return layer
+        before = self.program.steps[-1].layer.split(" > ")[0] if self.program.steps else "input"
+        return f"{before} > {kernel.family}"
 
     def new_buffer(self, layout: TensorLayout | None, floats: int) -> Location:
         """A fresh workspace tensor."""

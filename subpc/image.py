@@ -50,13 +50,26 @@ def read_image(path: str | Path, preparation: Preparation) -> npt.NDArray[np.flo
         raise ConfigError("reading pictures needs Pillow; install it with: pip install pillow") from error
     try:
         with Image.open(path) as image:
-            # Pillow wants transparency of a palette spelled out before it is dropped.
-            picture = (image.convert("RGBA") if "transparency" in image.info else image).convert("RGB")
+            picture = _as_rgb(image)
     except UnidentifiedImageError as error:
         raise ConfigError(f"{path} is not a picture that Pillow can read; give a PNG or JPEG file") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ConfigError(f"cannot read the picture {path}: {getattr(error, 'strerror', None) or error}") from error
     return _prepare(picture, preparation)
+
+
+def _as_rgb(image: Any) -> Any:
+    """Eight bits a channel, whatever the file has."""
+    from PIL import Image
+
+    if image.mode.startswith("I"):
+        # Sixteen-bit grey: Pillow would cut values above 255 off instead of scaling them.
+        levels = np.asarray(image, np.int64)
+        image = Image.fromarray(np.clip(levels >> 8, 0, 255).astype(np.uint8))
+    elif image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers without a known range; save it as an 8-bit PNG or JPEG")
+    # Pillow wants transparency of a palette spelled out before it is dropped.
+    return (image.convert("RGBA") if "transparency" in image.info else image).convert("RGB")
 
 
 def _prepare(picture: Any, how: Preparation) -> npt.NDArray[np.float32]:

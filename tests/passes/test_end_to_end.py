@@ -73,6 +73,13 @@ def test_dense_weights_get_dense_kernels_with_the_reason() -> None:
     assert layer.reason == "no zeros"
 
 
+def test_steps_without_weights_are_named_after_the_layer_before_them() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.MaxPool2d(3, 2, 1), nn.Conv2d(16, 16, 1), nn.AdaptiveAvgPool2d(1))
+    (function,) = compile(net, torch.randn(1, 3, 12, 12)).functions
+    assert {"0 > max_pool2d", "2 > global_pool"} < {step.layer for step in function.steps}
+
+
 def test_results_are_bit_identical_for_every_thread_count() -> None:
     torch.manual_seed(0)
     net, x = nn.Sequential(nn.Conv2d(8, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 64, 1)), torch.randn(1, 8, 33, 31)

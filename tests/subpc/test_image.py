@@ -43,6 +43,20 @@ def test_other_colour_modes(tmp_path: Path, mode: str) -> None:
     assert read_image(path, Preparation(size=32)).shape == (1, 3, 32, 32)
 
 
+def test_sixteen_bits_a_pixel_are_scaled_not_cut(tmp_path: Path) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (60, 50), np.uint8)
+    Image.fromarray(grey).save(tmp_path / "8.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "16.png")
+    how = Preparation(size=32)
+    np.testing.assert_array_equal(read_image(tmp_path / "16.png", how), read_image(tmp_path / "8.png", how))
+
+
+def test_pixels_without_a_range_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((50, 60), np.float32)).save(tmp_path / "a.tiff")
+    with pytest.raises(ConfigError, match="floating-point"):
+        read_image(tmp_path / "a.tiff", Preparation(size=32))
+
+
 def test_files_that_are_no_pictures(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("not a picture")
     with pytest.raises(ConfigError, match="is not a picture"):
