@@ -120,10 +120,9 @@ def _from_content(content: Any, path: Path, arch: str | None) -> LoadedModel:
 
 
 def _own_format(content: dict[str, Any], path: Path, arch: str | None) -> tuple[str, dict[str, Any], Any]:
-    if arch is not None:
-        return arch, {}, content.get("state_dict")
-    version = content[FORMAT_KEY]
-    if version == FORMAT_VERSION and not isinstance(content.get("arch"), str):
+    named = content.get("arch")
+    if arch is None and content[FORMAT_KEY] == FORMAT_VERSION and not isinstance(named, str):
         raise ConfigError(f"{path.name} does not say its architecture. Pass --arch.")
-    file = parse_compressed(content, path.name)
-    return file.arch, file.arch_options, file.state_dict
+    file = parse_compressed({**content, "arch": arch or named}, path.name)
+    # The file's options fit the architecture that it names, and no other.
+    return file.arch, file.arch_options if file.arch == named else {}, file.state_dict

@@ -45,6 +45,21 @@ def test_own_format_names_its_architecture(tmp_path: Path) -> None:
     assert len(import_model(tmp_path / "m.pt", shapes=[(1, 3, 64, 64)])[0].params) == len(module.state_dict())
 
 
+def test_own_format_is_checked_where_an_architecture_is_given_too(tmp_path: Path) -> None:
+    torch.save({"subpc_format": 2, "arch": "resnet18", "state_dict": {"a": torch.ones(1)}}, tmp_path / "m.pt")
+    with pytest.raises(ModelFileError, match="format 2"):
+        import_model(tmp_path / "m.pt", shapes=[SHAPE], arch="resnet18")
+
+
+def test_options_of_the_file_go_with_its_own_architecture(tmp_path: Path) -> None:
+    module = build_arch("subpc:resnet20", in_channels=1, stem_stride=2)
+    content = {"subpc_format": 1, "arch": "subpc:resnet20", "arch_options": {"in_channels": 1, "stem_stride": 2}}
+    torch.save({**content, "state_dict": module.state_dict()}, tmp_path / "m.pt")
+    for arch in (None, "subpc:resnet20"):
+        (imported,) = import_model(tmp_path / "m.pt", shapes=[(1, 1, 28, 28)], arch=arch)
+        assert len(imported.params) == len([key for key in module.state_dict() if not key.endswith("num_batches_tracked")])
+
+
 @pytest.mark.parametrize(
     ("content", "error", "words"),
     [
