@@ -1,7 +1,7 @@
 """How close compiled networks come to PyTorch eager: every torchvision architecture that subpc promises, at 224x224.
 
-    python benchmarks/agreement_table.py            # prints a markdown table; about five minutes on two cores
-    python benchmarks/agreement_table.py resnet18   # only these
+python benchmarks/agreement_table.py            # prints a markdown table; about five minutes on two cores
+python benchmarks/agreement_table.py resnet18   # only these
 """
 
 import sys
