@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from subpc.algorithms.packed import packed_entries, parse_packed
+from subpc.algorithms.quantizers import Quantized
 from subpc.errors import ModelFileError
 
 FORMAT_KEY, FORMAT_VERSION = "subpc_format", 1
@@ -17,7 +19,11 @@ _PLAIN = (str, int, float, bool, type(None))
 
 @dataclass(frozen=True, kw_only=True)
 class CompressedFile:
-    """A compressed network. arch: `subpc:NAME` or a torchvision name; config and report: JSON values; input_shape: (n, c, h, w)."""
+    """A compressed network.
+
+    arch: `subpc:NAME` or a torchvision name; config and report: JSON values; input_shape: (n, c, h, w). packed: layers whose weights
+    are kept as codes; their float weights are in state_dict too, where the file has the codes alone.
+    """
 
     arch: str
     state_dict: dict[str, torch.Tensor]
@@ -25,11 +31,13 @@ class CompressedFile:
     config: dict[str, Any] = field(default_factory=dict)
     report: dict[str, Any] = field(default_factory=dict)
     input_shape: tuple[int, ...] = ()
+    packed: dict[str, Quantized] = field(default_factory=dict)
 
 
 def save_compressed(path: Path, file: CompressedFile) -> None:
     """Write `file` whole or not at all; ModelFileError where the disk refuses."""
-    state = {key: value.detach().cpu().contiguous().clone() for key, value in file.state_dict.items()}
+    coded = {f"{layer}.weight" for layer in file.packed}
+    state = {key: value.detach().cpu().contiguous().clone() for key, value in file.state_dict.items() if key not in coded}
     content = {
         FORMAT_KEY: FORMAT_VERSION,
         "arch": file.arch,
@@ -38,6 +46,7 @@ def save_compressed(path: Path, file: CompressedFile) -> None:
         "config": file.config,
         "report": file.report,
         "input_shape": list(file.input_shape),
+        "packed": packed_entries(file.packed),
     }
     save_atomic(path, content)
 
@@ -93,7 +102,9 @@ def parse_compressed(content: Any, name: str) -> CompressedFile:
     for key, value in others.items():
         if not isinstance(value, dict) or not _is_plain(value):
             raise ModelFileError(f"{name}: the entry {key!r} has to be a dictionary of plain values.")
-    return CompressedFile(arch=content["arch"], state_dict=state, input_shape=tuple(shape), **others)
+    packed = parse_packed(content.get("packed", {}), name)
+    weights = {f"{layer}.weight": codes.dequantize() for layer, codes in packed.items()}
+    return CompressedFile(arch=content["arch"], state_dict={**state, **weights}, input_shape=tuple(shape), packed=packed, **others)
 
 
 def _is_plain(value: Any) -> bool:

@@ -14,6 +14,7 @@ from subpc.errors import ConfigError, SubpcError
 
 # name -> (module, one line for the overview, which is shown without importing the module)
 COMMANDS = {
+    "compress": ("subpc.cli.compress", "Make a trained network smaller (udfc: without data)."),
     "compile": ("subpc.cli.compile", "Compile a model file into one native library."),
     "run": ("subpc.cli.run", "Run a compiled library on arrays or a picture."),
     "bench": ("subpc.cli.bench", "Time a library beside ONNX Runtime, OpenVINO and PyTorch."),

@@ -106,8 +106,8 @@ def _pickled(message: str) -> str:
 def _from_content(content: Any, path: Path, arch: str | None) -> LoadedModel:
     if isinstance(content, nn.Module):
         return LoadedModel(model=content, notes=(f"{path.name} was unpickled, as trust_pickle allows",))
-    from_file, options = False, dict[str, Any]()
-    if isinstance(content, dict) and FORMAT_KEY in content:
+    from_file, own, options = False, isinstance(content, dict) and FORMAT_KEY in content, dict[str, Any]()
+    if own:
         from_file = arch is None
         arch, options, content = _own_format(content, path, arch)
     if arch is None:
@@ -115,7 +115,7 @@ def _from_content(content: Any, path: Path, arch: str | None) -> LoadedModel:
             f"{path.name} holds weights only. Pass the architecture, such as --arch torchvision:resnet50 or my.module:function."
         )
     state, notes = unwrap_checkpoint(content, path.name)
-    module, more = load_into_arch(arch, state, path.name, from_file=from_file, **options)
+    module, more = load_into_arch(arch, state, path.name, from_file=from_file, narrow=own, **options)
     return LoadedModel(model=module, notes=(*notes, *more))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from subpc.algorithms.channels import fit_widths
 from subpc.errors import ModelFileError
 from subpc.frontend.arch import build_arch
 from subpc.frontend.messages import printable
@@ -39,11 +40,16 @@ def unwrap_checkpoint(content: Any, file: str) -> tuple[dict[str, torch.Tensor],
 
 
 def load_into_arch(
-    arch: str, state: dict[str, torch.Tensor], file: str, *, from_file: bool = False, **options: Any
+    arch: str, state: dict[str, torch.Tensor], file: str, *, from_file: bool = False, narrow: bool = False, **options: Any
 ) -> tuple[nn.Module, tuple[str, ...]]:
-    """The architecture with `state` in it, and notes; ModelFileError with the keys where it does not fit."""
+    """The architecture with `state` in it, and notes; ModelFileError with the keys where it does not fit.
+
+    narrow: layers take the state's widths where those are smaller, as channel pruning leaves them.
+    """
     notes: list[str] = []
     module = build_arch(arch, from_file=from_file, **options)
+    if narrow:
+        fit_widths(module, state)
     auxiliary = [key for key in state if key.startswith(_AUXILIARY)]
     own = module.state_dict()
     own_auxiliary = [key for key in own if key.startswith(_AUXILIARY)]
@@ -52,6 +58,8 @@ def load_into_arch(
     classes = _other_classes(own, state)
     if classes is not None:
         module = build_arch(arch, from_file=from_file, **{**options, "num_classes": classes})
+        if narrow:
+            fit_widths(module, state)
         own = module.state_dict()
         notes.append(f"{arch} built with {classes} classes, as {file} has")
     problems = _mismatch(own, state)

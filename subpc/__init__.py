@@ -8,6 +8,7 @@ from subpc.threads import prepare_pools
 
 if TYPE_CHECKING:
     from subpc.compiler import compile
+    from subpc.compression import compress
     from subpc.convenience import compile_and_run
     from subpc.report import CompileReport
     from subpc.runtime import CompiledModel, load
@@ -25,6 +26,7 @@ __all__ = [
     "UnsupportedModelError",
     "compile",
     "compile_and_run",
+    "compress",
     "load",
 ]
 
@@ -32,6 +34,7 @@ __all__ = [
 _LAZY = {
     "compile": "subpc.compiler",
     "compile_and_run": "subpc.convenience",
+    "compress": "subpc.compression",
     "load": "subpc.runtime",
     "CompiledModel": "subpc.runtime",
     "CompileReport": "subpc.report",
