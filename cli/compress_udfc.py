@@ -60,7 +60,7 @@ def command(model: Path, output: Path, arch: str | None, bits: int, as_json: boo
         return
     show(_table(report))
     removed = sum(layer.filters - layer.kept for layer in report.layers)
-    show(f"{removed} of {sum(layer.filters for layer in report.layers)} channels removed, no data used ({report.inputs})")
+    show(f"{removed} of {sum(layer.filters for layer in report.layers)} channels removed; pictures used: {report.inputs}")
     show(f"wrote {output} ({written / 1e6:.2f} MB; weights {report.bytes / 1e6:.2f} MB)")
 
 
