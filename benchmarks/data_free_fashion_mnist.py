@@ -26,7 +26,7 @@ RATIOS, BITS = (0.1, 0.3, 0.5), (6, 4)
 METHODS: dict[str, dict[str, Any]] = {
     "plain": {"method": "plain"},
     "Neuron Merging": {"method": "merge"},
-    "UDFC, paper's loss": {"method": "udfc", "statistics": "weights"},
+    "UDFC, paper's loss": {"method": "udfc", "statistics": "weights", "fold_scale": True},
     "UDFC, gaussian": {"method": "udfc", "statistics": "gaussian"},
 }
 Row = dict[str, Any]

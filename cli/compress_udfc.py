@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     help="Loss: regression behind the ReLU, or the paper's.",
 )
 @click.option("--per-channel", is_flag=True, help="One quantization scale a filter instead of one a layer.")
+@click.option("--fold-scale", is_flag=True, help="Fold the paper's coefficient for quantized filters into the batch norms.")
 @click.option("--skip", multiple=True, metavar="LAYER", help="Leave this layer alone; repeat for several.")
 @json_option
 def command(model: Path, output: Path, arch: str | None, bits: int, as_json: bool, skip: tuple[str, ...], **settings: Any) -> None:

@@ -157,7 +157,7 @@ def _quantize(
         codes[name] = quantize_uniform(module.weight, config.bits, per_channel=config.per_channel)
         new = codes[name].dequantize()
         result.bits = config.bits
-        if isinstance(module, nn.Conv2d) and name in pairing.norms and config.method == "udfc":
+        if isinstance(module, nn.Conv2d) and name in pairing.norms and config.fold_scale:
             _fold_scale(module, modules[pairing.norms[name]], new, config.alpha2)
         module.weight.copy_(new)
         seen.add(id(module.weight))

@@ -18,7 +18,9 @@ class UdfcConfig(Config):
     statistics: `weights` is the paper's loss; `gaussian` regresses the removed channels, behind their ReLU, on the kept ones with a
     covariance from the filters and the batch norm, and moves the rest's mean into the next batch norm (not in the paper).
     ridge: share of the mean diagonal that is added to the normal equations. per_channel: one quantization scale a filter
-    (the paper has one a layer). skip: dotted names of layers to leave alone.
+    (the paper has one a layer). fold_scale: the paper's coefficient for quantized filters, folded into the batch norm; it shrinks the
+    variance that the next batch norm expects, and at 4 bits costs up to 38 points (docs/data_free.md).
+    skip: dotted names of layers to leave alone.
     """
 
     ratio: float = 0.3
@@ -28,6 +30,7 @@ class UdfcConfig(Config):
     alpha2: float = 0.008
     ridge: float = 1e-4
     per_channel: bool = False
+    fold_scale: bool = False
     method: str = "udfc"
     statistics: str = "gaussian"
     skip: tuple[str, ...] = ()
