@@ -42,6 +42,7 @@ class SubpConfig(Record):
             (0 <= self.start <= self.end, f"start is {self.start} and end is {self.end}; 0 <= start <= end is accepted"),
             (0 < self.temperature < float("inf"), f"temperature is {self.temperature}; a positive number is accepted"),
             (0 <= self.alpha < float("inf"), f"alpha is {self.alpha}; 0 or more is accepted"),
+            (0 <= self.seed < 1 << 20, f"seed is {self.seed}; whole numbers from 0 to {(1 << 20) - 1} are accepted"),
             (0 <= self.soft_decay < 1, f"soft_decay is {self.soft_decay}; at least 0 and less than 1 is accepted"),
         )
         for accepted, message in rules:

@@ -5,6 +5,7 @@ from fnmatch import fnmatch
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
+from torch.utils.hooks import RemovableHandle
 
 from subpc.algorithms.subp.config import SubpConfig
 from subpc.algorithms.subp.scores import score, sparsity_at, update
@@ -34,11 +35,13 @@ class BlockMask(nn.Module):
 class Subp:
     """Three lines in a training loop: `subp = Subp(model, config)`; `subp.step_epoch(epoch)` first; `subp.finalize()` at the end.
 
-    Call `subp.decay()` between backward and the optimizer's step for the soft decay of masked weights.
+    The soft decay of masked weights is added to their gradients as backward leaves them, once a backward. Where the loss is scaled
+    (AMP), keep `subp.loss_scale` at the scaler's factor, so that unscaling leaves the decay as it should be.
     """
 
     def __init__(self, model: nn.Module, config: SubpConfig) -> None:
         self.config = config
+        self.loss_scale = 1.0
         self.layers: dict[str, nn.Conv2d] = {}
         self.left_dense: dict[str, str] = {}
         stem = True
@@ -54,6 +57,7 @@ class Subp:
             raise ConfigError(f"No convolution can be pruned in blocks of {config.n}: {self.left_dense}. Choose another n or keep_dense.")
         for module in self.layers.values():
             parametrize.register_parametrization(module, "weight", BlockMask(module.weight, config.n))
+        self._hooks = [self._add_decay(weight, block) for weight, block in self._pairs() if config.soft_decay and weight.requires_grad]
 
     @torch.no_grad()
     def step_epoch(self, epoch: int) -> float:
@@ -65,11 +69,20 @@ class Subp:
         return self.sparsity
 
     @torch.no_grad()
-    def decay(self) -> None:
-        """Add soft_decay * W to the gradient of masked weights only (after unscaling, where gradients are scaled)."""
+    def prune_once(self, *, layerwise: bool = False) -> float:
+        """One-shot 1xN pruning to config.sparsity by the config's scores, without regrowth; the sparsity that was reached.
+
+        Uniform: floor(P * in) blocks of every group. Layer-wise (Lin et al., 1xN pattern, arXiv 2105.14713): as many in the whole
+        layer, wherever its lowest scores are.
+        """
         for weight, block in self._pairs():
-            if weight.grad is not None:
-                weight.grad += self.config.soft_decay * (1 - block.expanded(weight.dtype)) * weight
+            scores = score(weight, block.mask, self.config)
+            groups, channels = scores.shape
+            rows = scores.reshape(1, -1) if layerwise else scores
+            count = int(self.config.sparsity * channels) * (groups if layerwise else 1)
+            lowest = rows.argsort(dim=1, stable=True)[:, :count]
+            block.mask.copy_(torch.ones_like(rows).scatter_(1, lowest, 0.0).reshape(groups, channels))
+        return self.sparsity
 
     @property
     def sparsity(self) -> float:
@@ -78,10 +91,21 @@ class Subp:
         return 1 - sum(size * live for size, live in sizes) / sum(size for size, _ in sizes)
 
     def finalize(self) -> None:
-        """Leave plain modules with masked weights behind; the masks are gone."""
+        """Leave plain modules with masked weights behind; the masks and the soft decay are gone."""
+        for hook in self._hooks:
+            hook.remove()
         for module in self.layers.values():
             with torch.no_grad():
                 parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+
+    def _add_decay(self, weight: nn.Parameter, block: BlockMask) -> RemovableHandle:
+        @torch.no_grad()
+        def add(parameter: torch.Tensor) -> None:
+            if parameter.grad is not None:
+                rate = self.config.soft_decay * self.loss_scale
+                parameter.grad += rate * (1 - block.expanded(parameter.dtype)) * parameter
+
+        return weight.register_post_accumulate_grad_hook(add)
 
     def _pairs(self) -> list[tuple[nn.Parameter, BlockMask]]:
         return [(m.parametrizations.weight.original, m.parametrizations.weight[0]) for m in self.layers.values()]  # type: ignore[union-attr, index, misc]

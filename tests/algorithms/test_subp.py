@@ -60,18 +60,37 @@ def test_schedules_rise_from_nothing_to_the_target(schedule: str) -> None:
     assert math.isclose(sparsity_at(13, SubpConfig(sparsity=0.8, start=3, end=23)), 0.1)
 
 
-def test_masked_weights_get_the_whole_gradient_and_their_own_decay() -> None:
-    model = resnet20()
-    subp = Subp(model, SubpConfig(sparsity=0.75, start=0, end=0))
-    subp.step_epoch(0)
-    model(torch.randn(4, 1, 28, 28)).sum().backward()
-    weight, block = subp._pairs()[3]
-    assert weight.grad is not None
-    before, dead = weight.grad.clone(), (1 - block.expanded(torch.float32)).expand_as(weight).bool()
-    assert before[dead].abs().sum() > 0
-    subp.decay()
-    assert torch.allclose(weight.grad[dead], before[dead] + 2e-4 * weight.detach()[dead])
-    assert torch.equal(weight.grad[~dead], before[~dead])
+@pytest.mark.parametrize("scale", [1.0, 8.0])
+def test_masked_weights_get_the_whole_gradient_and_their_own_decay(scale: float) -> None:
+    gradients = []
+    for soft_decay in (0.0, 2e-4):
+        torch.manual_seed(0)
+        model = resnet20()
+        subp = Subp(model, SubpConfig(sparsity=0.75, start=0, end=0, soft_decay=soft_decay))
+        subp.loss_scale = scale
+        subp.step_epoch(0)
+        model(torch.ones(4, 1, 28, 28)).sum().backward()
+        weight, block = subp._pairs()[3]
+        assert weight.grad is not None
+        gradients.append(weight.grad)
+    plain, decayed = gradients
+    dead = (1 - block.expanded(torch.float32)).expand_as(weight).bool()
+    assert plain[dead].abs().sum() > 0
+    assert torch.allclose(decayed[dead], plain[dead] + scale * 2e-4 * weight.detach()[dead])
+    assert torch.equal(decayed[~dead], plain[~dead])
+
+
+def test_one_shot_takes_the_lowest_blocks_of_each_group_or_of_the_layer() -> None:
+    config = SubpConfig(sparsity=0.5, criterion="l1")
+    for layerwise in (False, True):
+        torch.manual_seed(0)
+        subp = Subp(resnet20(), config)
+        subp.prune_once(layerwise=layerwise)
+        for weight, block in subp._pairs():
+            sums = weight.detach().abs().reshape(-1, config.n, *weight.shape[1:]).sum((1, 3, 4))
+            ranked = sums.flatten()[None] if layerwise else sums
+            border = ranked.sort(1).values[:, ranked.shape[1] // 2 - 1 : ranked.shape[1] // 2 + 1].mean(1, keepdim=True)
+            assert torch.equal(block.mask.bool(), (ranked > border).reshape(block.mask.shape))
 
 
 def test_copies_agree_and_finalize_leaves_plain_masked_weights() -> None:
