@@ -11,7 +11,10 @@ from subpc.algorithms.quantizers import Quantized
 
 @dataclass(kw_only=True)
 class LayerResult:
-    """One layer: relative error of the filters before and after reconstruction, range of the coefficients, bytes on disk."""
+    """One layer: relative error of the filters before and after reconstruction, range of the coefficients, bytes on disk.
+
+    sparsity: share of blocks that are zero; kept counts filters, which 1xN pruning keeps all.
+    """
 
     name: str
     filters: int
@@ -22,6 +25,7 @@ class LayerResult:
     coefficients: tuple[float, float] = (1.0, 1.0)
     bytes: int = 0
     reason: str = ""
+    sparsity: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

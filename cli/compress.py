@@ -4,7 +4,10 @@ import importlib
 
 import click
 
-METHODS = {"udfc": ("subpc.cli.compress_udfc", "Remove channels and quantize weights, without data.")}
+METHODS = {
+    "udfc": ("subpc.cli.compress_udfc", "Remove channels and quantize weights, without data."),
+    "blocks": ("subpc.cli.compress_blocks", "Prune 1xN blocks, without data."),
+}
 
 
 class _Methods(click.Group):

@@ -1,23 +1,21 @@
 """`subpc compress udfc`: channel pruning and quantization of a pretrained network without data."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from subpc.cli.options import json_option
-from subpc.cli.tables import new_table, show, show_json
+from subpc.cli.compress_common import compress_command, file_options
+from subpc.cli.tables import new_table
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from subpc.algorithms.data_free_report import DataFreeReport
+    from subpc.algorithms.udfc.config import UdfcConfig
 
 
 @click.command("udfc")
-@click.argument("model", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The compressed model file to write (.pt).")
-@click.option("--arch", help="Architecture of a state dict: torchvision:resnet50, timm:NAME or package.module:function.")
+@file_options
 @click.option("--ratio", type=float, default=0.3, show_default=True, help="Share of channels to remove inside each block.")
 @click.option("--bits", type=int, default=6, show_default=True, help="Width of the weights, 2 to 8; 32 leaves them float.")
 @click.option("--criterion", type=click.Choice(["l1", "l2"]), default="l2", show_default=True, help="Norm that ranks the filters.")
@@ -38,8 +36,7 @@ if TYPE_CHECKING:
 @click.option("--per-channel", is_flag=True, help="One quantization scale a filter instead of one a layer.")
 @click.option("--fold-scale", is_flag=True, help="Fold the paper's coefficient for quantized filters into the batch norms.")
 @click.option("--skip", multiple=True, metavar="LAYER", help="Leave this layer alone; repeat for several.")
-@json_option
-def command(model: Path, output: Path, arch: str | None, bits: int, as_json: bool, skip: tuple[str, ...], **settings: Any) -> None:
+def command(bits: int, **settings: Any) -> None:
     """Compress MODEL (a state dict with --arch, or a compressed file) in seconds, without data.
 
     \b
@@ -47,22 +44,18 @@ def command(model: Path, output: Path, arch: str | None, bits: int, as_json: boo
       subpc compress udfc weights.pth --arch torchvision:resnet18 --ratio 0.3 --bits 6 -o small.pt
       subpc compile small.pt --shape 1,3,224,224 -o small.so
     """
-    from subpc.cli.progress import progress_line
 
-    with progress_line(quiet=as_json) as progress:
+    def config(**values: Any) -> "UdfcConfig":
         from subpc.algorithms.udfc.config import UdfcConfig
-        from subpc.compression import compress_file
 
-        config = UdfcConfig(bits=None if bits == 32 else bits, skip=skip, **settings)
-        report = compress_file(model, config, output, arch=arch, progress=progress)
-    written = output.stat().st_size
-    if as_json:
-        show_json({**report.to_dict(), "output": str(output), "bytes_on_disk": written})
-        return
-    show(_table(report))
+        return UdfcConfig(bits=None if bits == 32 else bits, **values)
+
+    compress_command(config, _table, _summary, settings)
+
+
+def _summary(report: "DataFreeReport") -> str:
     removed = sum(layer.filters - layer.kept for layer in report.layers)
-    show(f"{removed} of {sum(layer.filters for layer in report.layers)} channels removed; pictures used: {report.inputs}")
-    show(f"wrote {output} ({written / 1e6:.2f} MB; weights {report.bytes / 1e6:.2f} MB)")
+    return f"{removed} of {sum(layer.filters for layer in report.layers)} channels removed"
 
 
 def _table(report: "DataFreeReport") -> "Table":

@@ -1,5 +1,6 @@
 """Compress networks: modules in memory, and model files into the compressed format that `compile` takes."""
 
+import importlib
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -10,14 +11,19 @@ from subpc.errors import ConfigError
 if TYPE_CHECKING:
     from torch import nn
 
+    from subpc.algorithms.config import Config
     from subpc.algorithms.data_free_report import DataFreeReport
     from subpc.algorithms.quantizers import Quantized
-    from subpc.algorithms.udfc.config import UdfcConfig
 
 Progress = Callable[[str, int, int], None]
+# Configuration -> the function that takes (model, configuration, progress), and its module.
+METHODS = {
+    "UdfcConfig": ("subpc.algorithms.udfc.compress", "compress_udfc"),
+    "BlockConfig": ("subpc.algorithms.blocks.compress", "compress_blocks"),
+}
 
 
-def compress(model: "nn.Module", config: "UdfcConfig") -> "tuple[nn.Module, DataFreeReport]":
+def compress(model: "nn.Module", config: "Config") -> "tuple[nn.Module, DataFreeReport]":
     """The compressed copy of `model`, and what was done to each layer. `model` is not changed.
 
     Raises:
@@ -28,7 +34,7 @@ def compress(model: "nn.Module", config: "UdfcConfig") -> "tuple[nn.Module, Data
 
 
 def compress_file(
-    path: str | Path, config: "UdfcConfig", output: str | Path, *, arch: str | None = None, progress: Progress | None = None
+    path: str | Path, config: "Config", output: str | Path, *, arch: str | None = None, progress: Progress | None = None
 ) -> "DataFreeReport":
     """Compress the weights in `path` and write the compressed model file `output`, whole or not at all.
 
@@ -77,13 +83,15 @@ def _architecture(path: Path) -> tuple[str, dict[str, Any]]:
     return file.arch, file.arch_options
 
 
-def _run(model: "nn.Module", config: "UdfcConfig", progress: Progress) -> "tuple[nn.Module, dict[str, Quantized], DataFreeReport]":
-    from subpc.algorithms.udfc.compress import compress_udfc
-    from subpc.algorithms.udfc.config import UdfcConfig
-
-    if not isinstance(config, UdfcConfig):
-        raise ConfigError(f"compress takes a UdfcConfig, got {type(config).__name__}.")
-    return compress_udfc(model, config, progress)
+def _run(model: "nn.Module", config: "Config", progress: Progress) -> "tuple[nn.Module, dict[str, Quantized], DataFreeReport]":
+    kind = type(config).__name__
+    if kind not in METHODS:
+        raise ConfigError(f"compress takes {' or '.join(METHODS)}, got {kind}.")
+    module, function = METHODS[kind]
+    result: tuple[nn.Module, dict[str, Quantized], DataFreeReport] = getattr(importlib.import_module(module), function)(
+        model, config, progress
+    )
+    return result
 
 
 def _plain(value: Any) -> Any:
