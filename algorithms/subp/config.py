@@ -1,6 +1,6 @@
 """What SUBP training is asked to do."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from subpc.errors import ConfigError
 from subpc.report import Record
@@ -15,7 +15,8 @@ class SubpConfig(Record):
     """The SUBP method's settings; ConfigError with the reason for values that do not fit together.
 
     n: filters in a block; sparsity: final share of pruned blocks, in [0, 1); alpha: weight of the redundancy in BPAR; temperature: of
-    the regrowth's softmax; start, end: epochs between which sparsity grows; soft_decay: extra decay of masked weights; keep_dense:
+    the regrowth's softmax; start, end: epochs between which sparsity grows, or fractions of the training (both between 0 and 1), which
+    `resolved` turns into epochs; soft_decay: extra decay of masked weights; keep_dense:
     names of layers (fnmatch patterns) that stay dense, beside stems, depthwise and grouped convolutions; latent_scores: rank by the
     dense weights that lie behind the mask instead of the masked ones; seed: of the regrowth.
     """
@@ -26,8 +27,8 @@ class SubpConfig(Record):
     alpha: float = 1.0
     temperature: float = 1.0
     schedule: str = "cubic"
-    start: int = 10
-    end: int = 180
+    start: float = 0.05
+    end: float = 0.9
     soft_decay: float = 2e-4
     keep_dense: tuple[str, ...] = ("*downsample*", "*shortcut*")
     latent_scores: bool = False
@@ -48,3 +49,11 @@ class SubpConfig(Record):
         for accepted, message in rules:
             if not accepted:
                 raise ConfigError(f"SubpConfig: {message}.")
+
+    def resolved(self, epochs: int) -> "SubpConfig":
+        """This config with start and end as epochs of a training of `epochs`; ConfigError if that ends before the sparsity is there."""
+        if self.end < 1:
+            return replace(self, start=self.start * epochs, end=self.end * epochs)
+        if self.end >= epochs:
+            raise ConfigError(f"SubpConfig: the sparsity grows until epoch {self.end:g} of {epochs}; an end below that is accepted.")
+        return self

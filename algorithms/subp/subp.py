@@ -105,7 +105,8 @@ class Subp:
                 rate = self.config.soft_decay * self.loss_scale
                 parameter.grad += rate * (1 - block.expanded(parameter.dtype)) * parameter
 
-        return weight.register_post_accumulate_grad_hook(add)
+        handle: RemovableHandle = weight.register_post_accumulate_grad_hook(add)  # type: ignore[no-untyped-call]
+        return handle
 
     def _pairs(self) -> list[tuple[nn.Parameter, BlockMask]]:
         return [(m.parametrizations.weight.original, m.parametrizations.weight[0]) for m in self.layers.values()]  # type: ignore[union-attr, index, misc]
