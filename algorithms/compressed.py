@@ -1,6 +1,7 @@
 """The compressed model file: plain tensors, the architecture's name, configuration and report, read without running any of it."""
 
 import os
+import pickle
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,14 +61,22 @@ def save_atomic(path: Path, content: Any) -> None:
             torch.save(content, stream)
             stream.flush()
             os.fsync(stream.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, pickle.PicklingError) as error:
         raise ModelFileError(
             f"{path} cannot be written: {error}.\nFree space, or choose another place; the old file is untouched."
         ) from error
     finally:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
+
+
+def _umask() -> int:
+    """The process's mask for new files, which can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def load_compressed(path: Path) -> CompressedFile:

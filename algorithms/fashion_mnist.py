@@ -11,6 +11,7 @@ import torch
 from subpc.errors import ConfigError
 
 MEAN, STD = 0.2860, 0.3530
+CLASSES = ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 _MAX_BYTES = 1 << 30
 
 

@@ -5,6 +5,7 @@ import importlib
 import click
 
 METHODS = {
+    "subp": ("subpc.cli.compress_subp", "Train a 1xN block-sparse network, from scratch or from weights."),
     "udfc": ("subpc.cli.compress_udfc", "Remove channels and quantize weights, without data."),
     "blocks": ("subpc.cli.compress_blocks", "Prune 1xN blocks, without data."),
 }

@@ -61,6 +61,20 @@ def load_torch_file(path: Path, *, arch: str | None = None, trust_pickle: bool =
     return _from_content(_read_pickle(path, trust_pickle), path, arch)
 
 
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """The state dict in `path`, which is one, holds one, or is in the compressed format; ModelFileError for anything else."""
+    check_file(path)
+    with path.open("rb") as file:
+        head = file.read(9)
+    if head[:2] == b"PK" and archive_kind(path) in (Kind.EXPORTED, Kind.TORCHSCRIPT):
+        raise ModelFileError(f"{path.name} holds code beside its weights. Pass a state dict (.pt, .pth, .safetensors) instead.")
+    named = path.suffix == ".safetensors" or head[8:9] == b"{"
+    content = _read_safetensors(path) if named else _read_pickle(path, False)
+    if isinstance(content, dict) and FORMAT_KEY in content:
+        return parse_compressed(content, path.name).state_dict
+    return unwrap_checkpoint(content, path.name)[0]
+
+
 def _load_exported(path: Path, trust_pickle: bool) -> ExportedProgram:
     try:
         reason = None if trust_pickle else unsafe_reason(path)

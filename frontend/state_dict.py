@@ -69,6 +69,20 @@ def load_into_arch(
     return module.eval(), tuple(notes)
 
 
+def start_from(module: nn.Module, state: dict[str, torch.Tensor], file: str) -> tuple[str, ...]:
+    """Load weights to train on from; a last layer of another number of classes stays as it is, and is returned by name."""
+    own = module.state_dict()
+    heads = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear)][-1:]
+    new = [f"{name}.{part}" for name in heads for part in ("weight", "bias")]
+    kept = tuple(key for key in new if key in own and key in state and own[key].shape != state[key].shape)
+    state = {**state, **{key: own[key] for key in kept}}
+    problems = _mismatch(own, state)
+    if problems:
+        raise ModelFileError(f"{file} does not fit the architecture: {problems}.\nPass the --arch it was saved from.")
+    module.load_state_dict(state, strict=False)
+    return kept
+
+
 def _other_classes(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> int | None:
     """The number of classes where nothing but the output size of the last layer differs: a fine-tuned network."""
     differing = [(own[key].shape, state[key].shape) for key in own if key in state and own[key].shape != state[key].shape]

@@ -19,6 +19,15 @@ OPSET = 17
 READS_ONNX = ("onnxruntime", "openvino")
 
 
+def export_onnx(module: "nn.Module", inputs: "tuple[torch.Tensor, ...]", path: Path) -> None:
+    """Write `module` in evaluation mode as ONNX, for inputs of these shapes."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(module.eval(), inputs, str(path), dynamo=False, opset_version=OPSET)
+
+
 class RivalFiles:
     """Writes the model once for each file format that is asked for."""
 
@@ -50,7 +59,7 @@ class RivalFiles:
                 torch.export.save(self._program(inputs), path)
             else:
                 module: Any = self._model if isinstance(self._model, torch.nn.Module) else self._program(inputs).module()
-                torch.onnx.export(module.eval(), inputs, str(path), dynamo=False, opset_version=OPSET)
+                export_onnx(module, inputs, path)
         return path
 
     def _program(self, inputs: "tuple[torch.Tensor, ...]") -> "ExportedProgram":

@@ -44,18 +44,22 @@ class Preparation:
 
 def read_image(path: str | Path, preparation: Preparation) -> npt.NDArray[np.float32]:
     """The picture as a (1, 3, size, size) array."""
+    return _prepare(open_rgb(path), preparation)
+
+
+def open_rgb(path: str | Path) -> Any:
+    """The picture as a Pillow image of mode RGB; ConfigError for a file that is none, or is damaged."""
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError as error:
         raise ConfigError("reading pictures needs Pillow; install it with: pip install pillow") from error
     try:
         with Image.open(path) as image:
-            picture = _as_rgb(image)
+            return _as_rgb(image)
     except UnidentifiedImageError as error:
         raise ConfigError(f"{path} is not a picture that Pillow can read; give a PNG or JPEG file") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ConfigError(f"cannot read the picture {path}: {getattr(error, 'strerror', None) or error}") from error
-    return _prepare(picture, preparation)
 
 
 def _as_rgb(image: Any) -> Any:
@@ -82,8 +86,12 @@ def _prepare(picture: Any, how: Preparation) -> npt.NDArray[np.float32]:
     method = Image.Resampling.BICUBIC if how.interpolation == "bicubic" else Image.Resampling.BILINEAR
     left, top = round((new[0] - how.size) / 2), round((new[1] - how.size) / 2)
     picture = picture.resize(new, method).crop((left, top, left + how.size, top + how.size))
-    pixels = np.asarray(picture, np.float32) / 255  # (height, width, 3)
-    normal = (pixels - np.array(how.mean, np.float32)) / np.array(how.std, np.float32)
+    return normalised(np.asarray(picture), how)
+
+
+def normalised(pixels: npt.NDArray[Any], how: Preparation) -> npt.NDArray[np.float32]:
+    """(height, width, 3) bytes to (1, 3, height, width): scaled to 0 to 1, minus the mean, by the standard deviation."""
+    normal = (pixels.astype(np.float32) / 255 - np.array(how.mean, np.float32)) / np.array(how.std, np.float32)
     return np.ascontiguousarray(normal.transpose(2, 0, 1)[None], np.float32)
 
 

@@ -55,6 +55,11 @@ class InMemory:
         for batch in torch.split(indices, TEST_BATCH):
             yield self._scaled(self.images[batch]), self.labels[batch]
 
+    def repeated(self, channels: int) -> "InMemory":
+        """Grey pictures with the same values in each of `channels` channels."""
+        images = self.images.expand(-1, channels, -1, -1)
+        return InMemory(images, self.labels, mean=self._mean, std=self._std, crop=self._crop)
+
     def _scaled(self, images: torch.Tensor) -> torch.Tensor:
         return (images.float() / 255 - self._mean) / self._std
 

@@ -18,7 +18,7 @@ from subpc.algorithms.subp.team import Team
 from subpc.algorithms.subp.train_config import EpochInfo, History, TrainConfig
 from subpc.errors import ConfigError, SubpcError
 
-OnEpoch = Callable[[EpochInfo], None]
+OnEpoch = Callable[[tuple[EpochInfo, ...]], None]
 OnStep = Callable[[int, int, int, float], None]
 # Steps between two looks at the loss: each look waits for a device that computes in the background.
 _LOOK = 16
@@ -37,7 +37,7 @@ def train(
 ) -> History:
     """Train `model` in place; at the end it is a plain module on the CPU whose pruned blocks are zero.
 
-    `checkpoint` is written after every epoch, before `on_epoch` is called with that epoch; where it exists, training goes on from it
+    `checkpoint` is written after every epoch, before `on_epoch` is called with all epochs so far; where it exists, training goes on from it
     to the same result, bit by bit on one machine. `on_step` is called with (epoch, steps done, steps of the epoch, loss). Where
     torch.distributed is initialised, every process has to call this with the same model, and gets its share of each batch.
     Raises ConfigError for data that cannot be trained on, ModelFileError for a checkpoint that is damaged or of another config,
@@ -70,7 +70,7 @@ class _Training:
                 if checkpoint is not None and self.team.leads:
                     save_checkpoint(checkpoint, self.model, self.optimizer, self.config, epochs)
                 if on_epoch is not None and self.team.leads:
-                    on_epoch(epochs[-1])
+                    on_epoch(epochs)
                 self.team.wait()
         if self.subp is not None:
             self.subp.finalize()

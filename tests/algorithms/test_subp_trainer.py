@@ -40,8 +40,8 @@ def test_a_resumed_training_equals_an_uninterrupted_one(method: str, tmp_path: P
     history = train(whole, data, data, config)
     assert history.epochs[-1].top1 > 90
 
-    def stop(info: EpochInfo) -> None:
-        if info.epoch == 1:
+    def stop(epochs: tuple[EpochInfo, ...]) -> None:
+        if len(epochs) == 2:
             raise Stop
 
     with pytest.raises(Stop):
@@ -62,7 +62,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(tmp_path: Path)
         train(network(), data, data, dataclasses.replace(CONFIG, rate=1e30), checkpoint=tmp_path / "c.pt")
     assert list(tmp_path.iterdir()) == []
 
-    def spoil(info: EpochInfo) -> None:
+    def spoil(epochs: tuple[EpochInfo, ...]) -> None:
         data._std = float("nan")
 
     with pytest.raises(SubpcError, match="of epoch 1"):
