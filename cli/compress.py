@@ -7,6 +7,7 @@ import click
 METHODS = {
     "subp": ("subpc.cli.compress_subp", "Train a 1xN block-sparse network, from scratch or from weights."),
     "udfc": ("subpc.cli.compress_udfc", "Remove channels and quantize weights, without data."),
+    "dfmpc": ("subpc.cli.compress_dfmpc", "Quantize to mixed precision, without data."),
     "blocks": ("subpc.cli.compress_blocks", "Prune 1xN blocks, without data."),
 }
 

@@ -19,6 +19,7 @@ Progress = Callable[[str, int, int], None]
 # Configuration -> the function that takes (model, configuration, progress), and its module.
 METHODS = {
     "UdfcConfig": ("subpc.algorithms.udfc.compress", "compress_udfc"),
+    "DfmpcConfig": ("subpc.algorithms.dfmpc.compress", "compress_dfmpc"),
     "BlockConfig": ("subpc.algorithms.blocks.compress", "compress_blocks"),
 }
 

@@ -1,0 +1,65 @@
+"""`subpc compress dfmpc`: mixed-precision weights of a pretrained network without data."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from subpc.cli.compress_common import compress_command, file_options
+from subpc.cli.tables import new_table
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from subpc.algorithms.data_free_report import DataFreeReport
+    from subpc.algorithms.dfmpc.config import DfmpcConfig
+
+
+@click.command("dfmpc")
+@file_options
+@click.option("--low-bits", type=int, default=2, show_default=True, help="Width of the first layer of each pair, 2 (ternary) to 8.")
+@click.option("--high-bits", type=int, default=6, show_default=True, help="Width of every other layer, 2 to 8.")
+@click.option("--lambda1", type=float, default=0.5, show_default=True, help="Weight of the offsets in the loss.")
+@click.option("--lambda2", type=float, default=0.0, show_default=True, help="Weight of the coefficients' size in the loss.")
+@click.option(
+    "--compensation", type=click.Choice(["scalar", "none"]), default="scalar", show_default=True, help="Equation 27, or quantization alone."
+)
+@click.option(
+    "--recalibration",
+    type=click.Choice(["norm-ratio", "none"]),
+    default="norm-ratio",
+    show_default=True,
+    help="How batch-norm statistics follow the quantized weights.",
+)
+@click.option("--clamp/--no-clamp", default=True, show_default=True, help="No coefficient below zero.")
+@click.option("--per-channel", is_flag=True, help="One threshold and scale a filter instead of one a layer.")
+@click.option("--skip", multiple=True, metavar="LAYER", help="Leave this layer alone; repeat for several.")
+def command(**settings: Any) -> None:
+    """Quantize the weights of MODEL (a state dict with --arch, or a compressed file) in seconds, without data.
+
+    \b
+    Examples:
+      subpc compress dfmpc weights.pth --arch torchvision:resnet18 --low-bits 2 --high-bits 6 -o small.pt
+      subpc compile small.pt --shape 1,3,224,224 -o small.so
+    """
+
+    def config(**values: Any) -> "DfmpcConfig":
+        from subpc.algorithms.dfmpc.config import DfmpcConfig
+
+        return DfmpcConfig(**values)
+
+    compress_command(config, _table, _summary, settings)
+
+
+def _summary(report: "DataFreeReport") -> str:
+    widths = sorted({layer.bits for layer in report.layers})
+    return ", ".join(f"{sum(layer.bits == width for layer in report.layers)} layers at {width} bits" for width in widths)
+
+
+def _table(report: "DataFreeReport") -> "Table":
+    table = new_table("layer", "bits", "error before", "after", "coefficients", "kB", "why")
+    for layer in report.layers:
+        low, high = layer.coefficients
+        found = f"{low:.2f} to {high:.2f}" if (low, high) != (1, 1) else ""
+        errors = (f"{layer.error_before:.3f}", f"{layer.error_after:.3f}")
+        table.add_row(layer.name, str(layer.bits), *errors, found, f"{layer.bytes / 1e3:.1f}", layer.reason)
+    return table

@@ -1,0 +1,74 @@
+"""`subpc compress dfmpc`: a file of packed codes that compiles to what PyTorch computes, and every wrong input."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from subpc.algorithms.compressed import load_compressed
+from subpc.algorithms.dfmpc.config import DfmpcConfig
+from subpc.cli.main import run
+from subpc.compiler import compile
+from subpc.compression import compress
+from subpc.frontend.arch import build_arch
+
+Capture = pytest.CaptureFixture[str]
+ARCH = "subpc:resnet20"
+SHAPE = (1, 3, 32, 32)
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    net = build_arch(ARCH, in_channels=3)
+    content = {"subpc_format": 1, "arch": ARCH, "arch_options": {"in_channels": 3}, "state_dict": net.state_dict()}
+    torch.save(content, tmp_path / "weights.pt")
+    return tmp_path / "weights.pt"
+
+
+@pytest.mark.parametrize("low", [2, 3, 6])
+def test_compiled_file_equals_the_compressed_network(weights: Path, tmp_path: Path, low: int, capsys: Capture) -> None:
+    small = tmp_path / "small.pt"
+    assert run(["compress", "dfmpc", str(weights), "--low-bits", str(low), "-o", str(small), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert {layer["name"]: layer["bits"] for layer in report["layers"]}["layer1.0.conv1"] == low
+    net = build_arch(ARCH, in_channels=3)
+    net.load_state_dict(torch.load(weights, weights_only=True)["state_dict"])
+    expected, _ = compress(net, DfmpcConfig(low_bits=low))
+    x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        reference = expected(x).numpy()
+    assert np.abs(compile(small, shapes=[SHAPE])(x).numpy() - reference).max() < 1e-4 * np.ptp(reference)
+
+
+def test_the_file_holds_codes_at_their_width(weights: Path, tmp_path: Path, capsys: Capture) -> None:
+    small = tmp_path / "small.pt"
+    assert run(["compress", "dfmpc", str(weights), "-o", str(small)]) == 0
+    assert "9 layers at 2 bits" in capsys.readouterr().out
+    stored = torch.load(small, weights_only=True)
+    assert stored["packed"]["layer1.0.conv1"]["codes"].numel() == 16 * 16 * 9 // 4
+    assert stored["packed"]["layer1.0.conv2"]["codes"].numel() == 16 * 16 * 9 * 6 // 8
+    file = load_compressed(small)
+    assert (file.config["method"], file.config["low_bits"]) == ("dfmpc", 2)
+    assert len(file.state_dict["layer1.0.conv1.weight"].unique()) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--low-bits", "1"], "low_bits is 1"),
+        (["--high-bits", "9"], "from 2 to 8"),
+        (["--lambda1", "-1"], "lambda1"),
+        (["--skip", "nothing"], "does not have"),
+        (["-o", "missing/small.pt"], "does not exist"),
+    ],
+)
+def test_wrong_options_write_nothing(weights: Path, tmp_path: Path, options: list[str], words: str, capsys: Capture) -> None:
+    small = tmp_path / "small.pt"
+    assert run(["compress", "dfmpc", str(weights), "-o", str(small), *options]) in (1, 2)
+    error = capsys.readouterr().err
+    assert words in error
+    assert len(error.strip().splitlines()) <= 2
+    assert not small.exists()
