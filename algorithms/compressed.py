@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from subpc.algorithms.block_entries import block_entries, parse_blocks
+from subpc.algorithms.compressed_safetensors import from_file, to_bytes
 from subpc.algorithms.packed import packed_entries, parse_packed
 from subpc.algorithms.quantizers import Quantized
 from subpc.errors import ModelFileError
@@ -23,7 +25,8 @@ class CompressedFile:
     """A compressed network.
 
     arch: `subpc:NAME` or a torchvision name; config and report: JSON values; input_shape: (n, c, h, w). packed: layers whose weights
-    are kept as codes; their float weights are in state_dict too, where the file has the codes alone.
+    are kept as codes; their float weights are in state_dict too, where the file has the codes alone. blocks: {layer: N} of weights of
+    which the file has the 1xN blocks that are not zero.
     """
 
     arch: str
@@ -33,11 +36,13 @@ class CompressedFile:
     report: dict[str, Any] = field(default_factory=dict)
     input_shape: tuple[int, ...] = ()
     packed: dict[str, Quantized] = field(default_factory=dict)
+    blocks: dict[str, int] = field(default_factory=dict)
 
 
 def save_compressed(path: Path, file: CompressedFile) -> None:
-    """Write `file` whole or not at all; ModelFileError where the disk refuses."""
-    coded = {f"{layer}.weight" for layer in file.packed}
+    """Write `file` whole or not at all, as safetensors where the name ends so; ModelFileError where the disk refuses."""
+    blocks = {layer: n for layer, n in file.blocks.items() if layer not in file.packed}
+    coded = {f"{layer}.weight" for layer in (*file.packed, *blocks)}
     state = {key: value.detach().cpu().contiguous().clone() for key, value in file.state_dict.items() if key not in coded}
     content = {
         FORMAT_KEY: FORMAT_VERSION,
@@ -48,17 +53,21 @@ def save_compressed(path: Path, file: CompressedFile) -> None:
         "report": file.report,
         "input_shape": list(file.input_shape),
         "packed": packed_entries(file.packed),
+        "blocks": block_entries(file.state_dict, blocks),
     }
     save_atomic(path, content)
 
 
 def save_atomic(path: Path, content: Any) -> None:
-    """torch.save through a temporary name in the same folder, so that `path` holds the old content or all of the new."""
+    """torch.save, or safetensors, through a temporary name in the same folder, so that `path` holds the old content or all of the new."""
     temporary = None
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         with os.fdopen(handle, "wb") as stream:
-            torch.save(content, stream)
+            if path.suffix == ".safetensors":
+                stream.write(to_bytes(content))
+            else:
+                torch.save(content, stream)
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
@@ -84,7 +93,9 @@ def load_compressed(path: Path) -> CompressedFile:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ModelFileError(f"{path.name} has more than {MAX_BYTES >> 30} GiB; compressed models are smaller.")
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as stream:
+            safe = stream.read(9)[8:] == b"{"
+        content = from_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
     except ModelFileError:
         raise
     except Exception as error:
@@ -112,8 +123,12 @@ def parse_compressed(content: Any, name: str) -> CompressedFile:
         if not isinstance(value, dict) or not _is_plain(value):
             raise ModelFileError(f"{name}: the entry {key!r} has to be a dictionary of plain values.")
     packed = parse_packed(content.get("packed", {}), name)
+    sparse = parse_blocks(content.get("blocks", {}), name)
     weights = {f"{layer}.weight": codes.dequantize() for layer, codes in packed.items()}
-    return CompressedFile(arch=content["arch"], state_dict={**state, **weights}, input_shape=tuple(shape), packed=packed, **others)
+    weights |= {f"{layer}.weight": weight for layer, weight in sparse.items()}
+    sizes = {layer: content["blocks"][layer]["n"] for layer in sparse}
+    state = {**state, **weights}
+    return CompressedFile(arch=content["arch"], state_dict=state, input_shape=tuple(shape), packed=packed, blocks=sizes, **others)
 
 
 def _is_plain(value: Any) -> bool:

@@ -41,6 +41,8 @@ def _import_file(path: Path, shapes: Shapes | None, example_inputs: Any, arch: s
     if path.suffix == ".onnx":
         return import_onnx(path, _onnx_shapes(shapes, example_inputs))
     loaded = load_torch_file(path, arch=arch, trust_pickle=trust_pickle)
+    if not shapes and example_inputs is None and loaded.input_shape:
+        shapes = [loaded.input_shape]
     return [model.with_notes(*loaded.notes) for model in _import_torch(loaded.model, shapes, example_inputs)]
 
 

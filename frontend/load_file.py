@@ -11,6 +11,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from subpc.algorithms.compressed import FORMAT_KEY, FORMAT_VERSION, parse_compressed
+from subpc.algorithms.compressed_safetensors import from_file, is_compressed
 from subpc.errors import ConfigError, ModelFileError
 from subpc.frontend.archive import Kind, archive_kind
 from subpc.frontend.messages import first_line
@@ -25,10 +26,11 @@ _TRUST = "Pass --trust-pickle only if you know who made the file."
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel:
-    """What was read from a file: a module or an exported program."""
+    """What was read from a file: a module or an exported program, and its input's shape where the file says it."""
 
     model: nn.Module | ExportedProgram
     notes: tuple[str, ...] = ()
+    input_shape: tuple[int, ...] = ()
 
 
 def check_file(path: Path) -> None:
@@ -86,9 +88,14 @@ def _load_exported(path: Path, trust_pickle: bool) -> ExportedProgram:
     raise ModelFileError(f"{path.name} is refused, because {reason}: loading it could run code.\n{_TRUST}")
 
 
-def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+def _read_safetensors(path: Path) -> dict[str, Any]:
     try:
+        if is_compressed(path):
+            content: dict[str, Any] = from_file(path)
+            return content
         return dict(load_safetensors(path))
+    except ModelFileError:
+        raise
     except Exception as error:
         raise ModelFileError(f"{path.name} is not a safetensors file, or is damaged: {first_line(error)}. {_ACCEPTED}") from error
 
@@ -120,23 +127,23 @@ def _pickled(message: str) -> str:
 def _from_content(content: Any, path: Path, arch: str | None) -> LoadedModel:
     if isinstance(content, nn.Module):
         return LoadedModel(model=content, notes=(f"{path.name} was unpickled, as trust_pickle allows",))
-    from_file, own, options = False, isinstance(content, dict) and FORMAT_KEY in content, dict[str, Any]()
+    named_inside, own, options, shape = False, isinstance(content, dict) and FORMAT_KEY in content, dict[str, Any](), tuple[int, ...]()
     if own:
-        from_file = arch is None
-        arch, options, content = _own_format(content, path, arch)
+        named_inside = arch is None
+        arch, options, content, shape = _own_format(content, path, arch)
     if arch is None:
         raise ConfigError(
             f"{path.name} holds weights only. Pass the architecture, such as --arch torchvision:resnet50 or my.module:function."
         )
     state, notes = unwrap_checkpoint(content, path.name)
-    module, more = load_into_arch(arch, state, path.name, from_file=from_file, narrow=own, **options)
-    return LoadedModel(model=module, notes=(*notes, *more))
+    module, more = load_into_arch(arch, state, path.name, from_file=named_inside, narrow=own, **options)
+    return LoadedModel(model=module, notes=(*notes, *more), input_shape=shape)
 
 
-def _own_format(content: dict[str, Any], path: Path, arch: str | None) -> tuple[str, dict[str, Any], Any]:
+def _own_format(content: dict[str, Any], path: Path, arch: str | None) -> tuple[str, dict[str, Any], Any, tuple[int, ...]]:
     named = content.get("arch")
     if arch is None and content[FORMAT_KEY] == FORMAT_VERSION and not isinstance(named, str):
         raise ConfigError(f"{path.name} does not say its architecture. Pass --arch.")
     file = parse_compressed({**content, "arch": arch or named}, path.name)
     # The file's options fit the architecture that it names, and no other.
-    return file.arch, file.arch_options if file.arch == named else {}, file.state_dict
+    return file.arch, file.arch_options if file.arch == named else {}, file.state_dict, file.input_shape

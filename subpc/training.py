@@ -207,9 +207,16 @@ def _write(
     from subpc.bench_models import export_onnx
 
     shape, epochs = (1, *data.shape), history.epochs
+    blocks = dict.fromkeys(report["pruned"], config.subp.n)
     short = {key: report[key] for key in ("data", "pattern", "top1", "sparsity", "classes", "pruned", "left_dense")}
     file = CompressedFile(
-        arch=job.arch, arch_options=options, state_dict=model.state_dict(), config=config.to_dict(), report=short, input_shape=shape
+        arch=job.arch,
+        arch_options=options,
+        state_dict=model.state_dict(),
+        config=config.to_dict(),
+        report=short,
+        input_shape=shape,
+        blocks=blocks,
     )
     save_compressed(job.output, file)
     write_json(job.output.with_suffix(".json"), report)
