@@ -1,0 +1,118 @@
+"""SUBP beside its baselines on Fashion-MNIST: a ResNet-20 of width 32, N = 16, at equal total epochs, three seeds.
+
+    python benchmarks/subp_fashion_mnist.py --cache FOLDER     # trains what is missing; start it twice to use two cores
+    python benchmarks/subp_fashion_mnist.py --show             # the table, from the logs that are there
+
+A run that was interrupted goes on from its last epoch. Its log, a CSV line an epoch, is kept in benchmarks/results/subp_fashion_mnist;
+the networks and their checkpoints are in FOLDER. One thread a run, about ten minutes each.
+"""
+
+import argparse
+import csv
+import itertools
+import shutil
+import statistics
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from subpc.algorithms.subp.config import SubpConfig
+from subpc.algorithms.subp.train_config import TrainConfig
+from subpc.training import Job, train_files
+
+LOGS = Path(__file__).parent / "results" / "subp_fashion_mnist"
+SPARSITIES, SEEDS, EPOCHS = (0.75, 0.5, 0.9), (0, 1, 2), 10
+ARCH, OPTIONS = "subpc:resnet20", {"width": 32, "stem_stride": 2}
+# What short trainings need, by the comparison in docs/subp.md: an early end, a decided draw, no extra decay.
+SUBP: dict[str, Any] = {"start": 0.0, "end": 0.4, "temperature": 0.02, "soft_decay": 0.0}
+# column -> settings of SubpConfig and of TrainConfig
+METHODS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "SUBP, BPAR": (SUBP, {"mask_updates": 10}),
+    "SUBP, L1": ({**SUBP, "criterion": "l1"}, {"mask_updates": 10}),
+    "1xN one-shot": ({"criterion": "l1"}, {"method": "oneshot", "weight_decay": 5e-4}),
+}
+DENSE = "dense"
+
+
+def config(method: str, sparsity: float, seed: int) -> TrainConfig:
+    """The settings of one run."""
+    if method == DENSE:
+        return TrainConfig(method="dense", epochs=EPOCHS, amp=True, seed=seed)
+    masks, training = METHODS[method]
+    return TrainConfig(subp=SubpConfig(n=16, sparsity=sparsity, seed=seed, **masks), epochs=EPOCHS, amp=True, seed=seed, **training)
+
+
+def name(method: str, sparsity: float, seed: int) -> str:
+    """The file name of a run's log."""
+    words = "-".join(method.lower().replace(",", "").split())
+    return f"{words}-{seed}" if method == DENSE else f"{words}-{sparsity:.0%}-{seed}".replace("%", "")
+
+
+def grid() -> list[tuple[str, float, int]]:
+    """Every run, the first seed of all before the second."""
+    return [run for seed in SEEDS for run in [(DENSE, 0.0, seed), *itertools.product(METHODS, SPARSITIES, (seed,))]]
+
+
+def measure(cache: Path, data: str) -> None:
+    """Train what has no whole log and is not being trained by another process."""
+    cache.mkdir(parents=True, exist_ok=True)
+    LOGS.mkdir(parents=True, exist_ok=True)
+    for method, sparsity, seed in grid():
+        run = name(method, sparsity, seed)
+        try:
+            with FileLock(cache / f"{run}.lock", timeout=0):
+                if not (LOGS / f"{run}.csv").exists():
+                    train(cache / f"{run}.safetensors", config(method, sparsity, seed), data)
+                    shutil.copy(cache / f"{run}.csv", LOGS)
+        except Timeout:
+            continue
+
+
+def train(output: Path, settings: TrainConfig, data: str) -> None:
+    """One run, from its checkpoint if there is one."""
+    job = Job(arch=ARCH, arch_options=OPTIONS, data=data, output=output, resume=True, device="cpu")
+    report = train_files(job, settings, on_epoch=lambda epochs: print(output.stem, epochs[-1].epoch, epochs[-1].top1, flush=True))
+    print(f"{output.stem}: {report['top1']:.2f} %", flush=True)
+
+
+def top1(method: str, sparsity: float, seed: int) -> float | None:
+    """The accuracy after the last epoch of a run that is there."""
+    path = LOGS / f"{name(method, sparsity, seed)}.csv"
+    return float(list(csv.DictReader(path.open()))[-1]["top1"]) if path.exists() else None
+
+
+def cell(values: list[float]) -> str:
+    """Mean and half the range."""
+    return f"{statistics.mean(values):.2f} ± {(max(values) - min(values)) / 2:.2f} ({len(values)})" if values else "-"
+
+
+def row(method: str, sparsity: float) -> list[float]:
+    """The accuracies of the seeds that are there."""
+    return [value for seed in SEEDS if (value := top1(method, sparsity, seed)) is not None]
+
+
+def show() -> None:
+    """The logs as a markdown table: mean ± half the range (number of seeds)."""
+    print("| pruned | dense | " + " | ".join(METHODS) + " |\n|---|---|" + "---|" * len(METHODS))
+    for sparsity in sorted(SPARSITIES):
+        cells = [cell(row(DENSE, 0.0)), *(cell(row(method, sparsity)) for method in METHODS)]
+        print(f"| {sparsity:.0%} | " + " | ".join(cells) + " |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cache", type=Path, help="where the networks and checkpoints are kept")
+    parser.add_argument("--data", default="fashion-mnist", help="fashion-mnist or fashion-mnist:FOLDER")
+    parser.add_argument("--show", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.cache is not None:
+        measure(options.cache, options.data)
+    if options.show or options.cache is None:
+        show()
+
+
+if __name__ == "__main__":
+    main()
