@@ -18,9 +18,24 @@ if TYPE_CHECKING:
 @file_options
 @click.option("--sparsity", type=float, default=0.5, show_default=True, help="Share of input channels that each group loses.")
 @click.option("--block", "n", type=int, default=16, show_default=True, help="Filters in a block: 4, 8, 16 or 32.")
+@click.option("--criterion", type=click.Choice(["error", "l1"]), default="error", show_default=True, help="Which blocks go: see below.")
+@click.option(
+    "--compensation",
+    type=click.Choice(["full", "weights", "batch_norm", "none"]),
+    default="full",
+    show_default=True,
+    help="Solve the kept weights anew, move the next batch norm's statistics, both, or neither.",
+)
+@click.option("--pictures", type=int, default=64, show_default=True, help="How many pictures to generate from the network.")
+@click.option("--size", type=int, default=224, show_default=True, help="Their side: that of the network's input.")
+@click.option("--steps", type=int, default=200, show_default=True, help="Steps of matching them to the batch norms; 0: random shapes.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the pictures.")
 @click.option("--keep-dense", multiple=True, metavar="PATTERN", help="Layers to leave alone. [default: *downsample*, *shortcut*]")
 def command(keep_dense: tuple[str, ...], **settings: Any) -> None:
     """Prune MODEL (a state dict with --arch, or a compressed file) to 1xN blocks that the sparse kernels skip.
+
+    Blocks go that the others replace best (error), or the smallest (l1). No picture is read: those that the statistics come from are
+    made from the network itself.
 
     \b
     Examples:

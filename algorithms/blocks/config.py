@@ -6,23 +6,52 @@ from subpc.algorithms.config import Config, check_range
 from subpc.errors import ConfigError
 
 BLOCKS = (4, 8, 16, 32)
+CRITERIA = ("error", "l1")
+COMPENSATIONS = ("full", "weights", "batch_norm", "none")
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlockConfig(Config):
-    """Block size and sparsity.
+    """Block size, sparsity, and how the loss is made good.
 
     n: filters in a block; sparsity: share of input channels that each group of n filters loses, in [0, 1), the count rounded down.
+    criterion: `l1` removes the smallest blocks, `error` those that the others replace best, in `rounds` batches. compensation:
+    `weights` solves the kept weights anew, `batch_norm` moves the next batch norm's statistics, `full` does both.
+    pictures, size, steps, seed: how many pictures are generated, their side in pixels, and the steps in which they are matched to the
+    batch norms (0: random shapes as they are). ridge: share of the mean diagonal added to the normal equations.
     keep_dense: names of layers (fnmatch patterns) that stay dense, beside the stem, depthwise and grouped convolutions.
     """
 
     n: int = 16
     sparsity: float = 0.5
+    criterion: str = "error"
+    compensation: str = "full"
+    rounds: int = 16
+    ridge: float = 1e-2
+    pictures: int = 64
+    size: int = 224
+    steps: int = 200
+    seed: int = 0
     keep_dense: tuple[str, ...] = ("*downsample*", "*shortcut*")
 
     def __post_init__(self) -> None:
         if isinstance(self.n, bool) or self.n not in BLOCKS:
             raise ConfigError(f"n is {self.n!r}; accepted: {', '.join(map(str, BLOCKS))}.")
         check_range("sparsity", self.sparsity, 0, 0.999)
+        check_range("ridge", self.ridge, 1e-9, 1e6)
+        if self.criterion not in CRITERIA:
+            raise ConfigError(f"criterion is {self.criterion!r}; accepted: {', '.join(CRITERIA)}.")
+        if self.compensation not in COMPENSATIONS:
+            raise ConfigError(f"compensation is {self.compensation!r}; accepted: {', '.join(COMPENSATIONS)}.")
+        limits = (("rounds", 1, 1024), ("pictures", 2, 4096), ("size", 4, 1024), ("steps", 0, 100_000), ("seed", 0, 2**31))
+        for name, low, high in limits:
+            value = getattr(self, name)
+            if type(value) is not int or not low <= value <= high:
+                raise ConfigError(f"{name} is {value!r}; accepted: whole numbers from {low} to {high}.")
         if isinstance(self.keep_dense, str):
             raise ConfigError(f"keep_dense is {self.keep_dense!r}; accepted: a list of names and patterns.")
+
+    @property
+    def needs_pictures(self) -> bool:
+        """Whether the settings look at more than the weights."""
+        return (self.criterion, self.compensation) != ("l1", "none")

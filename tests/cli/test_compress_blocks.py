@@ -16,6 +16,7 @@ from subpc.frontend.arch import build_arch
 Capture = pytest.CaptureFixture[str]
 ARCH = "subpc:resnet20"
 SHAPE = (1, 3, 32, 32)
+QUICK = ["--size", "32", "--pictures", "4", "--steps", "2"]
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def weights(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(("n", "sparsity"), [(16, 0.5), (4, 0.75)])
 def test_the_compiler_finds_every_block(weights: Path, tmp_path: Path, n: int, sparsity: float, capsys: Capture) -> None:
     sparse = tmp_path / "sparse.pt"
-    options = ["--sparsity", str(sparsity), "--block", str(n), "-o", str(sparse), "--json"]
+    options = ["--sparsity", str(sparsity), "--block", str(n), "-o", str(sparse), "--json", *QUICK]
     assert run(["compress", "blocks", str(weights), *options]) == 0
     pruned = {layer["name"] for layer in json.loads(capsys.readouterr().out)["layers"] if not layer["reason"]}
     assert len(pruned) == 18
@@ -42,10 +43,10 @@ def test_the_compiler_finds_every_block(weights: Path, tmp_path: Path, n: int, s
 
 def test_the_compiled_file_equals_the_network_in_memory(weights: Path, tmp_path: Path) -> None:
     sparse = tmp_path / "sparse.pt"
-    assert run(["compress", "blocks", str(weights), "-o", str(sparse)]) == 0
+    assert run(["compress", "blocks", str(weights), "-o", str(sparse), *QUICK]) == 0
     net = build_arch(ARCH, in_channels=3)
     net.load_state_dict(torch.load(weights, weights_only=True)["state_dict"])
-    expected, report = subpc.compress(net, BlockConfig())
+    expected, report = subpc.compress(net, BlockConfig(size=32, pictures=4, steps=2))
     assert report.method == "blocks"
     x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -54,7 +55,7 @@ def test_the_compiled_file_equals_the_network_in_memory(weights: Path, tmp_path:
 
 
 def test_the_table_says_why_a_layer_stays_dense(weights: Path, tmp_path: Path, capsys: Capture) -> None:
-    assert run(["compress", "blocks", str(weights), "--keep-dense", "layer1.0*", "-o", str(tmp_path / "sparse.pt")]) == 0
+    assert run(["compress", "blocks", str(weights), "--keep-dense", "layer1.0*", "-o", str(tmp_path / "sparse.pt"), *QUICK]) == 0
     lines = capsys.readouterr().out.splitlines()
     reasons = {line.split()[0]: line for line in lines if line.strip()}
     assert "stem" in reasons["conv1"]
@@ -71,6 +72,8 @@ def test_the_table_says_why_a_layer_stays_dense(weights: Path, tmp_path: Path, c
         (["--sparsity", "-0.1"], "sparsity"),
         (["--block", "5"], "accepted: 4, 8, 16, 32"),
         (["--keep-dense", "*"], "No convolution can be pruned"),
+        (["--pictures", "1"], "pictures"),
+        (["--size", "1"], "size"),
         (["-o", "missing/sparse.pt"], "does not exist"),
     ],
 )
