@@ -120,11 +120,10 @@ def find_parts(folder: Path) -> tuple[list[Item], list[Item], list[str]]:
         names, items = _classes(folder)
         held = [item for label in range(len(names)) for item in [i for i in items if i[1] == label][_HELD_OUT - 1 :: _HELD_OUT]]
         return [item for item in items if item not in set(held)], held, names
-    names, items = _classes(train)
-    others, tests = _classes(test)
-    if names != others:
-        strange = sorted(set(names) ^ set(others))[:3]
-        raise ConfigError(f"{train} and {test} have different classes, such as {', '.join(strange)}; both need the same folders.")
+    strange = sorted(set(_class_names(train)) ^ set(_class_names(test)))
+    if strange:
+        raise ConfigError(f"{train} and {test} have different classes, such as {', '.join(strange[:3])}; both need the same folders.")
+    (names, items), (_, tests) = _classes(train), _classes(test)
     return items, tests, names
 
 
@@ -132,10 +131,14 @@ def _first(folder: Path, names: Sequence[str]) -> Path | None:
     return next((folder / name for name in names if (folder / name).is_dir()), None)
 
 
-def _classes(folder: Path) -> tuple[list[str], list[Item]]:
+def _class_names(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise ConfigError(f"{folder} is not a folder; a folder with a folder of pictures for each class is accepted.")
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _classes(folder: Path) -> tuple[list[str], list[Item]]:
+    names = _class_names(folder)
     items = [(str(path), label) for label, name in enumerate(names) for path in _pictures(folder / name)]
     filled = {label for _, label in items}
     empty = [name for label, name in enumerate(names) if label not in filled]

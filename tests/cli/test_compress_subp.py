@@ -83,7 +83,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_network(fashion: Path, tmp_
     whole, killed = tmp_path / "whole.safetensors", tmp_path / "killed.safetensors"
     arguments = [*FAST, "--data", f"fashion-mnist:{fashion}", "--epochs", "12"]
     assert invoke(*arguments, "-o", str(whole)).exit_code == 0
-    command = [sys.executable, "-m", "subpc.cli.main", "compress", "subp", *arguments, "-o", str(killed), "--resume"]
+    command = [sys.executable, "-m", "subpc.cli", "compress", "subp", *arguments, "-o", str(killed), "--resume"]
     checkpoint, kills = tmp_path / "killed.safetensors.checkpoint", 0
     for _ in range(2):
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -234,7 +234,7 @@ def test_training_goes_on_from_pretrained_weights(fashion: Path, tmp_path: Path)
 
 
 def test_an_interrupt_leaves_the_checkpoint(fashion: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "subpc.cli.main", "compress", "subp", *FAST, "--epochs", "500", "--data", f"fashion-mnist:{fashion}"]
+    command = [sys.executable, "-m", "subpc.cli", "compress", "subp", *FAST, "--epochs", "500", "--data", f"fashion-mnist:{fashion}"]
     process = subprocess.Popen([*command, "-o", str(tmp_path / "net.pt")], stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     assert process.stderr.readline().startswith("epoch 0")

@@ -1,0 +1,105 @@
+"""Pictures made from a network alone: random shapes, then optimised until its batch norms see what they saw in training."""
+
+import copy
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from subpc.errors import ConfigError, UnsupportedModelError
+
+Progress = Callable[[str, int, int], None]
+MAX_PICTURES, MAX_SIDE = 4096, 1024
+# Shapes a picture, the share of a new shape's radius to the side, and how much of what lies below shines through.
+_SHAPES, _RADIUS, _THROUGH = 40, 0.04, 0.2
+_RATE = 0.1
+_BATCH = 128
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    """No progress wanted."""
+
+
+def synthetic_pictures(
+    model: nn.Module, *, count: int, size: int, steps: int = 100, seed: int = 0, progress: Progress = _silent
+) -> torch.Tensor:
+    """`count` normalised pictures (count, c, size, size) for `model`, which is not changed; the same for the same seed.
+
+    steps: of Adam, see match; 0 leaves the random shapes. Raises ConfigError for counts and sizes out of range,
+    UnsupportedModelError for a network without convolutions, or without batch norms to match where steps is not 0.
+    """
+    if not 2 <= count <= MAX_PICTURES or not 4 <= size <= MAX_SIDE or steps < 0:
+        raise ConfigError(
+            f"{count} pictures of side {size}, {steps} steps: 2 to {MAX_PICTURES} pictures, sides of 4 to {MAX_SIDE} and "
+            "0 or more steps are accepted."
+        )
+    conv = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+    if conv is None:
+        raise UnsupportedModelError("The network has no convolution, so the shape of its pictures is not known.")
+    shapes = random_shapes(count, conv.in_channels, size, seed)
+    return match(model, shapes, steps, progress) if steps else shapes
+
+
+def random_shapes(count: int, channels: int, size: int, seed: int) -> torch.Tensor:
+    """Dead leaves (Lee, Mumford and Huang, 2001): discs and rectangles of many sizes that cover each other, mean 0, deviation 1."""
+    draw = torch.Generator().manual_seed(seed)
+    pictures = _smooth_noise(count, channels, size, draw) / 2
+    down, across = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    for picture in pictures:
+        for _ in range(int(torch.randint(1, _SHAPES, (1,), generator=draw))):
+            width, left, top, height, kind = torch.rand(5, generator=draw)
+            radius = size * _RADIUS / (width + 0.06)
+            x, y = (across - left * size).abs(), (down - top * size).abs()
+            inside = (x < radius) & (y < radius * (0.3 + height)) if kind < 0.5 else x**2 + y**2 < radius**2
+            picture[:, inside] = picture[:, inside] * _THROUGH + torch.randn(channels, 1, generator=draw)
+    return (pictures - pictures.mean()) / pictures.std()
+
+
+def _smooth_noise(count: int, channels: int, size: int, draw: torch.Generator) -> torch.Tensor:
+    """Noise whose amplitude falls with the frequency, as that of natural pictures does; deviation 1."""
+    frequency = (torch.fft.fftfreq(size)[:, None] ** 2 + torch.fft.rfftfreq(size) ** 2).sqrt().clamp(min=1 / size)
+    white = torch.randn(count, channels, size, size, generator=draw)
+    noise = torch.fft.irfft2(torch.fft.rfft2(white) / frequency, s=(size, size))
+    return noise / noise.std()
+
+
+def match(model: nn.Module, pictures: torch.Tensor, steps: int, progress: Progress = _silent) -> torch.Tensor:
+    """The pictures after `steps` of Adam on the distance between what each batch norm gets and its running statistics.
+
+    The distance of a layer is the mean over channels of ((mean - running mean) / deviation)^2 + (deviation / running deviation - 1)^2
+    (ZeroQ, arXiv 2001.00281, equation 3, in units of the deviation, so that layers weigh the same).
+    """
+    model = copy.deepcopy(model).eval().requires_grad_(False)
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and m.running_var is not None]
+    if not norms:
+        raise UnsupportedModelError("The network has no batch norm whose statistics pictures could be matched to.\nChoose 0 steps.")
+    distances: list[torch.Tensor] = []
+    for norm in norms:
+        norm.register_forward_pre_hook(lambda module, inputs: distances.append(_distance(module, inputs[0])))
+    batches = [batch.clone() for batch in pictures.split(_BATCH)]
+    if len(batches) > 1 and len(batches[-1]) < 2:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    with torch.enable_grad():
+        for index, batch in enumerate(batches):
+            batch.requires_grad_(True)
+            optimizer = torch.optim.Adam([batch], lr=_RATE)
+            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+            for step in range(steps):
+                progress("matching pictures", index * steps + step, len(batches) * steps)
+                distances.clear()
+                optimizer.zero_grad()
+                model(batch)
+                torch.stack(distances).sum().backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                schedule.step()
+    return torch.cat([batch.detach() for batch in batches])
+
+
+def _distance(norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
+    variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
+    expected = norm.running_var + norm.eps
+    return (F.mse_loss(mean / expected.sqrt(), norm.running_mean / expected.sqrt())) + (
+        ((variance + norm.eps) / expected).sqrt() - 1
+    ).square().mean()
