@@ -10,6 +10,7 @@ from subpc.cli.tables import show, show_json
 
 METHODS = ("subp", "dense", "oneshot", "oneshot-layerwise")
 _START = "Begin of the pruning: an epoch, or a fraction of all epochs."
+_DENSE = "Layers to leave dense: name, pattern, size as 1x1, or paper; repeatable. [default: paper]"
 _MASKED = "--latent-scores"
 
 
@@ -43,7 +44,7 @@ class KeyValue(click.ParamType):  # type: ignore[type-arg]
 @click.option("--alpha", type=float, default=1.0, show_default=True, help="Weight of the redundancy in bpar.")
 @click.option("--temperature", type=float, default=1.0, show_default=True, help="Of the draw that brings pruned blocks back.")
 @click.option("--soft-decay", type=float, default=2e-4, show_default=True, help="Extra weight decay of masked weights.")
-@click.option("--keep-dense", multiple=True, metavar="PATTERN", help="Layers to leave dense. [default: the paper's choice]")
+@click.option("--keep-dense", multiple=True, metavar="WHICH", help=_DENSE)
 @click.option(_MASKED, is_flag=True, help="Rank by the weights behind the masks.")
 @click.option("--mask-updates", type=int, default=1, show_default=True, help="Mask updates an epoch; more for short trainings.")
 @click.option("--prune-epoch", type=int, help="When one-shot methods prune. [default: half way; 0 with --init]")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from subpc.algorithms.keep_dense import PAPER
 from subpc.errors import ConfigError
 from subpc.report import Record
 
@@ -14,11 +15,11 @@ SCHEDULES = ("cubic", "linear", "cos", "exp")
 class SubpConfig(Record):
     """The SUBP method's settings; ConfigError with the reason for values that do not fit together.
 
-    n: filters in a block; sparsity: final share of pruned blocks, in [0, 1); alpha: weight of the redundancy in BPAR; temperature: of
-    the regrowth's softmax; start, end: epochs between which sparsity grows, or fractions of the training (both between 0 and 1), which
-    `resolved` turns into epochs; soft_decay: extra decay of masked weights; keep_dense:
-    names of layers (fnmatch patterns) that stay dense, beside stems, depthwise and grouped convolutions; latent_scores: rank by the
-    dense weights that lie behind the mask instead of the masked ones; seed: of the regrowth.
+    n: filters in a block; sparsity: final share of pruned blocks, in [0, 1); criterion: what ranks the blocks, `bpar`, `l1` or `l2`;
+    alpha: weight of the redundancy in BPAR; temperature: of the regrowth's softmax; schedule: how the sparsity grows; start, end: epochs
+    between which it does, or, where end is below 1, fractions of the training, which `resolved` turns into epochs; soft_decay: extra
+    decay of masked weights; keep_dense: layers that stay dense (see algorithms.keep_dense): names, patterns, kernel sizes, "paper";
+    latent_scores: rank by the dense weights that lie behind the mask instead of the masked ones; seed: of the regrowth.
     """
 
     n: int = 16
@@ -30,7 +31,7 @@ class SubpConfig(Record):
     start: float = 0.05
     end: float = 0.9
     soft_decay: float = 2e-4
-    keep_dense: tuple[str, ...] = ("*downsample*", "*shortcut*")
+    keep_dense: tuple[str, ...] = (PAPER,)
     latent_scores: bool = False
     seed: int = 0
 
@@ -44,15 +45,21 @@ class SubpConfig(Record):
             (0 < self.temperature < float("inf"), f"temperature is {self.temperature}; a positive number is accepted"),
             (0 <= self.alpha < float("inf"), f"alpha is {self.alpha}; 0 or more is accepted"),
             (0 <= self.seed < 1 << 20, f"seed is {self.seed}; whole numbers from 0 to {(1 << 20) - 1} are accepted"),
+            (not isinstance(self.keep_dense, str), f"keep_dense is {self.keep_dense!r}; a list of names, patterns and sizes is accepted"),
             (0 <= self.soft_decay < 1, f"soft_decay is {self.soft_decay}; at least 0 and less than 1 is accepted"),
         )
         for accepted, message in rules:
             if not accepted:
                 raise ConfigError(f"SubpConfig: {message}.")
 
+    @property
+    def in_fractions(self) -> bool:
+        """Whether start and end are fractions of a training."""
+        return 0 < self.end < 1
+
     def resolved(self, epochs: int) -> "SubpConfig":
         """This config with start and end as epochs of a training of `epochs`; ConfigError if that ends before the sparsity is there."""
-        if self.end < 1:
+        if self.in_fractions:
             return replace(self, start=self.start * epochs, end=self.end * epochs)
         if self.end >= epochs:
             raise ConfigError(f"SubpConfig: the sparsity grows until epoch {self.end:g} of {epochs}; an end below that is accepted.")

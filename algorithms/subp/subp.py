@@ -1,12 +1,11 @@
 """Soft 1xN masks on a model's convolutions, renewed at the start of every epoch."""
 
-from fnmatch import fnmatch
-
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
 from torch.utils.hooks import RemovableHandle
 
+from subpc.algorithms.keep_dense import dense_reasons
 from subpc.algorithms.subp.config import SubpConfig
 from subpc.algorithms.subp.scores import score, sparsity_at, update
 from subpc.errors import ConfigError
@@ -33,26 +32,22 @@ class BlockMask(nn.Module):
 
 
 class Subp:
-    """Three lines in a training loop: `subp = Subp(model, config)`; `subp.step_epoch(epoch)` first; `subp.finalize()` at the end.
+    """Three lines in a training loop: `subp = Subp(model, config, epochs)`; `subp.step_epoch(epoch)` first; `subp.finalize()` at the end.
 
+    epochs: of the training, needed where config.start and config.end are fractions of it. Raises ConfigError where the training ends
+    before the sparsity is there, and where no layer can be pruned.
     The soft decay of masked weights is added to their gradients as backward leaves them, once a backward. Where the loss is scaled
     (AMP), keep `subp.loss_scale` at the scaler's factor, so that unscaling leaves the decay as it should be.
     """
 
-    def __init__(self, model: nn.Module, config: SubpConfig) -> None:
-        self.config = config
+    def __init__(self, model: nn.Module, config: SubpConfig, epochs: int | None = None) -> None:
+        self.config = config if epochs is None else config.resolved(epochs)
+        self._needs_epochs = epochs is None and config.in_fractions
         self.loss_scale = 1.0
-        self.layers: dict[str, nn.Conv2d] = {}
-        self.left_dense: dict[str, str] = {}
-        stem = True
-        for name, module in list(model.named_modules()):
-            if isinstance(module, nn.Conv2d):
-                reason = "stem" if stem else _reason(name, module, config)
-                stem = False
-                if reason:
-                    self.left_dense[name] = reason
-                else:
-                    self.layers[name] = module
+        convs = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
+        reasons = dense_reasons(convs, config.keep_dense, config.n)
+        self.left_dense = {name: reason for name, reason in reasons.items() if reason}
+        self.layers = {name: conv for name, conv in convs.items() if not reasons[name]}
         if not self.layers:
             raise ConfigError(f"No convolution can be pruned in blocks of {config.n}: {self.left_dense}. Choose another n or keep_dense.")
         for module in self.layers.values():
@@ -61,7 +56,15 @@ class Subp:
 
     @torch.no_grad()
     def step_epoch(self, epoch: int) -> float:
-        """Renew every mask for `epoch` (from 0) and return its sparsity; depends on weights, masks, seed and epoch alone."""
+        """Renew every mask for `epoch` (from 0) and return its sparsity; depends on weights, masks, seed and epoch alone.
+
+        ConfigError where start and end are fractions of a training whose length Subp was not told.
+        """
+        if self._needs_epochs:
+            raise ConfigError(
+                f"start {self.config.start:g} and end {self.config.end:g} are fractions of a training; "
+                "pass its length too: Subp(model, config, epochs)."
+            )
         rate = sparsity_at(epoch, self.config)
         for index, (weight, block) in enumerate(self._pairs()):
             generator = torch.Generator().manual_seed((self.config.seed << 40) + (epoch << 16) + index)
@@ -110,11 +113,3 @@ class Subp:
 
     def _pairs(self) -> list[tuple[nn.Parameter, BlockMask]]:
         return [(m.parametrizations.weight.original, m.parametrizations.weight[0]) for m in self.layers.values()]  # type: ignore[union-attr, index, misc]
-
-
-def _reason(name: str, module: nn.Conv2d, config: SubpConfig) -> str:
-    if module.groups != 1:
-        return "grouped"
-    if any(fnmatch(name, pattern) for pattern in config.keep_dense):
-        return "kept dense by its name"
-    return f"{module.out_channels} filters, not divisible by {config.n}" if module.out_channels % config.n else ""

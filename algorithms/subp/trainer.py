@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from subpc.algorithms.subp.checkpoint import load_checkpoint, save_checkpoint
-from subpc.algorithms.subp.config import SubpConfig
 from subpc.algorithms.subp.pictures import Batch, Pictures
 from subpc.algorithms.subp.subp import Subp
 from subpc.algorithms.subp.team import Team
@@ -54,7 +53,7 @@ class _Training:
         self.data, self.test, self.config, self.device, self.on_step = data, test, config, device, on_step
         self.team = Team.current()
         self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.subp = Subp(self.model, _masking(config)) if config.method != "dense" else None
+        self.subp = _masks(self.model, config)
         self.optimizer = _optimizer(self.model, config)
         self.steps = len(data.labels) // config.batch
 
@@ -166,12 +165,16 @@ def _check(data: Pictures, test: Pictures, config: TrainConfig) -> None:
         raise ConfigError(f"batch is {config.batch}; a multiple of the {Team.current().size} processes is accepted.")
 
 
-def _masking(config: TrainConfig) -> SubpConfig:
+def _masks(model: nn.Module, config: TrainConfig) -> Subp | None:
     """Epochs of the config as the updates that Subp counts; no decay for masks that are never drawn again."""
-    if config.method != "subp":
-        return dataclasses.replace(config.subp.resolved(config.epochs), soft_decay=0.0)
-    resolved, updates = config.subp.resolved(config.epochs), config.mask_updates
-    return dataclasses.replace(resolved, start=resolved.start * updates, end=resolved.end * updates)
+    if config.method == "dense":
+        return None
+    if config.one_shot:
+        return Subp(model, dataclasses.replace(config.subp, start=0.0, end=0.0, soft_decay=0.0))
+    updates = config.mask_updates
+    scale = 1 if config.subp.in_fractions else updates
+    masks = dataclasses.replace(config.subp, start=config.subp.start * scale, end=config.subp.end * scale)
+    return Subp(model, masks, config.epochs * updates)
 
 
 def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
