@@ -11,10 +11,14 @@ from subpc.errors import ModelFileError
 _KEYS = {"n", "shape", "kept", "values"}
 _SIZES = (4, 8, 16, 32)
 _MAX_WEIGHTS = 1 << 30
+_TYPES = (torch.float32, torch.float16)
 
 
 def block_entries(state: Mapping[str, torch.Tensor], layers: Mapping[str, int]) -> dict[str, dict[str, Any]]:
-    """For each layer of {name: N}: its shape, `kept` (blocks) int32, positions in (groups, in), and `values` (blocks, N * kh * kw)."""
+    """For each layer of {name: N}: its shape, `kept` (blocks) int32, positions in (groups, in), and `values` (blocks, N * kh * kw).
+
+    The values keep the type of the weight, float32 or float16.
+    """
     return {name: _entry(state[f"{name}.weight"].detach().cpu(), n) for name, n in layers.items()}
 
 
@@ -54,8 +58,8 @@ def _parse(entry: Any, where: str) -> torch.Tensor:
     if not fits or not rising:
         raise ModelFileError(f"{where} needs rising int32 positions below {total}.")
     size = (len(places), n * height * width)
-    if not isinstance(values, torch.Tensor) or values.dtype != torch.float32 or tuple(values.shape) != size:
-        raise ModelFileError(f"{where} needs float32 values of the shape {size}.")
+    if not isinstance(values, torch.Tensor) or values.dtype not in _TYPES or tuple(values.shape) != size:
+        raise ModelFileError(f"{where} needs float32 or float16 values of the shape {size}.")
     rows = torch.zeros(total, n * height * width)
-    rows[places] = values
+    rows[places] = values.float()
     return rows.reshape(out // n, channels, n, height * width).transpose(1, 2).reshape(shape)

@@ -26,7 +26,8 @@ class CompressedFile:
 
     arch: `subpc:NAME` or a torchvision name; config and report: JSON values; input_shape: (n, c, h, w). packed: layers whose weights
     are kept as codes; their float weights are in state_dict too, where the file has the codes alone. blocks: {layer: N} of weights of
-    which the file has the 1xN blocks that are not zero.
+    which the file has the 1xN blocks that are not zero. half: the file has weights of two or more dimensions as float16; they are read
+    as float32.
     """
 
     arch: str
@@ -37,13 +38,15 @@ class CompressedFile:
     input_shape: tuple[int, ...] = ()
     packed: dict[str, Quantized] = field(default_factory=dict)
     blocks: dict[str, int] = field(default_factory=dict)
+    half: bool = False
 
 
 def save_compressed(path: Path, file: CompressedFile) -> None:
     """Write `file` whole or not at all, as safetensors where the name ends so; ModelFileError where the disk refuses."""
     blocks = {layer: n for layer, n in file.blocks.items() if layer not in file.packed}
     coded = {f"{layer}.weight" for layer in (*file.packed, *blocks)}
-    state = {key: value.detach().cpu().contiguous().clone() for key, value in file.state_dict.items() if key not in coded}
+    stored = {key: _stored(value, file.half) for key, value in file.state_dict.items()}
+    state = {key: value for key, value in stored.items() if key not in coded}
     content = {
         FORMAT_KEY: FORMAT_VERSION,
         "arch": file.arch,
@@ -53,9 +56,14 @@ def save_compressed(path: Path, file: CompressedFile) -> None:
         "report": file.report,
         "input_shape": list(file.input_shape),
         "packed": packed_entries(file.packed),
-        "blocks": block_entries(file.state_dict, blocks),
+        "blocks": block_entries(stored, blocks),
     }
     save_atomic(path, content)
+
+
+def _stored(value: torch.Tensor, half: bool) -> torch.Tensor:
+    value = value.detach().cpu().contiguous().clone()
+    return value.half() if half and value.dim() > 1 and value.dtype == torch.float32 else value
 
 
 def save_atomic(path: Path, content: Any) -> None:
@@ -127,7 +135,7 @@ def parse_compressed(content: Any, name: str) -> CompressedFile:
     weights = {f"{layer}.weight": codes.dequantize() for layer, codes in packed.items()}
     weights |= {f"{layer}.weight": weight for layer, weight in sparse.items()}
     sizes = {layer: content["blocks"][layer]["n"] for layer in sparse}
-    state = {**state, **weights}
+    state = {key: value.float() if value.dtype == torch.float16 else value for key, value in {**state, **weights}.items()}
     return CompressedFile(arch=content["arch"], state_dict=state, input_shape=tuple(shape), packed=packed, blocks=sizes, **others)
 
 

@@ -16,7 +16,12 @@ _MAX_HEADER = 16 << 20
 
 
 def to_bytes(content: dict[str, Any]) -> bytes:
-    """The whole file. Entries of the state dict keep their names, so that other readers find them."""
+    """The whole file. Entries of the state dict keep their names, so that other readers find them.
+
+    A dictionary of tensors alone becomes a plain file of tensors.
+    """
+    if all(isinstance(value, torch.Tensor) for value in content.values()):
+        return save({key: value.contiguous() for key, value in content.items()})
     tensors: dict[str, torch.Tensor] = {}
     tree = _without_tensors(content, (), tensors)
     return save(tensors, {HEADER_KEY: json.dumps(tree)})

@@ -7,9 +7,11 @@ import click
 
 from subpc.cli.options import json_option
 from subpc.cli.tables import show, show_json
+from subpc.distributed import leads
 
 METHODS = ("subp", "dense", "oneshot", "oneshot-layerwise")
-_START = "Begin of the pruning: an epoch, or a fraction of all epochs."
+# torchrun takes --start for a short form of its own options; hence the second name.
+_START = "Begin of the pruning: an epoch, or a fraction of all epochs; --begin under torchrun."
 _DENSE = "Layers to leave dense: name, pattern, size as 1x1, or paper; repeatable. [default: paper]"
 _MASKED = "--latent-scores"
 
@@ -39,7 +41,7 @@ class KeyValue(click.ParamType):  # type: ignore[type-arg]
 @click.option("--block", "n", type=int, default=16, show_default=True, help="Filters in a block: 4, 8, 16 or 32.")
 @click.option("--criterion", type=click.Choice(["bpar", "l1", "l2"]), default="bpar", show_default=True, help="What ranks the blocks.")
 @click.option("--schedule", type=click.Choice(["cubic", "linear", "cos", "exp"]), default="cubic", show_default=True)
-@click.option("--start", type=float, default=0.05, show_default=True, help=_START)
+@click.option("--start", "--begin", "start", type=float, default=0.05, show_default=True, help=_START)
 @click.option("--end", type=float, default=0.9, show_default=True, help="End of the pruning, likewise; less than the epochs.")
 @click.option("--alpha", type=float, default=1.0, show_default=True, help="Weight of the redundancy in bpar.")
 @click.option("--temperature", type=float, default=1.0, show_default=True, help="Of the draw that brings pruned blocks back.")
@@ -63,7 +65,9 @@ class KeyValue(click.ParamType):  # type: ignore[type-arg]
 @click.option("--workers", type=click.IntRange(0, 64), default=2, show_default=True, help="Processes that read pictures.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:0.")
 @click.option("--threads", type=click.IntRange(1), help="Threads of PyTorch on the CPU. [default: its own choice]")
+@click.option("--half", is_flag=True, help="Store the weights as float16: half the bytes, rounded to three digits.")
 @click.option("--export-onnx", "onnx", type=click.Path(path_type=Path), help="Write the trained network as ONNX too.")
+@click.option("--export-state-dict", "state_dict", type=click.Path(path_type=Path), help="Write plain weights (.pt, .safetensors) too.")
 @json_option
 def command(as_json: bool, threads: int | None, **options: Any) -> None:
     """Train a network whose 1xN blocks are pruned uniformly, ready for `subpc compile`.
@@ -79,7 +83,7 @@ def command(as_json: bool, threads: int | None, **options: Any) -> None:
     """
     from subpc.cli.training_progress import training_progress
 
-    with training_progress(quiet=as_json) as (on_epoch, on_step):
+    with training_progress(options["epochs"], quiet=as_json) as (on_epoch, on_step):
         import torch
 
         from subpc.training import train_files
@@ -88,7 +92,8 @@ def command(as_json: bool, threads: int | None, **options: Any) -> None:
             torch.set_num_threads(threads)
         job, config = _split(options)
         report = train_files(job, config, on_epoch=on_epoch, on_step=on_step)
-    _tell(report, job.output, as_json)
+    if leads():
+        _tell(report, job.output, as_json)
 
 
 def _split(options: dict[str, Any]) -> tuple[Any, Any]:

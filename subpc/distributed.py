@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from subpc.algorithms.subp.team import Team
 
 
+def leads() -> bool:
+    """Whether this process is the one of its team, or the only one, that talks to the user."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
 @contextmanager
 def process_group(device: str) -> "Iterator[tuple[Team, str]]":
     """This process's team and device while the body runs: nccl between GPUs, gloo between CPUs.

@@ -35,7 +35,8 @@ class Job:
 
     arch: as in subpc.compile, with its options; data: `fashion-mnist[:FOLDER]` or `imagefolder:FOLDER`; output: the compressed model
     file; init: weights to start from; resume: go on from the checkpoint beside `output`; size: of pictures from folders; workers:
-    processes that read them; device: "auto", "cpu", "cuda" or "cuda:1"; onnx: where to write the network as ONNX too.
+    processes that read them; device: "auto", "cpu", "cuda" or "cuda:1"; half: round weights to float16 at the end and store them so;
+    onnx, state_dict: where to write the network as ONNX, and for plain PyTorch, too.
     """
 
     arch: str
@@ -47,7 +48,9 @@ class Job:
     size: int = 224
     workers: int = 2
     device: str = "auto"
+    half: bool = False
     onnx: Path | None = None
+    state_dict: Path | None = None
 
     @property
     def checkpoint(self) -> Path:
@@ -75,6 +78,8 @@ def train_files(job: Job, config: "TrainConfig", *, on_epoch: "OnEpoch" = None, 
 
         shown = _with_channels(data, _input_channels(model))
         history = train(model, shown.train, shown.test, config, checkpoint=job.checkpoint, device=device, on_epoch=log, on_step=on_step)
+        if job.half:
+            _round_weights(model)
         report = make_report(job, config, shown, model, history)
         if team.leads:
             _write(job, config, shown, model, options, report, history)
@@ -138,6 +143,16 @@ def build_network(job: Job, config: "TrainConfig", data: Data) -> "tuple[nn.Modu
     return model, options
 
 
+def _round_weights(model: "nn.Module") -> None:
+    """What float16 leaves of the weights of two or more dimensions, so that the report is about the network in the file."""
+    import torch
+
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.copy_(parameter.half())
+
+
 def _check_scores(model: "nn.Module", data: Data) -> None:
     """ConfigError unless the network takes the pictures and gives a score a class."""
     import torch
@@ -173,7 +188,7 @@ def _with_channels(data: Data, channels: int) -> Data:
 def _check_places(job: Job) -> None:
     if job.output.suffix not in (".pt", ".safetensors"):
         raise ConfigError(f"the output is {job.output.name}; a name that ends with .pt or .safetensors is accepted.")
-    for path in (job.output, job.onnx):
+    for path in (job.output, job.onnx, job.state_dict):
         if path is not None and not path.absolute().parent.is_dir():
             raise ConfigError(f"the folder {path.parent} does not exist; choose another output.")
     if job.checkpoint.exists() and not job.resume:
@@ -203,7 +218,7 @@ def _write(
 ) -> None:
     import torch
 
-    from subpc.algorithms.compressed import CompressedFile, save_compressed
+    from subpc.algorithms.compressed import CompressedFile, save_atomic, save_compressed
     from subpc.bench_models import export_onnx
 
     shape, epochs = (1, *data.shape), history.epochs
@@ -217,10 +232,13 @@ def _write(
         report=short,
         input_shape=shape,
         blocks=blocks,
+        half=job.half,
     )
     save_compressed(job.output, file)
     write_json(job.output.with_suffix(".json"), report)
     write_plot(job.output.with_suffix(".png"), epochs, f"{job.arch}, {config.method}, {report['pattern']}")
     if job.onnx is not None:
         export_onnx(model, (torch.zeros(shape),), job.onnx)
+    if job.state_dict is not None:
+        save_atomic(job.state_dict, dict(model.state_dict()))
     job.checkpoint.unlink(missing_ok=True)

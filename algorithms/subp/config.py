@@ -58,9 +58,14 @@ class SubpConfig(Record):
         return 0 < self.end < 1
 
     def resolved(self, epochs: int) -> "SubpConfig":
-        """This config with start and end as epochs of a training of `epochs`; ConfigError if that ends before the sparsity is there."""
+        """This config with start and end as epochs of a training of `epochs`: the last one, at the latest, has all of the sparsity.
+
+        ConfigError if the training ends before that.
+        """
+        last = epochs - 1
         if self.in_fractions:
-            return replace(self, start=self.start * epochs, end=self.end * epochs)
-        if self.end >= epochs:
-            raise ConfigError(f"SubpConfig: the sparsity grows until epoch {self.end:g} of {epochs}; an end below that is accepted.")
+            end = min(self.end * epochs, last)
+            return replace(self, start=min(self.start * epochs, end), end=end)
+        if self.end > last:
+            raise ConfigError(f"SubpConfig: the sparsity grows until epoch {self.end:g} of 0 to {last}; {last} at most is accepted.")
         return self

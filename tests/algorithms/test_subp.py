@@ -113,5 +113,10 @@ def test_settings_that_make_no_sense_are_refused(values: dict[str, float]) -> No
         SubpConfig(**values)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 3, 7, 200])
+def test_the_last_epoch_has_all_of_the_sparsity(epochs: int) -> None:
+    assert sparsity_at(epochs - 1, SubpConfig(sparsity=0.9, start=0.05, end=0.95).resolved(epochs)) == 0.9
+
+
 def test_config_survives_json() -> None:
     assert SubpConfig.from_dict(CONFIG.to_dict()) == CONFIG

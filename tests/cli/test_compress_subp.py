@@ -15,10 +15,13 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from PIL import Image
+from safetensors.torch import load_file
 
 import subpc
 from subpc.algorithms.compressed import load_compressed
+from subpc.algorithms.compressed_safetensors import is_compressed
 from subpc.cli.main import cli, run
+from subpc.frontend.arch import build_arch
 
 SETTINGS = ["--arch", "subpc:resnet20", "--arch-option", "stem_stride=4", "--epochs", "3", "--start", "0", "--end", "1"]
 FAST = [*SETTINGS, "--batch", "32", "--rate", "0.05", "--threads", "1", "--device", "cpu"]
@@ -77,6 +80,34 @@ def test_a_trained_file_compiles_with_no_further_word(fashion: Path, tmp_path: P
     assert output.stat().st_size < 0.4 * sum(4 * value.numel() for value in file.state_dict.values())
     from_onnx, x = subpc.compile(tmp_path / "net.onnx"), torch.rand(1, 1, 28, 28)
     assert torch.allclose(from_onnx(x), compiled(x), atol=1e-4)
+
+
+def test_half_the_bytes_and_plain_weights_on_the_side(fashion: Path, tmp_path: Path) -> None:
+    whole, half, plain = (tmp_path / name for name in ("whole.safetensors", "half.safetensors", "plain.safetensors"))
+    data = ["--data", f"fashion-mnist:{fashion}"]
+    assert invoke(*FAST, *data, "-o", str(whole)).exit_code == 0
+    result = invoke(*FAST, *data, "--half", "--export-state-dict", str(plain), "-o", str(half))
+    assert result.exit_code == 0, result.output
+    assert half.stat().st_size < 0.7 * whole.stat().st_size
+    full, rounded, exported = weights(whole), weights(half), load_file(plain)
+    for key, value in full.items():
+        expected = value.half().float() if value.dim() > 1 else value
+        assert torch.equal(rounded[key], expected), key
+        assert torch.equal(exported[key], expected), key
+    build_arch("subpc:resnet20", stem_stride=4).load_state_dict(exported)
+    assert not is_compressed(plain)
+
+
+def test_torchrun_trains_with_a_team(fashion: Path, tmp_path: Path) -> None:
+    output = tmp_path / "net.pt"
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "subpc.cli"]
+    settings = ["--begin" if word == "--start" else word for word in FAST]
+    arguments = ["compress", "subp", *settings, "--data", f"fashion-mnist:{fashion}", "-o", str(output)]
+    done = subprocess.run([*launch, *arguments], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert load_compressed(output).report["sparsity"] == 0.75
+    assert [line[:7] for line in done.stderr.splitlines() if line.startswith("epoch")] == ["epoch 0", "epoch 1", "epoch 2"]
+    assert done.stdout.count("wrote") == 1
 
 
 def test_killed_at_any_moment_it_goes_on_to_the_same_network(fashion: Path, tmp_path: Path) -> None:
@@ -192,7 +223,7 @@ def test_folders_that_cannot_be_trained_on(folders: Path, change: str, message: 
         (["--sparsity", "1.0"], "sparsity is 1.0"),
         (["--sparsity", "-0.1"], "sparsity is -0.1"),
         (["--block", "5"], "n is 5"),
-        (["--end", "3"], "until epoch 3 of 3"),
+        (["--end", "3"], "until epoch 3 of 0 to 2"),
         (["--temperature", "0"], "temperature is 0"),
         (["--data", "folder:x"], "imagefolder:FOLDER are accepted"),
         (["--data", "fashion-mnist:nowhere"], "has no train-images"),
