@@ -1,5 +1,7 @@
 """Soft 1xN masks on a model's convolutions, renewed at the start of every epoch."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
@@ -9,6 +11,18 @@ from subpc.algorithms.keep_dense import dense_reasons
 from subpc.algorithms.subp.config import SubpConfig
 from subpc.algorithms.subp.scores import score, sparsity_at, update
 from subpc.errors import ConfigError
+
+
+class _StraightThrough(torch.autograd.Function):
+    """weight * mask whose gradient is that of the unmasked weight: one pass over the weight, none backward."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return weight * mask
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return gradient, None
 
 
 class BlockMask(nn.Module):
@@ -27,8 +41,9 @@ class BlockMask(nn.Module):
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         """The masked weight, with the gradient of the unmasked one."""
-        masked = weight * self.expanded(weight.dtype)
-        return weight + (masked - weight).detach() if torch.is_grad_enabled() else masked
+        mask = self.expanded(weight.dtype)
+        masked: torch.Tensor = _StraightThrough.apply(weight, mask) if torch.is_grad_enabled() else weight * mask
+        return masked
 
 
 class Subp:
@@ -105,8 +120,7 @@ class Subp:
         @torch.no_grad()
         def add(parameter: torch.Tensor) -> None:
             if parameter.grad is not None:
-                rate = self.config.soft_decay * self.loss_scale
-                parameter.grad += rate * (1 - block.expanded(parameter.dtype)) * parameter
+                parameter.grad.addcmul_(parameter, 1 - block.expanded(parameter.dtype), value=self.config.soft_decay * self.loss_scale)
 
         handle: RemovableHandle = weight.register_post_accumulate_grad_hook(add)  # type: ignore[no-untyped-call]
         return handle
