@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+import subpc
 from subpc import demo
 from subpc.errors import ConfigError
 
@@ -21,3 +22,19 @@ def test_the_pretrained_network_sees_the_cat(tmp_path: Path) -> None:
 def test_a_missing_package_is_named() -> None:
     with pytest.raises(ConfigError, match=r"the demo needs no-such-package; install it with: pip install no-such-package --no-deps"):
         demo.packaged("no_such_package", "file", "no-such-package --no-deps")
+
+
+@pytest.mark.parametrize(("name", "least", "most_megabytes"), [("dense", 91.0, 2.3), ("sparse", 90.5, 1.0)])
+def test_the_bundled_networks_recognise_clothes(tmp_path: Path, name: str, least: float, most_megabytes: float) -> None:
+    result = demo.classify(name, tmp_path, None, lambda stage, done, total: None)
+    assert result.top1 >= least
+    assert result.megabytes <= most_megabytes
+    assert ("N=16" in result.headline) == (name == "sparse")
+
+
+def test_the_bundled_sparse_network_is_found_to_be_uniform_everywhere(tmp_path: Path) -> None:
+    demo.classify("sparse", tmp_path, None, lambda stage, done, total: None)
+    layers = [layer for layer in subpc.load(tmp_path / "sparse.so").report.layers if layer.n]
+    assert {layer.pattern for layer in layers} == {"1x16 uniform"}
+    # Some weights are too small for float16, besides the blocks that were pruned.
+    assert [layer.sparsity for layer in layers] == pytest.approx([0.75] * 18, abs=1e-3)
