@@ -1,6 +1,6 @@
 """What every importer returns: one Relax function with its weights kept outside, each under the name its author gave it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import tvm
@@ -10,7 +10,10 @@ from subpc.frontend.messages import printable
 
 @dataclass(frozen=True, kw_only=True)
 class ImportedModel:
-    """A model for one input shape: `module["main"]` takes the user inputs first, then one parameter per entry of `params`."""
+    """A model for one input shape: `module["main"]` takes the user inputs first, then one parameter per entry of `params`.
+
+    facts: what a compressed file says of how it was made.
+    """
 
     module: tvm.IRModule
     input_names: tuple[str, ...]
@@ -20,6 +23,7 @@ class ImportedModel:
     params: dict[str, np.ndarray]  # name of the Relax variable -> its float32 value
     param_names: dict[str, str]  # name of the Relax variable -> original name, such as "layer1.0.conv1.weight"
     notes: tuple[str, ...] = ()
+    facts: dict[str, str] = field(default_factory=dict)
 
     def with_notes(self, *notes: str) -> "ImportedModel":
         """The same model with `notes` put before its own."""

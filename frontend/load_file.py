@@ -1,7 +1,7 @@
 """A path to something that can be imported: what the file is, decided from its content, then read without running any of it."""
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,21 @@ from subpc.frontend.torchscript import load_torchscript
 
 _ACCEPTED = "Accepted: .pt2, TorchScript .pt, state dicts (.pt, .pth, .safetensors) with --arch, and .onnx."
 _TWO_WAYS = "Save torch.save(model.state_dict(), ...) and pass --arch, or torch.export.save(torch.export.export(...), 'model.pt2')."
+_MAX_FACTS, _MAX_FACT = 64, 200
 _TRUST = "Pass --trust-pickle only if you know who made the file."
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel:
-    """What was read from a file: a module or an exported program, and its input's shape where the file says it."""
+    """What was read from a file: a module or an exported program, and its input's shape where the file says it.
+
+    facts: configuration and report of a compressed file, as text.
+    """
 
     model: nn.Module | ExportedProgram
     notes: tuple[str, ...] = ()
     input_shape: tuple[int, ...] = ()
+    facts: dict[str, str] = field(default_factory=dict)
 
 
 def check_file(path: Path) -> None:
@@ -128,8 +133,9 @@ def _from_content(content: Any, path: Path, arch: str | None) -> LoadedModel:
     if isinstance(content, nn.Module):
         return LoadedModel(model=content, notes=(f"{path.name} was unpickled, as trust_pickle allows",))
     named_inside, own, options, shape = False, isinstance(content, dict) and FORMAT_KEY in content, dict[str, Any](), tuple[int, ...]()
+    facts: dict[str, str] = {}
     if own:
-        named_inside = arch is None
+        named_inside, facts = arch is None, _facts(content)
         arch, options, content, shape = _own_format(content, path, arch)
     if arch is None:
         raise ConfigError(
@@ -137,7 +143,17 @@ def _from_content(content: Any, path: Path, arch: str | None) -> LoadedModel:
         )
     state, notes = unwrap_checkpoint(content, path.name)
     module, more = load_into_arch(arch, state, path.name, from_file=named_inside, narrow=own, **options)
-    return LoadedModel(model=module, notes=(*notes, *more), input_shape=shape)
+    return LoadedModel(model=module, notes=(*notes, *more), input_shape=shape, facts=facts)
+
+
+def _facts(content: dict[str, Any]) -> dict[str, str]:
+    """The single values of configuration and report; a file with a strange number of them loses the rest."""
+    found: dict[str, str] = {}
+    for part in (content.get("config"), content.get("report")):
+        for key, value in part.items() if isinstance(part, dict) else ():
+            if isinstance(value, str | int | float) and len(found) < _MAX_FACTS:
+                found[str(key)[:_MAX_FACT]] = (f"{value:.6g}" if isinstance(value, float) else str(value))[:_MAX_FACT]
+    return found
 
 
 def _own_format(content: dict[str, Any], path: Path, arch: str | None) -> tuple[str, dict[str, Any], Any, tuple[int, ...]]:

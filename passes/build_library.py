@@ -18,7 +18,7 @@ from subpc.schedules.kernel import Kernel, symbol_of
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltLibrary:
-    """Object files to be linked, and what each entry point needs. workspace_floats: one entry a program.
+    """Object files to be linked, and what each entry point needs. workspace_floats, offsets (of its buffers): one entry a program.
 
     operand_bytes: the size of each operand, by kernel.
     """
@@ -26,6 +26,7 @@ class BuiltLibrary:
     objects: tuple[Path, ...]
     symbols: tuple[str, ...]
     workspace_floats: tuple[int, ...]
+    offsets: tuple[list[int], ...]
     operand_bytes: dict[Kernel, tuple[int, ...]]
 
 
@@ -70,8 +71,13 @@ def build_library(
                 progress("kernels", done, len(ordered))
     for program, symbol, (offsets, floats) in zip(programs, symbols, plans, strict=True):
         objects.append(_write_object(emit_main(program, symbol, offsets, floats, weight_floats), symbol, target, folder))
-    workspace_floats = tuple(floats for _, floats in plans)
-    return BuiltLibrary(objects=tuple(objects), symbols=symbols, workspace_floats=workspace_floats, operand_bytes=sizes)
+    return BuiltLibrary(
+        objects=tuple(objects),
+        symbols=symbols,
+        workspace_floats=tuple(floats for _, floats in plans),
+        offsets=tuple(offsets for offsets, _ in plans),
+        operand_bytes=sizes,
+    )
 
 
 def _write_object(function: tvm.tirx.PrimFunc, symbol: str, target: tvm.target.Target, folder: Path) -> Path:

@@ -3,12 +3,14 @@
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from subpc import artifact
+from subpc.block_map import pack_blocks
 from subpc.errors import CompileError, ConfigError, SubpcError
 from subpc.linker import find_linker, link
 from subpc.report import FunctionInfo, LayerReport, Metadata, StepInfo, TensorInfo
@@ -18,8 +20,8 @@ from subpc.threads import available_threads, resolve_threads
 
 if TYPE_CHECKING:
     from subpc.frontend.imported import ImportedModel
+    from subpc.passes.build_library import BuiltLibrary
     from subpc.passes.pipeline import Lowered
-    from subpc.schedules.kernel import Kernel
 
 PRECISIONS = ("float32",)
 SPARSE_MODES = ("auto", "off", "always")
@@ -139,8 +141,8 @@ def _build(
     shared = folder / "linked.so"
     link(built.objects, shared)
     functions = tuple(
-        _function_info(model, entry, symbol, floats, built.operand_bytes)
-        for model, entry, symbol, floats in zip(imported, lowered, built.symbols, built.workspace_floats, strict=True)
+        _function_info(model, entry, built, index)
+        for index, (model, entry) in enumerate(zip(imported, lowered, strict=True))
     )
     warnings = weight_warnings(imported[0].params, imported[0].param_names)
     metadata = Metadata(
@@ -154,6 +156,7 @@ def _build(
         warnings=warnings,
         notes=tuple(note for note in imported[0].notes if note not in warnings),
         versions=_versions(),
+        compression=imported[0].facts,
     )
     artifact.write(path, shared, blob, metadata)
 
@@ -185,25 +188,25 @@ def _dumper(folder: str | Path | None, index: int) -> Callable[[str, str], None]
     return dump
 
 
-def _function_info(
-    model: "ImportedModel", lowered: "Lowered", symbol: str, workspace_floats: int, sizes: "dict[Kernel, tuple[int, ...]]"
-) -> FunctionInfo:
+def _function_info(model: "ImportedModel", lowered: "Lowered", built: "BuiltLibrary", index: int) -> FunctionInfo:
+    from subpc.passes.step_result import step_result
     from subpc.passes.traffic import step_bytes
     from subpc.schedules.kernel import symbol_of
 
     program = lowered.program
     return FunctionInfo(
-        symbol=symbol,
+        symbol=built.symbols[index],
         inputs=tuple(TensorInfo(name=n, shape=s, dtype=d) for n, (s, d) in zip(model.input_names, program.inputs, strict=True)),
         outputs=tuple(TensorInfo(name=n, shape=s, dtype=d) for n, (s, d) in zip(model.output_names, program.outputs, strict=True)),
-        workspace_floats=workspace_floats,
+        workspace_floats=built.workspace_floats[index],
         steps=tuple(
             StepInfo(
                 layer=step.layer,
                 kernel=symbol_of(step.kernel),
                 family=step.kernel.family,
                 flops=step.kernel.flops,
-                bytes=step_bytes(program, step, sizes[step.kernel]),
+                bytes=step_bytes(program, step, built.operand_bytes[step.kernel]),
+                result=step_result(step, built.offsets[index]),
             )
             for step in program.steps
         ),
@@ -213,7 +216,11 @@ def _function_info(
 def _layer_reports(lowered: "Lowered") -> tuple[LayerReport, ...]:
     from subpc.passes.layer_report import layer_report
 
-    return tuple(layer_report(lowered, name) for name in lowered.decisions)
+    def complete(name: str) -> LayerReport:
+        found = lowered.decisions[name].found
+        return replace(layer_report(lowered, name), blocks=pack_blocks(found.kept) if found else "")
+
+    return tuple(map(complete, lowered.decisions))
 
 
 def _model_name(model: Any, arch: str | None) -> str:

@@ -119,6 +119,15 @@ class Library:
             self._module = _call(loader, [_string(name), _string(b"so")])
         except CompileError as error:
             raise ModelFileError(f"cannot load {path}: {error}") from error
+        # The same library once more, for symbols that are not TVM's: its file may be gone when somebody asks for one.
+        self.symbols = ctypes.CDLL(name.decode())
+
+    def pointer(self, symbol: str) -> ctypes.c_void_p | None:
+        """A pointer variable of the library, None if it has none of that name."""
+        try:
+            return ctypes.c_void_p.in_dll(self.symbols, symbol)
+        except ValueError:
+            return None
 
     def function(self, symbol: str) -> int:
         """The handle of an exported function."""

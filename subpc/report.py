@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from subpc.errors import ConfigError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _R = TypeVar("_R", bound="Record")
 
@@ -73,14 +73,38 @@ class TensorInfo(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ResultInfo(Record):
+    """Where a step leaves its float32 result, and what it computes besides: a residual addition, an activation ("none").
+
+    Element (n, c, y, x) of `shape`, or (n, c), lies at offset + n * image + c * plane + first + y * pitch + x floats of the space, which
+    is "workspace" or "output" `index`.
+    """
+
+    space: str
+    index: int
+    offset: int
+    shape: tuple[int, ...]
+    image: int
+    plane: int
+    first: int
+    pitch: int
+    residual: bool
+    activation: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class StepInfo(Record):
-    """One kernel call; `layer` is the layer's name in the original model. flops: useful ones; bytes: read and written."""
+    """One kernel call; `layer` is the layer's name in the original model. flops: useful ones; bytes: read and written.
+
+    result: None where the kernel does not say how its result is laid out.
+    """
 
     layer: str
     kernel: str
     family: str
     flops: int
     bytes: int
+    result: ResultInfo | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +125,7 @@ class LayerReport(Record):
     kind: "conv", "linear", ...; shape: (out, in, kh, kw); pattern: "dense", "1x16 uniform" or "1x16 layer-wise"; n: block size, 0
     when dense; sparsity: share of weights that are zero; reason: "" for a sparse layer without remarks, else a short phrase that
     the summary line counts ("below threshold", "grouped"), with details after a colon; expected_gain: dense time / chosen time.
+    blocks: which of the (out / n, in) blocks the pattern keeps, as `subpc.block_map` packs them; "" without a pattern.
     """
 
     name: str
@@ -119,11 +144,15 @@ class LayerReport(Record):
     flops_useful: int
     bytes_dense: int
     bytes_packed: int
+    blocks: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata(Record):
-    """Everything that a library carries beside code and weights. features: CPU flags as in /proc/cpuinfo."""
+    """Everything that a library carries beside code and weights.
+
+    features: CPU flags as in /proc/cpuinfo; compression: what the compressed model file says of how it was made, accuracy included.
+    """
 
     model: str
     target: str
@@ -136,6 +165,7 @@ class Metadata(Record):
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
+    compression: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

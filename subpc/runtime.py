@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,13 @@ from subpc.artifact import Artifact, check_cpu, open_artifact, replacing
 from subpc.cpu import missing_features
 from subpc.errors import ConfigError
 from subpc.memory import address, aligned_empty, workspace
-from subpc.profile import Profile, measure_steps
 from subpc.report import CompileReport, FunctionInfo, TensorInfo
 from subpc.tensors import check_dtype, is_torch, ready, to_numpy, to_torch
 from subpc.threads import resolve_threads
 from subpc.timing import Timing, measure
 
 if TYPE_CHECKING:
+    from subpc.profile import Profile
     from subpc.tensors import Value
 
 Array = npt.NDArray[Any]
@@ -65,6 +66,7 @@ class _EntryPoint:
 
     def __init__(self, library: native.Library, info: FunctionInfo, weights: Array) -> None:
         self.info = info
+        self.library = library
         self._function = library.function(info.symbol)
         self._weights = weights
         self._free: list[_Lane] = []
@@ -151,15 +153,43 @@ class CompiledModel:
         results = [to_torch(o) for o in outputs] if any(is_torch(i) for i in inputs) else outputs
         return results[0] if len(results) == 1 else tuple(results)
 
+    @property
+    def inputs(self) -> tuple[TensorInfo, ...]:
+        """Name, shape and type of each input of the first function; `functions` has the others."""
+        return self.functions[0].inputs
+
+    @property
+    def outputs(self) -> tuple[TensorInfo, ...]:
+        """Name, shape and type of each output of the first function."""
+        return self.functions[0].outputs
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """The names that `run` takes, in the order of a call."""
+        return tuple(t.name for t in self.inputs)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The names that `run` returns, in the order of a call."""
+        return tuple(t.name for t in self.outputs)
+
     def run(self, inputs: "Mapping[str, Value]") -> dict[str, Any]:
-        """Run the network with inputs and outputs by name."""
-        names = [t.name for t in self.functions[0].inputs]
-        if set(inputs) != set(names):
-            raise ConfigError(f"inputs {sorted(inputs)} were given, the model takes {names}")
+        """Run the network with inputs and outputs by name.
+
+        Args:
+            inputs: an array or tensor for each of `input_names`.
+
+        Raises:
+            ConfigError: a name is missing or unknown, or a shape or type is not accepted; one line says what is.
+        """
+        names = self.input_names
+        if not isinstance(inputs, Mapping) or set(inputs) != set(names):
+            given = f"inputs {', '.join(map(repr, inputs))}" if isinstance(inputs, Mapping) else f"a {type(inputs).__name__}"
+            raise ConfigError(f"{given or 'nothing'} was given, the model takes a dictionary with {', '.join(map(repr, names))}")
         values = [inputs[name] for name in names]
         outputs = self._run(values)
         results = [to_torch(o) for o in outputs] if any(is_torch(v) for v in values) else outputs
-        return {info.name: result for info, result in zip(self.functions[0].outputs, results, strict=True)}
+        return dict(zip(self.output_names, results, strict=True))
 
     def _run(self, values: "Sequence[Value]") -> list[Array]:
         entry, arrays = self._accept(values)
@@ -195,14 +225,38 @@ class CompiledModel:
         native.use_threads(self.threads)
         return measure(lambda: entry.call(arrays), runs=runs, warmup=warmup)
 
-    def profile(self, *, runs: int = 20, warmup: int = 5, shapes: Sequence[tuple[int, ...]] | None = None) -> Profile:
-        """Time every step alone, by the layer's original name, beside the time of whole calls."""
+    def profile(
+        self, *, runs: int = 20, warmup: int = 5, shapes: Sequence[tuple[int, ...]] | None = None, probes: bool = True
+    ) -> "Profile":
+        """Time every step alone, by the layer's original name, beside the time of whole calls.
+
+        probes: measure this machine's peak and the balance of the workers too, where the compiler is installed.
+        """
+        from subpc.profile_model import profile_function
+
         entry, arrays = self._accept(self.random_inputs(shapes))
         native.use_threads(self.threads)
         with entry.lane() as lane:
             entry.bind(lane, arrays)
-            steps = entry.info.steps
-            return measure_steps(steps, lambda first, last: entry.steps(lane, first, last), runs=runs, warmup=warmup)
+            options: dict[str, Any] = {"threads": self.threads, "runs": runs, "warmup": warmup, "probes": probes}
+            run = partial(entry.steps, lane)
+            return profile_function(self._artifact.metadata, entry.info, entry.library, run, **options)
+
+    def trace(self, inputs: "Sequence[Value]") -> tuple[list[Array], dict[str, Array]]:
+        """The outputs, and each layer's result by its original name: after the batch norm, addition and activation fused into it."""
+        from subpc.intermediate import read_result
+
+        entry, arrays = self._accept(inputs)
+        native.use_threads(self.threads)
+        results: dict[str, Array] = {}
+        with entry.lane() as lane:
+            outputs = entry.bind(lane, arrays)
+            for index, step in enumerate(entry.info.steps):
+                entry.steps(lane, index, index + 1)
+                if step.result is not None:
+                    space = lane.workspace if step.result.space == "workspace" else outputs[step.result.index]
+                    results[step.layer] = read_result(step.result, space)
+        return outputs, results
 
     def random_inputs(self, shapes: Sequence[tuple[int, ...]] | None = None) -> list[Array]:
         """Seeded inputs of the shapes given, or of the library's first function."""

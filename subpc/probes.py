@@ -1,0 +1,125 @@
+"""What a profile measures beside the model: this machine's peak, and how long each worker of a parallel loop was busy."""
+
+import ctypes
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from subpc import native
+from subpc.cpu import cpu_name
+from subpc.errors import SubpcError
+from subpc.memory import address, workspace
+from subpc.probe_build import CACHE, FMA, MEMORY
+from subpc.report import Record
+
+# The names in schedules/launch_clock.py, which only the compiling process can import.
+LAUNCH, ORIGINAL, BUSY = "subpc_clock_launch", "subpc_clock_original", "subpc_clock_busy"
+WORKERS, CELL_WORDS = 1024, 8
+LAUNCHER = "__TVMBackendParallelLaunch"
+_BUILD_SECONDS = 120
+# The best of many short runs: a neighbour on the machine can only make one slower.
+_REPEATS = 15
+
+
+class ProbeError(SubpcError):
+    """This installation cannot compile the probes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachinePeak(Record):
+    """The most that was measured on these threads: multiply-adds on vectors of `lanes` floats, reading from a core's cache and memory."""
+
+    cpu: str
+    threads: int
+    lanes: int
+    gflops: float
+    cache_gbytes: float
+    memory_gbytes: float
+
+
+class Probes:
+    """The compiled probes, loaded."""
+
+    def __init__(self, target: str, threads: int) -> None:
+        """Compile for `target` and load; ProbeError says why that cannot be done here."""
+        self.threads = threads
+        with tempfile.TemporaryDirectory(prefix="subpc-probe-") as folder:
+            path = Path(folder) / "probes.so"
+            self._facts = _build(path, target, threads)
+            self._library = native.Library(path)
+        cells = (ctypes.c_int64 * (WORKERS * CELL_WORDS)).in_dll(self._library.symbols, BUSY)
+        self._busy: npt.NDArray[np.int64] = np.frombuffer(cells, np.int64).reshape(WORKERS, CELL_WORDS)[:, 0]
+
+    def peak(self) -> MachinePeak:
+        """Measure the machine; takes about a second."""
+        native.use_threads(self.threads)
+        facts = self._facts
+        x = workspace(facts["floats"])
+        x[:] = 0.5
+        y = workspace(self.threads * max(facts["vector_floats"], 16))
+        rate = {symbol: 1 / self._best(symbol, x, y) / 1e9 for symbol in (FMA, CACHE, MEMORY)}
+        return MachinePeak(
+            cpu=cpu_name(),
+            threads=self.threads,
+            lanes=facts["lanes"],
+            gflops=facts["operations"] * rate[FMA],
+            cache_gbytes=facts["cache_bytes"] * rate[CACHE],
+            memory_gbytes=facts["memory_bytes"] * rate[MEMORY],
+        )
+
+    def _best(self, symbol: str, *operands: npt.NDArray[np.float32]) -> float:
+        """Seconds of the fastest of some calls."""
+        function = self._library.symbols[symbol]
+        function.argtypes, pointers = [ctypes.c_void_p] * len(operands), [address(o) for o in operands]
+        times = []
+        for _ in range(_REPEATS):
+            start = time.perf_counter()
+            function(*pointers)
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    @contextmanager
+    def clock(self, library: native.Library) -> Iterator[bool]:
+        """Within, `busy` counts for the parallel loops of `library`; False where it has none. Calls by other threads count too."""
+        launcher, original = library.pointer(LAUNCHER), self._library.pointer(ORIGINAL)
+        if launcher is None or original is None:
+            yield False
+            return
+        original.value = before = launcher.value
+        launcher.value = ctypes.cast(self._library.symbols[LAUNCH], ctypes.c_void_p).value
+        try:
+            yield True
+        finally:
+            launcher.value = before
+
+    def reset(self) -> None:
+        """Start to count anew."""
+        self._busy[:] = 0
+
+    def busy(self) -> npt.NDArray[np.int64]:
+        """(threads,) clock cycles that each worker has spent in parallel loops since `reset`."""
+        return self._busy[: self.threads].copy()
+
+
+def _build(path: Path, target: str, threads: int) -> dict[str, int]:
+    command = [sys.executable, "-m", "subpc.probe_build", str(path), target, str(threads)]
+    environment = {**os.environ, "PYTHONSAFEPATH": "1"}
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=_BUILD_SECONDS)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ProbeError(f"compiling the probes did not work: {error}") from error
+    if result.returncode:
+        lines = result.stderr.strip().splitlines() or [f"exit code {result.returncode}"]
+        raise ProbeError(f"the probes cannot be compiled here ({lines[-1][:200]})")
+    facts: dict[str, int] = json.loads(result.stdout)
+    return facts

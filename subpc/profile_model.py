@@ -1,0 +1,45 @@
+"""Profile a loaded model: times first, undisturbed, then the workers, then the machine."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from subpc import native
+from subpc.probes import MachinePeak, ProbeError, Probes
+from subpc.profile import Profile, Run, by_layer, measure_imbalance, time_steps
+
+if TYPE_CHECKING:
+    from subpc.report import FunctionInfo, Metadata
+
+# Imbalance is measured on so many of the rounds: a ratio needs fewer of them than a time.
+_CLOCKED_RUNS = 10
+
+
+def profile_function(
+    metadata: "Metadata",
+    function: "FunctionInfo",
+    library: native.Library,
+    run: Run,
+    *,
+    threads: int,
+    runs: int,
+    warmup: int,
+    probes: bool,
+) -> Profile:
+    """Time the steps of one function; `run(first, last)` runs some of them. probes: measure machine and workers too."""
+    steps = function.steps
+    total, times = time_steps(len(steps), run, runs=runs, warmup=warmup)
+    peak: MachinePeak | None = None
+    imbalance: dict[str, float] = {}
+    notes: Sequence[str] = ()
+    if probes:
+        try:
+            tools = Probes(metadata.target, threads)
+            with tools.clock(library) as counts:
+                imbalance = measure_imbalance(steps, run, tools, runs=min(runs, _CLOCKED_RUNS)) if counts else {}
+            peak = tools.peak()
+        except ProbeError as error:
+            notes = (f"no machine peak and no thread imbalance: {error}",)
+    rows = by_layer(steps, times, layers=metadata.layers, peak=peak, imbalance=imbalance)
+    return Profile(
+        layers=rows, total_ms=total, steps_ms=sum(times), runs=runs, threads=threads, peak=peak, notes=tuple(notes)
+    )
