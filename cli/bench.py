@@ -41,7 +41,7 @@ def command(library: Path, compare: str, model: Path | None, arch: str | None, t
     rivals = [name.strip() for name in compare.split(",") if name.strip()]
     shapes = rest.pop("shapes") or None
     with progress_line(quiet=as_json) as progress:
-        source = _source(model, arch, trust_pickle) if model is not None and rivals else None
+        source = source_of(model, arch, trust_pickle) if model is not None and rivals else None
         report = bench.compare(library, rivals, model=source, shapes=shapes, progress=progress, **rest)
     if as_json:
         show_json(as_dict(report))
@@ -51,7 +51,8 @@ def command(library: Path, compare: str, model: Path | None, arch: str | None, t
         click.get_current_context().exit(1)
 
 
-def _source(model: Path, arch: str | None, trust_pickle: bool) -> Any:
+def source_of(model: Path, arch: str | None, trust_pickle: bool) -> Any:
+    """What other engines run: the file itself if it is ONNX, else the PyTorch model in it."""
     if model.suffix == ".onnx":
         return model
     from subpc.frontend.load_file import check_file, load_torch_file

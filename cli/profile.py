@@ -1,11 +1,15 @@
 """`subpc profile`: where the time goes."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from subpc.cli.options import SHAPE, json_option, threads_option
 from subpc.cli.tables import profile_table, show, show_json
+
+if TYPE_CHECKING:
+    from subpc.bench_report import BenchReport
 
 
 @click.command("profile")
@@ -14,30 +18,68 @@ from subpc.cli.tables import profile_table, show, show_json
 @click.option("--warmup", type=click.IntRange(0), default=5, show_default=True, help="Runs before timing starts.")
 @click.option("--top", type=click.IntRange(1), default=None, help="Show only the slowest layers.")
 @click.option("--shape", "shapes", type=SHAPE, multiple=True, help="Input shape, for a library that has several.")
+@click.option("--no-probes", is_flag=True, help="Do not measure the machine's peak and the balance of the threads.")
+@click.option("--html", "page", type=click.Path(path_type=Path), help="Write a report with plots, one page that needs no network.")
+@click.option("--bench", "bench_file", type=click.Path(path_type=Path), help="What `subpc bench --json` printed, for the report.")
+@click.option("--compare", default="", metavar="ENGINES", help="Time other engines now, for the report: onnxruntime,openvino,...")
+@click.option("--model", type=click.Path(path_type=Path), help="The model file that LIBRARY was compiled from, for --compare.")
+@click.option("--arch", help="Architecture of --model, as for compile.")
 @threads_option
 @json_option
-def command(
-    library: Path,
-    runs: int,
-    warmup: int,
-    top: int | None,
-    shapes: tuple[tuple[int, ...], ...],
-    threads: int | None,
-    as_json: bool,
-) -> None:
+def command(library: Path, shapes: tuple[tuple[int, ...], ...], page: Path | None, as_json: bool, **rest: Any) -> None:
     """Time every layer of LIBRARY alone, by the names of the original model.
 
     \b
-    Example:
+    Examples:
       subpc profile model.so --top 10
+      subpc profile model.so --html report.html --compare onnxruntime,openvino --model model.onnx
     """
+    from subpc.artifact import check_writable
     from subpc.runtime import load
 
-    model = load(library, threads=threads)
-    profile = model.profile(runs=runs, warmup=warmup, shapes=shapes or None)
+    if page is None and (rest["bench_file"] or rest["compare"]):
+        raise click.UsageError("--bench and --compare are for the report; give it a name with --html FILE")
+    if rest["bench_file"] and rest["compare"]:
+        raise click.UsageError("give --bench FILE or --compare ENGINES, not both")
+    if page is not None:
+        check_writable(page)
+    bench = _read_bench(rest["bench_file"])
+    model = load(library, threads=rest["threads"])
+    options = {"shapes": shapes or None, "probes": not rest["no_probes"]}
+    profile = model.profile(runs=rest["runs"], warmup=rest["warmup"], **options)
+    if page is not None:
+        from subpc.report_page import PageInput, write_page
+
+        bench = bench or _compare(library, rest, shapes, as_json)
+        facts = {"metadata": model.report.metadata, "file_bytes": library.stat().st_size}
+        write_page(page, PageInput(profile=profile, bench=bench, **facts))
     if as_json:
-        show_json({"headline": model.report.headline, "threads": model.threads, **profile.to_dict()})
+        show_json({"headline": model.report.headline, "gap_ms": profile.gap_ms, **profile.to_dict()})
         return
-    gap = f"{profile.steps_ms - profile.total_ms:+.3f}"
-    show(model.report.headline, profile_table(profile, top))
-    show(f"whole call {profile.total_ms:.3f} ms; sum of the steps {profile.steps_ms:.3f} ms ({gap}); {model.threads} threads")
+    show(model.report.headline, profile_table(profile, rest["top"]))
+    show(f"whole call {profile.total_ms:.3f} ms; sum of the steps {profile.steps_ms:.3f} ms; gap {profile.gap_ms:+.3f} ms; {profile.threads} threads")
+    if profile.peak is not None:
+        peak = profile.peak
+        show(f"measured peak {peak.gflops:.0f} GFLOP/s; reading {peak.cache_gbytes:.0f} GB/s from cache, {peak.memory_gbytes:.0f} GB/s from memory")
+    show(*(f"note: {note}" for note in profile.notes), *([f"wrote {page}"] if page is not None else []))
+
+
+def _read_bench(path: Path | None) -> "BenchReport | None":
+    if path is None:
+        return None
+    from subpc.bench_report import read_bench
+
+    return read_bench(path)
+
+
+def _compare(library: Path, rest: dict[str, Any], shapes: tuple[tuple[int, ...], ...], quiet: bool) -> "BenchReport | None":
+    rivals = [name.strip() for name in rest["compare"].split(",") if name.strip()]
+    if not rivals:
+        return None
+    from subpc import bench
+    from subpc.cli.bench import source_of
+    from subpc.cli.progress import progress_line
+
+    with progress_line(quiet=quiet) as progress:
+        source = source_of(rest["model"], rest["arch"], False) if rest["model"] is not None else None
+        return bench.compare(library, rivals, model=source, shapes=shapes or None, threads=rest["threads"], progress=progress)

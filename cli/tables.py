@@ -38,7 +38,7 @@ def new_table(*columns: str) -> "Table":
 
     table = Table(box=box.SIMPLE, pad_edge=False)
     for index, column in enumerate(columns):
-        words = index == 0 or column in ("shape", "pattern", "kernel", "why", "version", "note", "class")
+        words = index == 0 or column in ("shape", "pattern", "kernel", "decision", "why", "version", "note", "class")
         table.add_column(column, justify="left" if words else "right", no_wrap=column not in ("layer", "why"), overflow="fold")
     return table
 
@@ -65,8 +65,11 @@ def function_lines(metadata: "Metadata") -> list[str]:
 
 def profile_table(profile: "Profile", top: int | None) -> "Table":
     """The time of every layer, or of the slowest ones."""
-    table = new_table("layer", "kernel", "ms", "share", "GFLOP/s", "GB/s")
+    table = new_table("layer", "ms", "share", "GFLOP/s", "of peak", "zeros", "N", "imbalance", "kernel", "decision", "why")
     rows = sorted(profile.layers, key=lambda row: -row.ms)[:top] if top else profile.layers
     for row in rows:
-        table.add_row(row.layer, row.family, f"{row.ms:.3f}", f"{row.share:.1%}", f"{row.gflops:.0f}", f"{row.gbytes:.1f}")
+        peak, zeros = (f"{share:.0%}" if share is not None else "-" for share in (row.of_peak, row.sparsity))
+        times = [f"{row.ms:.3f}", f"{row.share:.1%}", f"{row.gflops:.0f}", peak]
+        balance = f"{row.imbalance:.2f}" if row.imbalance is not None else "-"
+        table.add_row(row.layer, *times, zeros, str(row.n or "-"), balance, row.family, row.decision or "-", row.reason)
     return table

@@ -162,7 +162,10 @@ def _check(path: Path, image: mmap.mmap) -> tuple[int, int, Metadata]:
     if magic != MAGIC:
         raise ModelFileError(f"{path} is not a subpc library, or its end is cut off; make one with: subpc compile MODEL -o {path.name}")
     if version != FORMAT_VERSION:
-        raise ModelFileError(f"{path} has library format {version}, this subpc reads format {FORMAT_VERSION}; compile the model again")
+        raise ModelFileError(
+            f"{path} was made by {'a newer' if version > FORMAT_VERSION else 'an older'} subpc: it has library format {version}, "
+            f"this one reads format {FORMAT_VERSION}.\nCompile the model again with this version, or use the library with the other one."
+        )
     fields = FOOTER.unpack_from(image, end)[:-1]
     sizes_fit = start % PAGE == 0 and text_start == start + weights_size and text_start + text_size == end and weights_size % 4 == 0
     if zlib.crc32(FOOTER.pack(*fields, 0)) != own or not sizes_fit or text_size > MAX_METADATA or image[:4] != b"\x7fELF":
@@ -177,4 +180,7 @@ def _parse(path: Path, text: bytes) -> Metadata:
     try:
         return Metadata.from_dict(json.loads(text))
     except (ValueError, RecursionError) as error:  # ConfigError is a ValueError
-        raise ModelFileError(f"{path}: its metadata cannot be read ({error}); compile the model again with this version") from error
+        raise ModelFileError(
+            f"{path} was made by another version of subpc: its metadata cannot be read ({str(error)[:200]}).\n"
+            "Compile the model again with this version."
+        ) from error

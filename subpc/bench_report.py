@@ -1,10 +1,16 @@
 """What a comparison of engines found."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
 
+from subpc.errors import ConfigError
 from subpc.report import Record
 from subpc.timing import Timing
 
+# A comparison of a few engines; a larger file is something else.
+MAX_FILE = 1 << 20
 # Largest difference of two engines' outputs, as a share of the output's range, that still counts as the same answer in float32.
 AGREEMENT = 1e-3
 
@@ -82,3 +88,25 @@ class BenchReport(Record):
             return "nothing to compare with"
         word = "faster" if ratio >= 1 else "SLOWER"
         return f"subpc is {ratio if ratio >= 1 else 1 / ratio:.2f} times {word} than the fastest other engine ({rival.engine})"
+
+
+def read_bench(path: Path) -> BenchReport:
+    """What `subpc bench --json` printed; ConfigError for anything else."""
+    try:
+        if path.stat().st_size > MAX_FILE:
+            raise ValueError("it is larger than any comparison")
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(data, dict) or not isinstance(data.get("engines"), list) or not data["engines"]:
+            raise ValueError("it lists no engines")
+        engines = [_stored(EngineResult, engine) for engine in data["engines"]]
+        return BenchReport.from_dict({**_stored(BenchReport, data), "engines": engines})
+    except (OSError, ValueError, RecursionError) as error:  # ConfigError is a ValueError
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"cannot read {path}: {str(reason)[:200]}; write it with: subpc bench model.so --json > {path.name}") from error
+
+
+def _stored(record: type[Record], data: Any) -> dict[str, Any]:
+    """The fields of a record, without what --json adds to them."""
+    if not isinstance(data, dict):
+        raise ValueError(f"{record.__name__} is no object")
+    return {f.name: data[f.name] for f in fields(record) if f.name in data}  # type: ignore[arg-type]

@@ -1,9 +1,9 @@
 """Profile a loaded model: times first, undisturbed, then the workers, then the machine."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from subpc import native
+from subpc.cpu import idle_cpus
 from subpc.probes import MachinePeak, ProbeError, Probes
 from subpc.profile import Profile, Run, by_layer, measure_imbalance, time_steps
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 # Imbalance is measured on so many of the rounds: a ratio needs fewer of them than a time.
 _CLOCKED_RUNS = 10
+# With fewer CPUs free than this share of the threads, times say more about the neighbours than about the model.
+_IDLE_SHARE = 0.85
 
 
 def profile_function(
@@ -26,11 +28,11 @@ def profile_function(
     probes: bool,
 ) -> Profile:
     """Time the steps of one function; `run(first, last)` runs some of them. probes: measure machine and workers too."""
-    steps = function.steps
+    steps, idle = function.steps, idle_cpus()
     total, times = time_steps(len(steps), run, runs=runs, warmup=warmup)
     peak: MachinePeak | None = None
     imbalance: dict[str, float] = {}
-    notes: Sequence[str] = ()
+    notes = [] if idle > _IDLE_SHARE * threads else [f"only {idle:.1f} CPUs were free for {threads} threads: the times are unreliable"]
     if probes:
         try:
             tools = Probes(metadata.target, threads)
@@ -38,7 +40,7 @@ def profile_function(
                 imbalance = measure_imbalance(steps, run, tools, runs=min(runs, _CLOCKED_RUNS)) if counts else {}
             peak = tools.peak()
         except ProbeError as error:
-            notes = (f"no machine peak and no thread imbalance: {error}",)
+            notes.append(f"no machine peak and no thread imbalance: {error}")
     rows = by_layer(steps, times, layers=metadata.layers, peak=peak, imbalance=imbalance)
     return Profile(
         layers=rows, total_ms=total, steps_ms=sum(times), runs=runs, threads=threads, peak=peak, notes=tuple(notes)
