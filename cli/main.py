@@ -19,6 +19,7 @@ COMMANDS = {
     "run": ("subpc.cli.run", "Run a compiled library on arrays or a picture."),
     "bench": ("subpc.cli.bench", "Time a library beside ONNX Runtime, OpenVINO and PyTorch."),
     "profile": ("subpc.cli.profile", "Show the time of every layer."),
+    "compare": ("subpc.cli.compare", "Compare two models: agreement, error layer by layer, speed, size."),
     "inspect": ("subpc.cli.inspect", "Show what a library contains, and what was decided for each layer."),
     "doctor": ("subpc.cli.doctor", "Check this machine and the installation."),
     "demo": ("subpc.cli.demo", "Recognise a picture, then race a ResNet-50 against other engines."),

@@ -10,6 +10,7 @@ from subpc.cli.tables import profile_table, show, show_json
 
 if TYPE_CHECKING:
     from subpc.bench_report import BenchReport
+    from subpc.profile import Profile
 
 
 @click.command("profile")
@@ -45,23 +46,27 @@ def command(library: Path, shapes: tuple[tuple[int, ...], ...], page: Path | Non
         check_writable(page)
     bench = _read_bench(rest["bench_file"])
     model = load(library, threads=rest["threads"])
-    options = {"shapes": shapes or None, "probes": not rest["no_probes"]}
-    profile = model.profile(runs=rest["runs"], warmup=rest["warmup"], **options)
+    profile = model.profile(runs=rest["runs"], warmup=rest["warmup"], shapes=shapes or None, probes=not rest["no_probes"])
     if page is not None:
         from subpc.report_page import PageInput, write_page
 
         bench = bench or _compare(library, rest, shapes, as_json)
-        facts = {"metadata": model.report.metadata, "file_bytes": library.stat().st_size}
-        write_page(page, PageInput(profile=profile, bench=bench, **facts))
+        size = library.stat().st_size
+        write_page(page, PageInput(metadata=model.report.metadata, profile=profile, file_bytes=size, bench=bench))
     if as_json:
         show_json({"headline": model.report.headline, "gap_ms": profile.gap_ms, **profile.to_dict()})
         return
-    show(model.report.headline, profile_table(profile, rest["top"]))
-    show(f"whole call {profile.total_ms:.3f} ms; sum of the steps {profile.steps_ms:.3f} ms; gap {profile.gap_ms:+.3f} ms; {profile.threads} threads")
+    show(model.report.headline, profile_table(profile, rest["top"]), *_summary(profile))
+    show(*([f"wrote {page}"] if page is not None else []))
+
+
+def _summary(profile: "Profile") -> list[str]:
+    sums = f"whole call {profile.total_ms:.3f} ms; sum of the steps {profile.steps_ms:.3f} ms; gap {profile.gap_ms:+.3f} ms"
+    lines = [f"{sums}; {profile.threads} threads"]
     if profile.peak is not None:
-        peak = profile.peak
-        show(f"measured peak {peak.gflops:.0f} GFLOP/s; reading {peak.cache_gbytes:.0f} GB/s from cache, {peak.memory_gbytes:.0f} GB/s from memory")
-    show(*(f"note: {note}" for note in profile.notes), *([f"wrote {page}"] if page is not None else []))
+        speeds = f"reading {profile.peak.cache_gbytes:.0f} GB/s from cache, {profile.peak.memory_gbytes:.0f} GB/s from memory"
+        lines.append(f"measured peak {profile.peak.gflops:.0f} GFLOP/s; {speeds}")
+    return [*lines, *(f"note: {note}" for note in profile.notes)]
 
 
 def _read_bench(path: Path | None) -> "BenchReport | None":

@@ -62,7 +62,7 @@ def _import(model: onnx.ModelProto, shapes: list[tuple[int, ...]]) -> ImportedMo
         abandon(importer.bb)
         raise UnsupportedModelError(f"The model cannot be imported into TVM, at node {importer.at}: {first_line(error)}") from error
     module, names = prepare_module(module, len(inputs))
-    originals = _original_names(model.graph)
+    originals = original_names(model.graph)
     params = {name: importer.values[name] for name in names}
     param_names = {name: originals[importer.sources[name]] for name in names}
     return ImportedModel(
@@ -123,7 +123,7 @@ class _Importer(ONNXGraphImporter):  # type: ignore[misc]
         return self.bb.normalize(converted) if isinstance(converted, tvm.ir.Expr) else converted
 
 
-def _original_names(graph: onnx.GraphProto) -> dict[str, str]:
+def original_names(graph: onnx.GraphProto) -> dict[str, str]:
     """A name for every initializer: its own, or `<node>.weight` where an exporter merely counted."""
     names = {tensor.name: tensor.name for tensor in graph.initializer}
     for node in graph.node:

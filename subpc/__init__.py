@@ -7,6 +7,7 @@ from subpc.errors import CompileError, ConfigError, ModelFileError, SubpcError, 
 from subpc.threads import prepare_pools
 
 if TYPE_CHECKING:
+    from subpc.comparison import compare
     from subpc.compiler import compile
     from subpc.compression import compress
     from subpc.convenience import compile_and_run
@@ -24,6 +25,7 @@ __all__ = [
     "SubpcError",
     "TargetError",
     "UnsupportedModelError",
+    "compare",
     "compile",
     "compile_and_run",
     "compress",
@@ -32,6 +34,7 @@ __all__ = [
 
 # Resolved at first use: loading a library must not import the compiler, and neither may slow down `subpc --help`.
 _LAZY = {
+    "compare": "subpc.comparison",
     "compile": "subpc.compiler",
     "compile_and_run": "subpc.convenience",
     "compress": "subpc.compression",

@@ -141,8 +141,7 @@ def _build(
     shared = folder / "linked.so"
     link(built.objects, shared)
     functions = tuple(
-        _function_info(model, entry, built, index)
-        for index, (model, entry) in enumerate(zip(imported, lowered, strict=True))
+        _function_info(model, entry, built, index) for index, (model, entry) in enumerate(zip(imported, lowered, strict=True))
     )
     warnings = weight_warnings(imported[0].params, imported[0].param_names)
     metadata = Metadata(

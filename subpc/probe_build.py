@@ -1,6 +1,6 @@
 """Compiles the code that a profile measures with, in a process of its own: the one that profiles stays without compiler and PyTorch.
 
-    python -m subpc.probe_build OUTPUT.so TARGET THREADS     prints the facts that the caller needs, as one JSON object
+python -m subpc.probe_build OUTPUT.so TARGET THREADS     prints the facts that the caller needs, as one JSON object
 """
 
 import json
@@ -28,7 +28,7 @@ def build(output: Path, target_text: str, threads: int) -> dict[str, int]:
     fma = PeakMultiplyAdd(workers=threads, rounds=FMA_ROUNDS)
     cache = PeakRead(workers=threads, floats=CACHE_FLOATS, rounds=CACHE_ROUNDS)
     memory = PeakRead(workers=threads, floats=MEMORY_FLOATS // threads, rounds=1)
-    kernels = {FMA: fma, CACHE: cache, MEMORY: memory}
+    kernels: dict[str, PeakMultiplyAdd | PeakRead] = {FMA: fma, CACHE: cache, MEMORY: memory}
     modules = [tvm.IRModule({symbol: kernel.prim_func(symbol, target.isa)}) for symbol, kernel in kernels.items()]
     with tempfile.TemporaryDirectory(prefix="subpc-probe-") as folder:
         objects = []

@@ -58,7 +58,7 @@ class Probes:
             self._facts = _build(path, target, threads)
             self._library = native.Library(path)
         cells = (ctypes.c_int64 * (WORKERS * CELL_WORDS)).in_dll(self._library.symbols, BUSY)
-        self._busy: npt.NDArray[np.int64] = np.frombuffer(cells, np.int64).reshape(WORKERS, CELL_WORDS)[:, 0]
+        self._busy: npt.NDArray[np.int64] = np.ctypeslib.as_array(cells).reshape(WORKERS, CELL_WORDS)[:, 0]
 
     def peak(self) -> MachinePeak:
         """Measure the machine; takes about a second."""
@@ -108,7 +108,7 @@ class Probes:
 
     def busy(self) -> npt.NDArray[np.int64]:
         """(threads,) clock cycles that each worker has spent in parallel loops since `reset`."""
-        return self._busy[: self.threads].copy()
+        return np.array(self._busy[: self.threads])
 
 
 def _build(path: Path, target: str, threads: int) -> dict[str, int]:

@@ -42,6 +42,4 @@ def profile_function(
         except ProbeError as error:
             notes.append(f"no machine peak and no thread imbalance: {error}")
     rows = by_layer(steps, times, layers=metadata.layers, peak=peak, imbalance=imbalance)
-    return Profile(
-        layers=rows, total_ms=total, steps_ms=sum(times), runs=runs, threads=threads, peak=peak, notes=tuple(notes)
-    )
+    return Profile(layers=rows, total_ms=total, steps_ms=sum(times), runs=runs, threads=threads, peak=peak, notes=tuple(notes))

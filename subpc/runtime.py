@@ -15,7 +15,7 @@ from subpc.artifact import Artifact, check_cpu, open_artifact, replacing
 from subpc.cpu import missing_features
 from subpc.errors import ConfigError
 from subpc.memory import address, aligned_empty, workspace
-from subpc.report import CompileReport, FunctionInfo, TensorInfo
+from subpc.report import CompileReport, FunctionInfo, ResultInfo, TensorInfo
 from subpc.tensors import check_dtype, is_torch, ready, to_numpy, to_torch
 from subpc.threads import resolve_threads
 from subpc.timing import Timing, measure
@@ -242,20 +242,20 @@ class CompiledModel:
             run = partial(entry.steps, lane)
             return profile_function(self._artifact.metadata, entry.info, entry.library, run, **options)
 
-    def trace(self, inputs: "Sequence[Value]") -> tuple[list[Array], dict[str, Array]]:
-        """The outputs, and each layer's result by its original name: after the batch norm, addition and activation fused into it."""
+    def trace(self, inputs: "Sequence[Value]") -> tuple[list[Array], dict[str, tuple[Array, ResultInfo]]]:
+        """The outputs, and each layer's result by its original name, with what was fused into it."""
         from subpc.intermediate import read_result
 
         entry, arrays = self._accept(inputs)
         native.use_threads(self.threads)
-        results: dict[str, Array] = {}
+        results: dict[str, tuple[Array, ResultInfo]] = {}
         with entry.lane() as lane:
             outputs = entry.bind(lane, arrays)
             for index, step in enumerate(entry.info.steps):
                 entry.steps(lane, index, index + 1)
                 if step.result is not None:
                     space = lane.workspace if step.result.space == "workspace" else outputs[step.result.index]
-                    results[step.layer] = read_result(step.result, space)
+                    results[step.layer] = read_result(step.result, space), step.result
         return outputs, results
 
     def random_inputs(self, shapes: Sequence[tuple[int, ...]] | None = None) -> list[Array]:

@@ -100,7 +100,7 @@ def test_a_newer_format_is_named(toy: Path, tmp_path: Path) -> None:
     good = bytearray(toy.read_bytes())
     good[len(good) - FOOTER.size + 8] += 1
     (tmp_path / "new.so").write_bytes(good)
-    with pytest.raises(ModelFileError, match="library format 2, this subpc reads format 1"):
+    with pytest.raises(ModelFileError, match=r"a newer subpc: it has library format 3, this one reads format 2\.\nCompile"):
         load(tmp_path / "new.so")
 
 
