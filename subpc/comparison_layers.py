@@ -44,7 +44,7 @@ def aligned(a: Layer, b: Layer) -> tuple[Array, Array] | str:
     if isinstance(b, Fused):
         found = fused_stage(a, b.info)
         return _same_size(found, b.value) if found is not None else _NOT_FOUND
-    return _same_size(a[0].value, b[0].value)
+    return _same_size(_normalised(a), _normalised(b))
 
 
 _NOT_FOUND = "what the library fuses into it is spelled in several operators in the other model"
@@ -62,6 +62,16 @@ def fused_stage(stages: "tuple[Stage, ...]", info: ResultInfo) -> Array | None:
             break
         chosen = index
     return stages[chosen].value if not add and not activation else None
+
+
+def _normalised(stages: "tuple[Stage, ...]") -> Array:
+    """The value after the batch norm and other affine operators behind the layer, which exporters fold into its weights."""
+    value = stages[0].value
+    for stage in stages[1:]:
+        if stage.kind != "affine":
+            break
+        value = stage.value
+    return value
 
 
 def _same_size(a: Array, b: Array) -> tuple[Array, Array] | str:

@@ -39,16 +39,28 @@ def backend(graph: "fx.GraphModule", example_inputs: "Sequence[Any]", *, options
         options: `target`, `threads` and `sparse`, as subpc.compile takes them.
 
     Raises:
-        ConfigError: an option is not known. Nothing else: graphs that cannot be compiled run in PyTorch, with a GraphFallbackWarning.
+        SubpcError: an option is wrong. Nothing else: graphs that cannot be compiled run in PyTorch, with a GraphFallbackWarning.
     """
-    unknown = sorted(set(options or {}) - set(OPTIONS))
-    if unknown:
-        raise ConfigError(f"options {', '.join(map(repr, unknown))} are not known; accepted: {', '.join(OPTIONS)}")
+    _check_options(options or {})
     reason = _refusal(graph, example_inputs)
     if reason:
         _warn(reason)
         return graph.forward
     return CompiledGraph(graph, example_inputs, dict(options or {}))
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    from subpc.compiler import SPARSE_MODES
+    from subpc.target import parse_target
+    from subpc.threads import resolve_threads
+
+    unknown = sorted(set(options) - set(OPTIONS))
+    if unknown:
+        raise ConfigError(f"options {', '.join(map(repr, unknown))} are not known; accepted: {', '.join(OPTIONS)}")
+    resolve_threads(options.get("threads"))
+    parse_target(options.get("target", "llvm -mcpu=native"))
+    if options.get("sparse", "auto") not in SPARSE_MODES:
+        raise ConfigError(f"sparse={options['sparse']!r} is not known; accepted: {', '.join(SPARSE_MODES)}")
 
 
 def _refusal(graph: "fx.GraphModule", example_inputs: "Sequence[Any]") -> str:
