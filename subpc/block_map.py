@@ -25,7 +25,7 @@ def unpack_blocks(text: str, groups: int, channels: int) -> npt.NDArray[np.bool_
         bits = _inflate(base64.b64decode(text, validate=True), -(-size // 8)) if 0 < size <= MAX_BLOCKS else b""
     except (binascii.Error, zlib.error, ValueError) as error:
         raise ModelFileError(f"a block map cannot be read ({error}); compile the model again") from error
-    if len(bits) != -(-size // 8):
+    if not bits or len(bits) != -(-size // 8):
         raise ModelFileError(f"a block map is not of {groups} x {channels} blocks; compile the model again")
     return np.unpackbits(np.frombuffer(bits, np.uint8), count=size).reshape(groups, channels).astype(bool)
 

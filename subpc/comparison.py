@@ -12,7 +12,6 @@ import numpy as np
 from subpc.bench_process import Worker, WorkerError
 from subpc.comparison_data import Samples, random_samples, read_arrays, read_folder
 from subpc.comparison_errors import layer_errors, output_error
-from subpc.comparison_layers import Traced
 from subpc.comparison_report import ComparisonReport, LayerError, OutputError, SideInfo
 from subpc.comparison_sides import Shapes, Side, common_shapes, open_side
 from subpc.errors import ConfigError, SubpcError
@@ -125,10 +124,8 @@ def _outputs(sides: tuple[Side, ...], samples: Samples, batch: int, tell: Progre
 
 
 def _layers(sides: tuple[Side, ...], samples: Samples, batch: int) -> tuple[list[LayerError], dict[str, str]]:
-    runs: list[tuple[Traced, Traced]] = []
-    for arrays, _ in samples.batches(batch, LAYER_SAMPLES):
-        runs.append((sides[0].run(arrays, layers=True), sides[1].run(arrays, layers=True)))
-    return layer_errors(runs)
+    batches = samples.batches(batch, LAYER_SAMPLES)
+    return layer_errors((sides[0].run(arrays, layers=True), sides[1].run(arrays, layers=True)) for arrays, _ in batches)
 
 
 def _times(sides: tuple[Side, ...], infos: list[SideInfo], shapes: Shapes, threads: int, runs: int, tell: Progress) -> list[SideInfo]:

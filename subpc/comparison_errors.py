@@ -1,6 +1,7 @@
 """How far two models' outputs and layers lie apart."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -43,24 +44,57 @@ def _log_softmax(x: Array) -> Array:
     return result
 
 
-def layer_errors(runs: Sequence[tuple[Traced, Traced]]) -> tuple[list[LayerError], dict[str, str]]:
-    """One entry for each layer that both models have, in a's order; and layers that only one has. runs: traces of several batches."""
-    first, second = runs[0]
-    partners = _partners(list(first.layers), list(second.layers))
+@dataclass
+class _Sums:
+    """Squared norms of a layer's difference and of its value in a, and the largest difference, over all batches."""
+
+    difference: float = 0.0
+    value: float = 0.0
+    largest: float = 0.0
+    note: str = ""
+
+    def add(self, pair: "tuple[Array, Array] | str") -> None:
+        """Count one batch, or note why it cannot be counted."""
+        if isinstance(pair, str):
+            self.note = pair
+            return
+        a, b = (np.asarray(value, np.float64).ravel() for value in pair)
+        self.difference += float(np.square(a - b).sum())
+        self.value += float(np.square(a).sum())
+        self.largest = max(self.largest, float(np.abs(a - b).max()))
+
+    @property
+    def relative(self) -> float:
+        """||a - b|| / ||a|| over everything counted."""
+        return float(np.sqrt(self.difference / max(self.value, 1e-60)))
+
+
+def layer_errors(runs: Iterable[tuple[Traced, Traced]]) -> tuple[list[LayerError], dict[str, str]]:
+    """One entry for each layer that both models have, in a's order; and layers that only one has.
+
+    runs: traces of several batches, one at a time, because all activations of a network are large.
+    """
+    sums: dict[str, _Sums] = {}
+    skipped: dict[str, str] = {}
+    for a, b in runs:
+        partners = _partners(list(a.layers), list(b.layers))
+        for name, other in partners.items():
+            sums.setdefault(name, _Sums()).add(aligned(a.layers[name], b.layers[other]))
+        skipped = {name: "only in a" for name in a.layers if name not in partners}
+        skipped |= {name: "only in b" for name in b.layers if name not in partners.values()}
+    return _rows(sums), skipped
+
+
+def _rows(sums: dict[str, _Sums]) -> list[LayerError]:
     rows: list[LayerError] = []
     before = 0.0
-    for name, other in partners.items():
-        pairs = [aligned(a.layers[name], b.layers[other]) for a, b in runs]
-        reasons = [pair for pair in pairs if isinstance(pair, str)]
-        if reasons:
-            rows.append(LayerError(layer=name, relative=None, max_error=None, rise=None, note=reasons[0]))
+    for name, found in sums.items():
+        if found.note:
+            rows.append(LayerError(layer=name, relative=None, max_error=None, rise=None, note=found.note))
             continue
-        left, right = (np.concatenate([pair[i].ravel() for pair in pairs]).astype(np.float64) for i in (0, 1))  # type: ignore[union-attr]
-        error = relative_error(left, right)
-        rows.append(LayerError(layer=name, relative=error, max_error=float(np.abs(left - right).max()), rise=error - before))
-        before = error
-    skipped = {name: "only in a" for name in first.layers if name not in partners}
-    return rows, skipped | {name: "only in b" for name in second.layers if name not in partners.values()}
+        rows.append(LayerError(layer=name, relative=found.relative, max_error=found.largest, rise=found.relative - before))
+        before = found.relative
+    return rows
 
 
 def _partners(first: Sequence[str], second: Sequence[str]) -> dict[str, str]:
