@@ -20,6 +20,7 @@ def test_a_large_layer_takes_little_room() -> None:
     assert len(pack_blocks(np.random.default_rng(0).random((128, 2048)) < 0.25)) < 50_000
 
 
+SMALL = pack_blocks(np.ones((2, 8), bool))
 BOMB = base64.b64encode(zlib.compress(bytes(1 << 24))).decode()
 
 
