@@ -159,11 +159,17 @@ def use_threads(count: int) -> None:
     if getattr(_configured, "count", None) != count:
         before = native_threads()
         _call(_global("runtime.config_threadpool"), [AnyValue(type_index=_INT), AnyValue(type_index=_INT)], [_BIG_CORES, count])
-        spread(native_threads() - before)
+        _configured.workers = native_threads() - before
+        spread_workers()
         got = _call(_global("runtime.NumThreads"), []).integer
         if got < count:
             warnings.warn(f"TVM started a pool of {got} threads before subpc was imported; import subpc first", stacklevel=2)
         _configured.count = count
+
+
+def spread_workers() -> None:
+    """Move the calling thread's workers to CPUs of their own once more: other programs may have pushed them together."""
+    spread(getattr(_configured, "workers", set()))
 
 
 def _forked() -> None:

@@ -7,9 +7,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +45,12 @@ class MachinePeak(Record):
     gflops: float
     cache_gbytes: float
     memory_gbytes: float
+
+
+def highest(peaks: Sequence[MachinePeak]) -> MachinePeak:
+    """The best of several measurements of one machine, rate by rate."""
+    rates = ("gflops", "cache_gbytes", "memory_gbytes")
+    return replace(peaks[0], **{rate: max(getattr(peak, rate) for peak in peaks) for rate in rates})
 
 
 class Probes:
@@ -83,6 +89,8 @@ class Probes:
         function.argtypes, pointers = [ctypes.c_void_p] * len(operands), [address(o) for o in operands]
         times: list[float] = []
         while sum(times) < _SECONDS or len(times) < _REPEATS:
+            if len(times) % _REPEATS == 0:
+                native.spread_workers()
             start = time.perf_counter()
             function(*pointers)
             times.append(time.perf_counter() - start)

@@ -1,10 +1,10 @@
-"""Profile a loaded model: times first, undisturbed, then the workers, then the machine."""
+"""Profile a loaded model: its times, the balance of its workers, and the machine that it runs on."""
 
 from typing import TYPE_CHECKING
 
 from subpc import native
 from subpc.cpu import idle_cpus
-from subpc.probes import MachinePeak, ProbeError, Probes
+from subpc.probes import ProbeError, Probes, highest
 from subpc.profile import Profile, Run, by_layer, measure_imbalance, time_steps
 
 if TYPE_CHECKING:
@@ -29,17 +29,20 @@ def profile_function(
 ) -> Profile:
     """Time the steps of one function; `run(first, last)` runs some of them. probes: measure machine and workers too."""
     steps, idle = function.steps, idle_cpus()
-    total, times = time_steps(len(steps), run, runs=runs, warmup=warmup)
-    peak: MachinePeak | None = None
-    imbalance: dict[str, float] = {}
     notes = [] if idle > _IDLE_SHARE * threads else [f"only {idle:.1f} CPUs were free for {threads} threads: the times are unreliable"]
-    if probes:
-        try:
-            tools = Probes(metadata.target, threads)
-            with tools.clock(library) as counts:
-                imbalance = measure_imbalance(steps, run, tools, runs=min(runs, _CLOCKED_RUNS)) if counts else {}
-            peak = tools.peak()
-        except ProbeError as error:
-            notes.append(f"no machine peak and no thread imbalance: {error}")
+    tools: Probes | None = None
+    try:
+        tools = Probes(metadata.target, threads) if probes else None
+    except ProbeError as error:
+        notes.append(f"no machine peak and no thread imbalance: {error}")
+    # Before and after: on a machine with other work the scheduler may keep two threads on one CPU for a while.
+    peaks = [tools.peak()] if tools else []
+    total, times = time_steps(len(steps), run, runs=runs, warmup=warmup)
+    imbalance: dict[str, float] = {}
+    if tools:
+        with tools.clock(library) as counts:
+            imbalance = measure_imbalance(steps, run, tools, runs=min(runs, _CLOCKED_RUNS)) if counts else {}
+        peaks.append(tools.peak())
+    peak = highest(peaks) if peaks else None
     rows = by_layer(steps, times, layers=metadata.layers, peak=peak, imbalance=imbalance)
     return Profile(layers=rows, total_ms=total, steps_ms=sum(times), runs=runs, threads=threads, peak=peak, notes=tuple(notes))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import subpc
-from subpc.probes import ProbeError, Probes
+from subpc.probes import ProbeError, Probes, highest
 from subpc.profile import by_layer, measure_imbalance
 from subpc.report import StepInfo
 from subpc.runtime import load
@@ -74,7 +74,7 @@ def test_the_clock_sees_every_worker_and_leaves_no_trace(probes: Probes, toy: Pa
 
 
 def test_the_peak_is_of_this_machine(probes: Probes) -> None:
-    peak = probes.peak()
+    peak = highest([probes.peak(), probes.peak()])
     assert peak.threads == available_threads()
     assert peak.gflops > 1
     assert peak.cache_gbytes > 0
