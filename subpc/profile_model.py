@@ -28,7 +28,9 @@ def profile_function(
     probes: bool,
 ) -> Profile:
     """Time the steps of one function; `run(first, last)` runs some of them. probes: measure machine and workers too."""
+    # Asked before the workers start: they spin for a moment, and would count as somebody else.
     steps, idle = function.steps, idle_cpus()
+    native.use_threads(threads)
     notes = [] if idle > _IDLE_SHARE * threads else [f"only {idle:.1f} CPUs were free for {threads} threads: the times are unreliable"]
     tools: Probes | None = None
     try:

@@ -235,7 +235,6 @@ class CompiledModel:
         from subpc.profile_model import profile_function
 
         entry, arrays = self._accept(self.random_inputs(shapes))
-        native.use_threads(self.threads)
         with entry.lane() as lane:
             entry.bind(lane, arrays)
             options: dict[str, Any] = {"threads": self.threads, "runs": runs, "warmup": warmup, "probes": probes}
