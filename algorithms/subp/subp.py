@@ -42,7 +42,9 @@ class BlockMask(nn.Module):
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         """The masked weight, with the gradient of the unmasked one."""
         mask = self.expanded(weight.dtype)
-        masked: torch.Tensor = _StraightThrough.apply(weight, mask) if torch.is_grad_enabled() else weight * mask
+        if not torch.is_grad_enabled():
+            return weight * mask
+        masked: torch.Tensor = _StraightThrough.apply(weight, mask)  # type: ignore[no-untyped-call]
         return masked
 
 
