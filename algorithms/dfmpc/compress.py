@@ -25,7 +25,7 @@ def _silent(stage: str, done: int, total: int) -> None:
 
 @torch.no_grad()
 def compress_dfmpc(
-    model: nn.Module, config: DfmpcConfig, progress: Progress = _silent
+    model: nn.Module, config: DfmpcConfig, progress: Progress = _silent, *, pictures: torch.Tensor | None = None
 ) -> tuple[nn.Module, dict[str, Quantized], DataFreeReport]:
     """The quantized copy, the codes of each layer, and the report. `model` is not changed.
 

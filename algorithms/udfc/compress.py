@@ -26,7 +26,7 @@ def _silent(stage: str, done: int, total: int) -> None:
 
 @torch.no_grad()
 def compress_udfc(
-    model: nn.Module, config: UdfcConfig, progress: Progress = _silent
+    model: nn.Module, config: UdfcConfig, progress: Progress = _silent, *, pictures: torch.Tensor | None = None
 ) -> tuple[nn.Module, dict[str, Quantized], DataFreeReport]:
     """The compressed copy, the codes of each quantized layer, and the report. `model` is not changed.
 
