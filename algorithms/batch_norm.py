@@ -35,6 +35,13 @@ def gain_shift(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[torch.Tensor, tor
     return gain, beta - gain * mean_of(norm, conv)
 
 
+def move_statistics(norm: nn.BatchNorm2d, drift: torch.Tensor, ratio: torch.Tensor) -> None:
+    """Add `drift` (c,) to the running mean, and multiply the running variance with its eps by `ratio` (c,)."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    norm.running_mean.add_(drift)
+    norm.running_var.copy_(((norm.running_var + norm.eps) * ratio - norm.eps).clamp(min=0))
+
+
 def relu_moments(mean: torch.Tensor, variance: torch.Tensor, limit: float = math.inf) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and variance of clip(x, 0, limit) for a normal x, (c,) each.
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
+from subpc.algorithms.data_free_report import LayerResult
 from subpc.errors import UnsupportedModelError
 
 _RELU = (nn.ReLU, F.relu, torch.relu, "relu", "relu_")
@@ -70,6 +71,13 @@ def find_pairs(model: nn.Module) -> Pairing:
             else:
                 pairs.append(found)
     return Pairing(graph=graph, pairs=tuple(pairs), norms=norms, left_alone=reasons)
+
+
+def layers_with_weights(modules: dict[str, nn.Module], pairing: Pairing) -> dict[str, LayerResult]:
+    """An empty result for each convolution and linear layer, with the reason where it starts no pair."""
+    layers = {name: module for name, module in modules.items() if isinstance(module, nn.Conv2d | nn.Linear)}
+    sizes = {name: layer.weight.shape[0] for name, layer in layers.items()}
+    return {n: LayerResult(name=n, filters=size, kept=size, reason=pairing.left_alone.get(n, "")) for n, size in sizes.items()}
 
 
 def _uses(graph: fx.Graph, modules: dict[str, nn.Module]) -> Counter[int]:

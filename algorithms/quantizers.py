@@ -1,6 +1,6 @@
 """Weight quantizers (ternary, uniform k-bit) and their codes packed to the true width."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -9,6 +9,8 @@ from subpc.errors import ConfigError
 MIN_BITS, MAX_BITS = 2, 8
 # TWN, equation 6: the threshold as a share of the mean magnitude.
 TERNARY_SHARE = 0.7
+# Scales that are tried, as shares of the largest magnitude; values that are rounded before the rest is brought up to date.
+_SMALLEST_SHARE, _SHARES, _BLOCK = 0.2, 41, 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +27,10 @@ class Quantized:
         values = self.codes.double()
         values = values - 1 if self.ternary else 2 * values / (2**self.bits - 1) - 1
         return (values * self.scale.double().view(-1, *[1] * (values.dim() - 1))).float()
+
+    def keep(self, kept: torch.Tensor) -> "Quantized":
+        """The filters that kept (c,) bool marks."""
+        return replace(self, codes=self.codes[kept], scale=self.scale[kept] if len(self.scale) == len(kept) else self.scale)
 
     @property
     def nbytes(self) -> int:
@@ -56,6 +62,54 @@ def quantize_uniform(weight: torch.Tensor, bits: int, *, per_channel: bool = Fal
     unit = rows / (2 * scale.clamp(min=torch.finfo(torch.float32).tiny)[:, None]) + 0.5
     codes = ((2**bits - 1) * unit).round().to(torch.uint8).view(weight.shape)
     return Quantized(codes=codes, scale=scale.float(), bits=bits)
+
+
+def search_scale(rows: torch.Tensor, importance: torch.Tensor, bits: int, *, ternary: bool, per_channel: bool) -> torch.Tensor:
+    """The scale, one a row (out, 1) or of all (1, 1), whose rounding of rows (out, d) errs least; importance (out, d) weights squares.
+
+    Found among steps between a share of the largest magnitude and it; ternary codes are zero below half the scale.
+    """
+    top = rows.abs().amax(1, keepdim=True) if per_channel else rows.abs().amax().view(1, 1)
+    best, lowest = top.clone(), torch.full_like(top, torch.inf)
+    for share in torch.linspace(_SMALLEST_SHARE, 1, _SHARES, dtype=rows.dtype):
+        error = importance * (rounded(rows, top * share, bits, ternary=ternary) - rows) ** 2
+        total = error.sum(1, keepdim=True) if per_channel else error.sum().view(1, 1)
+        best, lowest = torch.where(total < lowest, top * share, best), torch.minimum(total, lowest)
+    return best.clamp(min=torch.finfo(torch.float32).tiny)
+
+
+def codes_of(rows: torch.Tensor, scale: torch.Tensor, bits: int, *, ternary: bool) -> torch.Tensor:
+    """The nearest codes for scale (out, 1) or (1, 1), in the type of `rows`."""
+    unit = rows / scale
+    return unit.round().clamp(-1, 1) + 1 if ternary else ((2**bits - 1) * (unit / 2 + 0.5)).round().clamp(0, 2**bits - 1)
+
+
+def rounded(rows: torch.Tensor, scale: torch.Tensor, bits: int, *, ternary: bool) -> torch.Tensor:
+    """The values that the nearest codes stand for."""
+    codes = codes_of(rows, scale, bits, ternary=ternary)
+    return scale * (codes - 1 if ternary else 2 * codes / (2**bits - 1) - 1)
+
+
+def quantize_with_feedback(rows: torch.Tensor, curvature: torch.Tensor, scale: torch.Tensor, bits: int, *, ternary: bool) -> torch.Tensor:
+    """Rows (out, d) rounded value by value, each error made good by the values that are left (GPTQ, arXiv 2210.17323, equations 2, 3).
+
+    curvature (d, d): as in Problem. Values of the largest curvature go first.
+    """
+    order = curvature.diagonal().argsort(descending=True)
+    left, result = rows[:, order].clone(), torch.zeros_like(rows)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(curvature[order][:, order]))
+    factor = torch.linalg.cholesky(inverse, upper=True)
+    for start in range(0, rows.shape[1], _BLOCK):
+        block = slice(start, start + _BLOCK)
+        errors = torch.zeros_like(left[:, block])
+        for step in range(errors.shape[1]):
+            i = start + step
+            value = rounded(left[:, i : i + 1], scale, bits, ternary=ternary)
+            result[:, order[i]] = value[:, 0]
+            errors[:, step] = (left[:, i] - value[:, 0]) / factor[i, i]
+            left[:, i + 1 : start + _BLOCK] -= torch.outer(errors[:, step], factor[i, i + 1 : start + _BLOCK])
+        left[:, start + _BLOCK :] -= errors @ factor[block, start + _BLOCK :]
+    return result
 
 
 def pack_codes(codes: torch.Tensor, bits: int) -> torch.Tensor:

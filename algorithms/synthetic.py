@@ -53,7 +53,8 @@ def random_shapes(count: int, channels: int, size: int, seed: int) -> torch.Tens
             x, y = (across - left * size).abs(), (down - top * size).abs()
             inside = (x < radius) & (y < radius * (0.3 + height)) if kind < 0.5 else x**2 + y**2 < radius**2
             picture[:, inside] = picture[:, inside] * _THROUGH + torch.randn(channels, 1, generator=draw)
-    return (pictures - pictures.mean()) / pictures.std()
+    scaled: torch.Tensor = (pictures - pictures.mean()) / pictures.std()
+    return scaled
 
 
 def _smooth_noise(count: int, channels: int, size: int, draw: torch.Generator) -> torch.Tensor:
@@ -61,7 +62,8 @@ def _smooth_noise(count: int, channels: int, size: int, draw: torch.Generator) -
     frequency = (torch.fft.fftfreq(size)[:, None] ** 2 + torch.fft.rfftfreq(size) ** 2).sqrt().clamp(min=1 / size)
     white = torch.randn(count, channels, size, size, generator=draw)
     noise = torch.fft.irfft2(torch.fft.rfft2(white) / frequency, s=(size, size))
-    return noise / noise.std()
+    scaled: torch.Tensor = noise / noise.std()
+    return scaled
 
 
 def match(model: nn.Module, pictures: torch.Tensor, steps: int, progress: Progress = _silent) -> torch.Tensor:
@@ -77,7 +79,7 @@ def match(model: nn.Module, pictures: torch.Tensor, steps: int, progress: Progre
     distances: list[torch.Tensor] = []
     for norm in norms:
         norm.register_forward_pre_hook(lambda module, inputs: distances.append(_distance(module, inputs[0])))
-    batches = [batch.clone() for batch in pictures.split(_BATCH)]
+    batches = [batch.clone() for batch in torch.split(pictures, _BATCH)]
     if len(batches) > 1 and len(batches[-1]) < 2:
         batches[-2:] = [torch.cat(batches[-2:])]
     with torch.enable_grad():

@@ -20,16 +20,14 @@ from subpc.algorithms.subp.pictures import InMemory
 from subpc.algorithms.subp.train_config import TrainConfig
 from subpc.training import FASHION_MNIST, Job, train_files
 
-NETS = {"resnet20": 8, "vgg_small": 8, "resnet56": 10}  # epochs
+NETS = {"resnet20": 8, "vgg_small": 8, "resnet56": 7}  # epochs
 SEEDS = (0, 1, 2)
 OPTIONS = {"width": 16, "stem_stride": 2}
 
 
 def settings(net: str, seed: int) -> TrainConfig:
     """How a network is trained."""
-    return TrainConfig(
-        method="dense", epochs=NETS[net], rate=0.1, weight_decay=5e-4, label_smoothing=0.0, amp=True, seed=seed
-    )
+    return TrainConfig(method="dense", epochs=NETS[net], rate=0.1, weight_decay=5e-4, label_smoothing=0.0, amp=True, seed=seed)
 
 
 def train(cache: Path, net: str, seed: int) -> None:

@@ -26,16 +26,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="Solve the kept weights anew, move the next batch norm's statistics, both, or neither.",
 )
-@click.option("--pictures", type=int, default=64, show_default=True, help="How many pictures to generate from the network.")
-@click.option("--size", type=int, default=224, show_default=True, help="Their side: that of the network's input.")
-@click.option("--steps", type=int, default=200, show_default=True, help="Steps of matching them to the batch norms; 0: random shapes.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the pictures.")
 @click.option("--keep-dense", multiple=True, metavar="PATTERN", help="Layers to leave alone. [default: *downsample*, *shortcut*]")
 def command(keep_dense: tuple[str, ...], **settings: Any) -> None:
     """Prune MODEL (a state dict with --arch, or a compressed file) to 1xN blocks that the sparse kernels skip.
 
-    Blocks go that the others replace best (error), or the smallest (l1). No picture is read: those that the statistics come from are
-    made from the network itself.
+    Blocks go that the others replace best (error), or the smallest (l1). No picture is read: how
+    channels and pixels go together follows from filters and batch norms.
 
     \b
     Examples:

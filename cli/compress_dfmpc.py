@@ -21,17 +21,25 @@ if TYPE_CHECKING:
 @click.option("--lambda1", type=float, default=0.5, show_default=True, help="Weight of the offsets in the loss.")
 @click.option("--lambda2", type=float, default=0.0, show_default=True, help="Weight of the coefficients' size in the loss.")
 @click.option(
-    "--compensation", type=click.Choice(["scalar", "none"]), default="scalar", show_default=True, help="Equation 27, or quantization alone."
+    "--compensation",
+    type=click.Choice(["solve", "scalar", "none"]),
+    default="solve",
+    show_default=True,
+    help="Solve every layer anew for what it sees, equation 27 of the paper, or neither.",
 )
 @click.option(
     "--recalibration",
-    type=click.Choice(["norm-ratio", "none"]),
-    default="norm-ratio",
+    type=click.Choice(["network", "norm-ratio", "none"]),
+    default="network",
     show_default=True,
     help="How batch-norm statistics follow the quantized weights.",
 )
 @click.option("--clamp/--no-clamp", default=True, show_default=True, help="No coefficient below zero.")
-@click.option("--per-channel", is_flag=True, help="One threshold and scale a filter instead of one a layer.")
+@click.option(
+    "--scales", type=click.Choice(["search", "paper"]), default="search", show_default=True, help="Of least error, or the paper's."
+)
+@click.option("--per-channel/--per-layer", default=True, show_default=True, help="One threshold and scale a filter, or one a layer.")
+@click.option("--feedback", is_flag=True, help="Make each rounding error good by the weights that follow (GPTQ).")
 @click.option("--skip", multiple=True, metavar="LAYER", help="Leave this layer alone; repeat for several.")
 def command(**settings: Any) -> None:
     """Quantize the weights of MODEL (a state dict with --arch, or a compressed file) in seconds, without data.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @file_options
 @click.option("--ratio", type=float, default=0.3, show_default=True, help="Share of channels to remove inside each block.")
 @click.option("--bits", type=int, default=6, show_default=True, help="Width of the weights, 2 to 8; 32 leaves them float.")
-@click.option("--criterion", type=click.Choice(["l1", "l2"]), default="l2", show_default=True, help="Norm that ranks the filters.")
+@click.option("--criterion", type=click.Choice(["error", "l1", "l2"]), default="error", show_default=True, help="What ranks channels.")
 @click.option(
     "--method",
     type=click.Choice(["udfc", "merge", "plain"]),
@@ -28,12 +28,14 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--statistics",
-    type=click.Choice(["gaussian", "weights"]),
-    default="gaussian",
+    type=click.Choice(["network", "weights"]),
+    default="network",
     show_default=True,
-    help="Loss: regression behind the ReLU, or the paper's.",
+    help="Statistics that follow the whole network, or the paper's loss.",
 )
-@click.option("--per-channel", is_flag=True, help="One quantization scale a filter instead of one a layer.")
+@click.option("--scales", type=click.Choice(["search", "max"]), default="search", show_default=True, help="Of least error, or the paper's.")
+@click.option("--per-channel/--per-layer", default=True, show_default=True, help="One quantization scale a filter, or one a layer.")
+@click.option("--feedback", is_flag=True, help="Make each rounding error good by the weights that follow (GPTQ).")
 @click.option("--fold-scale", is_flag=True, help="Fold the paper's coefficient for quantized filters into the batch norms.")
 @click.option("--skip", multiple=True, metavar="LAYER", help="Leave this layer alone; repeat for several.")
 def command(bits: int, **settings: Any) -> None:

@@ -8,20 +8,20 @@ from torch import nn
 
 from subpc.algorithms.blocks.config import BlockConfig
 from subpc.algorithms.blocks.layers import sort_layers
-from subpc.algorithms.blocks.reconstruct import eliminate, patches, pose, solve
 from subpc.algorithms.blocks.select import block_mask, expand, magnitudes
-from subpc.algorithms.blocks.side_by_side import run_side_by_side
 from subpc.algorithms.check_model import checked_copy
 from subpc.algorithms.data_free_report import DataFreeReport, LayerResult
+from subpc.algorithms.moments import Inputs, Moments
 from subpc.algorithms.pairing import find_pairs
 from subpc.algorithms.quantizers import Quantized
-from subpc.algorithms.synthetic import synthetic_pictures
+from subpc.algorithms.reconstruct import eliminate, pose, solve
+from subpc.algorithms.side_by_side import run_side_by_side
 from subpc.errors import ConfigError
 
 Progress = Callable[[str, int, int], None]
-# Patches that the statistics of a layer are taken from, and the longest patch whose blocks go in rounds: longer ones go at once,
-# because a round costs the square of the length for every group of filters.
-_POSITIONS, _LONGEST = 20_000, 1_500
+# The longest filter whose blocks go in rounds: those of longer ones go at once, because a round costs the square of the length for
+# every group of filters.
+_LONGEST = 1_500
 
 
 def _silent(stage: str, done: int, total: int) -> None:
@@ -34,9 +34,9 @@ def compress_blocks(
 ) -> tuple[nn.Module, dict[str, Quantized], DataFreeReport]:
     """The pruned copy, no codes (the weights stay float), and the report. `model` is not changed.
 
-    pictures: normalised ones (p, c, h, w) to take the statistics from; without them pictures are generated from the network.
-    Raises UnsupportedModelError where the network cannot be traced, ModelFileError for NaN weights or statistics, ConfigError
-    where no layer can be pruned.
+    pictures: normalised ones (p, c, h, w) to take the statistics from; without them everything follows from weights and batch norms.
+    Raises UnsupportedModelError where the network cannot be traced or followed, ModelFileError for NaN weights or statistics,
+    ConfigError where no layer can be pruned.
     """
     model = checked_copy(model)
     modules = dict(model.named_modules())
@@ -46,41 +46,36 @@ def compress_blocks(
     if config.sparsity > 0 and not pruned:
         reasons = "; ".join(f"{name}: {result.reason}" for name, result in list(results.items())[:5])
         raise ConfigError(f"No convolution can be pruned in blocks of {config.n} ({reasons}).\nChoose another n, sparsity or keep_dense.")
-    if not pruned or not config.needs_pictures:
+    if not pruned or not config.follows_network:
         for name in pruned:
             _prune(modules[name], config, results[name], None)
         return model, {}, DataFreeReport.of("blocks", model, {}, results)
-    inputs = "given ones"
-    if pictures is None:
-        options = {"count": config.pictures, "size": config.size, "steps": config.steps, "seed": config.seed}
-        pictures, inputs = synthetic_pictures(model, **options, progress=progress), f"{config.pictures} generated"
 
-    def at_conv(name: str, before: torch.Tensor, now: torch.Tensor) -> None:
+    def at_layer(name: str, inputs: Inputs) -> None:
         progress(name, list(results).index(name), len(results))
         if name in pruned:
-            _prune(modules[name], config, results[name], (before, now))
+            _prune(modules[name], config, results[name], inputs() if config.needs_moments else None)
 
     correct = config.compensation in ("full", "batch_norm")
-    run_side_by_side(graph, copy.deepcopy(model), model, pictures, at_conv, correct=correct)
-    return model, {}, DataFreeReport.of("blocks", model, {}, results, inputs)
+    run_side_by_side(graph, (copy.deepcopy(model), model), pictures, at_layer, correct=correct)
+    return model, {}, DataFreeReport.of("blocks", model, {}, results, "none" if pictures is None else "given ones")
 
 
-def _prune(conv: nn.Module, config: BlockConfig, result: LayerResult, inputs: tuple[torch.Tensor, torch.Tensor] | None) -> None:
-    """Zero the blocks of one layer and, with its inputs before and now, solve the others."""
+def _prune(conv: nn.Module, config: BlockConfig, result: LayerResult, moments: Moments | None) -> None:
+    """Zero the blocks of one layer and, with the moments of its inputs, solve the others."""
     assert isinstance(conv, nn.Conv2d)
     weight = conv.weight
     mask = block_mask(magnitudes(weight, config.n), config.sparsity)
     result.sparsity = 1 - float(mask.float().mean())
-    if inputs is None or (config.criterion == "l1" and config.compensation in ("none", "batch_norm")):
+    if moments is None:
         weight.mul_(expand(mask, config.n))
         return
-    before, now = (patches(x, conv, _POSITIONS) for x in inputs)
-    problem = pose(weight, before, now, config.ridge)
+    problem, channels = pose(conv, moments, config.ridge), weight.shape[1]
     if config.criterion == "error":
-        rounds = config.rounds if len(problem.curvature) <= _LONGEST else 1
-        mask = eliminate(problem, config.n, int(config.sparsity * weight.shape[1]), rounds)
+        rounds = config.rounds if problem.best.shape[2] <= _LONGEST else 1
+        mask = eliminate(problem, channels, config.n, int(config.sparsity * channels), rounds)
     cut = (weight * expand(mask, config.n)).double().flatten(1)
     solved = solve(problem, mask, config.n) if config.compensation in ("full", "weights") else cut
-    result.error_before, result.error_after = (problem.relative_error(weights) for weights in (cut, solved))
+    result.error_before, result.error_after = (problem.relative_error(weights[None]) for weights in (cut, solved))
     result.coefficients = (float(solved.min()), float(solved.max()))
     weight.copy_(solved.view_as(weight))

@@ -17,8 +17,7 @@ class BlockConfig(Config):
     n: filters in a block; sparsity: share of input channels that each group of n filters loses, in [0, 1), the count rounded down.
     criterion: `l1` removes the smallest blocks, `error` those that the others replace best, in `rounds` batches. compensation:
     `weights` solves the kept weights anew, `batch_norm` moves the next batch norm's statistics, `full` does both.
-    pictures, size, steps, seed: how many pictures are generated, their side in pixels, and the steps in which they are matched to the
-    batch norms (0: random shapes as they are). ridge: share of the mean diagonal added to the normal equations.
+    ridge: share of the mean diagonal added to the normal equations.
     keep_dense: names of layers (fnmatch patterns) that stay dense, beside the stem, depthwise and grouped convolutions.
     """
 
@@ -28,10 +27,6 @@ class BlockConfig(Config):
     compensation: str = "full"
     rounds: int = 16
     ridge: float = 1e-2
-    pictures: int = 64
-    size: int = 224
-    steps: int = 200
-    seed: int = 0
     keep_dense: tuple[str, ...] = ("*downsample*", "*shortcut*")
 
     def __post_init__(self) -> None:
@@ -43,15 +38,17 @@ class BlockConfig(Config):
             raise ConfigError(f"criterion is {self.criterion!r}; accepted: {', '.join(CRITERIA)}.")
         if self.compensation not in COMPENSATIONS:
             raise ConfigError(f"compensation is {self.compensation!r}; accepted: {', '.join(COMPENSATIONS)}.")
-        limits = (("rounds", 1, 1024), ("pictures", 2, 4096), ("size", 4, 1024), ("steps", 0, 100_000), ("seed", 0, 2**31))
-        for name, low, high in limits:
-            value = getattr(self, name)
-            if type(value) is not int or not low <= value <= high:
-                raise ConfigError(f"{name} is {value!r}; accepted: whole numbers from {low} to {high}.")
+        if type(self.rounds) is not int or not 1 <= self.rounds <= 1024:
+            raise ConfigError(f"rounds is {self.rounds!r}; accepted: whole numbers from 1 to 1024.")
         if isinstance(self.keep_dense, str):
             raise ConfigError(f"keep_dense is {self.keep_dense!r}; accepted: a list of names and patterns.")
 
     @property
-    def needs_pictures(self) -> bool:
+    def follows_network(self) -> bool:
         """Whether the settings look at more than the weights."""
         return (self.criterion, self.compensation) != ("l1", "none")
+
+    @property
+    def needs_moments(self) -> bool:
+        """Whether the settings look at how a layer's inputs go together."""
+        return self.criterion == "error" or self.compensation in ("full", "weights")

@@ -1,21 +1,23 @@
-"""DF-MPC over a network: low precision for the first layer of each pair, compensated in front of the second."""
+"""DF-MPC over a network: low precision for the first layer of each pair, and what that costs made good behind it."""
 
+import copy
 from collections.abc import Callable
 
 import torch
 from torch import nn
 
-from subpc.algorithms.batch_norm import gain_shift, recalibrate
 from subpc.algorithms.check_model import checked_copy
-from subpc.algorithms.data_free_report import DataFreeReport, LayerResult
+from subpc.algorithms.data_free_report import DataFreeReport
 from subpc.algorithms.dfmpc.choose_pairs import choose_pairs
 from subpc.algorithms.dfmpc.config import DfmpcConfig
-from subpc.algorithms.dfmpc.solve import solve_scalars
-from subpc.algorithms.pairing import Pair, find_pairs
-from subpc.algorithms.quantizers import Quantized, quantize_ternary, quantize_uniform
+from subpc.algorithms.dfmpc.scalar import Scalar, quantize, relative_error
+from subpc.algorithms.fit_layer import Rounding, problem_of, quantize_problem
+from subpc.algorithms.moments import Inputs
+from subpc.algorithms.pairing import Pairing, find_pairs, layers_with_weights
+from subpc.algorithms.quantizers import Quantized
+from subpc.algorithms.side_by_side import run_side_by_side
 from subpc.errors import ConfigError
 
-_TINY = 1e-30
 Progress = Callable[[str, int, int], None]
 
 
@@ -29,75 +31,85 @@ def compress_dfmpc(
 ) -> tuple[nn.Module, dict[str, Quantized], DataFreeReport]:
     """The quantized copy, the codes of each layer, and the report. `model` is not changed.
 
-    Raises UnsupportedModelError where the network cannot be traced, ModelFileError for NaN weights or statistics, ConfigError for
-    unknown names in skip.
+    pictures: normalised ones (p, c, h, w) to take statistics from; without them everything follows from weights and batch norms.
+    Raises UnsupportedModelError where the network cannot be traced or followed, ModelFileError for NaN weights or statistics,
+    ConfigError for unknown names in skip, and for pictures beside settings that look at weights alone.
     """
+    if pictures is not None and not config.follows_network:
+        raise ConfigError("The settings look at weights alone, so pictures have no use.\nLeave them out, or choose recalibration network.")
     model = checked_copy(model)
-    pairing = find_pairs(model)
-    modules = dict(model.named_modules())
-    unknown = sorted(set(config.skip) - set(modules))
-    if unknown:
-        raise ConfigError(f"skip names layers that the network does not have: {', '.join(unknown[:5])}.")
-    results = {n: LayerResult(name=n, filters=m.weight.shape[0], kept=m.weight.shape[0]) for n, m in modules.items() if _has_weight(m)}
-    for name, reason in pairing.left_alone.items():
-        results[name].reason = reason
-    pairs = tuple(p for p in pairing.pairs if not {p.first, p.second} & set(config.skip))
-    low = {pair.first: pair for pair in choose_pairs(pairs, modules)}
-    codes: dict[str, Quantized] = {}
-    seen: set[int] = set()
-    for index, (name, result) in enumerate(results.items()):
-        progress(name, index, len(results))
-        module = modules[name]
-        assert isinstance(module, nn.Conv2d | nn.Linear)
-        if name in config.skip or id(module.weight) in seen:
-            continue
-        seen.add(id(module.weight))
-        result.bits = config.low_bits if name in low else config.high_bits
-        codes[name] = quantize(module.weight, result.bits, per_channel=config.per_channel)
-        new = codes[name].dequantize()
-        result.error_before = result.error_after = _error(module.weight, new)
-        if name in low:
-            _compensate(low[name], modules, new, config, result)
-        module.weight.copy_(new)
-    return model, codes, DataFreeReport.of("dfmpc", model, codes, results)
+    run = _Run(model, config, progress)
+    if config.follows_network:
+        reference = copy.deepcopy(model)
+        correct = config.recalibration == "network"
+        run_side_by_side(run.pairing.graph, (reference, model), pictures, run.at_layer, correct=correct, at_norm=run.scalar.at_norm)
+    run.rest()
+    inputs = "none" if pictures is None else "given ones"
+    return model, run.codes, DataFreeReport.of("dfmpc", model, run.codes, run.results, inputs)
 
 
-def quantize(weight: torch.Tensor, bits: int, *, per_channel: bool) -> Quantized:
-    """Ternary at 2 bits, uniform above (section 3.1 of the paper)."""
-    return quantize_ternary(weight, per_channel=per_channel) if bits == 2 else quantize_uniform(weight, bits, per_channel=per_channel)
+class _Run:
+    """One compression: layers are quantized in the order in which they are met."""
 
+    def __init__(self, model: nn.Module, config: DfmpcConfig, progress: Progress) -> None:
+        self.config, self.progress, self.modules = config, progress, dict(model.named_modules())
+        self.pairing: Pairing = find_pairs(model)
+        unknown = sorted(set(config.skip) - set(self.modules))
+        if unknown:
+            raise ConfigError(f"skip names layers that the network does not have: {', '.join(unknown[:5])}.")
+        self.results = layers_with_weights(self.modules, self.pairing)
+        pairs = tuple(p for p in self.pairing.pairs if not {p.first, p.second} & set(config.skip))
+        self.low = {pair.first: pair for pair in choose_pairs(pairs, self.modules)}
+        self.scalar = Scalar(self.modules, config, tuple(self.low.values()), self.results)
+        self.codes: dict[str, Quantized] = {}
+        self.seen = {id(self.modules[name].weight) for name in config.skip if name in self.results}
 
-def _has_weight(module: nn.Module) -> bool:
-    return isinstance(module, nn.Conv2d | nn.Linear)
+    def at_layer(self, name: str, inputs: Inputs) -> None:
+        """Quantize one layer for what it sees."""
+        layer, result = self.modules[name], self.results[name]
+        if not self._is_next(name):
+            return
+        shared = "used more than once" in result.reason
+        if self.config.compensation == "solve" or self.config.scales == "search":
+            problem = problem_of(layer, inputs(), ridge=self.config.ridge, solve=self.config.compensation == "solve" and not shared)
+        if self.config.scales == "search":
+            how = Rounding(
+                bits=result.bits,
+                ternary=result.bits == 2,
+                per_channel=self.config.per_channel,
+                feedback=self.config.feedback and not shared,
+            )
+            self.codes[name] = quantize_problem(problem, layer.weight.shape, how)
+        else:
+            best = problem.best.view_as(layer.weight) if self.config.compensation == "solve" else layer.weight
+            self.codes[name] = quantize(best, result.bits, per_channel=self.config.per_channel)
+        new = self.codes[name].dequantize()
+        result.error_before = relative_error(layer.weight, quantize(layer.weight, result.bits, per_channel=False).dequantize())
+        result.error_after = relative_error(layer.weight, new)
+        self.scalar.before(name)
+        layer.weight.copy_(new)
 
+    def rest(self) -> None:
+        """Quantize what no run has met: all of it where the settings look at weights alone."""
+        for name, result in self.results.items():
+            layer = self.modules[name]
+            if not self._is_next(name):
+                continue
+            self.codes[name] = quantize(layer.weight, result.bits, per_channel=self.config.per_channel)
+            new = self.codes[name].dequantize()
+            result.error_before = result.error_after = relative_error(layer.weight, new)
+            self.scalar.before(name)
+            if name in self.low:
+                self.scalar.recalibrate(name, new)
+            layer.weight.copy_(new)
+            if name in self.low:
+                self.scalar.at_norm(self.low[name].norm)
 
-def _error(old: torch.Tensor, new: torch.Tensor) -> float:
-    return float((new - old).norm() / old.norm().clamp(min=_TINY))
-
-
-def _compensate(pair: Pair, modules: dict[str, nn.Module], new: torch.Tensor, config: DfmpcConfig, result: LayerResult) -> None:
-    """Move the statistics of the first layer's batch norm, and scale what it gives by the coefficients."""
-    conv, norm = modules[pair.first], modules[pair.norm]
-    assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
-    gain, shift = gain_shift(conv, norm)
-    rows = gain[:, None] * conv.weight.double().flatten(1)
-    if config.recalibration == "norm-ratio":
-        recalibrate(norm, conv.weight, new, None)
-    new_gain, new_shift = gain_shift(conv, norm)
-    new_rows = new_gain[:, None] * new.double().flatten(1)
-    size = rows.norm().clamp(min=_TINY)
-    result.error_before = float((new_rows - rows).norm() / size)
-    if config.compensation == "none":
-        result.error_after = result.error_before
-        return
-    if pair.activation != "relu" or norm.weight is None:
-        result.reason = (
-            "no coefficient: ReLU6 is not homogeneous" if norm.weight is not None else "no coefficient: batch norm without scale"
-        )
-        result.error_after = result.error_before
-        return
-    found = solve_scalars(rows, shift, new_rows, new_shift, lambda1=config.lambda1, lambda2=config.lambda2, clamp=config.clamp)
-    norm.weight.mul_(found.float())
-    norm.bias.mul_(found.float())
-    result.error_after = float((found[:, None] * new_rows - rows).norm() / size)
-    result.coefficients = (float(found.min()), float(found.max()))
+    def _is_next(self, name: str) -> bool:
+        weight = self.modules[name].weight
+        if id(weight) in self.seen:
+            return False
+        self.progress(name, list(self.results).index(name), len(self.results))
+        self.seen.add(id(weight))
+        self.results[name].bits = self.config.low_bits if name in self.low else self.config.high_bits
+        return True

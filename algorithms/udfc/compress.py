@@ -1,23 +1,28 @@
-"""UDFC over a network: front to back, remove channels and reconstruct them in the next layer, then quantize."""
+"""UDFC over a network: front to back, remove channels and reconstruct them in the next layer, and quantize."""
 
+import copy
 from collections.abc import Callable
 
 import torch
 from torch import nn
 
-from subpc.algorithms.batch_norm import gain_shift, gamma_beta, relu_moments
 from subpc.algorithms.channels import keep_features, keep_inputs, keep_outputs
 from subpc.algorithms.check_model import checked_copy
-from subpc.algorithms.covariance import rectified_covariance, regression
-from subpc.algorithms.data_free_report import DataFreeReport, LayerResult
-from subpc.algorithms.pairing import Pair, Pairing, find_pairs
+from subpc.algorithms.data_free_report import DataFreeReport
+from subpc.algorithms.fit_layer import Rounding, problem_of, quantize_problem
+from subpc.algorithms.moments import Inputs
+from subpc.algorithms.pairing import Pair, Pairing, find_pairs, layers_with_weights
 from subpc.algorithms.quantizers import Quantized, quantize_uniform
+from subpc.algorithms.reconstruct import Problem, eliminate, solve
+from subpc.algorithms.side_by_side import run_side_by_side
+from subpc.algorithms.udfc.choose import choose_kept, count_kept
 from subpc.algorithms.udfc.config import UdfcConfig
-from subpc.algorithms.udfc.reconstruct import merge_coefficients, quantization_scale, solve_coefficients
+from subpc.algorithms.udfc.pairwise import prune_pair, quantize_pairwise
 from subpc.errors import ConfigError
 
-_TINY = 1e-12
 Progress = Callable[[str, int, int], None]
+# Batches in which channels go, and the longest filter for which there is more than one: see eliminate.
+_ROUNDS, _LONGEST = 16, 1_500
 
 
 def _silent(stage: str, done: int, total: int) -> None:
@@ -30,146 +35,98 @@ def compress_udfc(
 ) -> tuple[nn.Module, dict[str, Quantized], DataFreeReport]:
     """The compressed copy, the codes of each quantized layer, and the report. `model` is not changed.
 
-    Raises UnsupportedModelError where the network cannot be traced, ModelFileError for NaN weights or statistics, ConfigError
-    where no channel would stay.
+    pictures: normalised ones (p, c, h, w) to take statistics from; without them everything follows from weights and batch norms.
+    Raises UnsupportedModelError where the network cannot be traced or followed, ModelFileError for NaN weights or statistics,
+    ConfigError where no channel would stay, and for pictures beside settings that look at weights alone.
     """
+    if pictures is not None and not config.follows_network:
+        raise ConfigError(
+            "The settings look at weights alone, so pictures have no use.\nLeave them out, or choose method udfc, statistics network."
+        )
     model = checked_copy(model)
-    pairing = find_pairs(model)
-    modules = dict(model.named_modules())
-    unknown = sorted(set(config.skip) - set(modules))
-    if unknown:
-        raise ConfigError(f"skip names layers that the network does not have: {', '.join(unknown[:5])}.")
-    results = {n: LayerResult(name=n, filters=m.weight.shape[0], kept=m.weight.shape[0]) for n, m in modules.items() if _has_weight(m)}
-    for name, reason in pairing.left_alone.items():
-        results[name].reason = reason
-    for index, pair in enumerate(pairing.pairs):
-        progress(pair.first, index, len(pairing.pairs))
-        if pair.first not in config.skip and config.ratio > 0:
-            _prune(pair, modules, config, results[pair.first])
-    codes = {} if config.bits is None else _quantize(modules, pairing, config, results, progress)
-    return model, codes, DataFreeReport.of("udfc", model, codes, results)
+    run = _Run(model, config, progress)
+    if config.follows_network:
+        run_side_by_side(run.pairing.graph, (copy.deepcopy(model), model), pictures, run.at_layer, correct=True)
+    else:
+        run.pair_by_pair()
+    inputs = "none" if pictures is None else "given ones"
+    return model, run.codes, DataFreeReport.of("udfc", model, run.codes, run.results, inputs)
 
 
-def _has_weight(module: nn.Module) -> bool:
-    return isinstance(module, nn.Conv2d | nn.Linear)
+class _Run:
+    """One compression."""
 
+    def __init__(self, model: nn.Module, config: UdfcConfig, progress: Progress) -> None:
+        self.config, self.progress, self.modules = config, progress, dict(model.named_modules())
+        self.pairing: Pairing = find_pairs(model)
+        unknown = sorted(set(config.skip) - set(self.modules))
+        if unknown:
+            raise ConfigError(f"skip names layers that the network does not have: {', '.join(unknown[:5])}.")
+        self.results = layers_with_weights(self.modules, self.pairing)
+        self.pairs = [p for p in self.pairing.pairs if config.ratio > 0 and not {p.first, p.second} & set(config.skip)]
+        self.by_second = {pair.second: pair for pair in self.pairs}
+        self.codes: dict[str, Quantized] = {}
+        self.seen = {id(self.modules[name].weight) for name in config.skip if name in self.results}
 
-def _prune(pair: Pair, modules: dict[str, nn.Module], config: UdfcConfig, result: LayerResult) -> None:
-    first, norm, second = modules[pair.first], modules[pair.norm], modules[pair.second]
-    assert isinstance(first, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and isinstance(second, nn.Conv2d)
-    weight = first.weight.double().flatten(1)
-    kept = choose_kept(weight, config)
-    if bool(kept.all()):
-        return
-    gain, shift = gain_shift(first, norm)
-    coefficients = _coefficients(weight, norm, gain, shift, kept, config)
-    rows = gain[:, None] * weight
-    result.error_before = float(rows[~kept].norm() / rows.norm().clamp(min=1e-30))
-    result.error_after = float((rows[~kept] - coefficients.T @ rows[kept]).norm() / rows.norm().clamp(min=1e-30))
-    result.coefficients = (float(coefficients.min()), float(coefficients.max()))
-    if config.method == "udfc" and config.statistics == "gaussian" and pair.second_norm is not None:
-        covariance = rectified_covariance(gain[:, None] * weight, *_spread_mean(gain[:, None] * weight, shift, norm))
-        _move_statistics(
-            second, modules[pair.second_norm], _spread_mean(gain[:, None] * weight, shift, norm), kept, coefficients, covariance
-        )
-    merged = second.weight.double()
-    merged[:, kept] += torch.einsum("kjhw,ij->kihw", merged[:, ~kept], coefficients)
-    second.weight = nn.Parameter(merged.float(), requires_grad=False)
-    keep_outputs(first, kept)
-    keep_features(norm, kept)
-    keep_inputs(second, kept)
-    result.kept = int(kept.sum())
+    def pair_by_pair(self) -> None:
+        """The paper's way, and the baselines."""
+        for index, pair in enumerate(self.pairs):
+            self.progress(pair.first, index, len(self.pairs))
+            prune_pair(pair, self.modules, self.config, self.results[pair.first])
+        if self.config.bits is not None:
+            self.codes = quantize_pairwise(self.modules, self.pairing, self.config, self.results, self.progress)
 
+    def at_layer(self, name: str, inputs: Inputs) -> torch.Tensor | None:
+        """Take input channels from one layer, solve the others anew for what it sees, and quantize."""
+        layer = self.modules[name]
+        assert isinstance(layer, nn.Conv2d | nn.Linear)
+        if id(layer.weight) in self.seen:
+            return None
+        self.seen.add(id(layer.weight))
+        self.progress(name, list(self.results).index(name), len(self.results))
+        moments, kept, shared = inputs(), None, "used more than once" in self.results[name].reason
+        problem = problem_of(layer, moments, ridge=self.config.ridge, solve=not shared)
+        if name in self.by_second and moments is not None:
+            problem, kept = self._remove(self.by_second[name], problem)
+        self._write(name, layer, problem, feedback=self.config.feedback and not shared and moments is not None)
+        return kept
 
-def _coefficients(
-    weight: torch.Tensor, norm: nn.BatchNorm2d, gain: torch.Tensor, shift: torch.Tensor, kept: torch.Tensor, config: UdfcConfig
-) -> torch.Tensor:
-    """(kept, removed): what each kept channel takes over from each removed one."""
-    if config.method == "merge":
-        return merge_coefficients(weight, gain, shift, kept)
-    if config.method == "plain":
-        return torch.zeros(int(kept.sum()), int((~kept).sum()), dtype=torch.float64)
-    if config.statistics == "gaussian":
-        return regression(
-            rectified_covariance(gain[:, None] * weight, *_spread_mean(gain[:, None] * weight, shift, norm)), kept, config.ridge
-        )
-    return solve_coefficients(weight, gain, shift, kept, alpha1=config.alpha1, ridge=config.ridge)
+    def _write(self, name: str, layer: nn.Conv2d | nn.Linear, problem: Problem, *, feedback: bool) -> None:
+        """Give the layer its solved weights, quantized where bits are set."""
+        if self.config.bits is None:
+            layer.weight.copy_(problem.best.view_as(layer.weight))
+            return
+        how = Rounding(bits=self.config.bits, ternary=False, per_channel=self.config.per_channel, feedback=feedback)
+        if self.config.scales == "search":
+            self.codes[name] = quantize_problem(problem, layer.weight.shape, how)
+        else:
+            best = problem.best.view_as(layer.weight).float()
+            self.codes[name] = quantize_uniform(best, how.bits, per_channel=how.per_channel)
+        self.results[name].bits = how.bits
+        layer.weight.copy_(self.codes[name].dequantize())
 
+    def _remove(self, pair: Pair, problem: Problem) -> tuple[Problem, torch.Tensor]:
+        """Take the channels between the pair's layers that the others replace best, or the smallest filters."""
+        first, norm, second = (self.modules[name] for name in (pair.first, pair.norm, pair.second))
+        assert isinstance(first, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and isinstance(second, nn.Conv2d)
+        kept = self._choose(first, problem)
+        columns = kept.repeat_interleave(second.weight[0, 0].numel())
+        solved, result = solve(problem, kept[None], second.out_channels), self.results[pair.first]
+        cut = problem.best * columns
+        result.error_before, result.error_after = problem.relative_error(cut), problem.relative_error(solved[None])
+        result.coefficients, result.kept = (float(solved.min()), float(solved.max())), int(kept.sum())
+        keep_outputs(first, kept)
+        keep_features(norm, kept)
+        keep_inputs(second, kept)
+        if pair.first in self.codes:
+            self.codes[pair.first] = self.codes[pair.first].keep(kept)
+        curvature = problem.curvature[:, columns][:, :, columns]
+        return Problem(best=solved[None, :, columns], curvature=curvature), kept
 
-def _spread_mean(rows: torch.Tensor, shift: torch.Tensor, norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
-    """Deviation and mean in front of the ReLU: gamma and beta, but a filter of zeros gives its shift alone."""
-    gamma, beta = gamma_beta(norm)
-    dead = rows.abs().amax(1) == 0
-    return torch.where(dead, torch.zeros_like(gamma), gamma), torch.where(dead, shift, beta)
-
-
-def _move_statistics(
-    second: nn.Conv2d,
-    behind: nn.Module,
-    spread_mean: tuple[torch.Tensor, torch.Tensor],
-    kept: torch.Tensor,
-    coefficients: torch.Tensor,
-    covariance: torch.Tensor,
-) -> None:
-    """Give the next batch norm the mean and variance of what it now gets.
-
-    The mean that the estimate lacks is approximate at a zero-padded border. The estimate has less variance than what it stands
-    for, by a ratio that `covariance` predicts with the taps of a filter taken as independent.
-    """
-    assert isinstance(behind, nn.BatchNorm2d) and behind.running_mean is not None and behind.running_var is not None
-    gamma, beta = spread_mean
-    mean, _ = relu_moments(beta, gamma**2)
-    lacking = mean[~kept] - coefficients.T @ mean[kept]
-    weight = second.weight.double()
-    behind.running_mean.sub_((weight[:, ~kept].sum((2, 3)) @ lacking).float())
-    estimate = torch.zeros_like(covariance)
-    estimate[kept, kept] = 1
-    estimate[torch.ones_like(covariance, dtype=torch.bool) & kept[:, None] & ~kept[None]] = coefficients.reshape(-1)
-    changed = torch.einsum("kjhw,ij->kihw", weight, estimate)
-    old, new = (torch.einsum("kihw,ij,kjhw->k", w, covariance, w) for w in (weight, changed))
-    ratio = torch.where(old > _TINY, new / old.clamp(min=_TINY), torch.ones_like(old))
-    behind.running_var.copy_(((behind.running_var.double() + behind.eps) * ratio - behind.eps).clamp(min=0).float())
-
-
-def choose_kept(weight: torch.Tensor, config: UdfcConfig) -> torch.Tensor:
-    """(c,) bool: all but the `ratio` of filters (c, d) of the smallest norm; ConfigError where none would stay."""
-    count = round(len(weight) * (1 - config.ratio))
-    if count < 1:
-        raise ConfigError(f"ratio {config.ratio} leaves no channel of {len(weight)}; choose a smaller one.")
-    order = weight.norm(p=1 if config.criterion == "l1" else 2, dim=1).argsort(descending=True, stable=True)
-    kept = torch.zeros(len(weight), dtype=torch.bool)
-    kept[order[:count]] = True
-    return kept
-
-
-def _quantize(
-    modules: dict[str, nn.Module], pairing: Pairing, config: UdfcConfig, results: dict[str, LayerResult], progress: Progress
-) -> dict[str, Quantized]:
-    assert config.bits is not None
-    codes: dict[str, Quantized] = {}
-    seen: set[int] = set()
-    for index, (name, result) in enumerate(results.items()):
-        progress(name, index, len(results))
-        module = modules[name]
-        assert isinstance(module, nn.Conv2d | nn.Linear)
-        if name in config.skip or id(module.weight) in seen:
-            continue
-        codes[name] = quantize_uniform(module.weight, config.bits, per_channel=config.per_channel)
-        new = codes[name].dequantize()
-        result.bits = config.bits
-        if isinstance(module, nn.Conv2d) and name in pairing.norms and config.fold_scale:
-            _fold_scale(module, modules[pairing.norms[name]], new, config.alpha2)
-        module.weight.copy_(new)
-        seen.add(id(module.weight))
-    return codes
-
-
-def _fold_scale(conv: nn.Conv2d, norm: nn.Module, new: torch.Tensor, alpha2: float) -> None:
-    """Scale BN(z) by the coefficient, so that the next layer's weights stay plain integer multiples."""
-    assert isinstance(norm, nn.BatchNorm2d)
-    if norm.weight is None:
-        return
-    gain, shift = gain_shift(conv, norm)
-    scale = quantization_scale(conv.weight.double().flatten(1), new.double().flatten(1), gain, shift, alpha2).float()
-    norm.weight.mul_(scale)
-    norm.bias.mul_(scale)
+    def _choose(self, first: nn.Conv2d, problem: Problem) -> torch.Tensor:
+        if self.config.criterion != "error":
+            return choose_kept(first.weight.double().flatten(1), self.config.ratio, self.config.criterion)
+        channels = first.out_channels
+        count = channels - count_kept(channels, self.config.ratio)
+        rounds = _ROUNDS if problem.best.shape[2] <= _LONGEST else 1
+        return eliminate(problem, channels, problem.best.shape[1], count, rounds)[0]

@@ -1,13 +1,16 @@
 """Settings of UDFC."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from subpc.algorithms.config import Config, check_range
 from subpc.algorithms.quantizers import check_bits
 from subpc.errors import ConfigError
 
 METHODS = ("udfc", "merge", "plain")
-STATISTICS = ("weights", "gaussian")
+STATISTICS = ("network", "gaussian", "weights")
+CRITERIA = ("error", "l1", "l2")
+SCALES = ("search", "max")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,26 +27,35 @@ class UdfcConfig(Config):
     """
 
     ratio: float = 0.3
-    criterion: str = "l2"
+    criterion: str = "error"
     bits: int | None = 6
     alpha1: float = 0.01
     alpha2: float = 0.008
-    ridge: float = 1e-4
-    per_channel: bool = False
+    ridge: float = 1e-2
+    per_channel: bool = True
+    scales: str = "search"
+    feedback: bool = False
     fold_scale: bool = False
     method: str = "udfc"
-    statistics: str = "gaussian"
+    statistics: str = "network"
     skip: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_range("ratio", self.ratio, 0, 0.99)
         for name in ("alpha1", "alpha2", "ridge"):
             check_range(name, getattr(self, name), 0, 1e6)
-        if self.criterion not in ("l1", "l2"):
-            raise ConfigError(f"criterion is {self.criterion!r}; accepted: l1, l2.")
-        if self.method not in METHODS:
-            raise ConfigError(f"method is {self.method!r}; accepted: {', '.join(METHODS)}.")
-        if self.statistics not in STATISTICS:
-            raise ConfigError(f"statistics is {self.statistics!r}; accepted: {', '.join(STATISTICS)}.")
+        for name, accepted in (("criterion", CRITERIA), ("method", METHODS), ("statistics", STATISTICS), ("scales", SCALES)):
+            if getattr(self, name) not in accepted:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; accepted: {', '.join(accepted)}.")
         if self.bits is not None:
             check_bits(self.bits)
+
+    @classmethod
+    def paper(cls, **others: Any) -> "UdfcConfig":
+        """The closed form of the paper, with `others` set beside it."""
+        return cls(**{"statistics": "weights", "per_channel": False, "fold_scale": True, "scales": "max", "ridge": 1e-4, **others})
+
+    @property
+    def follows_network(self) -> bool:
+        """Whether the settings look at more than the weights of a pair and its batch norm."""
+        return self.method == "udfc" and self.statistics == "network"

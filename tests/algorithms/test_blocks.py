@@ -8,8 +8,9 @@ from torch import nn
 
 from subpc.algorithms.blocks.compress import compress_blocks
 from subpc.algorithms.blocks.config import BlockConfig
-from subpc.algorithms.blocks.reconstruct import Problem, eliminate, patches, pose, solve
 from subpc.algorithms.blocks.select import block_mask, magnitudes
+from subpc.algorithms.moments import Moments, patches
+from subpc.algorithms.reconstruct import Problem, eliminate, pose, solve
 from subpc.algorithms.synthetic import random_shapes
 from subpc.errors import ConfigError, ModelFileError
 from subpc.frontend.arch import build_arch
@@ -20,7 +21,7 @@ def problem(n: int = 4, channels: int = 5, taps: int = 3) -> Problem:
     x = torch.randn(200, channels * taps, generator=draw, dtype=torch.float64)
     x = x @ torch.randn(channels * taps, channels * taps, generator=draw, dtype=torch.float64)
     best = torch.randn(2 * n, channels * taps, generator=draw, dtype=torch.float64)
-    return Problem(best=best, curvature=x.T @ x / 200, taps=taps)
+    return Problem(best=best[None], curvature=(x.T @ x / 200)[None])
 
 
 def network(seed: int = 0) -> nn.Sequential:
@@ -41,7 +42,7 @@ def network(seed: int = 0) -> nn.Sequential:
 
 
 def quick(**settings: object) -> BlockConfig:
-    return BlockConfig(**{"n": 4, "size": 12, "pictures": 8, "steps": 0, **settings})  # type: ignore[arg-type]
+    return BlockConfig(**{"n": 4, **settings})  # type: ignore[arg-type]
 
 
 def test_every_group_loses_the_same_number_of_its_smallest_blocks() -> None:
@@ -56,7 +57,18 @@ def test_patches_are_what_the_convolution_multiplies() -> None:
     conv = nn.Conv2d(3, 4, (3, 2), stride=2, padding=1, bias=False)
     x = torch.randn(2, 3, 9, 8)
     expected = conv(x).permute(0, 2, 3, 1).reshape(-1, 4)
-    torch.testing.assert_close(patches(x, conv, 10**6) @ conv.weight.flatten(1).T, expected)
+    torch.testing.assert_close(patches(x, conv, 10**6)[:, 0] @ conv.weight.flatten(1).T, expected)
+
+
+def layer(weight: torch.Tensor) -> nn.Conv2d:
+    conv = nn.Conv2d(weight.shape[1], weight.shape[0], weight.shape[2:], bias=False)
+    conv.weight.data.copy_(weight)
+    return conv
+
+
+def moments(before: torch.Tensor, now: torch.Tensor) -> Moments:
+    before, now = before - before.mean(0), now - now.mean(0)
+    return Moments(covariance=(now.T @ now / len(now))[None], cross=(before.T @ now / len(now))[None])
 
 
 def test_the_solve_is_the_least_squares_of_the_kept_columns() -> None:
@@ -65,7 +77,7 @@ def test_the_solve_is_the_least_squares_of_the_kept_columns() -> None:
     now = before + 0.3 * now
     weight = torch.randn(4, 4, 1, 3, generator=draw)
     mask = torch.tensor([[True, False, True, True]])
-    solved = solve(pose(weight, before, now, 1e-12), mask, 4)
+    solved = solve(pose(layer(weight), moments(before, now), 1e-12), mask, 4)
     kept = [c for c in range(12) if c // 3 != 1]
     target = (before - before.mean(0)) @ weight.double().flatten(1).T
     expected = torch.linalg.lstsq((now - now.mean(0))[:, kept], target).solution.T
@@ -76,31 +88,31 @@ def test_the_solve_is_the_least_squares_of_the_kept_columns() -> None:
 def test_without_a_change_before_it_the_best_weights_are_the_old_ones() -> None:
     x = torch.randn(300, 12, dtype=torch.float64)
     weight = torch.randn(4, 4, 1, 3)
-    torch.testing.assert_close(pose(weight, x, x, 0.1).best, weight.double().flatten(1))
+    torch.testing.assert_close(pose(layer(weight), moments(x, x), 0.1).best[0], weight.double().flatten(1))
 
 
 def test_the_cost_of_a_block_is_the_loss_after_solving_the_others() -> None:
     posed = problem()
-    mask = eliminate(posed, 4, 1, 1)
+    mask = eliminate(posed, 5, 4, 1, 1)
     for group in range(2):
         losses = []
         for gone in range(5):
             trial = torch.ones(2, 5, dtype=torch.bool)
             trial[group, gone] = False
-            lost = (solve(posed, trial, 4) - posed.best)[4 * group : 4 * group + 4]
-            losses.append(float((lost @ posed.curvature * lost).sum()))
+            lost = (solve(posed, trial, 4) - posed.best[0])[4 * group : 4 * group + 4]
+            losses.append(float((lost @ posed.curvature[0] * lost).sum()))
         assert (~mask[group]).nonzero().tolist() == [[min(range(5), key=losses.__getitem__)]]
 
 
 def test_block_by_block_finds_nearly_the_best_of_all_choices() -> None:
     posed = problem()
-    found = posed.relative_error(solve(posed, eliminate(posed, 4, 2, 2), 4))
+    found = posed.relative_error(solve(posed, eliminate(posed, 5, 4, 2, 2), 4)[None])
     choices = list(itertools.combinations(range(5), 2))
     every = []
     for one, other in itertools.product(choices, choices):
         trial = torch.ones(2, 5, dtype=torch.bool)
         trial[0, list(one)], trial[1, list(other)] = False, False
-        every.append(posed.relative_error(solve(posed, trial, 4)))
+        every.append(posed.relative_error(solve(posed, trial, 4)[None]))
     assert sorted(every).index(min(every, key=lambda e: abs(e - found))) < len(every) // 10
 
 

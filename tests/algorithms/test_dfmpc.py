@@ -7,7 +7,7 @@ from torch import nn
 from subpc.algorithms.dfmpc.choose_pairs import choose_pairs
 from subpc.algorithms.dfmpc.compress import compress_dfmpc
 from subpc.algorithms.dfmpc.config import DfmpcConfig
-from subpc.algorithms.dfmpc.solve import solve_scalars
+from subpc.algorithms.dfmpc.scalar import solve_scalars
 from subpc.algorithms.pairing import find_pairs
 from subpc.errors import ConfigError, ModelFileError
 from subpc.frontend.arch import build_arch

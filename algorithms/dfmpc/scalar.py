@@ -1,0 +1,93 @@
+"""The paper's compensation: one coefficient for each channel, equation 27, folded into the batch norm."""
+
+import torch
+from torch import nn
+
+from subpc.algorithms.batch_norm import gain_shift, recalibrate
+from subpc.algorithms.data_free_report import LayerResult
+from subpc.algorithms.dfmpc.config import DfmpcConfig
+from subpc.algorithms.pairing import Pair
+from subpc.algorithms.quantizers import Quantized, quantize_ternary, quantize_uniform
+
+_TINY = 1e-30
+
+
+def quantize(weight: torch.Tensor, bits: int, *, per_channel: bool) -> Quantized:
+    """Ternary at 2 bits, uniform above (section 3.1 of the paper)."""
+    return quantize_ternary(weight, per_channel=per_channel) if bits == 2 else quantize_uniform(weight, bits, per_channel=per_channel)
+
+
+def relative_error(old: torch.Tensor, new: torch.Tensor) -> float:
+    """|new - old| / |old|."""
+    return float((new - old).norm() / old.norm().clamp(min=_TINY))
+
+
+class Scalar:
+    """Remembers what each pair's batch norm gave before its layer was quantized, and scales what it gives afterwards."""
+
+    def __init__(
+        self, modules: dict[str, nn.Module], config: DfmpcConfig, pairs: tuple[Pair, ...], results: dict[str, LayerResult]
+    ) -> None:
+        self.modules, self.config, self.results = modules, config, results
+        self.pairs = {pair.first: pair for pair in pairs}
+        self.by_norm = {pair.norm: pair for pair in pairs}
+        self.old: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def before(self, name: str) -> None:
+        """Remember x and y of the low layer `name`, in float64; nothing for other layers."""
+        if name in self.pairs:
+            self.old[name] = self._rows_shift(self.pairs[name])
+
+    def recalibrate(self, name: str, new: torch.Tensor) -> None:
+        """Set the statistics behind the low layer `name` by the norms of its filters, if the settings say so."""
+        conv, norm = self._parts(self.pairs[name])
+        if self.config.recalibration == "norm-ratio":
+            recalibrate(norm, conv.weight, new, None)
+
+    def at_norm(self, norm_name: str) -> None:
+        """Fold the coefficients into the batch norm of this name, if it is a pair's and the settings say so."""
+        if norm_name not in self.by_norm:
+            return
+        pair = self.by_norm[norm_name]
+        if pair.first not in self.old:
+            return
+        (rows, shift), (new_rows, new_shift) = self.old[pair.first], self._rows_shift(pair)
+        result, size = self.results[pair.first], rows.norm().clamp(min=_TINY)
+        result.error_before = result.error_after = float((new_rows - rows).norm() / size)
+        _, norm = self._parts(pair)
+        if self.config.compensation != "scalar":
+            return
+        if pair.activation != "relu" or norm.weight is None:
+            why = "ReLU6 is not homogeneous" if norm.weight is not None else "batch norm without scale"
+            result.reason = f"no coefficient: {why}"
+            return
+        options = {"lambda1": self.config.lambda1, "lambda2": self.config.lambda2}
+        found = solve_scalars(rows, shift, new_rows, new_shift, clamp=self.config.clamp, **options)
+        norm.weight.mul_(found.float())
+        norm.bias.mul_(found.float())
+        result.error_after = float((found[:, None] * new_rows - rows).norm() / size)
+        result.coefficients = (float(found.min()), float(found.max()))
+
+    def _parts(self, pair: Pair) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
+        conv, norm = self.modules[pair.first], self.modules[pair.norm]
+        assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+        return conv, norm
+
+    def _rows_shift(self, pair: Pair) -> tuple[torch.Tensor, torch.Tensor]:
+        conv, norm = self._parts(pair)
+        gain, shift = gain_shift(conv, norm)
+        return gain[:, None] * conv.weight.double().flatten(1), shift
+
+
+def solve_scalars(
+    rows: torch.Tensor, shift: torch.Tensor, new_rows: torch.Tensor, new_shift: torch.Tensor, *, lambda1: float, lambda2: float, clamp: bool
+) -> torch.Tensor:
+    """c (channels,) in float64: the minimiser of |c x' - x|^2 + lambda1 (c y' - y)^2 + lambda2 c^2.
+
+    rows x and new_rows x' (channels, d): filters times the gain of their batch norm, before and after quantization; shift y and
+    new_shift y' (channels,): what the batch norm adds. 1 where the quantized channel is zero and nothing can be solved.
+    """
+    top = (new_rows * rows).sum(1) + lambda1 * new_shift * shift
+    bottom = (new_rows**2).sum(1) + lambda1 * new_shift**2 + lambda2
+    found = torch.where(bottom > _TINY, top / bottom.clamp(min=_TINY), torch.ones_like(top))
+    return found.clamp(min=0) if clamp else found

@@ -1,0 +1,44 @@
+"""One layer solved anew and quantized, for the inputs that it saw and sees."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from subpc.algorithms.moments import Moments, grouped_rows
+from subpc.algorithms.quantizers import Quantized, codes_of, quantize_with_feedback, search_scale
+from subpc.algorithms.reconstruct import Problem, pose
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rounding:
+    """How weights become codes: bits; ternary, one scale a filter or one a layer; rounding errors made good by the values after them."""
+
+    bits: int
+    ternary: bool
+    per_channel: bool
+    feedback: bool
+
+
+def problem_of(layer: nn.Module, moments: Moments | None, *, ridge: float, solve: bool) -> Problem:
+    """The layer's problem; without `solve`, or moments, the best weights are the old ones."""
+    if moments is None:
+        rows = grouped_rows(layer)
+        return Problem(best=rows, curvature=torch.ones(len(rows), 1, 1, dtype=rows.dtype))
+    posed = pose(layer, moments, ridge)
+    return posed if solve else Problem(best=grouped_rows(layer), curvature=posed.curvature)
+
+
+def quantize_problem(problem: Problem, shape: torch.Size, how: Rounding) -> Quantized:
+    """Codes of the shape of the layer's weight that come near the problem's best weights."""
+    best = problem.best
+    groups, filters, _ = best.shape
+    importance = problem.curvature.diagonal(dim1=1, dim2=2)[:, None].expand_as(best)
+    rows = best.flatten(0, 1)
+    scale = search_scale(rows, importance.flatten(0, 1), how.bits, ternary=how.ternary, per_channel=how.per_channel)
+    if how.feedback and problem.curvature.shape[1] == best.shape[2]:
+        scales = scale.expand(len(rows), 1).reshape(groups, filters, 1)
+        parts = zip(best, problem.curvature, scales, strict=True)
+        rows = torch.cat([quantize_with_feedback(*part, how.bits, ternary=how.ternary) for part in parts])
+    codes = codes_of(rows, scale, how.bits, ternary=how.ternary).to(torch.uint8).view(shape)
+    return Quantized(codes=codes, scale=scale[:, 0].float(), bits=how.bits, ternary=how.ternary)

@@ -1,0 +1,22 @@
+"""Which channels stay."""
+
+import torch
+
+from subpc.errors import ConfigError
+
+
+def count_kept(channels: int, ratio: float) -> int:
+    """How many stay; ConfigError where none would."""
+    count = round(channels * (1 - ratio))
+    if count < 1:
+        raise ConfigError(f"ratio {ratio} leaves no channel of {channels}; choose a smaller one.")
+    return count
+
+
+def choose_kept(weight: torch.Tensor, ratio: float, criterion: str) -> torch.Tensor:
+    """(c,) bool: all but the `ratio` of filters (c, d) of the smallest norm, l2 unless criterion is `l1`."""
+    count = count_kept(len(weight), ratio)
+    order = weight.norm(p=1 if criterion == "l1" else 2, dim=1).argsort(descending=True, stable=True)
+    kept = torch.zeros(len(weight), dtype=torch.bool)
+    kept[order[:count]] = True
+    return kept
