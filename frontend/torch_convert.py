@@ -18,7 +18,7 @@ Converter = Callable[[fx.Node, Any], Any]
 _BILINEAR, _ZEROS, _BORDER = 0, 0, 1
 
 
-def _arguments(node: fx.Node) -> dict[str, Any]:
+def arguments(node: fx.Node) -> dict[str, Any]:
     """All arguments by name, with the defaults of the operator's schema."""
     schema = node.target._schema.arguments  # type: ignore[union-attr]
     defaults = {argument.name: argument.default_value for argument in schema if argument.has_default_value()}
@@ -39,7 +39,7 @@ def _scaled(operator: Callable[[Any, Any], Any]) -> Converter:
     """x + alpha * y and x - alpha * y: TVM drops alpha."""
 
     def convert(node: fx.Node, importer: Any) -> Any:
-        a = _arguments(node)
+        a = arguments(node)
         if a["alpha"] == 1:
             return _theirs(node, importer)
         x, y = importer.env[a["self"]], importer.env[a["other"]]
@@ -51,7 +51,7 @@ def _scaled(operator: Callable[[Any, Any], Any]) -> Converter:
 
 def _elu(node: fx.Node, importer: Any) -> Any:
     """scale * (x if x > 0 else alpha * (exp(input_scale * x) - 1)): TVM knows alpha only, and SELU needs the scale."""
-    a = _arguments(node)
+    a = arguments(node)
     x, emit = importer.env[a["self"]], importer.block_builder.emit
     if a["scale"] == 1 and a["input_scale"] == 1:
         return _theirs(node, importer)
@@ -71,7 +71,7 @@ def _exp2(node: fx.Node, importer: Any) -> Any:
 
 def _avg_pool2d(node: fx.Node, importer: Any) -> Any:
     """TVM ignores divisor_override."""
-    a = _arguments(node)
+    a = arguments(node)
     divisor = a["divisor_override"]
     if divisor is None:
         return _theirs(node, importer)
@@ -91,7 +91,7 @@ def _pair(value: Any) -> list[int]:
 
 def _adaptive_max_pool2d(node: fx.Node, importer: Any) -> Any:
     """The maximum over windows of rows, then over windows of columns; the indices are never there (see torch_support)."""
-    a, emit = _arguments(node), importer.block_builder.emit
+    a, emit = arguments(node), importer.block_builder.emit
     x = importer.env[a["self"]]
     for axis, count in zip((-2, -1), a["output_size"], strict=True):
         extent = _shape(x)[axis]
@@ -105,7 +105,7 @@ def _extreme(reduce: Callable[..., Any], position: Callable[..., Any] | None) ->
     """amax, amin; with `position` also where the extreme is: max.dim, min.dim."""
 
     def convert(node: fx.Node, importer: Any) -> Any:
-        a, emit = _arguments(node), importer.block_builder.emit
+        a, emit = arguments(node), importer.block_builder.emit
         x, axis = importer.env[a["self"]], a["dim"] if a["dim"] != [] else None
         values = emit(reduce(x, axis=axis, keepdims=a["keepdim"]))
         return values if position is None else [values, emit(position(x, axis=axis, keepdims=a["keepdim"]))]
@@ -114,12 +114,12 @@ def _extreme(reduce: Callable[..., Any], position: Callable[..., Any] | None) ->
 
 
 def _prod(node: fx.Node, importer: Any) -> Any:
-    a = _arguments(node)
+    a = arguments(node)
     return importer.block_builder.emit(relax.op.prod(importer.env[a["self"]], axis=a["dim"], keepdims=a["keepdim"]))
 
 
 def _var_mean(node: fx.Node, importer: Any) -> Any:
-    a, emit = _arguments(node), importer.block_builder.emit
+    a, emit = arguments(node), importer.block_builder.emit
     x, correction = importer.env[a["self"]], 1 if a["correction"] is None else a["correction"]
     axes = list(range(x.ty.ndim)) if a["dim"] is None else [axis % x.ty.ndim for axis in a["dim"]]
     count = math.prod(_shape(x)[axis] for axis in axes)
@@ -131,7 +131,7 @@ def _var_mean(node: fx.Node, importer: Any) -> Any:
 
 def _layer_norm(node: fx.Node, importer: Any) -> Any:
     """TVM takes the affine part for granted."""
-    a = _arguments(node)
+    a = arguments(node)
     x, shape = importer.env[a["input"]], [int(n) for n in a["normalized_shape"]]
     gamma, beta = _affine(importer, a["weight"], a["bias"], shape, x)
     return importer.block_builder.emit(relax.op.nn.layer_norm(x, gamma, beta, axes=list(range(-len(shape), 0)), epsilon=a["eps"]))
@@ -139,7 +139,7 @@ def _layer_norm(node: fx.Node, importer: Any) -> Any:
 
 def _group_norm(node: fx.Node, importer: Any) -> Any:
     """The same for aten.native_group_norm, which has mean and variance as further results."""
-    a = _arguments(node)
+    a = arguments(node)
     x = importer.env[a["input"]]
     gamma, beta = _affine(importer, a["weight"], a["bias"], [_shape(x)[1]], x)
     axes = list(range(2, x.ty.ndim))
@@ -157,7 +157,7 @@ def _resize(mode: str) -> Converter:
     """Interpolation. TVM's agrees with PyTorch's where the output is a whole multiple of the input; the rest is a product with matrices."""
 
     def convert(node: fx.Node, importer: Any) -> Any:
-        a = _arguments(node)
+        a = arguments(node)
         x = importer.env[a["input"]]
         size, out = _shape(x)[2:], [int(n) for n in node.meta["val"].shape[2:]]
         whole = all(o % i == 0 for o, i in zip(out, size, strict=True))
@@ -191,7 +191,7 @@ def _along(importer: Any, x: Any, axis: int, matrix: torch.Tensor) -> Any:
 
 
 def _resize_antialiased(node: fx.Node, importer: Any) -> Any:
-    a = _arguments(node)
+    a = arguments(node)
     x = importer.env[a["self"]]
     out = [int(n) for n in node.meta["val"].shape[2:]]
     for axis in (2, 3):
@@ -201,7 +201,7 @@ def _resize_antialiased(node: fx.Node, importer: Any) -> Any:
 
 def _grid_sampler(node: fx.Node, importer: Any) -> Any:
     """PyTorch's grid is (N, H, W, 2), Relax's (N, 2, H, W): TVM forgets to turn it."""
-    a, emit = _arguments(node), importer.block_builder.emit
+    a, emit = arguments(node), importer.block_builder.emit
     if a["interpolation_mode"] != _BILINEAR or a["padding_mode"] not in (_ZEROS, _BORDER):
         raise ValueError("grid_sample is supported with mode='bilinear' and padding_mode='zeros' or 'border'")
     grid = emit(relax.op.permute_dims(importer.env[a["grid"]], [0, 3, 1, 2]))

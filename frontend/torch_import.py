@@ -71,7 +71,7 @@ def _quiet() -> Iterator[None]:
 
 def import_exported(program: ExportedProgram, constant_names: dict[str, str] | None = None) -> ImportedModel:
     """The Relax form of a program with static shapes; `constant_names` are the original names of constants that are weights."""
-    program = _decomposed(_checked(program))
+    program = decompose(check_program(program))
     refused = unsupported_operators(program)
     if refused:
         raise UnsupportedModelError(refused)
@@ -109,7 +109,7 @@ def _imported(module: tvm.IRModule, inputs: dict[str, torch.Tensor], outputs: tu
     )
 
 
-def _decomposed(program: ExportedProgram) -> ExportedProgram:
+def decompose(program: ExportedProgram) -> ExportedProgram:
     """In-place operators made functional and composites opened, except those that passes want to see whole."""
     table = torch.export.default_decompositions()
     for operator in list(table):
@@ -158,7 +158,7 @@ def _owned(program: ExportedProgram, spec: InputSpec) -> torch.Tensor | None:
     return value if isinstance(value, torch.Tensor) else None
 
 
-def _checked(program: ExportedProgram) -> ExportedProgram:
+def check_program(program: ExportedProgram) -> ExportedProgram:
     """`program`, if its inputs are of a kind that compiled models take."""
     inputs = _user_inputs(program)
     if not inputs:

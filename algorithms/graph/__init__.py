@@ -1,0 +1,1 @@
+"""Networks as plain data: layers with weights, operators without, and which reads what."""
