@@ -1,4 +1,4 @@
-"""The compressed model file: plain tensors, the architecture's name, configuration and report, read without running any of it."""
+"""The compressed model file: plain tensors, the architecture, configuration and report, read without running any of it."""
 
 import os
 import pickle
@@ -11,12 +11,16 @@ import torch
 
 from subpc.algorithms.block_entries import block_entries, parse_blocks
 from subpc.algorithms.compressed_safetensors import from_file, to_bytes
+from subpc.algorithms.graph.entry import graph_entry, parse_graph
+from subpc.algorithms.graph.network import Graph
 from subpc.algorithms.packed import packed_entries, parse_packed
 from subpc.algorithms.quantizers import Quantized
 from subpc.errors import ModelFileError
 
 FORMAT_KEY, FORMAT_VERSION = "subpc_format", 1
 MAX_BYTES = 4 << 30
+# Of batch norms: read in training only.
+_COUNTER = "num_batches_tracked"
 _PLAIN = (str, int, float, bool, type(None))
 
 
@@ -24,10 +28,10 @@ _PLAIN = (str, int, float, bool, type(None))
 class CompressedFile:
     """A compressed network.
 
-    arch: `subpc:NAME` or a torchvision name; config and report: JSON values; input_shape: (n, c, h, w). packed: layers whose weights
-    are kept as codes; their float weights are in state_dict too, where the file has the codes alone. blocks: {layer: N} of weights of
-    which the file has the 1xN blocks that are not zero. half: the file has weights of two or more dimensions as float16; they are read
-    as float32.
+    arch: `subpc:NAME` or a torchvision name, or `graph` where `graph` has the network itself; config and report: JSON values;
+    input_shape: (n, c, h, w). packed: layers whose weights are kept as codes; their float weights are in state_dict too, where the file
+    has the codes alone. blocks: {layer: N} of weights of which the file has the 1xN blocks that are not zero. half: the file has weights
+    of two or more dimensions as float16; they are read as float32.
     """
 
     arch: str
@@ -39,26 +43,43 @@ class CompressedFile:
     packed: dict[str, Quantized] = field(default_factory=dict)
     blocks: dict[str, int] = field(default_factory=dict)
     half: bool = False
+    graph: Graph | None = None
 
 
 def save_compressed(path: Path, file: CompressedFile) -> None:
     """Write `file` whole or not at all, as safetensors where the name ends so; ModelFileError where the disk refuses."""
+    content = content_of(file)
+    save_atomic(path, content if path.suffix == ".safetensors" else in_few_storages(content))
+
+
+def content_of(file: CompressedFile) -> dict[str, Any]:
+    """The entries of the file: plain values and the tensors that are kept."""
     blocks = {layer: n for layer, n in file.blocks.items() if layer not in file.packed}
     coded = {f"{layer}.weight" for layer in (*file.packed, *blocks)}
-    stored = {key: _stored(value, file.half) for key, value in file.state_dict.items()}
-    state = {key: value for key, value in stored.items() if key not in coded}
+    stored = {key: _stored(value, file.half) for key, value in file.state_dict.items() if not key.endswith(_COUNTER)}
     content = {
         FORMAT_KEY: FORMAT_VERSION,
         "arch": file.arch,
         "arch_options": file.arch_options,
-        "state_dict": state,
+        "state_dict": {key: value for key, value in stored.items() if key not in coded},
         "config": file.config,
         "report": file.report,
         "input_shape": list(file.input_shape),
         "packed": packed_entries(file.packed),
         "blocks": block_entries(stored, blocks),
     }
-    save_atomic(path, content)
+    return content if file.graph is None else {**content, "graph": graph_entry(file.graph)}
+
+
+def stored_bytes(content: dict[str, Any]) -> dict[str, int]:
+    """{layer: bytes of its tensors} in what content_of gives."""
+    sizes: dict[str, int] = {}
+    for key, tensor in content["state_dict"].items():
+        layer = key.rpartition(".")[0]
+        sizes[layer] = sizes.get(layer, 0) + tensor.nbytes
+    for layer, entry in (*content["packed"].items(), *content["blocks"].items()):
+        sizes[layer] = sizes.get(layer, 0) + sum(value.nbytes for value in entry.values() if isinstance(value, torch.Tensor))
+    return sizes
 
 
 def _stored(value: torch.Tensor, half: bool) -> torch.Tensor:
@@ -87,6 +108,34 @@ def save_atomic(path: Path, content: Any) -> None:
     finally:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
+
+
+def in_few_storages(value: Any) -> Any:
+    """`value` with its tensors moved into one storage a type: a file of PyTorch has some hundred bytes for each storage."""
+    tensors: list[torch.Tensor] = []
+    _collect(value, tensors)
+    places: dict[int, torch.Tensor] = {}
+    for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
+        own = [tensor for tensor in {id(t): t for t in tensors if t.dtype == dtype}.values()]
+        parts = torch.cat([tensor.reshape(-1) for tensor in own]).split([tensor.numel() for tensor in own])
+        places |= {id(tensor): part.view(tensor.shape) for tensor, part in zip(own, parts, strict=True)}
+    return _replaced(value, places)
+
+
+def _collect(value: Any, tensors: list[torch.Tensor]) -> None:
+    if isinstance(value, torch.Tensor):
+        tensors.append(value)
+    elif isinstance(value, dict | list | tuple):
+        for entry in value.values() if isinstance(value, dict) else value:
+            _collect(entry, tensors)
+
+
+def _replaced(value: Any, places: dict[int, torch.Tensor]) -> Any:
+    if isinstance(value, torch.Tensor):
+        return places[id(value)]
+    if isinstance(value, dict):
+        return {key: _replaced(entry, places) for key, entry in value.items()}
+    return [_replaced(entry, places) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def _umask() -> int:
@@ -130,13 +179,18 @@ def parse_compressed(content: Any, name: str) -> CompressedFile:
     for key, value in others.items():
         if not isinstance(value, dict) or not _is_plain(value):
             raise ModelFileError(f"{name}: the entry {key!r} has to be a dictionary of plain values.")
+    if any(value.numel() * value.element_size() > value.untyped_storage().nbytes() for value in state.values()):
+        raise ModelFileError(f"{name}: tensors are larger than what the file holds of them.")
+    graph = parse_graph(content["graph"], name) if "graph" in content else None
     packed = parse_packed(content.get("packed", {}), name)
     sparse = parse_blocks(content.get("blocks", {}), name)
     weights = {f"{layer}.weight": codes.dequantize() for layer, codes in packed.items()}
     weights |= {f"{layer}.weight": weight for layer, weight in sparse.items()}
     sizes = {layer: content["blocks"][layer]["n"] for layer in sparse}
-    state = {key: value.float() if value.dtype == torch.float16 else value for key, value in {**state, **weights}.items()}
-    return CompressedFile(arch=content["arch"], state_dict=state, input_shape=tuple(shape), packed=packed, blocks=sizes, **others)
+    counters = {key.replace("running_mean", _COUNTER): torch.tensor(0) for key in state if key.endswith("running_mean")}
+    state = {key: value.float() if value.dtype == torch.float16 else value for key, value in {**counters, **state, **weights}.items()}
+    found = {"packed": packed, "blocks": sizes, "graph": graph, **others}
+    return CompressedFile(arch=content["arch"], state_dict=state, input_shape=tuple(shape), **found)
 
 
 def _is_plain(value: Any) -> bool:

@@ -1,4 +1,7 @@
-"""A compressed model as a safetensors file: its tensors under their names, everything else as JSON in the header."""
+"""A compressed model as a safetensors file: its tensors under their names, everything else as JSON in the header.
+
+Tensors that the JSON does not name are the state dict.
+"""
 
 import json
 from pathlib import Path
@@ -10,7 +13,7 @@ from safetensors.torch import save
 
 from subpc.errors import ModelFileError
 
-HEADER_KEY = "subpc"
+HEADER_KEY, STATE = "subpc", "state_dict"
 _TENSOR = "__tensor__"
 _MAX_HEADER = 16 << 20
 
@@ -23,13 +26,16 @@ def to_bytes(content: dict[str, Any]) -> bytes:
     if all(isinstance(value, torch.Tensor) for value in content.values()):
         return save({key: value.contiguous() for key, value in content.items()})
     tensors: dict[str, torch.Tensor] = {}
-    tree = _without_tensors(content, (), tensors)
-    return save(tensors, {HEADER_KEY: json.dumps(tree)})
+    tree = _without_tensors({key: value for key, value in content.items() if key != STATE}, (), tensors)
+    both = tensors.keys() & content.get(STATE, {}).keys()
+    if both:
+        raise ModelFileError(f"A tensor of the network is named {min(both)}, as the file names parts of packed layers.")
+    return save(tensors | content.get(STATE, {}), {HEADER_KEY: json.dumps(tree, separators=(",", ":"))})
 
 
 def _without_tensors(value: Any, path: tuple[str, ...], tensors: dict[str, torch.Tensor]) -> Any:
     if isinstance(value, torch.Tensor):
-        name = path[-1] if path[:1] == ("state_dict",) else "/".join(path)
+        name = "/".join(path)
         tensors[name] = value.contiguous()
         return {_TENSOR: name}
     if isinstance(value, dict):
@@ -51,14 +57,19 @@ def from_file(path: Path) -> Any:
             raise ModelFileError(f"{path.name} has a header of {len(header) >> 20} MiB; it is not a compressed model.")
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     try:
-        return _with_tensors(json.loads(header), tensors)
-    except (ValueError, KeyError, RecursionError) as error:
+        used: set[str] = set()
+        tree = _with_tensors(json.loads(header), tensors, used)
+        if not isinstance(tree, dict) or STATE in tree:
+            return tree
+        return {**tree, STATE: {name: tensor for name, tensor in tensors.items() if name not in used}}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelFileError(f"{path.name} has a damaged header: {str(error)[:80]}.") from error
 
 
-def _with_tensors(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
+def _with_tensors(value: Any, tensors: dict[str, torch.Tensor], used: set[str]) -> Any:
     if isinstance(value, dict):
         if set(value) == {_TENSOR}:
+            used.add(value[_TENSOR])
             return tensors[value[_TENSOR]]
-        return {key: _with_tensors(entry, tensors) for key, entry in value.items()}
-    return [_with_tensors(entry, tensors) for entry in value] if isinstance(value, list) else value
+        return {key: _with_tensors(entry, tensors, used) for key, entry in value.items()}
+    return [_with_tensors(entry, tensors, used) for entry in value] if isinstance(value, list) else value

@@ -44,11 +44,13 @@ def new_table(*columns: str) -> "Table":
 
 
 def layer_table(report: "CompileReport") -> "Table":
-    """What was decided for each layer."""
-    table = new_table("layer", "shape", "stride", "groups", "pattern", "zeros", "kernel", "gain", "why")
+    """What was decided for each layer; the width of its weights in the model file where any has another than 32."""
+    packed = any(layer.bits != 32 for layer in report.layers)
+    table = new_table("layer", "shape", "stride", "groups", *(["bits"] if packed else []), "pattern", "zeros", "kernel", "gain", "why")
     for layer in report.layers:
         shape, stride = "x".join(map(str, layer.shape)), "x".join(map(str, layer.stride))
-        facts = [layer.name, shape, stride, str(layer.groups), layer.pattern, f"{layer.sparsity:.0%}", layer.kernel]
+        facts = [layer.name, shape, stride, str(layer.groups), *([str(layer.bits)] if packed else [])]
+        facts += [layer.pattern, f"{layer.sparsity:.0%}", layer.kernel]
         table.add_row(*facts, f"{layer.expected_gain:.1f}x", layer.reason)
     return table
 

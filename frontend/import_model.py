@@ -43,7 +43,8 @@ def _import_file(path: Path, shapes: Shapes | None, example_inputs: Any, arch: s
     loaded = load_torch_file(path, arch=arch, trust_pickle=trust_pickle)
     if not shapes and example_inputs is None and loaded.input_shape:
         shapes = [loaded.input_shape]
-    return [replace(model.with_notes(*loaded.notes), facts=loaded.facts) for model in _import_torch(loaded.model, shapes, example_inputs)]
+    imported = _import_torch(loaded.model, shapes, example_inputs)
+    return [replace(model.with_notes(*loaded.notes), facts=loaded.facts, packed=loaded.packed) for model in imported]
 
 
 def _import_torch(model: Any, shapes: Shapes | None, example_inputs: Any) -> list[ImportedModel]:

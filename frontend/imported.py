@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import tvm
 
+from subpc.algorithms.quantizers import Quantized
 from subpc.frontend.messages import printable
 
 
@@ -13,6 +14,7 @@ class ImportedModel:
     """A model for one input shape: `module["main"]` takes the user inputs first, then one parameter per entry of `params`.
 
     facts: what a compressed file says of how it was made.
+    packed: codes, scales and widths of the layers that the file has them of, untouched; params has their float32 values.
     """
 
     module: tvm.IRModule
@@ -24,6 +26,7 @@ class ImportedModel:
     param_names: dict[str, str]  # name of the Relax variable -> original name, such as "layer1.0.conv1.weight"
     notes: tuple[str, ...] = ()
     facts: dict[str, str] = field(default_factory=dict)
+    packed: dict[str, Quantized] = field(default_factory=dict)
 
     def with_notes(self, *notes: str) -> "ImportedModel":
         """The same model with `notes` put before its own."""

@@ -10,8 +10,10 @@ from safetensors.torch import load_file as load_safetensors
 from torch import nn
 from torch.export import ExportedProgram
 
-from subpc.algorithms.compressed import FORMAT_KEY, FORMAT_VERSION, parse_compressed
+from subpc.algorithms.compressed import FORMAT_KEY, FORMAT_VERSION, CompressedFile, parse_compressed
 from subpc.algorithms.compressed_safetensors import from_file, is_compressed
+from subpc.algorithms.graph.network import GraphNetwork
+from subpc.algorithms.quantizers import Quantized
 from subpc.errors import ConfigError, ModelFileError
 from subpc.frontend.archive import Kind, archive_kind
 from subpc.frontend.messages import first_line
@@ -30,12 +32,16 @@ class LoadedModel:
     """What was read from a file: a module or an exported program, and its input's shape where the file says it.
 
     facts: configuration and report of a compressed file, as text.
+    arch: the name that the module was built by, with its options; packed: codes and scales of layers that the file has them of.
     """
 
     model: nn.Module | ExportedProgram
     notes: tuple[str, ...] = ()
     input_shape: tuple[int, ...] = ()
     facts: dict[str, str] = field(default_factory=dict)
+    arch: str = ""
+    arch_options: dict[str, Any] = field(default_factory=dict)
+    packed: dict[str, Quantized] = field(default_factory=dict)
 
 
 def check_file(path: Path) -> None:
@@ -132,18 +138,15 @@ def _pickled(message: str) -> str:
 def _from_content(content: Any, path: Path, arch: str | None) -> LoadedModel:
     if isinstance(content, nn.Module):
         return LoadedModel(model=content, notes=(f"{path.name} was unpickled, as trust_pickle allows",))
-    named_inside, own, options, shape = False, isinstance(content, dict) and FORMAT_KEY in content, dict[str, Any](), tuple[int, ...]()
-    facts: dict[str, str] = {}
-    if own:
-        named_inside, facts = arch is None, _facts(content)
-        arch, options, content, shape = _own_format(content, path, arch)
+    if isinstance(content, dict) and FORMAT_KEY in content:
+        return _own_format(content, path, arch)
     if arch is None:
         raise ConfigError(
             f"{path.name} holds weights only. Pass the architecture, such as --arch torchvision:resnet50 or my.module:function."
         )
     state, notes = unwrap_checkpoint(content, path.name)
-    module, more = load_into_arch(arch, state, path.name, from_file=named_inside, narrow=own, **options)
-    return LoadedModel(model=module, notes=(*notes, *more), input_shape=shape, facts=facts)
+    module, more, options = load_into_arch(arch, state, path.name)
+    return LoadedModel(model=module, notes=(*notes, *more), arch=arch, arch_options=options)
 
 
 def _facts(content: dict[str, Any]) -> dict[str, str]:
@@ -156,10 +159,25 @@ def _facts(content: dict[str, Any]) -> dict[str, str]:
     return found
 
 
-def _own_format(content: dict[str, Any], path: Path, arch: str | None) -> tuple[str, dict[str, Any], Any, tuple[int, ...]]:
+def _own_format(content: dict[str, Any], path: Path, arch: str | None) -> LoadedModel:
     named = content.get("arch")
     if arch is None and content[FORMAT_KEY] == FORMAT_VERSION and not isinstance(named, str):
         raise ConfigError(f"{path.name} does not say its architecture. Pass --arch.")
     file = parse_compressed({**content, "arch": arch or named}, path.name)
+    found: dict[str, Any] = {"input_shape": file.input_shape, "packed": file.packed, "arch": file.arch, "facts": _facts(content)}
+    if file.graph is not None and arch is None:
+        return LoadedModel(model=_from_graph(file, path), **found)
+    state, notes = unwrap_checkpoint(file.state_dict, path.name)
     # The file's options fit the architecture that it names, and no other.
-    return file.arch, file.arch_options if file.arch == named else {}, file.state_dict, file.input_shape
+    options = file.arch_options if file.arch == named else {}
+    module, more, options = load_into_arch(file.arch, state, path.name, from_file=arch is None, narrow=True, **options)
+    return LoadedModel(model=module, notes=(*notes, *more), arch_options=options, **found)
+
+
+def _from_graph(file: CompressedFile, path: Path) -> GraphNetwork:
+    assert file.graph is not None
+    state = {key: value.float() if value.is_floating_point() else value for key, value in file.state_dict.items()}
+    try:
+        return GraphNetwork(file.graph, state)
+    except ValueError as error:
+        raise ModelFileError(f"{path.name} does not fit the network that it describes: {error}.") from error

@@ -41,8 +41,8 @@ def unwrap_checkpoint(content: Any, file: str) -> tuple[dict[str, torch.Tensor],
 
 def load_into_arch(
     arch: str, state: dict[str, torch.Tensor], file: str, *, from_file: bool = False, narrow: bool = False, **options: Any
-) -> tuple[nn.Module, tuple[str, ...]]:
-    """The architecture with `state` in it, and notes; ModelFileError with the keys where it does not fit.
+) -> tuple[nn.Module, tuple[str, ...], dict[str, Any]]:
+    """The architecture with `state` in it, notes, and the options it was built with; ModelFileError with the keys that do not fit.
 
     narrow: layers take the state's widths where those are smaller, as channel pruning leaves them.
     """
@@ -57,7 +57,8 @@ def load_into_arch(
         state = {**state, **{key: own[key] for key in own_auxiliary}}  # unused in inference
     classes = _other_classes(own, state)
     if classes is not None:
-        module = build_arch(arch, from_file=from_file, **{**options, "num_classes": classes})
+        options = {**options, "num_classes": classes}
+        module = build_arch(arch, from_file=from_file, **options)
         if narrow:
             fit_widths(module, state)
         own = module.state_dict()
@@ -66,7 +67,7 @@ def load_into_arch(
     if problems:
         raise ModelFileError(f"{file} does not fit {arch}: {problems}.\nPass the --arch it was saved from.")
     module.load_state_dict(state, strict=False)
-    return module.eval(), tuple(notes)
+    return module.eval(), tuple(notes), options
 
 
 def start_from(module: nn.Module, state: dict[str, torch.Tensor], file: str) -> tuple[str, ...]:

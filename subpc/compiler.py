@@ -151,7 +151,7 @@ def _build(
         precision="float32",
         tuned=False,
         functions=functions,
-        layers=_layer_reports(lowered[0]),
+        layers=_layer_reports(lowered[0], imported[0]),
         warnings=warnings,
         notes=tuple(note for note in imported[0].notes if note not in warnings),
         versions=_versions(),
@@ -212,12 +212,12 @@ def _function_info(model: "ImportedModel", lowered: "Lowered", built: "BuiltLibr
     )
 
 
-def _layer_reports(lowered: "Lowered") -> tuple[LayerReport, ...]:
+def _layer_reports(lowered: "Lowered", model: "ImportedModel") -> tuple[LayerReport, ...]:
     from subpc.passes.layer_report import layer_report
 
     def complete(name: str) -> LayerReport:
-        found = lowered.decisions[name].found
-        return replace(layer_report(lowered, name), blocks=pack_blocks(found.kept) if found else "")
+        found, bits = lowered.decisions[name].found, model.packed[name].bits if name in model.packed else 32
+        return replace(layer_report(lowered, name), blocks=pack_blocks(found.kept) if found else "", bits=bits)
 
     return tuple(map(complete, lowered.decisions))
 

@@ -126,6 +126,7 @@ class LayerReport(Record):
     when dense; sparsity: share of weights that are zero; reason: "" for a sparse layer without remarks, else a short phrase that
     the summary line counts ("below threshold", "grouped"), with details after a colon; expected_gain: dense time / chosen time.
     blocks: which of the (out / n, in) blocks the pattern keeps, as `subpc.block_map` packs them; "" without a pattern.
+    bits: width of the weights in the model file.
     """
 
     name: str
@@ -145,6 +146,7 @@ class LayerReport(Record):
     bytes_dense: int
     bytes_packed: int
     blocks: str = ""
+    bits: int = 32
 
 
 @dataclass(frozen=True, kw_only=True)
