@@ -1,7 +1,7 @@
 """What a data-free method did to each layer."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from torch import nn
@@ -13,7 +13,9 @@ from subpc.algorithms.quantizers import Quantized
 class LayerResult:
     """One layer: relative error of the filters before and after reconstruction, range of the coefficients, bytes on disk.
 
-    sparsity: share of blocks that are zero; kept counts filters, which 1xN pruning keeps all.
+    sparsity: share of blocks that are zero; kept counts filters, which 1xN pruning keeps all. snr: signal to noise of the layer's
+    output in dB, both networks run on the same random input; None where it was not measured, or where filters went, which leaves
+    nothing to compare before the next layer.
     """
 
     name: str
@@ -26,16 +28,35 @@ class LayerResult:
     bytes: int = 0
     reason: str = ""
     sparsity: float = 0.0
+    snr: float | None = None
+
+    def lean(self) -> dict[str, Any]:
+        """What differs from the defaults, numbers to four digits: for the report inside a file."""
+        facts = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        return {key: _rounded(value) for key, value in facts.items()}
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_rounded(entry) for entry in value]
+    return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataFreeReport:
-    """Layers in the network's order, and bytes of all weights, batch norms and offsets together."""
+    """Layers in the network's order, and what the file takes.
+
+    bytes: of all tensors together; file_bytes: of the file, which holds names, settings and this report too (0 where none was
+    written). inputs: which pictures were used. notes: what a reader should know. search: how the settings were found, where they were.
+    """
 
     method: str
     layers: tuple[LayerResult, ...]
     bytes: int
     inputs: str = "none"
+    file_bytes: int = 0
+    notes: tuple[str, ...] = ()
+    search: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -55,3 +76,10 @@ class DataFreeReport:
     def to_dict(self) -> dict[str, Any]:
         """Values that JSON takes."""
         return asdict(self)
+
+    def lean(self) -> dict[str, Any]:
+        """The same without what can be left out: for the file."""
+        facts = {"method": self.method, "bytes": self.bytes, "inputs": self.inputs, "layers": [layer.lean() for layer in self.layers]}
+        if self.search:
+            facts["search"] = {key: value for key, value in self.search.items() if key != "trials"}
+        return facts
