@@ -116,8 +116,8 @@ def in_few_storages(value: Any) -> Any:
     _collect(value, tensors)
     places: dict[int, torch.Tensor] = {}
     for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
-        own = [tensor for tensor in {id(t): t for t in tensors if t.dtype == dtype}.values()]
-        parts = torch.cat([tensor.reshape(-1) for tensor in own]).split([tensor.numel() for tensor in own])
+        own = list({id(t): t for t in tensors if t.dtype == dtype}.values())
+        parts = torch.split(torch.cat([tensor.reshape(-1) for tensor in own]), [tensor.numel() for tensor in own])
         places |= {id(tensor): part.view(tensor.shape) for tensor, part in zip(own, parts, strict=True)}
     return _replaced(value, places)
 

@@ -5,13 +5,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from subpc.cli.compress_common import compress_command, file_options
-from subpc.cli.tables import new_table
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from subpc.algorithms.blocks.config import BlockConfig
-    from subpc.algorithms.data_free_report import DataFreeReport
 
 
 @click.command("blocks")
@@ -46,18 +42,4 @@ def command(keep_dense: tuple[str, ...], **settings: Any) -> None:
             values["keep_dense"] = keep_dense
         return BlockConfig(**values)
 
-    compress_command(config, _table, _summary, settings)
-
-
-def _summary(report: "DataFreeReport") -> str:
-    pruned = [layer for layer in report.layers if layer.sparsity > 0]
-    return f"{len(pruned)} of {len(report.layers)} layers pruned"
-
-
-def _table(report: "DataFreeReport") -> "Table":
-    table = new_table("layer", "filters", "zeros", "error before", "after", "why")
-    for layer in report.layers:
-        pruned = layer.sparsity > 0
-        errors = (f"{layer.error_before:.3f}", f"{layer.error_after:.3f}") if pruned else ("", "")
-        table.add_row(layer.name, str(layer.filters), f"{layer.sparsity:.0%}" if pruned else "", *errors, layer.reason)
-    return table
+    compress_command(config, settings, ("sparsity",))

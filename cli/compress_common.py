@@ -1,53 +1,68 @@
-"""What the compression methods share on the command line: files in and out, progress, table or JSON."""
+"""What the data-free methods share on the command line: files and pictures in, a file out, progress, table or JSON."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from subpc.cli.options import json_option
+from subpc.cli.options import SHAPE, TRIPLE, json_option
 from subpc.cli.tables import show, show_json
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from subpc.algorithms.config import Config
-    from subpc.algorithms.data_free_report import DataFreeReport
 
+_MODEL = "MODEL is .pt2, TorchScript, .onnx, a state dict with --arch, or a file that subpc compressed."
 FILE_OPTIONS = (
     click.argument("model", type=click.Path(path_type=Path)),
-    click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The compressed model file to write (.pt)."),
+    click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The file to write, .pt or .safetensors."),
     click.option("--arch", help="Architecture of a state dict: torchvision:resnet50, timm:NAME or package.module:function."),
+    click.option("--shape", type=SHAPE, help="Input shape, where the file does not say it: TorchScript, open ONNX shapes."),
+    click.option("--calibration", metavar="FOLDER", help="Measure statistics on up to 256 unlabelled pictures. Not data-free any more."),
+    click.option("--synthetic", type=int, metavar="N", help="Measure them on N pictures that are generated from the network."),
+    click.option("--synthetic-steps", type=int, default=200, show_default=True, help="Steps of matching those to the batch norms."),
+    click.option("--seed", type=int, default=0, show_default=True, help="Of generated pictures."),
+    click.option("--max-drop", type=float, metavar="POINTS", help="Find the strongest setting that loses at most so much accuracy."),
+    click.option("--eval", "evaluation", metavar="FOLDER", help="Labelled pictures for it, a folder a class; or fashion-mnist[:FOLDER]."),
+    click.option("--mean", type=TRIPLE, default="0.485,0.456,0.406", show_default=True, help="Subtracted from pixels / 255."),
+    click.option("--std", type=TRIPLE, default="0.229,0.224,0.225", show_default=True, help="Divides the difference."),
+    click.option("--interpolation", type=click.Choice(["bilinear", "bicubic"]), default="bilinear", show_default=True),
     json_option,
 )
+_EXTRAS = ("shape", "calibration", "synthetic", "synthetic_steps", "seed", "evaluation", "max_drop")
+_PREPARATION = ("mean", "std", "interpolation")
 
 
 def file_options(function: Callable[..., None]) -> Callable[..., None]:
-    """MODEL, --output, --arch and --json."""
+    """MODEL, and the options that all methods have."""
     for option in reversed(FILE_OPTIONS):
         function = option(function)
     return function
 
 
-def compress_command(
-    config: "Callable[..., Config]",
-    table: "Callable[[DataFreeReport], Table]",
-    summary: "Callable[[DataFreeReport], str]",
-    settings: dict[str, Any],
-) -> None:
-    """Compress and print. settings: the values of file_options, and what `config` takes."""
+def compress_command(config: "Callable[..., Config]", settings: dict[str, Any], strengths: tuple[str, ...]) -> None:
+    """Compress and print. settings: the values of file_options, and what `config` takes; strengths: those that --max-drop searches."""
+    from subpc.cli.compress_report import show_report
     from subpc.cli.progress import progress_line
 
     model, output, arch, as_json = (settings.pop(name) for name in ("model", "output", "arch", "as_json"))
+    options = {name: settings.pop(name) for name in _EXTRAS}
+    how = {name: settings.pop(name) for name in _PREPARATION}
     with progress_line(quiet=as_json) as progress:
-        from subpc.compression import compress_file
+        from subpc.compression import Extras, compress_file
+        from subpc.image import Preparation
 
-        report = compress_file(model, config(**settings), output, arch=arch, progress=progress)
-    written = output.stat().st_size
+        extras = Extras(**options, fixed=_decided(strengths), preparation=Preparation(**how))
+        report = compress_file(model, config(**settings), output, arch=arch, extras=extras, progress=progress)
     if as_json:
-        show_json({**report.to_dict(), "output": str(output), "bytes_on_disk": written})
+        show_json({**report.to_dict(), "output": str(output), "bytes_on_disk": report.file_bytes})
         return
-    show(table(report))
-    show(f"{summary(report)}; pictures used: {report.inputs}")
-    show(f"wrote {output} ({written / 1e6:.2f} MB; weights {report.bytes / 1e6:.2f} MB)")
+    show_report(report, show)
+    show(f"wrote {output}")
+
+
+def _decided(strengths: tuple[str, ...]) -> frozenset[str]:
+    """The strengths that the user gave."""
+    source = click.get_current_context().get_parameter_source
+    return frozenset(name for name in strengths if source(name) is not ParameterSource.DEFAULT)

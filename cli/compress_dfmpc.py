@@ -5,12 +5,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from subpc.cli.compress_common import compress_command, file_options
-from subpc.cli.tables import new_table
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from subpc.algorithms.data_free_report import DataFreeReport
     from subpc.algorithms.dfmpc.config import DfmpcConfig
 
 
@@ -55,19 +51,4 @@ def command(**settings: Any) -> None:
 
         return DfmpcConfig(**values)
 
-    compress_command(config, _table, _summary, settings)
-
-
-def _summary(report: "DataFreeReport") -> str:
-    widths = sorted({layer.bits for layer in report.layers})
-    return ", ".join(f"{sum(layer.bits == width for layer in report.layers)} layers at {width} bits" for width in widths)
-
-
-def _table(report: "DataFreeReport") -> "Table":
-    table = new_table("layer", "bits", "error before", "after", "coefficients", "kB", "why")
-    for layer in report.layers:
-        low, high = layer.coefficients
-        found = f"{low:.2f} to {high:.2f}" if (low, high) != (1, 1) else ""
-        errors = (f"{layer.error_before:.3f}", f"{layer.error_after:.3f}")
-        table.add_row(layer.name, str(layer.bits), *errors, found, f"{layer.bytes / 1e3:.1f}", layer.reason)
-    return table
+    compress_command(config, settings, ("low_bits", "high_bits"))

@@ -5,12 +5,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from subpc.cli.compress_common import compress_command, file_options
-from subpc.cli.tables import new_table
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from subpc.algorithms.data_free_report import DataFreeReport
     from subpc.algorithms.udfc.config import UdfcConfig
 
 
@@ -52,17 +48,4 @@ def command(bits: int, **settings: Any) -> None:
 
         return UdfcConfig(bits=None if bits == 32 else bits, **values)
 
-    compress_command(config, _table, _summary, settings)
-
-
-def _summary(report: "DataFreeReport") -> str:
-    removed = sum(layer.filters - layer.kept for layer in report.layers)
-    return f"{removed} of {sum(layer.filters for layer in report.layers)} channels removed"
-
-
-def _table(report: "DataFreeReport") -> "Table":
-    table = new_table("layer", "channels", "kept", "bits", "error before", "after", "kB", "why")
-    for layer in report.layers:
-        errors = (f"{layer.error_before:.3f}", f"{layer.error_after:.3f}") if layer.kept < layer.filters else ("", "")
-        table.add_row(layer.name, str(layer.filters), str(layer.kept), str(layer.bits), *errors, f"{layer.bytes / 1e3:.1f}", layer.reason)
-    return table
+    compress_command(config, settings, ("ratio", "bits"))

@@ -6,39 +6,15 @@ from typing import Any
 
 import onnx
 import torch
-import torch.nn.functional as F
 
 from subpc.algorithms.graph.network import LAYER
 from subpc.frontend import graph_onnx_shapes as shapes
+from subpc.frontend import graph_onnx_windows as windows
 from subpc.frontend.graph_aten import clip
 
 Converter = Callable[[Any, onnx.NodeProto, dict[str, Any]], Any]
 # Of a float32 that stands for 1/6 in HardSigmoid.
 _ROUNDING = 1e-7
-
-
-def _window(reader: Any, node: onnx.NodeProto, a: dict[str, Any], kernel: list[int], fill: float | None) -> tuple[int, dict[str, Any]]:
-    """The input, padded where the padding differs from side to side, and stride, padding and dilation of a window."""
-    stride, dilation = list(a.get("strides", [1, 1])), list(a.get("dilations", [1, 1]))
-    if len(kernel) != 2:
-        raise ValueError(f"{len(kernel)} spatial dimensions instead of 2")
-    before_after = list(a.get("pads", [0, 0, 0, 0]))
-    mode = a.get("auto_pad", "NOTSET")
-    if mode.startswith("SAME"):
-        before_after = _same(mode, reader.shapes[node.input[0]][2:], kernel, stride, dilation)
-    x, (top, left, bottom, right) = reader.value(node.input[0]), before_after
-    if (top, left) != (bottom, right):
-        x = reader.builder.add("pad", x, pads=[left, right, top, bottom], mode="constant", value=fill)
-        top, left = 0, 0
-    return x, {"stride": stride, "padding": [top, left], "dilation": dilation}
-
-
-def _same(mode: str, extents: tuple[int, ...], kernel: list[int], stride: list[int], dilation: list[int]) -> list[int]:
-    totals = [
-        max((math.ceil(n / s) - 1) * s + d * (k - 1) + 1 - n, 0) for n, k, s, d in zip(extents, kernel, stride, dilation, strict=True)
-    ]
-    small, large = [n // 2 for n in totals], [n - n // 2 for n in totals]
-    return [*small, *large] if mode == "SAME_UPPER" else [*large, *small]
 
 
 def _weights(reader: Any, node: onnx.NodeProto, **places: int) -> dict[str, torch.Tensor]:
@@ -48,7 +24,7 @@ def _weights(reader: Any, node: onnx.NodeProto, **places: int) -> dict[str, torc
 
 def _conv(reader: Any, node: onnx.NodeProto, a: dict[str, Any]) -> int:
     tensors = _weights(reader, node, weight=1, bias=2)
-    x, options = _window(reader, node, a, list(tensors["weight"].shape[2:]), 0.0)
+    x, options = windows.window(reader, node, a, list(tensors["weight"].shape[2:]), 0.0)
     return int(reader.builder.layer(reader.layer_name(node), "conv2d", tensors, x, **options, groups=int(a.get("group", 1))))
 
 
@@ -95,47 +71,6 @@ def _prelu(reader: Any, node: onnx.NodeProto, a: dict[str, Any]) -> int:
     if slope.numel() not in (1, slope.shape[0]):
         raise ValueError("a slope that is not one a channel")
     return int(reader.builder.layer(reader.layer_name(node), "prelu", {"weight": slope.reshape(-1)}, reader.value(node.input[0])))
-
-
-def _pool_options(reader: Any, node: onnx.NodeProto, a: dict[str, Any], fill: float | None) -> tuple[int, dict[str, Any]]:
-    kernel = list(a["kernel_shape"])
-    x, options = _window(reader, node, a, kernel, fill)
-    return x, {**options, "kernel": kernel, "ceil": bool(a.get("ceil_mode", 0))}
-
-
-def _max_pool(reader: Any, node: onnx.NodeProto, a: dict[str, Any]) -> int:
-    x, options = _pool_options(reader, node, a, None)
-    return int(reader.builder.add("max_pool2d", x, **options))
-
-
-def _avg_pool(reader: Any, node: onnx.NodeProto, a: dict[str, Any]) -> int:
-    x, options = _pool_options(reader, node, a, 0.0)
-    if options.pop("dilation") != [1, 1]:
-        raise ValueError("dilation")
-    counted = bool(a.get("count_include_pad", 0))
-    padded = x != reader.value(node.input[0])
-    result = int(reader.builder.add("avg_pool2d", x, **options, count_pad=counted, divisor=None))
-    if padded and not counted:
-        # The zeros of the padding are in the mean, which has to grow where there are some.
-        grown = reader.builder.tensor(f"{node.output[0]}_shares", 1 / _inside(reader, node, options))
-        result = int(reader.builder.add("mul", result, grown))
-    return result
-
-
-def _inside(reader: Any, node: onnx.NodeProto, options: dict[str, Any]) -> torch.Tensor:
-    """(1, 1, h, w): which share of each window lies inside the picture. The padding is the last node but one."""
-    pads = reader.builder.nodes[-2].options["pads"]
-    ones = F.pad(torch.ones(1, 1, *reader.shapes[node.input[0]][2:]), pads)
-    return F.avg_pool2d(ones, options["kernel"], options["stride"], options["padding"], options["ceil"])
-
-
-def _global(op: str) -> Converter:
-    def convert(reader: Any, node: onnx.NodeProto, a: dict[str, Any]) -> int:
-        if len(reader.shapes[node.input[0]]) != 4:
-            raise ValueError("other than 4 dimensions")
-        return int(reader.builder.add(op, reader.value(node.input[0]), size=[1, 1]))
-
-    return convert
 
 
 def _unary(op: str, **options: tuple[str, float]) -> Converter:
@@ -195,9 +130,10 @@ def _into_batch_norm(reader: Any, node: onnx.NodeProto) -> bool:
     names = [name for name in node.input if name not in reader.constants]
     if node.op_type not in ("Mul", "Add") or len(names) != 1 or reader.readers[names[0]] != 1:
         return False
-    made = reader.builder.nodes[reader.value(names[0]) - 1]
-    layer = made.options.get("name", "")
-    if made.op != LAYER or reader.builder.layers[layer][0] != "batch_norm" or sum(n.options == made.options for n in reader.builder.nodes) > 1:
+    made, layers = reader.builder.nodes[reader.value(names[0]) - 1], reader.builder.layers
+    layer = made.options.get("name", "") if made.op == LAYER else ""
+    shared = sum(other.options == made.options for other in reader.builder.nodes if other.op == LAYER) > 1
+    if layer not in layers or layers[layer][0] != "batch_norm" or shared:
         return False
     tensors, constant = reader.builder.tensors, reader.tensor(next(name for name in node.input if name in reader.constants))
     if constant.numel() != len(tensors[f"{layer}.bias"]) or constant.dim() < 3 or constant.shape[-3] != constant.numel():
@@ -259,10 +195,7 @@ CONVERTERS: dict[str, Converter] = {
     "Gemm": _gemm,
     "MatMul": _matmul,
     "PRelu": _prelu,
-    "MaxPool": _max_pool,
-    "AveragePool": _avg_pool,
-    "GlobalAveragePool": _global("adaptive_avg_pool2d"),
-    "GlobalMaxPool": _global("adaptive_max_pool2d"),
+    **windows.CONVERTERS,
     "Relu": _unary("relu"),
     "Sigmoid": _unary("sigmoid"),
     "Tanh": _unary("tanh"),

@@ -5,7 +5,7 @@ from typing import Any
 
 import onnx
 
-from subpc.frontend.graph_aten import reshape, split
+from subpc.frontend.graph_aten_shapes import reshape, split
 
 Converter = Callable[[Any, onnx.NodeProto, dict[str, Any]], Any]
 

@@ -1,105 +1,195 @@
 """Compress networks: modules in memory, and model files into the compressed format that `compile` takes."""
 
-import importlib
-from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from subpc.calibration import Given, Progress, generate, read_calibration
+from subpc.compression_steps import Evaluate, Shape, as_file, measured, run_method, strongest
 from subpc.errors import ConfigError
+from subpc.image import Preparation
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from subpc.algorithms.config import Config
     from subpc.algorithms.data_free_report import DataFreeReport
-    from subpc.algorithms.quantizers import Quantized
+    from subpc.evaluation import Evaluation
 
-Progress = Callable[[str, int, int], None]
-# Configuration -> the function that takes (model, configuration, progress), and its module.
-METHODS = {
-    "UdfcConfig": ("subpc.algorithms.udfc.compress", "compress_udfc"),
-    "DfmpcConfig": ("subpc.algorithms.dfmpc.compress", "compress_dfmpc"),
-    "BlockConfig": ("subpc.algorithms.blocks.compress", "compress_blocks"),
-}
+SUFFIXES = (".pt", ".safetensors")
+SYNTHETIC_STEPS = 200
+# 1xN pruning always looks at pictures; so many are generated where none are given.
+_BLOCK_PICTURES = 64
+# Skipped pictures that are named.
+_NAMED = 5
 
 
-def compress(model: "nn.Module", config: "Config") -> "tuple[nn.Module, DataFreeReport]":
+@dataclass(frozen=True, kw_only=True)
+class Extras:
+    """What compress_file takes beside the configuration. All of it may be left out.
+
+    shape: of the network's input, where the file does not say it. calibration: a folder of pictures without labels, or
+    `fashion-mnist[:FOLDER]`; synthetic: how many pictures to generate instead, in so many steps of matching them to the batch norms.
+    evaluation: labelled pictures (see subpc.evaluation), with max_drop: find the strongest setting that loses at most so many points of
+    accuracy; fixed: settings that this search leaves as they are. preparation: how pictures become inputs.
+    """
+
+    shape: Shape | None = None
+    calibration: str | None = None
+    synthetic: int | None = None
+    synthetic_steps: int = SYNTHETIC_STEPS
+    seed: int = 0
+    evaluation: str | None = None
+    max_drop: float | None = None
+    fixed: frozenset[str] = frozenset()
+    preparation: Preparation = field(default_factory=Preparation)
+
+    def __post_init__(self) -> None:
+        if self.calibration is not None and self.synthetic is not None:
+            raise ConfigError("Both calibration and synthetic pictures were asked for; choose one.")
+        if (self.max_drop is None) != (self.evaluation is None):
+            raise ConfigError("max_drop needs labelled pictures, and they are read for it alone: give both --max-drop and --eval.")
+        if self.shape is not None and len(self.shape) != 4:
+            raise ConfigError(f"The shape {','.join(map(str, self.shape))} has not four numbers, as 1,3,224,224 has.")
+
+
+def compress(
+    model: "nn.Module",
+    config: "Config",
+    *,
+    pictures: "torch.Tensor | None" = None,
+    synthetic: int | None = None,
+    input_shape: Shape | None = None,
+    evaluate: Evaluate | None = None,
+    max_drop: float | None = None,
+    fixed: frozenset[str] = frozenset(),
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> "tuple[nn.Module, DataFreeReport]":
     """The compressed copy of `model`, and what was done to each layer. `model` is not changed.
+
+    Args:
+        model: a network whose forward torch.fx can trace.
+        config: UdfcConfig, DfmpcConfig or BlockConfig.
+        pictures: normalised ones (p, c, h, w) that the network's statistics are measured on; then it is no longer data-free.
+        synthetic: generate so many pictures from the network instead.
+        input_shape: (n, c, h, w); found by trying where it is left out.
+        evaluate: gives a network's accuracy in per cent; with max_drop the strongest setting is searched that loses at most so many
+            points, and `fixed` names the settings that stay as they are in `config`.
+        seed: of generated pictures.
+        progress: called with (what is done, parts done, parts in all).
 
     Raises:
         SubpcError: ConfigError, ModelFileError or UnsupportedModelError.
     """
-    smaller, _, report = _run(model, config, _silent)
-    return smaller, report
+    if pictures is not None and synthetic is not None:
+        raise ConfigError("Both pictures and synthetic were given; choose one.")
+    if (evaluate is None) != (max_drop is None):
+        raise ConfigError("max_drop needs evaluate, and evaluate is called for it alone: give both.")
+    progress = progress or _silent
+    shape = input_shape or (tuple(pictures.shape) if pictures is not None else None) or _working_shape(model)
+    given = Given(pictures=pictures, label=f"{len(pictures)} given") if pictures is not None else None
+    if given is None:
+        given = _generated(model, config, synthetic, shape, SYNTHETIC_STEPS, seed, progress)
+    config, search = strongest(model, config, given, shape, evaluate, max_drop, fixed, progress)
+    result = run_method(model, config, given, progress)
+    return result.model, replace(measured(model, result, config, shape), search=search)
 
 
 def compress_file(
-    path: str | Path, config: "Config", output: str | Path, *, arch: str | None = None, progress: Progress | None = None
+    path: str | Path,
+    config: "Config",
+    output: str | Path,
+    *,
+    arch: str | None = None,
+    extras: Extras | None = None,
+    progress: Progress | None = None,
 ) -> "DataFreeReport":
-    """Compress the weights in `path` and write the compressed model file `output`, whole or not at all.
+    """Compress the network in `path` and write the compressed model file `output`, whole or not at all.
 
-    arch: as in subpc.compile; files in the compressed format name theirs. Bit widths and scales travel in the file.
+    path: whatever subpc.compile takes; arch: as there, files in the compressed format name theirs. output: .pt or .safetensors, with
+    bit widths and scales. Raises SubpcError: ConfigError, ModelFileError or UnsupportedModelError.
     """
-    from torch import nn
+    from subpc.algorithms.compressed import save_compressed
+    from subpc.frontend.load_network import load_network
 
-    from subpc.algorithms.compressed import CompressedFile, save_compressed
-    from subpc.frontend.load_file import check_file, load_torch_file
+    path, output, extras, progress = Path(path), Path(output), extras or Extras(), progress or _silent
+    _check_output(output)
+    progress("reading the file", 0, 1)
+    network = load_network(path, arch=arch, shape=extras.shape)
+    shape = network.input_shape or _working_shape(network.model)
+    given = _given(network.model, config, extras, shape, progress)
+    evaluation = _evaluation(network.model, extras, shape)
+    config, search = strongest(network.model, config, given, shape, evaluation, extras.max_drop, extras.fixed, progress)
+    result = run_method(network.model, config, given, progress)
+    report = replace(measured(network.model, result, config, shape), search=search)
+    skipped = given.skipped | (evaluation.skipped if evaluation is not None else {})
+    report = replace(report, notes=(*network.notes, *report.notes, *_skipped(skipped)))
+    progress("writing the file", 0, 1)
+    save_compressed(output, as_file(result, report, config, network))
+    return replace(report, file_bytes=output.stat().st_size)
 
-    path, output = Path(path), Path(output)
-    check_file(path)
-    if not output.parent.is_dir():
+
+def _check_output(output: Path) -> None:
+    from subpc.artifact import check_writable
+
+    if output.suffix not in SUFFIXES:
+        raise ConfigError(f"the output is {output.name}; a name that ends with .pt or .safetensors is accepted.")
+    if not output.absolute().parent.is_dir():
         raise ConfigError(f"the folder {output.parent} does not exist; choose another output.")
-    loaded = load_torch_file(path, arch=arch)
-    named, options = (arch, dict[str, Any]()) if arch is not None else _architecture(path)
-    if not isinstance(loaded.model, nn.Module):
-        raise ConfigError(f"{path.name} is an exported program. {_NEEDED}")
-    model, codes, report = _run(loaded.model, config, progress or _silent)
-    file = CompressedFile(
-        arch=named,
-        arch_options=options,
-        state_dict=model.state_dict(),
-        config={"method": report.method, **config.to_dict()},
-        report=_plain(asdict(report)),
-        packed=codes,
-    )
-    save_compressed(output, file)
-    return report
+    check_writable(output)
 
 
-_NEEDED = "Compression needs a state dict with --arch, or a file that subpc compressed."
+def _given(model: "nn.Module", config: "Config", extras: Extras, shape: Shape | None, progress: Progress) -> Given:
+    if extras.calibration is not None:
+        how = replace(extras.preparation, size=_known(shape)[3])
+        return read_calibration(extras.calibration, _known(shape), how, progress)
+    return _generated(model, config, extras.synthetic, shape, extras.synthetic_steps, extras.seed, progress)
 
 
-def _architecture(path: Path) -> tuple[str, dict[str, Any]]:
-    """Name and options in a compressed file; ConfigError for a file that carries its own code."""
-    import zipfile
-
-    from subpc.algorithms.compressed import load_compressed
-    from subpc.errors import ModelFileError
-
-    try:
-        file = load_compressed(path)
-    except (ModelFileError, zipfile.BadZipFile) as error:
-        raise ConfigError(f"{path.name} does not name its architecture. {_NEEDED}") from error
-    return file.arch, file.arch_options
+def _generated(
+    model: "nn.Module", config: "Config", count: int | None, shape: Shape | None, steps: int, seed: int, progress: Progress
+) -> Given:
+    if count is None and getattr(config, "needs_pictures", False):
+        count = _BLOCK_PICTURES
+    if count is None:
+        return Given()
+    return generate(_ready(model), count, _known(shape), steps=steps, seed=seed, progress=progress)
 
 
-def _run(model: "nn.Module", config: "Config", progress: Progress) -> "tuple[nn.Module, dict[str, Quantized], DataFreeReport]":
-    kind = type(config).__name__
-    if kind not in METHODS:
-        raise ConfigError(f"compress takes {' or '.join(METHODS)}, got {kind}.")
-    module, function = METHODS[kind]
-    result: tuple[nn.Module, dict[str, Quantized], DataFreeReport] = getattr(importlib.import_module(module), function)(
-        model, config, progress
-    )
-    return result
+def _ready(model: "nn.Module") -> "nn.Module":
+    from subpc.algorithms.check_model import checked_copy
+
+    return checked_copy(model)
 
 
-def _plain(value: Any) -> Any:
-    """Tuples as lists: what a file may hold."""
-    if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
-    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
+def _working_shape(model: "nn.Module") -> Shape | None:
+    from subpc.algorithms.output_noise import working_shape
+
+    return working_shape(_ready(model))
+
+
+def _known(shape: Shape | None) -> Shape:
+    if shape is None:
+        raise ConfigError("The network does not say its input's shape. Pass one, such as --shape 1,3,224,224.")
+    return shape
+
+
+def _evaluation(model: "nn.Module", extras: Extras, shape: Shape | None) -> "Evaluation | None":
+    if extras.evaluation is None:
+        return None
+    from subpc.evaluation import Evaluation
+
+    evaluation = Evaluation(extras.evaluation, _known(shape), replace(extras.preparation, size=_known(shape)[3]))
+    evaluation.check(model)
+    return evaluation
+
+
+def _skipped(files: dict[str, str]) -> list[str]:
+    """Notes on pictures that could not be read, the first few by name."""
+    notes = [f"skipped {file}: {reason}" for file, reason in list(files.items())[:_NAMED]]
+    return notes + ([f"skipped {len(files) - _NAMED} more pictures"] if len(files) > _NAMED else [])
 
 
 def _silent(stage: str, done: int, total: int) -> None:

@@ -44,7 +44,7 @@ class Preparation:
 
 def read_image(path: str | Path, preparation: Preparation) -> npt.NDArray[np.float32]:
     """The picture as a (1, 3, size, size) array."""
-    return _prepare(open_rgb(path), preparation)
+    return prepared(open_rgb(path), preparation)
 
 
 def open_rgb(path: str | Path) -> Any:
@@ -76,7 +76,8 @@ def _as_rgb(image: Any) -> Any:
     return (image.convert("RGBA") if "transparency" in image.info else image).convert("RGB")
 
 
-def _prepare(picture: Any, how: Preparation) -> npt.NDArray[np.float32]:
+def prepared(picture: Any, how: Preparation) -> npt.NDArray[np.float32]:
+    """A Pillow image of mode RGB as a (1, 3, size, size) array."""
     from PIL import Image
 
     width, height = picture.size

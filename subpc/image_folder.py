@@ -117,13 +117,13 @@ def find_parts(folder: Path) -> tuple[list[Item], list[Item], list[str]]:
     train = _first(folder, TRAIN_PARTS)
     test = _first(folder, TEST_PARTS)
     if train is None or test is None:
-        names, items = _classes(folder)
+        names, items = class_items(folder)
         held = [item for label in range(len(names)) for item in [i for i in items if i[1] == label][_HELD_OUT - 1 :: _HELD_OUT]]
         return [item for item in items if item not in set(held)], held, names
     strange = sorted(set(_class_names(train)) ^ set(_class_names(test)))
     if strange:
         raise ConfigError(f"{train} and {test} have different classes, such as {', '.join(strange[:3])}; both need the same folders.")
-    (names, items), (_, tests) = _classes(train), _classes(test)
+    (names, items), (_, tests) = class_items(train), class_items(test)
     return items, tests, names
 
 
@@ -137,9 +137,10 @@ def _class_names(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _classes(folder: Path) -> tuple[list[str], list[Item]]:
+def class_items(folder: Path) -> tuple[list[str], list[Item]]:
+    """Class names, and (file, class) of every picture, of a folder with a folder for each class; ConfigError says what is missing."""
     names = _class_names(folder)
-    items = [(str(path), label) for label, name in enumerate(names) for path in _pictures(folder / name)]
+    items = [(str(path), label) for label, name in enumerate(names) for path in picture_files(folder / name)]
     filled = {label for _, label in items}
     empty = [name for label, name in enumerate(names) if label not in filled]
     if empty:
@@ -150,5 +151,6 @@ def _classes(folder: Path) -> tuple[list[str], list[Item]]:
     return names, items
 
 
-def _pictures(folder: Path) -> list[Path]:
+def picture_files(folder: Path) -> list[Path]:
+    """The pictures in a folder and the folders in it, by name."""
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())

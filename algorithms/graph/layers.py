@@ -26,16 +26,17 @@ def _conv(tensors: Tensors, *, stride: Any, padding: Any, dilation: Any, groups:
     out, inputs, *kernel = _weight(tensors, 4)
     if out % groups:
         raise ValueError(f"{out} filters in {groups} groups")
-    sizes: Any = (tuple(value) for value in (kernel, stride, padding, dilation))
-    return nn.Conv2d(inputs * groups, out, *sizes, groups=groups, bias="bias" in tensors, device="meta")
+    options: dict[str, Any] = {"stride": tuple(stride), "padding": tuple(padding), "dilation": tuple(dilation), "groups": groups}
+    return nn.Conv2d(inputs * groups, out, _two(kernel), bias="bias" in tensors, device="meta", **options)
 
 
 def _transposed(tensors: Tensors, *, stride: Any, padding: Any, dilation: Any, groups: int, output_padding: Any) -> nn.Module:
     inputs, out, *kernel = _weight(tensors, 4)
     if inputs % groups:
         raise ValueError(f"{inputs} channels in {groups} groups")
-    sizes: Any = (tuple(value) for value in (kernel, stride, padding, output_padding))
-    return nn.ConvTranspose2d(inputs, out * groups, *sizes, groups, "bias" in tensors, tuple(dilation), device="meta")
+    options: dict[str, Any] = {"stride": tuple(stride), "padding": tuple(padding), "dilation": tuple(dilation), "groups": groups}
+    options |= {"output_padding": tuple(output_padding), "bias": "bias" in tensors, "device": "meta"}
+    return nn.ConvTranspose2d(inputs, out * groups, _two(kernel), **options)
 
 
 def _batch_norm(tensors: Tensors, *, eps: float) -> nn.Module:
@@ -61,7 +62,12 @@ def _group_norm(tensors: Tensors, *, eps: float, groups: int, channels: int) -> 
 
 
 def _prelu(tensors: Tensors) -> nn.Module:
-    return nn.PReLU(*_weight(tensors, 1), device="meta")
+    return nn.PReLU(_weight(tensors, 1)[0], device="meta")
+
+
+def _two(extents: list[int]) -> tuple[int, int]:
+    height, width = extents
+    return height, width
 
 
 def _weight(tensors: Tensors, dims: int) -> list[int]:

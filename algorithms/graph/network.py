@@ -65,7 +65,8 @@ class GraphNetwork(nn.Module):
         missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
         unexpected = [key for key in state if key not in own]
         if missing or unexpected:
-            raise ValueError(f"{len(missing)} tensors are missing, {len(unexpected)} belong to no layer ({(missing + unexpected)[0]:.60}, ...)")
+            first = (missing + unexpected)[0]
+            raise ValueError(f"{len(missing)} tensors are missing, {len(unexpected)} belong to no layer ({first:.60}, ...)")
         for key, value in own.items():
             if key in state and state[key].shape != value.shape:
                 raise ValueError(f"{key} is {tuple(state[key].shape)} instead of {tuple(value.shape)}")

@@ -67,15 +67,16 @@ def _number(operation: Callable[[Any, Any], Any]) -> Operator:
     return Operator(function=apply, options={"number": number, "reverse": switch})
 
 
+_Pair = list[int]
 _POOL = {"kernel": _PAIR, "stride": _PAIR, "padding": _PADS, "ceil": switch}
 
 
-def _max_pool(x: torch.Tensor, *, kernel: list[int], stride: list[int], padding: list[int], ceil: bool, dilation: list[int]) -> torch.Tensor:
+def _max_pool(x: torch.Tensor, *, kernel: _Pair, stride: _Pair, padding: _Pair, ceil: bool, dilation: _Pair) -> torch.Tensor:
     return F.max_pool2d(x, kernel, stride, padding, dilation, ceil)
 
 
 def _avg_pool(
-    x: torch.Tensor, *, kernel: list[int], stride: list[int], padding: list[int], ceil: bool, count_pad: bool, divisor: int | None
+    x: torch.Tensor, *, kernel: _Pair, stride: _Pair, padding: _Pair, ceil: bool, count_pad: bool, divisor: int | None
 ) -> torch.Tensor:
     return F.avg_pool2d(x, kernel, stride, padding, ceil, count_pad, divisor)
 
@@ -146,6 +147,10 @@ OPERATORS: dict[str, Operator] = {
     ),
     "pixel_shuffle": _plain(lambda x, factor: F.pixel_shuffle(x, factor), factor=whole(1, 64)),
     "local_response_norm": _plain(
-        lambda x, size, alpha, beta, k: F.local_response_norm(x, size, alpha, beta, k), size=whole(1, 1024), alpha=number, beta=number, k=number
+        lambda x, size, alpha, beta, k: F.local_response_norm(x, size, alpha, beta, k),
+        size=whole(1, 1024),
+        alpha=number,
+        beta=number,
+        k=number,
     ),
 }

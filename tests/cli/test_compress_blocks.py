@@ -9,6 +9,7 @@ import torch
 
 import subpc
 from subpc.algorithms.blocks.config import BlockConfig
+from subpc.calibration import generate
 from subpc.cli.main import run
 from subpc.compiler import compile
 from subpc.frontend.arch import build_arch
@@ -16,7 +17,7 @@ from subpc.frontend.arch import build_arch
 Capture = pytest.CaptureFixture[str]
 ARCH = "subpc:resnet20"
 SHAPE = (1, 3, 32, 32)
-QUICK = ["--size", "32", "--pictures", "4", "--steps", "2"]
+QUICK = ["--shape", "1,3,32,32", "--synthetic", "4", "--synthetic-steps", "2"]
 
 
 @pytest.fixture
@@ -46,7 +47,8 @@ def test_the_compiled_file_equals_the_network_in_memory(weights: Path, tmp_path:
     assert run(["compress", "blocks", str(weights), "-o", str(sparse), *QUICK]) == 0
     net = build_arch(ARCH, in_channels=3)
     net.load_state_dict(torch.load(weights, weights_only=True)["state_dict"])
-    expected, report = subpc.compress(net, BlockConfig(size=32, pictures=4, steps=2))
+    pictures = generate(net, 4, SHAPE, steps=2, seed=0, progress=lambda *facts: None).pictures
+    expected, report = subpc.compress(net, BlockConfig(), pictures=pictures)
     assert report.method == "blocks"
     x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -72,8 +74,8 @@ def test_the_table_says_why_a_layer_stays_dense(weights: Path, tmp_path: Path, c
         (["--sparsity", "-0.1"], "sparsity"),
         (["--block", "5"], "accepted: 4, 8, 16, 32"),
         (["--keep-dense", "*"], "No convolution can be pruned"),
-        (["--pictures", "1"], "pictures"),
-        (["--size", "1"], "size"),
+        (["--synthetic", "1"], "2 to 4096"),
+        (["--shape", "1,3,32"], "four numbers"),
         (["-o", "missing/sparse.pt"], "does not exist"),
     ],
 )

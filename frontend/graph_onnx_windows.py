@@ -1,0 +1,84 @@
+"""ONNX poolings as operators of a GraphBuilder, and the padding of everything that slides a window."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import onnx
+import torch
+import torch.nn.functional as F
+
+Converter = Callable[[Any, onnx.NodeProto, dict[str, Any]], Any]
+
+
+def window(reader: Any, node: onnx.NodeProto, a: dict[str, Any], kernel: list[int], fill: float | None) -> tuple[int, dict[str, Any]]:
+    """The input, padded where the padding differs from side to side, and stride, padding and dilation of a window."""
+    stride, dilation = list(a.get("strides", [1, 1])), list(a.get("dilations", [1, 1]))
+    if len(kernel) != 2:
+        raise ValueError(f"{len(kernel)} spatial dimensions instead of 2")
+    before_after = list(a.get("pads", [0, 0, 0, 0]))
+    mode = a.get("auto_pad", "NOTSET")
+    if mode.startswith("SAME"):
+        before_after = _same(mode, reader.shapes[node.input[0]][2:], kernel, stride, dilation)
+    x, (top, left, bottom, right) = reader.value(node.input[0]), before_after
+    if (top, left) != (bottom, right):
+        x = reader.builder.add("pad", x, pads=[left, right, top, bottom], mode="constant", value=fill)
+        top, left = 0, 0
+    return x, {"stride": stride, "padding": [top, left], "dilation": dilation}
+
+
+def _same(mode: str, extents: tuple[int, ...], kernel: list[int], stride: list[int], dilation: list[int]) -> list[int]:
+    totals = [
+        max((math.ceil(n / s) - 1) * s + d * (k - 1) + 1 - n, 0) for n, k, s, d in zip(extents, kernel, stride, dilation, strict=True)
+    ]
+    small, large = [n // 2 for n in totals], [n - n // 2 for n in totals]
+    return [*small, *large] if mode == "SAME_UPPER" else [*large, *small]
+
+
+def _pool_options(reader: Any, node: onnx.NodeProto, a: dict[str, Any], fill: float | None) -> tuple[int, dict[str, Any]]:
+    kernel = list(a["kernel_shape"])
+    x, options = window(reader, node, a, kernel, fill)
+    return x, {**options, "kernel": kernel, "ceil": bool(a.get("ceil_mode", 0))}
+
+
+def _max_pool(reader: Any, node: onnx.NodeProto, a: dict[str, Any]) -> int:
+    x, options = _pool_options(reader, node, a, None)
+    return int(reader.builder.add("max_pool2d", x, **options))
+
+
+def _avg_pool(reader: Any, node: onnx.NodeProto, a: dict[str, Any]) -> int:
+    x, options = _pool_options(reader, node, a, 0.0)
+    if options.pop("dilation") != [1, 1]:
+        raise ValueError("dilation")
+    counted = bool(a.get("count_include_pad", 0))
+    padded = x != reader.value(node.input[0])
+    result = int(reader.builder.add("avg_pool2d", x, **options, count_pad=counted, divisor=None))
+    if padded and not counted:
+        # The zeros of the padding are in the mean, which has to grow where there are some.
+        grown = reader.builder.tensor(f"{node.output[0]}_shares", 1 / _inside(reader, node, options))
+        result = int(reader.builder.add("mul", result, grown))
+    return result
+
+
+def _inside(reader: Any, node: onnx.NodeProto, options: dict[str, Any]) -> torch.Tensor:
+    """(1, 1, h, w): which share of each window lies inside the picture. The padding is the last node but one."""
+    pads = reader.builder.nodes[-2].options["pads"]
+    ones = F.pad(torch.ones(1, 1, *reader.shapes[node.input[0]][2:]), pads)
+    return F.avg_pool2d(ones, options["kernel"], options["stride"], options["padding"], options["ceil"])
+
+
+def _global(op: str) -> Converter:
+    def convert(reader: Any, node: onnx.NodeProto, a: dict[str, Any]) -> int:
+        if len(reader.shapes[node.input[0]]) != 4:
+            raise ValueError("other than 4 dimensions")
+        return int(reader.builder.add(op, reader.value(node.input[0]), size=[1, 1]))
+
+    return convert
+
+
+CONVERTERS: dict[str, Converter] = {
+    "MaxPool": _max_pool,
+    "AveragePool": _avg_pool,
+    "GlobalAveragePool": _global("adaptive_avg_pool2d"),
+    "GlobalMaxPool": _global("adaptive_max_pool2d"),
+}
