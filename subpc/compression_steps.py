@@ -85,7 +85,7 @@ def as_file(result: Result, report: "DataFreeReport", config: "Config", network:
         "input_shape": network.input_shape,
     }
     settings = {"method": report.method, **config.to_dict()}
-    return replace(_file(result, config), **facts, config=settings, report=plain(report.lean()), input_shape=network.input_shape)
+    return replace(_file(result, config), **facts, config=settings, report=plain(report.lean()))
 
 
 def _file(result: Result, config: "Config") -> "CompressedFile":
