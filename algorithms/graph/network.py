@@ -130,10 +130,11 @@ class _Shapes:
 
     def _step(self, node: Node, inputs: list[Any]) -> Any:
         if node.op == LAYER:
-            prefix = node.options["name"] + "."
-            own = {key.removeprefix(prefix): value for key, value in self.sizes.items() if key.startswith(prefix)}
-            module = self.network.get_submodule(node.options["name"])
-            return torch.func.functional_call(module, own, tuple(inputs))
+            name = node.options["name"]
+            kind, options = self.network.subpc_graph.layers[name]
+            own = {key.removeprefix(f"{name}."): value for key, value in self.sizes.items() if key.startswith(f"{name}.")}
+            # Built anew: the network's own modules may have hooks, which expect numbers.
+            return KINDS[kind].build(own, **options).eval()(*inputs)
         return self.sizes[node.options["name"]] if node.op == TENSOR else OPERATORS[node.op].function(*inputs, **node.options)
 
 

@@ -151,6 +151,13 @@ def test_doubling_without_end_is_refused_before_it_is_computed() -> None:
         GraphNetwork(parse_graph(entry, "f.pt"), {})(torch.ones(SHAPE))
 
 
+def test_hooks_see_numbers_only() -> None:
+    net, seen = network(), []
+    net.get_submodule("stem.conv").register_forward_hook(lambda module, inputs, output: seen.append(output.device.type))
+    net(torch.ones(SHAPE))
+    assert seen == ["cpu"]
+
+
 def test_a_shape_that_does_not_fit_is_the_users_mistake() -> None:
     with pytest.raises(ConfigError, match="1,5,8,8"):
         network()(torch.ones(1, 5, 8, 8))
