@@ -188,7 +188,7 @@ def _evaluation(model: "nn.Module", extras: Extras, shape: Shape | None) -> "Eva
 
 def _skipped(files: dict[str, str]) -> list[str]:
     """Notes on pictures that could not be read, the first few by name."""
-    notes = [f"skipped {file}: {reason}" for file, reason in list(files.items())[:_NAMED]]
+    notes = [f"skipped {reason if file in reason else f'{file}: {reason}'}" for file, reason in list(files.items())[:_NAMED]]
     return notes + ([f"skipped {len(files) - _NAMED} more pictures"] if len(files) > _NAMED else [])
 
 
