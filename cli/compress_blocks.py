@@ -24,15 +24,20 @@ if TYPE_CHECKING:
 )
 @click.option("--keep-dense", multiple=True, metavar="PATTERN", help="Layers to leave alone. [default: *downsample*, *shortcut*]")
 def command(keep_dense: tuple[str, ...], **settings: Any) -> None:
-    """Prune MODEL (a state dict with --arch, or a compressed file) to 1xN blocks that the sparse kernels skip.
+    """Prune MODEL to 1xN blocks that the sparse kernels skip, without data.
 
     Blocks go that the others replace best (error), or the smallest (l1). No picture is read: how
     channels and pixels go together follows from filters and batch norms.
 
+    MODEL is what `subpc compile` takes: .pt2, TorchScript or .onnx, a state dict with --arch, or a file that subpc compressed. OUTPUT
+    holds plain tensors and descriptions, no code; `subpc compile` and this command take it with no further word.
+
     \b
     Examples:
       subpc compress blocks weights.pth --arch torchvision:resnet18 --sparsity 0.5 --block 16 -o sparse.pt
-      subpc compile sparse.pt --shape 1,3,224,224 -o sparse.so
+      subpc compress blocks model.pt2 --calibration pictures/ -o sparse.pt
+      subpc compress blocks model.onnx --max-drop 1.0 --eval labelled/ -o sparse.safetensors
+      subpc compile sparse.pt -o sparse.so
     """
 
     def config(**values: Any) -> "BlockConfig":

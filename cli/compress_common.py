@@ -13,13 +13,16 @@ from subpc.cli.tables import show, show_json
 if TYPE_CHECKING:
     from subpc.algorithms.config import Config
 
-_MODEL = "MODEL is .pt2, TorchScript, .onnx, a state dict with --arch, or a file that subpc compressed."
 FILE_OPTIONS = (
     click.argument("model", type=click.Path(path_type=Path)),
     click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The file to write, .pt or .safetensors."),
     click.option("--arch", help="Architecture of a state dict: torchvision:resnet50, timm:NAME or package.module:function."),
     click.option("--shape", type=SHAPE, help="Input shape, where the file does not say it: TorchScript, open ONNX shapes."),
-    click.option("--calibration", metavar="FOLDER", help="Measure statistics on up to 256 unlabelled pictures. Not data-free any more."),
+    click.option(
+        "--calibration",
+        metavar="FOLDER",
+        help="Up to 256 unlabelled pictures to measure statistics on: not data-free.",
+    ),
     click.option("--synthetic", type=int, metavar="N", help="Measure them on N pictures that are generated from the network."),
     click.option("--synthetic-steps", type=int, default=200, show_default=True, help="Steps of matching those to the batch norms."),
     click.option("--seed", type=int, default=0, show_default=True, help="Of generated pictures."),
@@ -27,7 +30,13 @@ FILE_OPTIONS = (
     click.option("--eval", "evaluation", metavar="FOLDER", help="Labelled pictures for it, a folder a class; or fashion-mnist[:FOLDER]."),
     click.option("--mean", type=TRIPLE, default="0.485,0.456,0.406", show_default=True, help="Subtracted from pixels / 255."),
     click.option("--std", type=TRIPLE, default="0.229,0.224,0.225", show_default=True, help="Divides the difference."),
-    click.option("--interpolation", type=click.Choice(["bilinear", "bicubic"]), default="bilinear", show_default=True),
+    click.option(
+        "--interpolation",
+        type=click.Choice(["bilinear", "bicubic"]),
+        default="bilinear",
+        show_default=True,
+        help="How pictures are scaled.",
+    ),
     json_option,
 )
 _EXTRAS = ("shape", "calibration", "synthetic", "synthetic_steps", "seed", "evaluation", "max_drop")

@@ -38,12 +38,17 @@ if TYPE_CHECKING:
 @click.option("--feedback", is_flag=True, help="Make each rounding error good by the weights that follow (GPTQ).")
 @click.option("--skip", multiple=True, metavar="LAYER", help="Leave this layer alone; repeat for several.")
 def command(**settings: Any) -> None:
-    """Quantize the weights of MODEL (a state dict with --arch, or a compressed file) in seconds, without data.
+    """Quantize the weights of MODEL to two widths, in seconds, without data.
+
+    MODEL is what `subpc compile` takes: .pt2, TorchScript or .onnx, a state dict with --arch, or a file that subpc compressed. OUTPUT
+    holds plain tensors and descriptions, no code; `subpc compile` and this command take it with no further word.
 
     \b
     Examples:
       subpc compress dfmpc weights.pth --arch torchvision:resnet18 --low-bits 2 --high-bits 6 -o small.pt
-      subpc compile small.pt --shape 1,3,224,224 -o small.so
+      subpc compress dfmpc model.pt2 --low-bits 6 --high-bits 6 --synthetic 64 -o small.pt
+      subpc compress dfmpc model.onnx --max-drop 1.0 --eval labelled/ -o small.safetensors
+      subpc compile small.pt -o small.so
     """
 
     def config(**values: Any) -> "DfmpcConfig":

@@ -35,12 +35,17 @@ if TYPE_CHECKING:
 @click.option("--fold-scale", is_flag=True, help="Fold the paper's coefficient for quantized filters into the batch norms.")
 @click.option("--skip", multiple=True, metavar="LAYER", help="Leave this layer alone; repeat for several.")
 def command(bits: int, **settings: Any) -> None:
-    """Compress MODEL (a state dict with --arch, or a compressed file) in seconds, without data.
+    """Remove channels of MODEL and quantize its weights, in seconds, without data.
+
+    MODEL is what `subpc compile` takes: .pt2, TorchScript or .onnx, a state dict with --arch, or a file that subpc compressed. OUTPUT
+    holds plain tensors and descriptions, no code; `subpc compile` and this command take it with no further word.
 
     \b
     Examples:
       subpc compress udfc weights.pth --arch torchvision:resnet18 --ratio 0.3 --bits 6 -o small.pt
-      subpc compile small.pt --shape 1,3,224,224 -o small.so
+      subpc compress udfc model.pt2 --bits 4 --calibration pictures/ -o small.pt
+      subpc compress udfc model.onnx --max-drop 1.0 --eval labelled/ -o small.safetensors
+      subpc compile small.pt -o small.so
     """
 
     def config(**values: Any) -> "UdfcConfig":

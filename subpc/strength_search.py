@@ -58,18 +58,17 @@ class StrengthSearch:
     def run(self) -> "tuple[Config, Outcome]":
         """The configuration and what it gives; ConfigError where even the gentlest loses too much."""
         best: Outcome | None = None
-        stronger: Setting | None = None
+        stronger: list[list[Setting]] = []
         for rungs in ladders(self.base, self.fixed):
             index, outcome = self._climb(rungs)
             best = outcome or best
+            stronger.append([{**self.setting, **rung} for rung in rungs[index + 1 :]])
             if index >= 0:
                 self.setting |= rungs[index]
-            if index + 1 < len(rungs):
-                stronger = {**self.setting, **rungs[index + 1]}
             if index < 0 and best is None:
                 break
-        if stronger is not None:
-            best = self._back_off(stronger, best)
+        for settings in stronger:
+            best = self._back_off_from(settings, best)
         if best is None:
             worst = max(self.trials, key=lambda trial: trial.accuracy)
             raise ConfigError(
@@ -104,8 +103,17 @@ class StrengthSearch:
                 high = middle
         return low, found
 
+    def _back_off_from(self, settings: list[Setting], best: Outcome | None) -> Outcome | None:
+        """Each setting that is too strong as a whole, until one gains nothing."""
+        for setting in settings:
+            better = self._back_off(setting, best)
+            if better is best:
+                break
+            best = better
+        return best
+
     def _back_off(self, setting: Setting, best: Outcome | None) -> Outcome | None:
-        """One rung more than is allowed, without the layers that it hurts most: taken where the file becomes smaller."""
+        """A setting that loses too much, without the layers that it hurts most: taken where the file becomes smaller."""
         order = harm_order(self._try(setting).layers)
         low, high, found = 0, len(order), None
         while high - low > 1:
