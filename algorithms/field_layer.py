@@ -5,7 +5,7 @@ from torch import nn
 
 from subpc.algorithms.batch_norm import mean_of
 from subpc.algorithms.field import Field, unknown_field
-from subpc.algorithms.moments import LONGEST, Moments, groups_of
+from subpc.algorithms.moments import LONGEST, WIDEST, Moments, groups_of
 from subpc.algorithms.taps import Taps, fit_taps, one_tap
 
 _TINY = 1e-12
@@ -28,7 +28,7 @@ class LayerField:
         self.wanted = _wanted(layer, norm)
         self.taps, self.correlation = self._fit()
         self.update: tuple[torch.Tensor, torch.Tensor] | None = None
-        if self.wanted is not None and groups_of(layer) == 1 and self.rows[0].numel() <= LONGEST:
+        if self.wanted is not None and groups_of(layer) == 1 and len(self.rows) <= self.rows[0].numel():
             self.update = self._condition(*self.wanted)
 
     def keep(self, kept: torch.Tensor) -> None:
@@ -38,13 +38,16 @@ class LayerField:
     def moments(self) -> Moments | None:
         """The second moments of what the layer sees; None where a filter is too long."""
         groups, length = groups_of(self.layer), self.layer.weight[0].numel()  # type: ignore[index]
-        if length > LONGEST:
+        taps = self.rows.shape[2] if length > LONGEST else 1
+        if length // taps > WIDEST:
             return None
         (_, own), cross, means = self.field.own, self.field.cross, self.field.means
         if groups > 1:
             index = torch.arange(len(own)).view(groups, -1)
             pairs = [self._blocks(c, m, index) for c, m in ((own, (means[1], means[1])), (cross, means))]
             return Moments(covariance=pairs[0], cross=pairs[1])
+        if taps > 1:
+            return Moments(covariance=own[None], cross=cross[None], taps=taps)
         covariance, between = self.taps.dense(own, (means[1], means[1])), self.taps.dense(cross, means)
         if self.update is not None:
             seen, old = self._seen(cross, means), self._seen(self.field.own[0], (means[0], means[0]))
@@ -55,7 +58,7 @@ class LayerField:
     def outputs(self, changed: nn.Module) -> Field:
         """What the layer and `changed`, its counterpart, give."""
         rows, new = self.rows, self._rows(changed)
-        if rows[0].numel() > LONGEST:
+        if rows.shape[1] > WIDEST:
             return unknown_field(len(rows))
         (first, second), cross, means = self.field.own, self.field.cross, self.field.means
         own = self._project(rows, rows, first, (means[0], means[0]))
@@ -70,7 +73,8 @@ class LayerField:
             own = own + own @ inner @ own
         offsets = [getattr(layer, "bias", None) for layer in (self.layer, changed)]
         middles = [m if b is None else m + b.detach().double() for m, b in zip(middles, offsets, strict=True)]
-        return Field(means=(middles[0], middles[1]), own=(own, other), cross=between)
+        # Rounding errors that break the symmetry would grow from layer to layer.
+        return Field(means=(middles[0], middles[1]), own=((own + own.T) / 2, (other + other.T) / 2), cross=between)
 
     def _rows(self, layer: nn.Module) -> torch.Tensor:
         """(out, c, taps) in float64, (out, 1, taps) where depthwise; other grouped convolutions with their zeros."""
@@ -88,11 +92,12 @@ class LayerField:
     def _fit(self) -> tuple[Taps, float]:
         if not isinstance(self.layer, nn.Conv2d):
             return one_tap(self.rows.shape[2]), 0.5
-        covariance, mean = self.field.own[0], self.field.means[0]
-        across, left = self.rows.transpose(1, 2) @ mean[:, None], self.rows.transpose(1, 2) @ covariance
+        covariance, mean, rows = self.field.own[0], self.field.means[0], self.rows.mT
         if self.depthwise:
-            source = self._sources(len(self.rows))
-            across, left = self.rows.mT * mean[source, None, None], self.rows.mT * covariance.diagonal()[source, None, None]
+            source = self._sources(len(rows))
+            across, left = rows * mean[source, None, None], rows * covariance.diagonal()[source, None, None]
+        else:
+            across, left = rows @ mean[:, None], rows @ covariance
         return fit_taps(self.layer, across[..., 0], left @ self.rows, self.wanted)
 
     def _sources(self, filters: int) -> torch.Tensor:

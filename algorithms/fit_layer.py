@@ -1,11 +1,11 @@
 """One layer solved anew and quantized, for the inputs that it saw and sees."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
-from subpc.algorithms.moments import Moments, grouped_rows
+from subpc.algorithms.moments import Moments, grouped_rows, whole_filters
 from subpc.algorithms.quantizers import Quantized, codes_of, quantize_with_feedback, search_scale
 from subpc.algorithms.reconstruct import Problem, pose
 
@@ -26,19 +26,18 @@ def problem_of(layer: nn.Module, moments: Moments | None, *, ridge: float, solve
         rows = grouped_rows(layer)
         return Problem(best=rows, curvature=torch.ones(len(rows), 1, 1, dtype=rows.dtype))
     posed = pose(layer, moments, ridge)
-    return posed if solve else Problem(best=grouped_rows(layer), curvature=posed.curvature)
+    return posed if solve else replace(posed, best=grouped_rows(layer, posed.taps))
 
 
 def quantize_problem(problem: Problem, shape: torch.Size, how: Rounding) -> Quantized:
     """Codes of the shape of the layer's weight that come near the problem's best weights."""
-    best = problem.best
-    groups, filters, _ = best.shape
+    best, taps = problem.best, problem.taps
     importance = problem.curvature.diagonal(dim1=1, dim2=2)[:, None].expand_as(best)
-    rows = best.flatten(0, 1)
-    scale = search_scale(rows, importance.flatten(0, 1), how.bits, ternary=how.ternary, per_channel=how.per_channel)
+    rows = whole_filters(best, taps)
+    scale = search_scale(rows, whole_filters(importance, taps), how.bits, ternary=how.ternary, per_channel=how.per_channel)
     if how.feedback and problem.curvature.shape[1] == best.shape[2]:
-        scales = scale.expand(len(rows), 1).reshape(groups, filters, 1)
+        scales = scale.expand(len(rows), 1).repeat_interleave(taps, 0).reshape(*best.shape[:2], 1)
         parts = zip(best, problem.curvature, scales, strict=True)
-        rows = torch.cat([quantize_with_feedback(*part, how.bits, ternary=how.ternary) for part in parts])
+        rows = whole_filters(torch.stack([quantize_with_feedback(*part, how.bits, ternary=how.ternary) for part in parts]), taps)
     codes = codes_of(rows, scale, how.bits, ternary=how.ternary).to(torch.uint8).view(shape)
     return Quantized(codes=codes, scale=scale[:, 0].float(), bits=how.bits, ternary=how.ternary)

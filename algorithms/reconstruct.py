@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from subpc.algorithms.moments import Moments, grouped_rows
+from subpc.algorithms.moments import Moments, grouped_rows, whole_filters
 
 _TINY = 1e-12
 
@@ -16,11 +16,16 @@ class Problem:
     """min over W' of tr((W' - best) A (W' - best)^T): the error of a layer's output, as a quadratic form of its weights.
 
     best (groups, filters, d): minimum without a restriction; curvature A (groups, d, d): covariance of the inputs that the layer sees
-    now, plus the ridge. Both in float64.
+    now, plus the ridge. Both in float64. taps as in Moments: a filter is that many rows of `best`.
     """
 
     best: torch.Tensor
     curvature: torch.Tensor
+    taps: int = 1
+
+    def weights(self, rows: torch.Tensor | None = None) -> torch.Tensor:
+        """Rows of this problem, its best ones unless given, as (filters, weights of a filter) in the layer's order."""
+        return whole_filters(self.best if rows is None else rows, self.taps)
 
     def relative_error(self, weights: torch.Tensor) -> float:
         """Deviation that `weights` (groups, filters, d) leave, as a share of what the layer gives without any."""
@@ -34,18 +39,18 @@ def pose(layer: nn.Module, moments: Moments, ridge: float) -> Problem:
     Least squares of W' now on W before, both without their means, which the next batch norm or the offset takes. The ridge, a share
     of the mean diagonal, draws W' to W.
     """
-    rows, curvature = grouped_rows(layer), moments.covariance.clone()
+    rows, curvature = grouped_rows(layer, moments.taps), moments.covariance.clone()
     diagonal = curvature.diagonal(dim1=1, dim2=2)
     strength = ridge * diagonal.mean(1) + _TINY
     diagonal.add_(strength[:, None])
     wanted = rows @ moments.cross + strength[:, None, None] * rows
     best = torch.cholesky_solve(wanted.mT, torch.linalg.cholesky(curvature)).mT
-    return Problem(best=best.contiguous(), curvature=curvature)
+    return Problem(best=best.contiguous(), curvature=curvature, taps=moments.taps)
 
 
 def solve(problem: Problem, mask: torch.Tensor, n: int) -> torch.Tensor:
-    """The minimiser (out, d) of a layer of one group whose blocks outside mask (out / n, in) are zero."""
-    best, curvature = problem.best[0], problem.curvature[0]
+    """The minimiser (out taps, d) of a layer of one group whose blocks outside mask (out / n, in) are zero."""
+    best, curvature, n = problem.best[0], problem.curvature[0], n * problem.taps
     result, wanted = torch.zeros_like(best), best @ curvature
     for group, row in enumerate(mask):
         kept = row.repeat_interleave(best.shape[1] // len(row)).nonzero()[:, 0]
@@ -62,7 +67,7 @@ def eliminate(problem: Problem, channels: int, n: int, count: int, rounds: int) 
     Optimal brain surgeon over blocks (Hassibi and Stork 1993, equation 5): removing block i costs tr(W_i (H_ii)^-1 W_i^T) for
     H = A^-1. `rounds` batches of blocks go one after the other, with weights and H brought up to date between them.
     """
-    best, curvature = problem.best[0], problem.curvature[0]
+    best, curvature, n = problem.best[0], problem.curvature[0], n * problem.taps
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(curvature))
     mask = torch.ones(best.shape[0] // n, channels, dtype=torch.bool)
     taps = best.shape[1] // channels

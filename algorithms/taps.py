@@ -27,7 +27,7 @@ class Taps:
 
     def times(self, rows: torch.Tensor, covariance: torch.Tensor, means: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         """rows (out, c, taps) times the covariance of all values under a filter, (out, c' taps), never formed."""
-        mixed = torch.matmul(covariance.T, rows) @ self.together  # (out, c', taps)
+        mixed = (rows.mT @ covariance).mT @ self.together  # (out, c', taps)
         along = torch.einsum("oct,c,ts->os", rows, means[0], self.border)
         return (mixed + means[1][:, None] * along[:, None]).flatten(1)
 

@@ -11,7 +11,7 @@ from subpc.algorithms.blocks.layers import sort_layers
 from subpc.algorithms.blocks.select import block_mask, expand, magnitudes
 from subpc.algorithms.check_model import checked_copy
 from subpc.algorithms.data_free_report import DataFreeReport, LayerResult
-from subpc.algorithms.moments import Inputs, Moments
+from subpc.algorithms.moments import Inputs, Moments, grouped_rows
 from subpc.algorithms.pairing import find_pairs
 from subpc.algorithms.quantizers import Quantized
 from subpc.algorithms.reconstruct import eliminate, pose, solve
@@ -74,8 +74,9 @@ def _prune(conv: nn.Module, config: BlockConfig, result: LayerResult, moments: M
     if config.criterion == "error":
         rounds = config.rounds if problem.best.shape[2] <= _LONGEST else 1
         mask = eliminate(problem, channels, config.n, int(config.sparsity * channels), rounds)
-    cut = (weight * expand(mask, config.n)).double().flatten(1)
-    solved = solve(problem, mask, config.n) if config.compensation in ("full", "weights") else cut
-    result.error_before, result.error_after = (problem.relative_error(weights[None]) for weights in (cut, solved))
+    weight.mul_(expand(mask, config.n))
+    cut = grouped_rows(conv, problem.taps)
+    solved = solve(problem, mask, config.n)[None] if config.compensation in ("full", "weights") else cut
+    result.error_before, result.error_after = (problem.relative_error(rows) for rows in (cut, solved))
     result.coefficients = (float(solved.min()), float(solved.max()))
-    weight.copy_(solved.view_as(weight))
+    weight.copy_(problem.weights(solved).view_as(weight))

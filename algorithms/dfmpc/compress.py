@@ -81,7 +81,7 @@ class _Run:
             )
             self.codes[name] = quantize_problem(problem, layer.weight.shape, how)
         else:
-            best = problem.best.view_as(layer.weight) if self.config.compensation == "solve" else layer.weight
+            best = problem.weights().view_as(layer.weight) if self.config.compensation == "solve" else layer.weight
             self.codes[name] = quantize(best, result.bits, per_channel=self.config.per_channel)
         new = self.codes[name].dequantize()
         result.error_before = relative_error(layer.weight, quantize(layer.weight, result.bits, per_channel=False).dequantize())

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -94,13 +95,13 @@ class _Run:
     def _write(self, name: str, layer: nn.Conv2d | nn.Linear, problem: Problem, *, feedback: bool) -> None:
         """Give the layer its solved weights, quantized where bits are set."""
         if self.config.bits is None:
-            layer.weight.copy_(problem.best.view_as(layer.weight))
+            layer.weight.copy_(problem.weights().view_as(layer.weight))
             return
         how = Rounding(bits=self.config.bits, ternary=False, per_channel=self.config.per_channel, feedback=feedback)
         if self.config.scales == "search":
             self.codes[name] = quantize_problem(problem, layer.weight.shape, how)
         else:
-            best = problem.best.view_as(layer.weight).float()
+            best = problem.weights().view_as(layer.weight).float()
             self.codes[name] = quantize_uniform(best, how.bits, per_channel=how.per_channel)
         self.results[name].bits = how.bits
         layer.weight.copy_(self.codes[name].dequantize())
@@ -110,7 +111,7 @@ class _Run:
         first, norm, second = (self.modules[name] for name in (pair.first, pair.norm, pair.second))
         assert isinstance(first, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and isinstance(second, nn.Conv2d)
         kept = self._choose(first, problem)
-        columns = kept.repeat_interleave(second.weight[0, 0].numel())
+        columns = kept.repeat_interleave(problem.best.shape[2] // len(kept))
         solved, result = solve(problem, kept[None], second.out_channels), self.results[pair.first]
         cut = problem.best * columns
         result.error_before, result.error_after = problem.relative_error(cut), problem.relative_error(solved[None])
@@ -121,7 +122,7 @@ class _Run:
         if pair.first in self.codes:
             self.codes[pair.first] = self.codes[pair.first].keep(kept)
         curvature = problem.curvature[:, columns][:, :, columns]
-        return Problem(best=solved[None, :, columns], curvature=curvature), kept
+        return replace(problem, best=solved[None, :, columns], curvature=curvature), kept
 
     def _choose(self, first: nn.Conv2d, problem: Problem) -> torch.Tensor:
         if self.config.criterion != "error":
@@ -129,4 +130,4 @@ class _Run:
         channels = first.out_channels
         count = channels - count_kept(channels, self.config.ratio)
         rounds = _ROUNDS if problem.best.shape[2] <= _LONGEST else 1
-        return eliminate(problem, channels, problem.best.shape[1], count, rounds)[0]
+        return eliminate(problem, channels, problem.best.shape[1] // problem.taps, count, rounds)[0]
