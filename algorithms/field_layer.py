@@ -4,8 +4,9 @@ import torch
 from torch import nn
 
 from subpc.algorithms.batch_norm import mean_of
-from subpc.algorithms.field import Field, unknown_field
+from subpc.algorithms.field import PRECISION, Field, unknown_field
 from subpc.algorithms.moments import LONGEST, WIDEST, Moments, groups_of
+from subpc.algorithms.steady import steady_cholesky
 from subpc.algorithms.taps import Taps, fit_taps, one_tap
 
 _TINY = 1e-12
@@ -45,15 +46,15 @@ class LayerField:
         if groups > 1:
             index = torch.arange(len(own)).view(groups, -1)
             pairs = [self._blocks(c, m, index) for c, m in ((own, (means[1], means[1])), (cross, means))]
-            return Moments(covariance=pairs[0], cross=pairs[1])
+            return Moments(covariance=pairs[0].double(), cross=pairs[1].double())
         if taps > 1:
-            return Moments(covariance=own[None], cross=cross[None], taps=taps)
+            return Moments(covariance=own[None].double(), cross=cross[None].double(), taps=taps)
         covariance, between = self.taps.dense(own, (means[1], means[1])), self.taps.dense(cross, means)
         if self.update is not None:
             seen, old = self._seen(cross, means), self._seen(self.field.own[0], (means[0], means[0]))
             covariance.addmm_(seen.T, self.update[0] @ seen)
             between.addmm_(old.T, self.update[0] @ seen)
-        return Moments(covariance=covariance[None], cross=between[None])
+        return Moments(covariance=covariance[None].double(), cross=between[None].double())
 
     def outputs(self, changed: nn.Module) -> Field:
         """What the layer and `changed`, its counterpart, give."""
@@ -72,13 +73,13 @@ class LayerField:
             between = between + own @ inner @ between
             own = own + own @ inner @ own
         offsets = [getattr(layer, "bias", None) for layer in (self.layer, changed)]
-        middles = [m if b is None else m + b.detach().double() for m, b in zip(middles, offsets, strict=True)]
+        middles = [m if b is None else m + b.detach() for m, b in zip(middles, offsets, strict=True)]
         # Rounding errors that break the symmetry would grow from layer to layer.
         return Field(means=(middles[0], middles[1]), own=((own + own.T) / 2, (other + other.T) / 2), cross=between)
 
     def _rows(self, layer: nn.Module) -> torch.Tensor:
-        """(out, c, taps) in float64, (out, 1, taps) where depthwise; other grouped convolutions with their zeros."""
-        weight = layer.weight.detach().double()  # type: ignore[operator]
+        """(out, c, taps), (out, 1, taps) where depthwise; other grouped convolutions with their zeros."""
+        weight = layer.weight.detach().to(PRECISION)
         if not isinstance(layer, nn.Conv2d):
             side = 0 if layer is self.layer else 1
             channels = len(self.field.means[side])
@@ -134,7 +135,7 @@ class LayerField:
         target = change[:, None] * predicted * change
         steady = predicted.clone()
         steady.diagonal().add_(_RIDGE * predicted.diagonal().mean() + _TINY)
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(steady))
+        inverse = torch.cholesky_inverse(steady_cholesky(steady))
         lacking = mean - self._mean(self.rows, self.field.means[0])
         return inverse @ (target - predicted) @ inverse, inverse @ lacking
 
@@ -147,4 +148,4 @@ def _wanted(layer: nn.Module, norm: nn.BatchNorm2d | None) -> tuple[torch.Tensor
     """Mean and variance of the layer without its offset."""
     if norm is None or norm.running_var is None or not isinstance(layer, nn.Conv2d):
         return None
-    return mean_of(norm, layer), norm.running_var.detach().double()
+    return mean_of(norm, layer).to(PRECISION), norm.running_var.detach().to(PRECISION)

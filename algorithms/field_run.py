@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from subpc.algorithms.batch_norm import gamma_beta, move_statistics
-from subpc.algorithms.field import Field, add, join, pictures_field
+from subpc.algorithms.field import PRECISION, Field, add, join, pictures_field
 from subpc.algorithms.field_layer import LayerField
 from subpc.algorithms.moments import AtLayer, AtNorm
 from subpc.errors import UnsupportedModelError
@@ -124,7 +124,7 @@ class _Run:
         bias = getattr(changed, "bias", None)
         if bias is not None and norm is None and self.correct:
             lacking = result.means[0] - result.means[1]
-            bias.add_(lacking.float())
+            bias.add_(lacking)
             result = Field(means=(result.means[0], result.means[0]), own=result.own, cross=result.cross)
         return result
 
@@ -134,15 +134,15 @@ class _Run:
         assert isinstance(new, nn.BatchNorm2d) and old.running_var is not None
         field = self.fields[node.all_input_nodes[0]]
         before, now = (own.diagonal().clamp(min=_TINY) for own in field.own)
-        known = old.running_var.double()
+        known = old.running_var
         scale = (known / before).sqrt()
         drift = (field.means[1] - field.means[0]) * scale
         if self.correct:
-            move_statistics(new, drift.float(), ((now * scale**2 + old.eps) / (known + old.eps)).float())
+            move_statistics(new, drift, (now * scale**2 + old.eps) / (known + old.eps))
         if self.at_norm is not None:
             self.at_norm(str(node.target))
         gains, offsets = zip(*(_gain_offset(norm) for norm in (old, new)), strict=True)
-        middle = old.running_mean.double()  # type: ignore[union-attr]
+        middle = old.running_mean  # type: ignore[union-attr]
         centred = field.scaled((scale, scale), (middle - scale * field.means[0], middle - scale * field.means[0]))
         return centred.scaled((gains[0], gains[1]), (offsets[0], offsets[1]))
 
@@ -151,7 +151,8 @@ def _gain_offset(norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
     """norm(x) = gain x + offset, (c,) each."""
     gamma, beta = gamma_beta(norm)
     gain = gamma / (norm.running_var.double() + norm.eps).sqrt()  # type: ignore[union-attr]
-    return gain, beta - gain * norm.running_mean.double()  # type: ignore[union-attr]
+    offset = beta - gain * norm.running_mean.double()  # type: ignore[union-attr]
+    return gain.to(PRECISION), offset.to(PRECISION)
 
 
 def _out_of_place(module: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:

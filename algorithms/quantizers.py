@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from subpc.algorithms.steady import steady_cholesky
 from subpc.errors import ConfigError
 
 MIN_BITS, MAX_BITS = 2, 8
@@ -97,8 +98,8 @@ def quantize_with_feedback(rows: torch.Tensor, curvature: torch.Tensor, scale: t
     """
     order = curvature.diagonal().argsort(descending=True)
     left, result = rows[:, order].clone(), torch.zeros_like(rows)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(curvature[order][:, order]))
-    factor = torch.linalg.cholesky(inverse, upper=True)
+    inverse = torch.cholesky_inverse(steady_cholesky(curvature[order][:, order]))
+    factor = steady_cholesky(inverse, upper=True)
     for start in range(0, rows.shape[1], _BLOCK):
         block = slice(start, start + _BLOCK)
         errors = torch.zeros_like(left[:, block])

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from subpc.algorithms.moments import Moments, grouped_rows, whole_filters
+from subpc.algorithms.steady import steady_cholesky
 
 _TINY = 1e-12
 
@@ -44,7 +45,7 @@ def pose(layer: nn.Module, moments: Moments, ridge: float) -> Problem:
     strength = ridge * diagonal.mean(1) + _TINY
     diagonal.add_(strength[:, None])
     wanted = rows @ moments.cross + strength[:, None, None] * rows
-    best = torch.cholesky_solve(wanted.mT, torch.linalg.cholesky(curvature)).mT
+    best = torch.cholesky_solve(wanted.mT, steady_cholesky(curvature)).mT
     return Problem(best=best.contiguous(), curvature=curvature, taps=moments.taps)
 
 
@@ -54,7 +55,7 @@ def solve(problem: Problem, mask: torch.Tensor, n: int) -> torch.Tensor:
     result, wanted = torch.zeros_like(best), best @ curvature
     for group, row in enumerate(mask):
         kept = row.repeat_interleave(best.shape[1] // len(row)).nonzero()[:, 0]
-        factor = torch.linalg.cholesky(curvature[kept][:, kept])
+        factor = steady_cholesky(curvature[kept][:, kept])
         filters = slice(group * n, group * n + n)
         part = torch.cholesky_solve(wanted[filters][:, kept].T, factor).T
         result[filters, kept] = part
@@ -68,7 +69,7 @@ def eliminate(problem: Problem, channels: int, n: int, count: int, rounds: int) 
     H = A^-1. `rounds` batches of blocks go one after the other, with weights and H brought up to date between them.
     """
     best, curvature, n = problem.best[0], problem.curvature[0], n * problem.taps
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(curvature))
+    inverse = torch.cholesky_inverse(steady_cholesky(curvature))
     mask = torch.ones(best.shape[0] // n, channels, dtype=torch.bool)
     taps = best.shape[1] // channels
     for group in range(len(mask)):

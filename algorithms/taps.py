@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from subpc.algorithms.field import PRECISION
+
 _TINY = 1e-12
 # What is tried: correlation of neighbours, and sides of the plane in pixels.
 _CORRELATIONS = (0.0, 0.05, 0.2, 0.35, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
@@ -43,13 +45,13 @@ class Taps:
 
 def one_tap(count: int = 1) -> Taps:
     """`count` pixels that have nothing to do with each other, and no border."""
-    eye = torch.eye(count, dtype=torch.float64)
-    return Taps(together=eye, border=torch.zeros_like(eye), inside=torch.ones(count, dtype=torch.float64))
+    eye = torch.eye(count, dtype=PRECISION)
+    return Taps(together=eye, border=torch.zeros_like(eye), inside=torch.ones(count, dtype=PRECISION))
 
 
 def make_taps(conv: nn.Conv2d, correlation: float, side: float) -> Taps:
     """Pixels at distance d (the sum of both directions) have the correlation r^d, and the plane has side x side of them."""
-    steps = [torch.arange(k).double() * d for k, d in zip(conv.kernel_size, conv.dilation, strict=True)]
+    steps = [torch.arange(k, dtype=PRECISION) * d for k, d in zip(conv.kernel_size, conv.dilation, strict=True)]
     near = [correlation ** (s[:, None] - s).abs() for s in steps]
     both = torch.kron(*(_both_inside(s - p, side if p else math.inf) for s, p in zip(steps, _padding(conv), strict=True)))
     inside = both.diagonal()

@@ -1,35 +1,90 @@
-"""Channel pruning without data on Fashion-MNIST: plain, Neuron Merging and UDFC, on the networks of data_free_nets.py.
+"""The three data-free methods on Fashion-MNIST, beside their baselines, on the networks of data_free_nets.py.
 
-    python benchmarks/data_free_nets.py --cache FOLDER                # trains what is missing, minutes a network
-    python benchmarks/data_free_fashion_mnist.py --cache FOLDER       # resumes: rows that are there are not measured again
-    python benchmarks/data_free_fashion_mnist.py --show               # the table, from the rows that are there
+    python benchmarks/data_free_nets.py --cache FOLDER                   # trains what is missing
+    python benchmarks/data_free_fashion_mnist.py --cache FOLDER          # resumes: rows that are there are not measured again
+    python benchmarks/data_free_fashion_mnist.py --show                  # the tables, from the rows that are there
 
-Top-1 on all 10,000 test pictures; one JSON line a row in benchmarks/results/data_free_fashion_mnist.jsonl.
+Top-1 on all 10,000 test pictures; one JSON line a row in benchmarks/results/data_free_fashion_mnist.jsonl. Start it with --nets for one
+network each to use several cores.
 """
 
 import argparse
+import functools
 import itertools
 import json
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from data_free_nets import BUILD, accuracy, pictures
+from data_free_nets import NETS, SEEDS, load, pictures
+from torch import nn
 
+from subpc.algorithms.blocks.compress import compress_blocks
+from subpc.algorithms.blocks.config import BlockConfig
+from subpc.algorithms.dfmpc.compress import compress_dfmpc
+from subpc.algorithms.dfmpc.config import DfmpcConfig
+from subpc.algorithms.subp.trainer import accuracy
+from subpc.algorithms.synthetic import synthetic_pictures
 from subpc.algorithms.udfc.compress import compress_udfc
 from subpc.algorithms.udfc.config import UdfcConfig
 
 RESULTS = Path(__file__).parent / "results" / "data_free_fashion_mnist.jsonl"
-RATIOS, BITS = (0.1, 0.3, 0.5), (6, 4)
-# column -> settings
-METHODS: dict[str, dict[str, Any]] = {
-    "plain": {"method": "plain"},
-    "Neuron Merging": {"method": "merge"},
-    "UDFC, paper's loss": {"method": "udfc", "statistics": "weights", "fold_scale": True},
-    "UDFC, gaussian": {"method": "udfc", "statistics": "gaussian"},
-}
+GENERATED, CALIBRATION, SIDE, STEPS = 64, 500, 28, 100
 Row = dict[str, Any]
+Make = Callable[..., Any]
+BASELINE = {"scales": "max", "criterion": "l2"}
+# family -> settings of a row of its table, and columns: what is compressed how, with which pictures
+COMPRESS: dict[str, Make] = {"dfmpc": compress_dfmpc, "udfc": compress_udfc, "blocks": compress_blocks}
+ROWS: dict[str, list[dict[str, Any]]] = {
+    "dfmpc": [{"low_bits": low, "high_bits": 6} for low in (2, 3, 6)],
+    "udfc": [{"ratio": ratio, "bits": bits} for bits in (6, 4) for ratio in (0.1, 0.3, 0.5)],
+    "blocks": [{"sparsity": sparsity} for sparsity in (0.25, 0.5, 0.75)],
+    "ablation": [{"low_bits": 2, "high_bits": 6}, {"ratio": 0.3, "bits": 4}],
+}
+COLUMNS: dict[str, dict[str, tuple[Make, dict[str, Any], str]]] = {
+    "dfmpc": {
+        "naive": (DfmpcConfig.paper, {"recalibration": "none", "compensation": "none"}, ""),
+        "paper": (DfmpcConfig.paper, {}, ""),
+        "subpc": (DfmpcConfig, {}, ""),
+        "subpc, 64 generated": (DfmpcConfig, {}, "generated"),
+        "subpc, 500 real": (DfmpcConfig, {"feedback": True}, "calibration"),
+    },
+    "udfc": {
+        "plain": (UdfcConfig, {"method": "plain", **BASELINE}, ""),
+        "Neuron Merging": (UdfcConfig, {"method": "merge", **BASELINE}, ""),
+        "paper": (UdfcConfig.paper, {"criterion": "l2"}, ""),
+        "subpc": (UdfcConfig, {}, ""),
+        "subpc, 64 generated": (UdfcConfig, {}, "generated"),
+        "subpc, 500 real": (UdfcConfig, {}, "calibration"),
+    },
+    "blocks": {
+        "magnitude": (BlockConfig, {"criterion": "l1", "compensation": "none"}, ""),
+        "subpc": (BlockConfig, {}, ""),
+        "subpc, 64 generated": (BlockConfig, {}, "generated"),
+        "subpc, 500 real": (BlockConfig, {}, "calibration"),
+    },
+}
+ABLATION: dict[str, dict[str, dict[str, Any]]] = {
+    "dfmpc": {
+        "all of it": {},
+        "feedback": {"feedback": True},
+        "no solve": {"compensation": "none"},
+        "scalar (eq. 27) instead of solve": {"compensation": "scalar"},
+        "batch norms left": {"recalibration": "none"},
+        "one scale a layer": {"per_channel": False},
+        "scales of the paper": {"scales": "paper"},
+    },
+    "udfc": {
+        "all of it": {},
+        "feedback": {"feedback": True},
+        "channels by l2": {"criterion": "l2"},
+        "one scale a layer": {"per_channel": False},
+        "largest weight as scale": {"scales": "max"},
+        "pair by pair, covariance behind the ReLU": {"statistics": "gaussian", "criterion": "l2", "ridge": 1e-4, "scales": "max"},
+    },
+}
 
 
 def rows() -> list[Row]:
@@ -37,52 +92,105 @@ def rows() -> list[Row]:
     return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
 
 
-def measure(cache: Path, seeds: list[int]) -> None:
-    """Append every row that is missing for these seeds."""
-    keys = ("net", "seed", "method", "ratio", "bits")
-    known = {tuple(row[key] for key in keys) for row in rows()}
+def grid(net: str, seed: int) -> list[tuple[str, str, dict[str, Any]]]:
+    """(family, column, settings): everything that is measured on a network, what needs no pictures first."""
+    found: list[tuple[str, str, dict[str, Any]]] = [("float", "float", {})]
+    for needs_pictures in (False, True):
+        for family, columns in COLUMNS.items():
+            for column, (_, _, inputs) in columns.items():
+                if bool(inputs) == needs_pictures:
+                    found += [(family, column, settings) for settings in ROWS[family]]
+        if net == "resnet56" and seed == 0 and not needs_pictures:
+            for family, variants in ABLATION.items():
+                settings = ROWS["ablation"][0 if family == "dfmpc" else 1]
+                found += [(f"ablation {family}", variant, settings) for variant in variants]
+    return found
+
+
+class Network:
+    """A trained network and the pictures that it may be given."""
+
+    def __init__(self, cache: Path, net: str, seed: int) -> None:
+        self.model = load(cache, net, seed)
+
+    @functools.cached_property
+    def generated(self) -> torch.Tensor:
+        """Made from the network alone."""
+        return synthetic_pictures(self.model, count=GENERATED, size=SIDE, steps=STEPS)
+
+    @functools.cached_property
+    def calibration(self) -> torch.Tensor:
+        """The first training pictures, without their classes."""
+        return next(iter(pictures("train").training([torch.arange(CALIBRATION)], 0)))[0]
+
+    def compressed(self, family: str, column: str, settings: dict[str, Any]) -> nn.Module:
+        """The network under the settings of a row and a column."""
+        if family == "float":
+            return self.model
+        if family.startswith("ablation"):
+            family = family.split()[1]
+            make, fixed, inputs = (DfmpcConfig if family == "dfmpc" else UdfcConfig), ABLATION[family][column], ""
+        else:
+            make, fixed, inputs = COLUMNS[family][column]
+        given = getattr(self, inputs) if inputs else None
+        model: nn.Module = COMPRESS[family](self.model, make(**fixed, **settings), pictures=given)[0]
+        return model
+
+
+def measure(cache: Path, nets: list[str], seeds: list[int]) -> None:
+    """Append every row that is missing."""
     test = pictures("t10k")
-    grid = [("float", 0.0, 32), *itertools.product(METHODS, RATIOS, BITS)]
-    for seed, net, (method, ratio, bits) in itertools.product(seeds, BUILD, grid):
-        if (net, seed, method, ratio, bits) in known:
-            continue
-        model = BUILD[net]()
-        model.load_state_dict(torch.load(cache / f"{net}-{seed}.pt", weights_only=True))
-        if method != "float":
-            model, _, _ = compress_udfc(model.eval(), UdfcConfig(ratio=ratio, bits=bits, **METHODS[method]))
-        row = dict(zip(keys, (net, seed, method, ratio, bits), strict=True), top1=round(accuracy(model, test), 2))
-        RESULTS.parent.mkdir(exist_ok=True)
-        with RESULTS.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        print(row, flush=True)
+    for seed, net in itertools.product(seeds, nets):
+        known = [[row[key] for key in ("net", "seed", "family", "column", "settings")] for row in rows()]
+        network = Network(cache, net, seed)
+        for family, column, settings in grid(net, seed):
+            if [net, seed, family, column, settings] in known:
+                continue
+            top1 = round(accuracy(network.compressed(family, column, settings), test), 2)
+            row = {"net": net, "seed": seed, "family": family, "column": column, "settings": settings, "top1": top1}
+            RESULTS.parent.mkdir(exist_ok=True)
+            with RESULTS.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            print(row, flush=True)
 
 
 def cell(found: list[Row]) -> str:
-    """Mean and half the spread over the seeds."""
+    """Mean and half the range over the seeds, and how many seeds where not three."""
     values = [row["top1"] for row in found]
-    return f"{statistics.mean(values):.1f} ± {(max(values) - min(values)) / 2:.1f} ({len(values)})" if values else "-"
+    if not values:
+        return "-"
+    spread = f"{statistics.mean(values):.1f} ± {(max(values) - min(values)) / 2:.1f}"
+    return spread if len(values) == len(SEEDS) else f"{spread} ({len(values)})"
 
 
 def show() -> None:
-    """The rows as a markdown table: mean ± half the range (number of seeds)."""
+    """The rows as markdown tables."""
     measured = rows()
-    print("| network | float | removed | bits | " + " | ".join(METHODS) + " |")
-    print("|---|---|---|---|" + "---|" * len(METHODS))
-    for net, bits, ratio in itertools.product(BUILD, BITS, RATIOS):
-        of_net = [row for row in measured if row["net"] == net]
-        cells = [cell([r for r in of_net if (r["method"], r["ratio"], r["bits"]) == (m, ratio, bits)]) for m in METHODS]
-        print(f"| {net} | {cell([r for r in of_net if r['method'] == 'float'])} | {ratio:.0%} | {bits} | " + " | ".join(cells) + " |")
+    for family, columns in COLUMNS.items():
+        print(f"\n| network | float | {family} | " + " | ".join(columns) + " |\n|---|---|---|" + "---|" * len(columns))
+        for net, settings in itertools.product(NETS, ROWS[family]):
+            of_net = [row for row in measured if row["net"] == net]
+            cells = [cell([r for r in of_net if (r["family"], r["column"], r["settings"]) == (family, c, settings)]) for c in columns]
+            name = ", ".join(f"{key} {value}" for key, value in settings.items())
+            print(f"| {net} | {cell([r for r in of_net if r['family'] == 'float'])} | {name} | " + " | ".join(cells) + " |")
+    for family in ABLATION:
+        print(f"\n| {family}, resnet56, seed 0 | top-1 |\n|---|---|")
+        for row in measured:
+            if row["family"] == f"ablation {family}":
+                print(f"| {row['column']} | {row['top1']:.1f} |")
 
 
 def main() -> None:
+    """Measure, or show."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, help="where data_free_nets.py put the networks")
-    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--nets", nargs="*", default=list(NETS), choices=list(NETS))
+    parser.add_argument("--seeds", type=int, nargs="*", default=list(SEEDS))
     parser.add_argument("--show", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.cache is not None:
-        measure(options.cache, options.seeds)
+        measure(options.cache, options.nets, options.seeds)
     if options.show or options.cache is None:
         show()
 

@@ -150,15 +150,14 @@ def test_each_group_keeps_the_same_number_of_input_channels(criterion: str, comp
     assert torch.equal(pruned[0].weight, net[0].weight)
 
 
-@pytest.mark.parametrize(("given", "share"), [(True, 0.7), (False, 0.9)])
 @torch.no_grad()
-def test_full_compensation_comes_nearer_than_magnitude_alone(given: bool, share: float) -> None:
+def test_full_compensation_on_pictures_comes_nearer_than_magnitude_alone() -> None:
     torch.manual_seed(0)
     x = random_shapes(32, 3, 24, seed=1)
     net = settle(build_arch("subpc:resnet20", in_channels=3), x)
     plain, _, _ = compress_blocks(net, quick(criterion="l1", compensation="none"))
-    full, _, _ = compress_blocks(net, quick(), pictures=x if given else None)
-    assert float((full(x) - net(x)).norm()) < share * float((plain(x) - net(x)).norm())
+    full, _, _ = compress_blocks(net, quick(), pictures=x)
+    assert float((full(x) - net(x)).norm()) < 0.5 * float((plain(x) - net(x)).norm())
 
 
 def test_sparsity_of_zero_changes_nothing() -> None:

@@ -74,7 +74,7 @@ def test_weights_that_are_ternary_already_change_nothing() -> None:
     with torch.no_grad():
         net[0].weight.copy_(torch.randint(-1, 2, net[0].weight.shape) * 0.5)
         net[3].weight.copy_((torch.randint(0, 256, net[3].weight.shape) * 2 / 255 - 1).index_fill(0, torch.tensor([0]), 1))
-    small, codes, _ = compress_dfmpc(net, DfmpcConfig(high_bits=8))
+    small, codes, _ = compress_dfmpc(net, DfmpcConfig.paper(high_bits=8))
     x = torch.randn(2, 3, 8, 8)
     assert codes["0"].ternary
     torch.testing.assert_close(small(x), net(x), rtol=1e-4, atol=1e-4)

@@ -67,7 +67,9 @@ def test_a_channel_that_repeats_another_goes_without_a_trace(method: str) -> Non
         net[0].weight[5] = 0.1 * net[0].weight[2]
         net[1].running_mean[5], net[1].running_var[5] = 0.1 * net[1].running_mean[2], net[1].running_var[2]
         net[1].weight[5], net[1].bias[5] = net[1].weight[2], 0.1 * net[1].bias[2]
-    small, _, report = compress_udfc(net, UdfcConfig(ratio=0.125, bits=None, ridge=1e-12, method=method, statistics="weights"))
+    small, _, report = compress_udfc(
+        net, UdfcConfig(ratio=0.125, bits=None, ridge=1e-12, method=method, statistics="weights", criterion="l2")
+    )
     x = torch.randn(2, 3, 8, 8)
     assert small[0].weight.shape[0] == 7
     assert report.layers[0].error_after < 1e-5

@@ -1,6 +1,7 @@
 """A small network that has learned something: statistics of random weights follow no rule that could be tested."""
 
 import functools
+import itertools
 
 import torch
 import torch.nn.functional as F
@@ -40,7 +41,7 @@ class _Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         widths = (1, 16, 32, 32, 32, 32)
-        self.convs = nn.ModuleList(nn.Conv2d(i, o, 3, 1, 1, bias=False) for i, o in zip(widths, widths[1:], strict=False))
+        self.convs = nn.ModuleList(nn.Conv2d(i, o, 3, 1, 1, bias=False) for i, o in itertools.pairwise(widths))
         self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths[1:])
         self.fc = nn.Linear(32, 10)
 
