@@ -79,15 +79,16 @@ class LayerField:
 
     def _rows(self, layer: nn.Module) -> torch.Tensor:
         """(out, c, taps), (out, 1, taps) where depthwise; other grouped convolutions with their zeros."""
+        assert isinstance(layer.weight, torch.Tensor)
         weight = layer.weight.detach().to(PRECISION)
         if not isinstance(layer, nn.Conv2d):
             side = 0 if layer is self.layer else 1
             channels = len(self.field.means[side])
-            return weight.unflatten(1, (channels, -1)) if weight.shape[1] % channels == 0 else weight[:, :, None]
+            return weight.view(len(weight), channels, -1) if weight.shape[1] % channels == 0 else weight[:, :, None]
         weight = weight.flatten(2)
         if layer.groups == 1 or self.depthwise:
             return weight
-        parts = weight.unflatten(0, (layer.groups, -1))
+        parts = weight.view(layer.groups, -1, *weight.shape[1:])
         return torch.stack([torch.block_diag(*parts[..., tap]) for tap in range(weight.shape[2])], 2)  # type: ignore[no-untyped-call]
 
     def _fit(self) -> tuple[Taps, float]:

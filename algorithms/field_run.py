@@ -131,7 +131,9 @@ class _Run:
     def _norm(self, node: fx.Node, old: nn.BatchNorm2d) -> Field:
         """Behind the norm the reference has the mean beta and the deviation |gamma|, whatever was predicted in front of it."""
         new = self.modules[1][str(node.target)]
-        assert isinstance(new, nn.BatchNorm2d) and old.running_var is not None
+        assert isinstance(new, nn.BatchNorm2d)
+        if old.running_var is None or old.running_mean is None:
+            raise UnsupportedModelError(f"{node.target} keeps no running statistics, from which everything would follow.\nGive pictures.")
         field = self.fields[node.all_input_nodes[0]]
         before, now = (own.diagonal().clamp(min=_TINY) for own in field.own)
         known = old.running_var
@@ -142,7 +144,7 @@ class _Run:
         if self.at_norm is not None:
             self.at_norm(str(node.target))
         gains, offsets = zip(*(_gain_offset(norm) for norm in (old, new)), strict=True)
-        middle = old.running_mean  # type: ignore[union-attr]
+        middle = old.running_mean
         centred = field.scaled((scale, scale), (middle - scale * field.means[0], middle - scale * field.means[0]))
         return centred.scaled((gains[0], gains[1]), (offsets[0], offsets[1]))
 

@@ -72,7 +72,8 @@ class _Pictures:
 
     def _visit(self, node: fx.Node, layer: nn.Module) -> None:
         source = node.all_input_nodes[0]
-        kept = self.at_layer(str(node.target), lambda: sample_moments(layer, *(run.env[source] for run in self.runs), _PLACES))
+        first, second = self.runs
+        kept = self.at_layer(str(node.target), lambda: sample_moments(layer, first.env[source], second.env[source], _PLACES))
         if kept is not None:
             self.runs[1].env[source] = self.runs[1].env[source][:, kept]
 

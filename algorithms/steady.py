@@ -11,6 +11,7 @@ def steady_cholesky(matrix: torch.Tensor, *, upper: bool = False) -> torch.Tenso
     Matrices that are not finite give a factor that is not.
     """
     share = _FIRST
+    factor: torch.Tensor
     factor, failed = torch.linalg.cholesky_ex(matrix, upper=upper)
     while bool(failed.any()) and share < 1 / _FIRST:
         mean = matrix.diagonal(dim1=-2, dim2=-1).abs().mean(-1, keepdim=True)

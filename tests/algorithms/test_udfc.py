@@ -88,7 +88,7 @@ def test_removing_dead_channels_changes_no_output(name: str) -> None:
             conv.weight[::4] = 0
             norm.running_mean[::4] = 0
     x = torch.randn(1, 3, 64, 64)
-    small, _, _ = compress_udfc(model, UdfcConfig(ratio=0.25, bits=None))
+    small, _, _ = compress_udfc(model, UdfcConfig.paper(ratio=0.25, bits=None, criterion="l2"))
     torch.testing.assert_close(small(x), model(x), rtol=1e-5, atol=1e-5)
 
 
