@@ -66,6 +66,7 @@ COLUMNS: dict[str, dict[str, tuple[Make, dict[str, Any], str]]] = {
         "subpc, 500 real": (BlockConfig, {}, "calibration"),
     },
 }
+FIRST = {"float": 0, "subpc": 1, "naive": 2, "magnitude": 2, "Neuron Merging": 3, "plain": 4}
 ABLATION: dict[str, dict[str, dict[str, Any]]] = {
     "dfmpc": {
         "all of it": {},
@@ -93,7 +94,7 @@ def rows() -> list[Row]:
 
 
 def grid(net: str, seed: int) -> list[tuple[str, str, dict[str, Any]]]:
-    """(family, column, settings): everything that is measured on a network, what needs no pictures first."""
+    """(family, column, settings): everything that is measured on a network, what needs no pictures first, the paper's own form last."""
     found: list[tuple[str, str, dict[str, Any]]] = [("float", "float", {})]
     for needs_pictures in (False, True):
         for family, columns in COLUMNS.items():
@@ -104,7 +105,7 @@ def grid(net: str, seed: int) -> list[tuple[str, str, dict[str, Any]]]:
             for family, variants in ABLATION.items():
                 settings = ROWS["ablation"][0 if family == "dfmpc" else 1]
                 found += [(f"ablation {family}", variant, settings) for variant in variants]
-    return found
+    return sorted(found, key=lambda cell: FIRST.get(cell[1], len(FIRST)))
 
 
 class Network:
@@ -137,14 +138,14 @@ class Network:
         return model
 
 
-def measure(cache: Path, nets: list[str], seeds: list[int]) -> None:
+def measure(cache: Path, nets: list[str], seeds: list[int], columns: list[str]) -> None:
     """Append every row that is missing."""
     test = pictures("t10k")
     for seed, net in itertools.product(seeds, nets):
         known = [[row[key] for key in ("net", "seed", "family", "column", "settings")] for row in rows()]
         network = Network(cache, net, seed)
         for family, column, settings in grid(net, seed):
-            if [net, seed, family, column, settings] in known:
+            if [net, seed, family, column, settings] in known or (columns and column not in columns):
                 continue
             top1 = round(accuracy(network.compressed(family, column, settings), test), 2)
             row = {"net": net, "seed": seed, "family": family, "column": column, "settings": settings, "top1": top1}
@@ -186,11 +187,12 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="where data_free_nets.py put the networks")
     parser.add_argument("--nets", nargs="*", default=list(NETS), choices=list(NETS))
     parser.add_argument("--seeds", type=int, nargs="*", default=list(SEEDS))
+    parser.add_argument("--columns", nargs="*", default=[], help="measure these columns only")
     parser.add_argument("--show", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.cache is not None:
-        measure(options.cache, options.nets, options.seeds)
+        measure(options.cache, options.nets, options.seeds, options.columns)
     if options.show or options.cache is None:
         show()
 
