@@ -52,7 +52,7 @@ def test_the_file_holds_codes_at_their_width(weights: Path, tmp_path: Path, caps
     assert stored["packed"]["layer1.0.conv2"]["codes"].numel() == 16 * 16 * 9 * 6 // 8
     file = load_compressed(small)
     assert (file.config["method"], file.config["low_bits"]) == ("dfmpc", 2)
-    assert len(file.state_dict["layer1.0.conv1.weight"].unique()) == 3
+    assert max(len(row.unique()) for row in file.state_dict["layer1.0.conv1.weight"]) == 3
 
 
 @pytest.mark.parametrize(

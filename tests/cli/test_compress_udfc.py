@@ -59,7 +59,7 @@ def test_the_file_holds_codes_at_their_width(weights: Path, tmp_path: Path, caps
     assert stored["packed"]["layer1.0.conv1"]["codes"].numel() == 16 * 16 * 9 // 2
     file = load_compressed(small)
     assert file.config["bits"] == 4
-    assert len(file.state_dict["layer1.0.conv1.weight"].unique()) <= 16
+    assert max(len(row.unique()) for row in file.state_dict["layer1.0.conv1.weight"]) <= 16
     assert small.stat().st_size < 0.4 * weights.stat().st_size
 
 
