@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".pt", ".safetensors")
 SYNTHETIC_STEPS = 200
-# 1xN pruning always looks at pictures; so many are generated where none are given.
-_BLOCK_PICTURES = 64
 # Skipped pictures that are named.
 _NAMED = 5
 
@@ -91,7 +89,7 @@ def compress(
     shape = input_shape or (tuple(pictures.shape) if pictures is not None else None) or _working_shape(model)
     given = Given(pictures=pictures, label=f"{len(pictures)} given") if pictures is not None else None
     if given is None:
-        given = _generated(model, config, synthetic, shape, SYNTHETIC_STEPS, seed, progress)
+        given = _generated(model, synthetic, shape, SYNTHETIC_STEPS, seed, progress)
     config, search = strongest(model, config, given, shape, evaluate, max_drop, fixed, progress)
     result = run_method(model, config, given, progress)
     return result.model, replace(measured(model, result, config, shape), search=search)
@@ -119,7 +117,7 @@ def compress_file(
     progress("reading the file", 0, 1)
     network = load_network(path, arch=arch, shape=extras.shape)
     shape = network.input_shape or _working_shape(network.model)
-    given = _given(network.model, config, extras, shape, progress)
+    given = _given(network.model, extras, shape, progress)
     evaluation = _evaluation(network.model, extras, shape)
     config, search = strongest(network.model, config, given, shape, evaluation, extras.max_drop, extras.fixed, progress)
     result = run_method(network.model, config, given, progress)
@@ -141,18 +139,14 @@ def _check_output(output: Path) -> None:
     check_writable(output)
 
 
-def _given(model: "nn.Module", config: "Config", extras: Extras, shape: Shape | None, progress: Progress) -> Given:
+def _given(model: "nn.Module", extras: Extras, shape: Shape | None, progress: Progress) -> Given:
     if extras.calibration is not None:
         how = replace(extras.preparation, size=_known(shape)[3])
         return read_calibration(extras.calibration, _known(shape), how, progress)
-    return _generated(model, config, extras.synthetic, shape, extras.synthetic_steps, extras.seed, progress)
+    return _generated(model, extras.synthetic, shape, extras.synthetic_steps, extras.seed, progress)
 
 
-def _generated(
-    model: "nn.Module", config: "Config", count: int | None, shape: Shape | None, steps: int, seed: int, progress: Progress
-) -> Given:
-    if count is None and getattr(config, "needs_pictures", False):
-        count = _BLOCK_PICTURES
+def _generated(model: "nn.Module", count: int | None, shape: Shape | None, steps: int, seed: int, progress: Progress) -> Given:
     if count is None:
         return Given()
     return generate(_ready(model), count, _known(shape), steps=steps, seed=seed, progress=progress)
