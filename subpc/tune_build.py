@@ -1,5 +1,6 @@
 """Candidates from schedules to libraries: kernels are compiled in parallel processes, each once, and linked with a timed entry point."""
 
+import subprocess
 import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
@@ -42,7 +43,7 @@ class Builder:
 
         self._lock = threading.Lock()
         self.model, self.target, self.folder = model, target, folder
-        self._pool = PopenPoolExecutor(max_workers=workers, timeout=COMPILE_SECONDS)
+        self._pool = PopenPoolExecutor(max_workers=workers, timeout=COMPILE_SECONDS, stderr=subprocess.DEVNULL)
         self._known: set[Kernel] = set()
         self._libraries = 0
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from subpc import tuning_db
-from subpc.compiler import compile
+from subpc.compiler import compile, versions
 from subpc.errors import CompileError, ConfigError
 from subpc.measure import LocalMeasurer, Measured, MeasureError
 from subpc.target import parse_target
@@ -21,6 +21,7 @@ from subpc.tune import parse_budget, tune
 from subpc.tune_build import Builder
 from subpc.tune_device import Round
 from subpc.tune_rounds import Tuner
+from subpc.tuning import SHIPPED
 from subpc.tuning_db import Verdict, network_key
 
 from .tuning import NATIVE, example, machine, network, small_net, write_choices
@@ -76,10 +77,10 @@ def test_tuning_records_resumes_and_compiles(builder: Builder, tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_a_killed_search_goes_on_where_it_was(tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+def test_a_search_that_was_ended_goes_on_where_it_was(tmp_path: Path, end: signal.Signals) -> None:
     torch.export.save(torch.export.export(small_net(), (example(),)), tmp_path / "net.pt2")
     path = tmp_path / "tune.jsonl"
-    command = [sys.executable, "-m", "subpc.cli.main"]
     script = "import sys; from subpc.cli.main import main; main(sys.argv[1:])"
     command = [sys.executable, "-c", script, "tune", str(tmp_path / "net.pt2"), "--db", str(path), "--budget", "5m", "--threads", "1"]
     environment = {**os.environ, "PYTHONSAFEPATH": "1", "TMPDIR": str(tmp_path)}
@@ -88,8 +89,8 @@ def test_a_killed_search_goes_on_where_it_was(tmp_path: Path) -> None:
     while time.monotonic() < deadline and len(tuning_db.read(path, missing_ok=True).trials) < 4:
         assert process.poll() is None, "the search ended by itself"
         time.sleep(0.1)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.send_signal(end)
+    assert process.wait() == (-signal.SIGKILL if end == signal.SIGKILL else 130)
     before = tuning_db.read(path)
     assert len(before.trials) >= 4
     report = tune(tmp_path / "net.pt2", database=path, budget="5m", trials=2, threads=THREADS)
@@ -189,6 +190,13 @@ def test_the_verdict_rules_over_single_records(tmp_path: Path) -> None:
     tuning_db.append(path, Verdict(network=network_name, machine=machine(), schedules={}, speedup=1.0))
     untuned = compile(small_net(), example(), sparse="always", tuning=path, threads=2)
     assert ", untuned, " in untuned.report.headline
+
+
+def test_databases_that_come_with_the_package_are_of_this_version() -> None:
+    for path in SHIPPED.glob("*.jsonl"):
+        found = tuning_db.read(path)
+        assert found.notes == ()
+        assert {r.machine.subpc for r in (*found.trials, *found.verdicts)} == {versions()["subpc"]}, path
 
 
 def test_records_that_do_not_hold_are_refused_or_named(tmp_path: Path) -> None:
