@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 STARTUP = 10
 # Proposals that turn out to be known before a random new one is taken.
 MAX_REPEATS = 20
+# Fields that make a register tile, and how many tiles of a family are tried before the search proper.
+TILE_FIELDS, FIRST_TILES = ("rows", "vectors", "columns", "tail"), 4
 
 
 class Search:
@@ -136,15 +138,27 @@ def _axis(left: "Sequence[Choice]", field: str, values: Sequence[Any]) -> tuple[
 
 
 def variations(choice: "Choice", space: "Sequence[Choice]") -> "list[Choice]":
-    """What to try first: one field changed to its next lower and higher value, then what every other family puts first."""
+    """What to try first: the cheapest register tiles of each family, all else as near as can be; then one field changed to its next
+    lower and higher value."""
     found = []
     for field in choice:
         alike = [other for other in space if all(other.get(f) == v for f, v in choice.items() if f != field) and other != choice]
         ordered = sorted(alike, key=lambda other: _difference(other, choice))
         found += [other for other in ordered if _order(other[field]) < _order(choice[field])][:1]
         found += [other for other in ordered if _order(other[field]) > _order(choice[field])][:1]
-    firsts = {str(other["family"]): other for other in reversed(space)}
-    return [*(other for family, other in firsts.items() if family != choice["family"]), *found]
+    return [*_cheapest(choice, space), *found]
+
+
+def _cheapest(choice: "Choice", space: "Sequence[Choice]") -> "list[Choice]":
+    """For the first tiles of each family, which its space puts in the order of their cost: what differs least from `choice` otherwise."""
+    by_tile: dict[tuple[Any, ...], list[Choice]] = {}
+    for other in space:
+        by_tile.setdefault((other["family"], *(other.get(field) for field in TILE_FIELDS)), []).append(other)
+    found: list[Choice] = []
+    for family in dict.fromkeys(tile[0] for tile in by_tile):
+        tiles = [alike for tile, alike in by_tile.items() if tile[0] == family][:FIRST_TILES]
+        found += [min(alike, key=lambda other: _difference(other, choice)) for alike in tiles]
+    return [other for other in found if other != choice]
 
 
 def _order(value: int | str) -> float:
