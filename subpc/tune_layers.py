@@ -76,7 +76,7 @@ def by_layer(times: Times, steps: Sequence[str]) -> dict[str, Times]:
 def window(layer: TunedLayer, times: dict[str, Times], *, alone: bool = False) -> Times:
     """(runs,) nanoseconds of all occurrences of a workload, each with the layer after it unless alone."""
     total: Times = sum((times[name][0 if alone else 1] for name in layer.layers), start=np.zeros(1))
-    return total
+    return np.maximum(total, 1.0)  # a clock may stand still for a step of a few nanoseconds
 
 
 def find_neighbours(layers: Sequence[TunedLayer], steps: Sequence[str]) -> None:
