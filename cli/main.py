@@ -16,6 +16,7 @@ from subpc.errors import ConfigError, SubpcError
 COMMANDS = {
     "compress": ("subpc.cli.compress", "Make a trained network smaller (udfc: without data)."),
     "compile": ("subpc.cli.compile", "Compile a model file into one native library."),
+    "tune": ("subpc.cli.tune", "Search faster schedules for a model on this CPU."),
     "run": ("subpc.cli.run", "Run a compiled library on arrays or a picture."),
     "bench": ("subpc.cli.bench", "Time a library beside ONNX Runtime, OpenVINO and PyTorch."),
     "profile": ("subpc.cli.profile", "Show the time of every layer."),

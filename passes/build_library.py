@@ -56,7 +56,7 @@ def build_library(
         symbol = symbol_of(kernel)
         try:
             function = kernel.prim_func(symbol, isa)
-            return _write_object(function, symbol, target, folder), operand_bytes(function)
+            return write_object(function, symbol, target, folder / f"{symbol}.o"), operand_bytes(function)
         except Exception as error:
             raise CompileError(f"layer {users[kernel]!r}: kernel {kernel.family} does not compile: {_first_line(error)}") from error
 
@@ -70,7 +70,8 @@ def build_library(
             if progress is not None:
                 progress("kernels", done, len(ordered))
     for program, symbol, (offsets, floats) in zip(programs, symbols, plans, strict=True):
-        objects.append(_write_object(emit_main(program, symbol, offsets, floats, weight_floats), symbol, target, folder))
+        main = emit_main(program, symbol, offsets, floats, weight_floats)
+        objects.append(write_object(main, symbol, target, folder / f"{symbol}.o"))
     return BuiltLibrary(
         objects=tuple(objects),
         symbols=symbols,
@@ -80,8 +81,8 @@ def build_library(
     )
 
 
-def _write_object(function: tvm.tirx.PrimFunc, symbol: str, target: tvm.target.Target, folder: Path) -> Path:
-    path = folder / f"{symbol}.o"
+def write_object(function: tvm.tirx.PrimFunc, symbol: str, target: tvm.target.Target, path: Path) -> Path:
+    """Compile one function into an object file."""
     tvm.tirx.build(tvm.IRModule({symbol: function}), target=target).write_to_file(str(path))
     return path
 

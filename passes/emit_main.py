@@ -11,11 +11,18 @@ from subpc.passes.plan_memory import resolve
 from subpc.passes.program import Location, Program
 from subpc.schedules.kernel import symbol_of
 
+# The same number on every Linux.
+CLOCK_MONOTONIC = 1
 
-def emit_main(program: Program, symbol: str, offsets: list[int], workspace_floats: int, weight_floats: int) -> tvm.tirx.PrimFunc:
+
+def emit_main(
+    program: Program, symbol: str, offsets: list[int], workspace_floats: int, weight_floats: int, *, timed: bool = False
+) -> tvm.tirx.PrimFunc:
     """symbol(*inputs, *outputs, weights, workspace, first_step, last_step): runs the steps first .. last - 1.
 
-    TVM's packed calling convention checks shapes and types of all arguments.
+    TVM's packed calling convention checks shapes and types of all arguments. timed: one more tensor before first_step, (steps + 1, 2)
+    int64, gets the time before each step and after the last one, in seconds and nanoseconds: no language binding, and no network,
+    comes between a step and its clock.
     """
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         T.func_name(symbol)
@@ -26,13 +33,22 @@ def emit_main(program: Program, symbol: str, offsets: list[int], workspace_float
             spaces["output", i] = T.arg(f"output_{i}", T.buffer(shape or (1,), dtype))
         spaces["weights", 0] = T.arg("weights", T.buffer((weight_floats,), "float32"))
         spaces["workspace", 0] = T.arg("workspace", T.buffer((workspace_floats,), "float32"))
+        times = T.arg("times", T.buffer((2 * len(program.steps) + 2,), "int64")) if timed else None
         first, last = T.arg("first_step", T.int32()), T.arg("last_step", T.int32())
         T.func_attr({"tirx.noalias": True, "global_symbol": symbol})
         for number, step in enumerate(program.steps):
             with T.If(tirx.all(first <= number, number < last)), T.Then():
+                _read_clock(times, number)
                 pointers = [_address(spaces, operand, offsets) for operand in step.operands]
                 T.evaluate(tirx.call_extern("int32", symbol_of(step.kernel), *pointers))
+        _read_clock(times, len(program.steps))
     return builder.get()
+
+
+def _read_clock(times: Any, index: int) -> None:
+    """Store the time as entry `index`, if times are wanted."""
+    if times is not None:
+        T.evaluate(tirx.call_extern("int32", "clock_gettime", CLOCK_MONOTONIC, T.address_of(times[2 * index])))
 
 
 def _address(spaces: dict[tuple[str, int], Any], operand: Location, offsets: list[int]) -> Any:

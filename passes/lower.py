@@ -16,6 +16,7 @@ from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import Kernel
 from subpc.schedules.layout import Frame, TensorLayout, compact_frame
 from subpc.schedules.relayout import Relayout
+from subpc.schedules.workload import DENSE_DIRECT, DIRECT, Choice
 
 _VARIABLE = re.compile(r"(lv|gv)\d*")  # what Relax calls values that the model gave no name
 
@@ -39,8 +40,10 @@ class Lowering:
         isa: VectorIsa,
         weights: WeightStore,
         decisions: dict[str, Decision],
+        choices: Mapping[str, Choice] | None = None,
     ) -> None:
         self.module, self.graph, self.isa, self.weights, self.decisions = module, graph, isa, weights, decisions
+        self.choices = dict(choices or {})  # tuned schedules by layer name
         self.clamps = find_clamps(graph)
         self.frames = FramePlan(graph, self.is_direct)
         self.slices: dict[relax.Var, Slice] = plan_concats(graph)
@@ -73,6 +76,8 @@ class Lowering:
     def is_direct(self, call: relax.Call) -> bool:
         """Whether a convolution goes to the direct kernel; only the flat one can clamp what it reads."""
         attrs = ops.attributes(call)
+        if attrs["name"] in self.choices:
+            return self.choices[attrs["name"]]["family"] in (DIRECT, DENSE_DIRECT)
         pattern = self.decisions[attrs["name"]].pattern
         filters = pattern.n if pattern else shape_of(call.args[1])[0] // int(attrs["groups"])
         return attrs["name"] not in self.clamps and is_direct(call, filters, self.isa)

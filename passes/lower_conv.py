@@ -1,5 +1,7 @@
 """Lowering of convolutions: flat 1xN or dense kernels, phase planes for strides, depthwise, and single pixels as matrix products."""
 
+from typing import TypeVar
+
 import numpy as np
 from tvm import relax
 
@@ -11,17 +13,19 @@ from subpc.passes.lower_linear import lower_single_pixel
 from subpc.passes.plan_layout import ConvGeometry, conv_geometry, is_flat
 from subpc.passes.program import Location
 from subpc.schedules.choose_tile import choose_direct_tile, choose_tile
-from subpc.schedules.conv_flat import FlatConv
-from subpc.schedules.depthwise import GroupedConv
-from subpc.schedules.direct_conv import DirectConv
-from subpc.schedules.kernel import PREFETCH_CHANNELS
+from subpc.schedules.conv_flat import FlatConv, Tile
+from subpc.schedules.depthwise import GroupedConv, GroupedTile
+from subpc.schedules.direct_conv import DirectConv, DirectTile
+from subpc.schedules.kernel import MAX_PREFETCH_CHANNELS
 from subpc.schedules.layout import Frame, TensorLayout
 from subpc.schedules.relayout import PhaseSplit
+from subpc.schedules.workload import tile_fields
 
 # Output channels of one dense row block; the largest divisor of c_out up to this is taken.
 DENSE_ROWS = 8
 # Operands of the flat kernel that clamp its input.
 BOUNDS = ("floor", "ceiling")
+AnyTile = TypeVar("AnyTile", Tile, DirectTile, GroupedTile)
 
 
 def lower_conv2d(low: Lowering, var: relax.Var, call: relax.Call) -> None:
@@ -76,7 +80,7 @@ def direct_kernel(
     attrs, (c_out, c_in, *size) = ops.attributes(call), weight.shape
     share = pattern.n if pattern else c_out
     blocks = int(pattern.kept.sum()) if pattern else c_in
-    tile = choose_direct_tile(
+    tile = tuned_tile(low, attrs["name"], DirectTile) or choose_direct_tile(
         group=share,
         size=(out.layout.frame.height, out.layout.frame.width),
         kernel=(size[0], size[1]),
@@ -106,6 +110,12 @@ def direct_kernel(
     )
 
 
+def tuned_tile(low: Lowering, layer: str, tile: type[AnyTile]) -> AnyTile | None:
+    """The tile that tuning chose for a layer, None if it has not been tuned."""
+    choice = low.choices.get(layer)
+    return None if choice is None else tile(**tile_fields(choice))
+
+
 def kept_count(pattern: BlockPattern | None, c_in: int) -> int:
     """Input channels that a group reads, or all groups together if they differ."""
     if pattern is None:
@@ -129,7 +139,9 @@ def _flat(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     weight, bias, pattern = _weights(low, call)
     frame = low.frames.planar(*geometry.out)
     clamp = low.clamps.get(attrs["name"])
-    source, x = _source(low, call.args[0] if clamp is None else clamp.args[0], geometry, frame, attrs["name"])
+    tuned = tuned_tile(low, attrs["name"], Tile)
+    by_rows = tuned is not None and tuned.phase_rows
+    source, x = _source(low, call.args[0] if clamp is None else clamp.args[0], geometry, frame, attrs["name"], by_rows)
     residual, out = _output(low, var, call, frame)
     kernel = flat_kernel(low, call, geometry, source, out.layout, pattern, weight, in_place=residual == out.location)
     operands: dict[str, Location | None] = {"x": x, "bias": low.weights.add(bias), "y": out.location, "residual": residual}
@@ -142,13 +154,15 @@ def _flat(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     low.emit(attrs["name"], kernel, operands)
 
 
-def _source(low: Lowering, value: relax.Expr, geometry: ConvGeometry, frame: Frame, layer: str) -> tuple[TensorLayout, Location]:
+def _source(
+    low: Lowering, value: relax.Expr, geometry: ConvGeometry, frame: Frame, layer: str, by_rows: bool
+) -> tuple[TensorLayout, Location]:
     """The planes that the taps read: the input tensor itself, or its pixels sorted by phase."""
     x = low.graph.resolve(value)
     if geometry.direct:
         return TensorLayout(batch=shape_of(x)[0], channels=shape_of(x)[1], frame=frame), low.framed(x, frame)
     home = low.home(x)
-    split = PhaseSplit(source=home.layout, stride=geometry.stride, phases=geometry.phases, out=frame)
+    split = PhaseSplit(source=home.layout, stride=geometry.stride, phases=geometry.phases, out=frame, rows_outer=by_rows)
     planes = low.new_buffer(split.layout, split.layout.floats)
     low.emit(layer, split, {"x": home.location, "y": planes})
     return split.layout, planes
@@ -178,13 +192,14 @@ def flat_kernel(
     in_place: bool,
 ) -> FlatConv:
     """The workload of one convolution, with its default tile."""
-    c_out, c_in = weight.shape[:2]
-    clamp = low.clamps.get(ops.attributes(call)["name"])
-    group = pattern.n if pattern else max(rows for rows in range(1, DENSE_ROWS + 1) if c_out % rows == 0)
+    (c_out, c_in), name = weight.shape[:2], ops.attributes(call)["name"]
+    clamp, tuned = low.clamps.get(name), tuned_tile(low, name, Tile)
+    dense_rows = tuned.rows if tuned else max(rows for rows in range(1, DENSE_ROWS + 1) if c_out % rows == 0)
+    group = pattern.n if pattern else dense_rows
     kept = kept_count(pattern, c_in)
     blocks = kept if pattern and not pattern.uniform else kept * (c_out // group)
     work = 2 * max(1, blocks * group // c_out) * len(geometry.taps)
-    tile = choose_tile(
+    tile = tuned or choose_tile(
         group=group,
         row_total=c_out,
         pixels=out.frame.pixels,
@@ -221,7 +236,7 @@ def pack_weights(
     if pattern is None:
         return {"w": low.weights.add(grouped)}
     packed = [blocks[:, kept] for blocks, kept in zip(grouped, pattern.kept, strict=True)]
-    channels = np.concatenate([*map(np.flatnonzero, pattern.kept), np.zeros(PREFETCH_CHANNELS)]).astype("int32")
+    channels = np.concatenate([*map(np.flatnonzero, pattern.kept), np.zeros(MAX_PREFETCH_CHANNELS)]).astype("int32")
     operands = {
         "w": low.weights.add(np.concatenate([part.reshape(-1) for part in packed])),
         "index": low.weights.add(channels * np.int32(channel_floats)),
@@ -262,6 +277,7 @@ def _grouped(low: Lowering, var: relax.Var, call: relax.Call) -> None:
         dilation=tuple(attrs["dilation"]),
         residual=residual is not None,
         activation=ops.activation_of(attrs["activation"]),
+        tile=tuned_tile(low, attrs["name"], GroupedTile) or GroupedTile(),
     )
     operands = {"x": x, "w": low.weights.add(weight), "bias": low.weights.add(bias), "y": out.location}
     low.emit(attrs["name"], kernel, operands | ({"residual": residual} if residual is not None else {}))

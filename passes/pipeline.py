@@ -1,6 +1,6 @@
 """The whole compile in one place: from an imported Relax module to a program of kernels."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import tvm
@@ -25,7 +25,9 @@ from subpc.passes.lower_planes import lower_concat, lower_global_pool, lower_poo
 from subpc.passes.program import Program, WeightStore
 from subpc.passes.recognise_activations import recognise_activations
 from subpc.passes.recognise_shapes import recognise_shapes
+from subpc.passes.workloads import apply_choices, chosen, conv_workloads
 from subpc.schedules.isa import VectorIsa
+from subpc.schedules.workload import Choice, ConvWorkload
 
 ModulePass = Callable[[tvm.IRModule], tvm.IRModule]
 Dump = Callable[[str, str], None]
@@ -44,11 +46,27 @@ LOWERING_RULES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Lowered:
-    """One network for one input shape: its kernel calls, and what was decided about each layer."""
+    """One network for one input shape: its kernel calls, and what was decided about each layer.
+
+    workloads, choices: of every convolution that can be tuned, and the schedule that it got.
+    """
 
     program: Program
     decisions: dict[str, Decision]
     layers: dict[str, relax.Call]
+    workloads: dict[str, ConvWorkload]
+    choices: dict[str, Choice]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rewritten:
+    """A network as few, large operators, with a decision for each layer: what can be lowered again and again with other schedules."""
+
+    module: tvm.IRModule
+    graph: Dataflow
+    n_inputs: int
+    decisions: dict[str, Decision]
+    workloads: dict[str, ConvWorkload]
 
 
 def import_passes(params: dict[str, tvm.runtime.Tensor], param_names: dict[str, str]) -> list[tuple[str, ModulePass]]:
@@ -73,7 +91,7 @@ def graph_passes() -> list[tuple[str, ModulePass]]:
     ]
 
 
-def lower_model(
+def rewrite_model(
     module: tvm.IRModule,
     params: dict[str, tvm.runtime.Tensor],
     param_names: dict[str, str],
@@ -81,10 +99,9 @@ def lower_model(
     n_inputs: int,
     isa: VectorIsa,
     sparse: str,
-    weights: WeightStore,
     dump: Dump | None = None,
-) -> Lowered:
-    """Run all passes, decide about every layer, and lower. dump(phase, script) is called after each phase.
+) -> Rewritten:
+    """Run all passes and decide about every layer. dump(phase, script) is called after each phase.
 
     Raises:
         UnsupportedModelError: operators that nothing can take, all at once.
@@ -96,9 +113,17 @@ def lower_model(
     graph = Dataflow(module["main"])
     _check_shapes(graph)
     decisions = decide_layers(graph, isa, sparse)
-    layers = {ops.attributes(call)["name"]: call for _, call in graph.calls(ops.CONV2D, ops.LINEAR)}
-    program = Lowering(module, graph, n_inputs, isa, weights, decisions).run(LOWERING_RULES)
-    return Lowered(program=program, decisions=decisions, layers=layers)
+    workloads = conv_workloads(graph, decisions)
+    return Rewritten(module=module, graph=graph, n_inputs=n_inputs, decisions=decisions, workloads=workloads)
+
+
+def lower_model(model: Rewritten, *, isa: VectorIsa, weights: WeightStore, choices: Mapping[str, Choice] | None = None) -> Lowered:
+    """Lower to kernel calls. choices: tuned schedules by layer name; the other layers get their defaults."""
+    decisions = apply_choices(model.decisions, choices or {})
+    layers = {ops.attributes(call)["name"]: call for _, call in model.graph.calls(ops.CONV2D, ops.LINEAR)}
+    program = Lowering(model.module, model.graph, model.n_inputs, isa, weights, decisions, choices).run(LOWERING_RULES)
+    taken = chosen(program, model.workloads, decisions, isa)
+    return Lowered(program=program, decisions=decisions, layers=layers, workloads=model.workloads, choices=taken)
 
 
 def _check_shapes(graph: Dataflow) -> None:

@@ -10,9 +10,8 @@ from subpc.passes.dataflow import Dataflow, shape_of
 from subpc.passes.fold_input_affine import FLOOR, FLOOR_AND_CEILING, is_pointwise
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.layout import Frame, compact_frame, halo_frame
+from subpc.schedules.workload import MIN_FILTERS
 
-# A register tile of fewer output channels than this loads more than it multiplies.
-MIN_FILTERS = 4
 # Largest plane on which 1x1 convolutions of two vectors of channels are faster with channels in the lanes: 480-500 Gflop/s against
 # 435-465 at 28x28 and below, 430-490 against 465-490 at 56x56 (docs/performance.md).
 MAX_DIRECT_PIXELS = 28 * 28

@@ -36,8 +36,8 @@ def choose_tile(
     channel_flops: operations of one output channel at one pixel.
     """
     rows, vectors = min(
-        ((r, v) for r in ROWS for v in VECTORS if _fits(r, v, group, isa)),
-        key=lambda tile: _cost(tile[0], tile[1], pixels, isa),
+        ((r, v) for r in ROWS for v in VECTORS if flat_fits(r, v, group, isa)),
+        key=lambda tile: flat_cost(tile[0], tile[1], pixels, isa),
     )
     tiles = batch * -(-pixels // (vectors * isa.lanes))
     row_blocks = row_total // rows
@@ -47,14 +47,14 @@ def choose_tile(
     return Tile(rows=rows, vectors=vectors, blocks=blocks, pixels_outer=source_bytes > weight_bytes)
 
 
-def _fits(rows: int, vectors: int, group: int, isa: VectorIsa) -> bool:
+def flat_fits(rows: int, vectors: int, group: int, isa: VectorIsa) -> bool:
     """Whether sums, one row of loads and a weight fit the registers, and the tile the slack of a plane."""
     return group % rows == 0 and rows * vectors + vectors + 1 <= isa.registers and vectors * isa.lanes <= MAX_TILE
 
 
-def _cost(rows: int, vectors: int, pixels: int, isa: VectorIsa) -> float:
+def flat_cost(rows: int, vectors: int, pixels: int, isa: VectorIsa, *, tail: bool = False) -> float:
     """Cycles for one tap, an output pixel and channel: multiply-adds or loads, whichever is more, and the loop."""
-    padded = round_up(pixels, vectors * isa.lanes)
+    padded = round_up(pixels, (1 if tail else vectors) * isa.lanes)
     cycles = max(rows * vectors, rows + vectors) / PORTS + CHANNEL_CYCLES
     return padded * cycles / (rows * vectors)
 
@@ -92,14 +92,21 @@ def choose_direct_tile(
             for r in DIRECT_ROWS
             for c in range(1, size[1] + 1)
             for v in DIRECT_VECTORS
-            if group % (v * isa.lanes) == 0 and r <= size[0] and r * c * v + v < isa.registers and not (disjoint and size[1] % c)
+            if direct_fits(r, c, v, group, size, disjoint, isa)
         ),
-        key=lambda tile: _direct_cost(tile[0], tile[1], tile[2], size, kernel, stride, dilation, isa),
+        key=lambda tile: direct_cost(tile[0], tile[1], tile[2], size, kernel, stride, dilation, isa),
     )
     return DirectTile(rows=rows, columns=columns, vectors=vectors, pixels_outer=source_bytes > weight_bytes)
 
 
-def _direct_cost(
+def direct_fits(rows: int, columns: int, vectors: int, group: int, size: tuple[int, int], disjoint: bool, isa: VectorIsa) -> bool:
+    """Whether the sums and a weight fit the registers, and the tile the picture."""
+    if group % (vectors * isa.lanes) or rows > size[0] or (disjoint and size[1] % columns):
+        return False
+    return rows * columns * vectors + vectors < isa.registers
+
+
+def direct_cost(
     rows: int, columns: int, vectors: int, size: tuple[int, int], kernel: tuple[int, int], stride: int, dilation: int, isa: VectorIsa
 ) -> float:
     """Cycles of one input channel for all pixels, a vector of channels; the last rows may need a smaller tile."""

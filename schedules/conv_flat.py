@@ -9,7 +9,7 @@ Sparse (kept < c_in): all taps of one input channel in N consecutive filters liv
 only the planes in `index[g]`; with the uniform rule every group keeps the same number, so all tasks are equal.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import tvm
@@ -17,7 +17,7 @@ from tvm.tirx.script import builder as T
 
 from subpc.schedules.activation import Activation, activate
 from subpc.schedules.isa import VectorIsa
-from subpc.schedules.kernel import PREFETCH_CHANNELS, PREFETCH_WEIGHTS, kernel_builder, load, prefetch, splat, store
+from subpc.schedules.kernel import MAX_PREFETCH_CHANNELS, PREFETCH_CHANNELS, PREFETCH_WEIGHTS, kernel_builder, load, prefetch, splat, store
 from subpc.schedules.layout import Frame, TensorLayout, round_up
 
 # Filters with more taps than this loop over rows of taps instead of unrolling them all: the code of a tile has to stay in the 32 KB L1i.
@@ -29,12 +29,21 @@ class Tile:
     """Register tile and task shape: `rows` output channels x `vectors` vectors, `blocks` row blocks a task.
 
     pixels_outer: consecutive tasks share the pixels (and stream the weights) rather than the other way round.
+    prefetch: how many kept channels ahead input planes are asked for, 0: not at all.
+    split: parts of the input channels that a task takes one after the other for all its row blocks, sums waiting in the output, so that
+    the planes of a part stay in L1.
+    tail: the last pixel tile of a plane has as few vectors as its pixels need.
+    phase_rows: the phase planes of a strided convolution are written row by row of all planes, by the threads that read them.
     """
 
     rows: int
     vectors: int
     blocks: int
     pixels_outer: bool
+    prefetch: int = PREFETCH_CHANNELS
+    split: int = 1
+    tail: bool = False
+    phase_rows: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +60,7 @@ class FlatConv:
     bounds: () or "floor" or "floor", "ceiling": x is clamped as it is read, each channel to its own bounds, laid out like the index
     (without one: a float an input channel). in_place: y holds the residual before, and the result afterwards.
 
-    Operands: x, w (packed by `pack_weights`), [index, with PREFETCH_CHANNELS more at its end], [starts], bias (c_out), [residual],
+    Operands: x, w (packed by `pack_weights`), [index, with MAX_PREFETCH_CHANNELS more at its end], [starts], bias (c_out), [residual],
     [mask], y; [floor], [ceiling] before bias.
     """
 
@@ -101,7 +110,7 @@ class FlatConv:
         blocks = self.groups * self.kept if self.uniform else self.kept
         sizes = {"x": (self.source.floats, "float32"), "w": (blocks * len(self.taps) * self.group, "float32")}
         if self.sparse:
-            sizes["index"] = (blocks + PREFETCH_CHANNELS, "int32")
+            sizes["index"] = (blocks + MAX_PREFETCH_CHANNELS, "int32")
         if not self.uniform:
             sizes["starts"] = (self.groups + 1, "int32")
         for name in self.bounds:
@@ -140,15 +149,30 @@ class _Body:
             rest = task % (tiles * chunks)
             tile = rest // chunks if k.tile.pixels_outer else rest % tiles
             chunk = rest % chunks if k.tile.pixels_outer else rest // tiles
-            with T.serial(0, k.tile.blocks) as i:
-                if row_blocks % k.tile.blocks:
-                    with T.If(chunk * k.tile.blocks + i < row_blocks), T.Then():
-                        self.register_tile(image, tile * self.span, chunk * k.tile.blocks + i)
-                else:
-                    self.register_tile(image, tile * self.span, chunk * k.tile.blocks + i)
+            last = -(-k.out.frame.pixels // self.lanes) - (tiles - 1) * k.tile.vectors
+            if not k.tile.tail or last == k.tile.vectors:
+                self.row_blocks(image, tile * self.span, chunk, row_blocks)
+                return
+            with T.If(tile < tiles - 1):
+                with T.Then():
+                    self.row_blocks(image, tile * self.span, chunk, row_blocks)
+                with T.Else():
+                    narrow = replace(k, tile=replace(k.tile, vectors=last))
+                    _Body(narrow, self.lanes, self.b).row_blocks(image, tile * self.span, chunk, row_blocks)
 
-    def register_tile(self, image: Any, q: Any, row_block: Any) -> None:
-        """Compute `rows` x `span` outputs that start at channel row_block * rows and flat pixel q."""
+    def row_blocks(self, image: Any, q: Any, chunk: Any, row_blocks: int) -> None:
+        """A task: `blocks` row blocks, for one part of the input channels after the other."""
+        blocks = self.k.tile.blocks
+        for part in range(self.k.tile.split):
+            with T.serial(0, blocks) as i:
+                if row_blocks % blocks:
+                    with T.If(chunk * blocks + i < row_blocks), T.Then():
+                        self.register_tile(image, q, chunk * blocks + i, part)
+                else:
+                    self.register_tile(image, q, chunk * blocks + i, part)
+
+    def register_tile(self, image: Any, q: Any, row_block: Any, portion: int) -> None:
+        """Compute `rows` x `span` outputs that start at channel row_block * rows and flat pixel q, over one part of the input channels."""
         k, rows = self.k, self.k.tile.rows
         per_group = k.group // rows
         group, part = row_block // per_group, row_block % per_group
@@ -159,25 +183,47 @@ class _Body:
             prefetch(self.b["y"], at, self.span, write=True)
             if k.residual and not k.in_place:
                 prefetch(self.b["residual"], at, self.span, write=False)
-        for r in range(rows):
-            for v in range(k.tile.vectors):
-                store(acc[r], v * self.lanes, splat(self.b["bias"][row_block * rows + r], self.lanes), self.lanes)
+        self.start(acc, image, q, row_block * rows, portion)
         if k.uniform:
             first, count = group * k.kept, k.kept
         else:
             first, count = self.b["starts"][group], self.b["starts"][group + 1] - self.b["starts"][group]
         panel = first * per_group + part * count
-        with T.serial(0, count) as kept:
+        begin, end = count * portion // k.tile.split, count * (portion + 1) // k.tile.split
+        with T.serial(0, end - begin) as step:
+            kept = begin + step if portion else step
             channel = self.b["index"][first + kept] if k.sparse else kept * (k.phases * k.source.frame.plane)
             pixel = image * k.source.image + k.source.frame.first + q
             weight = (panel + kept) * (len(k.taps) * rows)
-            ahead = kept + PREFETCH_CHANNELS
-            later = self.b["index"][first + ahead] if k.sparse else ahead * (k.phases * k.source.frame.plane)
-            prefetch(self.b["x"], pixel + later, self.span, write=False)
+            if k.tile.prefetch:
+                ahead = kept + k.tile.prefetch
+                later = self.b["index"][first + ahead] if k.sparse else ahead * (k.phases * k.source.frame.plane)
+                prefetch(self.b["x"], pixel + later, self.span, write=False)
             prefetch(self.b["w"], weight + PREFETCH_WEIGHTS, len(k.taps) * rows, write=False)
             bounds = [splat(self.b[name][first + kept if k.sparse else kept], self.lanes) for name in k.bounds]
             self.multiply_add(acc, pixel + channel, weight, bounds)
-        self.epilogue(acc, image, q, row_block * rows)
+        if portion < k.tile.split - 1:
+            self.put_aside(acc, image, q, row_block * rows)
+        else:
+            self.epilogue(acc, image, q, row_block * rows, residual=k.residual and k.tile.split == 1)
+
+    def start(self, acc: list[Any], image: Any, q: Any, channel: Any, portion: int) -> None:
+        """The first part begins with the bias (and the residual, if there are more parts), the others with the sums so far."""
+        k = self.k
+        for r in range(k.tile.rows):
+            for v in range(k.tile.vectors):
+                at = self.out_index(image, q, channel + r) + v * self.lanes
+                value = splat(self.b["bias"][channel + r], self.lanes) if portion == 0 else load(self.b["y"], at, self.lanes)
+                if portion == 0 and k.tile.split > 1 and k.residual:
+                    value = value + load(self.b["y" if k.in_place else "residual"], at, self.lanes)
+                store(acc[r], v * self.lanes, value, self.lanes)
+
+    def put_aside(self, acc: list[Any], image: Any, q: Any, channel: Any) -> None:
+        """Leave the sums so far in the output."""
+        for r in range(self.k.tile.rows):
+            for v in range(self.k.tile.vectors):
+                at = self.out_index(image, q, channel + r) + v * self.lanes
+                store(self.b["y"], at, load(acc[r], v * self.lanes, self.lanes), self.lanes)
 
     def multiply_add(self, acc: list[Any], pixel: Any, weight: Any, bounds: list[Any]) -> None:
         """acc[r, :] += w[tap, r] * x[pixel + offset(tap) :] for all taps of one input channel."""
@@ -196,14 +242,14 @@ class _Body:
         out = self.k.out
         return image * out.image + channel * out.frame.plane + out.frame.first + q
 
-    def epilogue(self, acc: list[Any], image: Any, q: Any, channel: Any) -> None:
+    def epilogue(self, acc: list[Any], image: Any, q: Any, channel: Any, *, residual: bool) -> None:
         """Residual add, activation, mask, store."""
         k = self.k
         for r in range(k.tile.rows):
             for v in range(k.tile.vectors):
                 at = self.out_index(image, q, channel + r) + v * self.lanes
                 value = load(acc[r], v * self.lanes, self.lanes)
-                if k.residual:
+                if residual:
                     value = value + load(self.b["y" if k.in_place else "residual"], at, self.lanes)
                 value = activate(k.activation, value, self.lanes)
                 if k.masked:

@@ -15,15 +15,30 @@ from tvm.tirx.script import builder as T
 
 from subpc.schedules.activation import NONE, Activation, activate
 from subpc.schedules.isa import VectorIsa
-from subpc.schedules.kernel import kernel_builder, load, splat
+from subpc.schedules.kernel import kernel_builder, load, prefetch, splat
 from subpc.schedules.layout import TensorLayout
-from subpc.schedules.vector import Register, fetch, plane_rows, put_first, shuffle
+from subpc.schedules.vector import Register, fetch, plane_rows, put_first, shuffle, units
 
 # A tile of 8 rows has enough independent sums for two FMA ports with a latency of 4, fewer than 4 reload too much. A quarter of the
 # registers goes to the sums: weights that find no room in the rest are read again from the stack, which costs less than fewer rows.
 MIN_ROWS, REGISTERS_A_ROW = 4, 4
 # A multiply-add of one vector, and what a vector of outputs costs besides: enough to size tasks.
 FMA_NS, VECTOR_NS = 0.2, 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupedTile:
+    """Register tile and order of a grouped convolution.
+
+    rows: output rows of a register tile, None: as `default_rows` says. narrow: vectors of half the width, for narrow planes.
+    rows_outer: neighbouring tasks take the same rows of neighbouring planes, so that a thread keeps its part of the picture.
+    prefetch: how many tiles ahead the input is asked for, and the output of this tile with it; 0: not at all.
+    """
+
+    rows: int | None = None
+    narrow: bool = False
+    rows_outer: bool = False
+    prefetch: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +59,7 @@ class GroupedConv:
     dilation: tuple[int, int] = (1, 1)
     residual: bool = False
     activation: Activation = NONE
+    tile: GroupedTile = GroupedTile()
 
     def __post_init__(self) -> None:
         if self.source.channels % self.groups or self.out.channels % self.groups:
@@ -80,12 +96,6 @@ class GroupedConv:
             needs.append(last - (size - 1))
         return max(needs)
 
-    def tile_rows(self, isa: VectorIsa) -> int:
-        """Output rows of a register tile: as the registers allow, and if possible a divisor of the height."""
-        most = min(isa.registers // REGISTERS_A_ROW, self.out.frame.height)
-        divisors = [r for r in range(min(MIN_ROWS, most), most + 1) if self.out.frame.height % r == 0]
-        return divisors[-1] if divisors else most
-
     def prim_func(self, symbol: str, isa: VectorIsa) -> tvm.tirx.PrimFunc:
         floats = {
             "x": self.source.floats,
@@ -100,12 +110,19 @@ class GroupedConv:
         return kernel.func
 
 
+def default_rows(height: int, isa: VectorIsa) -> int:
+    """Output rows of a register tile: as the registers allow, and if possible a divisor of the height."""
+    most = min(isa.registers // REGISTERS_A_ROW, height)
+    divisors = [r for r in range(min(MIN_ROWS, most), most + 1) if height % r == 0]
+    return divisors[-1] if divisors else most
+
+
 class _Body:
     """Emits the loops of one kernel; `b` are its operands by name."""
 
     def __init__(self, conv: GroupedConv, isa: VectorIsa, b: dict[str, Any]) -> None:
-        self.k, self.b, self.lanes = conv, b, isa.lanes
-        self.rows = conv.tile_rows(isa)
+        self.k, self.b, self.lanes = conv, b, isa.lanes // 2 if conv.tile.narrow else isa.lanes
+        self.rows = conv.tile.rows or default_rows(conv.out.frame.height, isa)
 
     def tasks(self) -> None:
         """One loop over (image, output channel, block of rows)."""
@@ -115,7 +132,12 @@ class _Body:
         cost = vectors * (VECTOR_NS + FMA_NS * k.per_group * k.kernel[0] * k.kernel[1])
         # Tiles that overlap (their number of rows does not divide the height) stay in one task.
         blocks = tiles if height % self.rows == 0 else 1
-        with plane_rows(k.out.batch * k.out.channels, blocks, cost * tiles / blocks) as (plane, block):
+        planes = k.out.batch * k.out.channels
+        if k.tile.rows_outer and blocks > 1:
+            with units(planes * blocks, cost) as unit:
+                self.row_tile(unit % planes, unit // planes * self.rows)
+            return
+        with plane_rows(planes, blocks, cost * tiles / blocks) as (plane, block):
             if blocks == tiles:
                 self.row_tile(plane, block * self.rows)
             else:
@@ -138,12 +160,24 @@ class _Body:
         sums = [Register(self.lanes, splat(self.b["bias"][channel], self.lanes)) for _ in range(self.rows)]
         at = (row * k.stride[0] - k.padding[0]) * source.pitch + (column * k.stride[1] - k.padding[1] + source.first)
         taps = k.kernel[0] * k.kernel[1]
+        if k.tile.prefetch:
+            self.ask_ahead(self.input_plane(plane, channel) * source.plane + at, plane, row, column)
         if k.per_group == 1:
             self.multiply_add(sums, self.input_plane(plane, channel) * source.plane + at, channel * taps)
         else:
             with T.serial(0, k.per_group) as c:
                 self.multiply_add(sums, (self.input_plane(plane, channel) + c) * source.plane + at, (channel * k.per_group + c) * taps)
         self.epilogue(sums, plane, row, column)
+
+    def ask_ahead(self, at: Any, plane: Any, row: Any, column: Any) -> None:
+        """Prefetch the input of a later tile, and the lines that this one will write."""
+        k, source, out = self.k, self.k.source.frame, self.k.out.frame
+        whole = out.height == self.rows or k.tile.rows_outer
+        later = at + k.tile.prefetch * (source.plane * k.per_group if whole else self.rows * k.stride[0] * source.pitch)
+        for r in range((self.rows - 1) * k.stride[0] + (k.kernel[0] - 1) * k.dilation[0] + 1):
+            prefetch(self.b["x"], later + r * source.pitch, (self.lanes - 1) * k.stride[1] + 1, write=False)
+        for r in range(self.rows):
+            prefetch(self.b["y"], plane * out.plane + (row + r) * out.pitch + (out.first + column), 1, write=True)
 
     def input_plane(self, plane: Any, channel: Any) -> Any:
         """The first input plane of the output channel's group."""

@@ -19,7 +19,7 @@ from tvm.tirx.script import builder as T
 
 from subpc.schedules.activation import Activation, activate
 from subpc.schedules.isa import VectorIsa
-from subpc.schedules.kernel import PREFETCH_CHANNELS, PREFETCH_WEIGHTS, kernel_builder, load, prefetch, splat
+from subpc.schedules.kernel import MAX_PREFETCH_CHANNELS, PREFETCH_CHANNELS, PREFETCH_WEIGHTS, kernel_builder, load, prefetch, splat
 from subpc.schedules.layout import TensorLayout
 from subpc.schedules.vector import Register, fetch, put, segments, transpose
 
@@ -32,12 +32,14 @@ class DirectTile:
     """`rows` x `columns` output pixels x `vectors` vectors of output channels in registers.
 
     pixels_outer: consecutive tasks share the pixels (and stream the weights) rather than the other way round.
+    prefetch: how many kept channels ahead input rows are asked for, 0: not at all.
     """
 
     rows: int
     columns: int
     vectors: int
     pixels_outer: bool
+    prefetch: int = PREFETCH_CHANNELS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,7 @@ class DirectConv:
     The halo of `source` has to hold every padding pixel that is read. group, kept, uniform, sparse: as in FlatConv.
     in_place: y holds the residual before, and the result afterwards; the tile's columns then have to divide the width.
 
-    Operands: x, w ((group, row block, kept channel, tap, channel in the row block)), [index, with PREFETCH_CHANNELS more at its end],
+    Operands: x, w ((group, row block, kept channel, tap, channel in the row block)), [index, with MAX_PREFETCH_CHANNELS more at its end],
     [starts], bias, [residual], y.
     """
 
@@ -104,7 +106,7 @@ class DirectConv:
     def _sizes(self) -> dict[str, tuple[int, str]]:
         sizes = {"x": (self.source.floats, "float32"), "w": (self.blocks * self.taps * self.group, "float32")}
         if self.sparse:
-            sizes["index"] = (self.blocks + PREFETCH_CHANNELS, "int32")
+            sizes["index"] = (self.blocks + MAX_PREFETCH_CHANNELS, "int32")
         if not self.uniform:
             sizes["starts"] = (self.groups + 1, "int32")
         sizes["bias"] = (self.out.channels, "float32")
@@ -169,8 +171,9 @@ class _Body:
         with T.serial(0, count) as kept:
             channel = self.b["index"][first + kept] if k.sparse else kept * frame.plane
             pixel, weight = image * k.source.image + corner, (panel + kept) * (k.taps * self.channels)
-            ahead = kept + PREFETCH_CHANNELS
-            self.prefetch_input(pixel + (self.b["index"][first + ahead] if k.sparse else ahead * frame.plane), rows)
+            if k.tile.prefetch:
+                ahead = kept + k.tile.prefetch
+                self.prefetch_input(pixel + (self.b["index"][first + ahead] if k.sparse else ahead * frame.plane), rows)
             prefetch(self.b["w"], weight + PREFETCH_WEIGHTS, k.taps * self.channels, write=False)
             self.multiply_add(acc, pixel + channel, weight, rows)
         for v in range(vectors):

@@ -22,6 +22,8 @@ from subpc.schedules.layout import LINE
 # How far ahead a convolution asks for what it will read: input planes of this many kept channels later, and weights this many floats
 # later. Gathered planes and new weight panels are nothing that the hardware foresees: 10 % of a ResNet-50 (docs/performance.md).
 PREFETCH_CHANNELS = 12
+# The farthest that a tuned kernel looks ahead: the index of kept channels is this much longer than its channels.
+MAX_PREFETCH_CHANNELS = 24
 PREFETCH_WEIGHTS = 1024
 
 

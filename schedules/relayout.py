@@ -9,7 +9,7 @@ from tvm.tirx.script import builder as T
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import kernel_builder
 from subpc.schedules.layout import Frame, TensorLayout
-from subpc.schedules.vector import fetch, for_row, plane_rows, put
+from subpc.schedules.vector import fetch, for_row, plane_rows, put, rows_of_planes
 
 # Rough cost of copying one row: enough to size tasks.
 ROW_NS, FLOAT_NS = 4.0, 0.1
@@ -60,6 +60,7 @@ class PhaseSplit:
     (Y, X), where (py, px) = phases[p]: every such pixel of the input, and nothing else. `out` has the convolution's output
     size, and there may be one row or column more than that; they fall into the halo, which the caller chooses large enough
     (`fits` says whether a frame is): the columns of data and the padding columns that the taps read must not overlap.
+    rows_outer: neighbouring tasks take the same rows of neighbouring planes, as a convolution does whose threads share out the pixels.
     Operands: x, y.
     """
 
@@ -67,6 +68,7 @@ class PhaseSplit:
     stride: tuple[int, int]
     phases: tuple[tuple[int, int], ...]
     out: Frame
+    rows_outer: bool = False
 
     def __post_init__(self) -> None:
         if not all(0 <= py < self.stride[0] and 0 <= px < self.stride[1] for py, px in self.phases):
@@ -107,7 +109,7 @@ class PhaseSplit:
         cost = len(self.phases) * (ROW_NS + FLOAT_NS * self.out.width)
         with (
             kernel_builder(symbol, {"x": (self.source.floats, "float32"), "y": (self.layout.floats, "float32")}) as kernel,
-            plane_rows(planes, rows, cost) as (plane, row),
+            (rows_of_planes if self.rows_outer else plane_rows)(planes, rows, cost) as (plane, row),
         ):
             for index in range(len(self.phases)):
                 if _count(self.source.frame.height, self.stride[0], self.phases[index][0]) == rows:

@@ -17,11 +17,13 @@ from subpc.report import FunctionInfo, LayerReport, Metadata, StepInfo, TensorIn
 from subpc.runtime import CompiledModel
 from subpc.target import Target, parse_target
 from subpc.threads import available_threads, resolve_threads
+from subpc.tuning import Tuned, find_tuning
 
 if TYPE_CHECKING:
     from subpc.frontend.imported import ImportedModel
     from subpc.passes.build_library import BuiltLibrary
-    from subpc.passes.pipeline import Lowered
+    from subpc.passes.pipeline import Lowered, Rewritten
+    from subpc.schedules.isa import VectorIsa
 
 PRECISIONS = ("float32",)
 SPARSE_MODES = ("auto", "off", "always")
@@ -39,7 +41,8 @@ def compile(
     threads: int | None = None,
     precision: str = "float32",
     sparse: str = "auto",
-    tuning: str | Path | None = None,
+    tuning: str | Path | None = "auto",
+    tuning_any_cpu: bool = False,
     output: str | Path | None = None,
     progress: Progress | None = None,
     debug_dump: str | Path | None = None,
@@ -56,6 +59,8 @@ def compile(
         threads: threads to run with, as in `load`.
         precision: "float32".
         sparse: "auto" (where faster), "off" or "always".
+        tuning: a database that `subpc tune` wrote, "auto" (the one that comes with subpc, where it knows this CPU) or "off" or None.
+        tuning_any_cpu: take the database's schedules although they were measured on another CPU, target or number of threads.
         output: where to write the library; a temporary file without it (`CompiledModel.save` keeps it).
         progress: called with (phase, done, total).
         debug_dump: folder for the program after each phase.
@@ -63,9 +68,10 @@ def compile(
     Raises:
         SubpcError: ConfigError, ModelFileError, UnsupportedModelError, TargetError or CompileError.
     """
-    _check_options(precision, sparse, tuning, output, debug_dump)
+    _check_options(precision, sparse, output, debug_dump)
     threads = resolve_threads(threads)
     parsed = parse_target(target)
+    tuned = find_tuning(tuning, parsed, threads, versions(), any_cpu=tuning_any_cpu)
     find_linker()
     from subpc.frontend.import_model import import_model
 
@@ -74,18 +80,45 @@ def compile(
     imported = import_model(model, shapes=shapes, example_inputs=example_inputs, arch=arch, trust_pickle=trust_pickle)
     with tempfile.TemporaryDirectory(prefix="subpc-") as folder:
         path = Path(output) if output is not None else Path(folder) / "model.so"
-        _build(imported, parsed, sparse, Path(folder), path, _model_name(model, arch), progress, debug_dump)
+        _build(imported, parsed, sparse, tuned, Path(folder), path, _model_name(model, arch), progress, debug_dump)
         return CompiledModel(artifact.open_artifact(path), threads=threads)
 
 
-def _check_options(precision: str, sparse: str, tuning: object, output: str | Path | None, debug_dump: str | Path | None) -> None:
+def rewritten(
+    model: Any,
+    example_inputs: Any,
+    *,
+    shapes: Sequence[tuple[int, ...]] | None,
+    arch: str | None,
+    trust_pickle: bool,
+    isa: "VectorIsa",
+    sparse: str,
+) -> "list[Rewritten]":
+    """A model imported and rewritten, once for each set of input shapes: everything before the choice of schedules."""
+    from subpc.frontend.import_model import import_model
+
+    _check_options("float32", sparse, None, None)
+    imported = import_model(model, shapes=shapes, example_inputs=example_inputs, arch=arch, trust_pickle=trust_pickle)
+    return [_rewrite(entry, isa, sparse, None, index) for index, entry in enumerate(imported)]
+
+
+def _rewrite(model: "ImportedModel", isa: "VectorIsa", sparse: str, debug_dump: str | Path | None, index: int) -> "Rewritten":
+    import tvm
+
+    from subpc.passes.pipeline import rewrite_model
+
+    params = {key: tvm.runtime.tensor(np.ascontiguousarray(value)) for key, value in model.params.items()}
+    options: dict[str, Any] = {"n_inputs": len(model.input_names), "isa": isa, "sparse": sparse, "dump": _dumper(debug_dump, index)}
+    with _named_defects():
+        return rewrite_model(model.module, params, model.param_names, **options)
+
+
+def _check_options(precision: str, sparse: str, output: str | Path | None, debug_dump: str | Path | None) -> None:
     """Raise before the work that a wrong option would waste."""
     if precision not in PRECISIONS:
         raise ConfigError(f"precision={precision!r} is not supported; accepted: {', '.join(PRECISIONS)}")
     if sparse not in SPARSE_MODES:
         raise ConfigError(f"sparse={sparse!r} is not known; accepted: {', '.join(SPARSE_MODES)}")
-    if tuning is not None:
-        raise ConfigError("tuning databases are not supported by this version; leave tuning out")
     if output is not None:
         artifact.check_writable(output)
     if debug_dump is not None:
@@ -99,35 +132,26 @@ def _build(
     imported: "Sequence[ImportedModel]",
     target: Target,
     sparse: str,
+    tuned: Tuned,
     folder: Path,
     path: Path,
     name: str,
     progress: Progress | None,
     debug_dump: str | Path | None,
 ) -> None:
-    import tvm
-
     from subpc.frontend.imported import weight_warnings
     from subpc.passes.build_library import build_library
     from subpc.passes.pipeline import lower_model
     from subpc.passes.program import WeightStore
 
     weights = WeightStore()
-    lowered = []
+    lowered, facts = [], []
     for index, model in enumerate(imported):
+        network = _rewrite(model, target.isa, sparse, debug_dump, index)
+        choices, fact = tuned.choose(network.workloads, target.isa, sparse)
+        facts.append(fact)
         with _named_defects():
-            lowered.append(
-                lower_model(
-                    model.module,
-                    {key: tvm.runtime.tensor(np.ascontiguousarray(value)) for key, value in model.params.items()},
-                    model.param_names,
-                    n_inputs=len(model.input_names),
-                    isa=target.isa,
-                    sparse=sparse,
-                    weights=weights,
-                    dump=_dumper(debug_dump, index),
-                )
-            )
+            lowered.append(lower_model(network, isa=target.isa, weights=weights, choices=choices))
     blob = weights.blob()
     built = build_library(
         [entry.program for entry in lowered],
@@ -149,12 +173,12 @@ def _build(
         target=str(target),
         features=target.features,
         precision="float32",
-        tuned=False,
+        tuned=any(fact.layers for fact in facts),
         functions=functions,
         layers=_layer_reports(lowered[0], imported[0]),
         warnings=warnings,
-        notes=tuple(note for note in imported[0].notes if note not in warnings),
-        versions=_versions(),
+        notes=(*(note for note in imported[0].notes if note not in warnings), *tuned.notes, *(f.note for f in facts if f.note)),
+        versions=versions(),
         compression=imported[0].facts,
     )
     artifact.write(path, shared, blob, metadata)
@@ -228,7 +252,8 @@ def _model_name(model: Any, arch: str | None) -> str:
     return arch or type(model).__name__
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """The packages that decide what is generated."""
     from importlib.metadata import PackageNotFoundError, version
 
     found = {}

@@ -23,3 +23,7 @@ class CompileError(SubpcError):
 
 class TargetError(SubpcError, ValueError):
     """A target string is wrong, or this CPU lacks what a library was compiled for."""
+
+
+class TuningError(SubpcError):
+    """Tuning cannot start or go on; records that were written are kept."""

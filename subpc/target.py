@@ -80,13 +80,17 @@ class Target:
         """CPU flags, as /proc/cpuinfo names them, that the generated code may use; a library is refused where one is missing."""
         return tuple(flag for name, flag in _CPUINFO_NAMES.items() if name in self.llvm_features)
 
+    def description(self) -> dict[str, Any]:
+        """The same as TVM writes targets."""
+        # Some Intel CPUs are marked as better off with 256-bit vectors; our kernels choose their width themselves.
+        mattr = [*self.mattr, *(["-prefer-256-bit"] if "prefer-256-bit" in self.llvm_features and self.isa is AVX512 else [])]
+        return _description(self.mcpu, mattr, self.num_cores)
+
     def tvm_target(self) -> "tvm.target.Target":
         """The same as a TVM target."""
         import tvm
 
-        # Some Intel CPUs are marked as better off with 256-bit vectors; our kernels choose their width themselves.
-        mattr = [*self.mattr, *(["-prefer-256-bit"] if "prefer-256-bit" in self.llvm_features and self.isa is AVX512 else [])]
-        return tvm.target.Target(_description(self.mcpu, mattr, self.num_cores))
+        return tvm.target.Target(self.description())
 
     def __str__(self) -> str:
         parts = ["llvm", f"-mcpu={self.mcpu}" if self.mcpu else "", f"-mattr={','.join(self.mattr)}" if self.mattr else ""]

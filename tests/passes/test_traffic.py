@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from subpc.compiler import compile
-from subpc.schedules.kernel import PREFETCH_CHANNELS
+from subpc.schedules.kernel import MAX_PREFETCH_CHANNELS
 
 from .test_end_to_end import prune_blocks
 
@@ -28,7 +28,7 @@ def test_a_sparse_layer_reads_only_the_weights_that_are_left(sparsity: float, ke
     prune_blocks(conv.weight, 16, sparsity)
     pixels = 16 * 16
     tensors = 2 * 4 * 32 * pixels
-    weights, index, bias = 4 * 32 * kept, 4 * (2 * kept + PREFETCH_CHANNELS) if sparsity else 0, 4 * 32
+    weights, index, bias = 4 * 32 * kept, 4 * (2 * kept + MAX_PREFETCH_CHANNELS) if sparsity else 0, 4 * 32
     assert traffic(conv, 1, 32, 16, 16) == tensors + weights + index + bias
 
 

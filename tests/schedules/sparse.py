@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from subpc.schedules.kernel import PREFETCH_CHANNELS
+from subpc.schedules.kernel import MAX_PREFETCH_CHANNELS
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Filters:
         operands = {"w": np.array(packed, "float32")}
         if sparse:
             index = [channel * channel_floats for channels in self.kept for channel in channels]
-            operands["index"] = np.array(index + [0] * PREFETCH_CHANNELS, "int32")
+            operands["index"] = np.array(index + [0] * MAX_PREFETCH_CHANNELS, "int32")
         if not self.uniform:
             operands["starts"] = np.cumsum([0, *map(len, self.kept)]).astype("int32")
         return operands

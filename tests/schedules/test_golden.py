@@ -18,7 +18,7 @@ import tvm
 from torch import nn
 
 from subpc.frontend.import_model import import_model
-from subpc.passes.pipeline import lower_model
+from subpc.passes.pipeline import lower_model, rewrite_model
 from subpc.passes.program import WeightStore
 from subpc.schedules.elementwise import ChannelCopy
 from subpc.schedules.isa import AVX512
@@ -76,9 +76,8 @@ def kernels(family: str) -> list[Any]:
     torch.manual_seed(0)
     (model,) = import_model(make(), shapes=[shape])
     params = {name: tvm.runtime.tensor(np.ascontiguousarray(value)) for name, value in model.params.items()}
-    lowered = lower_model(
-        model.module, params, model.param_names, n_inputs=1, isa=AVX512, sparse="always", weights=WeightStore(), dump=None
-    )
+    network = rewrite_model(model.module, params, model.param_names, n_inputs=1, isa=AVX512, sparse="always")
+    lowered = lower_model(network, isa=AVX512, weights=WeightStore())
     return [step.kernel for step in lowered.program.steps]
 
 

@@ -1,0 +1,120 @@
+"""The end of a search: the whole network is raced, tuned against untuned, and what does not help in it is dropped."""
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from subpc import tuning_db
+from subpc.errors import CompileError
+from subpc.measure import Measured, MeasureError, Measurer, Times
+from subpc.tune_layers import by_layer, window
+from subpc.tune_stats import judge
+from subpc.tuning_db import Verdict, network_key
+
+if TYPE_CHECKING:
+    from subpc.schedules.workload import Choice
+    from subpc.tune import TuneReport
+    from subpc.tune_rounds import Tuner
+
+# Pairs of whole runs: enough for a certain median, and a bound on the time that slow networks take.
+MIN_PAIRS, MAX_PAIRS, MAX_SECONDS, BATCH = 32, 160, 10.0, 8
+# How often layers are dropped and the rest is raced again before the network stays untuned.
+ATTEMPTS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Race:
+    """Nanoseconds of untuned and tuned runs in turn, (runs, steps) each, and the layers of the steps."""
+
+    untuned: Times
+    tuned: Times
+    untuned_steps: tuple[str, ...]
+    tuned_steps: tuple[str, ...]
+
+    @property
+    def ratios(self) -> list[float]:
+        """Tuned over untuned time of each pair of runs."""
+        return list(self.tuned.sum(axis=1) / self.untuned.sum(axis=1))
+
+
+def finish(tuner: "Tuner") -> "TuneReport":
+    """Find the schedules that stand the race, and record the verdict."""
+    tuned = {layer.workload.key: layer.best for layer in tuner.layers if layer.tuned}
+    found, race, kept = len(tuned), None, False
+    for _ in range(ATTEMPTS):
+        race = _race(tuner, tuned)
+        judged = judge(race.ratios) if race else None
+        worse = _slower(tuner, tuned, race) if race else set(tuned)
+        kept = judged is not None and judged.high < 1.0
+        if not tuned or not worse:
+            break
+        tuned = {key: choice for key, choice in tuned.items() if key not in worse}
+        kept = False
+    return _conclude(tuner, tuned if kept else {}, race, found)
+
+
+def _race(tuner: "Tuner", tuned: "dict[str, Choice]") -> Race | None:
+    """Run the untuned and the tuned network in turns; None if the tuned one does not run."""
+    schedules = {layer.workload.key: tuned.get(layer.workload.key, layer.default) for layer in tuner.layers}
+    untuned = tuner.baseline({})
+    try:
+        library = tuner.baseline(tuner.choices(schedules))
+        a, b = tuner.final_device().run(lambda measurer: _pairs(measurer, untuned, library, tuner.timeout))
+    except (CompileError, MeasureError):
+        return None
+    return Race(untuned=a, tuned=b, untuned_steps=untuned.layers, tuned_steps=library.layers)
+
+
+def _pairs(measurer: Measurer, untuned: Measured, tuned: Measured, timeout: float) -> tuple[Times, Times]:
+    measurer.load("a", untuned)
+    measurer.load("b", tuned)
+    end, runs = time.monotonic() + MAX_SECONDS, ([], [])  # type: ignore[var-annotated]
+    while len(runs[0]) * BATCH < MAX_PAIRS:
+        a, b = measurer.pairs(BATCH, timeout * 2)
+        runs[0].append(a)
+        runs[1].append(b)
+        done = len(runs[0]) * BATCH >= MIN_PAIRS and time.monotonic() > end
+        if done:
+            break
+    return np.concatenate(runs[0]), np.concatenate(runs[1])
+
+
+def _slower(tuner: "Tuner", tuned: "dict[str, Choice]", race: Race) -> set[str]:
+    """Workloads that are certainly slower in the whole network, those that run next to them included."""
+    before, after = by_layer(race.untuned, race.untuned_steps), by_layer(race.tuned, race.tuned_steps)
+    worse = set()
+    for layer in tuner.layers:
+        if layer.workload.key in tuned:
+            judged = judge(list(window(layer, after, alone=True) / window(layer, before, alone=True)))
+            if judged.low > 1.0:
+                worse.add(layer.workload.key)
+    return worse
+
+
+def _conclude(tuner: "Tuner", tuned: "dict[str, Choice]", race: Race | None, found: int) -> "TuneReport":
+    """Write the verdict and describe it."""
+    from subpc.tune import TuneReport
+
+    network = network_key(workload.key for workload in tuner.builder.model.workloads.values())
+    speedup = 1.0 / judge(race.ratios).ratio if tuned and race else 1.0
+    dropped = found - len(tuned)
+    verdict = Verdict(network=network, machine=tuner.machine, schedules=dict(tuned), speedup=speedup, dropped=dropped)
+    tuning_db.append(tuner.database, verdict)
+    untuned_ms = float(np.median(race.untuned.sum(axis=1))) / 1e6 if race else tuner.total_ns / 1e6
+    tuned_ms = float(np.median(race.tuned.sum(axis=1))) / 1e6 if tuned and race else untuned_ms
+    return TuneReport(
+        network=network,
+        database=str(tuner.database),
+        speedup=speedup,
+        untuned_ms=untuned_ms,
+        tuned_ms=tuned_ms,
+        workloads=len(tuner.layers),
+        tuned=len(tuned),
+        dropped=dropped,
+        trials=tuner.trials,
+        known=tuner.known,
+        failures=sum(layer.failures for layer in tuner.layers),
+        seconds=time.monotonic() - tuner.started,
+    )

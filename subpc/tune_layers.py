@@ -1,0 +1,111 @@
+"""What the tuner knows about each workload of a network: where it occurs, its share of the time, its best schedule so far."""
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from subpc.measure import Times
+from subpc.tune_search import Search
+
+if TYPE_CHECKING:
+    from subpc.schedules.workload import Choice, ConvWorkload
+
+# A workload counts as done when it has seen this many schedules, or all, and the last ones brought nothing.
+MIN_TRIALS, PATIENCE = 12, 8
+
+
+@dataclass
+class TunedLayer:
+    """One workload. layers: those that have it; share: of the network's time; best, ratio: schedule, and its time over the default's."""
+
+    workload: "ConvWorkload"
+    layers: tuple[str, ...]
+    default: "Choice"
+    search: Search
+    best: "Choice"
+    ratio: float = 1.0
+    share: float = 0.0
+    microseconds: float = 0.0
+    trials: int = 0
+    since_gain: int = 0
+    exhausted: bool = False
+    failures: int = 0
+    neighbours: set[str] = field(default_factory=set)
+
+    @property
+    def done(self) -> bool:
+        """Whether more trials promise little."""
+        return self.exhausted or (self.search.measured >= MIN_TRIALS and self.since_gain >= PATIENCE)
+
+    @property
+    def tuned(self) -> bool:
+        """Whether its best schedule is not the default."""
+        return self.best != self.default
+
+
+def choices_of(layers: Iterable[TunedLayer], instead: "Mapping[str, Choice] | None" = None) -> "dict[str, Choice]":
+    """Schedules by layer name; instead: other ones by workload key. Defaults are left to the compiler."""
+    found: dict[str, Choice] = {}
+    for layer in layers:
+        choice = (instead or {}).get(layer.workload.key, layer.best)
+        if choice != layer.default:
+            found |= dict.fromkeys(layer.layers, choice)
+    return found
+
+
+def base_name(step: str) -> str:
+    """The layer that a step belongs to: steps without weights are named after the layer before them."""
+    return step.split(" > ")[0]
+
+
+def by_layer(times: Times, steps: Sequence[str]) -> dict[str, Times]:
+    """(runs, steps) nanoseconds -> (runs,) for each layer, its own steps and those of the next layer apart.
+
+    Keys are layer names; the value has two rows: its own time, and with it the time of the layer that runs next. A schedule decides
+    which core's cache holds the result, so the next layer pays for it.
+    """
+    order = list(dict.fromkeys(map(base_name, steps)))
+    own = {name: times[:, [i for i, step in enumerate(steps) if base_name(step) == name]].sum(axis=1) for name in order}
+    following = dict(zip(order, [*order[1:], None], strict=True))
+    return {name: np.stack([own[name], own[name] + (own[after] if after else 0.0)]) for name, after in following.items()}
+
+
+def window(layer: TunedLayer, times: dict[str, Times], *, alone: bool = False) -> Times:
+    """(runs,) nanoseconds of all occurrences of a workload, each with the layer after it unless alone."""
+    total: Times = sum((times[name][0 if alone else 1] for name in layer.layers), start=np.zeros(1))
+    return np.maximum(total, 1.0)  # a clock may stand still for a step of a few nanoseconds
+
+
+def find_neighbours(layers: Sequence[TunedLayer], steps: Sequence[str]) -> None:
+    """Note which workloads run next to each other: their candidates are not measured at the same time."""
+    order = list(dict.fromkeys(map(base_name, steps)))
+    owner = {name: layer for layer in layers for name in layer.layers}
+    for before, after in itertools.pairwise(order):
+        if before in owner and after in owner and owner[before] is not owner[after]:
+            owner[before].neighbours.add(owner[after].workload.key)
+            owner[after].neighbours.add(owner[before].workload.key)
+
+
+def next_round(layers: Sequence[TunedLayer], most: int) -> list[TunedLayer]:
+    """Whose turn it is: trials in proportion to shares of the time, and never two neighbours at once."""
+    chosen: list[TunedLayer] = []
+    taken: set[str] = set()
+    for layer in sorted((entry for entry in layers if not entry.exhausted), key=_turn):
+        if len(chosen) < most and layer.workload.key not in taken:
+            chosen.append(layer)
+            taken |= {layer.workload.key, *layer.neighbours}
+    return chosen
+
+
+def _turn(layer: TunedLayer) -> float:
+    """The less, the sooner: trials over share, and a layer where nothing helps any more can wait."""
+    return (layer.trials + 1) * (2.0 if layer.done else 1.0) / max(layer.share, 1e-6)
+
+
+def gain(layers: Iterable[TunedLayer]) -> float:
+    """Untuned over tuned time, as the layers' own measurements promise."""
+    saved = sum(layer.share * (1.0 - layer.ratio) for layer in layers)
+    return 1.0 / max(1.0 - saved, 1e-6)

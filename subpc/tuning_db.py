@@ -1,0 +1,237 @@
+"""The tuning database: JSON lines that several tuners append to at a time, and that a cut or edited line cannot spoil.
+
+A "trial" says how fast one schedule was for one workload, a "network" which schedules stood the race of a whole network.
+"""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from subpc.errors import ConfigError, TuningError
+
+FORMAT = 1
+# A record is under 2 KB, a network of a thousand layers under 1 MB; what is longer was not written by us.
+MAX_LINE, MAX_FILE = 4 << 20, 1 << 30
+LOCK_SECONDS = 60.0
+OK, FAILED = "ok", "failed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What a measurement holds for. target: the canonical target string."""
+
+    cpu: str
+    target: str
+    threads: int
+    subpc: str
+    tvm: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One schedule that was measured. ratio: its time over the default schedule's; accepted: it was certainly faster than the best then.
+
+    microseconds: of one call in the network; pairs: how often it and the best were run in turn; error: why it failed.
+    """
+
+    workload: dict[str, Any]
+    choice: dict[str, Any]
+    machine: Machine
+    status: str = OK
+    ratio: float = 1.0
+    microseconds: float = 0.0
+    pairs: int = 0
+    accepted: bool = False
+    error: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """The race of a whole network at the end. schedules: workload key to choice, of all that helped; speedup: untuned over tuned time."""
+
+    network: str
+    machine: Machine
+    schedules: dict[str, Any]
+    speedup: float
+    dropped: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Database:
+    """What a file holds. notes: what was ignored, with line numbers."""
+
+    path: str
+    trials: tuple[Trial, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def workload_key(workload: dict[str, Any]) -> str:
+    """The canonical line that workloads are compared by."""
+    return json.dumps(workload, sort_keys=True, separators=(",", ":"))
+
+
+def network_key(keys: Iterable[str]) -> str:
+    """A short name for a network: its workloads, each as often as it occurs."""
+    return hashlib.sha256("\n".join(sorted(keys)).encode()).hexdigest()[:32]
+
+
+def check_writable(path: str | Path) -> None:
+    """Raise ConfigError if records cannot be appended."""
+    target = Path(path)
+    try:
+        with target.open("ab"), _lock(target):
+            pass
+    except OSError as error:
+        raise ConfigError(f"cannot write the database {target}: {error.strerror or error}; give a file that you may write to") from error
+
+
+def append(path: str | Path, record: Trial | Verdict) -> None:
+    """Add one record with one write, under a lock; a line that a killed writer left half written is ended first."""
+    kind = "trial" if isinstance(record, Trial) else "network"
+    line = json.dumps({"format": FORMAT, "kind": kind, **asdict(record)}, separators=(",", ":")).encode() + b"\n"
+    target = Path(path)
+    try:
+        with _lock(target):
+            descriptor = os.open(target, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+            try:
+                size = os.fstat(descriptor).st_size
+                cut = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+                os.write(descriptor, (b"\n" if cut else b"") + line)
+            finally:
+                os.close(descriptor)
+    except OSError as error:
+        raise TuningError(f"cannot write the database {target}: {error.strerror or error}; earlier records are kept") from error
+
+
+def _lock(target: Path) -> FileLock:
+    try:
+        lock = FileLock(str(target) + ".lock", timeout=LOCK_SECONDS)
+        with lock:
+            pass
+    except Timeout as error:
+        raise TuningError(f"another process has held {target}.lock for {LOCK_SECONDS:.0f} s; end it and try again") from error
+    return lock
+
+
+def read(path: str | Path, *, missing_ok: bool = False) -> Database:
+    """Read a database; lines that make no sense are left out and noted.
+
+    Raises:
+        ConfigError: no such file, not readable, or written by a newer version.
+    """
+    try:
+        if Path(path).stat().st_size > MAX_FILE:
+            raise ConfigError(f"{path} has more than {MAX_FILE >> 20} MB; that is no tuning database")
+        data = Path(path).read_bytes()
+    except FileNotFoundError as error:
+        if missing_ok:
+            return Database(path=str(path))
+        raise ConfigError(f"no such tuning database: {path}; `subpc tune MODEL --db {path}` makes one") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read the tuning database {path}: {error.strerror}") from error
+    lines = data.split(b"\n")
+    records, notes = [], []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            records.append(_parse(line, f"{path}, line {number}"))
+        except ValueError as error:
+            if isinstance(error, ConfigError):
+                raise
+            what = "cut off, as by a killed writer" if number == len(lines) else str(error)
+            notes.append(f"{path}, line {number}: {what}: ignored")
+    trials = tuple(r for r in records if isinstance(r, Trial))
+    verdicts = tuple(r for r in records if isinstance(r, Verdict))
+    return Database(path=str(path), trials=trials, verdicts=verdicts, notes=tuple(notes))
+
+
+def _parse(line: bytes, where: str) -> Trial | Verdict:
+    """A record; ValueError if it is none, ConfigError if it comes from a newer version."""
+    if len(line) > MAX_LINE:
+        raise ValueError("too long for a record")
+    try:
+        data = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError("not JSON") from error
+    if not isinstance(data, dict) or type(data.get("format")) is not int:
+        raise ValueError("not a tuning record")
+    if data["format"] > FORMAT:
+        raise ConfigError(f"{where}: format {data['format']} was written by a newer subpc; this one reads up to {FORMAT}: update it")
+    kind, kinds = data.get("kind"), {"trial": Trial, "network": Verdict}
+    if kind not in kinds:
+        raise ValueError(f"unknown kind {kind!r:.40}")
+    body = {name: value for name, value in data.items() if name not in ("format", "kind")}
+    body["machine"] = _record(Machine, body.get("machine"))
+    record: Trial | Verdict = _record(kinds[kind], body)
+    _check(record)
+    return record
+
+
+_TYPES: dict[Any, tuple[type, ...]] = {str: (str,), int: (int,), bool: (bool,), float: (int, float), Machine: (Machine,)}
+
+
+def _record(kind: type[Any], data: Any) -> Any:
+    """A dataclass from JSON values whose types are those of its fields."""
+    names = {f.name for f in fields(kind)}
+    if not isinstance(data, dict) or set(data) != names:
+        raise ValueError(f"keys of a {kind.__name__.lower()} are missing or unknown")
+    for field in fields(kind):
+        value, hint = data[field.name], field.type
+        accepted = _TYPES.get(hint, (dict,))
+        if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
+            raise ValueError(f"{field.name} is {value!r:.40}")
+    return kind(**data)
+
+
+def _check(record: Trial | Verdict) -> None:
+    number = record.ratio if isinstance(record, Trial) else record.speedup
+    if not (math.isfinite(number) and number > 0):
+        raise ValueError(f"a ratio of {number}")
+    if isinstance(record, Trial) and record.status not in (OK, FAILED):
+        raise ValueError(f"status is {record.status!r:.40}")
+
+
+def select(database: Database, machine: Machine, *, any_cpu: bool = False) -> Database:
+    """The records that hold for a machine: same CPU, target, threads and versions. any_cpu: only the versions have to agree."""
+
+    def holds(other: Machine) -> bool:
+        same_versions = (other.subpc, other.tvm) == (machine.subpc, machine.tvm)
+        return same_versions and (any_cpu or (other.cpu, other.target, other.threads) == (machine.cpu, machine.target, machine.threads))
+
+    return Database(
+        path=database.path,
+        trials=tuple(t for t in database.trials if holds(t.machine)),
+        verdicts=tuple(v for v in database.verdicts if holds(v.machine)),
+        notes=database.notes,
+    )
+
+
+def why_nothing(database: Database, machine: Machine) -> str:
+    """Why no record of a database holds for a machine: the nearest miss."""
+    others = [*(t.machine for t in database.trials), *(v.machine for v in database.verdicts)]
+    if not others:
+        return f"{database.path} holds no records"
+    for name, what in (("cpu", "CPU"), ("target", "target"), ("threads", "threads"), ("subpc", "subpc version"), ("tvm", "TVM version")):
+        seen = {str(getattr(other, name)) for other in others}
+        if str(getattr(machine, name)) not in seen:
+            return f"{database.path} was made for {what} {', '.join(sorted(seen)[:3])}; here it is {getattr(machine, name)}"
+    return f"{database.path} has no record for this combination of CPU, target, threads and versions"
+
+
+def best_trials(trials: Iterable[Trial]) -> dict[str, Trial]:
+    """By workload key: the accepted schedule with the least time over the default."""
+    best: dict[str, Trial] = {}
+    for trial in trials:
+        key = workload_key(trial.workload)
+        if trial.status == OK and trial.accepted and (key not in best or trial.ratio < best[key].ratio):
+            best[key] = trial
+    return best
