@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-import tvm
 from torch import nn
 
 import subpc
@@ -25,9 +24,9 @@ from subpc.algorithms.compressed import load_compressed
 from subpc.algorithms.subp.config import SubpConfig
 from subpc.algorithms.subp.subp import Subp
 from subpc.bench import compare
+from subpc.compiler import rewritten
 from subpc.demo import CLOTHES, WEIGHTS, packaged
 from subpc.frontend.arch import build_arch
-from subpc.frontend.import_model import import_model
 from subpc.passes.pipeline import lower_model
 from subpc.passes.program import WeightStore
 from subpc.schedules.conv_flat import FlatConv
@@ -85,16 +84,8 @@ def pruned(case: Case, *, layerwise: bool) -> nn.Module:
 
 def layers(model: nn.Module, shape: tuple[int, ...], isa: VectorIsa) -> list[tuple[Work, Work]]:
     """For each sparse layer: kept blocks of each group, and work of each task of its kernel in their order."""
-    (imported,) = import_model(model, shapes=[shape], example_inputs=None, arch=None, trust_pickle=False)
-    lowered = lower_model(
-        imported.module,
-        {key: tvm.runtime.tensor(np.ascontiguousarray(value)) for key, value in imported.params.items()},
-        imported.param_names,
-        n_inputs=1,
-        isa=isa,
-        sparse="always",
-        weights=WeightStore(),
-    )
+    (network,) = rewritten(model, None, shapes=[shape], arch=None, trust_pickle=False, isa=isa, sparse="always")
+    lowered = lower_model(network, isa=isa, weights=WeightStore())
     found = []
     for step in lowered.program.steps:
         decision = lowered.decisions.get(step.layer)
