@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 BATCH = 4
 # A round is not measured for longer than this, however uncertain it still is: an undecided candidate gains next to nothing.
 ROUND_SECONDS = 3.0
+# Nor for more runs than this: what is undecided then gains next to nothing, too.
+MAX_PAIRS = 400
 # A network whose outputs deviate by more than this share of their range has a wrong kernel in it.
 TOLERANCE = 1e-3
 PROFILE_SECONDS = 120.0
@@ -110,7 +112,8 @@ class Device:
                 ratios[layer.workload.key] += list(window(layer, times_b) / window(layer, times_a))
                 own[layer.workload.key] += list(window(layer, times_b, alone=True) / 1000 / len(layer.layers))
             judged = {key: judge(values) for key, values in ratios.items()}
-            if time.monotonic() > end or all(j.certain for j in judged.values()):
+            measured = len(next(iter(ratios.values())))
+            if time.monotonic() > end or measured >= MAX_PAIRS or all(j.certain for j in judged.values()):
                 break
         return {
             key: Outcome(choice=entry.candidates[key], judgement=j, pairs=len(ratios[key]), microseconds=float(np.median(own[key])))

@@ -42,7 +42,7 @@ def median_interval(ordered: Sequence[float], confidence: float = CONFIDENCE) ->
     """The median's confidence interval from sorted values, by the sign test: which order statistics it lies between."""
     count, tail, rank = len(ordered), 0.0, 0
     while rank < count // 2:
-        tail += math.comb(count, rank) / 2.0**count
+        tail += math.comb(count, rank) / 2**count  # whole numbers: a power of 2.0 would overflow
         if 2.0 * tail > 1.0 - confidence:
             break
         rank += 1

@@ -106,7 +106,7 @@ def test_equal_schedules_are_hardly_ever_called_faster() -> None:
     assert sum(judge(noisy(1.0, 40, seed)).faster for seed in range(300)) <= 6
 
 
-@pytest.mark.parametrize("count", [3, 10, 41])
+@pytest.mark.parametrize("count", [3, 10, 41, 3000])
 def test_the_interval_holds_the_median(count: int) -> None:
     ordered = sorted(noisy(1.0, count))
     low, high = median_interval(ordered)
