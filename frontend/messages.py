@@ -16,9 +16,13 @@ def first_line(error: BaseException, limit: int = 200) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-def printable(name: str) -> str:
-    """A name from a file, fit for one line of a terminal: line breaks and control characters are escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+def printable(name: str | bytes) -> str:
+    """A name from a file, fit for one line of a terminal: line breaks and control characters are escaped.
+
+    Protobuf gives a string field that is not UTF-8 as bytes.
+    """
+    text = name if isinstance(name, str) else name.decode(errors="backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def describe_unsupported(missing: dict[str, list[str]]) -> str:

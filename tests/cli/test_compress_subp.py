@@ -91,6 +91,8 @@ def test_half_the_bytes_and_plain_weights_on_the_side(fashion: Path, tmp_path: P
     assert half.stat().st_size < 0.7 * whole.stat().st_size
     full, rounded, exported = weights(whole), weights(half), load_file(plain)
     for key, value in full.items():
+        if key.endswith("num_batches_tracked"):  # what compressed files leave out
+            continue
         expected = value.half().float() if value.dim() > 1 else value
         assert torch.equal(rounded[key], expected), key
         assert torch.equal(exported[key], expected), key
