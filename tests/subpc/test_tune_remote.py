@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from subpc import tuning_db
+from subpc import measure_remote, tuning_db
 from subpc.cpu import cpu_name
 from subpc.errors import ConfigError, TuningError
 from subpc.measure_remote import Fleet
@@ -63,7 +63,9 @@ def kill(process: "subprocess.Popen[bytes]") -> None:
 
 
 @pytest.fixture
-def farm() -> Iterator[Farm]:
+def farm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Farm]:
+    # What a request that met the killed server waits for, at worst.
+    monkeypatch.setattr(measure_remote, "SESSION_SECONDS", 60)
     port = FIRST_PORT + os.getpid() % 400 * 10
     tracker = start("rpc_tracker", "--port", str(port), "--port-end", str(port + 1), "--silent")
     address = f"127.0.0.1:{port}"
