@@ -9,7 +9,8 @@ import torch
 from subpc.errors import ModelFileError
 
 _KEYS = {"n", "shape", "kept", "values"}
-_SIZES = (4, 8, 16, 32)
+# Filters of a block.
+BLOCKS = (4, 8, 16, 32)
 _MAX_WEIGHTS = 1 << 30
 _TYPES = (torch.float32, torch.float16)
 
@@ -45,8 +46,8 @@ def _parse(entry: Any, where: str) -> torch.Tensor:
     if not isinstance(entry, dict) or set(entry) != _KEYS:
         raise ModelFileError(f"{where} has to have exactly the keys {', '.join(sorted(_KEYS))}.")
     n, shape, kept, values = entry["n"], entry["shape"], entry["kept"], entry["values"]
-    if type(n) is not int or n not in _SIZES:
-        raise ModelFileError(f"{where} has blocks of {n!r:.20}; {_SIZES} are accepted.")
+    if type(n) is not int or n not in BLOCKS:
+        raise ModelFileError(f"{where} has blocks of {n!r:.20}; {BLOCKS} are accepted.")
     if not isinstance(shape, list) or len(shape) != 4 or not all(type(size) is int and size > 0 for size in shape):
         raise ModelFileError(f"{where} has the shape {shape!r:.60}; four positive sizes are accepted.")
     out, channels, height, width = shape

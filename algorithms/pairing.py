@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from subpc.algorithms.data_free_report import LayerResult
-from subpc.errors import UnsupportedModelError
+from subpc.errors import ConfigError, UnsupportedModelError
 
 _RELU = (nn.ReLU, F.relu, torch.relu, "relu", "relu_")
 _RELU6 = (nn.ReLU6, F.relu6, nn.Hardtanh, F.hardtanh)
@@ -78,6 +78,13 @@ def layers_with_weights(modules: dict[str, nn.Module], pairing: Pairing) -> dict
     layers = {name: module for name, module in modules.items() if isinstance(module, nn.Conv2d | nn.Linear)}
     sizes = {name: layer.weight.shape[0] for name, layer in layers.items()}
     return {n: LayerResult(name=n, filters=size, kept=size, reason=pairing.left_alone.get(n, "")) for n, size in sizes.items()}
+
+
+def check_skip(skip: tuple[str, ...], modules: dict[str, nn.Module]) -> None:
+    """ConfigError for names that are no layers."""
+    unknown = sorted(set(skip) - set(modules))
+    if unknown:
+        raise ConfigError(f"skip names layers that the network does not have: {', '.join(unknown[:5])}.")
 
 
 def _uses(graph: fx.Graph, modules: dict[str, nn.Module]) -> Counter[int]:

@@ -1,44 +1,19 @@
 """Pictures made from a network alone: random shapes, then optimised until its batch norms see what they saw in training."""
 
 import copy
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from subpc.errors import ConfigError, UnsupportedModelError
+from subpc.algorithms.progress import Progress, silent
+from subpc.errors import UnsupportedModelError
 
-Progress = Callable[[str, int, int], None]
-MAX_PICTURES, MAX_SIDE = 4096, 1024
+MAX_PICTURES = 4096
 # Shapes a picture, the share of a new shape's radius to the side, and how much of what lies below shines through.
 _SHAPES, _RADIUS, _THROUGH = 40, 0.04, 0.2
 _RATE = 0.1
 _BATCH = 128
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    """No progress wanted."""
-
-
-def synthetic_pictures(
-    model: nn.Module, *, count: int, size: int, steps: int = 100, seed: int = 0, progress: Progress = _silent
-) -> torch.Tensor:
-    """`count` normalised pictures (count, c, size, size) for `model`, which is not changed; the same for the same seed.
-
-    steps: of Adam, see match; 0 leaves the random shapes. Raises ConfigError for counts and sizes out of range,
-    UnsupportedModelError for a network without convolutions, or without batch norms to match where steps is not 0.
-    """
-    if not 2 <= count <= MAX_PICTURES or not 4 <= size <= MAX_SIDE or steps < 0:
-        raise ConfigError(
-            f"{count} pictures of side {size}, {steps} steps: 2 to {MAX_PICTURES} pictures, sides of 4 to {MAX_SIDE} and "
-            "0 or more steps are accepted."
-        )
-    conv = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
-    if conv is None:
-        raise UnsupportedModelError("The network has no convolution, so the shape of its pictures is not known.")
-    shapes = random_shapes(count, conv.in_channels, size, seed)
-    return match(model, shapes, steps, progress) if steps else shapes
 
 
 def random_shapes(count: int, channels: int, size: int, seed: int) -> torch.Tensor:
@@ -66,7 +41,7 @@ def _smooth_noise(count: int, channels: int, size: int, draw: torch.Generator) -
     return scaled
 
 
-def match(model: nn.Module, pictures: torch.Tensor, steps: int, progress: Progress = _silent) -> torch.Tensor:
+def match(model: nn.Module, pictures: torch.Tensor, steps: int, progress: Progress = silent) -> torch.Tensor:
     """The pictures after `steps` of Adam on the distance between what each batch norm gets and its running statistics.
 
     The distance of a layer is the mean over channels of ((mean - running mean) / deviation)^2 + (deviation / running deviation - 1)^2

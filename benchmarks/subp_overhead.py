@@ -38,9 +38,9 @@ class Case:
 
 # The ResNet-18 takes smaller batches here than an ImageNet training does, in which a step's masks cost a smaller share.
 CASES = (
-    Case(name="resnet18, 224x224", arch="resnet18", options={}, shape=(16, 3, 224, 224), pictures=1_281_167, batch=256),
+    Case(name="resnet18, 224x224, batch 16", arch="resnet18", options={}, shape=(16, 3, 224, 224), pictures=1_281_167, batch=256),
     Case(
-        name="resnet20 width 32, 28x28",
+        name="resnet20 width 32, 28x28, batch 128",
         arch="subpc:resnet20",
         options={"width": 32},
         shape=(128, 1, 28, 28),

@@ -13,7 +13,6 @@ from subpc.schedules.isa import VectorIsa
 Choice = dict[str, int | str]
 
 FLAT, DIRECT, DENSE_FLAT, DENSE_DIRECT, GROUPED = "flat", "direct", "dense flat", "dense direct", "grouped"
-FAMILIES = (FLAT, DIRECT, DENSE_FLAT, DENSE_DIRECT, GROUPED)
 # A register tile of fewer output channels than this loads more than it multiplies.
 MIN_FILTERS = 4
 # A dense kernel for a pattern that leaves less than this would have to be more than twice as fast as the sparse one at the same work.

@@ -1,12 +1,13 @@
 """Pictures without labels for the data-free methods' options: from a folder, from Fashion-MNIST, or generated from the network."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from subpc.algorithms.progress import Progress
 from subpc.errors import ConfigError
 from subpc.image import Preparation
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-Progress = Callable[[str, int, int], None]
 # More pictures tell batch norms nothing new, and 256 of 224x224 already take 154 MB.
 MAX_PICTURES = 256
 _MIN_PICTURES = 2
@@ -93,12 +93,12 @@ def read_picture(path: str | Path, shape: tuple[int, ...], how: Preparation) -> 
 def _fashion_mnist(folder: Path | None, shape: tuple[int, ...], source: str) -> Given:
     import torch
 
-    from subpc.algorithms.fashion_mnist import MEAN, STD, read_part
+    from subpc.algorithms.fashion_mnist import normalised, read_part
     from subpc.training import FASHION_MNIST
 
     images, _ = read_part(folder or FASHION_MNIST, "train")
     chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:MAX_PICTURES]
-    pictures = ((images[chosen].float() / 255 - MEAN) / STD).expand(-1, shape[1], -1, -1)
+    pictures = normalised(images[chosen]).expand(-1, shape[1], -1, -1)
     if pictures.shape[2:] != torch.Size(shape[2:]):
         raise ConfigError(
             f"The network takes {shape[3]}x{shape[2]} pixels, Fashion-MNIST has {pictures.shape[3]}x{pictures.shape[2]}. "

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from subpc.calibration import Given, Progress, generate, read_calibration
+from subpc.algorithms.progress import Progress, silent
+from subpc.calibration import Given, generate, read_calibration
 from subpc.compression_steps import Evaluate, Shape, as_file, measured, run_method, strongest
 from subpc.errors import ConfigError
 from subpc.image import Preparation
@@ -85,7 +86,7 @@ def compress(
         raise ConfigError("Both pictures and synthetic were given; choose one.")
     if (evaluate is None) != (max_drop is None):
         raise ConfigError("max_drop needs evaluate, and evaluate is called for it alone: give both.")
-    progress = progress or _silent
+    progress = progress or silent
     shape = input_shape or (tuple(pictures.shape) if pictures is not None else None) or _working_shape(model)
     given = Given(pictures=pictures, label=f"{len(pictures)} given") if pictures is not None else None
     if given is None:
@@ -112,7 +113,7 @@ def compress_file(
     from subpc.algorithms.compressed import save_compressed
     from subpc.frontend.load_network import load_network
 
-    path, output, extras, progress = Path(path), Path(output), extras or Extras(), progress or _silent
+    path, output, extras, progress = Path(path), Path(output), extras or Extras(), progress or silent
     _check_output(output)
     progress("reading the file", 0, 1)
     network = load_network(path, arch=arch, shape=extras.shape)
@@ -184,7 +185,3 @@ def _skipped(files: dict[str, str]) -> list[str]:
     """Notes on pictures that could not be read, the first few by name."""
     notes = [f"skipped {reason if file in reason else f'{file}: {reason}'}" for file, reason in list(files.items())[:_NAMED]]
     return notes + ([f"skipped {len(files) - _NAMED} more pictures"] if len(files) > _NAMED else [])
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    """No progress wanted."""

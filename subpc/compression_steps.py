@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from subpc.calibration import Given, Progress
+from subpc.algorithms.progress import Progress
+from subpc.calibration import Given
 from subpc.errors import ConfigError
 
 if TYPE_CHECKING:

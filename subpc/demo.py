@@ -70,11 +70,11 @@ def classify(name: str, folder: Path, threads: int | None, progress: Progress) -
 
 def accuracy(model: CompiledModel) -> float:
     """Share of the bundled pictures that a library for (1, 1, 28, 28) puts into their class, in per cent."""
-    from subpc.algorithms.fashion_mnist import MEAN, STD, read_part
+    from subpc.algorithms.fashion_mnist import normalised, read_part
 
-    images, labels = (part.numpy() for part in read_part(CLOTHES, "t10k"))
-    pictures = (images.astype("float32") / 255 - MEAN) / STD
-    right = sum(int(model(picture[None])[0].argmax() == label) for picture, label in zip(pictures, labels, strict=True))
+    images, labels = read_part(CLOTHES, "t10k")
+    pictures = normalised(images).numpy()
+    right = sum(int(model(picture[None])[0].argmax() == label) for picture, label in zip(pictures, labels.numpy(), strict=True))
     return 100 * right / len(labels)
 
 

@@ -1,9 +1,10 @@
 """How many labelled pictures a network gets right: from a folder a class, or Fashion-MNIST."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from subpc.algorithms.progress import Progress
 from subpc.calibration import read_picture
 from subpc.errors import ConfigError
 from subpc.image import Preparation
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
     Batch = tuple[torch.Tensor, torch.Tensor]
 
-Progress = Callable[[str, int, int], None]
 _BATCH = 64
 # Pictures that are kept after the first reading (2 GiB of floats); what is beyond is read again each time.
 _MAX_KEPT = 1 << 29
@@ -103,13 +103,13 @@ class Evaluation:
     def _take_fashion_mnist(self, place: str) -> None:
         import torch
 
-        from subpc.algorithms.fashion_mnist import CLASSES, MEAN, STD, read_part
+        from subpc.algorithms.fashion_mnist import CLASSES, normalised, read_part
         from subpc.training import FASHION_MNIST
 
         images, labels = read_part(Path(place) if place else FASHION_MNIST, "t10k")
         if images.shape[2:] != torch.Size(self.shape[2:]):
             raise ConfigError(f"The network takes {self.shape[3]}x{self.shape[2]} pixels, Fashion-MNIST has 28x28. Pass --shape.")
-        pictures = ((images.float() / 255 - MEAN) / STD).expand(-1, self.shape[1], -1, -1)
+        pictures = normalised(images).expand(-1, self.shape[1], -1, -1)
         self.names = list(CLASSES)
         self._kept = list(zip(torch.split(pictures, _BATCH), torch.split(labels, _BATCH), strict=True))
 

@@ -1,7 +1,6 @@
 """1xN pruning over a network, front to back: each layer is solved for the inputs that the pruned layers before it give."""
 
 import copy
-from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -13,24 +12,20 @@ from subpc.algorithms.check_model import checked_copy
 from subpc.algorithms.data_free_report import DataFreeReport, LayerResult
 from subpc.algorithms.moments import Inputs, Moments, grouped_rows
 from subpc.algorithms.pairing import find_pairs
+from subpc.algorithms.progress import Progress, silent
 from subpc.algorithms.quantizers import Quantized
 from subpc.algorithms.reconstruct import eliminate, pose, solve
 from subpc.algorithms.side_by_side import run_side_by_side
 from subpc.errors import ConfigError
 
-Progress = Callable[[str, int, int], None]
 # The longest filter whose blocks go in rounds: those of longer ones go at once, because a round costs the square of the length for
 # every group of filters.
 _LONGEST = 1_500
 
 
-def _silent(stage: str, done: int, total: int) -> None:
-    """No progress wanted."""
-
-
 @torch.no_grad()
 def compress_blocks(
-    model: nn.Module, config: BlockConfig, progress: Progress = _silent, *, pictures: torch.Tensor | None = None
+    model: nn.Module, config: BlockConfig, progress: Progress = silent, *, pictures: torch.Tensor | None = None
 ) -> tuple[nn.Module, dict[str, Quantized], DataFreeReport]:
     """The pruned copy, no codes (the weights stay float), and the report. `model` is not changed.
 

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
+from subpc.algorithms.block_entries import BLOCKS
 from subpc.algorithms.config import Config, check_range
 from subpc.errors import ConfigError
 
-BLOCKS = (4, 8, 16, 32)
 CRITERIA = ("error", "l1")
 COMPENSATIONS = ("full", "weights", "batch_norm", "none")
 

@@ -1,7 +1,6 @@
 """DF-MPC over a network: low precision for the first layer of each pair, and what that costs made good behind it."""
 
 import copy
-from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -13,21 +12,16 @@ from subpc.algorithms.dfmpc.config import DfmpcConfig
 from subpc.algorithms.dfmpc.scalar import Scalar, quantize, relative_error
 from subpc.algorithms.fit_layer import Rounding, problem_of, quantize_problem
 from subpc.algorithms.moments import Inputs
-from subpc.algorithms.pairing import Pairing, find_pairs, layers_with_weights
+from subpc.algorithms.pairing import Pairing, check_skip, find_pairs, layers_with_weights
+from subpc.algorithms.progress import Progress, silent
 from subpc.algorithms.quantizers import Quantized
 from subpc.algorithms.side_by_side import run_side_by_side
 from subpc.errors import ConfigError
 
-Progress = Callable[[str, int, int], None]
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    """No progress wanted."""
-
 
 @torch.no_grad()
 def compress_dfmpc(
-    model: nn.Module, config: DfmpcConfig, progress: Progress = _silent, *, pictures: torch.Tensor | None = None
+    model: nn.Module, config: DfmpcConfig, progress: Progress = silent, *, pictures: torch.Tensor | None = None
 ) -> tuple[nn.Module, dict[str, Quantized], DataFreeReport]:
     """The quantized copy, the codes of each layer, and the report. `model` is not changed.
 
@@ -54,9 +48,7 @@ class _Run:
     def __init__(self, model: nn.Module, config: DfmpcConfig, progress: Progress) -> None:
         self.config, self.progress, self.modules = config, progress, dict(model.named_modules())
         self.pairing: Pairing = find_pairs(model)
-        unknown = sorted(set(config.skip) - set(self.modules))
-        if unknown:
-            raise ConfigError(f"skip names layers that the network does not have: {', '.join(unknown[:5])}.")
+        check_skip(config.skip, self.modules)
         self.results = layers_with_weights(self.modules, self.pairing)
         pairs = tuple(p for p in self.pairing.pairs if not {p.first, p.second} & set(config.skip))
         self.low = {pair.first: pair for pair in choose_pairs(pairs, self.modules)}

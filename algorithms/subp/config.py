@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, replace
 
+from subpc.algorithms.block_entries import BLOCKS
 from subpc.algorithms.keep_dense import PAPER
 from subpc.errors import ConfigError
 from subpc.report import Record
 
-BLOCKS = (4, 8, 16, 32)
 CRITERIA = ("bpar", "l1", "l2")
 SCHEDULES = ("cubic", "linear", "cos", "exp")
 

@@ -1,7 +1,6 @@
 """UDFC over a network: front to back, remove channels and reconstruct them in the next layer, and quantize."""
 
 import copy
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -12,7 +11,8 @@ from subpc.algorithms.check_model import checked_copy
 from subpc.algorithms.data_free_report import DataFreeReport
 from subpc.algorithms.fit_layer import Rounding, problem_of, quantize_problem
 from subpc.algorithms.moments import Inputs
-from subpc.algorithms.pairing import Pair, Pairing, find_pairs, layers_with_weights
+from subpc.algorithms.pairing import Pair, Pairing, check_skip, find_pairs, layers_with_weights
+from subpc.algorithms.progress import Progress, silent
 from subpc.algorithms.quantizers import Quantized, quantize_uniform
 from subpc.algorithms.reconstruct import Problem, eliminate, solve
 from subpc.algorithms.side_by_side import run_side_by_side
@@ -21,18 +21,13 @@ from subpc.algorithms.udfc.config import UdfcConfig
 from subpc.algorithms.udfc.pairwise import prune_pair, quantize_pairwise
 from subpc.errors import ConfigError
 
-Progress = Callable[[str, int, int], None]
 # Batches in which channels go, and the longest filter for which there is more than one: see eliminate.
 _ROUNDS, _LONGEST = 16, 1_500
 
 
-def _silent(stage: str, done: int, total: int) -> None:
-    """No progress wanted."""
-
-
 @torch.no_grad()
 def compress_udfc(
-    model: nn.Module, config: UdfcConfig, progress: Progress = _silent, *, pictures: torch.Tensor | None = None
+    model: nn.Module, config: UdfcConfig, progress: Progress = silent, *, pictures: torch.Tensor | None = None
 ) -> tuple[nn.Module, dict[str, Quantized], DataFreeReport]:
     """The compressed copy, the codes of each quantized layer, and the report. `model` is not changed.
 
@@ -60,9 +55,7 @@ class _Run:
     def __init__(self, model: nn.Module, config: UdfcConfig, progress: Progress) -> None:
         self.config, self.progress, self.modules = config, progress, dict(model.named_modules())
         self.pairing: Pairing = find_pairs(model)
-        unknown = sorted(set(config.skip) - set(self.modules))
-        if unknown:
-            raise ConfigError(f"skip names layers that the network does not have: {', '.join(unknown[:5])}.")
+        check_skip(config.skip, self.modules)
         self.results = layers_with_weights(self.modules, self.pairing)
         self.pairs = [p for p in self.pairing.pairs if config.ratio > 0 and not {p.first, p.second} & set(config.skip)]
         self.by_second = {pair.second: pair for pair in self.pairs}

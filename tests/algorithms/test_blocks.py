@@ -15,6 +15,8 @@ from subpc.algorithms.synthetic import random_shapes
 from subpc.errors import ConfigError, ModelFileError
 from subpc.frontend.arch import build_arch
 
+from .two_convs import network
+
 
 def problem(n: int = 4, channels: int = 5, taps: int = 3) -> Problem:
     draw = torch.Generator().manual_seed(0)
@@ -22,23 +24,6 @@ def problem(n: int = 4, channels: int = 5, taps: int = 3) -> Problem:
     x = x @ torch.randn(channels * taps, channels * taps, generator=draw, dtype=torch.float64)
     best = torch.randn(2 * n, channels * taps, generator=draw, dtype=torch.float64)
     return Problem(best=best[None], curvature=(x.T @ x / 200)[None])
-
-
-def network(seed: int = 0) -> nn.Sequential:
-    torch.manual_seed(seed)
-    net = nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1, bias=False),
-        nn.BatchNorm2d(8),
-        nn.ReLU(),
-        nn.Conv2d(8, 8, 3, padding=1, bias=False),
-        nn.BatchNorm2d(8),
-    ).eval()
-    for norm in (net[1], net[4]):
-        nn.init.uniform_(norm.weight, 0.5, 1.5)
-        nn.init.normal_(norm.bias)
-        nn.init.normal_(norm.running_mean)
-        nn.init.uniform_(norm.running_var, 0.5, 2)
-    return net
 
 
 @torch.no_grad()
@@ -127,7 +112,7 @@ def test_block_by_block_finds_nearly_the_best_of_all_choices() -> None:
 
 
 def test_a_channel_that_repeats_another_goes_without_a_trace() -> None:
-    net = network()
+    net = network(filters=8)
     with torch.no_grad():
         for tensor in (net[0].weight, net[1].weight, net[1].bias, net[1].running_mean, net[1].running_var):
             tensor[4:] = tensor[:4]
@@ -141,7 +126,7 @@ def test_a_channel_that_repeats_another_goes_without_a_trace() -> None:
 @pytest.mark.parametrize("compensation", ["none", "weights", "batch_norm", "full"])
 @pytest.mark.parametrize("criterion", ["l1", "error"])
 def test_each_group_keeps_the_same_number_of_input_channels(criterion: str, compensation: str) -> None:
-    net = network()
+    net = network(filters=8)
     pruned, codes, report = compress_blocks(net, quick(sparsity=0.3, criterion=criterion, compensation=compensation))
     live = pruned[3].weight.view(2, 4, 8, 9).abs().sum((1, 3)) > 0
     assert live.sum(1).tolist() == [6, 6]
@@ -161,7 +146,7 @@ def test_full_compensation_on_pictures_comes_nearer_than_magnitude_alone() -> No
 
 
 def test_sparsity_of_zero_changes_nothing() -> None:
-    net = network()
+    net = network(filters=8)
     pruned, _, report = compress_blocks(net, quick(sparsity=0))
     assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), pruned.state_dict().values(), strict=True))
     assert report.inputs == "none"
@@ -192,7 +177,7 @@ def test_filters_that_do_not_divide_and_shared_weights_stay_dense() -> None:
 
 
 def test_nan_statistics_are_refused_by_name() -> None:
-    net = network()
+    net = network(filters=8)
     net[1].running_var[0] = float("nan")
     with pytest.raises(ModelFileError, match=r"1\.running_var has values that are not finite"):
         compress_blocks(net, quick())

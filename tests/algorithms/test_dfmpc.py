@@ -12,22 +12,7 @@ from subpc.algorithms.pairing import find_pairs
 from subpc.errors import ConfigError, ModelFileError
 from subpc.frontend.arch import build_arch
 
-
-def network(seed: int = 0) -> nn.Sequential:
-    torch.manual_seed(seed)
-    net = nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1, bias=False),
-        nn.BatchNorm2d(8),
-        nn.ReLU(),
-        nn.Conv2d(8, 6, 3, padding=1, bias=False),
-        nn.BatchNorm2d(6),
-    ).eval()
-    for norm in (net[1], net[4]):
-        nn.init.uniform_(norm.weight, 0.5, 1.5)
-        nn.init.normal_(norm.bias)
-        nn.init.normal_(norm.running_mean)
-        nn.init.uniform_(norm.running_var, 0.5, 2)
-    return net
+from .two_convs import network
 
 
 def problem() -> tuple[torch.Tensor, ...]:
