@@ -5,7 +5,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
-from torch.utils.hooks import RemovableHandle
 
 from subpc.algorithms.keep_dense import dense_reasons
 from subpc.algorithms.subp.config import SubpConfig
@@ -14,26 +13,30 @@ from subpc.errors import ConfigError
 
 
 class _StraightThrough(torch.autograd.Function):
-    """weight * mask whose gradient is that of the unmasked weight: one pass over the weight, none backward."""
+    """weight * mask whose gradient is that of the unmasked weight, plus weight * pull: one pass over the weight each way."""
 
     @staticmethod
-    def forward(ctx: Any, weight: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, weight: torch.Tensor, mask: torch.Tensor, pull: torch.Tensor | None) -> torch.Tensor:
+        if pull is not None:
+            ctx.save_for_backward(weight, pull)
         return weight * mask
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return gradient, None
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        return torch.addcmul(gradient, *ctx.saved_tensors) if ctx.saved_tensors else gradient, None, None
 
 
 class BlockMask(nn.Module):
-    """The parametrization: `mask` is (groups, in), one number a block."""
+    """The parametrization: `mask` is (groups, in), one number a block; `decay` pulls masked weights to zero, as a part of the gradient."""
 
     mask: torch.Tensor
+    decay: torch.Tensor
 
-    def __init__(self, weight: torch.Tensor, n: int) -> None:
+    def __init__(self, weight: torch.Tensor, n: int, decay: float) -> None:
         super().__init__()
-        self.n = n
+        self.n, self.decays = n, decay > 0
         self.register_buffer("mask", torch.ones(weight.shape[0] // n, weight.shape[1], device=weight.device))
+        self.register_buffer("decay", torch.tensor(decay, device=weight.device), persistent=False)
 
     def expanded(self, dtype: torch.dtype) -> torch.Tensor:
         """(out, in, 1, 1), ready to be multiplied with the weight."""
@@ -44,7 +47,8 @@ class BlockMask(nn.Module):
         mask = self.expanded(weight.dtype)
         if not torch.is_grad_enabled():
             return weight * mask
-        masked: torch.Tensor = _StraightThrough.apply(weight, mask)  # type: ignore[no-untyped-call]
+        pull = (1 - mask) * self.decay.to(mask.dtype) if self.decays else None
+        masked: torch.Tensor = _StraightThrough.apply(weight, mask, pull)  # type: ignore[no-untyped-call]
         return masked
 
 
@@ -53,14 +57,13 @@ class Subp:
 
     epochs: of the training, needed where config.start and config.end are fractions of it. Raises ConfigError where the training ends
     before the sparsity is there, and where no layer can be pruned.
-    The soft decay of masked weights is added to their gradients as backward leaves them, once a backward. Where the loss is scaled
+    The soft decay of masked weights is a part of their gradients, once a backward. Where the loss is scaled
     (AMP), keep `subp.loss_scale` at the scaler's factor, so that unscaling leaves the decay as it should be.
     """
 
     def __init__(self, model: nn.Module, config: SubpConfig, epochs: int | None = None) -> None:
         self.config = config if epochs is None else config.resolved(epochs)
         self._needs_epochs = epochs is None and config.in_fractions
-        self.loss_scale = 1.0
         convs = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
         reasons = dense_reasons(convs, config.keep_dense, config.n)
         self.left_dense = {name: reason for name, reason in reasons.items() if reason}
@@ -68,8 +71,19 @@ class Subp:
         if not self.layers:
             raise ConfigError(f"No convolution can be pruned in blocks of {config.n}: {self.left_dense}. Choose another n or keep_dense.")
         for module in self.layers.values():
-            parametrize.register_parametrization(module, "weight", BlockMask(module.weight, config.n))
-        self._hooks = [self._add_decay(weight, block) for weight, block in self._pairs() if config.soft_decay and weight.requires_grad]
+            parametrize.register_parametrization(module, "weight", BlockMask(module.weight, config.n, config.soft_decay))
+        self.loss_scale = 1.0
+
+    @property
+    def loss_scale(self) -> float:
+        """What the loss is multiplied with before backward; the soft decay is too."""
+        return self._loss_scale
+
+    @loss_scale.setter
+    def loss_scale(self, scale: float) -> None:
+        self._loss_scale = scale
+        for _, block in self._pairs():
+            block.decay.fill_(self.config.soft_decay * scale)
 
     @torch.no_grad()
     def step_epoch(self, epoch: int) -> float:
@@ -112,20 +126,9 @@ class Subp:
 
     def finalize(self) -> None:
         """Leave plain modules with masked weights behind; the masks and the soft decay are gone."""
-        for hook in self._hooks:
-            hook.remove()
         for module in self.layers.values():
             with torch.no_grad():
                 parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
-
-    def _add_decay(self, weight: nn.Parameter, block: BlockMask) -> RemovableHandle:
-        @torch.no_grad()
-        def add(parameter: torch.Tensor) -> None:
-            if parameter.grad is not None:
-                parameter.grad.addcmul_(parameter, 1 - block.expanded(parameter.dtype), value=self.config.soft_decay * self.loss_scale)
-
-        handle: RemovableHandle = weight.register_post_accumulate_grad_hook(add)  # type: ignore[no-untyped-call]
-        return handle
 
     def _pairs(self) -> list[tuple[nn.Parameter, BlockMask]]:
         return [(m.parametrizations.weight.original, m.parametrizations.weight[0]) for m in self.layers.values()]  # type: ignore[union-attr, index, misc]
