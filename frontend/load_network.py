@@ -54,7 +54,8 @@ def load_network(path: Path, *, arch: str | None = None, shape: Shape | None = N
     if isinstance(loaded.model, ExportedProgram):
         return _from_program(loaded.model, shape)
     if isinstance(loaded.model, torch.jit.ScriptModule):
-        return replace(_from_script(loaded.model, shape), notes=(NOTE, *loaded.notes))
+        network = _from_script(loaded.model, shape)
+        return replace(network, notes=(NOTE, *loaded.notes, *network.notes))
     return _from_module(replace(loaded, input_shape=shape or ()))
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 import tvm
-from torch import nn
+from torch import fx, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec
 
@@ -38,6 +38,7 @@ def inference_copy(module: Module) -> tuple[Module, tuple[str, ...]]:
     training = any(getattr(part, "training", False) for part in module.modules())  # a frozen script has no mode
     other = sorted({str(t.dtype).removeprefix("torch.") for t in tensors if t.dtype in _FLOATS})
     notes = [f"weights converted from {' and '.join(other)} to float32"] if other else []
+    notes += ["the model was in training mode; batch norms and dropouts are taken as for inference"] if training else []
     if not training and not other and all(t.device.type == "cpu" for t in tensors):
         return module, ()
     return copy.deepcopy(module).cpu().float().eval(), tuple(notes)
@@ -172,7 +173,20 @@ def check_program(program: ExportedProgram) -> ExportedProgram:
         if str(node.target) in _PLANAR and node.args[0].meta["val"].ndim != 4:
             shape = tuple(node.args[0].meta["val"].shape)
             raise ConfigError(f"Layer {layer_name(node)} gets {shape}, which has no batch dimension. Pass a shape such as 1,3,224,224.")
+        if _trains(node):
+            raise UnsupportedModelError(
+                f"The program was exported in training mode: {layer_name(node)} would change with every input.\n"
+                "Call model.eval() before torch.export."
+            )
     return program
+
+
+def _trains(node: fx.Node) -> bool:
+    """Whether a node is a batch norm that follows up its statistics, or a dropout that drops."""
+    name = str(node.target)
+    if name == "aten.batch_norm.default":
+        return node.args[3] is not None and node.args[5] is True
+    return name == "aten.dropout.default" and node.args[2] is True
 
 
 def _user_inputs(program: ExportedProgram) -> dict[str, torch.Tensor]:

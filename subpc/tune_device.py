@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from subpc.tune_stats import Judgement, judge
 
 if TYPE_CHECKING:
     from subpc.schedules.workload import Choice
+    from subpc.tune_layers import TunedLayer
     from subpc.tune_rounds import Tuner
 
 # Runs of each library between two looks at the clock and the judgement.
@@ -23,6 +24,8 @@ BATCH = 4
 ROUND_SECONDS = 3.0
 # Nor for more runs than this: what is undecided then gains next to nothing, too.
 MAX_PAIRS = 400
+# What looks faster is run again, at least as often as this, with both libraries loaded anew in each other's place.
+CONFIRM_PAIRS = 32
 # A network whose outputs deviate by more than this share of their range has a wrong kernel in it.
 TOLERANCE = 1e-3
 PROFILE_SECONDS = 120.0
@@ -38,6 +41,11 @@ class Outcome:
     microseconds: float = 0.0
     error: str = ""
 
+    @property
+    def faster(self) -> bool:
+        """Whether it is certainly faster than the best so far."""
+        return self.judgement is not None and self.judgement.faster
+
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
@@ -46,6 +54,37 @@ class Round:
     candidates: "dict[str, Choice]"
     best: "dict[str, Choice]"
     ratios: dict[str, float]
+
+
+class Turns:
+    """What pairs of runs of two libraries say about the candidates of some layers: each with the layer after it."""
+
+    def __init__(self, best: Measured, library: Measured, layers: "Sequence[TunedLayer]") -> None:
+        self._steps, self.layers, self.count = (best.layers, library.layers), list(layers), 0
+        self._ratios: dict[str, list[float]] = {layer.workload.key: [] for layer in layers}
+        self._own: dict[str, list[float]] = {layer.workload.key: [] for layer in layers}
+
+    def add(self, best: Times, library: Times) -> None:
+        """Nanoseconds (runs, steps) of both."""
+        before, now = (by_layer(times, steps) for times, steps in zip((best, library), self._steps, strict=True))
+        for layer in self.layers:
+            self._ratios[layer.workload.key] += list(window(layer, now) / window(layer, before))
+            self._own[layer.workload.key] += list(window(layer, now, alone=True) / 1000 / len(layer.layers))
+        self.count += len(best)
+
+    @property
+    def certain(self) -> bool:
+        """Whether more pairs would change no decision."""
+        return all(judge(ratios).certain for ratios in self._ratios.values())
+
+    def outcomes(self, entry: Round) -> dict[str, Outcome]:
+        """By workload key."""
+        return {
+            key: Outcome(
+                choice=entry.candidates[key], judgement=judge(ratios), pairs=self.count, microseconds=float(np.median(self._own[key]))
+            )
+            for key, ratios in self._ratios.items()
+        }
 
 
 class Device:
@@ -95,30 +134,30 @@ class Device:
         return outcomes
 
     def _race(self, best: Measured, library: Measured, entry: Round) -> dict[str, Outcome]:
-        """Run both in turns until every candidate is judged, or time is up."""
-        measurer, layers = self.measurer, [self._tuner.by_key[key] for key in entry.candidates]
+        """Run both in turns until every candidate is judged, or time is up; then those that look faster once more.
+
+        Of a thousand candidates some look faster by luck, and the question is asked after every batch. Only the second measurement
+        decides and is recorded: nothing was chosen by it, and its number of runs is fixed.
+        """
+        measurer, timeout = self.measurer, self._tuner.timeout
+        race = Turns(best, library, [self._tuner.by_key[key] for key in entry.candidates])
         measurer.load("a", best)
         measurer.load("b", library)
         deviation = measurer.difference()
         if not deviation <= TOLERANCE:
             raise MeasureError(f"wrong results: outputs differ by {deviation:.1e} of their range")
-        ratios: dict[str, list[float]] = {layer.workload.key: [] for layer in layers}
-        own: dict[str, list[float]] = {layer.workload.key: [] for layer in layers}
         end = time.monotonic() + ROUND_SECONDS
-        while True:
-            a, b = measurer.pairs(BATCH, self._tuner.timeout)
-            times_a, times_b = by_layer(a, best.layers), by_layer(b, library.layers)
-            for layer in layers:
-                ratios[layer.workload.key] += list(window(layer, times_b) / window(layer, times_a))
-                own[layer.workload.key] += list(window(layer, times_b, alone=True) / 1000 / len(layer.layers))
-            judged = {key: judge(values) for key, values in ratios.items()}
-            measured = len(next(iter(ratios.values())))
-            if time.monotonic() > end or measured >= MAX_PAIRS or all(j.certain for j in judged.values()):
-                break
-        return {
-            key: Outcome(choice=entry.candidates[key], judgement=j, pairs=len(ratios[key]), microseconds=float(np.median(own[key])))
-            for key, j in judged.items()
-        }
+        while not (race.count and (time.monotonic() > end or race.count >= MAX_PAIRS or race.certain)):
+            race.add(*measurer.pairs(BATCH, timeout))
+        outcomes = race.outcomes(entry)
+        again = Turns(best, library, [layer for layer in race.layers if outcomes[layer.workload.key].faster])
+        if again.layers:
+            measurer.load("a", library)
+            measurer.load("b", best)
+            end = time.monotonic() + ROUND_SECONDS
+            while again.count < CONFIRM_PAIRS and time.monotonic() < end:
+                again.add(*reversed(measurer.pairs(BATCH, timeout)))
+        return outcomes | again.outcomes(entry)
 
     def close(self) -> None:
         """End the connection; the next use makes a new one."""

@@ -82,13 +82,13 @@ def _pairs(measurer: Measurer, untuned: Measured, tuned: Measured, timeout: floa
 
 
 def _slower(tuner: "Tuner", tuned: "dict[str, Choice]", race: Race) -> set[str]:
-    """Workloads that are certainly slower in the whole network, those that run next to them included."""
+    """Workloads that are certainly slower in the whole network, and do not make up for it in the layers that run after them."""
     before, after = by_layer(race.untuned, race.untuned_steps), by_layer(race.tuned, race.tuned_steps)
     worse = set()
     for layer in tuner.layers:
         if layer.workload.key in tuned:
-            judged = judge(list(window(layer, after, alone=True) / window(layer, before, alone=True)))
-            if judged.low > 1.0:
+            own, both = (judge(list(window(layer, after, alone=a) / window(layer, before, alone=a))) for a in (True, False))
+            if own.low > 1.0 and both.high >= 1.0:
                 worse.add(layer.workload.key)
     return worse
 
