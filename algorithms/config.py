@@ -1,6 +1,6 @@
 """What the configurations of the data-free methods share: JSON there and back, unknown keys refused."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
@@ -31,3 +31,9 @@ def check_range(name: str, value: float, low: float, high: float) -> None:
     """ConfigError unless low <= value <= high."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise ConfigError(f"{name} is {value!r}; accepted: numbers from {low} to {high}.")
+
+
+def check_choice(name: str, value: Any, accepted: Sequence[str]) -> None:
+    """ConfigError unless the value is one of `accepted`."""
+    if value not in accepted:
+        raise ConfigError(f"{name} is {value!r}; accepted: {', '.join(accepted)}.")

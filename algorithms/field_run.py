@@ -131,9 +131,7 @@ class _Run:
     def _norm(self, node: fx.Node, old: nn.BatchNorm2d) -> Field:
         """Behind the norm the reference has the mean beta and the deviation |gamma|, whatever was predicted in front of it."""
         new = self.modules[1][str(node.target)]
-        assert isinstance(new, nn.BatchNorm2d)
-        if old.running_var is None or old.running_mean is None:
-            raise UnsupportedModelError(f"{node.target} keeps no running statistics, from which everything would follow.\nGive pictures.")
+        assert isinstance(new, nn.BatchNorm2d) and old.running_var is not None and old.running_mean is not None
         field = self.fields[node.all_input_nodes[0]]
         before, now = (own.diagonal().clamp(min=_TINY) for own in field.own)
         known = old.running_var

@@ -46,12 +46,12 @@ def grouped_rows(layer: nn.Module, taps: int = 1) -> torch.Tensor:
     weight = layer.weight
     assert isinstance(weight, torch.Tensor)
     rows = weight.detach().double().reshape(groups_of(layer), -1, weight[0].numel() // taps, taps)
-    return rows.mT.flatten(1, 2)
+    return rows.mT.flatten(1, 2) if taps > 1 else rows[..., 0]
 
 
 def whole_filters(rows: torch.Tensor, taps: int) -> torch.Tensor:
     """(groups, filters taps, d) as (filters, d taps), in the order of the weights."""
-    return rows.reshape(-1, taps, rows.shape[-1]).mT.flatten(1)
+    return rows.reshape(-1, taps, rows.shape[-1]).mT.flatten(1) if taps > 1 else rows.flatten(0, 1)
 
 
 def sample_moments(layer: nn.Module, before: torch.Tensor, now: torch.Tensor, limit: int) -> Moments | None:
@@ -75,15 +75,25 @@ def patches(x: torch.Tensor, layer: nn.Module | None, limit: int, groups: int = 
         return x.reshape(-1, 1, x.shape[-1])
     if not isinstance(layer, nn.Conv2d):
         layer = nn.Conv2d(x.shape[1], 1, 1)
-    found = []
-    padding = (
-        layer.padding
-        if isinstance(layer.padding, tuple)
-        else tuple(d * (k - 1) // 2 for k, d in zip(layer.kernel_size, layer.dilation, strict=True))
-    )
-    for picture in x[:, None]:
-        columns = F.unfold(picture, layer.kernel_size, layer.dilation, padding, layer.stride)[0]
-        step = max(1, columns.shape[1] * len(x) // limit)
-        found.append(columns[:, ::step].T)
-    rows = torch.cat(found)
-    return rows.view(len(rows), groups, -1)
+    (down, across), padding = _corners(layer, x, limit), _padding(layer, x.shape[2:])
+    rows, columns = (d * torch.arange(k) for d, k in zip(layer.dilation, layer.kernel_size, strict=True))
+    under = down[:, None, None] + rows[:, None], across[:, None, None] + columns
+    found = [F.pad(picture, (padding[1], padding[1], padding[0], padding[0]))[:, under[0], under[1]].transpose(0, 1) for picture in x]
+    return torch.cat(found).reshape(len(x) * len(down), groups, -1)
+
+
+def _corners(layer: nn.Conv2d, x: torch.Tensor, limit: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows and columns of the first value under the filter at the places that are looked at, in each padded picture."""
+    sizes = zip(x.shape[2:], _padding(layer, x.shape[2:]), layer.dilation, layer.kernel_size, layer.stride, strict=True)
+    high, wide = ((size + 2 * p - d * (k - 1) - 1) // s + 1 for size, p, d, k, s in sizes)
+    places = torch.arange(0, high * wide, max(1, high * wide * len(x) // limit))
+    return places // wide * layer.stride[0], places % wide * layer.stride[1]
+
+
+def _padding(layer: nn.Conv2d, plane: torch.Size) -> tuple[int, int]:
+    """What the layer adds on each side, and more where its filters would not fit: some layers pad in their own forward."""
+    own = (0, 0) if isinstance(layer.padding, str) else layer.padding
+    reaches = [d * (k - 1) for k, d in zip(layer.kernel_size, layer.dilation, strict=True)]
+    if layer.padding == "same":
+        own = (reaches[0] // 2, reaches[1] // 2)
+    return tuple(max(p, (reach + 2 - size) // 2) for p, reach, size in zip(own, reaches, plane, strict=True))  # type: ignore[return-value]

@@ -64,11 +64,15 @@ def working_shape(model: nn.Module) -> tuple[int, ...] | None:
     conv = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
     if conv is None:
         return None
-    for side in _SIDES:
-        try:
-            with torch.no_grad():
-                model(torch.zeros(1, conv.in_channels, side, side))
-        except Exception:
-            continue
-        return 1, conv.in_channels, side, side
-    return None
+    shapes = ((1, conv.in_channels, side, side) for side in _SIDES)
+    return next((shape for shape in shapes if runs_on(model, shape)), None)
+
+
+def runs_on(model: nn.Module, shape: tuple[int, ...]) -> bool:
+    """Whether the network takes input of this shape."""
+    try:
+        with torch.no_grad():
+            model(torch.zeros(shape))
+    except Exception:
+        return False
+    return True

@@ -12,6 +12,8 @@ MIN_BITS, MAX_BITS = 2, 8
 TERNARY_SHARE = 0.7
 # Scales that are tried, as shares of the largest magnitude; values that are rounded before the rest is brought up to date.
 _SMALLEST_SHARE, _SHARES, _BLOCK = 0.2, 41, 64
+# Values of a piece whose scales are searched together.
+_PIECE = 1 << 17
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,15 +70,25 @@ def quantize_uniform(weight: torch.Tensor, bits: int, *, per_channel: bool = Fal
 def search_scale(rows: torch.Tensor, importance: torch.Tensor, bits: int, *, ternary: bool, per_channel: bool) -> torch.Tensor:
     """The scale, one a row (out, 1) or of all (1, 1), whose rounding of rows (out, d) errs least; importance (out, d) weights squares.
 
-    Found among steps between a share of the largest magnitude and it; ternary codes are zero below half the scale.
+    Found among steps between a share of the largest magnitude and it; ternary codes are zero below half the scale. In float32, for this
+    only picks, and piece by piece, so that what is tried 41 times stays in the cache.
     """
-    top = rows.abs().amax(1, keepdim=True) if per_channel else rows.abs().amax().view(1, 1)
-    best, lowest = top.clone(), torch.full_like(top, torch.inf)
-    for share in torch.linspace(_SMALLEST_SHARE, 1, _SHARES, dtype=rows.dtype):
-        error = importance * (rounded(rows, top * share, bits, ternary=ternary) - rows) ** 2
-        total = error.sum(1, keepdim=True) if per_channel else error.sum().view(1, 1)
-        best, lowest = torch.where(total < lowest, top * share, best), torch.minimum(total, lowest)
-    return best.clamp(min=torch.finfo(torch.float32).tiny)
+    top = rows.abs().amax(1, keepdim=True) if per_channel else rows.abs().amax().expand(len(rows), 1)
+    at_once = max(1, _PIECE // rows.shape[1])
+    pieces = zip(*(torch.split(part, at_once) for part in (rows, importance, top)), strict=True)
+    errors = torch.cat([_errors(row.float(), weight.float(), high.float(), bits, ternary=ternary) for row, weight, high in pieces], 1)
+    best = _steps()[(errors if per_channel else errors.double().sum(1, keepdim=True)).argmin(0)]
+    return (top[: len(best)] * best[:, None].to(top.dtype)).clamp(min=torch.finfo(torch.float32).tiny)
+
+
+def _steps() -> torch.Tensor:
+    return torch.linspace(_SMALLEST_SHARE, 1, _SHARES)
+
+
+def _errors(rows: torch.Tensor, importance: torch.Tensor, top: torch.Tensor, bits: int, *, ternary: bool) -> torch.Tensor:
+    """(steps, rows): what rounding with each step's share of `top` as scale costs each row."""
+    tried = ((rounded(rows, top * share, bits, ternary=ternary) - rows).square_() for share in _steps())
+    return torch.stack([torch.linalg.vecdot(importance, squares) for squares in tried])
 
 
 def codes_of(rows: torch.Tensor, scale: torch.Tensor, bits: int, *, ternary: bool) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Pictures made from a network alone: random shapes, then optimised until its batch norms see what they saw in training."""
+"""Pictures made from a network alone: random ones, optimised until its batch norms see what they saw in training."""
 
 import copy
 
@@ -10,35 +10,8 @@ from subpc.algorithms.progress import Progress, silent
 from subpc.errors import UnsupportedModelError
 
 MAX_PICTURES = 4096
-# Shapes a picture, the share of a new shape's radius to the side, and how much of what lies below shines through.
-_SHAPES, _RADIUS, _THROUGH = 40, 0.04, 0.2
 _RATE = 0.1
 _BATCH = 128
-
-
-def random_shapes(count: int, channels: int, size: int, seed: int) -> torch.Tensor:
-    """Dead leaves (Lee, Mumford and Huang, 2001): discs and rectangles of many sizes that cover each other, mean 0, deviation 1."""
-    draw = torch.Generator().manual_seed(seed)
-    pictures = _smooth_noise(count, channels, size, draw) / 2
-    down, across = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
-    for picture in pictures:
-        for _ in range(int(torch.randint(1, _SHAPES, (1,), generator=draw))):
-            width, left, top, height, kind = torch.rand(5, generator=draw)
-            radius = size * _RADIUS / (width + 0.06)
-            x, y = (across - left * size).abs(), (down - top * size).abs()
-            inside = (x < radius) & (y < radius * (0.3 + height)) if kind < 0.5 else x**2 + y**2 < radius**2
-            picture[:, inside] = picture[:, inside] * _THROUGH + torch.randn(channels, 1, generator=draw)
-    scaled: torch.Tensor = (pictures - pictures.mean()) / pictures.std()
-    return scaled
-
-
-def _smooth_noise(count: int, channels: int, size: int, draw: torch.Generator) -> torch.Tensor:
-    """Noise whose amplitude falls with the frequency, as that of natural pictures does; deviation 1."""
-    frequency = (torch.fft.fftfreq(size)[:, None] ** 2 + torch.fft.rfftfreq(size) ** 2).sqrt().clamp(min=1 / size)
-    white = torch.randn(count, channels, size, size, generator=draw)
-    noise = torch.fft.irfft2(torch.fft.rfft2(white) / frequency, s=(size, size))
-    scaled: torch.Tensor = noise / noise.std()
-    return scaled
 
 
 def match(model: nn.Module, pictures: torch.Tensor, steps: int, progress: Progress = silent) -> torch.Tensor:

@@ -33,36 +33,42 @@ from subpc.calibration import generate
 
 RESULTS = Path(__file__).parent / "results" / "data_free_fashion_mnist.jsonl"
 GENERATED, CALIBRATION, SIDE, STEPS = 64, 500, 28, 100
+SHAPE = (1, 1, SIDE, SIDE)
 Row = dict[str, Any]
 Make = Callable[..., Any]
 BASELINE = {"scales": "max", "criterion": "l2"}
+# What serves best where no correlations of pictures are seen.
+NORMAL = {"inputs": "normal", "feedback": False, "ridge": 1e-2}
 # family -> settings of a row of its table, and columns: what is compressed how, with which pictures
 COMPRESS: dict[str, Make] = {"dfmpc": compress_dfmpc, "udfc": compress_udfc, "blocks": compress_blocks}
 ROWS: dict[str, list[dict[str, Any]]] = {
     "dfmpc": [{"low_bits": low, "high_bits": 6} for low in (2, 3, 6)],
     "udfc": [{"ratio": ratio, "bits": bits} for bits in (6, 4) for ratio in (0.1, 0.3, 0.5)],
     "blocks": [{"sparsity": sparsity} for sparsity in (0.25, 0.5, 0.75)],
-    "ablation": [{"low_bits": 2, "high_bits": 6}, {"ratio": 0.3, "bits": 4}],
+    "ablation": [{"low_bits": 2, "high_bits": 6}, {"ratio": 0.5, "bits": 4}],
 }
 COLUMNS: dict[str, dict[str, tuple[Make, dict[str, Any], str]]] = {
     "dfmpc": {
         "naive": (DfmpcConfig.paper, {"recalibration": "none", "compensation": "none"}, ""),
         "paper": (DfmpcConfig.paper, {}, ""),
         "subpc": (DfmpcConfig, {}, ""),
+        "subpc, normal variables": (DfmpcConfig, NORMAL, ""),
         "subpc, 64 generated": (DfmpcConfig, {}, "generated"),
-        "subpc, 500 real": (DfmpcConfig, {"feedback": True}, "calibration"),
+        "subpc, 500 real": (DfmpcConfig, {}, "calibration"),
     },
     "udfc": {
         "plain": (UdfcConfig, {"method": "plain", **BASELINE}, ""),
         "Neuron Merging": (UdfcConfig, {"method": "merge", **BASELINE}, ""),
         "paper": (UdfcConfig.paper, {"criterion": "l2"}, ""),
         "subpc": (UdfcConfig, {}, ""),
+        "subpc, normal variables": (UdfcConfig, {"inputs": "normal"}, ""),
         "subpc, 64 generated": (UdfcConfig, {}, "generated"),
         "subpc, 500 real": (UdfcConfig, {}, "calibration"),
     },
     "blocks": {
         "magnitude": (BlockConfig, {"criterion": "l1", "compensation": "none"}, ""),
         "subpc": (BlockConfig, {}, ""),
+        "subpc, normal variables": (BlockConfig, {"inputs": "normal"}, ""),
         "subpc, 64 generated": (BlockConfig, {}, "generated"),
         "subpc, 500 real": (BlockConfig, {}, "calibration"),
     },
@@ -71,7 +77,10 @@ FIRST = {"float": 0, "subpc": 1, "naive": 2, "magnitude": 2, "Neuron Merging": 3
 ABLATION: dict[str, dict[str, dict[str, Any]]] = {
     "dfmpc": {
         "all of it": {},
-        "feedback": {"feedback": True},
+        "no feedback": {"feedback": False},
+        "ridge 0.01": {"ridge": 1e-2},
+        "normal variables": {"inputs": "normal"},
+        "normal variables, no feedback, ridge 0.01": NORMAL,
         "no solve": {"compensation": "none"},
         "scalar (eq. 27) instead of solve": {"compensation": "scalar"},
         "batch norms left": {"recalibration": "none"},
@@ -81,6 +90,7 @@ ABLATION: dict[str, dict[str, dict[str, Any]]] = {
     "udfc": {
         "all of it": {},
         "feedback": {"feedback": True},
+        "normal variables": {"inputs": "normal"},
         "channels by l2": {"criterion": "l2"},
         "one scale a layer": {"per_channel": False},
         "largest weight as scale": {"scales": "max"},
@@ -118,8 +128,7 @@ class Network:
     @functools.cached_property
     def generated(self) -> torch.Tensor:
         """Made from the network alone."""
-        shape = (1, 1, SIDE, SIDE)
-        found = generate(self.model, GENERATED, shape, steps=STEPS, seed=0, progress=silent).pictures
+        found = generate(self.model, GENERATED, SHAPE, steps=STEPS, seed=0, progress=silent).pictures
         assert found is not None
         return found
 
@@ -138,7 +147,7 @@ class Network:
         else:
             make, fixed, inputs = COLUMNS[family][column]
         given = getattr(self, inputs) if inputs else None
-        model: nn.Module = COMPRESS[family](self.model, make(**fixed, **settings), pictures=given)[0]
+        model: nn.Module = COMPRESS[family](self.model, make(**fixed, **settings), pictures=given, input_shape=SHAPE)[0]
         return model
 
 

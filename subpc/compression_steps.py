@@ -37,15 +37,15 @@ class Result:
     report: "DataFreeReport"
 
 
-def run_method(model: "nn.Module", config: "Config", given: Given, progress: Progress) -> Result:
+def run_method(model: "nn.Module", config: "Config", given: Given, shape: Shape | None, progress: Progress) -> Result:
     """The method that belongs to `config`, with the pictures that are there; ConfigError for a configuration of another kind."""
     kind = type(config).__name__
     if kind not in METHODS:
         raise ConfigError(f"compress takes {' or '.join(METHODS)}, got {kind}.")
     module, function = METHODS[kind]
     method: Callable[..., Any] = getattr(importlib.import_module(module), function)
-    smaller, codes, report = method(model, config, progress, pictures=given.pictures)
-    return Result(model=smaller, codes=codes, report=replace(report, inputs=given.label))
+    smaller, codes, report = method(model, config, progress, pictures=given.pictures, input_shape=shape)
+    return Result(model=smaller, codes=codes, report=report if given.pictures is None else replace(report, inputs=given.label))
 
 
 def measured(before: "nn.Module", result: Result, config: "Config", shape: Shape | None) -> "DataFreeReport":
@@ -125,7 +125,9 @@ def strongest(
     reference = evaluate(checked_copy(model))
 
     def attempt(tried: "Config", text: str, before: int) -> Outcome:
-        result = run_method(model, tried, given, lambda stage, done, total: progress(f"trial {before + 1}, {text}: {stage}", done, total))
+        result = run_method(
+            model, tried, given, shape, lambda stage, done, total: progress(f"trial {before + 1}, {text}: {stage}", done, total)
+        )
         progress(f"trial {before + 1}, {text}: accuracy", 0, 1)
         report = measured(model, result, tried, shape)
         return Outcome(accuracy=evaluate(result.model), bytes=report.bytes, layers=report.layers)

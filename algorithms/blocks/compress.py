@@ -14,6 +14,7 @@ from subpc.algorithms.moments import Inputs, Moments, grouped_rows
 from subpc.algorithms.pairing import find_pairs
 from subpc.algorithms.progress import Progress, silent
 from subpc.algorithms.quantizers import Quantized
+from subpc.algorithms.random_pictures import inputs_for
 from subpc.algorithms.reconstruct import eliminate, pose, solve
 from subpc.algorithms.side_by_side import run_side_by_side
 from subpc.errors import ConfigError
@@ -25,11 +26,17 @@ _LONGEST = 1_500
 
 @torch.no_grad()
 def compress_blocks(
-    model: nn.Module, config: BlockConfig, progress: Progress = silent, *, pictures: torch.Tensor | None = None
+    model: nn.Module,
+    config: BlockConfig,
+    progress: Progress = silent,
+    *,
+    pictures: torch.Tensor | None = None,
+    input_shape: tuple[int, ...] | None = None,
 ) -> tuple[nn.Module, dict[str, Quantized], DataFreeReport]:
     """The pruned copy, no codes (the weights stay float), and the report. `model` is not changed.
 
-    pictures: normalised ones (p, c, h, w) to take the statistics from; without them everything follows from weights and batch norms.
+    pictures: normalised ones (p, c, h, w) to take the statistics from; without them `config.inputs` says what is used instead.
+    input_shape: (n, c, h, w) of the network, found by trying where it is left out.
     Raises UnsupportedModelError where the network cannot be traced or followed, ModelFileError for NaN weights or statistics,
     ConfigError where no layer can be pruned.
     """
@@ -52,8 +59,9 @@ def compress_blocks(
             _prune(modules[name], config, results[name], inputs() if config.needs_moments else None)
 
     correct = config.compensation in ("full", "batch_norm")
+    pictures, label = inputs_for(model, config.inputs, pictures, input_shape)
     run_side_by_side(graph, (copy.deepcopy(model), model), pictures, at_layer, correct=correct)
-    return model, {}, DataFreeReport.of("blocks", model, {}, results, "none" if pictures is None else "given ones")
+    return model, {}, DataFreeReport.of("blocks", model, {}, results, label)
 
 
 def _prune(conv: nn.Module, config: BlockConfig, result: LayerResult, moments: Moments | None) -> None:

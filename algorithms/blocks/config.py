@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from subpc.algorithms.block_entries import BLOCKS
-from subpc.algorithms.config import Config, check_range
+from subpc.algorithms.config import Config, check_choice, check_range
+from subpc.algorithms.random_pictures import INPUTS
 from subpc.errors import ConfigError
 
 CRITERIA = ("error", "l1")
@@ -17,7 +18,8 @@ class BlockConfig(Config):
     n: filters in a block; sparsity: share of input channels that each group of n filters loses, in [0, 1), the count rounded down.
     criterion: `l1` removes the smallest blocks, `error` those that the others replace best, in `rounds` batches. compensation:
     `weights` solves the kept weights anew, `batch_norm` moves the next batch norm's statistics, `full` does both.
-    ridge: share of the mean diagonal added to the normal equations.
+    ridge: share of the mean diagonal added to the normal equations. inputs: what the networks are followed with where no pictures are
+    given, `random` pictures or `normal` variables, from weights and batch norms alone.
     keep_dense: names of layers (fnmatch patterns) that stay dense, beside the stem, depthwise and grouped convolutions.
     """
 
@@ -27,6 +29,7 @@ class BlockConfig(Config):
     compensation: str = "full"
     rounds: int = 16
     ridge: float = 1e-2
+    inputs: str = "random"
     keep_dense: tuple[str, ...] = ("*downsample*", "*shortcut*")
 
     def __post_init__(self) -> None:
@@ -34,10 +37,8 @@ class BlockConfig(Config):
             raise ConfigError(f"n is {self.n!r}; accepted: {', '.join(map(str, BLOCKS))}.")
         check_range("sparsity", self.sparsity, 0, 0.999)
         check_range("ridge", self.ridge, 1e-9, 1e6)
-        if self.criterion not in CRITERIA:
-            raise ConfigError(f"criterion is {self.criterion!r}; accepted: {', '.join(CRITERIA)}.")
-        if self.compensation not in COMPENSATIONS:
-            raise ConfigError(f"compensation is {self.compensation!r}; accepted: {', '.join(COMPENSATIONS)}.")
+        for name, accepted in (("criterion", CRITERIA), ("compensation", COMPENSATIONS), ("inputs", INPUTS)):
+            check_choice(name, getattr(self, name), accepted)
         if type(self.rounds) is not int or not 1 <= self.rounds <= 1024:
             raise ConfigError(f"rounds is {self.rounds!r}; accepted: whole numbers from 1 to 1024.")
         if isinstance(self.keep_dense, str):

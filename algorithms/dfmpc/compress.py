@@ -1,6 +1,7 @@
 """DF-MPC over a network: low precision for the first layer of each pair, and what that costs made good behind it."""
 
 import copy
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -15,31 +16,41 @@ from subpc.algorithms.moments import Inputs
 from subpc.algorithms.pairing import Pairing, check_skip, find_pairs, layers_with_weights
 from subpc.algorithms.progress import Progress, silent
 from subpc.algorithms.quantizers import Quantized
+from subpc.algorithms.random_pictures import inputs_for
 from subpc.algorithms.side_by_side import run_side_by_side
 from subpc.errors import ConfigError
 
 
 @torch.no_grad()
 def compress_dfmpc(
-    model: nn.Module, config: DfmpcConfig, progress: Progress = silent, *, pictures: torch.Tensor | None = None
+    model: nn.Module,
+    config: DfmpcConfig,
+    progress: Progress = silent,
+    *,
+    pictures: torch.Tensor | None = None,
+    input_shape: tuple[int, ...] | None = None,
 ) -> tuple[nn.Module, dict[str, Quantized], DataFreeReport]:
     """The quantized copy, the codes of each layer, and the report. `model` is not changed.
 
-    pictures: normalised ones (p, c, h, w) to take statistics from; without them everything follows from weights and batch norms.
+    pictures: normalised ones (p, c, h, w) to take statistics from; without them `config.inputs` says what is used instead.
+    input_shape: (n, c, h, w) of the network, found by trying where it is left out.
     Raises UnsupportedModelError where the network cannot be traced or followed, ModelFileError for NaN weights or statistics,
     ConfigError for unknown names in skip, and for pictures beside settings that look at weights alone.
     """
     if pictures is not None and not config.follows_network:
         raise ConfigError("The settings look at weights alone, so pictures have no use.\nLeave them out, or choose recalibration network.")
     model = checked_copy(model)
-    run = _Run(model, config, progress)
+    label = "none"
+    if config.follows_network:
+        pictures, label = inputs_for(model, config.inputs, pictures, input_shape)
+    feedback = config.feedback if config.feedback is not None else pictures is not None and config.scales == "search"
+    run = _Run(model, replace(config, feedback=feedback), progress)
     if config.follows_network:
         reference = copy.deepcopy(model)
         correct = config.recalibration == "network"
         run_side_by_side(run.pairing.graph, (reference, model), pictures, run.at_layer, correct=correct, at_norm=run.scalar.at_norm)
     run.rest()
-    inputs = "none" if pictures is None else "given ones"
-    return model, run.codes, DataFreeReport.of("dfmpc", model, run.codes, run.results, inputs)
+    return model, run.codes, DataFreeReport.of("dfmpc", model, run.codes, run.results, label)
 
 
 class _Run:
@@ -69,7 +80,7 @@ class _Run:
                 bits=result.bits,
                 ternary=result.bits == 2,
                 per_channel=self.config.per_channel,
-                feedback=self.config.feedback and not shared,
+                feedback=bool(self.config.feedback) and not shared,
             )
             self.codes[name] = quantize_problem(problem, layer.weight.shape, how)
         else:

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from subpc.algorithms.config import Config, check_range
+from subpc.algorithms.config import Config, check_choice, check_range
 from subpc.algorithms.quantizers import check_bits
+from subpc.algorithms.random_pictures import INPUTS
 from subpc.errors import ConfigError
 
 RECALIBRATIONS = ("network", "norm-ratio", "none")
@@ -26,8 +27,10 @@ class DfmpcConfig(Config):
     What differs from it, on by measurement (docs/data_free.md): compensation `solve` solves every layer anew for what the quantized
     layers before it give, ridge being the share of the mean diagonal in the normal equations; recalibration `network` gives every
     batch norm the statistics behind the quantized layers; scales `search` minimises each layer's error weighted with the variance of
-    its inputs; per_channel: one scale a filter. Off by measurement: feedback, each weight's rounding error made good by the weights
-    that follow (GPTQ). `none` as recalibration or compensation leaves it out.
+    its inputs; per_channel: one scale a filter; feedback: each weight's rounding error made good by the weights that follow (GPTQ),
+    None where it is known how the inputs go together: with pictures, and scales `search`. inputs: what the networks are followed with
+    where no pictures are given, `random` pictures or `normal` variables, from weights and batch norms alone. `none` as recalibration
+    or compensation leaves it out.
     """
 
     low_bits: int = 2
@@ -39,8 +42,9 @@ class DfmpcConfig(Config):
     recalibration: str = "network"
     scales: str = "search"
     per_channel: bool = True
-    feedback: bool = False
-    ridge: float = 1e-2
+    feedback: bool | None = None
+    ridge: float = 1.0
+    inputs: str = "random"
     skip: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -50,11 +54,11 @@ class DfmpcConfig(Config):
             check_range(name, getattr(self, name), 0, 1e6)
         check_range("ridge", self.ridge, 1e-9, 1e6)
         for name in ("clamp", "per_channel", "feedback"):
-            if not isinstance(getattr(self, name), bool):
+            if not isinstance(getattr(self, name), bool) and (name, getattr(self, name)) != ("feedback", None):
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; accepted: true, false.")
-        for name, accepted in (("recalibration", RECALIBRATIONS), ("compensation", COMPENSATIONS), ("scales", SCALES)):
-            if getattr(self, name) not in accepted:
-                raise ConfigError(f"{name} is {getattr(self, name)!r}; accepted: {', '.join(accepted)}.")
+        choices = {"recalibration": RECALIBRATIONS, "compensation": COMPENSATIONS, "scales": SCALES, "inputs": INPUTS}
+        for name, accepted in choices.items():
+            check_choice(name, getattr(self, name), accepted)
         if self.recalibration == "norm-ratio" and (self.compensation == "solve" or self.scales == "search" or self.feedback):
             raise ConfigError(
                 "recalibration norm-ratio looks at weights alone; accepted with it: compensation scalar or none, scales paper, no feedback."

@@ -14,6 +14,7 @@ from subpc.algorithms.moments import Inputs
 from subpc.algorithms.pairing import Pair, Pairing, check_skip, find_pairs, layers_with_weights
 from subpc.algorithms.progress import Progress, silent
 from subpc.algorithms.quantizers import Quantized, quantize_uniform
+from subpc.algorithms.random_pictures import inputs_for
 from subpc.algorithms.reconstruct import Problem, eliminate, solve
 from subpc.algorithms.side_by_side import run_side_by_side
 from subpc.algorithms.udfc.choose import choose_kept, count_kept
@@ -27,11 +28,17 @@ _ROUNDS, _LONGEST = 16, 1_500
 
 @torch.no_grad()
 def compress_udfc(
-    model: nn.Module, config: UdfcConfig, progress: Progress = silent, *, pictures: torch.Tensor | None = None
+    model: nn.Module,
+    config: UdfcConfig,
+    progress: Progress = silent,
+    *,
+    pictures: torch.Tensor | None = None,
+    input_shape: tuple[int, ...] | None = None,
 ) -> tuple[nn.Module, dict[str, Quantized], DataFreeReport]:
     """The compressed copy, the codes of each quantized layer, and the report. `model` is not changed.
 
-    pictures: normalised ones (p, c, h, w) to take statistics from; without them everything follows from weights and batch norms.
+    pictures: normalised ones (p, c, h, w) to take statistics from; without them `config.inputs` says what is used instead.
+    input_shape: (n, c, h, w) of the network, found by trying where it is left out.
     Raises UnsupportedModelError where the network cannot be traced or followed, ModelFileError for NaN weights or statistics,
     ConfigError where no channel would stay, and for pictures beside settings that look at weights alone.
     """
@@ -40,13 +47,13 @@ def compress_udfc(
             "The settings look at weights alone, so pictures have no use.\nLeave them out, or choose method udfc, statistics network."
         )
     model = checked_copy(model)
-    run = _Run(model, config, progress)
+    run, label = _Run(model, config, progress), "none"
     if config.follows_network:
+        pictures, label = inputs_for(model, config.inputs, pictures, input_shape)
         run_side_by_side(run.pairing.graph, (copy.deepcopy(model), model), pictures, run.at_layer, correct=True)
     else:
         run.pair_by_pair()
-    inputs = "none" if pictures is None else "given ones"
-    return model, run.codes, DataFreeReport.of("udfc", model, run.codes, run.results, inputs)
+    return model, run.codes, DataFreeReport.of("udfc", model, run.codes, run.results, label)
 
 
 class _Run:

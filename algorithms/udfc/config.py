@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from subpc.algorithms.config import Config, check_range
+from subpc.algorithms.config import Config, check_choice, check_range
 from subpc.algorithms.quantizers import check_bits
-from subpc.errors import ConfigError
+from subpc.algorithms.random_pictures import INPUTS
 
 METHODS = ("udfc", "merge", "plain")
 STATISTICS = ("network", "gaussian", "weights")
@@ -23,7 +23,8 @@ class UdfcConfig(Config):
     ridge: share of the mean diagonal that is added to the normal equations. per_channel: one quantization scale a filter
     (the paper has one a layer). fold_scale: the paper's coefficient for quantized filters, folded into the batch norm; it shrinks the
     variance that the next batch norm expects, and at 4 bits costs up to 38 points (docs/data_free.md).
-    skip: dotted names of layers to leave alone.
+    inputs: what the networks are followed with where no pictures are given, `random` pictures or `normal` variables, from weights and
+    batch norms alone. skip: dotted names of layers to leave alone.
     """
 
     ratio: float = 0.3
@@ -38,15 +39,16 @@ class UdfcConfig(Config):
     fold_scale: bool = False
     method: str = "udfc"
     statistics: str = "network"
+    inputs: str = "random"
     skip: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_range("ratio", self.ratio, 0, 0.99)
         for name in ("alpha1", "alpha2", "ridge"):
             check_range(name, getattr(self, name), 0, 1e6)
-        for name, accepted in (("criterion", CRITERIA), ("method", METHODS), ("statistics", STATISTICS), ("scales", SCALES)):
-            if getattr(self, name) not in accepted:
-                raise ConfigError(f"{name} is {getattr(self, name)!r}; accepted: {', '.join(accepted)}.")
+        choices = {"criterion": CRITERIA, "method": METHODS, "statistics": STATISTICS, "scales": SCALES, "inputs": INPUTS}
+        for name, accepted in choices.items():
+            check_choice(name, getattr(self, name), accepted)
         if self.bits is not None:
             check_bits(self.bits)
 

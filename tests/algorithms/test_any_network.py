@@ -14,6 +14,7 @@ from subpc.algorithms.dfmpc.compress import compress_dfmpc
 from subpc.algorithms.dfmpc.config import DfmpcConfig
 from subpc.algorithms.udfc.compress import compress_udfc
 from subpc.algorithms.udfc.config import UdfcConfig
+from subpc.errors import ConfigError, UnsupportedModelError
 from subpc.frontend.arch import build_arch
 
 LITE = "subpc.frontend.efficientnet_lite0:efficientnet_lite0"
@@ -108,6 +109,14 @@ def test_odd_networks_go_through(method: str, activation: type[nn.Module], given
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
 
 
+@pytest.mark.parametrize("method", list(METHODS))
+def test_batch_norms_without_running_statistics_are_refused(method: str) -> None:
+    norm = nn.BatchNorm2d(8, track_running_stats=False)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), norm, nn.ReLU(), nn.Conv2d(8, 4, 1)).eval()
+    with pytest.raises(UnsupportedModelError, match=r"^1 keeps no running statistics"):
+        METHODS[method](net, None)
+
+
 @pytest.mark.parametrize("bits", [8])
 def test_eight_bits_everywhere_change_little(bits: int) -> None:
     torch.manual_seed(0)
@@ -127,8 +136,6 @@ def test_a_shared_weight_stays_shared_and_is_quantized_once() -> None:
 
 
 def test_pictures_beside_settings_that_look_at_weights_alone_are_refused() -> None:
-    from subpc.errors import ConfigError
-
     net = Odd(nn.ReLU).eval()
     for compress, config in ((compress_udfc, UdfcConfig.paper()), (compress_dfmpc, DfmpcConfig.paper())):
         with pytest.raises(ConfigError, match="pictures have no use"):

@@ -10,8 +10,8 @@ from subpc.algorithms.blocks.compress import compress_blocks
 from subpc.algorithms.blocks.config import BlockConfig
 from subpc.algorithms.blocks.select import block_mask, magnitudes
 from subpc.algorithms.moments import Moments, patches
+from subpc.algorithms.random_pictures import random_shapes
 from subpc.algorithms.reconstruct import Problem, eliminate, pose, solve
-from subpc.algorithms.synthetic import random_shapes
 from subpc.errors import ConfigError, ModelFileError
 from subpc.frontend.arch import build_arch
 

@@ -22,14 +22,20 @@ def test_the_float_network_is_trained() -> None:
     assert accuracy(trained()) > 95
 
 
-@pytest.mark.parametrize("given", [False, True])
-def test_ternary_layers_cost_little_where_rounding_alone_costs_a_third(given: bool) -> None:
-    small, codes, report = compress_dfmpc(trained(), DfmpcConfig(), pictures=pictures(given))
+RANDOM = "none (196 random ones of 64x64)"
+
+
+KINDS = [(False, "random", RANDOM), (False, "normal", "none"), (True, "random", "given ones")]
+
+
+@pytest.mark.parametrize(("given", "inputs", "told"), KINDS)
+def test_ternary_layers_cost_little_where_rounding_alone_costs_a_third(given: bool, inputs: str, told: str) -> None:
+    small, codes, report = compress_dfmpc(trained(), DfmpcConfig(inputs=inputs), pictures=pictures(given))
     naive, _, _ = compress_dfmpc(trained(), DfmpcConfig.paper(recalibration="none", compensation="none"))
     assert accuracy(small) > accuracy(trained()) - 4
     assert accuracy(naive) < accuracy(small) - 15
     assert sorted({code.bits for code in codes.values()}) == [2, 6]
-    assert report.inputs == ("given ones" if given else "none")
+    assert report.inputs == told
 
 
 @pytest.mark.parametrize("given", [False, True])

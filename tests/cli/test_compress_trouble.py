@@ -22,12 +22,14 @@ from subpc.errors import ModelFileError
 
 Capture = pytest.CaptureFixture[str]
 SIDE = 16
+SLOW = 256  # filters, so that a terminal that is drawn ten times a second shows every layer
 
 
-def network() -> nn.Sequential:
+def network(width: int = 32) -> nn.Sequential:
     torch.manual_seed(0)
-    parts = [nn.Conv2d(3, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1), nn.BatchNorm2d(32)]
-    return nn.Sequential(*parts, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 4)).eval()
+    parts = [nn.Conv2d(3, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+    parts += [nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+    return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 4)).eval()
 
 
 def program(model: nn.Module, path: Path) -> Path:
@@ -52,9 +54,9 @@ def command(*words: str | Path) -> list[str]:
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
 def test_a_search_that_is_ended_leaves_nothing(ending: signal.Signals, tmp_path: Path) -> None:
-    model, pictures = program(network(), tmp_path / "m.pt2"), labelled(tmp_path / "pictures", 30)
+    model, pictures = program(network(SLOW), tmp_path / "m.pt2"), labelled(tmp_path / "pictures", 30)
     words = command("udfc", model, "--max-drop", "1", "--eval", pictures, "-o", tmp_path / "small.pt")
-    screen = Screen(words, until="trial 1")
+    screen = Screen(words, until="trial ")
     screen.process.send_signal(ending)
     assert screen.process.wait(60) == (130 if ending is signal.SIGINT else -signal.SIGKILL)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.pt2", "pictures"]
@@ -77,7 +79,7 @@ class Screen:
 
 
 def test_a_terminal_shows_the_layer_that_is_worked_on(tmp_path: Path) -> None:
-    screen = Screen(command("udfc", program(network(), tmp_path / "m.pt2"), "-o", tmp_path / "small.pt"), until="2/3")
+    screen = Screen(command("udfc", program(network(SLOW), tmp_path / "m.pt2"), "-o", tmp_path / "small.pt"), until="/3")
     assert screen.process.wait(60) == 0
 
 

@@ -1,0 +1,66 @@
+"""Random pictures: what a network is followed with where nobody gives any. No data, no optimisation, drawn the same way each time."""
+
+import torch
+from torch import nn
+
+from subpc.algorithms.output_noise import runs_on, working_shape
+
+INPUTS = ("random", "normal")
+# Shapes a picture, the share of a new shape's radius to the side, and how much of what lies below shines through.
+_SHAPES, _RADIUS, _THROUGH = 40, 0.04, 0.2
+# Pixels of all pictures together; the most and the fewest pictures; sides from here on are halved where the network allows it, for
+# four times the pictures tell more. Twice the pixels cost twice the time and memory, and agree no better (docs/data_free.md).
+_PIXELS, _MOST, _FEWEST, _LARGE = 64 * 112 * 112, 256, 16, 128
+_SEED = 0
+
+
+def random_shapes(count: int, channels: int, size: int, seed: int) -> torch.Tensor:
+    """Dead leaves (Lee, Mumford and Huang, 2001): discs and rectangles of many sizes that cover each other, mean 0, deviation 1."""
+    draw = torch.Generator().manual_seed(seed)
+    pictures = smooth_noise(count, channels, size, draw) / 2
+    down, across = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    for picture in pictures:
+        for _ in range(int(torch.randint(1, _SHAPES, (1,), generator=draw))):
+            width, left, top, height, kind = torch.rand(5, generator=draw)
+            radius = size * _RADIUS / (width + 0.06)
+            x, y = (across - left * size).abs(), (down - top * size).abs()
+            inside = (x < radius) & (y < radius * (0.3 + height)) if kind < 0.5 else x**2 + y**2 < radius**2
+            picture[:, inside] = picture[:, inside] * _THROUGH + torch.randn(channels, 1, generator=draw)
+    scaled: torch.Tensor = (pictures - pictures.mean()) / pictures.std()
+    return scaled
+
+
+def smooth_noise(count: int, channels: int, size: int, draw: torch.Generator) -> torch.Tensor:
+    """(count, channels, size, size): noise whose amplitude falls with the frequency, as that of natural pictures does; deviation 1."""
+    frequency = (torch.fft.fftfreq(size)[:, None] ** 2 + torch.fft.rfftfreq(size) ** 2).sqrt().clamp(min=1 / size)
+    white = torch.randn(count, channels, size, size, generator=draw)
+    noise = torch.fft.irfft2(torch.fft.rfft2(white) / frequency, s=(size, size))
+    scaled: torch.Tensor = noise / noise.std()
+    return scaled
+
+
+def random_pictures(model: nn.Module, shape: tuple[int, ...] | None) -> torch.Tensor | None:
+    """Shapes and noise in equal parts, (p, c, h, w), for a network with input `shape`; None where no input is found that it runs on.
+
+    shape: (n, c, h, w), tried out where it is None. Large inputs are halved where the network runs on that, too.
+    """
+    shape = shape or working_shape(model)
+    if shape is None or len(shape) != 4:
+        return None
+    _, channels, height, width = shape
+    if min(height, width) >= _LARGE and runs_on(model, (1, channels, height // 2, width // 2)):
+        height, width = height // 2, width // 2
+    count, side = max(min(_PIXELS // (height * width), _MOST), _FEWEST), max(height, width)
+    shapes = random_shapes(count - count // 2, channels, side, _SEED)
+    noise = smooth_noise(count // 2, channels, side, torch.Generator().manual_seed(_SEED))
+    return torch.cat([shapes, noise])[:, :, :height, :width].contiguous()
+
+
+def inputs_for(
+    model: nn.Module, kind: str, pictures: torch.Tensor | None, shape: tuple[int, ...] | None
+) -> tuple[torch.Tensor | None, str]:
+    """The pictures to follow the networks with, and what a report says: those that are given, or what `kind` of INPUTS says."""
+    if pictures is not None:
+        return pictures, "given ones"
+    drawn = random_pictures(model, shape) if kind == "random" else None
+    return drawn, "none" if drawn is None else f"none ({len(drawn)} random ones of {drawn.shape[3]}x{drawn.shape[2]})"

@@ -1,0 +1,63 @@
+"""What networks are followed with where nobody gives pictures: the same shapes and noise each time, of a size that the network takes."""
+
+import pytest
+import torch
+from torch import nn
+
+from subpc.algorithms.random_pictures import inputs_for, random_pictures, random_shapes, smooth_noise
+
+
+def anywhere(channels: int = 3) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(channels, 4, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
+
+
+def fixed(side: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.AvgPool2d(side), nn.Flatten(), nn.Linear(4, 2)).eval()
+
+
+DRAWN = {"shapes": lambda: random_shapes(16, 3, 48, 0), "noise": lambda: smooth_noise(16, 3, 48, torch.Generator().manual_seed(0))}
+
+
+@pytest.mark.parametrize("kind", DRAWN)
+def test_neighbouring_pixels_go_together_as_in_natural_pictures(kind: str) -> None:
+    pictures = DRAWN[kind]()
+    assert pictures.shape == (16, 3, 48, 48)
+    torch.testing.assert_close(pictures.std(), torch.tensor(1.0), rtol=1e-3, atol=0)
+    near, far = (float((pictures[..., step:] * pictures[..., :-step]).mean()) for step in (1, 24))
+    assert near > 0.7 > far
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "expected"),
+    [
+        (anywhere(1), (1, 1, 28, 28), (256, 1, 28, 28)),
+        (anywhere(), (1, 3, 224, 224), (64, 3, 112, 112)),
+        (anywhere(), (8, 3, 64, 96), (130, 3, 64, 96)),
+        (anywhere(), (1, 3, 1024, 1280), (16, 3, 512, 640)),
+        (fixed(128), (1, 3, 128, 128), (49, 3, 128, 128)),
+        (fixed(224), None, (16, 3, 224, 224)),
+        (anywhere(), None, (196, 3, 64, 64)),
+    ],
+)
+def test_size_and_number_follow_the_network(model: nn.Module, shape: tuple[int, ...] | None, expected: tuple[int, ...]) -> None:
+    pictures = random_pictures(model, shape)
+    assert pictures is not None and pictures.shape == expected
+    assert model(pictures[:2]).shape == (2, 2)
+
+
+def test_they_are_the_same_each_time() -> None:
+    first, second = (random_pictures(anywhere(), (1, 3, 32, 32)) for _ in range(2))
+    assert first is not None and second is not None and torch.equal(first, second)
+
+
+@pytest.mark.parametrize("model", [nn.Sequential(nn.Linear(4, 2)), nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(7, 2))])
+def test_none_for_a_network_that_runs_on_no_size(model: nn.Module) -> None:
+    assert random_pictures(model, None) is None
+
+
+def test_given_pictures_are_taken_as_they_are() -> None:
+    given = torch.zeros(2, 3, 8, 8)
+    assert inputs_for(anywhere(), "random", given, None) == (given, "given ones")
+    assert inputs_for(anywhere(), "normal", None, None) == (None, "none")
+    pictures, label = inputs_for(anywhere(), "random", None, (1, 3, 16, 24))
+    assert pictures is not None and label == f"none ({len(pictures)} random ones of 24x16)"
