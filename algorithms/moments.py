@@ -12,6 +12,8 @@ from torch import nn
 LONGEST = 1152
 # Longest filter without taps.
 WIDEST = 4608
+# Pictures whose moments are summed up together.
+_AT_ONCE = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,38 +57,68 @@ def whole_filters(rows: torch.Tensor, taps: int) -> torch.Tensor:
 
 
 def sample_moments(layer: nn.Module, before: torch.Tensor, now: torch.Tensor, limit: int) -> Moments | None:
-    """From samples of both inputs, the same pictures in the same order; `limit` places at most. Means are taken out."""
+    """From samples of both inputs, the same pictures in the same order; `limit` places at most. Means are taken out.
+
+    Summed up in float64 over a few pictures at a time, each channel moved to near zero first, so that float32 products lose nothing.
+    """
     groups, length = groups_of(layer), layer.weight[0].numel()  # type: ignore[index]
     taps = layer.weight[0, 0].numel() if isinstance(layer, nn.Conv2d) and length > LONGEST else 1
     if length // taps > WIDEST:
         return None
-    one, two = (patches(x, layer if taps == 1 else None, limit, groups) for x in (before, now))
-    one, two = (x - x.mean(0) for x in (one, two))
-    covariance, cross = (torch.einsum("pgd,pge->gde", a, two).double() / len(two) for a in (two, one))
-    return Moments(covariance=covariance, cross=cross, taps=taps)
+    under = layer if taps == 1 else None
+    step, middles = _step(under, before, limit), [_middle(x, groups, length // taps) for x in (before, now)]
+    counted, totals = 0, [torch.zeros(())] * 4
+    for parts in zip(before.split(_AT_ONCE), now.split(_AT_ONCE), strict=True):  # type: ignore[no-untyped-call]
+        one, two = (patches(x, under, step, groups) - middle for x, middle in zip(parts, middles, strict=True))
+        sums = (*(torch.einsum("pgd,pge->gde", x, two) for x in (two, one)), two.sum(0), one.sum(0))
+        totals = [total + found.double() for total, found in zip(totals, sums, strict=True)]
+        counted += len(two)
+    covariance, cross, mean, other = (total / counted for total in totals)
+    left, right = (x[:, :, None] * mean[:, None] for x in (mean, other))
+    return Moments(covariance=covariance - left, cross=cross - right, taps=taps)
 
 
-def patches(x: torch.Tensor, layer: nn.Module | None, limit: int, groups: int = 1) -> torch.Tensor:
-    """(places, groups, d): what a filter sees, at evenly spread places of each picture, `limit` at most in all.
+def _middle(x: torch.Tensor, groups: int, length: int) -> torch.Tensor:
+    """(groups, length): the mean of each value's channel."""
+    means = x.mean((0, 2, 3)) if x.dim() == 4 else x.flatten(0, -2).mean(0)
+    return means.repeat_interleave(groups * length // len(means)).view(groups, length)
 
-    None as layer: each pixel by itself.
-    """
+
+def patches(x: torch.Tensor, layer: nn.Module | None, step: int = 1, groups: int = 1) -> torch.Tensor:
+    """(places, groups, d): what a filter sees at every `step`-th place of each picture. None as layer: each pixel by itself."""
     if x.dim() != 4:
         return x.reshape(-1, 1, x.shape[-1])
-    if not isinstance(layer, nn.Conv2d):
-        layer = nn.Conv2d(x.shape[1], 1, 1)
-    (down, across), padding = _corners(layer, x, limit), _padding(layer, x.shape[2:])
+    layer = _filter(layer, x)
+    (down, across), padding = _corners(layer, x, step), _padding(layer, x.shape[2:])
     rows, columns = (d * torch.arange(k) for d, k in zip(layer.dilation, layer.kernel_size, strict=True))
     under = down[:, None, None] + rows[:, None], across[:, None, None] + columns
-    found = [F.pad(picture, (padding[1], padding[1], padding[0], padding[0]))[:, under[0], under[1]].transpose(0, 1) for picture in x]
-    return torch.cat(found).reshape(len(x) * len(down), groups, -1)
+    padded = F.pad(x, (padding[1], padding[1], padding[0], padding[0]))
+    return padded[:, :, under[0], under[1]].transpose(1, 2).reshape(len(x) * len(down), groups, -1)
 
 
-def _corners(layer: nn.Conv2d, x: torch.Tensor, limit: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows and columns of the first value under the filter at the places that are looked at, in each padded picture."""
+def _filter(layer: nn.Module | None, x: torch.Tensor) -> nn.Conv2d:
+    return layer if isinstance(layer, nn.Conv2d) else nn.Conv2d(x.shape[1], 1, 1, device="meta")
+
+
+def _plane(layer: nn.Conv2d, x: torch.Tensor) -> tuple[int, int]:
+    """Places down and across that the filters are put to."""
     sizes = zip(x.shape[2:], _padding(layer, x.shape[2:]), layer.dilation, layer.kernel_size, layer.stride, strict=True)
     high, wide = ((size + 2 * p - d * (k - 1) - 1) // s + 1 for size, p, d, k, s in sizes)
-    places = torch.arange(0, high * wide, max(1, high * wide * len(x) // limit))
+    return high, wide
+
+
+def _step(layer: nn.Module | None, x: torch.Tensor, limit: int) -> int:
+    """Between the places that are looked at, for `limit` of them in all pictures together."""
+    if x.dim() != 4:
+        return 1
+    high, wide = _plane(_filter(layer, x), x)
+    return max(1, high * wide * len(x) // limit)
+
+
+def _corners(layer: nn.Conv2d, x: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows and columns of the first value under the filter at the places that are looked at, in each padded picture."""
+    high, wide = _plane(layer, x)
+    places = torch.arange(0, high * wide, step)
     return places // wide * layer.stride[0], places % wide * layer.stride[1]
 
 

@@ -1,14 +1,12 @@
 """1xN pruning over a network, front to back: each layer is solved for the inputs that the pruned layers before it give."""
 
-import copy
-
 import torch
 from torch import nn
 
 from subpc.algorithms.blocks.config import BlockConfig
 from subpc.algorithms.blocks.layers import sort_layers
 from subpc.algorithms.blocks.select import block_mask, expand, magnitudes
-from subpc.algorithms.check_model import checked_copy
+from subpc.algorithms.check_model import checked_copy, reference_of
 from subpc.algorithms.data_free_report import DataFreeReport, LayerResult
 from subpc.algorithms.moments import Inputs, Moments, grouped_rows
 from subpc.algorithms.pairing import find_pairs
@@ -40,7 +38,7 @@ def compress_blocks(
     Raises UnsupportedModelError where the network cannot be traced or followed, ModelFileError for NaN weights or statistics,
     ConfigError where no layer can be pruned.
     """
-    model = checked_copy(model)
+    given, model = model, checked_copy(model)
     modules = dict(model.named_modules())
     graph = find_pairs(model).graph
     results = sort_layers(graph, modules, config)
@@ -60,7 +58,7 @@ def compress_blocks(
 
     correct = config.compensation in ("full", "batch_norm")
     pictures, label = inputs_for(model, config.inputs, pictures, input_shape)
-    run_side_by_side(graph, (copy.deepcopy(model), model), pictures, at_layer, correct=correct)
+    run_side_by_side(graph, (reference_of(given, model), model), pictures, at_layer, correct=correct)
     return model, {}, DataFreeReport.of("blocks", model, {}, results, label)
 
 

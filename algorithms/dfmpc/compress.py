@@ -1,12 +1,11 @@
 """DF-MPC over a network: low precision for the first layer of each pair, and what that costs made good behind it."""
 
-import copy
 from dataclasses import replace
 
 import torch
 from torch import nn
 
-from subpc.algorithms.check_model import checked_copy
+from subpc.algorithms.check_model import checked_copy, reference_of
 from subpc.algorithms.data_free_report import DataFreeReport
 from subpc.algorithms.dfmpc.choose_pairs import choose_pairs
 from subpc.algorithms.dfmpc.config import DfmpcConfig
@@ -39,14 +38,14 @@ def compress_dfmpc(
     """
     if pictures is not None and not config.follows_network:
         raise ConfigError("The settings look at weights alone, so pictures have no use.\nLeave them out, or choose recalibration network.")
-    model = checked_copy(model)
+    given, model = model, checked_copy(model)
     label = "none"
     if config.follows_network:
         pictures, label = inputs_for(model, config.inputs, pictures, input_shape)
     feedback = config.feedback if config.feedback is not None else pictures is not None and config.scales == "search"
     run = _Run(model, replace(config, feedback=feedback), progress)
     if config.follows_network:
-        reference = copy.deepcopy(model)
+        reference = reference_of(given, model)
         correct = config.recalibration == "network"
         run_side_by_side(run.pairing.graph, (reference, model), pictures, run.at_layer, correct=correct, at_norm=run.scalar.at_norm)
     run.rest()

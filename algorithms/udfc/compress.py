@@ -1,13 +1,12 @@
 """UDFC over a network: front to back, remove channels and reconstruct them in the next layer, and quantize."""
 
-import copy
 from dataclasses import replace
 
 import torch
 from torch import nn
 
 from subpc.algorithms.channels import keep_features, keep_inputs, keep_outputs
-from subpc.algorithms.check_model import checked_copy
+from subpc.algorithms.check_model import checked_copy, reference_of
 from subpc.algorithms.data_free_report import DataFreeReport
 from subpc.algorithms.fit_layer import Rounding, problem_of, quantize_problem
 from subpc.algorithms.moments import Inputs
@@ -46,11 +45,11 @@ def compress_udfc(
         raise ConfigError(
             "The settings look at weights alone, so pictures have no use.\nLeave them out, or choose method udfc, statistics network."
         )
-    model = checked_copy(model)
+    given, model = model, checked_copy(model)
     run, label = _Run(model, config, progress), "none"
     if config.follows_network:
         pictures, label = inputs_for(model, config.inputs, pictures, input_shape)
-        run_side_by_side(run.pairing.graph, (copy.deepcopy(model), model), pictures, run.at_layer, correct=True)
+        run_side_by_side(run.pairing.graph, (reference_of(given, model), model), pictures, run.at_layer, correct=True)
     else:
         run.pair_by_pair()
     return model, run.codes, DataFreeReport.of("udfc", model, run.codes, run.results, label)
