@@ -12,6 +12,8 @@ from torch import nn
 LONGEST = 1152
 # Longest filter without taps.
 WIDEST = 4608
+# Values that are looked at in all: a product takes places times length squared.
+_VALUES = 5_000 * 1152
 # Pictures whose moments are summed up together.
 _AT_ONCE = 8
 
@@ -66,7 +68,7 @@ def sample_moments(layer: nn.Module, before: torch.Tensor, now: torch.Tensor, li
     if length // taps > WIDEST:
         return None
     under = layer if taps == 1 else None
-    step, middles = _step(under, before, limit), [_middle(x, groups, length // taps) for x in (before, now)]
+    step, middles = _step(under, before, min(limit, _VALUES * taps // length)), [_middle(x, groups, length // taps) for x in (before, now)]
     counted, totals = 0, [torch.zeros(())] * 4
     for parts in zip(before.split(_AT_ONCE), now.split(_AT_ONCE), strict=True):  # type: ignore[no-untyped-call]
         one, two = (patches(x, under, step, groups) - middle for x, middle in zip(parts, middles, strict=True))

@@ -93,14 +93,17 @@ def _errors(rows: torch.Tensor, importance: torch.Tensor, top: torch.Tensor, bit
 
 def codes_of(rows: torch.Tensor, scale: torch.Tensor, bits: int, *, ternary: bool) -> torch.Tensor:
     """The nearest codes for scale (out, 1) or (1, 1), in the type of `rows`."""
-    unit = rows / scale
-    return unit.round().clamp(-1, 1) + 1 if ternary else ((2**bits - 1) * (unit / 2 + 0.5)).round().clamp(0, 2**bits - 1)
+    if ternary:
+        return (rows / scale).round_().clamp_(-1, 1).add_(1)
+    most = 2**bits - 1
+    codes: torch.Tensor = (rows * (most / 2 / scale)).add_(most / 2)
+    return codes.round_().clamp_(0, most)
 
 
 def rounded(rows: torch.Tensor, scale: torch.Tensor, bits: int, *, ternary: bool) -> torch.Tensor:
     """The values that the nearest codes stand for."""
     codes = codes_of(rows, scale, bits, ternary=ternary)
-    return scale * (codes - 1 if ternary else 2 * codes / (2**bits - 1) - 1)
+    return codes.sub_(1).mul_(scale) if ternary else codes.mul_(2 * scale / (2**bits - 1)).sub_(scale)
 
 
 def quantize_with_feedback(rows: torch.Tensor, curvature: torch.Tensor, scale: torch.Tensor, bits: int, *, ternary: bool) -> torch.Tensor:
@@ -109,20 +112,20 @@ def quantize_with_feedback(rows: torch.Tensor, curvature: torch.Tensor, scale: t
     curvature (d, d): as in Problem. Values of the largest curvature go first.
     """
     order = curvature.diagonal().argsort(descending=True)
-    left, result = rows[:, order].clone(), torch.zeros_like(rows)
     inverse = torch.cholesky_inverse(steady_cholesky(curvature[order][:, order]))
     factor = steady_cholesky(inverse, upper=True)
-    for start in range(0, rows.shape[1], _BLOCK):
+    left, result, scales = rows.T[order], torch.zeros_like(rows.T), scale[:, 0]  # values of a place side by side: (d, out)
+    for start in range(0, len(left), _BLOCK):
         block = slice(start, start + _BLOCK)
-        errors = torch.zeros_like(left[:, block])
-        for step in range(errors.shape[1]):
-            i = start + step
-            value = rounded(left[:, i : i + 1], scale, bits, ternary=ternary)
-            result[:, order[i]] = value[:, 0]
-            errors[:, step] = (left[:, i] - value[:, 0]) / factor[i, i]
-            left[:, i + 1 : start + _BLOCK] -= torch.outer(errors[:, step], factor[i, i + 1 : start + _BLOCK])
-        left[:, start + _BLOCK :] -= errors @ factor[block, start + _BLOCK :]
-    return result
+        part, inside = left[block], factor[block, block]
+        values, errors = torch.empty_like(part), torch.empty_like(part)
+        for i, pivot in enumerate(inside.diagonal().tolist()):
+            values[i] = rounded(part[i], scales, bits, ternary=ternary)
+            torch.sub(part[i], values[i], out=errors[i]).div_(pivot)
+            part[i + 1 :].addr_(inside[i, i + 1 :], errors[i], alpha=-1)
+        result[order[block]] = values
+        left[start + _BLOCK :] -= factor[block, start + _BLOCK :].T @ errors
+    return result.T
 
 
 def pack_codes(codes: torch.Tensor, bits: int) -> torch.Tensor:
