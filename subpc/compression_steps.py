@@ -41,7 +41,8 @@ def run_method(model: "nn.Module", config: "Config", given: Given, shape: Shape 
     """The method that belongs to `config`, with the pictures that are there; ConfigError for a configuration of another kind."""
     kind = type(config).__name__
     if kind not in METHODS:
-        raise ConfigError(f"compress takes {' or '.join(METHODS)}, got {kind}.")
+        hint = "\nSUBP trains from scratch: see subpc.algorithms.subp, or `subpc compress subp`." if kind == "SubpConfig" else ""
+        raise ConfigError(f"compress takes {' or '.join(METHODS)}, got {kind}.{hint}")
     module, function = METHODS[kind]
     method: Callable[..., Any] = getattr(importlib.import_module(module), function)
     smaller, codes, report = method(model, config, progress, pictures=given.pictures, input_shape=shape)
