@@ -1,5 +1,6 @@
 """Weight quantizers (ternary, uniform k-bit) and their codes packed to the true width."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -87,7 +88,7 @@ def _steps() -> torch.Tensor:
 
 def _errors(rows: torch.Tensor, importance: torch.Tensor, top: torch.Tensor, bits: int, *, ternary: bool) -> torch.Tensor:
     """(steps, rows): what rounding with each step's share of `top` as scale costs each row."""
-    tried = ((rounded(rows, top * share, bits, ternary=ternary) - rows).square_() for share in _steps())
+    tried = ((rounding(top * share, bits, ternary=ternary)(rows) - rows).square_() for share in _steps())
     return torch.stack([torch.linalg.vecdot(importance, squares) for squares in tried])
 
 
@@ -100,10 +101,13 @@ def codes_of(rows: torch.Tensor, scale: torch.Tensor, bits: int, *, ternary: boo
     return codes.round_().clamp_(0, most)
 
 
-def rounded(rows: torch.Tensor, scale: torch.Tensor, bits: int, *, ternary: bool) -> torch.Tensor:
-    """The values that the nearest codes stand for."""
-    codes = codes_of(rows, scale, bits, ternary=ternary)
-    return codes.sub_(1).mul_(scale) if ternary else codes.mul_(2 * scale / (2**bits - 1)).sub_(scale)
+def rounding(scale: torch.Tensor, bits: int, *, ternary: bool) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The function that gives the values that the nearest codes stand for; scale as in codes_of."""
+    if ternary:
+        return lambda rows: (rows / scale).round_().clamp_(-1, 1).mul_(scale)
+    most = 2**bits - 1
+    up, down = most / 2 / scale, 2 * scale / most
+    return lambda rows: (rows * up).add_(most / 2).round_().clamp_(0, most).mul_(down).sub_(scale)
 
 
 def quantize_with_feedback(rows: torch.Tensor, curvature: torch.Tensor, scale: torch.Tensor, bits: int, *, ternary: bool) -> torch.Tensor:
@@ -114,13 +118,14 @@ def quantize_with_feedback(rows: torch.Tensor, curvature: torch.Tensor, scale: t
     order = curvature.diagonal().argsort(descending=True)
     inverse = torch.cholesky_inverse(steady_cholesky(curvature[order][:, order]))
     factor = steady_cholesky(inverse, upper=True)
-    left, result, scales = rows.T[order], torch.zeros_like(rows.T), scale[:, 0]  # values of a place side by side: (d, out)
+    left, result = rows.T[order], torch.zeros_like(rows.T)  # values of a place side by side: (d, out)
+    nearest = rounding(scale[:, 0], bits, ternary=ternary)
     for start in range(0, len(left), _BLOCK):
         block = slice(start, start + _BLOCK)
         part, inside = left[block], factor[block, block]
         values, errors = torch.empty_like(part), torch.empty_like(part)
         for i, pivot in enumerate(inside.diagonal().tolist()):
-            values[i] = rounded(part[i], scales, bits, ternary=ternary)
+            values[i] = nearest(part[i])
             torch.sub(part[i], values[i], out=errors[i]).div_(pivot)
             part[i + 1 :].addr_(inside[i, i + 1 :], errors[i], alpha=-1)
         result[order[block]] = values

@@ -106,6 +106,7 @@ def search_lines(search: dict[str, Any]) -> list[str]:
     """The result of a search."""
     before, after = search["accuracy_before"], search["accuracy_after"]
     setting = ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in search["setting"].items()) or "the gentlest setting"
-    lines = [f"chosen: {setting}; accuracy {after:.2f} % instead of {before:.2f} %, {search['max_drop']:g} points were allowed"]
+    allowed = f"{search['max_drop']:g} {'point was' if search['max_drop'] == 1 else 'points were'} allowed"
+    lines = [f"chosen: {setting}; accuracy {after:.2f} % instead of {before:.2f} %, {allowed}"]
     alone = search["left_alone"]
     return lines + ([f"backed off in {len(alone)} layers: {', '.join(alone)}"] if alone else [])

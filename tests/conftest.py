@@ -4,6 +4,8 @@ import os
 
 # Before anything can start a thread pool: the runtime would give it half of the CPUs, and races need two workers to show.
 os.environ.setdefault("TVM_NUM_THREADS", "2")
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as CPUs: more threads in each would wait for one another
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Callable
 from pathlib import Path
