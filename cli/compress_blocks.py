@@ -22,13 +22,6 @@ if TYPE_CHECKING:
     show_default=True,
     help="Solve the kept weights anew, move the next batch norm's statistics, both, or neither.",
 )
-@click.option(
-    "--inputs",
-    type=click.Choice(["random", "normal"]),
-    default="random",
-    show_default=True,
-    help="Followed with where no pictures are given: random pictures, or normal variables.",
-)
 @click.option("--keep-dense", multiple=True, metavar="PATTERN", help="Layers to leave alone. [default: *downsample*, *shortcut*]")
 def command(keep_dense: tuple[str, ...], **settings: Any) -> None:
     """Prune MODEL to 1xN blocks that the sparse kernels skip, without data.

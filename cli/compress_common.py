@@ -19,6 +19,13 @@ FILE_OPTIONS = (
     click.option("--arch", help="Architecture of a state dict: torchvision:resnet50, timm:NAME or package.module:function."),
     click.option("--shape", type=SHAPE, help="Input shape, where the file does not say it: TorchScript, open ONNX shapes."),
     click.option(
+        "--inputs",
+        type=click.Choice(["random", "normal"]),
+        default="random",
+        show_default=True,
+        help="Followed with where no pictures are given: random pictures, or normal variables.",
+    ),
+    click.option(
         "--calibration",
         metavar="FOLDER",
         help="Up to 256 unlabelled pictures to measure statistics on: not data-free.",

@@ -40,13 +40,6 @@ if TYPE_CHECKING:
     default=None,
     help="Make each rounding error good by the weights that follow (GPTQ). [default: with pictures, random ones too]",
 )
-@click.option(
-    "--inputs",
-    type=click.Choice(["random", "normal"]),
-    default="random",
-    show_default=True,
-    help="Followed with where no pictures are given: random pictures, or normal variables.",
-)
 @click.option("--skip", multiple=True, metavar="LAYER", help="Leave this layer alone; repeat for several.")
 def command(**settings: Any) -> None:
     """Quantize the weights of MODEL to two widths, in seconds, without data.

@@ -33,13 +33,6 @@ if TYPE_CHECKING:
 @click.option("--per-channel/--per-layer", default=True, show_default=True, help="One quantization scale a filter, or one a layer.")
 @click.option("--feedback", is_flag=True, help="Make each rounding error good by the weights that follow (GPTQ).")
 @click.option("--fold-scale", is_flag=True, help="Fold the paper's coefficient for quantized filters into the batch norms.")
-@click.option(
-    "--inputs",
-    type=click.Choice(["random", "normal"]),
-    default="random",
-    show_default=True,
-    help="Followed with where no pictures are given: random pictures, or normal variables.",
-)
 @click.option("--skip", multiple=True, metavar="LAYER", help="Leave this layer alone; repeat for several.")
 def command(bits: int, **settings: Any) -> None:
     """Remove channels of MODEL and quantize its weights, in seconds, without data.

@@ -56,7 +56,7 @@ def command(*words: str | Path) -> list[str]:
 def test_a_search_that_is_ended_leaves_nothing(ending: signal.Signals, tmp_path: Path) -> None:
     model, pictures = program(network(SLOW), tmp_path / "m.pt2"), labelled(tmp_path / "pictures", 30)
     words = command("udfc", model, "--max-drop", "1", "--eval", pictures, "-o", tmp_path / "small.pt")
-    screen = Screen(words, until="trial ")
+    screen = Screen(words, until="trial 1")
     screen.process.send_signal(ending)
     assert screen.process.wait(60) == (130 if ending is signal.SIGINT else -signal.SIGKILL)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.pt2", "pictures"]
@@ -79,7 +79,7 @@ class Screen:
 
 
 def test_a_terminal_shows_the_layer_that_is_worked_on(tmp_path: Path) -> None:
-    screen = Screen(command("udfc", program(network(SLOW), tmp_path / "m.pt2"), "-o", tmp_path / "small.pt"), until="/3")
+    screen = Screen(command("udfc", program(network(SLOW), tmp_path / "m.pt2"), "-o", tmp_path / "small.pt"), until="1/3")
     assert screen.process.wait(60) == 0
 
 
