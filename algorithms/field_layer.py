@@ -5,7 +5,7 @@ from torch import nn
 
 from subpc.algorithms.batch_norm import mean_of
 from subpc.algorithms.field import PRECISION, Field, unknown_field
-from subpc.algorithms.moments import LONGEST, WIDEST, Moments, groups_of
+from subpc.algorithms.moments import LONGEST, WIDEST, Moments, grouped_rows, groups_of
 from subpc.algorithms.steady import steady_cholesky
 from subpc.algorithms.taps import Taps, fit_taps, one_tap
 
@@ -45,16 +45,19 @@ class LayerField:
         (_, own), cross, means = self.field.own, self.field.cross, self.field.means
         if groups > 1:
             index = torch.arange(len(own)).view(groups, -1)
-            pairs = [self._blocks(c, m, index) for c, m in ((own, (means[1], means[1])), (cross, means))]
-            return Moments(covariance=pairs[0].double(), cross=pairs[1].double())
+            return self._moments(self._blocks(own, (means[1], means[1]), index), self._blocks(cross, means, index))
         if taps > 1:
-            return Moments(covariance=own[None].double(), cross=cross[None].double(), taps=taps)
+            return self._moments(own[None], cross[None], taps)
         covariance, between = self.taps.dense(own, (means[1], means[1])), self.taps.dense(cross, means)
         if self.update is not None:
             seen, old = self._seen(cross, means), self._seen(self.field.own[0], (means[0], means[0]))
             covariance.addmm_(seen.T, self.update[0] @ seen)
             between.addmm_(old.T, self.update[0] @ seen)
-        return Moments(covariance=covariance[None].double(), cross=between[None].double())
+        return self._moments(covariance[None], between[None])
+
+    def _moments(self, covariance: torch.Tensor, between: torch.Tensor, taps: int = 1) -> Moments:
+        """From the covariances (groups, d, d) of what is seen now, and of what was seen before with it."""
+        return Moments(covariance=covariance.clone(), answers=grouped_rows(self.layer, taps) @ between, taps=taps)
 
     def outputs(self, changed: nn.Module) -> Field:
         """What the layer and `changed`, its counterpart, give."""

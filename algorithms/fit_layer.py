@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from subpc.algorithms.moments import Moments, grouped_rows, whole_filters
+from subpc.algorithms.moments import Moments, grouped_rows, groups_of, whole_filters
 from subpc.algorithms.quantizers import Quantized, codes_of, quantize_with_feedback, search_scale
 from subpc.algorithms.reconstruct import Problem, pose
 
@@ -23,8 +23,9 @@ class Rounding:
 def problem_of(layer: nn.Module, moments: Moments | None, *, ridge: float, solve: bool) -> Problem:
     """The layer's problem; without `solve`, or moments, the best weights are the old ones."""
     if moments is None:
-        rows = grouped_rows(layer)
-        return Problem(best=rows, curvature=torch.ones(len(rows), 1, 1, dtype=rows.dtype))
+        assert isinstance(layer.weight, torch.Tensor)
+        rows = layer.weight.detach().reshape(groups_of(layer), -1, layer.weight[0].numel())
+        return Problem(best=rows, curvature=torch.ones(len(rows), 1, 1))
     posed = pose(layer, moments, ridge)
     return posed if solve else replace(posed, best=grouped_rows(layer, posed.taps))
 
@@ -32,12 +33,19 @@ def problem_of(layer: nn.Module, moments: Moments | None, *, ridge: float, solve
 def quantize_problem(problem: Problem, shape: torch.Size, how: Rounding) -> Quantized:
     """Codes of the shape of the layer's weight that come near the problem's best weights."""
     best, taps = problem.best, problem.taps
-    importance = problem.curvature.diagonal(dim1=1, dim2=2)[:, None].expand_as(best)
     rows = whole_filters(best, taps)
-    scale = search_scale(rows, whole_filters(importance, taps), how.bits, ternary=how.ternary, per_channel=how.per_channel)
+    scale = search_scale(rows, _importance(problem), how.bits, ternary=how.ternary, per_channel=how.per_channel)
     if how.feedback and problem.curvature.shape[1] == best.shape[2]:
         scales = scale.expand(len(rows), 1).repeat_interleave(taps, 0).reshape(*best.shape[:2], 1)
         parts = zip(best, problem.curvature, scales, strict=True)
         rows = whole_filters(torch.stack([quantize_with_feedback(*part, how.bits, ternary=how.ternary) for part in parts]), taps)
-    codes = codes_of(rows, scale, how.bits, ternary=how.ternary).to(torch.uint8).view(shape)
+    codes = codes_of(rows, scale, how.bits, ternary=how.ternary).view(shape)
     return Quantized(codes=codes, scale=scale[:, 0].float(), bits=how.bits, ternary=how.ternary)
+
+
+def _importance(problem: Problem) -> torch.Tensor:
+    """The curvature's diagonal for each weight of each filter, (filters, d taps); no memory of its own where there is one group."""
+    (groups, filters, length), taps = problem.best.shape, problem.taps
+    diagonal = problem.curvature.diagonal(dim1=1, dim2=2)[:, None].expand(groups, taps, length)
+    one = whole_filters(diagonal, taps) if taps > 1 else diagonal[:, 0]
+    return one[:, None].expand(groups, filters // taps, length * taps).flatten(0, 1)

@@ -14,20 +14,20 @@ LONGEST = 1152
 WIDEST = 4608
 # Values that are looked at in all: a product takes places times length squared.
 _VALUES = 5_000 * 1152
-# Pictures whose moments are summed up together.
-_AT_ONCE = 8
+# Values that are summed up together: what still fits the cache.
+_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Moments:
-    """For each group of a layer's inputs, in float64: covariance (groups, d, d) of what the changed layer sees, cross (groups, d', d)
-    between what the layer saw before and what it sees now; d values under a filter, in the order of its weights.
+    """For each group of a layer's inputs, in float64: covariance (groups, d, d) of what the changed layer sees, answers (groups,
+    filters taps, d) between what the filters gave before and what they see now; d values under a filter, in the order of its weights.
 
     taps: 1, or the number of a filter's taps that are filters of their own here, of d = channels.
     """
 
     covariance: torch.Tensor
-    cross: torch.Tensor
+    answers: torch.Tensor
     taps: int = 1
 
 
@@ -69,15 +69,35 @@ def sample_moments(layer: nn.Module, before: torch.Tensor, now: torch.Tensor, li
         return None
     under = layer if taps == 1 else None
     step, middles = _step(under, before, min(limit, _VALUES * taps // length)), [_middle(x, groups, length // taps) for x in (before, now)]
-    counted, totals = 0, [torch.zeros(())] * 4
-    for parts in zip(before.split(_AT_ONCE), now.split(_AT_ONCE), strict=True):  # type: ignore[no-untyped-call]
-        one, two = (patches(x, under, step, groups) - middle for x, middle in zip(parts, middles, strict=True))
-        sums = (*(torch.einsum("pgd,pge->gde", x, two) for x in (two, one)), two.sum(0), one.sum(0))
-        totals = [total + found.double() for total, found in zip(totals, sums, strict=True)]
-        counted += len(two)
-    covariance, cross, mean, other = (total / counted for total in totals)
-    left, right = (x[:, :, None] * mean[:, None] for x in (mean, other))
-    return Moments(covariance=covariance - left, cross=cross - right, taps=taps)
+    rows, together = grouped_rows(layer, taps), max(1, _AT_ONCE // patches(now[:1], under, step, groups).numel())
+    # Filters that are fewer than their values are applied before the sum, which is the smaller for it.
+    filters = rows.float().mT if 2 * rows.shape[1] < rows.shape[2] else None
+    own, between = _Covariance(), _Covariance()
+    for parts in zip(before.split(together), now.split(together), strict=True):  # type: ignore[no-untyped-call]
+        one, two = ((patches(x, under, step, groups) - middle).transpose(0, 1) for x, middle in zip(parts, middles, strict=True))
+        own.add(two, two)
+        between.add(one if filters is None else one @ filters, two)
+    answers = rows @ between.result() if filters is None else between.result()
+    return Moments(covariance=own.result(), answers=answers, taps=taps)
+
+
+class _Covariance:
+    """Between samples (groups, places, a) and (groups, places, b) in float32, summed up in float64."""
+
+    def __init__(self) -> None:
+        self.total, self.sums, self.places = torch.zeros(()), [torch.zeros(())] * 2, 0
+
+    def add(self, left: torch.Tensor, right: torch.Tensor) -> None:
+        """More places."""
+        product, sums = left.mT @ right, [x.sum(1).double() for x in (left, right)]
+        self.total = self.total.add_(product) if self.places else product.double()
+        self.sums = [total + new for total, new in zip(self.sums, sums, strict=True)]
+        self.places += left.shape[1]
+
+    def result(self) -> torch.Tensor:
+        """(groups, a, b), in place of the sums."""
+        one, two = (total / self.places for total in self.sums)
+        return self.total.div_(self.places).baddbmm_(one[:, :, None], two[:, None], alpha=-1)
 
 
 def _middle(x: torch.Tensor, groups: int, length: int) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """Weight quantizers (ternary, uniform k-bit) and their codes packed to the true width."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,7 +13,7 @@ MIN_BITS, MAX_BITS = 2, 8
 TERNARY_SHARE = 0.7
 # Scales that are tried, as shares of the largest magnitude; values that are rounded before the rest is brought up to date.
 _SMALLEST_SHARE, _SHARES, _BLOCK = 0.2, 41, 64
-# Values of a piece whose scales are searched together.
+# Values of a piece that is worked on at a time.
 _PIECE = 1 << 17
 
 
@@ -28,9 +28,12 @@ class Quantized:
 
     def dequantize(self) -> torch.Tensor:
         """The float32 weight: scale * (code - 1) for ternary, scale * (2 code / (2^bits - 1) - 1) for uniform codes."""
-        values = self.codes.double()
-        values = values - 1 if self.ternary else 2 * values / (2**self.bits - 1) - 1
-        return (values * self.scale.double().view(-1, *[1] * (values.dim() - 1))).float()
+        pieces = _pieces(self.codes.flatten(1), self.scale.double()[:, None])
+        return torch.cat([self._values(codes.double(), scale) for codes, scale in pieces]).view(self.codes.shape)
+
+    def _values(self, codes: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        steps = codes.sub_(1) if self.ternary else codes.mul_(2).div_(2**self.bits - 1).sub_(1)
+        return steps.mul_(scale).float()
 
     def keep(self, kept: torch.Tensor) -> "Quantized":
         """The filters that kept (c,) bool marks."""
@@ -63,8 +66,8 @@ def quantize_uniform(weight: torch.Tensor, bits: int, *, per_channel: bool = Fal
     check_bits(bits)
     rows = weight.detach().double().flatten(1) if per_channel else weight.detach().double().reshape(1, -1)
     scale = rows.abs().amax(1)
-    unit = rows / (2 * scale.clamp(min=torch.finfo(torch.float32).tiny)[:, None]) + 0.5
-    codes = ((2**bits - 1) * unit).round().to(torch.uint8).view(weight.shape)
+    unit = (rows / (2 * scale.clamp(min=torch.finfo(torch.float32).tiny)[:, None])).add_(0.5)
+    codes = unit.mul_(2**bits - 1).round_().to(torch.uint8).view(weight.shape)
     return Quantized(codes=codes, scale=scale.float(), bits=bits)
 
 
@@ -74,31 +77,43 @@ def search_scale(rows: torch.Tensor, importance: torch.Tensor, bits: int, *, ter
     Found among steps between a share of the largest magnitude and it; ternary codes are zero below half the scale. In float32, for this
     only picks, and piece by piece, so that what is tried 41 times stays in the cache.
     """
-    top = rows.abs().amax(1, keepdim=True) if per_channel else rows.abs().amax().expand(len(rows), 1)
-    at_once = max(1, _PIECE // rows.shape[1])
-    pieces = zip(*(torch.split(part, at_once) for part in (rows, importance, top)), strict=True)
-    errors = torch.cat([_errors(row.float(), weight.float(), high.float(), bits, ternary=ternary) for row, weight, high in pieces], 1)
-    best = _steps()[(errors if per_channel else errors.double().sum(1, keepdim=True)).argmin(0)]
+    top = torch.linalg.vector_norm(rows, torch.inf, 1, keepdim=True)
+    top = top if per_channel else top.amax().expand(len(rows), 1)
+    errors = torch.cat([_errors(*parts, bits=bits, ternary=ternary) for parts in _pieces(rows, importance, top)], 1)
+    best: torch.Tensor = _steps()[(errors if per_channel else errors.double().sum(1, keepdim=True)).argmin(0)]
     return (top[: len(best)] * best[:, None].to(top.dtype)).clamp(min=torch.finfo(torch.float32).tiny)
+
+
+def _pieces(rows: torch.Tensor, *others: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+    """A few of the rows (out, d) at a time, with their share of the others, which have as many rows or one for all."""
+    parts: Iterator[tuple[torch.Tensor, ...]] = (
+        torch.split(x.expand(len(rows), -1), max(1, _PIECE // rows.shape[1])) for x in (rows, *others)
+    )
+    return zip(*parts, strict=True)
 
 
 def _steps() -> torch.Tensor:
     return torch.linspace(_SMALLEST_SHARE, 1, _SHARES)
 
 
-def _errors(rows: torch.Tensor, importance: torch.Tensor, top: torch.Tensor, bits: int, *, ternary: bool) -> torch.Tensor:
+def _errors(rows: torch.Tensor, importance: torch.Tensor, top: torch.Tensor, *, bits: int, ternary: bool) -> torch.Tensor:
     """(steps, rows): what rounding with each step's share of `top` as scale costs each row."""
+    rows, importance, top = rows.float(), importance.float(), top.float()
     tried = ((rounding(top * share, bits, ternary=ternary)(rows) - rows).square_() for share in _steps())
     return torch.stack([torch.linalg.vecdot(importance, squares) for squares in tried])
 
 
 def codes_of(rows: torch.Tensor, scale: torch.Tensor, bits: int, *, ternary: bool) -> torch.Tensor:
-    """The nearest codes for scale (out, 1) or (1, 1), in the type of `rows`."""
-    if ternary:
-        return (rows / scale).round_().clamp_(-1, 1).add_(1)
+    """The nearest codes (uint8, the shape of `rows`) for scale (out, 1) or (1, 1)."""
     most = 2**bits - 1
-    codes: torch.Tensor = (rows * (most / 2 / scale)).add_(most / 2)
-    return codes.round_().clamp_(0, most)
+
+    def nearest(part: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+        codes = (
+            (part / own).round_().clamp_(-1, 1).add_(1) if ternary else (part * (most / 2 / own)).add_(most / 2).round_().clamp_(0, most)
+        )
+        return codes.to(torch.uint8)
+
+    return torch.cat([nearest(*parts) for parts in _pieces(rows, scale)])
 
 
 def rounding(scale: torch.Tensor, bits: int, *, ternary: bool) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -116,7 +131,7 @@ def quantize_with_feedback(rows: torch.Tensor, curvature: torch.Tensor, scale: t
     curvature (d, d): as in Problem. Values of the largest curvature go first.
     """
     order = curvature.diagonal().argsort(descending=True)
-    inverse = torch.cholesky_inverse(steady_cholesky(curvature[order][:, order]))
+    inverse = torch.cholesky_inverse(steady_cholesky(curvature[order[:, None], order]))
     factor = steady_cholesky(inverse, upper=True)
     left, result = rows.T[order], torch.zeros_like(rows.T)  # values of a place side by side: (d, out)
     nearest = rounding(scale[:, 0], bits, ternary=ternary)
@@ -129,7 +144,7 @@ def quantize_with_feedback(rows: torch.Tensor, curvature: torch.Tensor, scale: t
             torch.sub(part[i], values[i], out=errors[i]).div_(pivot)
             part[i + 1 :].addr_(inside[i, i + 1 :], errors[i], alpha=-1)
         result[order[block]] = values
-        left[start + _BLOCK :] -= factor[block, start + _BLOCK :].T @ errors
+        left[start + _BLOCK :].addmm_(factor[block, start + _BLOCK :].T, errors, alpha=-1)
     return result.T
 
 

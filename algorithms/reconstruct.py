@@ -38,13 +38,13 @@ def pose(layer: nn.Module, moments: Moments, ridge: float) -> Problem:
     """The problem of the unchanged layer, which saw and now sees inputs of these moments.
 
     Least squares of W' now on W before, both without their means, which the next batch norm or the offset takes. The ridge, a share
-    of the mean diagonal, draws W' to W.
+    of the mean diagonal, draws W' to W. What is solved is put together in the moments' memory.
     """
-    rows, curvature = grouped_rows(layer, moments.taps), moments.covariance.clone()
+    rows, curvature = grouped_rows(layer, moments.taps), moments.covariance
     diagonal = curvature.diagonal(dim1=1, dim2=2)
     strength = ridge * diagonal.mean(1) + _TINY
     diagonal.add_(strength[:, None])
-    wanted = rows @ moments.cross + strength[:, None, None] * rows
+    wanted = moments.answers.addcmul_(rows, strength[:, None, None])
     best = torch.cholesky_solve(wanted.mT, steady_cholesky(curvature)).mT
     return Problem(best=best.contiguous(), curvature=curvature, taps=moments.taps)
 

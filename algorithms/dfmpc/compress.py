@@ -71,25 +71,24 @@ class _Run:
         layer, result = self.modules[name], self.results[name]
         if not self._is_next(name):
             return
-        shared = "used more than once" in result.reason
-        if self.config.compensation == "solve" or self.config.scales == "search":
-            problem = problem_of(layer, inputs(), ridge=self.config.ridge, solve=self.config.compensation == "solve" and not shared)
-        if self.config.scales == "search":
-            how = Rounding(
-                bits=result.bits,
-                ternary=result.bits == 2,
-                per_channel=self.config.per_channel,
-                feedback=bool(self.config.feedback) and not shared,
-            )
-            self.codes[name] = quantize_problem(problem, layer.weight.shape, how)
-        else:
-            best = problem.weights().view_as(layer.weight) if self.config.compensation == "solve" else layer.weight
-            self.codes[name] = quantize(best, result.bits, per_channel=self.config.per_channel)
+        self.codes[name] = self._codes(name, layer, inputs)
         new = self.codes[name].dequantize()
         result.error_before = relative_error(layer.weight, quantize(layer.weight, result.bits, per_channel=False).dequantize())
         result.error_after = relative_error(layer.weight, new)
         self.scalar.before(name)
         layer.weight.copy_(new)
+
+    def _codes(self, name: str, layer: nn.Conv2d | nn.Linear, inputs: Inputs) -> Quantized:
+        shared, config, bits = "used more than once" in self.results[name].reason, self.config, self.results[name].bits
+        solves = config.compensation == "solve"
+        if config.scales == "paper" and not solves:
+            return quantize(layer.weight, bits, per_channel=config.per_channel)
+        problem = problem_of(layer, inputs(), ridge=config.ridge, solve=solves and not shared)
+        if config.scales == "paper":
+            return quantize(problem.weights().view_as(layer.weight), bits, per_channel=config.per_channel)
+        feedback = bool(config.feedback) and not shared
+        how = Rounding(bits=bits, ternary=bits == 2, per_channel=config.per_channel, feedback=feedback)
+        return quantize_problem(problem, layer.weight.shape, how)
 
     def rest(self) -> None:
         """Quantize what no run has met: all of it where the settings look at weights alone."""

@@ -61,9 +61,10 @@ def layer(weight: torch.Tensor) -> nn.Conv2d:
     return conv
 
 
-def moments(before: torch.Tensor, now: torch.Tensor) -> Moments:
+def moments(before: torch.Tensor, now: torch.Tensor, weight: torch.Tensor) -> Moments:
     before, now = before - before.mean(0), now - now.mean(0)
-    return Moments(covariance=(now.T @ now / len(now))[None], cross=(before.T @ now / len(now))[None])
+    answers = before @ weight.flatten(1).double().T
+    return Moments(covariance=(now.T @ now / len(now))[None], answers=(answers.T @ now / len(now))[None])
 
 
 def test_the_solve_is_the_least_squares_of_the_kept_columns() -> None:
@@ -72,7 +73,7 @@ def test_the_solve_is_the_least_squares_of_the_kept_columns() -> None:
     now = before + 0.3 * now
     weight = torch.randn(4, 4, 1, 3, generator=draw)
     mask = torch.tensor([[True, False, True, True]])
-    solved = solve(pose(layer(weight), moments(before, now), 1e-12), mask, 4)
+    solved = solve(pose(layer(weight), moments(before, now, weight), 1e-12), mask, 4)
     kept = [c for c in range(12) if c // 3 != 1]
     target = (before - before.mean(0)) @ weight.double().flatten(1).T
     expected = torch.linalg.lstsq((now - now.mean(0))[:, kept], target).solution.T
@@ -83,7 +84,7 @@ def test_the_solve_is_the_least_squares_of_the_kept_columns() -> None:
 def test_without_a_change_before_it_the_best_weights_are_the_old_ones() -> None:
     x = torch.randn(300, 12, dtype=torch.float64)
     weight = torch.randn(4, 4, 1, 3)
-    torch.testing.assert_close(pose(layer(weight), moments(x, x), 0.1).best[0], weight.double().flatten(1))
+    torch.testing.assert_close(pose(layer(weight), moments(x, x, weight), 0.1).best[0], weight.double().flatten(1))
 
 
 def test_the_cost_of_a_block_is_the_loss_after_solving_the_others() -> None:
