@@ -80,8 +80,9 @@ def search_scale(rows: torch.Tensor, importance: torch.Tensor, bits: int, *, ter
     top = torch.linalg.vector_norm(rows, torch.inf, 1, keepdim=True)
     top = top if per_channel else top.amax().expand(len(rows), 1)
     errors = torch.cat([_errors(*parts, bits=bits, ternary=ternary) for parts in _pieces(rows, importance, top)], 1)
-    best: torch.Tensor = _steps()[(errors if per_channel else errors.double().sum(1, keepdim=True)).argmin(0)]
-    return (top[: len(best)] * best[:, None].to(top.dtype)).clamp(min=torch.finfo(torch.float32).tiny)
+    best = _steps()[(errors if per_channel else errors.double().sum(1, keepdim=True)).argmin(0)]
+    scale: torch.Tensor = top[: len(best)] * best[:, None].to(top.dtype)
+    return scale.clamp(min=torch.finfo(torch.float32).tiny)
 
 
 def _pieces(rows: torch.Tensor, *others: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
