@@ -1,17 +1,20 @@
 """Random pictures: what a network is followed with where nobody gives any. No data, no optimisation, drawn the same way each time."""
 
+import math
+
 import torch
 from torch import nn
 
 from subpc.algorithms.output_noise import runs_on, working_shape
 
 INPUTS = ("random", "normal")
-# Shapes a picture, the share of a new shape's radius to the side, and how much of what lies below shines through.
-_SHAPES, _RADIUS, _THROUGH = 40, 0.04, 0.2
+# Shapes a picture at most, the share of a new shape's radius to the side, and how much of what lies below shines through.
+_SHAPES, _RADIUS, _THROUGH = 300, 0.04, 0.2
+# Deviation of what a channel has for itself: those of natural pictures go together.
+_OWN = 0.5
 # Pixels of all pictures together; the most and the fewest pictures; sides from here on are halved where the network allows it, for
 # four times the pictures tell more. Twice the pixels cost twice the time and memory, and agree no better (docs/data_free.md).
 _PIXELS, _MOST, _FEWEST, _LARGE = 64 * 112 * 112, 256, 16, 128
-_SEED = 0
 
 
 def random_shapes(count: int, channels: int, size: int, seed: int) -> torch.Tensor:
@@ -25,7 +28,7 @@ def random_shapes(count: int, channels: int, size: int, seed: int) -> torch.Tens
             radius = size * _RADIUS / (width + 0.06)
             x, y = (across - left * size).abs(), (down - top * size).abs()
             inside = (x < radius) & (y < radius * (0.3 + height)) if kind < 0.5 else x**2 + y**2 < radius**2
-            picture[:, inside] = picture[:, inside] * _THROUGH + torch.randn(channels, 1, generator=draw)
+            picture[:, inside] = picture[:, inside] * _THROUGH + _together(torch.randn(channels, 1, generator=draw))
     scaled: torch.Tensor = (pictures - pictures.mean()) / pictures.std()
     return scaled
 
@@ -35,11 +38,20 @@ def smooth_noise(count: int, channels: int, size: int, draw: torch.Generator) ->
     frequency = (torch.fft.fftfreq(size)[:, None] ** 2 + torch.fft.rfftfreq(size) ** 2).sqrt().clamp(min=1 / size)
     white = torch.randn(count, channels, size, size, generator=draw)
     noise = torch.fft.irfft2(torch.fft.rfft2(white) / frequency, s=(size, size))
+    noise = _together(noise / noise.std())
     scaled: torch.Tensor = noise / noise.std()
     return scaled
 
 
-def random_pictures(model: nn.Module, shape: tuple[int, ...] | None) -> torch.Tensor | None:
+def _together(x: torch.Tensor) -> torch.Tensor:
+    """Independent channels (..., c, h, w) or (c, 1) of variance 1, given something in common; variance 1."""
+    axis = max(x.dim() - 3, 0)
+    channels = x.shape[axis]
+    share = math.sqrt(1 - _OWN**2) / math.sqrt(channels)
+    return (share * x.sum(axis, keepdim=True) + _OWN * x) / math.sqrt(1 + 2 * _OWN * share)
+
+
+def random_pictures(model: nn.Module, shape: tuple[int, ...] | None, seed: int = 0) -> torch.Tensor | None:
     """Shapes and noise in equal parts, (p, c, h, w), for a network with input `shape`; None where no input is found that it runs on.
 
     shape: (n, c, h, w), tried out where it is None. Large inputs are halved where the network runs on that, too.
@@ -51,8 +63,8 @@ def random_pictures(model: nn.Module, shape: tuple[int, ...] | None) -> torch.Te
     if min(height, width) >= _LARGE and runs_on(model, (1, channels, height // 2, width // 2)):
         height, width = height // 2, width // 2
     count, side = max(min(_PIXELS // (height * width), _MOST), _FEWEST), max(height, width)
-    shapes = random_shapes(count - count // 2, channels, side, _SEED)
-    noise = smooth_noise(count // 2, channels, side, torch.Generator().manual_seed(_SEED))
+    shapes = random_shapes(count - count // 2, channels, side, seed)
+    noise = smooth_noise(count // 2, channels, side, torch.Generator().manual_seed(seed))
     return torch.cat([shapes, noise])[:, :, :height, :width].contiguous()
 
 

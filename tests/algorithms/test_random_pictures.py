@@ -15,14 +15,16 @@ def fixed(side: int) -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.AvgPool2d(side), nn.Flatten(), nn.Linear(4, 2)).eval()
 
 
-DRAWN = {"shapes": lambda: random_shapes(16, 3, 48, 0), "noise": lambda: smooth_noise(16, 3, 48, torch.Generator().manual_seed(0))}
+DRAWN = {"shapes": lambda: random_shapes(64, 3, 48, 0), "noise": lambda: smooth_noise(64, 3, 48, torch.Generator().manual_seed(0))}
 
 
 @pytest.mark.parametrize("kind", DRAWN)
-def test_neighbouring_pixels_go_together_as_in_natural_pictures(kind: str) -> None:
+def test_neighbouring_pixels_and_channels_go_together_as_in_natural_pictures(kind: str) -> None:
     pictures = DRAWN[kind]()
-    assert pictures.shape == (16, 3, 48, 48)
+    assert pictures.shape == (64, 3, 48, 48)
     torch.testing.assert_close(pictures.std(), torch.tensor(1.0), rtol=1e-3, atol=0)
+    first, second = pictures.transpose(0, 1)[:2].flatten(1)
+    assert float(torch.corrcoef(torch.stack([first, second]))[0, 1]) > 0.5
     near, far = (float((pictures[..., step:] * pictures[..., :-step]).mean()) for step in (1, 24))
     assert near > 0.7 > far
 
