@@ -2,9 +2,9 @@
 
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
@@ -54,6 +54,19 @@ class Round:
     candidates: "dict[str, Choice]"
     best: "dict[str, Choice]"
     ratios: dict[str, float]
+
+
+class Race(Protocol):
+    """Pairs of runs of two libraries, and whether more of them would change a decision."""
+
+    count: int
+
+    @property
+    def certain(self) -> bool: ...
+    def add(self, best: Times, library: Times) -> None: ...
+
+
+Judge = TypeVar("Judge", bound=Race)
 
 
 class Turns:
@@ -134,30 +147,43 @@ class Device:
         return outcomes
 
     def _race(self, best: Measured, library: Measured, entry: Round) -> dict[str, Outcome]:
-        """Run both in turns until every candidate is judged, or time is up; then those that look faster once more.
+        """Judge every candidate of a round."""
+
+        def turns(keys: Iterable[str]) -> Turns:
+            return Turns(best, library, [self._tuner.by_key[key] for key in keys])
+
+        def faster(first: Turns) -> Turns | None:
+            keys = [key for key, outcome in first.outcomes(entry).items() if outcome.faster]
+            return turns(keys) if keys else None
+
+        first, second = self.race(best, library, turns(entry.candidates), faster)
+        return first.outcomes(entry) | (second.outcomes(entry) if second else {})
+
+    def race(
+        self, best: Measured, library: Measured, first: Judge, once_more: Callable[[Judge], Judge | None]
+    ) -> tuple[Judge, Judge | None]:
+        """Run both in turns until `first` is certain, or time is up; then what looks faster once more.
 
         Of a thousand candidates some look faster by luck, and the question is asked after every batch. Only the second measurement
         decides and is recorded: nothing was chosen by it, and its number of runs is fixed.
         """
         measurer, timeout = self.measurer, self._tuner.timeout
-        race = Turns(best, library, [self._tuner.by_key[key] for key in entry.candidates])
         measurer.load("a", best)
         measurer.load("b", library)
         deviation = measurer.difference()
         if not deviation <= TOLERANCE:
             raise MeasureError(f"wrong results: outputs differ by {deviation:.1e} of their range")
         end = time.monotonic() + ROUND_SECONDS
-        while not (race.count and (time.monotonic() > end or race.count >= MAX_PAIRS or race.certain)):
-            race.add(*measurer.pairs(BATCH, timeout))
-        outcomes = race.outcomes(entry)
-        again = Turns(best, library, [layer for layer in race.layers if outcomes[layer.workload.key].faster])
-        if again.layers:
+        while not (first.count and (time.monotonic() > end or first.count >= MAX_PAIRS or first.certain)):
+            first.add(*measurer.pairs(BATCH, timeout))
+        second = once_more(first)
+        if second is not None:
             measurer.load("a", library)
             measurer.load("b", best)
             end = time.monotonic() + ROUND_SECONDS
-            while again.count < CONFIRM_PAIRS and time.monotonic() < end:
-                again.add(*reversed(measurer.pairs(BATCH, timeout)))
-        return outcomes | again.outcomes(entry)
+            while second.count < CONFIRM_PAIRS and time.monotonic() < end:
+                second.add(*reversed(measurer.pairs(BATCH, timeout)))
+        return first, second
 
     def close(self) -> None:
         """End the connection; the next use makes a new one."""

@@ -1,5 +1,6 @@
 """The search itself: rounds of candidates for several layers, each built, raced inside the network, judged and recorded."""
 
+import math
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from subpc.tune_build import Builder
 from subpc.tune_device import BATCH, Device, Outcome, Round, both
 from subpc.tune_layers import TunedLayer, by_layer, choices_of, find_neighbours, gain, next_round, window
 from subpc.tune_search import Search, nearest, variations
+from subpc.tune_together import AFTER, UNTIL, search_together
 from subpc.tuning_db import FAILED, Machine, Trial, best_trials, workload_key
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ class Tuner:
         self.known = self._recall()
         self._devices = [Device(self, connect) for connect in devices]
         self._baselines: dict[str, Measured] = {}
+        self._together_at = self.started + AFTER * (deadline - self.started)
         self._profile()
 
     def _recall(self) -> int:
@@ -98,10 +101,18 @@ class Tuner:
             try:
                 while True:
                     self._tell("searching", progress)
+                    searching = time.monotonic() < self.deadline - reserve
+                    together = searching and time.monotonic() >= self._together_at
+                    if together and not running:
+                        self._search_together(trials, progress)
+                        continue
                     for device in self._idle(running):
-                        entry = self._ask(trials) if time.monotonic() < self.deadline - reserve else None
+                        entry = self._ask(trials) if searching and not together else None
                         if entry is not None:
                             running[pool.submit(device.measure, entry)] = (device, entry)
+                    if not running and searching and self._together_at < math.inf:
+                        self._together_at = 0.0  # single layers have nothing left
+                        continue
                     if not running:
                         return
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -109,6 +120,15 @@ class Tuner:
             finally:
                 for device in self._devices if running else ():
                     device.close()  # whoever waits for an answer gets an error now
+
+    def _search_together(self, trials: int | None, progress: "Progress | None") -> None:
+        """Joint changes, once, on one machine."""
+        self._tell("searching, several layers at once", progress)
+        self._together_at, device = math.inf, self.final_device()
+        try:
+            search_together(self, device, self.started + UNTIL * (self.deadline - self.started), trials)
+        except DeviceLost as error:
+            device.lost = str(error)
 
     def _idle(self, running: "dict[Future[dict[str, Outcome]], tuple[Device, Round]]") -> "list[Device]":
         busy = [device for device, _ in running.values()]
@@ -130,7 +150,7 @@ class Tuner:
                 self._after_loss(self.by_key[key], choice, str(error))
             return
         for key, outcome in outcomes.items():
-            self._record(self.by_key[key], outcome, entry.ratios[key])
+            self.record(self.by_key[key], outcome, entry.ratios[key])
 
     def _after_loss(self, layer: TunedLayer, choice: "Choice", error: str) -> None:
         """Propose a lost machine's candidate again; one that has lost two machines may be what ends them, and is given up."""
@@ -140,9 +160,10 @@ class Tuner:
             layer.search.give_back(choice)
             self.trials -= 1
         else:
-            self._record(layer, Outcome(choice=choice, error=error), 1.0)
+            self.record(layer, Outcome(choice=choice, error=error), 1.0)
 
-    def _record(self, layer: TunedLayer, outcome: Outcome, best_ratio: float) -> None:
+    def record(self, layer: TunedLayer, outcome: Outcome, best_ratio: float) -> None:
+        """Append a measurement to the database, and remember what it says; best_ratio: of what it was raced against."""
         judged = outcome.judgement
         ratio = best_ratio * judged.ratio if judged else 1.0
         accepted = bool(judged and judged.faster and ratio < layer.ratio)

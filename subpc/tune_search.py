@@ -143,7 +143,7 @@ def variations(choice: "Choice", space: "Sequence[Choice]") -> "list[Choice]":
     found = []
     for field in choice:
         alike = [other for other in space if all(other.get(f) == v for f, v in choice.items() if f != field) and other != choice]
-        ordered = sorted(alike, key=lambda other: _difference(other, choice))
+        ordered = sorted(alike, key=lambda other: difference(other, choice))
         found += [other for other in ordered if _order(other[field]) < _order(choice[field])][:1]
         found += [other for other in ordered if _order(other[field]) > _order(choice[field])][:1]
     return [*_cheapest(choice, space), *found]
@@ -157,7 +157,7 @@ def _cheapest(choice: "Choice", space: "Sequence[Choice]") -> "list[Choice]":
     found: list[Choice] = []
     for family in dict.fromkeys(tile[0] for tile in by_tile):
         tiles = [alike for tile, alike in by_tile.items() if tile[0] == family][:FIRST_TILES]
-        found += [min(alike, key=lambda other: _difference(other, choice)) for alike in tiles]
+        found += [min(alike, key=lambda other: difference(other, choice)) for alike in tiles]
     return [other for other in found if other != choice]
 
 
@@ -179,7 +179,7 @@ def nearest(workload: "ConvWorkload", known: "Iterable[tuple[ConvWorkload, Choic
     if not rated:
         return None
     wanted = min(rated, key=lambda entry: entry[:2])[2]
-    return min(space, key=lambda choice: _difference(choice, wanted), default=None)
+    return min(space, key=lambda choice: difference(choice, wanted), default=None)
 
 
 def _distance(a: "ConvWorkload", b: "ConvWorkload") -> float:
@@ -190,7 +190,7 @@ def _distance(a: "ConvWorkload", b: "ConvWorkload") -> float:
     return sum(abs(math.log2(x / y)) for x, y in sizes) + 10.0 * kinds
 
 
-def _difference(a: "Choice", b: "Choice") -> float:
+def difference(a: "Choice", b: "Choice") -> float:
     """How unlike two schedules are."""
     total = 0.0
     for field in {*a, *b}:

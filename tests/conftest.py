@@ -1,6 +1,11 @@
 """Fixtures for the run side: a small real library, built once, without the compiler."""
 
 import os
+import signal
+
+# A shell that starts jobs in the background has them ignore SIGINT, and what they start ignores it, too: some tests send it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Before anything can start a thread pool: the runtime would give it half of the CPUs, and races need two workers to show.
 os.environ.setdefault("TVM_NUM_THREADS", "2")
