@@ -1,4 +1,4 @@
-# make demo: recognise a picture, then race a ResNet-50 against other engines.   make test: all tests.
+# make demo: recognise a picture, then race a ResNet-50 against other engines.   make test: all tests but the slow ones.
 # Both make .venv first if it is missing. PYTHON chooses the interpreter (3.10 or later).
 
 PYTHON ?= python3
@@ -15,7 +15,9 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 	$(INSTALL) --editable ".[bench,demo,report,tune,test,dev]"
 	touch $@
 
-.PHONY: demo test lint install
+PYTEST := $(BIN)/python -m pytest -q --numprocesses logical --maxprocesses 4 --dist loadfile
+
+.PHONY: demo test test-slow lint install
 
 install: .venv/.installed
 
@@ -23,7 +25,10 @@ demo: install
 	$(BIN)/subpc demo
 
 test: install
-	$(BIN)/python -m pytest -q --numprocesses logical --maxprocesses 4 --dist loadfile
+	$(PYTEST) -m "not slow"
+
+test-slow: install
+	$(PYTEST) -m slow
 
 lint: install
 	$(BIN)/ruff check .

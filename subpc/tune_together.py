@@ -4,6 +4,7 @@ How a kernel's tasks are shared out decides which core's cache holds which part 
 what another core has written; all layers of one picture size together do not. The same goes for what layers ask for ahead.
 """
 
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -78,17 +79,13 @@ def moves(layers: Sequence[TunedLayer]) -> Iterator[Move]:
     sizes: dict[tuple[int, int], list[TunedLayer]] = {}
     for layer in layers:
         sizes.setdefault(layer.workload.source[1:], []).append(layer)
-    for names in FIELDS:
-        for size, alike in sorted(sizes.items(), key=lambda entry: -sum(layer.share for layer in entry[1])):
-            for value in dict.fromkeys(
-                choice[name] for layer in alike for choice in layer.search.space for name in names if name in choice
-            ):
-                changed = {layer.workload.key: _moved(layer, names, value) for layer in alike}
-                schedules = {
-                    layer.workload.key: changed[layer.workload.key] for layer in alike if changed[layer.workload.key] != layer.best
-                }
-                if len(schedules) > 1:
-                    yield Move(what=f"{names[0]} {value} at {size[0]}x{size[1]}", schedules=schedules)
+    biggest_first = sorted(sizes.items(), key=lambda entry: -sum(layer.share for layer in entry[1]))
+    for names, (size, alike) in itertools.product(FIELDS, biggest_first):
+        spaces = (choice for layer in alike for choice in layer.search.space)
+        for value in dict.fromkeys(choice[name] for choice in spaces for name in names if name in choice):
+            moved = {layer.workload.key: choice for layer in alike if (choice := _moved(layer, names, value)) != layer.best}
+            if len(moved) > 1:
+                yield Move(what=f"{names[0]} {value} at {size[0]}x{size[1]}", schedules=moved)
 
 
 def _moved(layer: TunedLayer, names: Sequence[str], value: int | str) -> "Choice":
