@@ -20,51 +20,55 @@ if TYPE_CHECKING:
 
 # Pairs of whole runs: enough for a certain median, and a bound on the time that slow networks take.
 MIN_PAIRS, MAX_PAIRS, MAX_SECONDS, BATCH = 32, 160, 10.0, 8
-# How often layers are dropped and the rest is raced again before the network stays untuned.
+# How often layers are dropped and the rest is raced again.
 ATTEMPTS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Race:
-    """Nanoseconds of untuned and tuned runs in turn, (runs, steps) each, and the layers of the steps."""
+    """Nanoseconds of runs of two networks in turn, (runs, steps) each, and the layers of the steps."""
 
-    untuned: Times
-    tuned: Times
-    untuned_steps: tuple[str, ...]
-    tuned_steps: tuple[str, ...]
+    first: Times
+    second: Times
+    first_steps: tuple[str, ...]
+    second_steps: tuple[str, ...]
 
     @property
     def ratios(self) -> list[float]:
-        """Tuned over untuned time of each pair of runs."""
-        return list(self.tuned.sum(axis=1) / self.untuned.sum(axis=1))
+        """The second one's time over the first one's, of each pair of runs."""
+        return list(self.second.sum(axis=1) / self.first.sum(axis=1))
 
 
 def finish(tuner: "Tuner") -> "TuneReport":
     """Find the schedules that stand the race, and record the verdict."""
     tuned = {layer.workload.key: layer.best for layer in tuner.layers if layer.tuned}
-    found, race, kept = len(tuned), None, False
+    found, race = len(tuned), _race(tuner, {}, tuned)
     for _ in range(ATTEMPTS):
-        race = _race(tuner, tuned)
-        judged = judge(race.ratios) if race else None
         worse = _slower(tuner, tuned, race) if race else set(tuned)
-        kept = judged is not None and judged.high < 1.0
-        if not tuned or not worse:
+        fewer = {key: choice for key, choice in tuned.items() if key not in worse}
+        if not worse or (_faster(race) and not _faster(_race(tuner, tuned, fewer))):
             break
-        tuned = {key: choice for key, choice in tuned.items() if key not in worse}
-        kept = False
-    return _conclude(tuner, tuned if kept else {}, race, found)
+        tuned, race = fewer, _race(tuner, {}, fewer)
+    return _conclude(tuner, tuned if _faster(race) else {}, race, found)
 
 
-def _race(tuner: "Tuner", tuned: "dict[str, Choice]") -> Race | None:
-    """Run the untuned and the tuned network in turns; None if the tuned one does not run."""
-    schedules = {layer.workload.key: tuned.get(layer.workload.key, layer.default) for layer in tuner.layers}
-    untuned = tuner.baseline({})
+def _faster(race: Race | None) -> bool:
+    """Whether the second network is certainly faster than the first."""
+    return race is not None and judge(race.ratios).high < 1.0
+
+
+def _race(tuner: "Tuner", first: "dict[str, Choice]", second: "dict[str, Choice]") -> Race | None:
+    """Run the network with two sets of schedules in turns; None if one of them does not run."""
     try:
-        library = tuner.baseline(tuner.choices(schedules))
-        a, b = tuner.final_device().run(lambda measurer: _pairs(measurer, untuned, library, tuner.timeout))
+        one, two = (tuner.baseline(tuner.choices(_all(tuner, tuned))) for tuned in (first, second))
+        a, b = tuner.final_device().run(lambda measurer: _pairs(measurer, one, two, tuner.timeout))
     except (CompileError, MeasureError):
         return None
-    return Race(untuned=a, tuned=b, untuned_steps=untuned.layers, tuned_steps=library.layers)
+    return Race(first=a, second=b, first_steps=one.layers, second_steps=two.layers)
+
+
+def _all(tuner: "Tuner", tuned: "dict[str, Choice]") -> "dict[str, Choice]":
+    return {layer.workload.key: tuned.get(layer.workload.key, layer.default) for layer in tuner.layers}
 
 
 def _pairs(measurer: Measurer, untuned: Measured, tuned: Measured, timeout: float) -> tuple[Times, Times]:
@@ -83,7 +87,7 @@ def _pairs(measurer: Measurer, untuned: Measured, tuned: Measured, timeout: floa
 
 def _slower(tuner: "Tuner", tuned: "dict[str, Choice]", race: Race) -> set[str]:
     """Workloads that are certainly slower in the whole network, and do not make up for it in the layers that run after them."""
-    before, after = by_layer(race.untuned, race.untuned_steps), by_layer(race.tuned, race.tuned_steps)
+    before, after = by_layer(race.first, race.first_steps), by_layer(race.second, race.second_steps)
     worse = set()
     for layer in tuner.layers:
         if layer.workload.key in tuned:
@@ -102,8 +106,8 @@ def _conclude(tuner: "Tuner", tuned: "dict[str, Choice]", race: Race | None, fou
     dropped = found - len(tuned)
     verdict = Verdict(network=network, machine=tuner.machine, schedules=dict(tuned), speedup=speedup, dropped=dropped)
     tuning_db.append(tuner.database, verdict)
-    untuned_ms = float(np.median(race.untuned.sum(axis=1))) / 1e6 if race else tuner.total_ns / 1e6
-    tuned_ms = float(np.median(race.tuned.sum(axis=1))) / 1e6 if tuned and race else untuned_ms
+    untuned_ms = float(np.median(race.first.sum(axis=1))) / 1e6 if race else tuner.total_ns / 1e6
+    tuned_ms = float(np.median(race.second.sum(axis=1))) / 1e6 if tuned and race else untuned_ms
     return TuneReport(
         network=network,
         database=str(tuner.database),
