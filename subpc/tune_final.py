@@ -42,6 +42,8 @@ class Race:
 def finish(tuner: "Tuner") -> "TuneReport":
     """Find the schedules that stand the race, and record the verdict."""
     tuned = {layer.workload.key: layer.best for layer in tuner.layers if layer.tuned}
+    if tuner.apart is not None and tuner.apart != tuned and not _faster(_race(tuner, tuner.apart, tuned)):
+        tuned = tuner.apart  # joint changes, and what came after them, do not stand a long race
     found, race = len(tuned), _race(tuner, {}, tuned)
     for _ in range(ATTEMPTS):
         worse = _slower(tuner, tuned, race) if race else set(tuned)

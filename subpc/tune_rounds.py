@@ -51,6 +51,8 @@ class Tuner:
         self._devices = [Device(self, connect) for connect in devices]
         self._baselines: dict[str, Measured] = {}
         self._together_at = self.started + AFTER * (deadline - self.started)
+        # The best schedules before joint changes were tried.
+        self.apart: dict[str, Choice] | None = None
         self._profile()
 
     def _recall(self) -> int:
@@ -125,6 +127,7 @@ class Tuner:
         """Joint changes, once, on one machine."""
         self._tell("searching, several layers at once", progress)
         self._together_at, device = math.inf, self.final_device()
+        self.apart = {layer.workload.key: layer.best for layer in self.layers if layer.tuned}
         try:
             search_together(self, device, self.started + UNTIL * (self.deadline - self.started), trials)
         except DeviceLost as error:

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 # Fields that neighbours agree on, under the names that the kernel families give them: loop order, and planes that are asked for ahead.
 FIELDS = (("pixels_outer", "rows_outer"), ("prefetch",))
-# The part of the budget after which joint changes are tried: single layers have found their tiles by then, and go on afterwards.
-AFTER, UNTIL = 0.5, 0.75
+# The part of the budget between which joint changes are tried: single layers come first, for what helps together on a machine whose
+# cores do not share a cache may be of no use on another.
+AFTER, UNTIL = 0.75, 0.9
 # No layer's share of a joint gain leaves it less than this of its time.
 LEAST = 0.1
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from subpc import tuning_db
+from subpc import tune_final, tuning_db
 from subpc.measure import LocalMeasurer, Measured
 from subpc.schedules.search_space import is_valid
 from subpc.target import parse_target
@@ -110,3 +110,24 @@ def test_the_search_tries_them_once_and_goes_on_with_single_layers(make_tuner: C
     report = tuner.finish(None)
     assert report.speedup >= 1.0
     assert len(tuning_db.read(tmp_path / "tune.jsonl").trials) >= 5
+
+
+@pytest.mark.parametrize("faster", [True, False])
+def test_at_the_end_the_network_is_raced_with_and_without_them(
+    make_tuner: Callable[[], Tuner], monkeypatch: pytest.MonkeyPatch, faster: bool
+) -> None:
+    tuner = make_tuner()
+    first = next(moves(tuner.layers))
+    search_together(tuner, Scripted(0.9), time.monotonic() + 600, trials=1)  # type: ignore[arg-type]
+    tuner.apart, raced = {}, []
+
+    def race(_: Tuner, one: dict[str, object], two: dict[str, object]) -> tune_final.Race:
+        raced.append((one, two))
+        times, slow = np.full((40, 1), 1000.0), 0.9 if faster else 1.1
+        return tune_final.Race(first=times, second=slow * times, first_steps=("conv",), second_steps=("conv",))
+
+    monkeypatch.setattr(tune_final, "_race", race)
+    monkeypatch.setattr(tune_final, "_slower", lambda *_: set())
+    report = tuner.finish(None)
+    assert raced[0] == ({}, first.schedules)
+    assert report.tuned == (len(first.schedules) if faster else 0)
