@@ -181,8 +181,8 @@ def _kind(value: Any, sample: Any, pictures: int) -> str | None:
     both = list(zip(pytree.tree_leaves(value), pytree.tree_leaves(sample), strict=True))
     if all(x.shape == one.shape if isinstance(x, torch.Tensor) else x == one for x, one in both):
         return "all"
-    tensors = all(isinstance(x, torch.Tensor) and x.dim() for x, _ in both)
-    return "each" if tensors and all(one.shape[0] == 1 and x.shape == (pictures, *one.shape[1:]) for x, one in both) else None
+    tensors = all(isinstance(x, torch.Tensor) for x, _ in both)
+    return "each" if tensors and all(one.shape[:1] == (1,) and x.shape == (pictures, *one.shape[1:]) for x, one in both) else None
 
 
 def _joined(parts: list[Any]) -> Any:

@@ -10,7 +10,7 @@ from torch import fx, nn
 from subpc.algorithms import picture_counts
 from subpc.algorithms.moments import Inputs, Moments
 from subpc.algorithms.picture_counts import count_pictures
-from subpc.algorithms.picture_run import PictureRun
+from subpc.algorithms.picture_run import PictureRun, _kind
 from subpc.algorithms.udfc.compress import compress_udfc
 from subpc.algorithms.udfc.config import UdfcConfig
 
@@ -98,3 +98,19 @@ def test_the_order_of_the_pictures_does_not_decide_which_are_seen_first(monkeypa
     x, y = digits()
     small, _, _ = compress_udfc(trained(), UdfcConfig(ratio=0.5, bits=4), pictures=x[:300][y[:300].argsort()])
     assert accuracy(small) > accuracy(trained()) - 5
+
+
+@pytest.mark.parametrize(
+    ("value", "sample", "kind"),
+    [
+        (torch.zeros(16, 3, 4), torch.zeros(1, 3, 4), "each"),
+        ((torch.zeros(16, 3), torch.zeros(16)), (torch.zeros(1, 3), torch.zeros(1)), "each"),
+        (torch.zeros(3, 1), torch.zeros(3, 1), "all"),
+        (7, 7, "all"),
+        (16, 1, None),
+        (torch.zeros(16), torch.zeros(()), None),  # squeezed
+        (torch.zeros(48, 2), torch.zeros(3, 2), None),  # pictures and channels folded together
+    ],
+)
+def test_what_belongs_to_which_picture(value: object, sample: object, kind: str | None) -> None:
+    assert _kind(value, sample, 16) == kind
