@@ -47,5 +47,4 @@ def _importance(problem: Problem) -> torch.Tensor:
     """The curvature's diagonal for each weight of each filter, (filters, d taps); no memory of its own where there is one group."""
     (groups, filters, length), taps = problem.best.shape, problem.taps
     diagonal = problem.curvature.diagonal(dim1=1, dim2=2)[:, None].expand(groups, taps, length)
-    one = whole_filters(diagonal, taps) if taps > 1 else diagonal[:, 0]
-    return one[:, None].expand(groups, filters // taps, length * taps).flatten(0, 1)
+    return whole_filters(diagonal, taps)[:, None].expand(groups, filters // taps, length * taps).flatten(0, 1)

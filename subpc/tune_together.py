@@ -42,16 +42,16 @@ class Move:
 
 
 class Whole:
-    """What pairs of runs of two libraries say about the whole network, and about each of the changed layers with the next one."""
+    """What pairs of runs of two libraries say about the whole network; and how long each of the changed layers takes."""
 
-    def __init__(self, best: Measured, library: Measured, layers: Sequence[TunedLayer]) -> None:
-        self._steps, self.layers, self.count = (best.layers, library.layers), list(layers), 0
+    def __init__(self, library: Measured, layers: Sequence[TunedLayer]) -> None:
+        self._steps, self.layers, self.count = library.layers, layers, 0
         self.ratios: list[float] = []
         self._own: dict[str, list[float]] = {layer.workload.key: [] for layer in layers}
 
     def add(self, best: Times, library: Times) -> None:
         """Nanoseconds (runs, steps) of both."""
-        now = by_layer(library, self._steps[1])
+        now = by_layer(library, self._steps)
         self.ratios += list(library.sum(axis=1) / best.sum(axis=1))
         for layer in self.layers:
             self._own[layer.workload.key] += list(window(layer, now, alone=True) / 1000 / len(layer.layers))
@@ -121,8 +121,8 @@ def _try(tuner: "Tuner", device: Device, move: Move) -> None:
     try:
         best, library = tuner.baseline(tuner.choices(now)), tuner.builder.build(tuner.choices(now | move.schedules))
         try:
-            first = Whole(best, library, layers)
-            _, race = device.race(best, library, first, lambda one: Whole(best, library, layers) if one.judgement.faster else None)
+            first = Whole(library, layers)
+            _, race = device.race(best, library, first, lambda one: Whole(library, layers) if one.judgement.faster else None)
         finally:
             tuner.builder.discard(library)
     except (CompileError, MeasureError):
