@@ -47,7 +47,7 @@ def build_library(
     """
     users: dict[Kernel, str] = {}
     for program in programs:
-        for step in program.steps:
+        for step in program.calls:
             users.setdefault(step.kernel, step.layer)
     symbols = tuple(f"subpc_main_{i}" for i in range(len(programs)))
     plans = [plan_memory(program) for program in programs]

@@ -37,8 +37,12 @@ def emit_main(
         first, last = T.arg("first_step", T.int32()), T.arg("last_step", T.int32())
         T.func_attr({"tirx.noalias": True, "global_symbol": symbol})
         for number, step in enumerate(program.steps):
+            if step.joined and times is None:
+                continue
             with T.If(tirx.all(first <= number, number < last)), T.Then():
                 _read_clock(times, number)
+                if step.joined:
+                    continue
                 pointers = [_address(spaces, operand, offsets) for operand in step.operands]
                 T.evaluate(tirx.call_extern("int32", symbol_of(step.kernel), *pointers))
         _read_clock(times, len(program.steps))

@@ -150,7 +150,7 @@ def _flat(low: Lowering, var: relax.Var, call: relax.Call) -> None:
         bounds = [constant_of(low.graph.resolve(bound)) for bound in clamp.args[1:]]
         operands |= {name: low.weights.add(_by_index(bound, pattern)) for name, bound in zip(BOUNDS, bounds, strict=False)}
     if kernel.masked:
-        operands["mask"] = low.weights.add(border_mask(frame, kernel.mask_floats(low.isa.lanes)))
+        operands["mask"] = low.weights.add(pixel_mask(frame))
     low.emit(attrs["name"], kernel, operands)
 
 
@@ -253,10 +253,10 @@ def _by_index(bound: np.ndarray | None, pattern: BlockPattern | None) -> np.ndar
     return bound if pattern is None else np.concatenate([bound[kept] for kept in pattern.kept])
 
 
-def border_mask(frame: Frame, length: int) -> np.ndarray:
-    """1 for pixels, 0 for the columns between rows and for everything past the last row; (length,)."""
-    q = np.arange(length)
-    return ((q % frame.pitch < frame.width) & (q < frame.pixels)).astype("float32")
+def pixel_mask(frame: Frame) -> np.ndarray:
+    """A plane with 1 for its pixels, and 0 for the columns between rows and everything around them; (plane,)."""
+    q = np.arange(frame.plane) - frame.first
+    return ((q >= 0) & (q % frame.pitch < frame.width) & (q < frame.pixels)).astype("float32")
 
 
 def _grouped(low: Lowering, var: relax.Var, call: relax.Call) -> None:

@@ -14,6 +14,7 @@ from subpc.passes.fold_affine import fold_affine
 from subpc.passes.fold_input_affine import fold_input_affine
 from subpc.passes.fuse_elementwise import fuse_elementwise
 from subpc.passes.fuse_epilogue import fuse_epilogue
+from subpc.passes.join_steps import join_steps
 from subpc.passes.label_layers import label_layers
 from subpc.passes.legalize_rest import legalize_rest
 from subpc.passes.lower import Lowering
@@ -122,6 +123,7 @@ def lower_model(model: Rewritten, *, isa: VectorIsa, weights: WeightStore, choic
     decisions = apply_choices(model.decisions, choices or {})
     layers = {ops.attributes(call)["name"]: call for _, call in model.graph.calls(ops.CONV2D, ops.LINEAR)}
     program = Lowering(model.module, model.graph, model.n_inputs, isa, weights, decisions, choices).run(LOWERING_RULES)
+    join_steps(program, weights)
     taken = chosen(program, model.workloads, decisions, isa)
     return Lowered(program=program, decisions=decisions, layers=layers, workloads=model.workloads, choices=taken)
 

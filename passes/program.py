@@ -20,11 +20,16 @@ class Location:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One kernel call; operands in the order of `kernel.operands`. layer: the name that the user knows."""
+    """One kernel call; operands in the order of `kernel.operands`. layer: the name that the user knows.
+
+    joined: the kernel of a step before computes this one's result, too; there is nothing to call, and the only operand is the result, or
+    none where it is in a task's memory alone.
+    """
 
     layer: str
     kernel: Kernel
     operands: tuple[Location, ...]
+    joined: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +49,11 @@ class Program:
     outputs: list[tuple[tuple[int, ...], str]]
     steps: list[Step] = field(default_factory=list)
     buffers: list[Buffer] = field(default_factory=list)
+
+    @property
+    def calls(self) -> list[Step]:
+        """The steps that call a kernel."""
+        return [step for step in self.steps if not step.joined]
 
 
 class WeightStore:
@@ -66,6 +76,12 @@ class WeightStore:
             self._arrays.append(padded.view("float32"))
             self.floats += padded.size // 4
         return Location(space="weights", offset=self._known[key])
+
+    def array(self, location: Location, count: int, dtype: str) -> np.ndarray:
+        """The first `count` values that were added there."""
+        known = dict(zip(np.cumsum([0, *(array.size for array in self._arrays)]), self._arrays, strict=False))
+        values: np.ndarray = known[location.offset].view(dtype)[:count]
+        return values
 
     def blob(self) -> np.ndarray:
         """Everything that was added, one float32 array."""

@@ -4,6 +4,7 @@ from subpc.passes.plan_memory import resolve
 from subpc.passes.program import Step
 from subpc.report import ResultInfo
 from subpc.schedules.activation import Activation
+from subpc.schedules.chain import Chain
 from subpc.schedules.conv_flat import FlatConv
 from subpc.schedules.depthwise import GroupedConv
 from subpc.schedules.direct_conv import DirectConv
@@ -17,14 +18,20 @@ from subpc.schedules.relayout import Relayout
 
 
 def step_result(step: Step, offsets: list[int]) -> ResultInfo | None:
-    """The result of a step; `offsets` of the program's buffers as `plan_memory` gives them. None where the kernel is not ours."""
-    layout = _layout(step.kernel)
+    """The result of a step; `offsets` of the program's buffers as `plan_memory` gives them.
+
+    None where the kernel is not ours, and where the result exists in pieces only.
+    """
+    kernel: Kernel = step.kernel.stages[0] if isinstance(step.kernel, Chain) else step.kernel
+    if not step.operands or (isinstance(step.kernel, Chain) and not step.kernel.kept[0]):
+        return None
+    layout = _layout(kernel)
     space, index, offset = resolve(step.operands[-1], offsets)
     if layout is None or space not in ("workspace", "output"):
         return None
-    frame, flat = layout.frame, isinstance(step.kernel, Linear | GlobalPool)
+    frame, flat = layout.frame, isinstance(kernel, Linear | GlobalPool)
     plane = (layout.batch, layout.channels)
-    residual, activation = _epilogue(step.kernel)
+    residual, activation = _epilogue(kernel)
     return ResultInfo(
         space=space,
         index=index,

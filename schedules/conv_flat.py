@@ -18,7 +18,8 @@ from tvm.tirx.script import builder as T
 from subpc.schedules.activation import Activation, activate
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import MAX_PREFETCH_CHANNELS, PREFETCH_CHANNELS, PREFETCH_WEIGHTS, kernel_builder, load, prefetch, splat, store
-from subpc.schedules.layout import Frame, TensorLayout, round_up
+from subpc.schedules.layout import Frame, Origin, TensorLayout, whole
+from subpc.schedules.vector import Register, put_first
 
 # Filters with more taps than this loop over rows of taps instead of unrolling them all: the code of a tile has to stay in the 32 KB L1i.
 MAX_UNROLLED_FMAS = 1200
@@ -34,6 +35,8 @@ class Tile:
     the planes of a part stay in L1.
     tail: the last pixel tile of a plane has as few vectors as its pixels need.
     phase_rows: the phase planes of a strided convolution are written row by row of all planes, by the threads that read them.
+    joined, bands: as many of the next layers as can be, and no more than this, are computed in the same parallel loop, in so many bands
+    of rows (chain.py).
     """
 
     rows: int
@@ -44,6 +47,8 @@ class Tile:
     split: int = 1
     tail: bool = False
     phase_rows: bool = False
+    joined: int = 0
+    bands: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +66,7 @@ class FlatConv:
     (without one: a float an input channel). in_place: y holds the residual before, and the result afterwards.
 
     Operands: x, w (packed by `pack_weights`), [index, with MAX_PREFETCH_CHANNELS more at its end], [starts], bias (c_out), [residual],
-    [mask], y; [floor], [ceiling] before bias.
+    [mask: a plane with 1 for its pixels, else 0], y; [floor], [ceiling] before bias.
     """
 
     source: TensorLayout
@@ -88,13 +93,18 @@ class FlatConv:
         return -(-self.out.channels // self.group)
 
     @property
+    def row_blocks(self) -> int:
+        """Register tiles that cover the output channels."""
+        return self.groups * self.group // self.tile.rows
+
+    @property
     def masked(self) -> bool:
         """Whether border columns lie between the rows and have to stay zero."""
         return self.out.frame.halo > 0
 
     @property
     def operands(self) -> tuple[str, ...]:
-        return tuple(self._sizes(1))
+        return tuple(self.sizes())
 
     @property
     def flops(self) -> int:
@@ -102,11 +112,8 @@ class FlatConv:
         pixels = self.out.frame.height * self.out.frame.width
         return 2 * self.out.batch * blocks * self.group * len(self.taps) * pixels
 
-    def mask_floats(self, lanes: int) -> int:
-        """Length of the mask operand: the flat pixel range in whole tiles."""
-        return round_up(self.out.frame.pixels, self.tile.vectors * lanes)
-
-    def _sizes(self, lanes: int) -> dict[str, tuple[int, str]]:
+    def sizes(self) -> dict[str, tuple[int, str]]:
+        """(elements, type) of each operand, in order."""
         blocks = self.groups * self.kept if self.uniform else self.kept
         sizes = {"x": (self.source.floats, "float32"), "w": (blocks * len(self.taps) * self.group, "float32")}
         if self.sparse:
@@ -119,50 +126,71 @@ class FlatConv:
         if self.residual and not self.in_place:
             sizes["residual"] = (self.out.floats, "float32")
         if self.masked:
-            sizes["mask"] = (self.mask_floats(lanes), "float32")
+            sizes["mask"] = (self.out.frame.plane, "float32")
         sizes["y"] = (self.out.floats, "float32")
         return sizes
 
     def prim_func(self, symbol: str, isa: VectorIsa) -> tvm.tirx.PrimFunc:
-        sizes = self._sizes(isa.lanes)
+        sizes = self.sizes()
         with kernel_builder(symbol, sizes) as frame:
-            _Body(self, isa.lanes, dict(zip(sizes, frame.buffers, strict=True))).tasks()
+            FlatBody(self, isa.lanes, dict(zip(sizes, frame.buffers, strict=True))).tasks()
         assert frame.func is not None
         return frame.func
 
 
-class _Body:
-    """Emits the loops of one kernel; `b` are its operands by name."""
+class FlatBody:
+    """Emits the loops of one kernel; `b` are its operands by name.
 
-    def __init__(self, kernel: FlatConv, lanes: int, b: dict[str, Any]) -> None:
-        self.k, self.lanes, self.b = kernel, lanes, b
+    ragged: lanes of the last vector of a tile that are stored, 0: all.
+    """
+
+    def __init__(self, kernel: FlatConv, lanes: int, b: dict[str, Any], origin: Origin | None = None, ragged: int = 0) -> None:
+        self.k, self.lanes, self.b, self.ragged = kernel, lanes, b, ragged
+        self.origin = origin or whole(kernel.source, kernel.out)
         self.span = kernel.tile.vectors * lanes
+        self.tiles = -(-kernel.out.frame.pixels // self.span)
+        self.chunks = -(-kernel.row_blocks // kernel.tile.blocks)
 
     def tasks(self) -> None:
         """One parallel loop over (image, pixel tile, block of row blocks); every output element belongs to one task."""
-        k = self.k
-        tiles = -(-k.out.frame.pixels // self.span)
-        row_blocks = k.groups * k.group // k.tile.rows
-        chunks = -(-row_blocks // k.tile.blocks)
+        k, tiles, chunks = self.k, self.tiles, self.chunks
         with T.parallel(0, k.out.batch * tiles * chunks) as task:
             image = task // (tiles * chunks)
             rest = task % (tiles * chunks)
             tile = rest // chunks if k.tile.pixels_outer else rest % tiles
-            chunk = rest % chunks if k.tile.pixels_outer else rest // tiles
-            last = -(-k.out.frame.pixels // self.lanes) - (tiles - 1) * k.tile.vectors
-            if not k.tile.tail or last == k.tile.vectors:
-                self.row_blocks(image, tile * self.span, chunk, row_blocks)
-                return
-            with T.If(tile < tiles - 1):
-                with T.Then():
-                    self.row_blocks(image, tile * self.span, chunk, row_blocks)
-                with T.Else():
-                    narrow = replace(k, tile=replace(k.tile, vectors=last))
-                    _Body(narrow, self.lanes, self.b).row_blocks(image, tile * self.span, chunk, row_blocks)
+            self.task(image, tile, rest % chunks if k.tile.pixels_outer else rest // tiles)
 
-    def row_blocks(self, image: Any, q: Any, chunk: Any, row_blocks: int) -> None:
-        """A task: `blocks` row blocks, for one part of the input channels after the other."""
-        blocks = self.k.tile.blocks
+    def task(self, image: Any, tile: Any, chunk: Any) -> None:
+        """A block of row blocks for pixel tile number `tile`."""
+        last = -(-self.k.out.frame.pixels // self.lanes) - (self.tiles - 1) * self.k.tile.vectors
+        if not self.k.tile.tail or last == self.k.tile.vectors:
+            self.row_blocks(image, tile * self.span, chunk)
+            return
+        with T.If(tile < self.tiles - 1):
+            with T.Then():
+                self.row_blocks(image, tile * self.span, chunk)
+            with T.Else():
+                self.narrow(last).row_blocks(image, tile * self.span, chunk)
+
+    def narrow(self, vectors: int, ragged: int = 0) -> "FlatBody":
+        """The same kernel with tiles of fewer vectors."""
+        kernel = replace(self.k, tile=replace(self.k.tile, vectors=vectors))
+        return FlatBody(kernel, self.lanes, self.b, self.origin, ragged)
+
+    def band(self) -> None:
+        """The whole picture, or the band that is left of it, in one task; nothing is stored behind its last pixel."""
+        full, rest = divmod(self.k.out.frame.pixels, self.span)
+        outer, inner = (full, self.chunks) if self.k.tile.pixels_outer else (self.chunks, full)
+        with T.serial(0, outer) as i, T.serial(0, inner) as j:
+            tile, chunk = (i, j) if self.k.tile.pixels_outer else (j, i)
+            self.row_blocks(0, tile * self.span, chunk)
+        if rest:
+            with T.serial(0, self.chunks) as chunk:
+                self.narrow(-(-rest // self.lanes), rest % self.lanes).row_blocks(0, full * self.span, chunk)
+
+    def row_blocks(self, image: Any, q: Any, chunk: Any) -> None:
+        """`blocks` row blocks, for one part of the input channels after the other."""
+        blocks, row_blocks = self.k.tile.blocks, self.k.row_blocks
         for part in range(self.k.tile.split):
             with T.serial(0, blocks) as i:
                 if row_blocks % blocks:
@@ -193,7 +221,7 @@ class _Body:
         with T.serial(0, end - begin) as step:
             kept = begin + step if portion else step
             channel = self.b["index"][first + kept] if k.sparse else kept * (k.phases * k.source.frame.plane)
-            pixel = image * k.source.image + k.source.frame.first + q
+            pixel = image * k.source.image + self.origin.x + q
             weight = (panel + kept) * (len(k.taps) * rows)
             if k.tile.prefetch:
                 ahead = kept + k.tile.prefetch
@@ -240,7 +268,7 @@ class _Body:
     def out_index(self, image: Any, q: Any, channel: Any) -> Any:
         """Where flat pixel q of an output channel lies; q is a multiple of the span, so that this is the start of a cache line."""
         out = self.k.out
-        return image * out.image + channel * out.frame.plane + out.frame.first + q
+        return image * out.image + channel * out.frame.plane + self.origin.y + q
 
     def epilogue(self, acc: list[Any], image: Any, q: Any, channel: Any, *, residual: bool) -> None:
         """Residual add, activation, mask, store."""
@@ -253,8 +281,11 @@ class _Body:
                     value = value + load(self.b["y" if k.in_place else "residual"], at, self.lanes)
                 value = activate(k.activation, value, self.lanes)
                 if k.masked:
-                    value = value * load(self.b["mask"], q + v * self.lanes, self.lanes)
-                store(self.b["y"], at, value, self.lanes)
+                    value = value * load(self.b["mask"], self.origin.mask + q + v * self.lanes, self.lanes)
+                if self.ragged and v == k.tile.vectors - 1:
+                    put_first(self.b["y"], at, Register(self.lanes, value), self.ragged)
+                else:
+                    store(self.b["y"], at, value, self.lanes)
 
 
 def tap_offsets(frame: Frame, kernel: tuple[int, int], dilation: tuple[int, int], padding: tuple[int, int]) -> tuple[int, ...]:

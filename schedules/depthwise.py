@@ -16,7 +16,7 @@ from tvm.tirx.script import builder as T
 from subpc.schedules.activation import NONE, Activation, activate
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import kernel_builder, load, prefetch, splat
-from subpc.schedules.layout import TensorLayout
+from subpc.schedules.layout import Origin, TensorLayout, whole
 from subpc.schedules.vector import Register, fetch, plane_rows, put_first, shuffle, units
 
 # A tile of 8 rows has enough independent sums for two FMA ports with a latency of 4, fewer than 4 reload too much. A quarter of the
@@ -33,12 +33,15 @@ class GroupedTile:
     rows: output rows of a register tile, None: as `default_rows` says. narrow: vectors of half the width, for narrow planes.
     rows_outer: neighbouring tasks take the same rows of neighbouring planes, so that a thread keeps its part of the picture.
     prefetch: how many tiles ahead the input is asked for, and the output of this tile with it; 0: not at all.
+    joined, bands: as in conv_flat.Tile.
     """
 
     rows: int | None = None
     narrow: bool = False
     rows_outer: bool = False
     prefetch: int = 0
+    joined: int = 0
+    bands: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +83,7 @@ class GroupedConv:
 
     @property
     def operands(self) -> tuple[str, ...]:
-        return ("x", "w", "bias", "residual", "y") if self.residual else ("x", "w", "bias", "y")
+        return tuple(self.sizes())
 
     @property
     def flops(self) -> int:
@@ -96,16 +99,16 @@ class GroupedConv:
             needs.append(last - (size - 1))
         return max(needs)
 
+    def sizes(self) -> dict[str, tuple[int, str]]:
+        """(elements, type) of each operand, in order."""
+        floats = {"x": self.source.floats, "w": self.out.channels * self.per_group * self.kernel[0] * self.kernel[1]}
+        floats |= {"bias": self.out.channels} | ({"residual": self.out.floats} if self.residual else {}) | {"y": self.out.floats}
+        return {name: (count, "float32") for name, count in floats.items()}
+
     def prim_func(self, symbol: str, isa: VectorIsa) -> tvm.tirx.PrimFunc:
-        floats = {
-            "x": self.source.floats,
-            "w": self.out.channels * self.per_group * self.kernel[0] * self.kernel[1],
-            "bias": self.out.channels,
-            "residual": self.out.floats,
-            "y": self.out.floats,
-        }
-        with kernel_builder(symbol, {name: (floats[name], "float32") for name in self.operands}) as kernel:
-            _Body(self, isa, dict(zip(self.operands, kernel.buffers, strict=True))).tasks()
+        sizes = self.sizes()
+        with kernel_builder(symbol, sizes) as kernel:
+            GroupedBody(self, isa, dict(zip(sizes, kernel.buffers, strict=True))).tasks()
         assert kernel.func is not None
         return kernel.func
 
@@ -117,12 +120,13 @@ def default_rows(height: int, isa: VectorIsa) -> int:
     return divisors[-1] if divisors else most
 
 
-class _Body:
+class GroupedBody:
     """Emits the loops of one kernel; `b` are its operands by name."""
 
-    def __init__(self, conv: GroupedConv, isa: VectorIsa, b: dict[str, Any]) -> None:
+    def __init__(self, conv: GroupedConv, isa: VectorIsa, b: dict[str, Any], origin: Origin | None = None) -> None:
+        self.origin = origin or whole(conv.source, conv.out)
         self.k, self.b, self.lanes = conv, b, isa.lanes // 2 if conv.tile.narrow else isa.lanes
-        self.rows = conv.tile.rows or default_rows(conv.out.frame.height, isa)
+        self.rows = min(conv.tile.rows or default_rows(conv.out.frame.height, isa), conv.out.frame.height)
 
     def tasks(self) -> None:
         """One loop over (image, output channel, block of rows)."""
@@ -141,8 +145,18 @@ class _Body:
             if blocks == tiles:
                 self.row_tile(plane, block * self.rows)
             else:
-                with T.serial(0, tiles) as tile:
-                    self.row_tile(plane, tirx.min(tile * self.rows, height - self.rows))
+                self.plane(plane)
+
+    def band(self) -> None:
+        """The whole picture, or the band that is left of it, in one task."""
+        with T.serial(0, self.k.out.channels) as plane:
+            self.plane(plane)
+
+    def plane(self, plane: Any) -> None:
+        """All rows of one output plane; the last tile may overlap the one before it."""
+        height = self.k.out.frame.height
+        with T.serial(0, -(-height // self.rows)) as tile:
+            self.row_tile(plane, tirx.min(tile * self.rows, height - self.rows) if height % self.rows else tile * self.rows)
 
     def row_tile(self, plane: Any, row: Any) -> None:
         """All columns of `rows` output rows; the last vector of a row overlaps its neighbour."""
@@ -158,7 +172,7 @@ class _Body:
         k, source = self.k, self.k.source.frame
         channel = plane % k.out.channels if k.out.batch > 1 else plane
         sums = [Register(self.lanes, splat(self.b["bias"][channel], self.lanes)) for _ in range(self.rows)]
-        at = (row * k.stride[0] - k.padding[0]) * source.pitch + (column * k.stride[1] - k.padding[1] + source.first)
+        at = (row * k.stride[0] - k.padding[0]) * source.pitch + (column * k.stride[1] - k.padding[1] + self.origin.x)
         taps = k.kernel[0] * k.kernel[1]
         if k.tile.prefetch:
             self.ask_ahead(self.input_plane(plane, channel) * source.plane + at, plane, row, column)
@@ -177,7 +191,7 @@ class _Body:
         for r in range((self.rows - 1) * k.stride[0] + (k.kernel[0] - 1) * k.dilation[0] + 1):
             prefetch(self.b["x"], later + r * source.pitch, (self.lanes - 1) * k.stride[1] + 1, write=False)
         for r in range(self.rows):
-            prefetch(self.b["y"], plane * out.plane + (row + r) * out.pitch + (out.first + column), 1, write=True)
+            prefetch(self.b["y"], plane * out.plane + (row + r) * out.pitch + (self.origin.y + column), 1, write=True)
 
     def input_plane(self, plane: Any, channel: Any) -> Any:
         """The first input plane of the output channel's group."""
@@ -215,7 +229,7 @@ class _Body:
         """Residual, activation, store."""
         frame = self.k.out.frame
         for r, total in enumerate(sums):
-            at = plane * frame.plane + (row + r) * frame.pitch + (frame.first + column)
+            at = plane * frame.plane + (row + r) * frame.pitch + (self.origin.y + column)
             value = total.get()
             if self.k.residual:
                 value = value + load(self.b["residual"], at, self.lanes)

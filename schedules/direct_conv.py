@@ -20,7 +20,7 @@ from tvm.tirx.script import builder as T
 from subpc.schedules.activation import Activation, activate
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import MAX_PREFETCH_CHANNELS, PREFETCH_CHANNELS, PREFETCH_WEIGHTS, kernel_builder, load, prefetch, splat
-from subpc.schedules.layout import TensorLayout
+from subpc.schedules.layout import Origin, TensorLayout, whole
 from subpc.schedules.vector import Register, fetch, put, segments, transpose
 
 # Filters whose tile has more multiply-adds than this loop over their rows instead of unrolling them: the code has to stay in L1i.
@@ -33,6 +33,7 @@ class DirectTile:
 
     pixels_outer: consecutive tasks share the pixels (and stream the weights) rather than the other way round.
     prefetch: how many kept channels ahead input rows are asked for, 0: not at all.
+    joined, bands: as in conv_flat.Tile.
     """
 
     rows: int
@@ -40,6 +41,8 @@ class DirectTile:
     vectors: int
     pixels_outer: bool
     prefetch: int = PREFETCH_CHANNELS
+    joined: int = 0
+    bands: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,13 +100,14 @@ class DirectConv:
 
     @property
     def operands(self) -> tuple[str, ...]:
-        return tuple(self._sizes())
+        return tuple(self.sizes())
 
     @property
     def flops(self) -> int:
         return 2 * self.out.batch * self.blocks * self.group * self.taps * self.out.frame.height * self.out.frame.width
 
-    def _sizes(self) -> dict[str, tuple[int, str]]:
+    def sizes(self) -> dict[str, tuple[int, str]]:
+        """(elements, type) of each operand, in order."""
         sizes = {"x": (self.source.floats, "float32"), "w": (self.blocks * self.taps * self.group, "float32")}
         if self.sparse:
             sizes["index"] = (self.blocks + MAX_PREFETCH_CHANNELS, "int32")
@@ -116,40 +120,50 @@ class DirectConv:
         return sizes
 
     def prim_func(self, symbol: str, isa: VectorIsa) -> tvm.tirx.PrimFunc:
-        sizes = self._sizes()
+        sizes = self.sizes()
         with kernel_builder(symbol, sizes) as frame:
-            _Body(self, isa.lanes, dict(zip(sizes, frame.buffers, strict=True))).tasks()
+            DirectBody(self, isa.lanes, dict(zip(sizes, frame.buffers, strict=True))).tasks()
         assert frame.func is not None
         return frame.func
 
 
-class _Body:
+class DirectBody:
     """Emits the loops of one kernel; `b` are its operands by name."""
 
-    def __init__(self, kernel: DirectConv, lanes: int, b: dict[str, Any]) -> None:
+    def __init__(self, kernel: DirectConv, lanes: int, b: dict[str, Any], origin: Origin | None = None) -> None:
         self.k, self.lanes, self.b = kernel, lanes, b
+        self.origin = origin or whole(kernel.source, kernel.out)
         self.channels = kernel.tile.vectors * lanes
+        self.blocks = kernel.out.channels // self.channels
+        self.tiles = -(-kernel.out.frame.height // kernel.tile.rows) * -(-kernel.out.frame.width // kernel.tile.columns)
 
     def tasks(self) -> None:
         """One parallel loop over (image, pixel tile, row block); a pixel in two tiles gets the same value from both."""
-        tile, frame, batch = self.k.tile, self.k.out.frame, self.k.out.batch
-        across, blocks = -(-frame.width // tile.columns), self.k.out.channels // self.channels
-        tiles = -(-frame.height // tile.rows) * across
-        with T.parallel(0, batch * tiles * blocks) as task:
-            image, rest = task // (tiles * blocks), task % (tiles * blocks)
-            number, block = (rest // blocks, rest % blocks) if tile.pixels_outer else (rest % tiles, rest // tiles)
-            y, x = number // across * tile.rows, number % across * tile.columns
-            if frame.width % tile.columns:
-                x = tvm.tirx.min(x, frame.width - tile.columns)
-            rest_rows = frame.height % tile.rows
-            if rest_rows == 0:
+        with T.parallel(0, self.k.out.batch * self.tiles * self.blocks) as task:
+            self.task(task // (self.tiles * self.blocks), task % (self.tiles * self.blocks))
+
+    def band(self) -> None:
+        """The whole picture, or the band that is left of it, in one task."""
+        with T.serial(0, self.tiles * self.blocks) as task:
+            self.task(0, task)
+
+    def task(self, image: Any, rest: Any) -> None:
+        """One pixel tile and row block of an image."""
+        tile, frame, tiles, blocks = self.k.tile, self.k.out.frame, self.tiles, self.blocks
+        across = -(-frame.width // tile.columns)
+        number, block = (rest // blocks, rest % blocks) if tile.pixels_outer else (rest % tiles, rest // tiles)
+        y, x = number // across * tile.rows, number % across * tile.columns
+        if frame.width % tile.columns:
+            x = tvm.tirx.min(x, frame.width - tile.columns)
+        rest_rows = frame.height % tile.rows
+        if rest_rows == 0:
+            self.register_tile(image, y, x, block, tile.rows)
+            return
+        with T.If(y + tile.rows <= frame.height):
+            with T.Then():
                 self.register_tile(image, y, x, block, tile.rows)
-                return
-            with T.If(y + tile.rows <= frame.height):
-                with T.Then():
-                    self.register_tile(image, y, x, block, tile.rows)
-                with T.Else():
-                    self.register_tile(image, y, x, block, rest_rows)
+            with T.Else():
+                self.register_tile(image, y, x, block, rest_rows)
 
     def register_tile(self, image: Any, y: Any, x: Any, block: Any, rows: int) -> None:
         """Compute `rows` x `columns` pixels from (y, x) on of the row block `block`."""
@@ -167,7 +181,7 @@ class _Body:
             first, count = self.b["starts"][group], self.b["starts"][group + 1] - self.b["starts"][group]
         panel = first * per_group + part * count
         frame = k.source.frame
-        corner = frame.first + (y * k.stride[0] - k.padding[0]) * frame.pitch + (x * k.stride[1] - k.padding[1])
+        corner = self.origin.x + (y * k.stride[0] - k.padding[0]) * frame.pitch + (x * k.stride[1] - k.padding[1])
         with T.serial(0, count) as kept:
             channel = self.b["index"][first + kept] if k.sparse else kept * frame.plane
             pixel, weight = image * k.source.image + corner, (panel + kept) * (k.taps * self.channels)
@@ -230,7 +244,7 @@ class _Body:
 
     def out_index(self, image: Any, y: Any, x: Any, channel: Any) -> Any:
         out = self.k.out
-        return image * out.image + channel * out.frame.plane + out.frame.first + y * out.frame.pitch + x
+        return image * out.image + channel * out.frame.plane + self.origin.y + y * out.frame.pitch + x
 
     def epilogue(self, acc: list[Register], image: Any, y: Any, x: Any, channel: Any) -> None:
         """Turn pixels x channels into channels x pixels; residual add, activation, store."""

@@ -16,7 +16,7 @@ from tvm.tirx.script import builder as T
 from subpc.schedules import activation
 from subpc.schedules.fallback_schedule import extents, iterations, scheduled
 from subpc.schedules.isa import VectorIsa
-from subpc.schedules.kernel import kernel_builder
+from subpc.schedules.kernel import allocate, kernel_builder, release
 
 # What is left of scheduling when blocks become plain loops and buffers; the pipeline of TVM's build does the rest.
 LOWER_BLOCKS = tvm.transform.Sequential(
@@ -94,13 +94,11 @@ def _workspaces(buffers: list[Any]) -> Iterator[None]:
     pointers = []
     for buffer in buffers:
         size = tirx.const(prod(extents(buffer)) * _bytes(_dtype(buffer)), "uint64")
-        # Arguments: device type (CPU), device, bytes, and two hints about the elements' type that the CPU ignores.
-        pointer = tvm.ir.PointerType(tvm.ir.PrimType(_dtype(buffer)), "global")
-        pointers.append(T.bind(tirx.call_extern(pointer, "TVMBackendAllocWorkspace", 1, 0, size, 2, 32)))
+        pointers.append(allocate(size, _dtype(buffer)))
         T.add_to_parent(tirx.DeclBuffer(buffer, data=pointers[-1]))
     yield
     for pointer in reversed(pointers):
-        T.evaluate(tirx.call_extern("int32", "TVMBackendFreeWorkspace", 1, 0, pointer))
+        release(pointer)
 
 
 def _bytes(dtype: str) -> int:

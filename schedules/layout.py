@@ -1,6 +1,7 @@
 """Where a pixel of an activation tensor lies in memory: channel planes framed by zeros (the halo)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 # A plane is stored in whole cache lines of 16 floats ...
 LINE = 16
@@ -71,3 +72,21 @@ class TensorLayout:
     def floats(self) -> int:
         """Floats of the whole tensor."""
         return self.batch * self.image
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where pixel 0 of channel 0 is, in floats from the beginning of an operand; integers, or expressions of a task's number.
+
+    x: of the source; y: of the result, and of the residual; mask: of a plane with 1 for pixels.
+    """
+
+    x: Any
+    y: Any
+    mask: Any
+
+
+def whole(source: TensorLayout, out: TensorLayout) -> Origin:
+    """The origin of a kernel that computes whole pictures."""
+    first = out.frame.first
+    return Origin(x=source.frame.first, y=first, mask=first)

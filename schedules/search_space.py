@@ -19,6 +19,9 @@ MAX_COST = 1.5
 PREFETCHES = (0, 6, PREFETCH_CHANNELS, MAX_PREFETCH_CHANNELS)
 # A part of the input channels shorter than this spends its time storing and loading sums.
 SPLITS, MIN_SPLIT_CHANNELS = (1, 2, 4, 8), 16
+ORDERS = (False, True)
+# Layers after this one that are computed with it, in so many bands of rows: few enough to leave a band some rows.
+JOINED, BANDS, JOINED_PREFETCHES = (1, 2), range(2, 33), (0, PREFETCH_CHANNELS)
 DIRECT_ROWS, DIRECT_VECTORS = (1, 2, 3, 4), (1, 2, 4)
 GROUPED_ROWS, MIN_GROUPED_ROWS, GROUPED_PREFETCHES = range(1, 15), 4, (0, 1, 2, 4)
 Rated = TypeVar("Rated", tuple[float, int, int, bool], tuple[float, int, int, int])
@@ -60,10 +63,18 @@ def _flat_tiles(family: str, workload: ConvWorkload, group: int, kept: int, isa:
     for _, rows, vectors, tail in _affordable(tiles):
         row_blocks = workload.out[0] // rows
         blocks = [b for b in range(1, row_blocks + 1) if row_blocks % b == 0]
-        for block, outer, ahead, split, by_rows in itertools.product(blocks, (False, True), PREFETCHES, SPLITS, by_phases):
+        for block, outer, ahead, split, by_rows in itertools.product(blocks, ORDERS, PREFETCHES, SPLITS, by_phases):
             if split == 1 or kept // split >= MIN_SPLIT_CHANNELS:
                 task: dict[str, Any] = {"pixels_outer": outer, "prefetch": ahead, "split": split, "tail": tail, "phase_rows": by_rows}
                 yield describe(family, Tile(rows=rows, vectors=vectors, blocks=block, **task))
+        for outer, ahead, join in itertools.product(ORDERS, JOINED_PREFETCHES, () if tail else _joins(workload)):
+            yield describe(family, Tile(rows=rows, vectors=vectors, blocks=1, pixels_outer=outer, prefetch=ahead, **join))
+
+
+def _joins(workload: ConvWorkload) -> list[dict[str, Any]]:
+    """joined, bands: together with layers that a workload does not know; without effect where that is not possible."""
+    bands = [count for count in BANDS if workload.out[1] % count == 0]
+    return [{"joined": joined, "bands": count} for joined in JOINED for count in bands]
 
 
 def _affordable(tiles: list[Rated]) -> list[Rated]:
@@ -89,8 +100,11 @@ def _direct_tiles(family: str, workload: ConvWorkload, group: int, isa: VectorIs
         if direct_fits(r, c, v, group, (height, width), workload.residual, isa)
     ]
     for _, rows, columns, vectors in _affordable(tiles):
-        for outer, ahead in itertools.product((False, True), PREFETCHES):
-            yield describe(family, DirectTile(rows=rows, columns=columns, vectors=vectors, pixels_outer=outer, prefetch=ahead))
+        shape = {"rows": rows, "columns": columns, "vectors": vectors}
+        for outer, ahead in itertools.product(ORDERS, PREFETCHES):
+            yield describe(family, DirectTile(**shape, pixels_outer=outer, prefetch=ahead))
+        for outer, ahead, join in itertools.product(ORDERS, JOINED_PREFETCHES, _joins(workload)):
+            yield describe(family, DirectTile(**shape, pixels_outer=outer, prefetch=ahead, **join))
 
 
 def _grouped(workload: ConvWorkload, isa: VectorIsa) -> Iterator[Choice]:
@@ -104,3 +118,6 @@ def _grouped(workload: ConvWorkload, isa: VectorIsa) -> Iterator[Choice]:
         for narrow, outer, ahead in itertools.product(widths, orders, GROUPED_PREFETCHES):
             if not narrow or isa.lanes >= 8:
                 yield describe(GROUPED, GroupedTile(rows=rows, narrow=narrow, rows_outer=outer, prefetch=ahead))
+        for narrow, ahead, join in itertools.product(widths, (0, 1), _joins(workload)):
+            if not narrow or isa.lanes >= 8:
+                yield describe(GROUPED, GroupedTile(rows=rows, narrow=narrow, prefetch=ahead, **join))

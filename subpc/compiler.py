@@ -23,10 +23,13 @@ if TYPE_CHECKING:
     from subpc.frontend.imported import ImportedModel
     from subpc.passes.build_library import BuiltLibrary
     from subpc.passes.pipeline import Lowered, Rewritten
+    from subpc.passes.program import Program, Step
     from subpc.schedules.isa import VectorIsa
 
 PRECISIONS = ("float32",)
 SPARSE_MODES = ("auto", "off", "always")
+# What a report shows as the kernel of a layer that is computed together with the one before it.
+JOINED = "joined to the layer before"
 Progress = Callable[[str, int, int], None]
 
 
@@ -212,27 +215,29 @@ def _dumper(folder: str | Path | None, index: int) -> Callable[[str, str], None]
 
 
 def _function_info(model: "ImportedModel", lowered: "Lowered", built: "BuiltLibrary", index: int) -> FunctionInfo:
-    from subpc.passes.step_result import step_result
-    from subpc.passes.traffic import step_bytes
-    from subpc.schedules.kernel import symbol_of
-
     program = lowered.program
     return FunctionInfo(
         symbol=built.symbols[index],
         inputs=tuple(TensorInfo(name=n, shape=s, dtype=d) for n, (s, d) in zip(model.input_names, program.inputs, strict=True)),
         outputs=tuple(TensorInfo(name=n, shape=s, dtype=d) for n, (s, d) in zip(model.output_names, program.outputs, strict=True)),
         workspace_floats=built.workspace_floats[index],
-        steps=tuple(
-            StepInfo(
-                layer=step.layer,
-                kernel=symbol_of(step.kernel),
-                family=step.kernel.family,
-                flops=step.kernel.flops,
-                bytes=step_bytes(program, step, built.operand_bytes[step.kernel]),
-                result=step_result(step, built.offsets[index]),
-            )
-            for step in program.steps
-        ),
+        steps=tuple(_step_info(program, step, built, index) for step in program.steps),
+    )
+
+
+def _step_info(program: "Program", step: "Step", built: "BuiltLibrary", index: int) -> StepInfo:
+    """A kernel call; one that is joined to the step before has its work there."""
+    from subpc.passes.step_result import step_result
+    from subpc.passes.traffic import step_bytes
+    from subpc.schedules.kernel import symbol_of
+
+    return StepInfo(
+        layer=step.layer,
+        kernel="" if step.joined else symbol_of(step.kernel),
+        family=JOINED if step.joined else step.kernel.family,
+        flops=0 if step.joined else step.kernel.flops,
+        bytes=0 if step.joined else step_bytes(program, step, built.operand_bytes[step.kernel]),
+        result=step_result(step, built.offsets[index]),
     )
 
 

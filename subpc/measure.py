@@ -28,7 +28,10 @@ class DeviceLost(TuningError):
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """A library whose entry point times its own steps. inputs, outputs: (shape, dtype); layers: name of each step's layer."""
+    """A library whose entry point times its own steps.
+
+    inputs, outputs: (shape, dtype); layers: name of each step's layer; joined: those that the step before them computes.
+    """
 
     library: Path
     weights: Path
@@ -37,6 +40,7 @@ class Measured:
     outputs: tuple[tuple[tuple[int, ...], str], ...]
     workspace: int
     layers: tuple[str, ...]
+    joined: tuple[str, ...] = ()
 
     def spec(self) -> dict[str, Any]:
         """What the measuring process needs, as JSON values."""

@@ -65,12 +65,12 @@ class Builder:
 
         weights = WeightStore()
         program = lower_model(self.model, isa=self.target.isa, weights=weights, choices=choices).program
-        self.compile(step.kernel for step in program.steps)
+        self.compile(step.kernel for step in program.calls)
         blob, (offsets, floats), self._libraries = weights.blob(), plan_memory(program), self._libraries + 1
         stem = self.folder / f"candidate-{self._libraries}"
         main = emit_main(program, SYMBOL, offsets, floats, blob.size, timed=True)
         write_object(main, SYMBOL, self.target.tvm_target(), stem.with_suffix(".o"))
-        link([*dict.fromkeys(self._path(step.kernel) for step in program.steps), stem.with_suffix(".o")], stem.with_suffix(".so"))
+        link([*dict.fromkeys(self._path(step.kernel) for step in program.calls), stem.with_suffix(".o")], stem.with_suffix(".so"))
         np.save(stem.with_suffix(".npy"), blob)
         stem.with_suffix(".o").unlink()
         return Measured(
@@ -81,6 +81,7 @@ class Builder:
             outputs=tuple(program.outputs),
             workspace=floats,
             layers=tuple(step.layer for step in program.steps),
+            joined=tuple(step.layer for step in program.steps if step.joined),
         )
 
     def compile(self, kernels: "Iterable[Kernel]") -> None:

@@ -73,13 +73,14 @@ class Turns:
     """What pairs of runs of two libraries say about the candidates of some layers: each with the layer after it."""
 
     def __init__(self, best: Measured, library: Measured, layers: "Sequence[TunedLayer]") -> None:
-        self._steps, self.layers, self.count = (best.layers, library.layers), list(layers), 0
+        self._libraries, self.layers, self.count = (best, library), list(layers), 0
+        self._joined = {*best.joined, *library.joined}
         self._ratios: dict[str, list[float]] = {layer.workload.key: [] for layer in layers}
         self._own: dict[str, list[float]] = {layer.workload.key: [] for layer in layers}
 
     def add(self, best: Times, library: Times) -> None:
         """Nanoseconds (runs, steps) of both."""
-        before, now = (by_layer(times, steps) for times, steps in zip((best, library), self._steps, strict=True))
+        before, now = (by_layer(times, which.layers, self._joined) for times, which in zip((best, library), self._libraries, strict=True))
         for layer in self.layers:
             self._ratios[layer.workload.key] += list(window(layer, now) / window(layer, before))
             self._own[layer.workload.key] += list(window(layer, now, alone=True) / 1000 / len(layer.layers))

@@ -26,12 +26,11 @@ ATTEMPTS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Race:
-    """Nanoseconds of runs of two networks in turn, (runs, steps) each, and the layers of the steps."""
+    """Nanoseconds of runs of two networks in turn, (runs, steps) each, and their libraries."""
 
     first: Times
     second: Times
-    first_steps: tuple[str, ...]
-    second_steps: tuple[str, ...]
+    libraries: tuple[Measured, Measured]
 
     @property
     def ratios(self) -> list[float]:
@@ -66,7 +65,7 @@ def _race(tuner: "Tuner", first: "dict[str, Choice]", second: "dict[str, Choice]
         a, b = tuner.final_device().run(lambda measurer: _pairs(measurer, one, two, tuner.timeout))
     except (CompileError, MeasureError):
         return None
-    return Race(first=a, second=b, first_steps=one.layers, second_steps=two.layers)
+    return Race(first=a, second=b, libraries=(one, two))
 
 
 def _all(tuner: "Tuner", tuned: "dict[str, Choice]") -> "dict[str, Choice]":
@@ -89,7 +88,9 @@ def _pairs(measurer: Measurer, untuned: Measured, tuned: Measured, timeout: floa
 
 def _slower(tuner: "Tuner", tuned: "dict[str, Choice]", race: Race) -> set[str]:
     """Workloads that are certainly slower in the whole network, and do not make up for it in the layers that run after them."""
-    before, after = by_layer(race.first, race.first_steps), by_layer(race.second, race.second_steps)
+    joined = {name for library in race.libraries for name in library.joined}
+    runs = zip((race.first, race.second), race.libraries, strict=True)
+    before, after = (by_layer(times, library.layers, joined) for times, library in runs)
     worse = set()
     for layer in tuner.layers:
         if layer.workload.key in tuned:

@@ -1,7 +1,7 @@
 """What the tuner knows about each workload of a network: where it occurs, its share of the time, its best schedule so far."""
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -61,32 +61,44 @@ def base_name(step: str) -> str:
     return step.split(" > ")[0]
 
 
-def by_layer(times: Times, steps: Sequence[str]) -> dict[str, Times]:
-    """(runs, steps) nanoseconds -> (runs,) for each layer, its own steps and those of the next layer apart.
+def by_layer(times: Times, steps: Sequence[str], joined: Collection[str] = ()) -> dict[str, Times]:
+    """(runs, steps) nanoseconds -> (2, runs) for each layer: its own steps, and the window in which a schedule of it shows.
 
-    Keys are layer names; the value has two rows: its own time, and with it the time of the layer that runs next. A schedule decides
-    which core's cache holds the result, so the next layer pays for it.
+    That is the layer and the one that runs next: a schedule decides which core's cache holds the result, so the next layer pays for it.
+    joined: layers that are computed along with the one before, here or in what this is compared with. Their window, and that of
+    the layer that they are joined to, has all of these layers in it.
     """
     order = list(dict.fromkeys(map(base_name, steps)))
-    own = {name: times[:, [i for i, step in enumerate(steps) if base_name(step) == name]].sum(axis=1) for name in order}
-    following = dict(zip(order, [*order[1:], None], strict=True))
-    return {name: np.stack([own[name], own[name] + (own[after] if after else 0.0)]) for name, after in following.items()}
+    own = [times[:, [i for i, step in enumerate(steps) if base_name(step) == name]].sum(axis=1) for name in order]
+    found = {}
+    for number, name in enumerate(order):
+        first, last = number, number + 1
+        while order[first] in joined and first > 0:
+            first -= 1
+        while last < len(order) and order[last] in joined:
+            last += 1
+        found[name] = np.stack([own[number], np.sum(own[first : last + 1], axis=0)])
+    return found
 
 
 def window(layer: TunedLayer, times: dict[str, Times], *, alone: bool = False) -> Times:
-    """(runs,) nanoseconds of all occurrences of a workload, each with the layer after it unless alone."""
+    """(runs,) nanoseconds of all occurrences of a workload, each with the layers around it unless alone."""
     total: Times = sum((times[name][0 if alone else 1] for name in layer.layers), start=np.zeros(1))
     return np.maximum(total, 1.0)  # a clock may stand still for a step of a few nanoseconds
 
 
-def find_neighbours(layers: Sequence[TunedLayer], steps: Sequence[str]) -> None:
-    """Note which workloads run next to each other: their candidates are not measured at the same time."""
+def find_neighbours(layers: Sequence[TunedLayer], steps: Sequence[str], joinable: Mapping[str, int]) -> None:
+    """Note which workloads lie in each other's windows: their candidates are not measured at the same time.
+
+    joinable: how many of the next layers a layer can be computed with.
+    """
     order = list(dict.fromkeys(map(base_name, steps)))
     owner = {name: layer for layer in layers for name in layer.layers}
-    for before, after in itertools.pairwise(order):
-        if before in owner and after in owner and owner[before] is not owner[after]:
-            owner[before].neighbours.add(owner[after].workload.key)
-            owner[after].neighbours.add(owner[before].workload.key)
+    for number, name in enumerate(order):
+        near = [owner[other] for other in order[number : number + 2 + joinable.get(name, 0)] if other in owner]
+        for one, other in itertools.permutations(near, 2):
+            if one is not other:
+                one.neighbours.add(other.workload.key)
 
 
 def next_round(layers: Sequence[TunedLayer], most: int) -> list[TunedLayer]:

@@ -45,7 +45,7 @@ class Tuner:
         self.builder, self.machine, self.database, self.deadline = builder, machine, database, deadline
         self.started, self.trials = time.monotonic(), 0
         self._losses: dict[str, int] = {}
-        self.layers = find_layers(builder)
+        self.layers, self.joinable = find_layers(builder)
         self.by_key = {layer.workload.key: layer for layer in self.layers}
         self.known = self._recall()
         self._devices = [Device(self, connect) for connect in devices]
@@ -79,7 +79,7 @@ class Tuner:
         device = self._devices[0]
         a, b = device.run(lambda m: both(m, library, library, 5), tries=len(self._devices))
         self.total_ns = float(np.median(np.concatenate([a.sum(axis=1), b.sum(axis=1)])))
-        find_neighbours(self.layers, library.layers)
+        find_neighbours(self.layers, library.layers, self.joinable)
         times = by_layer(np.concatenate([a, b]), library.layers)
         for layer in self.layers:
             own = float(np.median(window(layer, times, alone=True)))
@@ -241,20 +241,24 @@ def _workload(data: "dict[str, Any]") -> "ConvWorkload | None":
     return ConvWorkload.from_dict(data)
 
 
-def find_layers(builder: Builder) -> list[TunedLayer]:
-    """The distinct workloads of a network, with their default schedules."""
+def find_layers(builder: Builder) -> tuple[list[TunedLayer], dict[str, int]]:
+    """The distinct workloads of a network, with their default schedules; how many of the next layers each layer can be joined with."""
+    from subpc.passes.join_steps import joinable
     from subpc.passes.pipeline import lower_model
     from subpc.passes.program import WeightStore
     from subpc.schedules.search_space import search_space
 
     isa = builder.target.isa
     lowered = lower_model(builder.model, isa=isa, weights=WeightStore())
+    joins = joinable(lowered.program)
     names: dict[str, list[str]] = {}
     for name, workload in lowered.workloads.items():
         names.setdefault(workload.key, []).append(name)
     layers = []
     for key, members in names.items():
         workload, default = lowered.workloads[members[0]], lowered.choices[members[0]]
-        search = Search(search_space(workload, isa), seed=zlib.crc32(key.encode()))
+        most = max(joins.get(member, 0) for member in members)
+        space = [choice for choice in search_space(workload, isa) if int(choice["joined"]) <= most]
+        search = Search(space, seed=zlib.crc32(key.encode()))
         layers.append(TunedLayer(workload=workload, layers=tuple(members), default=default, search=search, best=default))
-    return layers
+    return layers, joins

@@ -45,13 +45,13 @@ class Whole:
     """What pairs of runs of two libraries say about the whole network; and how long each of the changed layers takes."""
 
     def __init__(self, library: Measured, layers: Sequence[TunedLayer]) -> None:
-        self._steps, self.layers, self.count = library.layers, layers, 0
+        self._library, self.layers, self.count = library, layers, 0
         self.ratios: list[float] = []
         self._own: dict[str, list[float]] = {layer.workload.key: [] for layer in layers}
 
     def add(self, best: Times, library: Times) -> None:
         """Nanoseconds (runs, steps) of both."""
-        now = by_layer(library, self._steps)
+        now = by_layer(library, self._library.layers)
         self.ratios += list(library.sum(axis=1) / best.sum(axis=1))
         for layer in self.layers:
             self._own[layer.workload.key] += list(window(layer, now, alone=True) / 1000 / len(layer.layers))

@@ -8,7 +8,7 @@ import json
 import math
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ FORMAT = 1
 MAX_LINE, MAX_FILE = 4 << 20, 1 << 30
 LOCK_SECONDS = 60.0
 OK, FAILED = "ok", "failed"
+# What schedules say today and older records do not, with the value that does what was done then.
+LATER_FIELDS = {"joined": 0, "bands": 0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +175,10 @@ def _parse(line: bytes, where: str) -> Trial | Verdict:
     body["machine"] = _record(Machine, body.get("machine"))
     record: Trial | Verdict = _record(kinds[kind], body)
     _check(record)
-    return record
+    if isinstance(record, Trial):
+        return replace(record, choice=LATER_FIELDS | record.choice)
+    whole = {key: LATER_FIELDS | choice if isinstance(choice, dict) else choice for key, choice in record.schedules.items()}
+    return replace(record, schedules=whole)
 
 
 _TYPES: dict[Any, tuple[type, ...]] = {str: (str,), int: (int,), bool: (bool,), float: (int, float), Machine: (Machine,)}

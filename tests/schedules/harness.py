@@ -62,8 +62,9 @@ def build(kernel: Any, isa: VectorIsa = AVX512) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         objects, library = f"{folder}/k.o", f"{folder}/k.so"
         module.write_to_file(objects)
-        # libc only: a call into libm does not link, but for operators that we did not write (they may ask the runtime, too)
-        libraries, checks = (["-lc", "-lm"], []) if kernel.family == "fallback" else (["-lc"], ["-Wl,-z,defs"])
+        # libc only: a call into libm does not link, but for operators that we did not write, and those who ask the runtime for memory
+        asks = kernel.family == "fallback" or kernel.family.startswith("chain")
+        libraries, checks = (["-lc", "-lm"], []) if asks else (["-lc"], ["-Wl,-z,defs"])
         _runtime()
         subprocess.run(["gcc", "-shared", "-nodefaultlibs", *checks, "-o", library, objects, *libraries], check=True)
         loaded = ctypes.CDLL(library)

@@ -124,7 +124,8 @@ def test_at_the_end_the_network_is_raced_with_and_without_them(
     def race(_: Tuner, one: dict[str, object], two: dict[str, object]) -> tune_final.Race:
         raced.append((one, two))
         times, slow = np.full((40, 1), 1000.0), 0.9 if faster else 1.1
-        return tune_final.Race(first=times, second=slow * times, first_steps=("conv",), second_steps=("conv",))
+        library = tuner.baseline({})
+        return tune_final.Race(first=times, second=slow * times, libraries=(library, library))
 
     monkeypatch.setattr(tune_final, "_race", race)
     monkeypatch.setattr(tune_final, "_slower", lambda *_: set())

@@ -12,7 +12,8 @@ from subpc.errors import ConfigError
 from subpc.tuning_db import Database, Machine, Trial, Verdict
 
 HERE = Machine(cpu="A CPU", target="llvm -mcpu=x", threads=2, subpc="1.0", tvm="0.27")
-TRIAL = Trial(workload={"op": "conv2d"}, choice={"family": "flat", "rows": 4}, machine=HERE, ratio=0.8, accepted=True)
+APART = {"joined": 0, "bands": 0}
+TRIAL = Trial(workload={"op": "conv2d"}, choice={"family": "flat", "rows": 4} | APART, machine=HERE, ratio=0.8, accepted=True)
 
 
 def write_many(path: Path, writer: int) -> None:
@@ -21,11 +22,20 @@ def write_many(path: Path, writer: int) -> None:
 
 
 def test_records_come_back(tmp_path: Path) -> None:
-    verdict = Verdict(network="abc", machine=HERE, schedules={"key": {"family": "flat"}}, speedup=1.1)
+    verdict = Verdict(network="abc", machine=HERE, schedules={"key": {"family": "flat"} | APART}, speedup=1.1)
     for record in (TRIAL, verdict):
         tuning_db.append(tmp_path / "db", record)
     found = tuning_db.read(tmp_path / "db")
     assert (found.trials, found.verdicts, found.notes) == ((TRIAL,), (verdict,), ())
+
+
+def test_fields_that_older_records_lack_say_what_was_done_then(tmp_path: Path) -> None:
+    verdict = Verdict(network="abc", machine=HERE, schedules={"key": {"family": "flat"}}, speedup=1.1)
+    for record in (replace(TRIAL, choice={"family": "flat", "rows": 4}), verdict):
+        tuning_db.append(tmp_path / "db", record)
+    found = tuning_db.read(tmp_path / "db")
+    assert found.trials == (TRIAL,)
+    assert found.verdicts[0].schedules == {"key": {"family": "flat", "joined": 0, "bands": 0}}
 
 
 def test_several_writers_do_not_mix_their_lines(tmp_path: Path) -> None:
