@@ -20,8 +20,8 @@ PREFETCHES = (0, 6, PREFETCH_CHANNELS, MAX_PREFETCH_CHANNELS)
 # A part of the input channels shorter than this spends its time storing and loading sums.
 SPLITS, MIN_SPLIT_CHANNELS = (1, 2, 4, 8), 16
 ORDERS = (False, True)
-# Layers after this one that are computed with it, in so many bands of rows: few enough to leave a band some rows.
-JOINED, BANDS, JOINED_PREFETCHES = (1, 2), range(2, 33), (0, PREFETCH_CHANNELS)
+# Layers after this one that are computed with it, and in how many bands of rows: few enough to leave each of them some rows.
+JOINED, BANDS, MIN_BAND, JOINED_PREFETCHES = (1, 2), range(2, 33), 2, (0, PREFETCH_CHANNELS)
 DIRECT_ROWS, DIRECT_VECTORS = (1, 2, 3, 4), (1, 2, 4)
 GROUPED_ROWS, MIN_GROUPED_ROWS, GROUPED_PREFETCHES = range(1, 15), 4, (0, 1, 2, 4)
 Rated = TypeVar("Rated", tuple[float, int, int, bool], tuple[float, int, int, int])
@@ -73,7 +73,7 @@ def _flat_tiles(family: str, workload: ConvWorkload, group: int, kept: int, isa:
 
 def _joins(workload: ConvWorkload) -> list[dict[str, Any]]:
     """joined, bands: together with layers that a workload does not know; without effect where that is not possible."""
-    bands = [count for count in BANDS if workload.out[1] % count == 0]
+    bands = [count for count in BANDS if workload.out[1] % count == 0 and workload.out[1] // count >= MIN_BAND]
     return [{"joined": joined, "bands": count} for joined in JOINED for count in bands]
 
 

@@ -1,6 +1,7 @@
 """What the tuner knows about each workload of a network: where it occurs, its share of the time, its best schedule so far."""
 
 import itertools
+import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ from subpc.measure import Times
 from subpc.tune_search import Search
 
 if TYPE_CHECKING:
+    from subpc.passes.pipeline import Rewritten
+    from subpc.schedules.isa import VectorIsa
     from subpc.schedules.workload import Choice, ConvWorkload
 
 # A workload counts as done when it has seen this many schedules, or all, and the last ones brought nothing.
@@ -44,6 +47,47 @@ class TunedLayer:
     def tuned(self) -> bool:
         """Whether its best schedule is not the default."""
         return self.best != self.default
+
+
+def find_layers(model: "Rewritten", isa: "VectorIsa") -> tuple[list[TunedLayer], dict[str, int]]:
+    """The distinct workloads of a network, with their default schedules; how many of the next layers each layer can be joined with."""
+    from subpc.passes.pipeline import lower_model
+    from subpc.passes.program import WeightStore
+    from subpc.schedules.search_space import search_space
+
+    lowered = lower_model(model, isa=isa, weights=WeightStore())
+    names: dict[str, list[str]] = {}
+    for name, workload in lowered.workloads.items():
+        names.setdefault(workload.key, []).append(name)
+    spaces = {key: search_space(lowered.workloads[members[0]], isa) for key, members in names.items()}
+    most = _most_joined(model, isa, {name: spaces[workload.key] for name, workload in lowered.workloads.items()})
+    layers = []
+    for key, members in names.items():
+        workload, default = lowered.workloads[members[0]], lowered.choices[members[0]]
+        limit = {family: max(most[name].get(family, 0) for name in members) for family in workload.families(isa)}
+        search = Search([choice for choice in spaces[key] if int(choice["joined"]) <= limit[str(choice["family"])]], _seed(key))
+        layers.append(TunedLayer(workload=workload, layers=tuple(members), default=default, search=search, best=default))
+    return layers, {name: max(by_family.values(), default=0) for name, by_family in most.items()}
+
+
+def _most_joined(model: "Rewritten", isa: "VectorIsa", spaces: "Mapping[str, Sequence[Choice]]") -> dict[str, dict[str, int]]:
+    """How many of the next layers each layer can be joined with, by family: where all layers that have it are of this family."""
+    from subpc.passes.join_steps import joinable
+    from subpc.passes.pipeline import lower_model
+    from subpc.passes.program import WeightStore
+
+    most: dict[str, dict[str, int]] = {name: {} for name in spaces}
+    for family in dict.fromkeys(choice["family"] for space in spaces.values() for choice in space):
+        first = {name: next((choice for choice in space if choice["family"] == family), None) for name, space in spaces.items()}
+        forced = {name: choice for name, choice in first.items() if choice is not None}
+        runs = joinable(lower_model(model, isa=isa, weights=WeightStore(), choices=forced).program)
+        for name in forced:
+            most[name][str(family)] = runs.get(name, 0)
+    return most
+
+
+def _seed(key: str) -> int:
+    return zlib.crc32(key.encode())
 
 
 def choices_of(layers: Iterable[TunedLayer], instead: "Mapping[str, Choice] | None" = None) -> "dict[str, Choice]":

@@ -2,7 +2,6 @@
 
 import math
 import time
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -15,8 +14,8 @@ from subpc.errors import TuningError
 from subpc.measure import DeviceLost, Measured, Measurer
 from subpc.tune_build import Builder
 from subpc.tune_device import BATCH, Device, Outcome, Round, both
-from subpc.tune_layers import TunedLayer, by_layer, choices_of, find_neighbours, gain, next_round, window
-from subpc.tune_search import Search, nearest, variations
+from subpc.tune_layers import TunedLayer, by_layer, choices_of, find_layers, find_neighbours, gain, next_round, window
+from subpc.tune_search import nearest, variations
 from subpc.tune_together import AFTER, UNTIL, search_together
 from subpc.tuning_db import FAILED, Machine, Trial, best_trials, workload_key
 
@@ -45,7 +44,7 @@ class Tuner:
         self.builder, self.machine, self.database, self.deadline = builder, machine, database, deadline
         self.started, self.trials = time.monotonic(), 0
         self._losses: dict[str, int] = {}
-        self.layers, self.joinable = find_layers(builder)
+        self.layers, self.joinable = find_layers(builder.model, builder.target.isa)
         self.by_key = {layer.workload.key: layer for layer in self.layers}
         self.known = self._recall()
         self._devices = [Device(self, connect) for connect in devices]
@@ -239,26 +238,3 @@ def _workload(data: "dict[str, Any]") -> "ConvWorkload | None":
     from subpc.schedules.workload import ConvWorkload
 
     return ConvWorkload.from_dict(data)
-
-
-def find_layers(builder: Builder) -> tuple[list[TunedLayer], dict[str, int]]:
-    """The distinct workloads of a network, with their default schedules; how many of the next layers each layer can be joined with."""
-    from subpc.passes.join_steps import joinable
-    from subpc.passes.pipeline import lower_model
-    from subpc.passes.program import WeightStore
-    from subpc.schedules.search_space import search_space
-
-    isa = builder.target.isa
-    lowered = lower_model(builder.model, isa=isa, weights=WeightStore())
-    joins = joinable(lowered.program)
-    names: dict[str, list[str]] = {}
-    for name, workload in lowered.workloads.items():
-        names.setdefault(workload.key, []).append(name)
-    layers = []
-    for key, members in names.items():
-        workload, default = lowered.workloads[members[0]], lowered.choices[members[0]]
-        most = max(joins.get(member, 0) for member in members)
-        space = [choice for choice in search_space(workload, isa) if int(choice["joined"]) <= most]
-        search = Search(space, seed=zlib.crc32(key.encode()))
-        layers.append(TunedLayer(workload=workload, layers=tuple(members), default=default, search=search, best=default))
-    return layers, joins

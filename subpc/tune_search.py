@@ -138,15 +138,15 @@ def _axis(left: "Sequence[Choice]", field: str, values: Sequence[Any]) -> tuple[
 
 
 def variations(choice: "Choice", space: "Sequence[Choice]") -> "list[Choice]":
-    """What to try first: the cheapest register tiles of each family, all else as near as can be; every way to compute layers together;
-    then one field changed to its next lower and higher value."""
+    """What to try first: every way to compute layers together, for the most can be gained there; the cheapest register tiles of each
+    family, all else as near as can be; then one field changed to its next lower and higher value."""
     found = []
     for field in choice:
         alike = [other for other in space if all(other.get(f) == v for f, v in choice.items() if f != field) and other != choice]
         ordered = sorted(alike, key=lambda other: difference(other, choice))
         found += [other for other in ordered if _order(other[field]) < _order(choice[field])][:1]
         found += [other for other in ordered if _order(other[field]) > _order(choice[field])][:1]
-    return [*_cheapest(choice, space), *_together(choice, space), *found]
+    return [*_together(choice, space), *_cheapest(choice, space), *found]
 
 
 def _cheapest(choice: "Choice", space: "Sequence[Choice]") -> "list[Choice]":
@@ -165,7 +165,7 @@ def _together(choice: "Choice", space: "Sequence[Choice]") -> "list[Choice]":
     """For every number of layers that are computed together, and of bands, the nearest schedule."""
     ways: dict[tuple[Any, Any], list[Choice]] = {}
     for other in space:
-        if other.get("joined") and other["family"] == choice["family"]:
+        if other.get("joined"):
             ways.setdefault((other["joined"], other["bands"]), []).append(other)
     return [min(alike, key=lambda other: difference(other, choice)) for alike in ways.values()]
 

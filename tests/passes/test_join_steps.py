@@ -131,7 +131,7 @@ def test_bands_that_do_not_divide_the_rows_join_nothing() -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 2])
-@pytest.mark.parametrize(("joined", "bands"), [(1, 2), (2, 2), (2, 3), (2, 6)])
+@pytest.mark.parametrize(("joined", "bands"), [(1, 2), (1, 3), (2, 2), (2, 3)])
 def test_inverted_residuals_compute_what_they_did(joined: int, bands: int, batch: int, tmp_path: Path) -> None:
     """The last projection's sum is not taken in place any more: another band still reads the rows that it would overwrite."""
     model = mobile()
@@ -139,7 +139,7 @@ def test_inverted_residuals_compute_what_they_did(joined: int, bands: int, batch
     check(compiled(model, choices, tmp_path, batch), model, batch, 3 * joined)
 
 
-@pytest.mark.parametrize(("joined", "bands", "count"), [(1, 3, 4), (2, 4, 5), (2, 12, 5)])
+@pytest.mark.parametrize(("joined", "bands", "count"), [(1, 3, 4), (2, 4, 5), (2, 6, 5)])
 def test_bottlenecks_compute_what_they_did(joined: int, bands: int, count: int, tmp_path: Path) -> None:
     """Equal layers share a schedule: the last block, which has one layer less to be joined, joins the one that it has."""
     model = residual()
