@@ -131,9 +131,10 @@ def _follows(before: Stage, after: Stage, wanted: bool) -> bool:
         return after.taps == (0,) and after.phases == 1
     if isinstance(after, DirectConv):
         return after.kernel == (1, 1) and after.stride == (1, 1) and after.padding == (0, 0)
-    # Rows outside of the picture have to be zeros: only flat kernels multiply with a mask, and they do it in the task's memory.
+    # Rows outside of the picture have to be zeros: only flat kernels multiply with a mask, and they do it in the task's memory. A filter
+    # of more taps would read beyond the halo for them.
     depthwise = isinstance(after, GroupedConv) and after.groups == after.source.channels == after.out.channels
-    return depthwise and isinstance(before, FlatConv) and before.masked and not wanted
+    return depthwise and isinstance(before, FlatConv) and before.taps == (0,) and before.masked and not wanted
 
 
 def _in_task(layout: TensorLayout, rows: int) -> TensorLayout:

@@ -196,6 +196,7 @@ def test_what_cannot_be_chained() -> None:
     assert not can_chain((planes_, depthwise(planes_)), yes, 3)
     assert not can_chain((first, flat(wide, (9, 11))), yes, 3)
     assert not can_chain((first, replace(planes_, groups=8)), yes, 3)
+    assert not can_chain((flat(wide, (9, 11)), planes_), yes, 3)  # would read rows beyond the halo
     assert not can_chain((first, flat(filters, (9, 11), halo=2)), yes, 3)
     assert not can_chain((first, replace(first, tile=replace(first.tile, split=2))), yes, 3)
     with pytest.raises(ValueError, match="cannot be computed in 2 bands"):
