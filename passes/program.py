@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from subpc.schedules.chain import Chain
 from subpc.schedules.kernel import Kernel
 from subpc.schedules.layout import LINE, TensorLayout, round_up
 
@@ -30,6 +31,11 @@ class Step:
     kernel: Kernel
     operands: tuple[Location, ...]
     joined: bool = False
+
+    @property
+    def own(self) -> Kernel:
+        """The kernel of this step's layer, without what it is joined with."""
+        return self.kernel.stages[0] if isinstance(self.kernel, Chain) else self.kernel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +67,7 @@ class WeightStore:
 
     def __init__(self) -> None:
         self._known: dict[tuple[bytes, tuple[int, ...], str], int] = {}
-        self._arrays: list[np.ndarray] = []
+        self._arrays: dict[int, np.ndarray] = {}
         self.floats = 0
 
     def add(self, array: np.ndarray) -> Location:
@@ -73,19 +79,18 @@ class WeightStore:
             self._known[key] = self.floats
             padded = np.zeros(round_up(raw.size, 4 * LINE), "uint8")
             padded[: raw.size] = raw
-            self._arrays.append(padded.view("float32"))
+            self._arrays[self.floats] = padded.view("float32")
             self.floats += padded.size // 4
         return Location(space="weights", offset=self._known[key])
 
     def array(self, location: Location, count: int, dtype: str) -> np.ndarray:
         """The first `count` values that were added there."""
-        known = dict(zip(np.cumsum([0, *(array.size for array in self._arrays)]), self._arrays, strict=False))
-        values: np.ndarray = known[location.offset].view(dtype)[:count]
+        values: np.ndarray = self._arrays[location.offset].view(dtype)[:count]
         return values
 
     def blob(self) -> np.ndarray:
         """Everything that was added, one float32 array."""
-        return np.concatenate(self._arrays) if self._arrays else np.zeros(LINE, "float32")
+        return np.concatenate(list(self._arrays.values())) if self._arrays else np.zeros(LINE, "float32")
 
 
 def _digest(raw: np.ndarray) -> bytes:

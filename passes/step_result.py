@@ -22,7 +22,7 @@ def step_result(step: Step, offsets: list[int]) -> ResultInfo | None:
 
     None where the kernel is not ours, and where the result exists in pieces only.
     """
-    kernel: Kernel = step.kernel.stages[0] if isinstance(step.kernel, Chain) else step.kernel
+    kernel = step.own
     if not step.operands or (isinstance(step.kernel, Chain) and not step.kernel.kept[0]):
         return None
     layout = _layout(kernel)

@@ -11,7 +11,6 @@ from subpc.passes.decide_layers import Decision
 from subpc.passes.detect_pattern import BlockPattern
 from subpc.passes.plan_layout import find_clamps
 from subpc.passes.program import Program
-from subpc.schedules.chain import Chain
 from subpc.schedules.conv_flat import FlatConv
 from subpc.schedules.depthwise import GroupedConv, default_rows
 from subpc.schedules.direct_conv import DirectConv
@@ -71,7 +70,7 @@ def chosen(program: Program, workloads: Mapping[str, ConvWorkload], decisions: M
     """The schedule that each layer of a lowered network got, by layer name."""
     found: dict[str, Choice] = {}
     for step in program.steps:
-        kernel, workload = step.kernel.stages[0] if isinstance(step.kernel, Chain) else step.kernel, workloads.get(step.layer)
+        kernel, workload = step.own, workloads.get(step.layer)
         if workload is None:
             continue
         if isinstance(kernel, GroupedConv):

@@ -19,12 +19,13 @@ from subpc.schedules.conv_flat import FlatBody, FlatConv
 from subpc.schedules.depthwise import GroupedBody, GroupedConv
 from subpc.schedules.direct_conv import DirectBody, DirectConv
 from subpc.schedules.isa import VectorIsa
-from subpc.schedules.kernel import Kernel, kernel_builder, splat, store, task_memory
+from subpc.schedules.kernel import Kernel, kernel_builder, splat, store, thread_memory
 from subpc.schedules.layout import LINE, Frame, Origin, TensorLayout, round_up
 
 Stage = FlatConv | DirectConv | GroupedConv
 # Lines behind the rows of a plane in a task's memory, which vectors that overrun a row may read.
 SLACK_LINES = 3
+FLOAT = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,8 +159,9 @@ def _results(chain: Chain, buffers: dict[str, Any]) -> Iterator[None]:
         for number, (stage, rows) in enumerate(zip(chain.stages, chain.rows(), strict=True))
         if not chain.kept[number]
     }
-    with task_memory(list(sizes.values())) as memory:
-        buffers |= dict(zip(sizes, memory, strict=True))
+    with thread_memory([(FLOAT * floats, "float32") for floats in sizes.values()]) as pointers:
+        for (name, floats), pointer in zip(sizes.items(), pointers, strict=True):
+            buffers[name] = T.decl_buffer((floats,), "float32", data=pointer)
         yield
 
 
@@ -189,17 +191,17 @@ class _Task:
         here = rows[number]
         out = _band(stage.out, here.count) if kept[number] else _in_task(stage.out, here.count)
         y = self.start(stage.out, here) if kept[number] else out.frame.first
-        source = replace(stage.source, batch=1)
-        stride = 1 if isinstance(stage, FlatConv) else stage.stride[0]
-        x = self.start(stage.source, Rows(scale=here.scale * stride, offset=here.offset * stride, count=here.count))
-        kernel: Stage = replace(stage, source=source, out=out)
+        mask = stage.out.frame.first + self.row(here) * stage.out.frame.pitch
+        changes: dict[str, Any] = {"out": out}
         if number and not kept[number - 1]:
             source = _in_task(stage.source, rows[number - 1].count)
-            kernel, x = replace(stage, source=source, out=out), source.frame.first
-            if isinstance(stage, GroupedConv):
-                kernel = replace(stage, source=source, out=out, padding=(0, stage.padding[1]))
-        mask = stage.out.frame.first + self.row(here) * stage.out.frame.pitch
-        return kernel, Origin(x=x, y=y, mask=mask)
+            x = source.frame.first
+            # The rows above are in the task's memory.
+            changes |= {"padding": (0, stage.padding[1])} if isinstance(stage, GroupedConv) else {}
+        else:
+            source, stride = replace(stage.source, batch=1), 1 if isinstance(stage, FlatConv) else stage.stride[0]
+            x = self.start(stage.source, replace(here, scale=here.scale * stride, offset=here.offset * stride))
+        return replace(stage, source=source, **changes), Origin(x=x, y=y, mask=mask)
 
     def row(self, rows: Rows) -> Any:
         return self.band * rows.scale + rows.offset

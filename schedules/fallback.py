@@ -16,7 +16,7 @@ from tvm.tirx.script import builder as T
 from subpc.schedules import activation
 from subpc.schedules.fallback_schedule import extents, iterations, scheduled
 from subpc.schedules.isa import VectorIsa
-from subpc.schedules.kernel import allocate, kernel_builder, release
+from subpc.schedules.kernel import kernel_builder, thread_memory
 
 # What is left of scheduling when blocks become plain loops and buffers; the pipeline of TVM's build does the rest.
 LOWER_BLOCKS = tvm.transform.Sequential(
@@ -91,14 +91,10 @@ def _workspaces(buffers: list[Any]) -> Iterator[None]:
 
     TVM would do so itself, but hoists the allocations out of reach of what kernel_builder tells it about the device.
     """
-    pointers = []
-    for buffer in buffers:
-        size = tirx.const(prod(extents(buffer)) * _bytes(_dtype(buffer)), "uint64")
-        pointers.append(allocate(size, _dtype(buffer)))
-        T.add_to_parent(tirx.DeclBuffer(buffer, data=pointers[-1]))
-    yield
-    for pointer in reversed(pointers):
-        release(pointer)
+    with thread_memory([(prod(extents(buffer)) * _bytes(_dtype(buffer)), _dtype(buffer)) for buffer in buffers]) as pointers:
+        for buffer, pointer in zip(buffers, pointers, strict=True):
+            T.add_to_parent(tirx.DeclBuffer(buffer, data=pointer))
+        yield
 
 
 def _bytes(dtype: str) -> int:

@@ -86,24 +86,16 @@ def kernel_builder(symbol: str, operands: dict[str, tuple[int, str]]) -> Iterato
 
 
 @contextmanager
-def task_memory(floats: Sequence[int]) -> Iterator[list[Any]]:
-    """Buffers of the calling thread's own, from the pool of the runtime: a task gets the memory that the last one has just used."""
-    pointers = [allocate(tirx.const(4 * size, "uint64"), "float32") for size in floats]
-    yield [T.decl_buffer((size,), "float32", data=pointer) for size, pointer in zip(floats, pointers, strict=True)]
+def thread_memory(wanted: Sequence[tuple[int, str]]) -> Iterator[list[Any]]:
+    """Pointers to memory for (bytes, type) each, from the runtime's pool of the calling thread: a task gets what the last one used."""
+    pointers = []
+    for size, dtype in wanted:
+        # Arguments: device type (CPU), device, bytes, and two hints about the elements' type that the CPU ignores.
+        kind, count = tvm.ir.PointerType(tvm.ir.PrimType(dtype), "global"), tirx.const(size, "uint64")
+        pointers.append(T.bind(tirx.call_extern(kind, "TVMBackendAllocWorkspace", 1, 0, count, 2, 32)))
+    yield pointers
     for pointer in reversed(pointers):
-        release(pointer)
-
-
-def allocate(size: Any, dtype: str) -> Any:
-    """A pointer to `size` bytes from the runtime's pool of the calling thread; give them back in reverse order."""
-    # Arguments: device type (CPU), device, bytes, and two hints about the elements' type that the CPU ignores.
-    kind = tvm.ir.PointerType(tvm.ir.PrimType(dtype), "global")
-    return T.bind(tirx.call_extern(kind, "TVMBackendAllocWorkspace", 1, 0, size, 2, 32))
-
-
-def release(pointer: Any) -> None:
-    """Give memory back."""
-    T.evaluate(tirx.call_extern("int32", "TVMBackendFreeWorkspace", 1, 0, pointer))
+        T.evaluate(tirx.call_extern("int32", "TVMBackendFreeWorkspace", 1, 0, pointer))
 
 
 def load(buffer: Any, index: Any, lanes: int) -> Any:

@@ -114,10 +114,8 @@ def _grouped(workload: ConvWorkload, isa: VectorIsa) -> Iterator[Choice]:
         if rows > height or (rows < min(MIN_GROUPED_ROWS, height) and rows != usual) or rows > isa.registers // 2:
             continue
         orders = (False, True) if height % rows == 0 and rows < height else (False,)
-        widths = (False, True) if width <= isa.lanes // 2 or width % isa.lanes else (False,)
+        widths = (False, True) if isa.lanes >= 8 and (width <= isa.lanes // 2 or width % isa.lanes) else (False,)
         for narrow, outer, ahead in itertools.product(widths, orders, GROUPED_PREFETCHES):
-            if not narrow or isa.lanes >= 8:
-                yield describe(GROUPED, GroupedTile(rows=rows, narrow=narrow, rows_outer=outer, prefetch=ahead))
+            yield describe(GROUPED, GroupedTile(rows=rows, narrow=narrow, rows_outer=outer, prefetch=ahead))
         for narrow, ahead, join in itertools.product(widths, (0, 1), _joins(workload)):
-            if not narrow or isa.lanes >= 8:
-                yield describe(GROUPED, GroupedTile(rows=rows, narrow=narrow, prefetch=ahead, **join))
+            yield describe(GROUPED, GroupedTile(rows=rows, narrow=narrow, prefetch=ahead, **join))

@@ -10,7 +10,7 @@ import numpy as np
 
 from subpc.errors import CompileError
 from subpc.measure import DeviceLost, Measured, MeasureError, Measurer, Times
-from subpc.tune_layers import by_layer, window
+from subpc.tune_layers import side_by_side, window
 from subpc.tune_stats import Judgement, judge
 
 if TYPE_CHECKING:
@@ -74,13 +74,12 @@ class Turns:
 
     def __init__(self, best: Measured, library: Measured, layers: "Sequence[TunedLayer]") -> None:
         self._libraries, self.layers, self.count = (best, library), list(layers), 0
-        self._joined = {*best.joined, *library.joined}
         self._ratios: dict[str, list[float]] = {layer.workload.key: [] for layer in layers}
         self._own: dict[str, list[float]] = {layer.workload.key: [] for layer in layers}
 
     def add(self, best: Times, library: Times) -> None:
         """Nanoseconds (runs, steps) of both."""
-        before, now = (by_layer(times, which.layers, self._joined) for times, which in zip((best, library), self._libraries, strict=True))
+        before, now = side_by_side((best, library), self._libraries)
         for layer in self.layers:
             self._ratios[layer.workload.key] += list(window(layer, now) / window(layer, before))
             self._own[layer.workload.key] += list(window(layer, now, alone=True) / 1000 / len(layer.layers))

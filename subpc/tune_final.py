@@ -9,7 +9,7 @@ import numpy as np
 from subpc import tuning_db
 from subpc.errors import CompileError
 from subpc.measure import Measured, MeasureError, Measurer, Times
-from subpc.tune_layers import by_layer, window
+from subpc.tune_layers import side_by_side, window
 from subpc.tune_stats import judge
 from subpc.tuning_db import Verdict, network_key
 
@@ -88,9 +88,7 @@ def _pairs(measurer: Measurer, untuned: Measured, tuned: Measured, timeout: floa
 
 def _slower(tuner: "Tuner", tuned: "dict[str, Choice]", race: Race) -> set[str]:
     """Workloads that are certainly slower in the whole network, and do not make up for it in the layers that run after them."""
-    joined = {name for library in race.libraries for name in library.joined}
-    runs = zip((race.first, race.second), race.libraries, strict=True)
-    before, after = (by_layer(times, library.layers, joined) for times, library in runs)
+    before, after = side_by_side((race.first, race.second), race.libraries)
     worse = set()
     for layer in tuner.layers:
         if layer.workload.key in tuned:

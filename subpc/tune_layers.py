@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from subpc.measure import Times
+from subpc.measure import Measured, Times
 from subpc.tune_search import Search
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ def find_layers(model: "Rewritten", isa: "VectorIsa") -> tuple[list[TunedLayer],
     for key, members in names.items():
         workload, default = lowered.workloads[members[0]], lowered.choices[members[0]]
         limit = {family: max(most[name].get(family, 0) for name in members) for family in workload.families(isa)}
-        search = Search([choice for choice in spaces[key] if int(choice["joined"]) <= limit[str(choice["family"])]], _seed(key))
+        offered = [choice for choice in spaces[key] if int(choice["joined"]) <= limit[str(choice["family"])]]
+        search = Search(offered, seed=zlib.crc32(key.encode()))
         layers.append(TunedLayer(workload=workload, layers=tuple(members), default=default, search=search, best=default))
     return layers, {name: max(by_family.values(), default=0) for name, by_family in most.items()}
 
@@ -84,10 +85,6 @@ def _most_joined(model: "Rewritten", isa: "VectorIsa", spaces: "Mapping[str, Seq
         for name in forced:
             most[name][str(family)] = runs.get(name, 0)
     return most
-
-
-def _seed(key: str) -> int:
-    return zlib.crc32(key.encode())
 
 
 def choices_of(layers: Iterable[TunedLayer], instead: "Mapping[str, Choice] | None" = None) -> "dict[str, Choice]":
@@ -123,6 +120,13 @@ def by_layer(times: Times, steps: Sequence[str], joined: Collection[str] = ()) -
             last += 1
         found[name] = np.stack([own[number], np.sum(own[first : last + 1], axis=0)])
     return found
+
+
+def side_by_side(times: tuple[Times, Times], libraries: tuple[Measured, Measured]) -> tuple[dict[str, Times], dict[str, Times]]:
+    """`by_layer` of runs of two libraries of a network, with the same windows in both."""
+    joined = {name for library in libraries for name in library.joined}
+    first, second = (by_layer(runs, library.layers, joined) for runs, library in zip(times, libraries, strict=True))
+    return first, second
 
 
 def window(layer: TunedLayer, times: dict[str, Times], *, alone: bool = False) -> Times:
