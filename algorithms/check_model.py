@@ -7,13 +7,17 @@ from torch import nn
 
 from subpc.errors import ModelFileError, UnsupportedModelError
 
+WITH_WEIGHTS = (nn.Conv2d, nn.Linear)
+
 
 def checked_copy(model: nn.Module) -> nn.Module:
-    """A float32 copy in eval mode.
+    """A float32 copy in eval mode. Its layers' weights are the given ones in the same memory until they are set: see set_weight.
 
     ModelFileError where a weight or a statistic is not finite, or a variance negative; UnsupportedModelError where a batch norm has none.
     """
-    result = copy.deepcopy(model).float().eval()
+    weights = [module.weight for module in model.modules() if isinstance(module, WITH_WEIGHTS) and isinstance(module.weight, nn.Parameter)]
+    shared = {id(weight): nn.Parameter(weight.detach(), requires_grad=weight.requires_grad) for weight in weights}
+    result = copy.deepcopy(model, shared).float().eval()
     for name, tensor in result.state_dict().items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise ModelFileError(
@@ -28,6 +32,20 @@ def checked_copy(model: nn.Module) -> nn.Module:
                 "Turn them on and run some pictures through the network in training mode."
             )
     return result
+
+
+def set_weight(layer: nn.Module, weight: torch.Tensor) -> None:
+    """Give a layer of a checked copy other weights, in memory of their own; layers that share the parameter see them too."""
+    assert isinstance(layer.weight, nn.Parameter)
+    layer.weight.data = weight
+
+
+def own_weights(checked: nn.Module, given: nn.Module) -> None:
+    """End the sharing: weights of the checked copy that are still in the given network's memory get memory of their own."""
+    lent = {weight.untyped_storage().data_ptr() for weight in given.parameters()}
+    for weight in checked.parameters():
+        if weight.untyped_storage().data_ptr() in lent:
+            weight.data = weight.data.clone()
 
 
 def reference_of(given: nn.Module, checked: nn.Module) -> nn.Module:

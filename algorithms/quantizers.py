@@ -132,8 +132,7 @@ def quantize_with_feedback(rows: torch.Tensor, curvature: torch.Tensor, scale: t
     curvature (d, d): as in Problem. Values of the largest curvature go first.
     """
     order = curvature.diagonal().argsort(descending=True)
-    inverse = torch.cholesky_inverse(steady_cholesky(curvature[order[:, None], order]))
-    factor = steady_cholesky(inverse, upper=True)
+    factor = _inverse_factor(curvature, order)
     left, result = rows.T[order], torch.zeros_like(rows.T)  # values of a place side by side: (d, out)
     nearest = rounding(scale[:, 0], bits, ternary=ternary)
     for start in range(0, len(left), _BLOCK):
@@ -147,6 +146,19 @@ def quantize_with_feedback(rows: torch.Tensor, curvature: torch.Tensor, scale: t
         result[order[block]] = values
         left[start + _BLOCK :].addmm_(factor[block, start + _BLOCK :].T, errors, alpha=-1)
     return result.T
+
+
+def _inverse_factor(curvature: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+    """The upper factor U of the inverse U^T U of curvature (d, d), its values in `order`, in one matrix's memory from step to step."""
+
+    def sorted_curvature() -> torch.Tensor:
+        return curvature.mT[order[:, None], order].mT
+
+    def inverse() -> torch.Tensor:
+        lower = steady_cholesky(sorted_curvature(), again=sorted_curvature)
+        return torch.cholesky_inverse(lower, out=lower)
+
+    return steady_cholesky(inverse(), upper=True, again=inverse)
 
 
 def pack_codes(codes: torch.Tensor, bits: int) -> torch.Tensor:

@@ -40,12 +40,15 @@ def pose(layer: nn.Module, moments: Moments, ridge: float) -> Problem:
     Least squares of W' now on W before, both without their means, which the next batch norm or the offset takes. The ridge, a share
     of the mean diagonal, draws W' to W. What is solved is put together in the moments' memory.
     """
-    rows, curvature = grouped_rows(layer, moments.taps), moments.covariance
+    curvature = moments.covariance
     diagonal = curvature.diagonal(dim1=1, dim2=2)
     strength = ridge * diagonal.mean(1) + _TINY
     diagonal.add_(strength[:, None])
-    wanted = moments.answers.addcmul_(rows, strength[:, None, None])
-    best = torch.cholesky_solve(wanted.mT, steady_cholesky(curvature)).mT
+    wanted = moments.answers.addcmul_(grouped_rows(layer, moments.taps), strength[:, None, None])
+    factor = steady_cholesky(curvature)
+    # cholesky_solve would copy the factor.
+    half = torch.linalg.solve_triangular(factor, wanted.mT, upper=False)
+    best = torch.linalg.solve_triangular(factor.mT, half, upper=True, out=half).mT
     return Problem(best=best.contiguous(), curvature=curvature, taps=moments.taps)
 
 

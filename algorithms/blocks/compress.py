@@ -6,7 +6,7 @@ from torch import nn
 from subpc.algorithms.blocks.config import BlockConfig
 from subpc.algorithms.blocks.layers import sort_layers
 from subpc.algorithms.blocks.select import block_mask, expand, magnitudes
-from subpc.algorithms.check_model import checked_copy, reference_of
+from subpc.algorithms.check_model import checked_copy, own_weights, reference_of, set_weight
 from subpc.algorithms.data_free_report import DataFreeReport, LayerResult
 from subpc.algorithms.moments import Inputs, Moments, grouped_rows
 from subpc.algorithms.pairing import find_pairs
@@ -49,6 +49,7 @@ def compress_blocks(
     if not pruned or not config.follows_network:
         for name in pruned:
             _prune(modules[name], config, results[name], None)
+        own_weights(model, given)
         return model, {}, DataFreeReport.of("blocks", model, {}, results)
 
     def at_layer(name: str, inputs: Inputs) -> None:
@@ -59,6 +60,7 @@ def compress_blocks(
     correct = config.compensation in ("full", "batch_norm")
     pictures, label = inputs_for(model, config.inputs, pictures, input_shape)
     run_side_by_side(graph, (reference_of(given, model), model), pictures, at_layer, correct=correct)
+    own_weights(model, given)
     return model, {}, DataFreeReport.of("blocks", model, {}, results, label)
 
 
@@ -69,15 +71,15 @@ def _prune(conv: nn.Module, config: BlockConfig, result: LayerResult, moments: M
     mask = block_mask(magnitudes(weight, config.n), config.sparsity)
     result.sparsity = 1 - float(mask.float().mean())
     if moments is None:
-        weight.mul_(expand(mask, config.n))
+        set_weight(conv, weight * expand(mask, config.n))
         return
     problem, channels = pose(conv, moments, config.ridge), weight.shape[1]
     if config.criterion == "error":
         rounds = config.rounds if problem.best.shape[2] <= _LONGEST else 1
         mask = eliminate(problem, channels, config.n, int(config.sparsity * channels), rounds)
-    weight.mul_(expand(mask, config.n))
+    set_weight(conv, weight * expand(mask, config.n))
     cut = grouped_rows(conv, problem.taps)
     solved = solve(problem, mask, config.n)[None] if config.compensation in ("full", "weights") else cut
     result.error_before, result.error_after = (problem.relative_error(rows) for rows in (cut, solved))
     result.coefficients = (float(solved.min()), float(solved.max()))
-    weight.copy_(problem.weights(solved).view_as(weight))
+    set_weight(conv, problem.weights(solved).view_as(weight).float())

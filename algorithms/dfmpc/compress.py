@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from subpc.algorithms.check_model import checked_copy, reference_of
+from subpc.algorithms.check_model import checked_copy, own_weights, reference_of, set_weight
 from subpc.algorithms.data_free_report import DataFreeReport
 from subpc.algorithms.dfmpc.choose_pairs import choose_pairs
 from subpc.algorithms.dfmpc.config import DfmpcConfig
@@ -49,6 +49,7 @@ def compress_dfmpc(
         correct = config.recalibration == "network"
         run_side_by_side(run.pairing.graph, (reference, model), pictures, run.at_layer, correct=correct, at_norm=run.scalar.at_norm)
     run.rest()
+    own_weights(model, given)
     return model, run.codes, DataFreeReport.of("dfmpc", model, run.codes, run.results, label)
 
 
@@ -76,7 +77,7 @@ class _Run:
         result.error_before = relative_error(layer.weight, quantize(layer.weight, result.bits, per_channel=False).dequantize())
         result.error_after = relative_error(layer.weight, new)
         self.scalar.before(name)
-        layer.weight.copy_(new)
+        set_weight(layer, new)
 
     def _codes(self, name: str, layer: nn.Conv2d | nn.Linear, inputs: Inputs) -> Quantized:
         shared, config, bits = "used more than once" in self.results[name].reason, self.config, self.results[name].bits
@@ -102,7 +103,7 @@ class _Run:
             self.scalar.before(name)
             if name in self.low:
                 self.scalar.recalibrate(name, new)
-            layer.weight.copy_(new)
+            set_weight(layer, new)
             if name in self.low:
                 self.scalar.at_norm(self.low[name].norm)
 

@@ -51,7 +51,7 @@ class Scalar:
         pair = self.by_norm[norm_name]
         if pair.first not in self.old:
             return
-        (rows, shift), (new_rows, new_shift) = self.old[pair.first], self._rows_shift(pair)
+        (rows, shift), (new_rows, new_shift) = self.old.pop(pair.first), self._rows_shift(pair)
         result, size = self.results[pair.first], rows.norm().clamp(min=_TINY)
         result.error_before = result.error_after = float((new_rows - rows).norm() / size)
         _, norm = self._parts(pair)

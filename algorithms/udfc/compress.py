@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from subpc.algorithms.channels import keep_features, keep_inputs, keep_outputs
-from subpc.algorithms.check_model import checked_copy, reference_of
+from subpc.algorithms.check_model import checked_copy, own_weights, reference_of, set_weight
 from subpc.algorithms.data_free_report import DataFreeReport
 from subpc.algorithms.fit_layer import Rounding, problem_of, quantize_problem
 from subpc.algorithms.moments import Inputs
@@ -52,6 +52,7 @@ def compress_udfc(
         run_side_by_side(run.pairing.graph, (reference_of(given, model), model), pictures, run.at_layer, correct=True)
     else:
         run.pair_by_pair()
+    own_weights(model, given)
     return model, run.codes, DataFreeReport.of("udfc", model, run.codes, run.results, label)
 
 
@@ -94,7 +95,7 @@ class _Run:
     def _write(self, name: str, layer: nn.Conv2d | nn.Linear, problem: Problem, *, feedback: bool) -> None:
         """Give the layer its solved weights, quantized where bits are set."""
         if self.config.bits is None:
-            layer.weight.copy_(problem.weights().view_as(layer.weight))
+            set_weight(layer, problem.weights().view_as(layer.weight).float())
             return
         how = Rounding(bits=self.config.bits, ternary=False, per_channel=self.config.per_channel, feedback=feedback)
         if self.config.scales == "search":
@@ -103,7 +104,7 @@ class _Run:
             best = problem.weights().view_as(layer.weight).float()
             self.codes[name] = quantize_uniform(best, how.bits, per_channel=how.per_channel)
         self.results[name].bits = how.bits
-        layer.weight.copy_(self.codes[name].dequantize())
+        set_weight(layer, self.codes[name].dequantize())
 
     def _remove(self, pair: Pair, problem: Problem) -> tuple[Problem, torch.Tensor]:
         """Take the channels between the pair's layers that the others replace best, or the smallest filters."""

@@ -7,6 +7,7 @@ from torch import nn
 
 from subpc.algorithms.batch_norm import gain_shift, gamma_beta, relu_moments
 from subpc.algorithms.channels import keep_features, keep_inputs, keep_outputs
+from subpc.algorithms.check_model import set_weight
 from subpc.algorithms.covariance import rectified_covariance, regression
 from subpc.algorithms.data_free_report import LayerResult
 from subpc.algorithms.pairing import Pair, Pairing
@@ -114,7 +115,7 @@ def quantize_pairwise(
         result.bits = config.bits
         if isinstance(module, nn.Conv2d) and name in pairing.norms and config.fold_scale:
             _fold_scale(module, modules[pairing.norms[name]], new, config.alpha2)
-        module.weight.copy_(new)
+        set_weight(module, new)
         seen.add(id(module.weight))
     return codes
 
