@@ -33,13 +33,13 @@ def problem_of(layer: nn.Module, moments: Moments | None, *, ridge: float, solve
 def quantize_problem(problem: Problem, shape: torch.Size, how: Rounding) -> Quantized:
     """Codes of the shape of the layer's weight that come near the problem's best weights."""
     best, taps = problem.best, problem.taps
-    rows = whole_filters(best, taps)
-    scale = search_scale(rows, _importance(problem), how.bits, ternary=how.ternary, per_channel=how.per_channel)
+    scale = search_scale(whole_filters(best, taps), _importance(problem), how.bits, ternary=how.ternary, per_channel=how.per_channel)
     if how.feedback and problem.curvature.shape[1] == best.shape[2]:
-        scales = scale.expand(len(rows), 1).repeat_interleave(taps, 0).reshape(*best.shape[:2], 1)
+        scales = scale.expand(shape[0], 1).repeat_interleave(taps, 0).reshape(*best.shape[:2], 1)
         parts = zip(best, problem.curvature, scales, strict=True)
-        rows = whole_filters(torch.stack([quantize_with_feedback(*part, how.bits, ternary=how.ternary) for part in parts]), taps)
-    codes = codes_of(rows, scale, how.bits, ternary=how.ternary).view(shape)
+        rounded = [quantize_with_feedback(*part, how.bits, ternary=how.ternary) for part in parts]
+        best = torch.stack(rounded) if len(rounded) > 1 else rounded[0][None]
+    codes = codes_of(whole_filters(best, taps), scale, how.bits, ternary=how.ternary).view(shape)
     return Quantized(codes=codes, scale=scale[:, 0].float(), bits=how.bits, ternary=how.ternary)
 
 

@@ -53,21 +53,22 @@ def check_bits(bits: int, name: str = "bits") -> None:
 
 def quantize_ternary(weight: torch.Tensor, *, per_channel: bool = False) -> Quantized:
     """Ternary weight networks: zero below 0.7 mean |w|, else sign(w) times the mean magnitude of what is kept."""
-    rows = weight.detach().double().flatten(1) if per_channel else weight.detach().double().reshape(1, -1)
-    size = rows.abs()
+    weight = weight.detach()
+    size = weight.abs().double().flatten(1) if per_channel else weight.abs().double().reshape(1, -1)
     kept = size > TERNARY_SHARE * size.mean(1, keepdim=True)
-    scale = (size * kept).sum(1) / kept.sum(1).clamp(min=1)
-    codes = (rows.sign() * kept + 1).to(torch.uint8).view(weight.shape)
+    scale = size.mul_(kept).sum(1) / kept.sum(1).clamp(min=1)
+    codes = weight.sign().mul_(kept.view(weight.shape)).add_(1).to(torch.uint8)
     return Quantized(codes=codes, scale=scale.float(), bits=2, ternary=True)
 
 
 def quantize_uniform(weight: torch.Tensor, bits: int, *, per_channel: bool = False) -> Quantized:
     """2^bits levels between -max|w| and max|w|, none of them zero (UDFC and DF-MPC; the scale, left out there, is restored)."""
     check_bits(bits)
-    rows = weight.detach().double().flatten(1) if per_channel else weight.detach().double().reshape(1, -1)
-    scale = rows.abs().amax(1)
-    unit = (rows / (2 * scale.clamp(min=torch.finfo(torch.float32).tiny)[:, None])).add_(0.5)
-    codes = unit.mul_(2**bits - 1).round_().to(torch.uint8).view(weight.shape)
+    rows = weight.detach().flatten(1)
+    scale = torch.linalg.vector_norm(rows if per_channel else rows.reshape(1, -1), torch.inf, 1).double()
+    pieces = _pieces(rows, 2 * scale.clamp(min=torch.finfo(torch.float32).tiny)[:, None])
+    units = ((part / width).add_(0.5) for part, width in pieces)
+    codes = torch.cat([unit.mul_(2**bits - 1).round_().to(torch.uint8) for unit in units]).view(weight.shape)
     return Quantized(codes=codes, scale=scale.float(), bits=bits)
 
 
@@ -133,19 +134,19 @@ def quantize_with_feedback(rows: torch.Tensor, curvature: torch.Tensor, scale: t
     """
     order = curvature.diagonal().argsort(descending=True)
     factor = _inverse_factor(curvature, order)
-    left, result = rows.T[order], torch.zeros_like(rows.T)  # values of a place side by side: (d, out)
+    left = rows.T[order]  # values of a place side by side: (d, out)
     nearest = rounding(scale[:, 0], bits, ternary=ternary)
     for start in range(0, len(left), _BLOCK):
         block = slice(start, start + _BLOCK)
         part, inside = left[block], factor[block, block]
-        values, errors = torch.empty_like(part), torch.empty_like(part)
+        errors = torch.empty_like(part)
         for i, pivot in enumerate(inside.diagonal().tolist()):
-            values[i] = nearest(part[i])
-            torch.sub(part[i], values[i], out=errors[i]).div_(pivot)
+            value = nearest(part[i])
+            torch.sub(part[i], value, out=errors[i]).div_(pivot)
+            part[i] = value
             part[i + 1 :].addr_(inside[i, i + 1 :], errors[i], alpha=-1)
-        result[order[block]] = values
         left[start + _BLOCK :].addmm_(factor[block, start + _BLOCK :].T, errors, alpha=-1)
-    return result.T
+    return left[order.argsort()].T
 
 
 def _inverse_factor(curvature: torch.Tensor, order: torch.Tensor) -> torch.Tensor:

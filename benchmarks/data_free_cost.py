@@ -59,6 +59,7 @@ def measure(net: str, method: str, threads: int) -> str:
     here, there = context.Pipe()
     worker = context.Process(target=compress, args=(net, method, threads, there))
     worker.start()
+    there.close()
     weights = here.recv()
     assert worker.pid is not None
     before = peak = resident(worker.pid)

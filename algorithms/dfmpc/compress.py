@@ -5,7 +5,8 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from subpc.algorithms.check_model import checked_copy, own_weights, reference_of, set_weight
+from subpc.algorithms.check_model import checked_copy, own_weights, reference_of
+from subpc.algorithms.coded_weights import CodedWeights
 from subpc.algorithms.data_free_report import DataFreeReport
 from subpc.algorithms.dfmpc.choose_pairs import choose_pairs
 from subpc.algorithms.dfmpc.config import DfmpcConfig
@@ -47,10 +48,11 @@ def compress_dfmpc(
     if config.follows_network:
         reference = reference_of(given, model)
         correct = config.recalibration == "network"
-        run_side_by_side(run.pairing.graph, (reference, model), pictures, run.at_layer, correct=correct, at_norm=run.scalar.at_norm)
+        with run.coded.hidden(pictures is not None):
+            run_side_by_side(run.pairing.graph, (reference, model), pictures, run.at_layer, correct=correct, at_norm=run.at_norm)
     run.rest()
     own_weights(model, given)
-    return model, run.codes, DataFreeReport.of("dfmpc", model, run.codes, run.results, label)
+    return model, run.coded.codes, DataFreeReport.of("dfmpc", model, run.coded.codes, run.results, label)
 
 
 class _Run:
@@ -64,7 +66,7 @@ class _Run:
         pairs = tuple(p for p in self.pairing.pairs if not {p.first, p.second} & set(config.skip))
         self.low = {pair.first: pair for pair in choose_pairs(pairs, self.modules)}
         self.scalar = Scalar(self.modules, config, tuple(self.low.values()), self.results)
-        self.codes: dict[str, Quantized] = {}
+        self.coded = CodedWeights(self.modules, self.pairing.graph)
         self.seen = {id(self.modules[name].weight) for name in config.skip if name in self.results}
 
     def at_layer(self, name: str, inputs: Inputs) -> None:
@@ -72,12 +74,17 @@ class _Run:
         layer, result = self.modules[name], self.results[name]
         if not self._is_next(name):
             return
-        self.codes[name] = self._codes(name, layer, inputs)
-        new = self.codes[name].dequantize()
+        codes = self._codes(name, layer, inputs)
         result.error_before = relative_error(layer.weight, quantize(layer.weight, result.bits, per_channel=False).dequantize())
-        result.error_after = relative_error(layer.weight, new)
+        result.error_after = relative_error(layer.weight, codes.dequantize())
         self.scalar.before(name)
-        set_weight(layer, new)
+        self.coded.set(name, codes)
+
+    def at_norm(self, name: str) -> None:
+        """Compensate for the low layer in front of the batch norm `name`, if there is one."""
+        if name in self.scalar.by_norm:
+            with self.coded.shown(self.scalar.by_norm[name].first):
+                self.scalar.at_norm(name)
 
     def _codes(self, name: str, layer: nn.Conv2d | nn.Linear, inputs: Inputs) -> Quantized:
         shared, config, bits = "used more than once" in self.results[name].reason, self.config, self.results[name].bits
@@ -97,13 +104,13 @@ class _Run:
             layer = self.modules[name]
             if not self._is_next(name):
                 continue
-            self.codes[name] = quantize(layer.weight, result.bits, per_channel=self.config.per_channel)
-            new = self.codes[name].dequantize()
+            codes = quantize(layer.weight, result.bits, per_channel=self.config.per_channel)
+            new = codes.dequantize()
             result.error_before = result.error_after = relative_error(layer.weight, new)
             self.scalar.before(name)
             if name in self.low:
                 self.scalar.recalibrate(name, new)
-            set_weight(layer, new)
+            self.coded.set(name, codes)
             if name in self.low:
                 self.scalar.at_norm(self.low[name].norm)
 

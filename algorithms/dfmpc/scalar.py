@@ -1,5 +1,7 @@
 """The paper's compensation: one coefficient for each channel, equation 27, folded into the batch norm."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import nn
 
@@ -22,6 +24,19 @@ def relative_error(old: torch.Tensor, new: torch.Tensor) -> float:
     return float((new - old).norm() / old.norm().clamp(min=_TINY))
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """A layer's weight with the gain and the shift (c,) of the batch norm behind it, in float64."""
+
+    weight: torch.Tensor
+    gain: torch.Tensor
+    shift: torch.Tensor
+
+    def rows(self) -> torch.Tensor:
+        """x: the filters times their gain, (c, d) in float64."""
+        return self.weight.double().flatten(1).mul_(self.gain[:, None])
+
+
 class Scalar:
     """Remembers what each pair's batch norm gave before its layer was quantized, and scales what it gives afterwards."""
 
@@ -31,12 +46,12 @@ class Scalar:
         self.modules, self.config, self.results = modules, config, results
         self.pairs = {pair.first: pair for pair in pairs}
         self.by_norm = {pair.norm: pair for pair in pairs}
-        self.old: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        self.old: dict[str, _Part] = {}
 
     def before(self, name: str) -> None:
-        """Remember x and y of the low layer `name`, in float64; nothing for other layers."""
+        """Remember what gives x and y of the low layer `name`; nothing for other layers."""
         if name in self.pairs:
-            self.old[name] = self._rows_shift(self.pairs[name])
+            self.old[name] = self._part(self.pairs[name])
 
     def recalibrate(self, name: str, new: torch.Tensor) -> None:
         """Set the statistics behind the low layer `name` by the norms of its filters, if the settings say so."""
@@ -51,7 +66,8 @@ class Scalar:
         pair = self.by_norm[norm_name]
         if pair.first not in self.old:
             return
-        (rows, shift), (new_rows, new_shift) = self.old.pop(pair.first), self._rows_shift(pair)
+        old, new = self.old.pop(pair.first), self._part(pair)
+        rows, new_rows = old.rows(), new.rows()
         result, size = self.results[pair.first], rows.norm().clamp(min=_TINY)
         result.error_before = result.error_after = float((new_rows - rows).norm() / size)
         _, norm = self._parts(pair)
@@ -62,7 +78,7 @@ class Scalar:
             result.reason = f"no coefficient: {why}"
             return
         options = {"lambda1": self.config.lambda1, "lambda2": self.config.lambda2}
-        found = solve_scalars(rows, shift, new_rows, new_shift, clamp=self.config.clamp, **options)
+        found = solve_scalars(rows, old.shift, new_rows, new.shift, clamp=self.config.clamp, **options)
         norm.weight.mul_(found.float())
         norm.bias.mul_(found.float())
         result.error_after = float((found[:, None] * new_rows - rows).norm() / size)
@@ -73,10 +89,10 @@ class Scalar:
         assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
         return conv, norm
 
-    def _rows_shift(self, pair: Pair) -> tuple[torch.Tensor, torch.Tensor]:
+    def _part(self, pair: Pair) -> _Part:
         conv, norm = self._parts(pair)
         gain, shift = gain_shift(conv, norm)
-        return gain[:, None] * conv.weight.double().flatten(1), shift
+        return _Part(weight=conv.weight.detach(), gain=gain, shift=shift)
 
 
 def solve_scalars(

@@ -7,6 +7,7 @@ from torch import nn
 
 from subpc.algorithms.channels import keep_features, keep_inputs, keep_outputs
 from subpc.algorithms.check_model import checked_copy, own_weights, reference_of, set_weight
+from subpc.algorithms.coded_weights import CodedWeights
 from subpc.algorithms.data_free_report import DataFreeReport
 from subpc.algorithms.fit_layer import Rounding, problem_of, quantize_problem
 from subpc.algorithms.moments import Inputs
@@ -49,11 +50,13 @@ def compress_udfc(
     run, label = _Run(model, config, progress), "none"
     if config.follows_network:
         pictures, label = inputs_for(model, config.inputs, pictures, input_shape)
-        run_side_by_side(run.pairing.graph, (reference_of(given, model), model), pictures, run.at_layer, correct=True)
+        reference = reference_of(given, model)
+        with run.coded.hidden(pictures is not None):
+            run_side_by_side(run.pairing.graph, (reference, model), pictures, run.at_layer, correct=True)
     else:
         run.pair_by_pair()
     own_weights(model, given)
-    return model, run.codes, DataFreeReport.of("udfc", model, run.codes, run.results, label)
+    return model, run.coded.codes, DataFreeReport.of("udfc", model, run.coded.codes, run.results, label)
 
 
 class _Run:
@@ -66,7 +69,7 @@ class _Run:
         self.results = layers_with_weights(self.modules, self.pairing)
         self.pairs = [p for p in self.pairing.pairs if config.ratio > 0 and not {p.first, p.second} & set(config.skip)]
         self.by_second = {pair.second: pair for pair in self.pairs}
-        self.codes: dict[str, Quantized] = {}
+        self.coded = CodedWeights(self.modules, self.pairing.graph)
         self.seen = {id(self.modules[name].weight) for name in config.skip if name in self.results}
 
     def pair_by_pair(self) -> None:
@@ -75,7 +78,7 @@ class _Run:
             self.progress(pair.first, index, len(self.pairs))
             prune_pair(pair, self.modules, self.config, self.results[pair.first])
         if self.config.bits is not None:
-            self.codes = quantize_pairwise(self.modules, self.pairing, self.config, self.results, self.progress)
+            self.coded.codes = quantize_pairwise(self.modules, self.pairing, self.config, self.results, self.progress)
 
     def at_layer(self, name: str, inputs: Inputs) -> torch.Tensor | None:
         """Take input channels from one layer, solve the others anew for what it sees, and quantize."""
@@ -99,17 +102,18 @@ class _Run:
             return
         how = Rounding(bits=self.config.bits, ternary=False, per_channel=self.config.per_channel, feedback=feedback)
         if self.config.scales == "search":
-            self.codes[name] = quantize_problem(problem, layer.weight.shape, how)
+            codes = quantize_problem(problem, layer.weight.shape, how)
         else:
             best = problem.weights().view_as(layer.weight).float()
-            self.codes[name] = quantize_uniform(best, how.bits, per_channel=how.per_channel)
+            codes = quantize_uniform(best, how.bits, per_channel=how.per_channel)
         self.results[name].bits = how.bits
-        set_weight(layer, self.codes[name].dequantize())
+        self.coded.set(name, codes)
 
     def _remove(self, pair: Pair, problem: Problem) -> tuple[Problem, torch.Tensor]:
         """Take the channels between the pair's layers that the others replace best, or the smallest filters."""
         first, norm, second = (self.modules[name] for name in (pair.first, pair.norm, pair.second))
         assert isinstance(first, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and isinstance(second, nn.Conv2d)
+        self.coded.keep_shown(pair.first)
         kept = self._choose(first, problem)
         columns = kept.repeat_interleave(problem.best.shape[2] // len(kept))
         solved, result = solve(problem, kept[None], second.out_channels), self.results[pair.first]
@@ -119,8 +123,8 @@ class _Run:
         keep_outputs(first, kept)
         keep_features(norm, kept)
         keep_inputs(second, kept)
-        if pair.first in self.codes:
-            self.codes[pair.first] = self.codes[pair.first].keep(kept)
+        if pair.first in self.coded.codes:
+            self.coded.set(pair.first, self.coded.codes[pair.first].keep(kept))
         curvature = problem.curvature[:, columns][:, :, columns]
         return replace(problem, best=solved[None, :, columns], curvature=curvature), kept
 
