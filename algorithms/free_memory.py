@@ -4,7 +4,7 @@ import ctypes
 from functools import cache
 
 # Bytes that may stay: getting pages back costs time.
-_MAY_STAY = 128 << 20
+_MAY_STAY = 32 << 20
 _FIELDS = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
 
 

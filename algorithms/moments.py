@@ -49,8 +49,8 @@ def grouped_rows(layer: nn.Module, taps: int = 1) -> torch.Tensor:
     """The layer's weight as (groups, filters taps, d) in float64; taps as in Moments."""
     weight = layer.weight
     assert isinstance(weight, torch.Tensor)
-    rows = weight.detach().double().reshape(groups_of(layer), -1, weight[0].numel() // taps, taps)
-    return rows.mT.flatten(1, 2) if taps > 1 else rows[..., 0]
+    rows = weight.detach().reshape(groups_of(layer), -1, weight[0].numel() // taps, taps)
+    return (rows.mT.flatten(1, 2) if taps > 1 else rows[..., 0]).double()
 
 
 def whole_filters(rows: torch.Tensor, taps: int) -> torch.Tensor:

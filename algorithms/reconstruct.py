@@ -10,6 +10,8 @@ from subpc.algorithms.moments import Moments, grouped_rows, whole_filters
 from subpc.algorithms.steady import steady_cholesky
 
 _TINY = 1e-12
+# Rows whose error is counted at a time.
+_TOGETHER = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +32,16 @@ class Problem:
 
     def relative_error(self, weights: torch.Tensor) -> float:
         """Deviation that `weights` (groups, filters, d) leave, as a share of what the layer gives without any."""
-        lost, all_of_it = (float((rows @ self.curvature * rows).sum()) for rows in (weights - self.best, self.best))
+        lost = all_of_it = 0.0
+        for i in range(0, weights.shape[1], _TOGETHER):
+            best = self.best[:, i : i + _TOGETHER]
+            lost += self._power(weights[:, i : i + _TOGETHER] - best)
+            all_of_it += self._power(best)
         return math.sqrt(max(lost, 0.0) / max(all_of_it, _TINY))
+
+    def _power(self, rows: torch.Tensor) -> float:
+        """What these rows give in the mean square, all groups together."""
+        return float((rows @ self.curvature).mul_(rows).sum())
 
 
 def pose(layer: nn.Module, moments: Moments, ridge: float) -> Problem:

@@ -1,5 +1,6 @@
 """The paper's compensation: one coefficient for each channel, equation 27, folded into the batch norm."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,8 @@ from subpc.algorithms.pairing import Pair
 from subpc.algorithms.quantizers import Quantized, quantize_ternary, quantize_uniform
 
 _TINY = 1e-30
+# Filters that are looked at together.
+_TOGETHER = 64
 
 
 def quantize(weight: torch.Tensor, bits: int, *, per_channel: bool) -> Quantized:
@@ -32,9 +35,19 @@ class _Part:
     gain: torch.Tensor
     shift: torch.Tensor
 
-    def rows(self) -> torch.Tensor:
-        """x: the filters times their gain, (c, d) in float64."""
-        return self.weight.double().flatten(1).mul_(self.gain[:, None])
+    def rows(self, few: slice = slice(None)) -> torch.Tensor:
+        """x: the filters, or a few of them, times their gain, (c, d) in float64."""
+        return self.weight[few].double().flatten(1).mul_(self.gain[few, None])
+
+    def error(self, new: "_Part", scale: torch.Tensor) -> float:
+        """|scale x' - x| / |x| with x' of the `new` part and scale (c,); a few filters at a time."""
+        lost = all_of_it = 0.0
+        for i in range(0, len(self.gain), _TOGETHER):
+            few = slice(i, i + _TOGETHER)
+            rows = self.rows(few)
+            all_of_it += float(rows.norm() ** 2)
+            lost += float(rows.sub_(new.rows(few).mul_(scale[few, None])).norm() ** 2)
+        return math.sqrt(lost / max(all_of_it, _TINY**2))
 
 
 class Scalar:
@@ -67,9 +80,8 @@ class Scalar:
         if pair.first not in self.old:
             return
         old, new = self.old.pop(pair.first), self._part(pair)
-        rows, new_rows = old.rows(), new.rows()
-        result, size = self.results[pair.first], rows.norm().clamp(min=_TINY)
-        result.error_before = result.error_after = float((new_rows - rows).norm() / size)
+        result = self.results[pair.first]
+        result.error_before = result.error_after = old.error(new, torch.ones_like(new.gain))
         _, norm = self._parts(pair)
         if self.config.compensation != "scalar":
             return
@@ -78,10 +90,10 @@ class Scalar:
             result.reason = f"no coefficient: {why}"
             return
         options = {"lambda1": self.config.lambda1, "lambda2": self.config.lambda2}
-        found = solve_scalars(rows, old.shift, new_rows, new.shift, clamp=self.config.clamp, **options)
+        found = solve_scalars(old.rows(), old.shift, new.rows(), new.shift, clamp=self.config.clamp, **options)
         norm.weight.mul_(found.float())
         norm.bias.mul_(found.float())
-        result.error_after = float((found[:, None] * new_rows - rows).norm() / size)
+        result.error_after = old.error(new, found)
         result.coefficients = (float(found.min()), float(found.max()))
 
     def _parts(self, pair: Pair) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
