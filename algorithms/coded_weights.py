@@ -11,6 +11,7 @@ from torch import fx, nn
 from torch.utils.hooks import RemovableHandle
 
 from subpc.algorithms.check_model import set_weight
+from subpc.algorithms.free_memory import give_back_memory
 from subpc.algorithms.quantizers import Quantized
 
 
@@ -47,6 +48,7 @@ class CodedWeights:
         self._hides = hides
         yield
         self._hides = False
+        give_back_memory()
         for name in tuple(self._hooks):
             self.keep_shown(name)
 

@@ -3,8 +3,6 @@
 import ctypes
 from functools import cache
 
-# Bytes that may stay: getting pages back costs time.
-_MAY_STAY = 32 << 20
 _FIELDS = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
 
 
@@ -24,11 +22,12 @@ def _library() -> ctypes.CDLL | None:
     return library
 
 
-def give_back_memory() -> None:
-    """Give back what is free, if it is much. Tensors of many sizes, some of which stay, leave holes: up to half of all that is held.
+def give_back_memory(may_stay: int = 0) -> None:
+    """Give back what is free, if it is more than `may_stay` bytes: getting pages anew costs time.
 
+    Tensors of many sizes, some of which stay, leave holes: up to half of all that is held.
     Nothing happens where the C library has no such call.
     """
     library = _library()
-    if library is not None and library.mallinfo2().fordblks > _MAY_STAY:
+    if library is not None and library.mallinfo2().fordblks > may_stay:
         library.malloc_trim(0)

@@ -1,6 +1,6 @@
 """A network and its changed copy run on pictures, node by node: on few pictures in front, where values are large, on all behind."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,8 @@ from subpc.algorithms.picture_counts import Counts, count_pictures
 _PLACES = 20_000
 # Pictures that are normalised at a time, so that the steps of it stay in the cache.
 _AT_ONCE = 4
+# Freed bytes that may stay with the process in front of a layer, and of one of at least so many weights, whose own work takes much.
+_MAY_STAY, _WIDE_MAY_STAY, _WIDE = 128 << 20, 32 << 20, 1 << 20
 # Of the order of the pictures: the first ones have to be like all of them.
 _SEED = 0
 
@@ -47,16 +49,16 @@ class PictureRun:
     def run(self, pictures: torch.Tensor) -> None:
         """All nodes but the last, each on as many pictures as there is room for; the pictures that join have been through the nodes
         before, as they are settled."""
-        pictures = pictures[torch.randperm(len(pictures), generator=torch.Generator().manual_seed(_SEED))]
+        order = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(_SEED))
         counts = count_pictures(self.nodes, self.runs[0], pictures[:1], len(pictures))
         running = counts.at[self.nodes[0]]
-        self._start(pictures[:running])
+        self._start(pictures[order[:running]])
         for index, node in enumerate(self.nodes):
             wanted = counts.at[node]
             if wanted >= 2 * running or wanted == len(pictures) > running:
                 kinds = self._kinds(counts, running)
                 if None not in kinds.values():
-                    self._join(self.nodes[:index], kinds, torch.split(pictures[running:wanted], counts.together))
+                    self._join(self.nodes[:index], kinds, (pictures[few] for few in torch.split(order[running:wanted], counts.together)))
                     running = wanted
             self._settle(node)
             self._advance(node)
@@ -69,7 +71,7 @@ class PictureRun:
     def _kinds(self, counts: Counts, running: int) -> dict[fx.Node, str | None]:
         return {node: _kind(value, counts.samples[node], running) for node, value in self.runs[0].env.items()}
 
-    def _join(self, nodes: list[fx.Node], kinds: dict[fx.Node, str | None], pictures: tuple[torch.Tensor, ...]) -> None:
+    def _join(self, nodes: list[fx.Node], kinds: dict[fx.Node, str | None], pictures: Iterable[torch.Tensor]) -> None:
         """Take more pictures through `nodes`, a few at a time, and put what they give beside what is alive."""
         parts: list[list[dict[fx.Node, Any]]] = [[dict(run.env)] for run in self.runs]
         for some in pictures:
@@ -91,10 +93,12 @@ class PictureRun:
         if isinstance(module, nn.BatchNorm2d):
             self._settle_norm(node, module)
         elif isinstance(module, nn.Conv2d | nn.Linear):
-            give_back_memory()
+            may_stay = _MAY_STAY if module.weight.numel() < _WIDE else _WIDE_MAY_STAY
+            give_back_memory(may_stay)
             source = node.all_input_nodes[0]
             first, second = self.runs
             kept = self.at_layer(str(node.target), lambda: sample_moments(module, first.env[source], second.env[source], _PLACES))
+            give_back_memory(may_stay)
             if kept is not None:
                 self._narrow(source, kept)
 

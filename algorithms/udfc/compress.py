@@ -89,10 +89,11 @@ class _Run:
         self.seen.add(id(layer.weight))
         self.progress(name, list(self.results).index(name), len(self.results))
         moments, kept, shared = inputs(), None, "used more than once" in self.results[name].reason
-        problem = problem_of(layer, moments, ridge=self.config.ridge, solve=not shared)
-        if name in self.by_second and moments is not None:
+        problem, measured = problem_of(layer, moments, ridge=self.config.ridge, solve=not shared), moments is not None
+        del moments  # as large as the layer, in float64
+        if name in self.by_second and measured:
             problem, kept = self._remove(self.by_second[name], problem)
-        self._write(name, layer, problem, feedback=self.config.feedback and not shared and moments is not None)
+        self._write(name, layer, problem, feedback=self.config.feedback and not shared and measured)
         return kept
 
     def _write(self, name: str, layer: nn.Conv2d | nn.Linear, problem: Problem, *, feedback: bool) -> None:
