@@ -16,6 +16,8 @@ WIDEST = 4608
 _VALUES = 5_000 * 1152
 # Values that are summed up together: what still fits the cache.
 _AT_ONCE = 1 << 20
+# Rows of a covariance that are added at a time.
+_ROWS = 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +92,12 @@ class _Covariance:
     def add(self, left: torch.Tensor, right: torch.Tensor) -> None:
         """More places."""
         product, sums = left.mT @ right, [x.sum(1).double() for x in (left, right)]
-        self.total = self.total.add_(product) if self.places else product.double()
+        if self.places:
+            # A few rows at a time: adding float32 to float64 makes a float64 copy of it.
+            for total, new in zip(self.total.split(_ROWS, 1), product.split(_ROWS, 1), strict=True):  # type: ignore[no-untyped-call]
+                total.add_(new)
+        else:
+            self.total = product.double()
         self.sums = [total + new for total, new in zip(self.sums, sums, strict=True)]
         self.places += left.shape[1]
 

@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 
 from subpc.algorithms.batch_norm import move_statistics
 from subpc.algorithms.free_memory import give_back_memory
-from subpc.algorithms.moments import AtLayer, AtNorm, sample_moments
+from subpc.algorithms.moments import AtLayer, AtNorm, Moments, sample_moments
 from subpc.algorithms.picture_counts import Counts, count_pictures
 
 # Places that the moments of a layer are taken from.
@@ -19,7 +19,7 @@ _PLACES = 20_000
 # Pictures that are normalised at a time, so that the steps of it stay in the cache.
 _AT_ONCE = 4
 # Freed bytes that may stay with the process in front of a layer, and of one of at least so many weights, whose own work takes much.
-_MAY_STAY, _WIDE_MAY_STAY, _WIDE = 128 << 20, 32 << 20, 1 << 20
+_MAY_STAY, _WIDE_MAY_STAY, _WIDE = 128 << 20, 16 << 20, 1 << 19
 # Of the order of the pictures: the first ones have to be like all of them.
 _SEED = 0
 
@@ -93,14 +93,22 @@ class PictureRun:
         if isinstance(module, nn.BatchNorm2d):
             self._settle_norm(node, module)
         elif isinstance(module, nn.Conv2d | nn.Linear):
-            may_stay = _MAY_STAY if module.weight.numel() < _WIDE else _WIDE_MAY_STAY
+            self._settle_layer(node, module)
+
+    def _settle_layer(self, node: fx.Node, module: nn.Conv2d | nn.Linear) -> None:
+        may_stay, source = _MAY_STAY if module.weight.numel() < _WIDE else _WIDE_MAY_STAY, node.all_input_nodes[0]
+
+        def moments() -> Moments | None:
+            before, now = (run.env[source] for run in self.runs)
+            found = sample_moments(module, before, now, _PLACES)
             give_back_memory(may_stay)
-            source = node.all_input_nodes[0]
-            first, second = self.runs
-            kept = self.at_layer(str(node.target), lambda: sample_moments(module, first.env[source], second.env[source], _PLACES))
-            give_back_memory(may_stay)
-            if kept is not None:
-                self._narrow(source, kept)
+            return found
+
+        give_back_memory(may_stay)
+        kept = self.at_layer(str(node.target), moments)
+        give_back_memory(may_stay)
+        if kept is not None:
+            self._narrow(source, kept)
 
     def _narrow(self, source: fx.Node, kept: torch.Tensor) -> None:
         """The changed network has these channels alone from the batch norm in front of `source` on."""
