@@ -165,3 +165,12 @@ def test_a_matrix_that_is_singular_gets_what_it_takes() -> None:
     torch.testing.assert_close(factor @ factor.mT, torch.ones(2, 3, 3), rtol=0, atol=0.1)
     good = covariance(4)
     torch.testing.assert_close(steady_cholesky(good), torch.linalg.cholesky(good))
+
+
+@pytest.mark.parametrize("upper", [False, True])
+@pytest.mark.parametrize("matrix", [torch.ones(3, 3), torch.tensor([[4.0, 1.0, 0.0], [1.0, 3.0, 0.5], [0.0, 0.5, 2.0]])])
+def test_a_factor_in_the_memory_of_its_matrix_is_the_same(matrix: torch.Tensor, upper: bool) -> None:
+    place = matrix.clone().mT
+    factor = steady_cholesky(place, upper=upper, again=lambda: matrix.clone().mT)
+    assert torch.equal(factor, steady_cholesky(matrix, upper=upper))
+    assert (factor.data_ptr() == place.data_ptr()) == (float(matrix[0, 0]) == 4)

@@ -1,0 +1,75 @@
+"""What the data-free methods start from: a copy whose weights are lent until they are set."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from subpc.algorithms.blocks.compress import compress_blocks
+from subpc.algorithms.blocks.config import BlockConfig
+from subpc.algorithms.check_model import checked_copy, own_weights, set_weight
+from subpc.algorithms.dfmpc.compress import compress_dfmpc
+from subpc.algorithms.dfmpc.config import DfmpcConfig
+from subpc.algorithms.udfc.compress import compress_udfc
+from subpc.algorithms.udfc.config import UdfcConfig
+from tests.algorithms.two_convs import network
+
+METHODS: dict[str, Callable[[nn.Module], tuple[nn.Module, Any, Any]]] = {
+    "dfmpc": lambda model: compress_dfmpc(model, DfmpcConfig(skip=("0",))),
+    "dfmpc, the paper's": lambda model: compress_dfmpc(
+        model, DfmpcConfig(recalibration="norm-ratio", compensation="scalar", scales="paper", skip=("0",))
+    ),
+    "udfc": lambda model: compress_udfc(model, UdfcConfig(ratio=0.3)),
+    "udfc, skipping": lambda model: compress_udfc(model, UdfcConfig(skip=("3",))),
+    "udfc, the paper's": lambda model: compress_udfc(model, UdfcConfig.paper()),
+    "udfc, float": lambda model: compress_udfc(model, UdfcConfig(bits=None)),
+    "dfmpc, normal variables": lambda model: compress_dfmpc(model, DfmpcConfig(inputs="normal")),
+    "blocks": lambda model: compress_blocks(model, BlockConfig(n=4, sparsity=0.5)),
+    "blocks, nothing to do": lambda model: compress_blocks(model, BlockConfig(n=4, sparsity=0.0)),
+}
+
+
+def test_a_copy_shares_its_layers_weights_and_nothing_else() -> None:
+    given = network()
+    copy = checked_copy(given)
+    shared = {name for name, tensor in copy.state_dict().items() if tensor.data_ptr() == given.state_dict()[name].data_ptr()}
+    assert shared == {"0.weight", "3.weight"}
+
+
+def test_a_weight_that_is_set_is_the_copys_alone() -> None:
+    given = network()
+    copy, old = checked_copy(given), given[0].weight.clone()
+    set_weight(copy[0], torch.zeros_like(old))
+    assert torch.equal(given[0].weight, old) and not copy[0].weight.any()
+
+
+def test_a_weight_that_layers_share_is_set_for_both() -> None:
+    given = nn.Sequential(nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1))
+    given[1].weight = given[0].weight
+    copy = checked_copy(given)
+    set_weight(copy[0], torch.ones(4, 4, 1, 1))
+    assert copy[0].weight is copy[1].weight and bool((copy[1].weight == 1).all())
+
+
+def test_weights_of_their_own_end_the_sharing() -> None:
+    given = network()
+    copy = checked_copy(given)
+    own_weights(copy, given)
+    assert not _memory(copy) & _memory(given)
+    assert all(torch.equal(new, old) for new, old in zip(copy.parameters(), given.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_leaves_the_given_network_as_it_was_and_shares_nothing_with_it(name: str) -> None:
+    given = network(filters=8)
+    before = {key: tensor.clone() for key, tensor in given.state_dict().items()}
+    result, *_ = METHODS[name](given)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in given.state_dict().items())
+    assert not _memory(result) & _memory(given)
+    assert all(bool(tensor.isfinite().all()) for tensor in result.state_dict().values())
+
+
+def _memory(model: nn.Module) -> set[int]:
+    return {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
