@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from subpc.algorithms.moments import Moments, grouped_rows, whole_filters
-from subpc.algorithms.steady import steady_cholesky
+from subpc.algorithms.steady import solve_in_place, steady_cholesky
 
 _TINY = 1e-12
 # Rows whose error is counted at a time.
@@ -55,10 +55,7 @@ def pose(layer: nn.Module, moments: Moments, ridge: float) -> Problem:
     strength = ridge * diagonal.mean(1) + _TINY
     diagonal.add_(strength[:, None])
     wanted = moments.answers.addcmul_(grouped_rows(layer, moments.taps), strength[:, None, None])
-    factor = steady_cholesky(curvature)
-    # cholesky_solve would copy the factor.
-    half = torch.linalg.solve_triangular(factor, wanted.mT, upper=False)
-    best = torch.linalg.solve_triangular(factor.mT, half, upper=True, out=half).mT
+    best = solve_in_place(steady_cholesky(curvature), wanted.mT).mT
     return Problem(best=best.contiguous(), curvature=curvature, taps=moments.taps)
 
 
@@ -70,8 +67,7 @@ def solve(problem: Problem, mask: torch.Tensor, n: int) -> torch.Tensor:
         kept = row.repeat_interleave(best.shape[1] // len(row)).nonzero()[:, 0]
         factor = steady_cholesky(curvature[kept][:, kept])
         filters = slice(group * n, group * n + n)
-        part = torch.cholesky_solve(wanted[filters][:, kept].T, factor).T
-        result[filters, kept] = part
+        result[filters, kept] = solve_in_place(factor, wanted[filters][:, kept].T).T
     return result
 
 
@@ -103,7 +99,7 @@ def _costs(weights: torch.Tensor, h: torch.Tensor, taps: int) -> torch.Tensor:
     index = torch.arange(channels)
     own = h.view(channels, taps, channels, taps)[index, :, index]  # (in, taps, taps)
     blocks = weights.view(-1, channels, taps).permute(1, 2, 0)  # (in, taps, n)
-    costs: torch.Tensor = (torch.linalg.solve(own, blocks) * blocks).sum((1, 2))
+    costs: torch.Tensor = torch.linalg.solve(own, blocks).mul_(blocks).sum((1, 2))
     return costs
 
 

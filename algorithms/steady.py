@@ -23,3 +23,12 @@ def steady_cholesky(matrix: torch.Tensor, *, upper: bool = False, again: Callabl
         factor, failed = torch.linalg.cholesky_ex(steadied, upper=upper)
         share *= _FACTOR
     return factor
+
+
+def solve_in_place(factor: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """x of L L^T x = right (..., d, k) for lower factors L, in the memory of `right`, which has to be in Fortran's order.
+
+    What torch.cholesky_solve gives, without its copies of both.
+    """
+    half = torch.linalg.solve_triangular(factor, right, upper=False, out=right)
+    return torch.linalg.solve_triangular(factor.mT, half, upper=True, out=right)

@@ -117,9 +117,10 @@ class _Run:
         self.coded.keep_shown(pair.first)
         kept = self._choose(first, problem)
         columns = kept.repeat_interleave(problem.best.shape[2] // len(kept))
-        solved, result = solve(problem, kept[None], second.out_channels), self.results[pair.first]
-        cut = problem.best * columns
-        result.error_before, result.error_after = problem.relative_error(cut), problem.relative_error(solved[None])
+        result = self.results[pair.first]
+        result.error_before = problem.relative_error(problem.best * columns)
+        solved = solve(problem, kept[None], second.out_channels)
+        result.error_after = problem.relative_error(solved[None])
         result.coefficients, result.kept = (float(solved.min()), float(solved.max())), int(kept.sum())
         keep_outputs(first, kept)
         keep_features(norm, kept)
