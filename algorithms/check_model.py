@@ -52,4 +52,4 @@ def reference_of(given: nn.Module, checked: nn.Module) -> nn.Module:
     """What a changed copy is compared with: the given network where it runs as `checked`, its copy, does; else a copy of that."""
     tensors = (*given.parameters(), *given.buffers())
     as_checked = all(t.dtype == torch.float32 or not t.is_floating_point() for t in tensors)
-    return given if as_checked and not any(m.training for m in given.modules()) else copy.deepcopy(checked)
+    return given if as_checked and not any(m.training for m in given.modules()) else checked_copy(checked)

@@ -9,7 +9,7 @@ from torch import nn
 
 from subpc.algorithms.blocks.compress import compress_blocks
 from subpc.algorithms.blocks.config import BlockConfig
-from subpc.algorithms.check_model import checked_copy, own_weights, set_weight
+from subpc.algorithms.check_model import checked_copy, own_weights, reference_of, set_weight
 from subpc.algorithms.dfmpc.compress import compress_dfmpc
 from subpc.algorithms.dfmpc.config import DfmpcConfig
 from subpc.algorithms.udfc.compress import compress_udfc
@@ -59,6 +59,14 @@ def test_weights_of_their_own_end_the_sharing() -> None:
     own_weights(copy, given)
     assert not _memory(copy) & _memory(given)
     assert all(torch.equal(new, old) for new, old in zip(copy.parameters(), given.parameters(), strict=True))
+
+
+def test_the_reference_of_a_network_in_half_precision_keeps_its_weights() -> None:
+    given = network().half()
+    copy = checked_copy(given)
+    reference = reference_of(given, copy)
+    set_weight(copy[0], torch.zeros_like(copy[0].weight))
+    assert torch.equal(reference[0].weight, given[0].weight.float())
 
 
 @pytest.mark.parametrize("name", METHODS)
