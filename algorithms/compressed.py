@@ -55,13 +55,14 @@ def save_compressed(path: Path, file: CompressedFile) -> None:
 def content_of(file: CompressedFile) -> dict[str, Any]:
     """The entries of the file: plain values and the tensors that are kept."""
     blocks = {layer: n for layer, n in file.blocks.items() if layer not in file.packed}
-    coded = {f"{layer}.weight" for layer in (*file.packed, *blocks)}
-    stored = {key: _stored(value, file.half) for key, value in file.state_dict.items() if not key.endswith(_COUNTER)}
+    packed, sparse = ({f"{layer}.weight" for layer in layers} for layers in (file.packed, blocks))
+    kept = {key: value for key, value in file.state_dict.items() if not key.endswith(_COUNTER) and key not in packed}
+    stored = {key: _stored(value, file.half) for key, value in kept.items()}
     content = {
         FORMAT_KEY: FORMAT_VERSION,
         "arch": file.arch,
         "arch_options": file.arch_options,
-        "state_dict": {key: value for key, value in stored.items() if key not in coded},
+        "state_dict": {key: value for key, value in stored.items() if key not in sparse},
         "config": file.config,
         "report": file.report,
         "input_shape": list(file.input_shape),

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
 from subpc.algorithms.steady import steady_cholesky
@@ -13,7 +14,7 @@ MIN_BITS, MAX_BITS = 2, 8
 TERNARY_SHARE = 0.7
 # Scales that are tried, as shares of the largest magnitude; values that are rounded before the rest is brought up to date.
 _SMALLEST_SHARE, _SHARES, _BLOCK = 0.2, 41, 64
-# Values of a piece that is worked on at a time.
+# Values of a piece that is worked on at a time; of any width they fill whole bytes.
 _PIECE = 1 << 17
 
 
@@ -164,15 +165,20 @@ def _inverse_factor(curvature: torch.Tensor, order: torch.Tensor) -> torch.Tenso
 
 def pack_codes(codes: torch.Tensor, bits: int) -> torch.Tensor:
     """Codes below 2^bits as one stream of bits, lowest first, in ceil(n bits / 8) bytes (uint8)."""
-    shifts = torch.arange(bits, dtype=torch.uint8)
-    stream = ((codes.reshape(-1, 1) >> shifts) & 1).reshape(-1)
-    stream = torch.nn.functional.pad(stream, (0, -stream.numel() % 8)).view(-1, 8)
-    weights = torch.tensor([1 << i for i in range(8)], dtype=torch.int32)
-    return (stream.int() * weights).sum(1).to(torch.uint8)
+    return torch.cat([_packed(piece, bits) for piece in torch.split(codes.reshape(-1), _PIECE)])
+
+
+def _packed(codes: torch.Tensor, bits: int) -> torch.Tensor:
+    stream = np.unpackbits(codes.numpy()[:, None], axis=1, count=bits, bitorder="little")
+    return torch.from_numpy(np.packbits(stream, bitorder="little"))
 
 
 def unpack_codes(packed: torch.Tensor, bits: int, count: int) -> torch.Tensor:
     """The first `count` codes of a packed stream (uint8, one dimension)."""
-    stream = ((packed.view(-1, 1) >> torch.arange(8, dtype=torch.uint8)) & 1).reshape(-1)[: count * bits].view(count, bits)
-    weights = torch.tensor([1 << i for i in range(bits)], dtype=torch.int32)
-    return (stream.int() * weights).sum(1).to(torch.uint8)
+    pieces = torch.split(packed, _PIECE * bits // 8)
+    return torch.cat([_unpacked(piece, bits, min(_PIECE, count - i * _PIECE)) for i, piece in enumerate(pieces)])
+
+
+def _unpacked(packed: torch.Tensor, bits: int, count: int) -> torch.Tensor:
+    stream = np.unpackbits(packed.numpy(), count=count * bits, bitorder="little").reshape(count, bits)
+    return torch.from_numpy(np.packbits(stream, axis=1, bitorder="little")[:, 0])

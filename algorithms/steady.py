@@ -31,4 +31,5 @@ def solve_in_place(factor: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     What torch.cholesky_solve gives, without its copies of both.
     """
     half = torch.linalg.solve_triangular(factor, right, upper=False, out=right)
-    return torch.linalg.solve_triangular(factor.mT, half, upper=True, out=right)
+    solved: torch.Tensor = torch.linalg.solve_triangular(factor.mT, half, upper=True, out=right)
+    return solved

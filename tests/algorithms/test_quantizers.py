@@ -40,12 +40,20 @@ def test_a_filter_of_zeros_stays_zero() -> None:
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 6, 8])
-@pytest.mark.parametrize("count", [1, 7, 8, 1001])
+@pytest.mark.parametrize("count", [1, 7, 8, 1001, (1 << 17) + 1])
 def test_packing_there_and_back(bits: int, count: int) -> None:
     codes = torch.randint(0, 2**bits, (count,), dtype=torch.uint8, generator=torch.Generator().manual_seed(count))
     packed = pack_codes(codes, bits)
     assert packed.numel() == -(-count * bits // 8)
     assert torch.equal(unpack_codes(packed, bits, count), codes)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 7, 8])
+def test_packed_codes_are_one_stream_with_the_lowest_bit_first(bits: int) -> None:
+    codes = [i % (1 << bits) for i in range(0, 500, 7)]
+    stream = sum(code << (bits * place) for place, code in enumerate(codes))
+    packed = pack_codes(torch.tensor(codes, dtype=torch.uint8), bits)
+    assert int.from_bytes(bytes(packed.tolist()), "little") == stream
 
 
 @pytest.mark.parametrize("bits", [0, 1, 9, 2.5, True])
