@@ -7,15 +7,17 @@ from torch import nn
 
 from subpc.errors import ModelFileError, UnsupportedModelError
 
-WITH_WEIGHTS = (nn.Conv2d, nn.Linear)
+_WITH_WEIGHTS = (nn.Conv2d, nn.Linear)
 
 
 def checked_copy(model: nn.Module) -> nn.Module:
     """A float32 copy in eval mode. Its layers' weights are the given ones in the same memory until they are set: see set_weight.
 
-    ModelFileError where a weight or a statistic is not finite, or a variance negative; UnsupportedModelError where a batch norm has none.
+    ModelFileError where a weight or a statistic is not finite, or a variance negative; UnsupportedModelError where a batch norm has none,
+    or a weight is computed from others.
     """
-    weights = [module.weight for module in model.modules() if isinstance(module, WITH_WEIGHTS) and isinstance(module.weight, nn.Parameter)]
+    _check_weights(model)
+    weights = [module.weight for module in model.modules() if isinstance(module, _WITH_WEIGHTS)]
     shared = {id(weight): nn.Parameter(weight.detach(), requires_grad=weight.requires_grad) for weight in weights}
     result = copy.deepcopy(model, shared).float().eval()
     for name, tensor in result.state_dict().items():
@@ -32,6 +34,16 @@ def checked_copy(model: nn.Module) -> nn.Module:
                 "Turn them on and run some pictures through the network in training mode."
             )
     return result
+
+
+def _check_weights(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        weight, buffers = getattr(module, "weight", None), dict(module.named_buffers(recurse=False))
+        if isinstance(weight, torch.Tensor) and not isinstance(weight, nn.Parameter) and "weight" not in buffers:
+            raise UnsupportedModelError(
+                f"{name}.weight is computed from other tensors (a pruning mask, weight norm, a parametrization), so it cannot be set.\n"
+                "Make it permanent first: torch.nn.utils.prune.remove, remove_weight_norm or parametrize.remove_parametrizations."
+            )
 
 
 def set_weight(layer: nn.Module, weight: torch.Tensor) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations, prune
 
 from subpc.algorithms.blocks.compress import compress_blocks
 from subpc.algorithms.blocks.config import BlockConfig
@@ -14,6 +15,7 @@ from subpc.algorithms.dfmpc.compress import compress_dfmpc
 from subpc.algorithms.dfmpc.config import DfmpcConfig
 from subpc.algorithms.udfc.compress import compress_udfc
 from subpc.algorithms.udfc.config import UdfcConfig
+from subpc.errors import UnsupportedModelError
 from tests.algorithms.two_convs import network
 
 METHODS: dict[str, Callable[[nn.Module], tuple[nn.Module, Any, Any]]] = {
@@ -67,6 +69,27 @@ def test_the_reference_of_a_network_in_half_precision_keeps_its_weights() -> Non
     reference = reference_of(given, copy)
     set_weight(copy[0], torch.zeros_like(copy[0].weight))
     assert torch.equal(reference[0].weight, given[0].weight.float())
+
+
+MASKED: dict[str, Callable[[nn.Module], Any]] = {
+    "mask": lambda conv: prune.l1_unstructured(conv, "weight", 0.5),
+    "weight norm": lambda conv: parametrizations.weight_norm(conv),
+}
+
+
+@pytest.mark.parametrize("how", MASKED)
+def test_a_weight_that_is_computed_from_others_is_named_with_what_to_do(how: str) -> None:
+    given = network()
+    MASKED[how](given[3])
+    with pytest.raises(UnsupportedModelError, match=r"3\.weight is computed .*\nMake it permanent first: torch.nn.utils.prune.remove"):
+        checked_copy(given)
+
+
+def test_a_mask_that_was_made_permanent_is_fine() -> None:
+    given = network()
+    prune.l1_unstructured(given[3], "weight", 0.5)
+    prune.remove(given[3], "weight")
+    assert torch.equal(checked_copy(given)[3].weight, given[3].weight)
 
 
 @pytest.mark.parametrize("name", METHODS)
