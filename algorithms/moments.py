@@ -1,6 +1,7 @@
 """Second moments of what a layer sees, in a network and in its changed copy."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +34,8 @@ class Moments:
     taps: int = 1
 
 
+# What a layer's inputs were before and are now, for the same pictures.
+Pair = tuple[torch.Tensor, torch.Tensor]
 # Moments on demand, and None where a filter is too long for them.
 Inputs = Callable[[], Moments | None]
 # Called with a layer's name and inputs before the layer runs; may change the layer in the changed network, and its batch norm is
@@ -60,8 +63,9 @@ def whole_filters(rows: torch.Tensor, taps: int) -> torch.Tensor:
     return rows.reshape(-1, taps, rows.shape[-1]).mT.flatten(1) if taps > 1 else rows.flatten(0, 1)
 
 
-def sample_moments(layer: nn.Module, before: torch.Tensor, now: torch.Tensor, limit: int) -> Moments | None:
-    """From samples of both inputs, the same pictures in the same order; `limit` places at most. Means are taken out.
+def sample_moments(layer: nn.Module, read: Callable[[], Iterable[Pair]], pictures: int, limit: int) -> Moments | None:
+    """From samples of both inputs, which `read` gives part by part, the same pictures in the same order; `pictures` in all, `limit`
+    places at most. Means are taken out.
 
     Summed up in float64 over a few pictures at a time, each channel moved to near zero first, so that float32 products lose nothing.
     """
@@ -69,60 +73,79 @@ def sample_moments(layer: nn.Module, before: torch.Tensor, now: torch.Tensor, li
     taps = layer.weight[0, 0].numel() if isinstance(layer, nn.Conv2d) and length > LONGEST else 1
     if length // taps > WIDEST:
         return None
-    under = layer if taps == 1 else None
-    step, middles = _step(under, before, min(limit, _VALUES * taps // length)), [_middle(x, groups, length // taps) for x in (before, now)]
-    rows, together = grouped_rows(layer, taps), max(1, _AT_ONCE // patches(now[:1], under, step, groups).numel())
+    under, limit = layer if taps == 1 else None, min(limit, _VALUES * taps // length)
+    rows = _tap_by_tap(grouped_rows(layer, taps), under)
     # Filters that are fewer than their values are applied before the sum, which is the smaller for it.
     filters = rows.float().mT if 2 * rows.shape[1] < rows.shape[2] else None
     own, between = _Covariance(), _Covariance()
-    for parts in zip(before.split(together), now.split(together), strict=True):  # type: ignore[no-untyped-call]
-        one, two = ((patches(x, under, step, groups) - middle).transpose(0, 1) for x, middle in zip(parts, middles, strict=True))
-        own.add(two, two)
-        between.add(one if filters is None else one @ filters, two)
+    middles: list[torch.Tensor] = []
+    for pair in read():
+        middles = middles or [x.mean((0, 2, 3)) if x.dim() == 4 else x.flatten(0, -2).mean(0) for x in pair]
+        step = _step(under, pair[0], pictures, limit)
+        together = max(1, _AT_ONCE // patches(pair[0][:1], under, step, groups).numel())
+        for parts in zip(*(torch.split(x, together) for x in pair), strict=True):
+            one, two = (patches(x, under, step, groups, middle) for x, middle in zip(parts, middles, strict=True))
+            own.add(two, two)
+            between.add(one if filters is None else one @ filters, two)
     answers = rows @ between.result() if filters is None else between.result()
-    return Moments(covariance=own.result(), answers=answers, taps=taps)
+    order = _tap_by_tap(torch.arange(length // taps), under).argsort()
+    return Moments(covariance=own.result()[:, order[:, None], order], answers=answers[:, :, order], taps=taps)
+
+
+def _tap_by_tap(x: torch.Tensor, layer: nn.Module | None) -> torch.Tensor:
+    """Values (..., d) of a filter, brought from the order of its weights into that of `patches`: all channels of a tap side by side."""
+    taps = math.prod(layer.kernel_size) if isinstance(layer, nn.Conv2d) else 1
+    return x.view(*x.shape[:-1], -1, taps).mT.flatten(-2)
 
 
 class _Covariance:
     """Between samples (groups, places, a) and (groups, places, b) in float32, summed up in float64."""
 
     def __init__(self) -> None:
-        self.total, self.sums, self.places = torch.zeros(()), [torch.zeros(())] * 2, 0
+        self.total, self.sums, self.places, self.symmetric = torch.zeros(()), [torch.zeros(())] * 2, 0, False
 
     def add(self, left: torch.Tensor, right: torch.Tensor) -> None:
-        """More places."""
-        product, sums = left.mT @ right, [x.sum(1).double() for x in (left, right)]
-        if self.places:
-            # A few rows at a time: adding float32 to float64 makes a float64 copy of it.
-            for total, new in zip(self.total.split(_ROWS, 1), product.split(_ROWS, 1), strict=True):  # type: ignore[no-untyped-call]
-                total.add_(new)
-        else:
-            self.total = product.double()
-        self.sums = [total + new for total, new in zip(self.sums, sums, strict=True)]
+        """More places. Of samples with themselves only what is on or above the diagonal is summed up."""
+        if not self.places:
+            self.total = left.new_zeros(len(left), left.shape[2], right.shape[2], dtype=torch.float64)
+            self.symmetric = left is right
+        for rows, columns in self._blocks():
+            self.total[:, rows, columns] += left[:, :, rows].mT @ right[:, :, columns]
+        self.sums = [total + x.sum(1).double() for total, x in zip(self.sums, (left, right), strict=True)]
         self.places += left.shape[1]
 
+    def _blocks(self) -> Iterator[tuple[slice, slice]]:
+        """Rows and columns that are summed up, so few at a time that the float32 product stays in the cache."""
+        for start in range(0, self.total.shape[1], _ROWS):
+            yield slice(start, start + _ROWS), slice(start if self.symmetric else 0, None)
+
     def result(self) -> torch.Tensor:
-        """(groups, a, b), in place of the sums."""
+        """(groups, a, b), in place of the sums, which are gone."""
+        if self.symmetric:
+            for rows, columns in self._blocks():
+                self.total[:, columns, rows] = self.total[:, rows, columns].mT.clone()
         one, two = (total / self.places for total in self.sums)
-        return self.total.div_(self.places).baddbmm_(one[:, :, None], two[:, None], alpha=-1)
+        result, self.total = self.total.div_(self.places), torch.zeros(())
+        return result.baddbmm_(one[:, :, None], two[:, None], alpha=-1)
 
 
-def _middle(x: torch.Tensor, groups: int, length: int) -> torch.Tensor:
-    """(groups, length): the mean of each value's channel."""
-    means = x.mean((0, 2, 3)) if x.dim() == 4 else x.flatten(0, -2).mean(0)
-    return means.repeat_interleave(groups * length // len(means)).view(groups, length)
+def patches(x: torch.Tensor, layer: nn.Module | None, step: int = 1, groups: int = 1, middle: torch.Tensor | None = None) -> torch.Tensor:
+    """(groups, places, taps channels): what a filter sees at every `step`-th place of each picture, less `middle` (channels,).
 
-
-def patches(x: torch.Tensor, layer: nn.Module | None, step: int = 1, groups: int = 1) -> torch.Tensor:
-    """(places, groups, d): what a filter sees at every `step`-th place of each picture. None as layer: each pixel by itself."""
+    None as layer: each pixel by itself.
+    """
     if x.dim() != 4:
-        return x.reshape(-1, 1, x.shape[-1])
+        values = x.flatten(0, -2)[None]
+        return values.clone() if middle is None else values - middle
     layer = _filter(layer, x)
-    (down, across), padding = _corners(layer, x, step), _padding(layer, x.shape[2:])
+    padding = _padding(layer, x.shape[2:])
+    pixels = F.pad(x, (padding[1], padding[1], padding[0], padding[0])).permute(0, 2, 3, 1)
+    pixels = pixels.contiguous() if middle is None else torch.sub(pixels, middle).contiguous()
+    (down, across), wide = _corners(layer, x, step), pixels.shape[2]
     rows, columns = (d * torch.arange(k) for d, k in zip(layer.dilation, layer.kernel_size, strict=True))
-    under = down[:, None, None] + rows[:, None], across[:, None, None] + columns
-    padded = F.pad(x, (padding[1], padding[1], padding[0], padding[0]))
-    return padded[:, :, under[0], under[1]].transpose(1, 2).reshape(len(x) * len(down), groups, -1)
+    under = (down * wide + across)[:, None] + (rows[:, None] * wide + columns).flatten()
+    values = pixels.flatten(1, 2).index_select(1, under.flatten()).view(len(x) * len(down), under.shape[1], groups, -1)
+    return values.permute(2, 0, 1, 3).reshape(groups, len(values), -1)
 
 
 def _filter(layer: nn.Module | None, x: torch.Tensor) -> nn.Conv2d:
@@ -136,12 +159,12 @@ def _plane(layer: nn.Conv2d, x: torch.Tensor) -> tuple[int, int]:
     return high, wide
 
 
-def _step(layer: nn.Module | None, x: torch.Tensor, limit: int) -> int:
+def _step(layer: nn.Module | None, x: torch.Tensor, pictures: int, limit: int) -> int:
     """Between the places that are looked at, for `limit` of them in all pictures together."""
     if x.dim() != 4:
         return 1
     high, wide = _plane(_filter(layer, x), x)
-    return max(1, high * wide * len(x) // limit)
+    return max(1, high * wide * pictures // limit)
 
 
 def _corners(layer: nn.Conv2d, x: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,27 +1,33 @@
 """A network and its changed copy run on pictures, node by node: on few pictures in front, where values are large, on all behind."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
-from torch.utils import _pytree as pytree
 
 from subpc.algorithms.batch_norm import move_statistics
 from subpc.algorithms.free_memory import give_back_memory
 from subpc.algorithms.moments import AtLayer, AtNorm, Moments, sample_moments
-from subpc.algorithms.picture_counts import Counts, count_pictures
+from subpc.algorithms.picture_plan import plan_pictures
+from subpc.algorithms.picture_values import PictureValues, Route, needed_for, readers_of_results
 
 # Places that the moments of a layer are taken from.
 _PLACES = 20_000
-# Pictures that are normalised at a time, so that the steps of it stay in the cache.
-_AT_ONCE = 4
-# Freed bytes that may stay with the process in front of a layer, and of one of at least so many weights, whose own work takes much.
-_MAY_STAY, _WIDE_MAY_STAY, _WIDE = 128 << 20, 16 << 20, 1 << 19
+# Bytes of the largest value that is worked on at a time: what still fits the cache.
+_PART = 2 << 20
+# Bytes of what layers gave that both networks hold; what is beyond is worked out anew each time it is read.
+HELD = 32 << 20
+# Freed bytes that may stay with the process around a layer.
+_MAY_STAY = 16 << 20
 # Of the order of the pictures: the first ones have to be like all of them.
 _SEED = 0
+
+
+# Variance and mean of each channel.
+Statistics = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,57 +41,90 @@ class _Norm:
 
 
 class PictureRun:
-    """Both networks, interpreted node by node; see run_side_by_side."""
+    """Both networks, followed node by node; see run_side_by_side.
+
+    Values are not kept from node to node, but worked out a few pictures at a time for whoever reads them: the moments of a layer, the
+    statistics of a batch norm. What convolutions gave is held, so that they run once, as far as there is room.
+    """
 
     def __init__(
         self, graph: fx.Graph, networks: tuple[nn.Module, nn.Module], at_layer: AtLayer, at_norm: AtNorm | None, correct: bool
     ) -> None:
-        self.nodes = [node for node in graph.nodes if node.op != "output"]
+        self.networks = networks
+        self.graph, self.written = readers_of_results(graph, dict(networks[0].named_modules()))
+        self.nodes = [node for node in self.graph.nodes if node.op != "output"]
+        self.place = {node: i for i, node in enumerate(self.graph.nodes)}
         self.at_layer, self.at_norm, self.correct = at_layer, at_norm, correct
-        self.runs = tuple(fx.Interpreter(fx.GraphModule(network, graph)) for network in networks)
         # Settled once a batch norm has been met; holds for the pictures that join later, too.
         self.norms: dict[fx.Node, _Norm] = {}
+        self.known: dict[fx.Node, tuple[Statistics, ...]] = {}
+        self.count = 0
 
     def run(self, pictures: torch.Tensor) -> None:
-        """All nodes but the last, each on as many pictures as there is room for; the pictures that join have been through the nodes
-        before, as they are settled."""
+        """All nodes but the last; the pictures that join have been through the nodes before, as they are settled."""
         order = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(_SEED))
-        counts = count_pictures(self.nodes, self.runs[0], pictures[:1], len(pictures))
-        running = counts.at[self.nodes[0]]
-        self._start(pictures[order[:running]])
-        for index, node in enumerate(self.nodes):
-            wanted = counts.at[node]
-            if wanted >= 2 * running or wanted == len(pictures) > running:
-                kinds = self._kinds(counts, running)
-                if None not in kinds.values():
-                    self._join(self.nodes[:index], kinds, (pictures[few] for few in torch.split(order[running:wanted], counts.together)))
-                    running = wanted
+        self.values = tuple(PictureValues(network, self.graph, self.written, pictures, order) for network in self.networks)
+        plan = plan_pictures(self.nodes, self.values[0].run, pictures[:1], len(pictures))
+        self.sizes = plan.sizes
+        for node in self.nodes:
+            wanted = plan.at[node]
+            if wanted >= 2 * self.count or wanted == len(pictures) > self.count:
+                self._join(wanted)
             self._settle(node)
-            self._advance(node)
+            self._hold(node)
             self._move_offset(node)
 
-    def _start(self, pictures: torch.Tensor) -> None:
-        for run in self.runs:
-            run.args_iter = iter([pictures])
+    def _join(self, wanted: int) -> None:
+        """Hold what more pictures give, too."""
+        held = tuple(self.values[0].held)
+        if held:
+            route = Route.to(held, {}, self.place)
+            for values in self.values:
+                self._fill(values, route, self._parts(route, self.count, wanted), wanted)
+        self.count = wanted
+        self.known.clear()
 
-    def _kinds(self, counts: Counts, running: int) -> dict[fx.Node, str | None]:
-        return {node: _kind(value, counts.samples[node], running) for node, value in self.runs[0].env.items()}
+    def _parts(self, route: Route, first: int, last: int) -> list[slice]:
+        """Pictures first to last, as many at a time as the route's largest value allows."""
+        together = max(1, _PART // max(1, *(self.sizes.get(node, 0) for node, _ in route.steps), *map(self.sizes.__getitem__, route.start)))
+        return [slice(i, min(i + together, last)) for i in range(first, last, together)]
 
-    def _join(self, nodes: list[fx.Node], kinds: dict[fx.Node, str | None], pictures: Iterable[torch.Tensor]) -> None:
-        """Take more pictures through `nodes`, a few at a time, and put what they give beside what is alive."""
-        parts: list[list[dict[fx.Node, Any]]] = [[dict(run.env)] for run in self.runs]
-        for some in pictures:
-            for run in self.runs:
-                run.env.clear()
-            self._start(some)
-            for node in nodes:
-                self._advance(node)
-            for run, found in zip(self.runs, parts, strict=True):
-                found.append(dict(run.env))
-        for run, found in zip(self.runs, parts, strict=True):
-            for node, kind in kinds.items():
-                values = [part.pop(node) for part in found]
-                run.env[node] = _joined(values) if kind == "each" else values[0]
+    def _fill(self, values: PictureValues, route: Route, parts: list[slice], count: int) -> None:
+        """Hold the targets of the route for these pictures, beside what is held of them, `count` in all."""
+        new: dict[fx.Node, torch.Tensor] = {}
+        for part in parts:
+            for node, value in values.some(route, part).items():
+                if node not in new:
+                    new[node] = value.new_empty(count, *value.shape[1:])
+                    new[node][: part.start] = values.held.pop(node, value[:0])
+                new[node][part] = value
+        values.held.update(new)
+
+    def _hold(self, node: fx.Node) -> None:
+        """Hold what a settled node gives, in place of more that it follows from, or where a layer would have to run again; drop what
+        is not needed any more."""
+        held = self.values[0].held
+        without, beside = (self._alive(node, {*held, *more}) for more in ((), (node,)))
+        fewer = self._bytes(beside) < self._bytes(without)
+        route = Route.to([node], held, self.place)
+        runs_layer = any(isinstance(self._module(step), nn.Conv2d | nn.Linear) for step, _ in route.steps)
+        fits = runs_layer and 2 * self.count * self._bytes(beside) <= HELD
+        if self.sizes[node] and node in beside and (fewer or fits):
+            parts = self._parts(route, 0, self.count)
+            for values in self.values:
+                self._fill(values, route, parts, self.count)
+            without = beside
+        for values in self.values:
+            values.held = {node: value for node, value in values.held.items() if node in without}
+
+    def _alive(self, node: fx.Node, held: set[fx.Node]) -> set[fx.Node]:
+        """Of what is held, what nodes behind this one still follow from."""
+        here = self.place[node]
+        read = [n for n in self.nodes[: here + 1] if any(self.place[user] > here for user in n.users)]
+        return needed_for(read, dict.fromkeys(held)) & held
+
+    def _bytes(self, nodes: set[fx.Node]) -> int:
+        return sum(self.sizes[node] for node in nodes)
 
     def _settle(self, node: fx.Node) -> None:
         """Have the changed network's layer or batch norm changed, for what it sees."""
@@ -96,86 +135,87 @@ class PictureRun:
             self._settle_layer(node, module)
 
     def _settle_layer(self, node: fx.Node, module: nn.Conv2d | nn.Linear) -> None:
-        may_stay, source = _MAY_STAY if module.weight.numel() < _WIDE else _WIDE_MAY_STAY, node.all_input_nodes[0]
+        source = node.all_input_nodes[0]
 
         def moments() -> Moments | None:
-            before, now = (run.env[source] for run in self.runs)
-            found = sample_moments(module, before, now, _PLACES)
-            give_back_memory(may_stay)
+            found = sample_moments(module, lambda: zip(*self._both(source), strict=True), self.count, _PLACES)
+            give_back_memory(_MAY_STAY)
             return found
 
-        give_back_memory(may_stay)
+        give_back_memory(_MAY_STAY)
         kept = self.at_layer(str(node.target), moments)
-        give_back_memory(may_stay)
+        give_back_memory(_MAY_STAY)
         if kept is not None:
             self._narrow(source, kept)
 
+    def _both(self, node: fx.Node) -> tuple[Iterator[torch.Tensor], ...]:
+        """What the node gives in each network, a few pictures at a time."""
+        route = Route.to([node], self.values[0].held, self.place)
+        parts = self._parts(route, 0, self.count)
+        return tuple(values.parts(route, parts) for values in self.values)
+
     def _narrow(self, source: fx.Node, kept: torch.Tensor) -> None:
-        """The changed network has these channels alone from the batch norm in front of `source` on."""
-        self.runs[1].env[source] = self.runs[1].env[source][:, kept]
-        while source not in self.norms:
+        """The changed network has these channels alone from the layer in front of the batch norm before `source` on."""
+        held = self.values[1].held
+        while True:
+            if source in held:
+                held[source] = held[source][:, kept]
+            if isinstance(self._module(source), nn.Conv2d):
+                return
+            if source in self.norms:
+                norm = self.norms[source]
+                self.norms[source] = replace(norm, scale=norm.scale[kept], shift=norm.shift[kept])
             source = source.all_input_nodes[0]
-        norm = self.norms[source]
-        self.norms[source] = replace(norm, scale=norm.scale[kept], shift=norm.shift[kept])
 
     def _settle_norm(self, node: fx.Node, old: nn.BatchNorm2d) -> None:
         """Without `correct` the changed layer keeps its statistics, and the change shows behind it."""
-        before, after = (run.env[node.all_input_nodes[0]] for run in self.runs)
+        (variance, mean), (now, middle) = self._statistics(node.all_input_nodes[0])
         assert isinstance(old.running_mean, torch.Tensor) and isinstance(old.running_var, torch.Tensor)
-        variance, mean = torch.var_mean(before, (0, 2, 3), correction=0)
         scale = ((old.running_var + old.eps) / (variance + old.eps)).sqrt()
         self.norms[node] = _Norm(mean=mean, variance=variance, scale=scale, shift=old.running_mean - mean * scale)
         if self.correct:
-            now, middle = torch.var_mean(after, (0, 2, 3), correction=0)
-            new = self.runs[1].fetch_attr(str(node.target))
+            new = self.values[1].run.fetch_attr(str(node.target))
             move_statistics(new, (middle - mean) * scale, (now + old.eps) / (variance + old.eps))
+        for values, function in zip(self.values, (self._reference, self._changed), strict=True):
+            values.functions[node] = partial(function, node)
         if self.at_norm is not None:
             self.at_norm(str(node.target))
 
-    def _advance(self, node: fx.Node) -> None:
-        """Run a settled node in both networks; what is read no more goes before the second runs."""
-        for run, function in zip(self.runs, self._functions(node), strict=True):
-            run.env[node] = function(run)
-            for done in run.user_to_last_uses.get(node, []):
-                del run.env[done]
+    def _statistics(self, node: fx.Node) -> tuple[Statistics, ...]:
+        """Of what the node gives in each network. Those of joined channels are known from the joined, however often they are joined."""
+        if node.target in (torch.cat, torch.concat) and node.kwargs.get("dim", node.args[-1]) == 1:
+            joined = zip(*(self._known(source) for source in node.all_input_nodes), strict=True)
+            return tuple((torch.cat([x for x, _ in same]), torch.cat([x for _, x in same])) for same in joined)
+        return tuple(_statistics(parts) for parts in self._both(node))
 
-    def _functions(self, node: fx.Node) -> tuple[Callable[[fx.Interpreter], Any], ...]:
-        """What gives the node's value in each network."""
-        if node not in self.norms:
-            return (lambda run: run.run_node(node),) * 2
-        norm, old, new = self.norms[node], *(run.fetch_attr(str(node.target)) for run in self.runs)
+    def _known(self, node: fx.Node) -> tuple[Statistics, ...]:
+        """_statistics, looked for once, until pictures join."""
+        if node not in self.known:
+            self.known[node] = self._statistics(node)
+        return self.known[node]
 
-        def reference(x: torch.Tensor) -> torch.Tensor:
-            return F.batch_norm(x, norm.mean, norm.variance, old.weight, old.bias, False, 0.0, old.eps)
+    def _reference(self, node: fx.Node, x: torch.Tensor) -> torch.Tensor:
+        norm, old = self.norms[node], self._module(node)
+        assert isinstance(old, nn.BatchNorm2d)
+        return F.batch_norm(x, norm.mean, norm.variance, old.weight, old.bias, False, 0.0, old.eps)
 
-        def changed(x: torch.Tensor) -> torch.Tensor:
-            result: torch.Tensor = new(x * norm.scale[:, None, None] + norm.shift[:, None, None])
-            return result
-
-        return tuple(lambda run, f=f: self._normalised(node, run, f) for f in (reference, changed))
-
-    def _normalised(self, node: fx.Node, run: fx.Interpreter, function: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-        source = node.all_input_nodes[0]
-        x: torch.Tensor = run.env[source]
-        result = x if self._is_fresh(source) else torch.empty_like(x)
-        for part, place in zip(x.split(_AT_ONCE), result.split(_AT_ONCE), strict=True):  # type: ignore[no-untyped-call]
-            place.copy_(function(part))
-        return result
-
-    def _is_fresh(self, node: fx.Node) -> bool:
-        """Whether one node alone reads the value, which shares no memory with another."""
-        return len(node.users) == 1 and (isinstance(self._module(node), nn.Conv2d) or node.target in (torch.cat, torch.concat))
+    def _changed(self, node: fx.Node, x: torch.Tensor) -> torch.Tensor:
+        norm, new = self.norms[node], self.values[1].module(node)
+        assert isinstance(new, nn.BatchNorm2d) and new.running_mean is not None and new.running_var is not None
+        mean, variance = (new.running_mean - norm.shift) / norm.scale, (new.running_var + new.eps) / norm.scale**2
+        return F.batch_norm(x, mean, variance, new.weight, new.bias, False, 0.0, 0.0)
 
     def _move_offset(self, node: fx.Node) -> None:
         """Add what the outputs of a layer lack in the mean, where no batch norm follows that would take it."""
-        layer = self.runs[1].fetch_attr(str(node.target)) if node.op == "call_module" else None
+        layer = self.values[1].module(node)
         if not isinstance(layer, nn.Conv2d | nn.Linear) or layer.bias is None or not self.correct or self._before_norm(node):
             return
-        before, now = (run.env[node] for run in self.runs)
-        axes = (0, 2, 3) if before.dim() == 4 else tuple(range(before.dim() - 1))
-        lacking = (before - now).mean(axes)
+        (_, before), (_, now) = self._statistics(node)
+        lacking = before - now
         layer.bias.add_(lacking)
-        self.runs[1].env[node] = now + (lacking[:, None, None] if before.dim() == 4 else lacking)
+        held = self.values[1].held
+        if node in held:
+            held[node].add_(lacking[:, None, None] if held[node].dim() == 4 else lacking)
 
     def _before_norm(self, node: fx.Node) -> bool:
         """Whether a batch norm alone reads the node."""
@@ -183,21 +223,18 @@ class PictureRun:
 
     def _module(self, node: fx.Node) -> nn.Module | None:
         """The reference's module that the node calls."""
-        module = self.runs[0].fetch_attr(str(node.target)) if node.op == "call_module" else None
-        assert module is None or isinstance(module, nn.Module)
-        return module
+        return self.values[0].module(node)
 
 
-def _kind(value: Any, sample: Any, pictures: int) -> str | None:
-    """`each`: a row for each picture; `all`: one value, whatever their number; None: neither. sample: the value for one picture."""
-    both = list(zip(pytree.tree_leaves(value), pytree.tree_leaves(sample), strict=True))
-    if all(x.shape == one.shape if isinstance(x, torch.Tensor) else x == one for x, one in both):
-        return "all"
-    tensors = all(isinstance(x, torch.Tensor) for x, _ in both)
-    return "each" if tensors and all(one.shape[:1] == (1,) and x.shape == (pictures, *one.shape[1:]) for x, one in both) else None
-
-
-def _joined(parts: list[Any]) -> Any:
-    """One value whose tensors have the rows of all parts."""
-    leaves = zip(*map(pytree.tree_leaves, parts), strict=True)
-    return pytree.tree_unflatten([torch.cat(same) for same in leaves], pytree.tree_structure(parts[0]))
+def _statistics(parts: Iterator[torch.Tensor]) -> Statistics:
+    """Variance and mean (c,) over all places of all parts (n, c, h, w), or (..., c)."""
+    variances, means, counts = [], [], []
+    for x in parts:
+        variance, mean = torch.var_mean(x, (0, 2, 3) if x.dim() == 4 else tuple(range(x.dim() - 1)), correction=0)
+        variances.append(variance.double())
+        means.append(mean.double())
+        counts.append(len(x))
+    share = torch.tensor(counts, dtype=torch.float64)[:, None] / sum(counts)
+    middle = (share * torch.stack(means)).sum(0)
+    variance = (share * (torch.stack(variances) + (torch.stack(means) - middle) ** 2)).sum(0)
+    return variance.float(), middle.float()

@@ -26,9 +26,11 @@ def random_shapes(count: int, channels: int, size: int, seed: int) -> torch.Tens
         for _ in range(int(torch.randint(1, _SHAPES, (1,), generator=draw))):
             width, left, top, height, kind = torch.rand(5, generator=draw)
             radius = size * _RADIUS / (width + 0.06)
-            x, y = (across - left * size).abs(), (down - top * size).abs()
+            rows, columns = (slice(max(0, int(at - 1.3 * radius)), int(at + 1.3 * radius) + 2) for at in (top * size, left * size))
+            x, y = (across[rows, columns] - left * size).abs(), (down[rows, columns] - top * size).abs()
             inside = (x < radius) & (y < radius * (0.3 + height)) if kind < 0.5 else x**2 + y**2 < radius**2
-            picture[:, inside] = picture[:, inside] * _THROUGH + _together(torch.randn(channels, 1, generator=draw))
+            here, value = picture[:, rows, columns], _together(torch.randn(channels, 1, generator=draw))[..., None]
+            here.copy_(torch.where(inside, here * _THROUGH + value, here))
     scaled: torch.Tensor = (pictures - pictures.mean()) / pictures.std()
     return scaled
 

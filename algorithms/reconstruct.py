@@ -107,7 +107,7 @@ def _remove(weights: torch.Tensor, h: torch.Tensor, gone: torch.Tensor, taps: in
     """Take blocks out of the weights and out of H, in place."""
     index = (gone[:, None] * taps + torch.arange(taps)).flatten()
     across = torch.linalg.solve(h[index][:, index], h[index])  # (removed, in * taps)
-    weights -= weights[:, index] @ across
-    h -= h[:, index] @ across
+    weights.addmm_(weights[:, index], across, alpha=-1)
+    h.addmm_(h[:, index], across, alpha=-1)
     h[index], h[:, index] = 0, 0
     h[index, index] = 1

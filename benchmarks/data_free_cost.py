@@ -10,7 +10,6 @@ Memory is the peak beyond the loaded network: what the process holds of its own 
 import hashlib
 import multiprocessing
 import time
-from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import click
 
 NETS = ("resnet50", "densenet121", "mobilenet_v2")
 METHODS = ("dfmpc", "udfc")
+SHAPE = (1, 3, 224, 224)
 # Seconds between two looks at the memory; the kernel counts pages up to 64 a thread late.
 _PAUSE = 0.005
 
@@ -31,14 +31,14 @@ def compress(net: str, method: str, threads: int, pipe: Connection) -> None:
     from subpc.synthetic import seeded_model
 
     torch.set_num_threads(threads)
-    run: Callable[[torch.nn.Module], tuple[torch.nn.Module, object, object]] = (
-        (lambda m: compress_dfmpc(m, DfmpcConfig())) if method == "dfmpc" else (lambda m: compress_udfc(m, UdfcConfig()))
-    )
     model = seeded_model(net)
     pipe.send(sum(p.nbytes for p in model.parameters()))
     pipe.recv()
     start = time.perf_counter()
-    result, *_ = run(model)
+    if method == "dfmpc":
+        result, *_ = compress_dfmpc(model, DfmpcConfig(), input_shape=SHAPE)
+    else:
+        result, *_ = compress_udfc(model, UdfcConfig(), input_shape=SHAPE)
     seconds = time.perf_counter() - start
     digest = hashlib.sha256()
     for tensor in result.state_dict().values():

@@ -9,7 +9,7 @@ from torch import nn
 from subpc.algorithms.blocks.compress import compress_blocks
 from subpc.algorithms.blocks.config import BlockConfig
 from subpc.algorithms.blocks.select import block_mask, magnitudes
-from subpc.algorithms.moments import Moments, patches
+from subpc.algorithms.moments import Moments
 from subpc.algorithms.random_pictures import random_shapes
 from subpc.algorithms.reconstruct import Problem, eliminate, pose, solve
 from subpc.errors import ConfigError, ModelFileError
@@ -46,13 +46,6 @@ def test_every_group_loses_the_same_number_of_its_smallest_blocks() -> None:
     for group in range(2):
         sizes = [float(weight[4 * group : 4 * group + 4, i].abs().sum()) for i in range(5)]
         assert [i for i in range(5) if not mask[group, i]] == sorted(sorted(range(5), key=sizes.__getitem__)[:2])
-
-
-def test_patches_are_what_the_convolution_multiplies() -> None:
-    conv = nn.Conv2d(3, 4, (3, 2), stride=2, padding=1, bias=False)
-    x = torch.randn(2, 3, 9, 8)
-    expected = conv(x).permute(0, 2, 3, 1).reshape(-1, 4)
-    torch.testing.assert_close(patches(x, conv)[:, 0] @ conv.weight.flatten(1).T, expected)
 
 
 def layer(weight: torch.Tensor) -> nn.Conv2d:

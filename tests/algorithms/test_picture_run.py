@@ -1,16 +1,18 @@
-"""Both networks on few pictures in front and on all behind: pictures that join later have seen the same as those that were there."""
+"""Both networks on few pictures in front and on all behind, values held or worked out again: what is seen is the same."""
 
 import copy
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import fx, nn
 
-from subpc.algorithms import picture_counts
+from subpc.algorithms import picture_plan, picture_run
 from subpc.algorithms.moments import Inputs, Moments
-from subpc.algorithms.picture_counts import count_pictures
-from subpc.algorithms.picture_run import PictureRun, _kind
+from subpc.algorithms.picture_plan import plan_pictures
+from subpc.algorithms.picture_run import PictureRun
 from subpc.algorithms.udfc.compress import compress_udfc
 from subpc.algorithms.udfc.config import UdfcConfig
 
@@ -48,7 +50,7 @@ def follow(both: tuple[nn.Module, nn.Module], pictures: torch.Tensor, change: Ca
     def at_layer(name: str, inputs: Inputs) -> None:
         found = inputs()
         assert found is not None
-        seen[name] = found
+        seen.setdefault(name, found)
         change(name)
 
     with torch.no_grad():
@@ -57,24 +59,25 @@ def follow(both: tuple[nn.Module, nn.Module], pictures: torch.Tensor, change: Ca
 
 
 def test_few_pictures_in_front_and_all_where_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(picture_counts, "BUDGET", 2 * 20 * 4 * 32 * 32 * (32 + 32))  # in front of and behind the first ReLU
+    monkeypatch.setattr(picture_plan, "VALUES", 2 * 20 * 4 * 32 * 32 * (32 + 32))  # in front of and behind the first ReLU
     net, _ = nets(Branches)
     nodes = [node for node in fx.symbolic_trace(net).graph.nodes if node.op != "output"]
     run = fx.Interpreter(fx.GraphModule(net, nodes[0].graph))
-    counts = count_pictures(nodes, run, torch.randn(1, 3, 32, 32), 50)
-    by_name = {node.name: count for node, count in counts.at.items()}
-    assert by_name["wide_0"] == 20
-    assert by_name["last"] == 50
-    in_order = [counts.at[node] for node in nodes]
+    plan = plan_pictures(nodes, run, torch.randn(1, 3, 32, 32), 50)
+    by_name = {node.name: node for node in nodes}
+    assert plan.at[by_name["wide_0"]] == 20
+    assert plan.at[by_name["last"]] == 50
+    assert plan.sizes[by_name["wide_0"]] == 4 * 32 * 32 * 32
+    assert plan.sizes[by_name["scale"]] == plan.sizes[by_name["chunk"]] == 0  # no row for each picture
+    in_order = [plan.at[node] for node in nodes]
     assert in_order == sorted(in_order)
-    assert counts.together == 5
 
 
 def test_pictures_that_join_give_what_they_would_have_given_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)).repeat(48, 1, 1, 1)
     found = {}
     for budget in (1 << 30, 1 << 20):
-        monkeypatch.setattr(picture_counts, "BUDGET", budget)
+        monkeypatch.setattr(picture_plan, "VALUES", budget)
         both = nets(Branches)
 
         def change(name: str, both: tuple[nn.Module, nn.Module] = both) -> None:
@@ -88,29 +91,83 @@ def test_pictures_that_join_give_what_they_would_have_given_from_the_start(monke
 
 
 def test_channels_that_were_removed_stay_away_from_pictures_that_join(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(picture_counts, "BUDGET", 1 << 20)
+    monkeypatch.setattr(picture_plan, "VALUES", 1 << 20)
     small, _, _ = compress_udfc(trained(), UdfcConfig(ratio=0.5, bits=4), pictures=digits()[0][:300])
     assert accuracy(small) > accuracy(trained()) - 5
 
 
 def test_the_order_of_the_pictures_does_not_decide_which_are_seen_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(picture_counts, "BUDGET", 1 << 20)
+    monkeypatch.setattr(picture_plan, "VALUES", 1 << 20)
     x, y = digits()
     small, _, _ = compress_udfc(trained(), UdfcConfig(ratio=0.5, bits=4), pictures=x[:300][y[:300].argsort()])
     assert accuracy(small) > accuracy(trained()) - 5
 
 
-@pytest.mark.parametrize(
-    ("value", "sample", "kind"),
-    [
-        (torch.zeros(16, 3, 4), torch.zeros(1, 3, 4), "each"),
-        ((torch.zeros(16, 3), torch.zeros(16)), (torch.zeros(1, 3), torch.zeros(1)), "each"),
-        (torch.zeros(3, 1), torch.zeros(3, 1), "all"),
-        (7, 7, "all"),
-        (16, 1, None),
-        (torch.zeros(16), torch.zeros(()), None),  # squeezed
-        (torch.zeros(48, 2), torch.zeros(3, 2), None),  # pictures and channels folded together
-    ],
-)
-def test_what_belongs_to_which_picture(value: object, sample: object, kind: str | None) -> None:
-    assert _kind(value, sample, 16) == kind
+class WritesOver(nn.Module):
+    """In-place activations and sums, as many published networks have them; one result is read again after it was written over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.second, self.third, self.fourth = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 1), nn.Conv2d(4, 4, 1)
+        self.last = nn.BatchNorm2d(4)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.relu(self.norm(self.first(x)))
+        y = self.second(x)
+        F.relu_(y)
+        y.add_(x)
+        z = self.third(self.relu(y))
+        half = z[:, :4]
+        half.mul_(2)
+        return self.fourth(self.last(half)) + y[:, :4]
+
+
+class Joined(nn.Module):
+    """Features that are joined again and again in front of batch norms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3, padding=1)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(4 + 2 * i) for i in range(3))
+        self.convs = nn.ModuleList(nn.Conv2d(4 + 2 * i, 2, 3, padding=1) for i in range(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        features = [self.first(x)]
+        for norm, conv in zip(self.norms, self.convs, strict=True):
+            features.append(conv(F.relu(norm(torch.cat(features, 1)), inplace=True)))
+        return torch.cat(features, 1)
+
+
+@pytest.mark.parametrize("make", [Branches, WritesOver, Joined])
+@pytest.mark.parametrize(("held", "part"), [(0, 1), (0, 1 << 20), (1 << 14, 1), (1 << 30, 1 << 14)])
+def test_layers_see_the_same_whatever_is_held(make: Callable[[], nn.Module], held: int, part: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a layer sees in the unchanged network is what it sees when the network runs as a whole, with statistics of the batch."""
+    monkeypatch.setattr(picture_run, "HELD", held)
+    monkeypatch.setattr(picture_run, "_PART", part)
+    pictures = torch.randn(9, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    both = nets(make)
+    expected = seen_by_layers(both[0], pictures)
+    for name, moments in follow(both, pictures, lambda _: None).items():
+        values = expected[name] - expected[name].mean(0)
+        torch.testing.assert_close(moments.covariance[0].float(), values.T @ values / len(values), rtol=1e-3, atol=1e-5)
+
+
+def seen_by_layers(net: nn.Module, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
+    """(places, d) under each convolution's filters at its first call, batch norms taking the statistics of these pictures."""
+    net, seen = copy.deepcopy(net), {}
+
+    def look(name: str, layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        assert isinstance(layer, nn.Conv2d) and not isinstance(layer.padding, str)
+        columns = F.unfold(inputs[0], layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+        seen.setdefault(name, columns.transpose(1, 2).reshape(-1, columns.shape[1]))
+
+    for name, module in net.named_modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.track_running_stats, module.running_mean, module.running_var = False, None, None
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_pre_hook(partial(look, name))
+    with torch.no_grad():
+        net(pictures)
+    return seen
