@@ -88,8 +88,10 @@ def sample_moments(layer: nn.Module, read: Callable[[], Iterable[Pair]], picture
             own.add(two, two)
             between.add(one if filters is None else one @ filters, two)
     answers = rows @ between.result() if filters is None else between.result()
-    order = _tap_by_tap(torch.arange(length // taps), under).argsort()
-    return Moments(covariance=own.result()[:, order[:, None], order], answers=answers[:, :, order], taps=taps)
+    covariance, order = own.result(), _tap_by_tap(torch.arange(length // taps), under).argsort()
+    if not torch.equal(order, order.sort().values):
+        covariance, answers = covariance[:, order[:, None], order], answers[:, :, order]
+    return Moments(covariance=covariance, answers=answers, taps=taps)
 
 
 def _tap_by_tap(x: torch.Tensor, layer: nn.Module | None) -> torch.Tensor:

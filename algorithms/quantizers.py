@@ -58,6 +58,7 @@ def quantize_ternary(weight: torch.Tensor, *, per_channel: bool = False) -> Quan
     size = weight.abs().double().flatten(1) if per_channel else weight.abs().double().reshape(1, -1)
     kept = size > TERNARY_SHARE * size.mean(1, keepdim=True)
     scale = size.mul_(kept).sum(1) / kept.sum(1).clamp(min=1)
+    del size  # twice the weight's memory
     codes = weight.sign().mul_(kept.view(weight.shape)).add_(1).to(torch.uint8)
     return Quantized(codes=codes, scale=scale.float(), bits=2, ternary=True)
 

@@ -75,8 +75,8 @@ class _Run:
         if not self._is_next(name):
             return
         codes = self._codes(name, layer, inputs)
-        result.error_before = relative_error(layer.weight, quantize(layer.weight, result.bits, per_channel=False).dequantize())
-        result.error_after = relative_error(layer.weight, codes.dequantize())
+        result.error_before = relative_error(layer.weight, quantize(layer.weight, result.bits, per_channel=False))
+        result.error_after = relative_error(layer.weight, codes)
         self.scalar.before(name)
         self.coded.set(name, codes)
 
@@ -105,11 +105,10 @@ class _Run:
             if not self._is_next(name):
                 continue
             codes = quantize(layer.weight, result.bits, per_channel=self.config.per_channel)
-            new = codes.dequantize()
-            result.error_before = result.error_after = relative_error(layer.weight, new)
+            result.error_before = result.error_after = relative_error(layer.weight, codes)
             self.scalar.before(name)
             if name in self.low:
-                self.scalar.recalibrate(name, new)
+                self.scalar.recalibrate(name, codes.dequantize())
             self.coded.set(name, codes)
             if name in self.low:
                 self.scalar.at_norm(self.low[name].norm)

@@ -22,9 +22,11 @@ def quantize(weight: torch.Tensor, bits: int, *, per_channel: bool) -> Quantized
     return quantize_ternary(weight, per_channel=per_channel) if bits == 2 else quantize_uniform(weight, bits, per_channel=per_channel)
 
 
-def relative_error(old: torch.Tensor, new: torch.Tensor) -> float:
-    """|new - old| / |old|."""
-    return float((new - old).norm() / old.norm().clamp(min=_TINY))
+def relative_error(old: torch.Tensor, codes: Quantized) -> float:
+    """|new - old| / |old| for the weights that the codes stand for, looked at a few filters at a time."""
+    few = [torch.arange(len(old)) // _TOGETHER == i for i in range(math.ceil(len(old) / _TOGETHER))]
+    lost = sum(float((codes.keep(kept).dequantize() - old[kept]).double().square().sum()) for kept in few)
+    return math.sqrt(lost) / max(float(old.norm()), _TINY)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +75,7 @@ class Scalar:
             recalibrate(norm, conv.weight, new, None)
 
     def at_norm(self, norm_name: str) -> None:
-        """Fold the coefficients into the batch norm of this name, if it is a pair's and the settings say so."""
-        if norm_name not in self.by_norm:
-            return
+        """Fold the coefficients into the batch norm of this name, which is a pair's, if the settings say so."""
         pair = self.by_norm[norm_name]
         if pair.first not in self.old:
             return
