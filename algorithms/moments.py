@@ -78,11 +78,12 @@ def sample_moments(layer: nn.Module, read: Callable[[], Iterable[Pair]], picture
     # Filters that are fewer than their values are applied before the sum, which is the smaller for it.
     filters = rows.float().mT if 2 * rows.shape[1] < rows.shape[2] else None
     own, between = _Covariance(), _Covariance()
-    middles: list[torch.Tensor] = []
+    middles, step, together = list[torch.Tensor](), 1, 1
     for pair in read():
-        middles = middles or [x.mean((0, 2, 3)) if x.dim() == 4 else x.flatten(0, -2).mean(0) for x in pair]
-        step = _step(under, pair[0], pictures, limit)
-        together = max(1, _AT_ONCE // patches(pair[0][:1], under, step, groups).numel())
+        if not middles:
+            middles = [x.mean((0, 2, 3)) if x.dim() == 4 else x.flatten(0, -2).mean(0) for x in pair]
+            step = _step(under, pair[0], pictures, limit)
+            together = max(1, _AT_ONCE // patches(pair[0][:1], under, step, groups).numel())
         for parts in zip(*(torch.split(x, together) for x in pair), strict=True):
             one, two = (patches(x, under, step, groups, middle) for x, middle in zip(parts, middles, strict=True))
             own.add(two, two)

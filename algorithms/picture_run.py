@@ -24,8 +24,6 @@ HELD = 32 << 20
 _MAY_STAY = 16 << 20
 # Of the order of the pictures: the first ones have to be like all of them.
 _SEED = 0
-
-
 # Variance and mean of each channel.
 Statistics = tuple[torch.Tensor, torch.Tensor]
 
@@ -51,7 +49,7 @@ class PictureRun:
         self, graph: fx.Graph, networks: tuple[nn.Module, nn.Module], at_layer: AtLayer, at_norm: AtNorm | None, correct: bool
     ) -> None:
         self.networks = networks
-        self.graph, self.written = readers_of_results(graph, dict(networks[0].named_modules()))
+        self.graph, self.written = readers_of_results(graph, dict(networks[0].named_modules(remove_duplicate=False)))
         self.nodes = [node for node in self.graph.nodes if node.op != "output"]
         self.place = {node: i for i, node in enumerate(self.graph.nodes)}
         self.at_layer, self.at_norm, self.correct = at_layer, at_norm, correct

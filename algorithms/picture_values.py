@@ -1,5 +1,6 @@
 """What a network's nodes give for pictures: worked out when asked for, a few pictures at a time, from the values that are held."""
 
+import inspect
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -95,7 +96,16 @@ def changes_input(node: fx.Node, module: nn.Module | None) -> bool:
         return bool(getattr(module, "inplace", False))
     name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
     written = isinstance(name, str) and name.endswith("_") and not name.endswith("__")
-    return node.target in _IN_PLACE or written or bool(node.kwargs.get("inplace", False))
+    return node.target in _IN_PLACE or written or _asked_for(node, "inplace")
+
+
+def _asked_for(node: fx.Node, name: str) -> bool:
+    """Whether a function is called with this argument true, by name or by place."""
+    try:
+        arguments = inspect.signature(node.target).bind(*node.args, **node.kwargs).arguments  # type: ignore[arg-type]
+    except (TypeError, ValueError):  # a method's name, or a function that does not tell what it takes
+        arguments = dict(node.kwargs)
+    return bool(arguments.get(name, False))
 
 
 def readers_of_results(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> tuple[fx.Graph, set[fx.Node]]:

@@ -1,6 +1,7 @@
 """Both networks on few pictures in front and on all behind, values held or worked out again: what is seen is the same."""
 
 import copy
+import operator
 from collections.abc import Callable
 from functools import partial
 
@@ -13,6 +14,7 @@ from subpc.algorithms import picture_plan, picture_run
 from subpc.algorithms.moments import Inputs, Moments
 from subpc.algorithms.picture_plan import plan_pictures
 from subpc.algorithms.picture_run import PictureRun
+from subpc.algorithms.picture_values import changes_input
 from subpc.algorithms.udfc.compress import compress_udfc
 from subpc.algorithms.udfc.config import UdfcConfig
 
@@ -171,3 +173,21 @@ def seen_by_layers(net: nn.Module, pictures: torch.Tensor) -> dict[str, torch.Te
     with torch.no_grad():
         net(pictures)
     return seen
+
+
+@pytest.mark.parametrize(
+    ("call", "writes"),
+    [
+        (lambda x: F.relu_(x), True),
+        (lambda x: F.silu(x, True), True),
+        (lambda x: F.leaky_relu(x, 0.1, inplace=True), True),
+        (lambda x: x.add_(1), True),
+        (lambda x: operator.iadd(x, 1), False),  # traced as a sum
+        (lambda x: F.silu(x, False), False),
+        (lambda x: torch.cat([x, x], 1), False),
+        (lambda x: x.__add__(1), False),
+    ],
+)
+def test_which_calls_write_over_their_input(call: Callable[[torch.Tensor], torch.Tensor], writes: bool) -> None:
+    graph = fx.symbolic_trace(call).graph
+    assert any(changes_input(node, None) for node in graph.nodes if node.op.startswith("call")) == writes
