@@ -1,5 +1,6 @@
 """A network and its changed copy run on pictures, node by node: on few pictures in front, where values are large, on all behind."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -83,9 +84,13 @@ class PictureRun:
         self.known.clear()
 
     def _parts(self, route: Route, first: int, last: int) -> list[slice]:
-        """Pictures first to last, as many at a time as the route's largest value allows."""
-        together = max(1, _PART // max(1, *(self.sizes.get(node, 0) for node, _ in route.steps), *map(self.sizes.__getitem__, route.start)))
-        return [slice(i, min(i + together, last)) for i in range(first, last, together)]
+        """Pictures first to last, as many at a time as the route's largest value allows, but never one of several: some networks squeeze
+        one picture's values into another shape."""
+        first = max(0, min(first, last - 2))
+        largest = max(1, *(self.sizes[node] for node, _ in route.steps), *(self.sizes[node] for node in route.start))
+        together = max(2, _PART // largest)
+        starts = [*range(first, max(last - 1, first + 1), together), last]
+        return [slice(*ends) for ends in itertools.pairwise(starts)]
 
     def _fill(self, values: PictureValues, route: Route, parts: list[slice], count: int) -> None:
         """Hold the targets of the route for these pictures, beside what is held of them, `count` in all."""
@@ -94,7 +99,7 @@ class PictureRun:
             for node, value in values.some(route, part).items():
                 if node not in new:
                     new[node] = value.new_empty(count, *value.shape[1:])
-                    new[node][: part.start] = values.held.pop(node, value[:0])
+                    new[node][: part.start] = values.held.pop(node, value)[: part.start]
                 new[node][part] = value
         values.held.update(new)
 

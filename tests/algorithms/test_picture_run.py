@@ -175,6 +175,32 @@ def seen_by_layers(net: nn.Module, pictures: torch.Tensor) -> dict[str, torch.Te
     return seen
 
 
+class Squeezed(nn.Module):
+    """What one picture gives has another shape than what several give."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.last = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(F.relu(self.norm(self.first(x))).mean((2, 3), keepdim=True).squeeze())
+
+
+@pytest.mark.parametrize("few", [1 << 30, 1 << 14])
+def test_no_picture_is_alone(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """17 pictures, which no number of them at a time but one divides; the last joins 16."""
+    monkeypatch.setattr(picture_plan, "VALUES", few)
+    pictures = torch.randn(17, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    found = []
+    for part in (1, 2 << 13, 1 << 30):
+        monkeypatch.setattr(picture_run, "_PART", part)
+        both = nets(Squeezed)
+        found.append((follow(both, pictures, lambda _: None)["last"].covariance, both[1].state_dict()))
+    for covariance, state in found[:-1]:
+        torch.testing.assert_close(covariance, found[-1][0], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(state, found[-1][1], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("call", "writes"),
     [
