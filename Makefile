@@ -7,7 +7,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 
 # torch goes first, so that a CPU build is taken where one is configured; torchvision would ask for its own torch.
 # The last group are model files in packages: their metadata asks for versions that nothing here needs.
-.venv/.installed: pyproject.toml constraints.txt
+.venv/.installed: pyproject.toml constraints.txt subpc/pool/*.[ch]
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(INSTALL) torch
 	$(INSTALL) --no-deps torchvision

@@ -1,7 +1,7 @@
 """The kernel ABI, and the few lines every kernel builder shares.
 
 A kernel is a C function `int32 symbol(pointer, pointer, ...)`: all shapes are compile-time constants, all offsets are in the
-pointers. It runs its own parallel loop on TVM's thread pool and always returns 0. Kernels are values: two equal kernels are one
+pointers. It runs its own parallel loop on the caller's worker pool and always returns 0. Kernels are values: two equal kernels are one
 workload and are compiled once, into an object file of their own.
 """
 

@@ -1,4 +1,4 @@
-"""How long each worker of a parallel loop was busy: code that stands between a library and the launcher of TVM's thread pool.
+"""How long each worker of a parallel loop was busy: code that stands between a library and the launcher of the worker pool.
 
 A library calls the launcher through a pointer of its own, `__TVMBackendParallelLaunch`. While a profile is taken, that pointer leads
 here; at all other times nothing of this is loaded. Calling through pointers is more than TIR can say, so those few lines are LLVM's.

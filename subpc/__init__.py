@@ -4,7 +4,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from subpc.errors import CompileError, ConfigError, ModelFileError, SubpcError, TargetError, UnsupportedModelError
-from subpc.threads import prepare_pools
 
 if TYPE_CHECKING:
     from subpc.comparison import compare
@@ -42,10 +41,6 @@ _LAZY = {
     "CompiledModel": "subpc.runtime",
     "CompileReport": "subpc.report",
 }
-
-
-# At import, because compiling may start a pool before anything is run.
-prepare_pools()
 
 
 def __getattr__(name: str) -> Any:

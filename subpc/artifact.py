@@ -1,13 +1,16 @@
 """The library file: an ELF shared object, and behind it the packed weights, the metadata and a footer that vouches for them.
 
-    [ELF .so] [padding] [weights: float32, page-aligned, mapped at load] [metadata: JSON] [footer: 56 bytes]
+    [ELF .so] [padding] [weights: float32, page-aligned] [metadata: JSON] [footer: 56 bytes]
 
-The dynamic loader ignores what follows the ELF image, so one file is both. Everything is checked before any of it is executed.
+A library is read into memory once, and everything is checked there before any of it is executed: what happens to the file afterwards
+changes neither code nor weights of a loaded model.
 """
 
+import errno
 import json
 import mmap
 import os
+import stat
 import struct
 import tempfile
 import zlib
@@ -22,6 +25,7 @@ import numpy.typing as npt
 
 from subpc.cpu import cpu_name, missing_features
 from subpc.errors import ConfigError, ModelFileError, TargetError
+from subpc.memory import HUGE_PAGE
 from subpc.report import FORMAT_VERSION, Metadata
 
 MAGIC = b"SUBPCLIB"
@@ -34,12 +38,13 @@ FOOTER = struct.Struct("<8sIIQQQQII")
 
 @dataclass(frozen=True, kw_only=True)
 class Artifact:
-    """An opened library: its metadata and its weights, mapped from the file (they stay readable when the file is removed)."""
+    """An opened library: a copy of its file, of which code and weights are parts."""
 
     path: Path
     metadata: Metadata
-    weights: npt.NDArray[np.float32]  # (floats,), read-only
     image: mmap.mmap
+    code_bytes: int
+    weights: npt.NDArray[np.float32]  # (floats,), read-only
 
 
 def write(path: str | Path, shared_object: Path, weights: npt.NDArray[np.float32], metadata: Metadata) -> None:
@@ -127,7 +132,7 @@ def read_metadata(path: str | Path) -> Metadata:
 
 
 def open_artifact(path: str | Path) -> Artifact:
-    """Open a library: size, magic, format version and checksum are checked, nothing is executed."""
+    """Read a library: size, magic, format version and checksum are checked, nothing is executed."""
     return _open(Path(path))
 
 
@@ -142,17 +147,42 @@ def check_cpu(artifact: Artifact) -> None:
 
 
 def _open(path: Path) -> Artifact:
+    image = _read(path)
+    start, weights_size, metadata = _check(path, image)
+    weights = np.frombuffer(image, np.float32, count=weights_size // 4, offset=start)
+    weights.flags.writeable = False
+    return Artifact(path=path, metadata=metadata, image=image, code_bytes=start, weights=weights)
+
+
+def _read(path: Path) -> mmap.mmap:
+    """A private copy of the file; on huge pages where the system gives them, so that kernels do not wait for page-table walks."""
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", buffering=0, opener=_open_regular) as file:
             size = os.fstat(file.fileno()).st_size
             if size < FOOTER.size:
                 raise ModelFileError(f"{path} is {'empty' if size == 0 else 'too short'}: not a subpc library; compile the model again")
-            image = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
-    except (OSError, ValueError) as error:
+            image = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            if size >= HUGE_PAGE:
+                with suppress(OSError):  # a kernel without huge pages
+                    image.madvise(mmap.MADV_HUGEPAGE)
+            done = 0
+            with memoryview(image) as view:
+                while done < size and (count := file.readinto(view[done:])):
+                    done += count
+    except (OSError, ValueError, OverflowError) as error:
         raise ModelFileError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
-    start, weights_size, metadata = _check(path, image)
-    weights = np.frombuffer(image, np.float32, count=weights_size // 4, offset=start)
-    return Artifact(path=path, metadata=metadata, weights=weights, image=image)
+    if done < size:
+        raise ModelFileError(f"{path} became shorter while it was read; wait until it is written, or copy it again")
+    return image
+
+
+def _open_regular(name: str, flags: int) -> int:
+    """Open without waiting for a writer, as a pipe would; only a regular file is read."""
+    descriptor = os.open(name, flags | os.O_NONBLOCK)
+    if not stat.S_ISREG(mode := os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "is a directory" if stat.S_ISDIR(mode) else "it is no regular file")
+    return descriptor
 
 
 def _check(path: Path, image: mmap.mmap) -> tuple[int, int, Metadata]:

@@ -13,7 +13,9 @@ from subpc.cpu import cpu_features, cpu_name
 from subpc.errors import SubpcError
 from subpc.linker import find_linker, link
 from subpc.report import Record
+from subpc.shared_library import Library
 from subpc.threads import available_threads
+from subpc.worker_pool import worker_pool
 
 RUNNING = ("numpy", "apache-tvm", "apache-tvm-ffi", "click", "rich")
 COMPILING = ("torch", "torchvision", "onnx", "safetensors")
@@ -115,7 +117,8 @@ def _attempt(name: str, action: Callable[[], str]) -> Check:
 
 def _runtime() -> Check:
     def action() -> str:
-        native.use_threads(1)
+        native.runtime()
+        worker_pool()
         return f"TVM's runtime loads from {native.runtime_folders()[1]}"
 
     return _attempt("runtime", action)
@@ -154,5 +157,5 @@ def _compile_and_load() -> str:
         compiled, library = Path(folder) / "probe.o", Path(folder) / "probe.so"
         tvm.tirx.build(tvm.IRModule({"probe": builder.get()}), target=target.tvm_target()).write_to_file(str(compiled))
         link([compiled], library)
-        native.run(native.Library(library).function("probe"), native.Arguments([]))
+        native.run(Library.from_file(library).function("probe"), native.Arguments([]), 1)
     return f"a test function was compiled for {target}, linked, loaded and called"

@@ -13,7 +13,9 @@ import numpy.typing as npt
 
 from subpc import native
 from subpc.memory import address, aligned_empty, workspace
+from subpc.shared_library import Library
 from subpc.threads import native_threads
+from subpc.worker_pool import start_workers
 
 # prctl(PR_SET_PDEATHSIG): the worker ends with its parent, however that ends.
 _PR_SET_PDEATHSIG = 1
@@ -24,7 +26,9 @@ NANOSECONDS = 1_000_000_000
 class Loaded:
     """A library with everything that its entry point is called with; the arrays stay alive with it."""
 
+    library: Library
     function: int
+    threads: int
     arguments: native.Arguments
     arrays: list[Any]
     times: Any  # (steps + 1, 2) int64: seconds and nanoseconds
@@ -32,14 +36,14 @@ class Loaded:
 
     def run(self) -> npt.NDArray[np.float64]:
         """One call; nanoseconds of each step."""
-        native.run(self.function, self.arguments)
+        native.run(self.function, self.arguments, self.threads)
         clock = self.times[:, 0] * NANOSECONDS + self.times[:, 1]
         steps: npt.NDArray[np.float64] = np.diff(clock).astype(np.float64)
         return steps
 
 
-def load(spec: dict[str, Any]) -> Loaded:
-    """Load what `Measured.spec` describes, with seeded input."""
+def load(spec: dict[str, Any], threads: int) -> Loaded:
+    """Load what `Measured.spec` describes, with seeded input, to run on so many threads."""
     from pathlib import Path
 
     generator = np.random.default_rng(0)
@@ -56,8 +60,16 @@ def load(spec: dict[str, Any]) -> Loaded:
     for index, (array, _) in enumerate(shapes):
         arguments.point(index, address(array))
     arguments.steps(0, spec["steps"])
-    function = native.Library(Path(spec["library"])).function(spec["symbol"])
-    return Loaded(function=function, arguments=arguments, arrays=[array for array, _ in shapes], times=times, outputs=outputs)
+    library = Library.from_file(Path(spec["library"]))
+    return Loaded(
+        library=library,
+        function=library.function(spec["symbol"]),
+        threads=threads,
+        arguments=arguments,
+        arrays=[array for array, _ in shapes],
+        times=times,
+        outputs=outputs,
+    )
 
 
 def _fill(array: Any, generator: np.random.Generator) -> Any:
@@ -111,18 +123,19 @@ def main() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    native.use_threads(int(sys.argv[1]))
+    threads = int(sys.argv[1])
+    start_workers(threads)
     pin()
     slots: dict[str, Loaded] = {}
     for line in sys.stdin:
-        answers.write(json.dumps(_answer(json.loads(line), slots)) + "\n")
+        answers.write(json.dumps(_answer(json.loads(line), slots, threads)) + "\n")
         answers.flush()
 
 
-def _answer(command: dict[str, Any], slots: dict[str, Loaded]) -> dict[str, Any]:
+def _answer(command: dict[str, Any], slots: dict[str, Loaded], threads: int) -> dict[str, Any]:
     if command["do"] == "load":
         slots.pop(command["slot"], None)
-        slots[command["slot"]] = load(command["spec"])
+        slots[command["slot"]] = load(command["spec"], threads)
         return {}
     if command["do"] == "compare":
         return {"difference": difference(slots["a"], slots["b"])}

@@ -15,17 +15,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from subpc import native
+from subpc import worker_pool
 from subpc.cpu import cpu_name
 from subpc.errors import SubpcError
 from subpc.memory import address, workspace
 from subpc.probe_build import CACHE, FMA, MEMORY
 from subpc.report import Record
+from subpc.shared_library import LAUNCHER, Library
 
 # The names in schedules/launch_clock.py, which only the compiling process can import.
 LAUNCH, ORIGINAL, BUSY = "subpc_clock_launch", "subpc_clock_original", "subpc_clock_busy"
 WORKERS, CELL_WORDS = 1024, 8
-LAUNCHER = "__TVMBackendParallelLaunch"
 _BUILD_SECONDS = 120
 # The best of many short runs: a neighbour on the machine can only make one slower. New threads share a CPU for the first 50 ms.
 _SECONDS, _REPEATS = 0.3, 10
@@ -62,13 +62,14 @@ class Probes:
         with tempfile.TemporaryDirectory(prefix="subpc-probe-") as folder:
             path = Path(folder) / "probes.so"
             self._facts = _build(path, target, threads)
-            self._library = native.Library(path)
+            self._library = Library.from_file(path)
         cells = (ctypes.c_int64 * (WORKERS * CELL_WORDS)).in_dll(self._library.symbols, BUSY)
         self._busy: npt.NDArray[np.int64] = np.ctypeslib.as_array(cells).reshape(WORKERS, CELL_WORDS)[:, 0]
 
     def peak(self) -> MachinePeak:
         """Measure the machine; takes about a second."""
-        native.use_threads(self.threads)
+        worker_pool.use_threads(self.threads)
+        worker_pool.start_workers(self.threads)
         facts = self._facts
         x = workspace(facts["floats"])
         x[:] = 0.5
@@ -89,15 +90,13 @@ class Probes:
         function.argtypes, pointers = [ctypes.c_void_p] * len(operands), [address(o) for o in operands]
         times: list[float] = []
         while sum(times) < _SECONDS or len(times) < _REPEATS:
-            if len(times) % _REPEATS == 0:
-                native.spread_workers()
             start = time.perf_counter()
             function(*pointers)
             times.append(time.perf_counter() - start)
         return min(times)
 
     @contextmanager
-    def clock(self, library: native.Library) -> Iterator[bool]:
+    def clock(self, library: Library) -> Iterator[bool]:
         """Within, `busy` counts for the parallel loops of `library`; False where it has none. Calls by other threads count too."""
         launcher, original = library.pointer(LAUNCHER), self._library.pointer(ORIGINAL)
         if launcher is None or original is None:

@@ -2,10 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from subpc import native
+from subpc import worker_pool
 from subpc.cpu import idle_cpus
 from subpc.probes import ProbeError, Probes, highest
 from subpc.profile import Profile, Run, by_layer, measure_imbalance, time_steps
+from subpc.shared_library import Library
 
 if TYPE_CHECKING:
     from subpc.report import FunctionInfo, Metadata
@@ -19,7 +20,7 @@ _IDLE_SHARE = 0.85
 def profile_function(
     metadata: "Metadata",
     function: "FunctionInfo",
-    library: native.Library,
+    library: Library,
     run: Run,
     *,
     threads: int,
@@ -30,7 +31,7 @@ def profile_function(
     """Time the steps of one function; `run(first, last)` runs some of them. probes: measure machine and workers too."""
     # Asked before the workers start: they spin for a moment, and would count as somebody else.
     steps, idle = function.steps, idle_cpus()
-    native.use_threads(threads)
+    worker_pool.start_workers(threads)
     notes = [] if idle > _IDLE_SHARE * threads else [f"only {idle:.1f} CPUs were free for {threads} threads: the times are unreliable"]
     tools: Probes | None = None
     try:

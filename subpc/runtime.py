@@ -1,6 +1,5 @@
 """Load a library and run it: the part of subpc that a deployment needs."""
 
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -16,6 +15,7 @@ from subpc.cpu import missing_features
 from subpc.errors import ConfigError
 from subpc.memory import address, aligned_empty, workspace
 from subpc.report import CompileReport, FunctionInfo, ResultInfo, TensorInfo
+from subpc.shared_library import Library
 from subpc.tensors import check_dtype, is_torch, ready, to_numpy, to_torch
 from subpc.threads import resolve_threads
 from subpc.timing import Timing, measure
@@ -64,26 +64,27 @@ class _Lane:
 class _EntryPoint:
     """One function of the library, and its free lanes."""
 
-    def __init__(self, library: native.Library, info: FunctionInfo, weights: Array) -> None:
+    def __init__(self, library: Library, info: FunctionInfo, weights: Array, threads: int) -> None:
         self.info = info
         self.library = library
         self._function = library.function(info.symbol)
         self._weights = weights
+        self._threads = threads
+        # Taking and giving back are single operations of a list, so no lock is needed that a fork could copy while it is held.
         self._free: list[_Lane] = []
-        self._lock = threading.Lock()
 
     @contextmanager
     def lane(self) -> Iterator[_Lane]:
         """A lane that no other call uses."""
-        with self._lock:
-            lane = self._free.pop() if self._free else None
-        lane = lane or _Lane(self.info, self._weights)
+        try:
+            lane = self._free.pop()
+        except IndexError:
+            lane = _Lane(self.info, self._weights)
         try:
             yield lane
         finally:
             lane.bound = []
-            with self._lock:
-                self._free.append(lane)
+            self._free.append(lane)
 
     def bind(self, lane: _Lane, inputs: Sequence[Array]) -> list[Array]:
         """Point the lane at the inputs and at new outputs."""
@@ -96,7 +97,7 @@ class _EntryPoint:
     def steps(self, lane: _Lane, first: int, last: int) -> None:
         """Run some steps on what the lane was bound to."""
         lane.arguments.steps(first, last)
-        native.run(self._function, lane.arguments)
+        native.run(self._function, lane.arguments, self._threads)
 
     def call(self, inputs: Sequence[Array]) -> list[Array]:
         """Run the whole network."""
@@ -110,19 +111,19 @@ class CompiledModel:
     """A compiled network. Safe to call from many threads at once; each call in flight has its own workspace.
 
     One that was compiled for another CPU can be saved and looked at, but not called. The file that the artifact was opened from
-    may be removed once the model exists.
+    may be removed or replaced once the model exists.
     """
 
     def __init__(self, artifact: Artifact, *, threads: int | None = None) -> None:
         self.threads = resolve_threads(threads)
         self._artifact = artifact
-        self._entries = {} if missing_features(artifact.metadata.features) else self._link(artifact)
+        self._entries = {} if missing_features(artifact.metadata.features) else self._link(artifact, self.threads)
 
     @staticmethod
-    def _link(artifact: Artifact) -> dict[tuple[tuple[int, ...], ...], _EntryPoint]:
-        library = native.Library(artifact.path)
+    def _link(artifact: Artifact, threads: int) -> dict[tuple[tuple[int, ...], ...], _EntryPoint]:
+        library = Library(memoryview(artifact.image)[: artifact.code_bytes], str(artifact.path))
         functions = artifact.metadata.functions
-        return {tuple(t.shape for t in f.inputs): _EntryPoint(library, f, artifact.weights) for f in functions}
+        return {tuple(t.shape for t in f.inputs): _EntryPoint(library, f, artifact.weights, threads) for f in functions}
 
     def __repr__(self) -> str:
         return f"<CompiledModel {self.report.headline}, {self.threads} threads>"
@@ -193,7 +194,6 @@ class CompiledModel:
 
     def _run(self, values: "Sequence[Value]") -> list[Array]:
         entry, arrays = self._accept(values)
-        native.use_threads(self.threads)
         return entry.call(arrays)
 
     def _accept(self, values: "Sequence[Value]") -> tuple[_EntryPoint, list[Array]]:
@@ -222,7 +222,6 @@ class CompiledModel:
     def benchmark(self, *, runs: int = 40, warmup: int = 10, shapes: Sequence[tuple[int, ...]] | None = None) -> Timing:
         """Time whole calls on random input; the median of at least 40 runs is what to quote."""
         entry, arrays = self._accept(self.random_inputs(shapes))
-        native.use_threads(self.threads)
         return measure(lambda: entry.call(arrays), runs=runs, warmup=warmup)
 
     def profile(
@@ -246,7 +245,6 @@ class CompiledModel:
         from subpc.intermediate import read_result
 
         entry, arrays = self._accept(inputs)
-        native.use_threads(self.threads)
         results: dict[str, tuple[Array, ResultInfo]] = {}
         with entry.lane() as lane:
             outputs = entry.bind(lane, arrays)

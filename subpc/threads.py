@@ -1,7 +1,5 @@
 """How many threads this process may use: its affinity mask and its control group's CPU quota."""
 
-import contextlib
-import ctypes
 import os
 from pathlib import Path
 
@@ -15,38 +13,9 @@ def available_threads(root: Path = Path("/")) -> int:
     return cpus if quota is None else max(1, min(cpus, int(quota)))
 
 
-def prepare_pools() -> None:
-    """Tell TVM how large a thread pool may become; it reads this when a thread starts its pool, and never again.
-
-    Without the first variable a pool gets half of the CPUs at most. The second keeps TVM from pinning the n-th worker of every
-    pool in every process to CPU n, whatever the affinity mask says.
-    """
-    os.environ["TVM_NUM_THREADS"] = str(available_threads())
-    os.environ.setdefault("TVM_BIND_THREADS", "0")
-
-
 def native_threads() -> set[int]:
     """Ids of this process's threads, as the kernel counts them."""
     return {int(name) for name in os.listdir("/proc/self/task")}
-
-
-def spread(workers: set[int]) -> None:
-    """Move new worker threads to CPUs of their own, away from the calling thread; they may wander off again later.
-
-    A pool's threads spin from their first moment, so the scheduler may leave one on its creator's CPU for 50 ms: a small network
-    would take twice as long for its first fifty calls. They are not pinned: pools of other callers need CPUs, too.
-    """
-    allowed = os.sched_getaffinity(0)
-    here = _current_cpu()
-    others = sorted(allowed - {here}, key=lambda cpu: (cpu < here, cpu))
-    for worker, cpu in zip(sorted(workers), others, strict=False):
-        with contextlib.suppress(OSError):  # the thread has ended, or a sandbox forbids it
-            os.sched_setaffinity(worker, {cpu})
-            os.sched_setaffinity(worker, allowed)
-
-
-def _current_cpu() -> int:
-    return int(ctypes.CDLL(None).sched_getcpu())
 
 
 def resolve_threads(threads: int | None) -> int:

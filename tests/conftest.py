@@ -7,8 +7,6 @@ import signal
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Before anything can start a thread pool: the runtime would give it half of the CPUs, and races need two workers to show.
-os.environ.setdefault("TVM_NUM_THREADS", "2")
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as CPUs: more threads in each would wait for one another
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -31,7 +29,7 @@ def expected(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.maximum((x + weights[0]) * weights[1], 0).astype(np.float32)
 
 
-def _kernel(symbol: str, size: int, step: int) -> Any:
+def _kernel(symbol: str, size: int, step: int, rectify: bool) -> Any:
     from tvm import tirx
     from tvm.tirx.script import builder as T
 
@@ -40,7 +38,7 @@ def _kernel(symbol: str, size: int, step: int) -> Any:
     with kernel_builder(symbol, {"x": (size, "float32"), "w": (2, "float32"), "y": (size, "float32")}) as frame:
         x, w, y = frame.buffers
         with T.parallel(0, size) as i:
-            value = [lambda: x[i] + w[0], lambda: x[i] * w[1], lambda: tirx.max(x[i], T.float32(0))][step]()
+            value = [lambda: x[i] + w[0], lambda: x[i] * w[1], lambda: (tirx.max if rectify else tirx.min)(x[i], T.float32(0))][step]()
             T.buffer_store(y, value, [i])
     return frame.func
 
@@ -71,14 +69,14 @@ def _main(symbol: str, kernels: list[str], shape: tuple[int, ...]) -> Any:
     return tvm.IRModule({symbol: builder.get()})
 
 
-def _build_object(folder: Path, shapes: list[tuple[int, ...]]) -> Path:
+def _build_object(folder: Path, shapes: list[tuple[int, ...]], rectify: bool = True) -> Path:
     import tvm
 
     target = tvm.target.Target({"kind": "llvm"})
     objects = []
     for batch, shape in enumerate(shapes):
         names = [f"toy_{batch}_{step}" for step in range(3)]
-        modules = [tvm.IRModule({n: _kernel(n, int(np.prod(shape)), s)}) for s, n in enumerate(names)]
+        modules = [tvm.IRModule({n: _kernel(n, int(np.prod(shape)), s, rectify)}) for s, n in enumerate(names)]
         for name, module in zip([*names, f"toy_{batch}"], [*modules, _main(f"toy_{batch}", names, shape)], strict=True):
             objects.append(folder / f"{name}.o")
             tvm.tirx.build(module, target=target).write_to_file(str(objects[-1]))
@@ -130,6 +128,14 @@ def toy_object(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _build_object(tmp_path_factory.mktemp("toy"), toy_shapes())
 
 
+@pytest.fixture(scope="session")
+def other_toy(tmp_path_factory: pytest.TempPathFactory, toy_weights: np.ndarray) -> Path:
+    """A library with the toy's functions and weights but other code: what the toy sets to zero is all that it keeps."""
+    folder = tmp_path_factory.mktemp("other")
+    artifact.write(folder / "other.so", _build_object(folder, toy_shapes(), False), toy_weights, toy_metadata(toy_shapes()))
+    return folder / "other.so"
+
+
 def toy_shapes() -> list[tuple[int, ...]]:
     """The input shapes of the toy library."""
     return [(1, 3, SIDE, SIDE), (2, 3, SIDE, SIDE)]
@@ -145,8 +151,8 @@ def toy_weights() -> np.ndarray:
 def make_toy(toy_object: Path, toy_weights: np.ndarray) -> Callable[..., Path]:
     """Writes the toy library to a path; `features` are the CPU flags that it claims to need."""
 
-    def make(path: Path, features: tuple[str, ...] = ()) -> Path:
-        artifact.write(path, toy_object, toy_weights, toy_metadata(toy_shapes(), features))
+    def make(path: Path, features: tuple[str, ...] = (), weights: np.ndarray = toy_weights) -> Path:
+        artifact.write(path, toy_object, weights, toy_metadata(toy_shapes(), features))
         return path
 
     return make

@@ -1,9 +1,7 @@
 """Build one kernel into a shared library, call it with NumPy arrays, and move arrays in and out of a tensor layout."""
 
-import contextlib
 import ctypes
 import functools
-import importlib.util
 import subprocess
 import tempfile
 from collections.abc import Iterable
@@ -12,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import tvm
-import tvm_ffi
 
 from subpc.schedules.isa import AVX2, AVX512, GENERIC, VectorIsa
 from subpc.schedules.kernel import Kernel, symbol_of
 from subpc.schedules.layout import Frame, TensorLayout, compact_frame, halo_frame
+from subpc.shared_library import Library
+from subpc.worker_pool import start_workers, use_threads
 
 ISAS = {"avx512": AVX512, "avx2": AVX2, "generic": GENERIC}
 MCPU = {AVX512: "skylake-avx512", AVX2: "haswell", GENERIC: None}
@@ -39,21 +38,6 @@ def assembly(kernel: Kernel, isa: VectorIsa) -> str:
     return str(tvm.tirx.build(tvm.IRModule({"kernel": func}), target=target_of(isa)).inspect_source("s"))
 
 
-@functools.cache
-def _runtime() -> ctypes.CDLL:
-    spec = importlib.util.find_spec("tvm")
-    assert spec is not None
-    assert spec.origin is not None
-    return ctypes.CDLL(str(Path(spec.origin).parent / "lib" / "libtvm_runtime.so"), ctypes.RTLD_GLOBAL)
-
-
-def _bind(library: ctypes.CDLL) -> None:
-    """Give the library the entry points of the runtime that it uses, as TVM's own loader would."""
-    for name in ("TVMBackendParallelLaunch", "TVMBackendAllocWorkspace", "TVMBackendFreeWorkspace"):
-        with contextlib.suppress(ValueError):
-            ctypes.c_void_p.in_dll(library, f"__{name}").value = ctypes.cast(_runtime()[name], ctypes.c_void_p).value
-
-
 @functools.lru_cache(maxsize=64)
 def build(kernel: Any, isa: VectorIsa = AVX512) -> Any:
     """The kernel as a C function."""
@@ -65,11 +49,10 @@ def build(kernel: Any, isa: VectorIsa = AVX512) -> Any:
         # libc only: a call into libm does not link, but for operators that we did not write, and those who ask the runtime for memory
         asks = kernel.family == "fallback" or kernel.family.startswith("chain")
         libraries, checks = (["-lc", "-lm"], []) if asks else (["-lc"], ["-Wl,-z,defs"])
-        _runtime()
         subprocess.run(["gcc", "-shared", "-nodefaultlibs", *checks, "-o", library, objects, *libraries], check=True)
-        loaded = ctypes.CDLL(library)
-    _bind(loaded)
-    function = loaded[symbol]
+        loaded = Library.from_file(Path(library))
+    function = loaded.symbols[symbol]
+    function.library = loaded  # keeps the code while somebody holds the function
     function.restype = ctypes.c_int32
     function.argtypes = [ctypes.c_void_p] * len(kernel.operands)
     return function
@@ -77,7 +60,8 @@ def build(kernel: Any, isa: VectorIsa = AVX512) -> Any:
 
 def call(kernel: Any, *arrays: np.ndarray, isa: VectorIsa = AVX512, threads: int = 2) -> None:
     """Run the kernel in place on copies between guard zones, write the results back, and check the guards."""
-    set_threads(threads)
+    start_workers(threads)
+    use_threads(threads)
     padded, views = [], []
     for array in arrays:
         room = np.full(array.size + 2 * _GUARD + 16, 77, array.dtype)
@@ -91,10 +75,6 @@ def call(kernel: Any, *arrays: np.ndarray, isa: VectorIsa = AVX512, threads: int
         assert (room[:start] == room[0]).all(), "wrote before an argument"
         assert (room[start + array.size :] == room[0]).all(), "wrote past an argument"
         array.reshape(-1)[:] = view
-
-
-def set_threads(threads: int) -> None:
-    tvm_ffi.get_global_func("runtime.config_threadpool")(1, threads)
 
 
 def run_everywhere(kernel: Any, arrays: Iterable[np.ndarray], isa: VectorIsa) -> np.ndarray:

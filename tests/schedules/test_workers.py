@@ -14,7 +14,7 @@ from subpc.threads import available_threads
 
 from .harness import call
 
-TASKS = 8
+TASKS, LOOPS = 8, 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,18 +29,22 @@ class WhoRuns:
         with kernel_builder(symbol, {"y": (TASKS, "int32")}) as frame:
             (y,) = frame.buffers
             with T.parallel(0, TASKS) as i:
+                T.evaluate(tirx.call_extern("int32", "usleep", 1000))  # long enough for a thread that is late
                 T.buffer_store(y, tirx.call_extern("int32", "gettid"), [i])
         assert frame.func is not None
         return frame.func
 
 
-def threads_of(workers: int) -> set[int]:
-    y = np.zeros(TASKS, "int32")
-    call(WhoRuns(), y, isa=GENERIC, threads=workers)
-    return set(y.tolist())
+def threads_of(workers: int) -> list[int]:
+    """How many threads took part in each of many loops: a thread may take the task of one that is late."""
+    y, counts = np.zeros(TASKS, "int32"), []
+    for _ in range(LOOPS):
+        call(WhoRuns(), y, isa=GENERIC, threads=workers)
+        counts.append(len(set(y.tolist())))
+    return counts
 
 
 @pytest.mark.skipif(available_threads() < 2, reason="needs two CPUs")
 def test_a_parallel_loop_runs_on_as_many_threads_as_asked() -> None:
-    assert len(threads_of(2)) == 2
-    assert len(threads_of(1)) == 1
+    assert max(threads_of(2)) == 2
+    assert set(threads_of(1)) == {1}

@@ -154,48 +154,5 @@ def test_profile_groups_by_layer(toy: Path) -> None:
     assert sum(row.ms for row in profile.layers) == pytest.approx(profile.steps_ms)
 
 
-FORK = """
-import os, sys, numpy as np, subpc
-x = np.zeros((1, 3, 16, 16), np.float32)
-model = subpc.load(sys.argv[1], threads=int(sys.argv[2]))
-if sys.argv[3] == "ran": model(x)
-child = os.fork()
-if child == 0:
-    try:
-        model(x)
-        os._exit(0)
-    except subpc.SubpcError as error:
-        os._exit(3 if "forked" in str(error) else 4)
-print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-"""
-
-
-@pytest.mark.parametrize(("threads", "before", "code"), [("1", "ran", "0"), ("2", "loaded", "0"), ("2", "ran", "3")])
-@pytest.mark.skipif(available_threads() < 2, reason="needs two CPUs")
-def test_a_fork_works_or_says_why_not(toy: Path, threads: str, before: str, code: str) -> None:
-    command = [sys.executable, "-c", FORK, str(toy), threads, before]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    assert result.stdout.strip() == code
-
-
 def test_repr_says_what_it_is(toy: Path) -> None:
     assert repr(load(toy, threads=1)) == "<CompiledModel toy: 25% sparse, N=16, float32, untuned, llvm, 1 threads>"
-
-
-POOLS = """
-import sys, numpy as np
-import tvm
-if sys.argv[2] == "first": import subpc
-tvm.get_global_func("runtime.config_threadpool")(0, 0)  # what any parallel TVM code does: this thread's pool starts
-import warnings; warnings.simplefilter("error")
-import subpc
-subpc.load(sys.argv[1], threads=2)(np.zeros((1, 3, 16, 16), np.float32))
-print(tvm.get_global_func("runtime.NumThreads")())
-"""
-
-
-@pytest.mark.skipif(available_threads() < 2, reason="needs two CPUs")
-def test_compiling_first_does_not_cost_threads(toy: Path) -> None:
-    command = [sys.executable, "-c", POOLS, str(toy), "first"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    assert result.stdout.strip() == "2"

@@ -46,7 +46,8 @@ class Farm:
 
 
 def start(module: str, *options: str) -> "subprocess.Popen[bytes]":
-    environment = {**os.environ, "PYTHONSAFEPATH": "1"}
+    # TVM's server has a pool of its own, which takes half of the CPUs unless told otherwise.
+    environment = {**os.environ, "PYTHONSAFEPATH": "1", "TVM_NUM_THREADS": "2"}
     command = [sys.executable, "-m", f"tvm.exec.{module}", "--host", "127.0.0.1", *options]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
 
