@@ -44,8 +44,8 @@ def lower_conv2d(low: Lowering, var: relax.Var, call: relax.Call) -> None:
 def _direct(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     attrs = ops.attributes(call)
     weight, bias, pattern = _weights(low, call)
-    (height, width), (out_height, out_width) = shape_of(call.args[0])[2:], attrs["out_shape"][2:]
-    frame = low.frames.planar(height, width)
+    out_height, out_width = attrs["out_shape"][2:]
+    frame = low.frames.read_by(call)
     source = TensorLayout(batch=shape_of(var)[0], channels=weight.shape[1], frame=frame)
     x = low.framed(call.args[0], frame)
     out_frame = low.frames.planar(out_height, out_width)

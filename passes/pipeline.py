@@ -26,6 +26,7 @@ from subpc.passes.lower_planes import lower_concat, lower_global_pool, lower_poo
 from subpc.passes.program import Program, WeightStore
 from subpc.passes.recognise_activations import recognise_activations
 from subpc.passes.recognise_shapes import recognise_shapes
+from subpc.passes.trim_taps import trim_taps
 from subpc.passes.workloads import apply_choices, chosen, conv_workloads
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.workload import Choice, ConvWorkload
@@ -83,6 +84,7 @@ def graph_passes() -> list[tuple[str, ModulePass]]:
     """What makes few, large operators out of many small ones."""
     return [
         ("fold_affine", fold_affine),
+        ("trim_taps", trim_taps),
         ("recognise_shapes", recognise_shapes),
         ("recognise_activations", recognise_activations),
         ("fuse_epilogue", fuse_epilogue),

@@ -15,6 +15,8 @@ from subpc.schedules.workload import MIN_FILTERS
 # Largest plane on which 1x1 convolutions of two vectors of channels are faster with channels in the lanes: 480-500 Gflop/s against
 # 435-465 at 28x28 and below, 430-490 against 465-490 at 56x56 (docs/performance.md).
 MAX_DIRECT_PIXELS = 28 * 28
+# The widest halo that all tensors of a plane size get because one convolution reads it; 9x9 filters read this far.
+MAX_SHARED_HALO = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +118,9 @@ def find_clamps(graph: Dataflow) -> dict[str, relax.Call]:
 class FramePlan:
     """One frame for each plane size, wide enough for every convolution of that size: then nothing is copied between layers.
 
+    A convolution that reads far beyond its plane, with dilation 12 for instance, gets a copy with a frame of its own instead: the zeros
+    would make every other tensor of that size several times larger.
+
     direct: whether a convolution goes to the direct kernel.
     """
 
@@ -126,7 +131,8 @@ class FramePlan:
             if not is_flat(call):
                 self._widen(geometry.source, max(ops.attributes(call)["padding"]))
             elif direct(call):
-                self._widen(geometry.source, padding_read(call))
+                if padding_read(call) <= MAX_SHARED_HALO:
+                    self._widen(geometry.source, padding_read(call))
             else:
                 self._widen(geometry.out, geometry.halo)
 
@@ -136,6 +142,12 @@ class FramePlan:
     def planar(self, height: int, width: int) -> Frame:
         """The frame of a height x width plane."""
         return halo_frame(height, width, self._halo.get((height, width), 0))
+
+    def read_by(self, call: relax.Call) -> Frame:
+        """The frame in which a direct convolution reads its input."""
+        height, width = shape_of(call.args[0])[2:]
+        shared = self.planar(height, width)
+        return shared if padding_read(call) <= shared.halo else halo_frame(height, width, padding_read(call))
 
     def frame(self, height: int, width: int) -> Frame:
         """The same, but a tensor of single pixels is a plain vector."""

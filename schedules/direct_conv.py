@@ -10,7 +10,7 @@ Sparse as in conv_flat.py: group g of N output channels reads only the planes in
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,8 @@ from subpc.schedules.vector import Register, fetch, put, segments, transpose
 
 # Filters whose tile has more multiply-adds than this loop over their rows instead of unrolling them: the code has to stay in L1i.
 MAX_UNROLLED_FMAS = 500
+# Taps are asked whether they read the plane at all where the filter is at least this share of the plane in size.
+MIN_REACH = 0.75
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +101,12 @@ class DirectConv:
         return self.groups * self.kept if self.uniform else self.kept
 
     @property
+    def reads_much_padding(self) -> bool:
+        """Whether the outer taps lie outside of the plane for a good part of the pixels."""
+        frame, reach = self.source.frame, [(size - 1) * step for size, step in zip(self.kernel, self.dilation, strict=True)]
+        return max(reach) > 0 and min(reach) >= MIN_REACH * min(frame.height, frame.width)
+
+    @property
     def operands(self) -> tuple[str, ...]:
         return tuple(self.sizes())
 
@@ -132,6 +140,8 @@ class DirectBody:
 
     def __init__(self, kernel: DirectConv, lanes: int, b: dict[str, Any], origin: Origin | None = None) -> None:
         self.k, self.lanes, self.b = kernel, lanes, b
+        # A band's rows are counted from its own beginning: there nothing is known about padding.
+        self.skips_padding = origin is None and kernel.reads_much_padding
         self.origin = origin or whole(kernel.source, kernel.out)
         self.channels = kernel.tile.vectors * lanes
         self.blocks = kernel.out.channels // self.channels
@@ -185,11 +195,14 @@ class DirectBody:
         with T.serial(0, count) as kept:
             channel = self.b["index"][first + kept] if k.sparse else kept * frame.plane
             pixel, weight = image * k.source.image + corner, (panel + kept) * (k.taps * self.channels)
-            if k.tile.prefetch:
+            if k.tile.prefetch and not self.skips_padding:  # its rows lie too far apart
                 ahead = kept + k.tile.prefetch
                 self.prefetch_input(pixel + (self.b["index"][first + ahead] if k.sparse else ahead * frame.plane), rows)
             prefetch(self.b["w"], weight + PREFETCH_WEIGHTS, k.taps * self.channels, write=False)
-            self.multiply_add(acc, pixel + channel, weight, rows)
+            if self.skips_padding:
+                self.multiply_add_inside(acc, pixel + channel, weight, rows, (y, x))
+            else:
+                self.multiply_add(acc, pixel + channel, weight, rows)
         for v in range(vectors):
             self.epilogue(acc[v * rows * columns : (v + 1) * rows * columns], image, y, x, block * self.channels + v * self.lanes)
 
@@ -204,26 +217,37 @@ class DirectBody:
             for u in range(height):
                 self.filter_row(acc, pixel + u * pitch, weight + u * width * self.channels, rows)
 
-    def filter_row(self, acc: list[Register], pixel: Any, weight: Any, rows: int) -> None:
-        """All taps of one filter row: every input pixel is broadcast once, to all taps that meet it."""
+    def multiply_add_inside(self, acc: list[Register], pixel: Any, weight: Any, rows: int, corner: tuple[Any, Any]) -> None:
+        """The same for the taps that read pixels of the plane for any of the tile's pixels, of which `corner` is the first."""
+        k, size = self.k, (rows, self.k.tile.columns)
+        pitch = k.source.frame.pitch * k.dilation[0]
+        for u, v in itertools.product(*map(range, k.kernel)):
+            inside = []
+            for axis, (tap, extent) in enumerate(zip((u, v), (k.source.frame.height, k.source.frame.width), strict=True)):
+                first = corner[axis] * k.stride[axis] + (tap * k.dilation[axis] - k.padding[axis])
+                inside += [first < extent, first + (size[axis] - 1) * k.stride[axis] >= 0]
+            with T.If(tvm.tirx.all(*inside)), T.Then():
+                self.filter_row(acc, pixel + u * pitch, weight + u * k.kernel[1] * self.channels, rows, taps=(v,))
+
+    def filter_row(self, acc: list[Register], pixel: Any, weight: Any, rows: int, taps: Sequence[int] | None = None) -> None:
+        """Some taps of one filter row, or all: every input pixel is broadcast once, to all taps that meet it."""
         k, vectors = self.k, range(self.k.tile.vectors)
-        w = [
-            [load(self.b["w"], weight + (tap * self.channels + v * self.lanes), self.lanes) for v in vectors] for tap in range(k.kernel[1])
-        ]
+        taps = range(k.kernel[1]) if taps is None else taps
+        w = {tap: [load(self.b["w"], weight + (tap * self.channels + v * self.lanes), self.lanes) for v in vectors] for tap in taps}
         area = rows * k.tile.columns
         for r in range(rows):
-            for offset, uses in self.readers().items():
+            for offset, uses in self.readers(taps).items():
                 x = splat(self.b["x"][pixel + (r * k.stride[0] * k.source.frame.pitch + offset)], self.lanes)
                 for column, tap in uses:
                     for v in vectors:
                         register = acc[v * area + r * k.tile.columns + column]
                         register.set(register.get() + w[tap][v] * x)
 
-    def readers(self) -> dict[int, list[tuple[int, int]]]:
+    def readers(self, taps: Sequence[int]) -> dict[int, list[tuple[int, int]]]:
         """For each pixel of an input row that a tile reads, from left to right: the (output column, tap) pairs that use it."""
         k = self.k
         uses: dict[int, list[tuple[int, int]]] = {}
-        for column, tap in itertools.product(range(k.tile.columns), range(k.kernel[1])):
+        for column, tap in itertools.product(range(k.tile.columns), taps):
             uses.setdefault(column * k.stride[1] + tap * k.dilation[1], []).append((column, tap))
         return dict(sorted(uses.items()))
 
