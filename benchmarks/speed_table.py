@@ -9,20 +9,15 @@ Every row is one `subpc bench`: each engine alone in its own process, the proces
 A row that is in the results file is not measured again; --fresh starts over. Rows with busy cores are marked and not kept.
 """
 
-import json
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import click
+from race import ROOT, Results, cells, race, write_between
+from torch import nn
 
-import subpc
-from subpc import bench
 from subpc.synthetic import prune_uniform, seeded_model
 
-RIVALS = ["onnxruntime", "openvino"]
-ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "speed_table.jsonl"
 PAGES = (ROOT / "docs" / "performance.md", ROOT / "README.md")
 BEGIN, END = "<!-- speed table: benchmarks/speed_table.py --show --write -->", "<!-- end of speed table -->"
@@ -65,30 +60,13 @@ def all_rows() -> list[Row]:
     ]
 
 
-def measure(row: Row, runs: int, rounds: int) -> dict[str, Any]:
-    """Compile the row's network and time it beside its rivals."""
+def pruned(row: Row) -> nn.Module:
+    """The row's network."""
     model = seeded_model(row.network)
     if row.sparsity:
         pointwise = row.network.startswith("mobilenet")
         prune_uniform(model, n=row.n, sparsity=row.sparsity, pointwise_only=pointwise, layerwise=row.layerwise)
-    with tempfile.TemporaryDirectory() as folder:
-        library = Path(folder) / "model.so"
-        subpc.compile(model, shapes=[(1, 3, 224, 224)], output=library)
-        report = bench.compare(library, RIVALS, model=model, runs=runs, rounds=rounds)
-    times = {e.engine: e.timing.p50 if e.timing else None for e in report.engines}
-    versions = {e.engine: e.version for e in report.engines}
-    disagree = [f"{e.engine} {e.failure or e.difference}" for e in report.engines[1:] if not e.agrees]
-    rival = report.best_rival
-    ratio = report.ratio(rival) if rival else None
-    facts = {"cpu": report.cpu, "threads": report.threads, "runs": runs, "versions": versions, "headline": report.headline}
-    return {"row": row.key, "goal": row.goal, "ms": times, "ratio": ratio, "warning": report.warning, "disagree": disagree, **facts}
-
-
-def read_results() -> dict[str, dict[str, Any]]:
-    """Results so far by row; a later line replaces an earlier one."""
-    if not RESULTS.exists():
-        return {}
-    return {entry["row"]: entry for entry in map(json.loads, RESULTS.read_text().splitlines())}
+    return model
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
@@ -98,18 +76,10 @@ def table(results: dict[str, dict[str, Any]]) -> str:
         entry = results.get(row.key)
         if entry is None:
             continue
-        ms = [f"{entry['ms'][e]:.2f}" if entry["ms"].get(e) else "failed" for e in ("subpc", *RIVALS)]
+        ms = cells(entry)
         goal = "" if row.goal is None else f"{row.goal} {'reached' if entry['ratio'] >= row.goal else '**missed**'}"
         lines.append(f"| {row.key} | {ms[0]} | {ms[1]} | {ms[2]} | {entry['ratio']:.2f} | {goal} |")
     return "\n".join(lines)
-
-
-def write_pages(text: str) -> None:
-    """Put the table between its markers in the documents."""
-    for page in PAGES:
-        before, rest = page.read_text().split(BEGIN)
-        _, after = rest.split(END)
-        page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
 
 
 @click.command()
@@ -121,21 +91,14 @@ def write_pages(text: str) -> None:
 @click.option("--rounds", default=6, show_default=True)
 def main(only: str, fresh: bool, show: bool, write: bool, runs: int, rounds: int) -> None:
     """Measure the rows that are missing, then print the table."""
-    results = read_results()
-    RESULTS.parent.mkdir(exist_ok=True)
+    results = Results(RESULTS)
     for row in all_rows():
-        if show or only not in row.key or (row.key in results and not fresh):
+        if show or only not in row.key or (row.key in results.rows and not fresh):
             continue
-        entry = measure(row, runs, rounds)
-        rounded = {name: round(ms, 2) if ms else ms for name, ms in entry["ms"].items()}
-        click.echo(f"{row.key}: {rounded} ratio {entry['ratio']:.2f} {entry['warning']} {' '.join(entry['disagree'])}")
-        if not entry["warning"]:
-            results[row.key] = entry
-            with RESULTS.open("a") as file:
-                file.write(json.dumps(entry) + "\n")
-    click.echo(table(results))
+        results.add(row.key, {"goal": row.goal, **race(pruned(row), (1, 3, 224, 224), runs=runs, rounds=rounds)})
+    click.echo(table(results.rows))
     if write:
-        write_pages(table(results))
+        write_between(PAGES, BEGIN, END, table(results.rows))
 
 
 if __name__ == "__main__":
