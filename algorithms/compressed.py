@@ -1,8 +1,7 @@
 """The compressed model file: plain tensors, the architecture, configuration and report, read without running any of it."""
 
-import os
+import io
 import pickle
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from subpc.algorithms.graph.network import Graph
 from subpc.algorithms.packed import packed_entries, parse_packed
 from subpc.algorithms.quantizers import Quantized
 from subpc.errors import ModelFileError
+from subpc.files import replacing
 
 FORMAT_KEY, FORMAT_VERSION = "subpc_format", 1
 MAX_BYTES = 4 << 30
@@ -89,26 +89,19 @@ def _stored(value: torch.Tensor, half: bool) -> torch.Tensor:
 
 
 def save_atomic(path: Path, content: Any) -> None:
-    """torch.save, or safetensors, through a temporary name in the same folder, so that `path` holds the old content or all of the new."""
-    temporary = None
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "wb") as stream:
-            if path.suffix == ".safetensors":
-                stream.write(to_bytes(content))
-            else:
-                torch.save(content, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except (OSError, RuntimeError, pickle.PicklingError) as error:
-        raise ModelFileError(
-            f"{path} cannot be written: {error}.\nFree space, or choose another place; the old file is untouched."
-        ) from error
-    finally:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
+    """torch.save, or safetensors, so that `path` holds the old content or all of the new."""
+    with replacing(path) as stream:
+        if path.suffix == ".safetensors":
+            stream.write(to_bytes(content))
+            return
+        try:
+            # Into memory first: PyTorch's writer ends the whole process when a disk is full.
+            torch.save(content, memory := io.BytesIO())
+            stream.write(memory.getbuffer())
+        except (RuntimeError, pickle.PicklingError) as error:
+            raise ModelFileError(
+                f"cannot write {path}: {error}.\nFree space, or choose another place; the old file is untouched."
+            ) from error
 
 
 def in_few_storages(value: Any) -> Any:
@@ -137,13 +130,6 @@ def _replaced(value: Any, places: dict[int, torch.Tensor]) -> Any:
     if isinstance(value, dict):
         return {key: _replaced(entry, places) for key, entry in value.items()}
     return [_replaced(entry, places) for entry in value] if isinstance(value, list | tuple) else value
-
-
-def _umask() -> int:
-    """The process's mask for new files, which can only be read by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
 
 
 def load_compressed(path: Path) -> CompressedFile:

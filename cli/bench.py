@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from subpc.cli.options import SHAPE, json_option, threads_option
+from subpc.cli.options import INPUT, MODEL, SHAPE, FileCommand, json_option, threads_option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from subpc.bench_report import BenchReport
 
 
-@click.command("bench")
-@click.argument("library", type=click.Path(path_type=Path))
+@click.command("bench", cls=FileCommand)
+@click.argument("library", type=INPUT)
 @click.option("--compare", default="", metavar="ENGINES", help="Of onnxruntime, openvino, torch, torch-compile, with commas.")
-@click.option("--model", type=click.Path(path_type=Path), help="The model file that LIBRARY was compiled from, for the others.")
+@click.option("--model", type=MODEL, help="The model file that LIBRARY was compiled from, for the others.")
 @click.option("--arch", help="Architecture of --model, as for compile.")
 @click.option("--trust-pickle", is_flag=True, help="Load pickled modules. They can run any code: only for files that you made.")
 @click.option("--shape", "shapes", type=SHAPE, multiple=True, help="Input shape, for a library that has several.")
@@ -34,8 +34,8 @@ def command(library: Path, compare: str, model: Path | None, arch: str | None, t
       subpc bench model.so --compare onnxruntime,openvino --model small.pt
     """
     from subpc import bench
+    from subpc.cli.printing import show_json
     from subpc.cli.progress import progress_line
-    from subpc.cli.tables import show_json
 
     as_json = rest.pop("as_json")
     rivals = [name.strip() for name in compare.split(",") if name.strip()]
@@ -72,12 +72,12 @@ def as_dict(report: "BenchReport") -> dict[str, Any]:
 
 def print_report(report: "BenchReport") -> None:
     """Headline, table and verdict."""
-    from subpc.cli.tables import show
+    from subpc.cli.printing import flat, show
 
     shapes = ", ".join("x".join(map(str, shape)) for shape in report.shapes)
     conditions = f"{report.cpu}, {report.threads} threads, input {shapes}, {report.runs} runs in {report.rounds} rounds"
     show(report.headline, conditions, _table(report))
-    show(*(f"{e.engine} did not run: {e.failure}" for e in report.engines if e.failure))
+    show(*(f"{e.engine} did not run: {flat(e.failure)}" for e in report.engines if e.failure))
     if len(report.engines) > 1:
         show(report.verdict)
     if report.warning:

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from subpc.cli.options import SHAPE, TRIPLE, json_option, threads_option
-from subpc.cli.tables import new_table, show, show_json
+from subpc.cli.options import INPUT, MODEL, SHAPE, TRIPLE, FileCommand, json_option, threads_option
+from subpc.cli.printing import flat, show, show_json
+from subpc.cli.tables import new_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -14,10 +15,10 @@ if TYPE_CHECKING:
     from subpc.comparison_report import ComparisonReport, SideInfo
 
 
-@click.command("compare")
-@click.argument("a", type=click.Path(path_type=Path))
-@click.argument("b", type=click.Path(path_type=Path))
-@click.option("--data", type=click.Path(path_type=Path), help="A folder of pictures, or a .npy file. [default: random numbers]")
+@click.command("compare", cls=FileCommand)
+@click.argument("a", type=MODEL)
+@click.argument("b", type=MODEL)
+@click.option("--data", type=INPUT, help="A folder of pictures, or a .npy file. [default: random numbers]")
 @click.option("--limit", type=click.IntRange(1), default=256, show_default=True, help="Use at most so many samples.")
 @click.option("--arch", help="Architecture of state dicts, as for compile.")
 @click.option("--shape", "shapes", type=SHAPE, multiple=True, help="Input shape, where neither model says it.")
@@ -64,7 +65,7 @@ def _print(report: "ComparisonReport", top: int | None) -> None:
 
 
 def _side(label: str, side: "SideInfo") -> str:
-    time = f"{side.timing.p50:.2f} ms" if side.timing else f"not timed: {side.failure}" if side.failure else "not timed"
+    time = f"{side.timing.p50:.2f} ms" if side.timing else f"not timed: {flat(side.failure)}" if side.failure else "not timed"
     return f"{label}: {side.name} ({side.kind}, run by {side.engine}), {side.file_bytes / 1e6:.1f} MB, {time}"
 
 

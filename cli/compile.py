@@ -5,17 +5,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from subpc.cli.options import SHAPE, json_option, threads_option
-from subpc.cli.tables import layer_table, show, show_json
+from subpc.cli.options import INPUT_TEXT, MODEL, OUTPUT, OUTPUT_FOLDER, SHAPE, FileCommand, json_option, threads_option
+from subpc.cli.printing import show, show_json
+from subpc.cli.tables import layer_table
 from subpc.errors import CompileError, TargetError
+from subpc.files import check_outputs, described
 
 if TYPE_CHECKING:
     from subpc.report import CompileReport
 
 
-@click.command("compile")
-@click.argument("model", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The library to write. [default: MODEL's name with .so]")
+@click.command("compile", cls=FileCommand)
+@click.argument("model", type=MODEL)
+@click.option("-o", "--output", type=OUTPUT, help="The library to write. [default: MODEL's name with .so]")
 @click.option("--arch", help="Architecture of a state dict: torchvision:resnet50, timm:NAME or package.module:function.")
 @click.option("--shape", "shapes", type=SHAPE, multiple=True, help="Input shape; repeat for several batch or image sizes.")
 @click.option("--target", default="llvm -mcpu=native", show_default=True, help="CPU to compile for.")
@@ -26,11 +28,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Block-sparse kernels: where faster, nowhere, wherever a pattern is.",
 )
-@click.option("--tuning", default="auto", show_default=True, metavar="FILE|auto|off", help="Database that `subpc tune` wrote.")
+@click.option(
+    "--tuning", type=INPUT_TEXT, default="auto", show_default=True, metavar="FILE|auto|off", help="Database that `subpc tune` wrote."
+)
 @click.option("--tuning-any-cpu", is_flag=True, help="Use it although it was made on another CPU, target or number of threads.")
 @click.option("--require-sparse", is_flag=True, help="Fail, and write nothing, if no layer gets a sparse kernel.")
 @click.option("--trust-pickle", is_flag=True, help="Load pickled modules. They can run any code: only for files that you made.")
-@click.option("--debug-dump", type=click.Path(path_type=Path, file_okay=False), help="Write the program after each phase here.")
+@click.option("--debug-dump", type=OUTPUT_FOLDER, help="Write the program after each phase here.")
 @click.option("-v", "--verbose", is_flag=True, help="Show the decision for every layer.")
 @threads_option
 @json_option
@@ -42,23 +46,24 @@ def command(model: Path, output: Path | None, target: str, require_sparse: bool,
       subpc compile small.pt -o model.so
       subpc compile weights.pth --arch torchvision:resnet50 --shape 1,3,224,224 --target "llvm -mcpu=skylake-avx512"
     """
-    from subpc.artifact import check_writable
     from subpc.cli.progress import progress_line
 
     output = output or Path(model.stem + ".so")
-    check_writable(output)
+    check_outputs([output], MODEL.files(model))
     _check_target(target)
     dump = {"debug_dump": rest.pop("debug_dump")}
     options = {**rest, "shapes": list(rest["shapes"]) or None, **(dump if dump["debug_dump"] else {})}
+    accept = _need_sparse if require_sparse else None
     with progress_line(quiet=as_json) as progress:
-        from subpc.compiler import compile
+        from subpc.compiler import compile_file
 
-        compiled = compile(model, target=target, progress=progress, **options)
-    report = compiled.report
-    if require_sparse and not any(layer.sparse for layer in report.layers):
-        raise CompileError(f"no layer got a sparse kernel ({report.summary}); nothing was written because of --require-sparse")
-    compiled.save(output)
+        report = compile_file(model, output, accept=accept, target=target, progress=progress, **options)
     _print(report, output, verbose, as_json)
+
+
+def _need_sparse(report: "CompileReport") -> None:
+    if not any(layer.sparse for layer in report.layers):
+        raise CompileError(f"no layer got a sparse kernel ({report.summary}); nothing was written because of --require-sparse")
 
 
 def _check_target(target: str) -> None:
@@ -78,4 +83,4 @@ def _print(report: "CompileReport", output: Path, verbose: bool, as_json: bool) 
     if verbose:
         show(layer_table(report))
     show(*(f"warning: {w}" for w in report.metadata.warnings), *(f"note: {n}" for n in report.metadata.notes if verbose))
-    show(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")
+    show(f"wrote {described(output)} ({output.stat().st_size / 1e6:.1f} MB)")

@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from subpc.cli.compress_common import compress_command, file_options
+from subpc.cli.options import FileCommand
 
 if TYPE_CHECKING:
     from subpc.algorithms.blocks.config import BlockConfig
 
 
-@click.command("blocks")
+@click.command("blocks", cls=FileCommand)
 @file_options
 @click.option("--sparsity", type=float, default=0.5, show_default=True, help="Share of input channels that each group loses.")
 @click.option("--block", "n", type=int, default=16, show_default=True, help="Filters in a block: 4, 8, 16 or 32.")

@@ -1,21 +1,21 @@
 """What the data-free methods share on the command line: files and pictures in, a file out, progress, table or JSON."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from subpc.cli.options import SHAPE, TRIPLE, json_option
-from subpc.cli.tables import show, show_json
+from subpc.cli.options import INPUT_TEXT, MODEL, OUTPUT, SHAPE, TRIPLE, json_option
+from subpc.cli.printing import show, show_json
+from subpc.files import described
 
 if TYPE_CHECKING:
     from subpc.algorithms.config import Config
 
 FILE_OPTIONS = (
-    click.argument("model", type=click.Path(path_type=Path)),
-    click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The file to write, .pt or .safetensors."),
+    click.argument("model", type=MODEL),
+    click.option("-o", "--output", type=OUTPUT, required=True, help="The file to write, .pt or .safetensors."),
     click.option("--arch", help="Architecture of a state dict: torchvision:resnet50, timm:NAME or package.module:function."),
     click.option("--shape", type=SHAPE, help="Input shape, where the file does not say it: TorchScript, open ONNX shapes."),
     click.option(
@@ -27,6 +27,7 @@ FILE_OPTIONS = (
     ),
     click.option(
         "--calibration",
+        type=INPUT_TEXT,
         metavar="FOLDER",
         help="Up to 256 unlabelled pictures to measure statistics on: not data-free.",
     ),
@@ -34,7 +35,13 @@ FILE_OPTIONS = (
     click.option("--synthetic-steps", type=int, default=200, show_default=True, help="Steps of matching those to the batch norms."),
     click.option("--seed", type=int, default=0, show_default=True, help="Of generated pictures."),
     click.option("--max-drop", type=float, metavar="POINTS", help="Find the strongest setting that loses at most so much accuracy."),
-    click.option("--eval", "evaluation", metavar="FOLDER", help="Labelled pictures for it, a folder a class; or fashion-mnist[:FOLDER]."),
+    click.option(
+        "--eval",
+        "evaluation",
+        type=INPUT_TEXT,
+        metavar="FOLDER",
+        help="Labelled pictures for it, a folder a class; or fashion-mnist[:FOLDER].",
+    ),
     click.option("--mean", type=TRIPLE, default="0.485,0.456,0.406", show_default=True, help="Subtracted from pixels / 255."),
     click.option("--std", type=TRIPLE, default="0.229,0.224,0.225", show_default=True, help="Divides the difference."),
     click.option(
@@ -75,7 +82,7 @@ def compress_command(config: "Callable[..., Config]", settings: dict[str, Any], 
         show_json({**report.to_dict(), "output": str(output), "bytes_on_disk": report.file_bytes})
         return
     show_report(report, show)
-    show(f"wrote {output}")
+    show(f"wrote {described(output)}")
 
 
 def _decided(strengths: tuple[str, ...]) -> frozenset[str]:

@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from subpc.cli.compress_common import compress_command, file_options
+from subpc.cli.options import FileCommand
 
 if TYPE_CHECKING:
     from subpc.algorithms.dfmpc.config import DfmpcConfig
 
 
-@click.command("dfmpc")
+@click.command("dfmpc", cls=FileCommand)
 @file_options
 @click.option("--low-bits", type=int, default=2, show_default=True, help="Width of the first layer of each pair, 2 (ternary) to 8.")
 @click.option("--high-bits", type=int, default=6, show_default=True, help="Width of every other layer, 2 to 8.")

@@ -5,9 +5,10 @@ from typing import Any
 
 import click
 
-from subpc.cli.options import json_option
-from subpc.cli.tables import show, show_json
+from subpc.cli.options import INPUT_TEXT, MODEL, OUTPUT, FileCommand, json_option
+from subpc.cli.printing import show, show_json
 from subpc.distributed import leads
+from subpc.files import described
 
 METHODS = ("subp", "dense", "oneshot", "oneshot-layerwise")
 # torchrun takes --start for a short form of its own options; hence the second name.
@@ -30,11 +31,11 @@ class KeyValue(click.ParamType):  # type: ignore[type-arg]
         return key, int(text) if text.removeprefix("-").isdecimal() else text
 
 
-@click.command("subp")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The compressed model file (.pt or .safetensors).")
+@click.command("subp", cls=FileCommand)
+@click.option("-o", "--output", type=OUTPUT, required=True, help="The compressed model file (.pt or .safetensors).")
 @click.option("--arch", required=True, help="torchvision:resnet18, subpc:resnet20, timm:NAME or package.module:function.")
 @click.option("--arch-option", "arch_options", type=KeyValue(), multiple=True, help="Option of the architecture, as width=32; repeatable.")
-@click.option("--data", required=True, help="fashion-mnist[:FOLDER], or imagefolder:FOLDER with a folder for each class.")
+@click.option("--data", type=INPUT_TEXT, required=True, help="fashion-mnist[:FOLDER], or imagefolder:FOLDER with a folder for each class.")
 @click.option("--method", type=click.Choice(METHODS), default="subp", show_default=True, help="SUBP, or a baseline.")
 @click.option("--epochs", type=int, default=200, show_default=True)
 @click.option("--sparsity", type=float, default=0.75, show_default=True, help="Share of blocks that are pruned in the end.")
@@ -52,7 +53,7 @@ class KeyValue(click.ParamType):  # type: ignore[type-arg]
 @click.option("--prune-epoch", type=int, help="When one-shot methods prune. [default: half way; 0 with --init]")
 @click.option("--finetune-rate", type=float, help="Learning rate that one-shot methods start again from. [default: one cosine]")
 @click.option("--rearrange", is_flag=True, help="Sort the filters of --init by norm before one-shot pruning.")
-@click.option("--init", type=click.Path(path_type=Path), help="Start from these weights instead of random ones.")
+@click.option("--init", type=MODEL, help="Start from these weights instead of random ones.")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint of an unfinished training.")
 @click.option("--batch", type=int, default=128, show_default=True, help="Pictures a step, all processes together.")
 @click.option("--rate", type=float, default=0.1, show_default=True, help="First learning rate; it falls to 0 as a cosine.")
@@ -66,8 +67,8 @@ class KeyValue(click.ParamType):  # type: ignore[type-arg]
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:0.")
 @click.option("--threads", type=click.IntRange(1), help="Threads of PyTorch on the CPU. [default: its own choice]")
 @click.option("--half", is_flag=True, help="Store the weights as float16: half the bytes, rounded to three digits.")
-@click.option("--export-onnx", "onnx", type=click.Path(path_type=Path), help="Write the trained network as ONNX too.")
-@click.option("--export-state-dict", "state_dict", type=click.Path(path_type=Path), help="Write plain weights (.pt, .safetensors) too.")
+@click.option("--export-onnx", "onnx", type=OUTPUT, help="Write the trained network as ONNX too.")
+@click.option("--export-state-dict", "state_dict", type=OUTPUT, help="Write plain weights (.pt, .safetensors) too.")
 @json_option
 def command(as_json: bool, threads: int | None, **options: Any) -> None:
     """Train a network whose 1xN blocks are pruned uniformly, ready for `subpc compile`.
@@ -128,4 +129,4 @@ def _tell(report: dict[str, Any], output: Path, as_json: bool) -> None:
         show(f"skipped {name}: {reason}")
     if len(report["skipped"]) > 5:
         show(f"skipped {len(report['skipped'])} pictures in all; the report names them")
-    show(f"wrote {output} ({output.stat().st_size / 1e6:.2f} MB) and, beside it, .csv, .json and .png")
+    show(f"wrote {described(output)} ({output.stat().st_size / 1e6:.2f} MB) and, beside it, .csv, .json and .png")

@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from subpc.cli.compress_common import compress_command, file_options
+from subpc.cli.options import FileCommand
 
 if TYPE_CHECKING:
     from subpc.algorithms.udfc.config import UdfcConfig
 
 
-@click.command("udfc")
+@click.command("udfc", cls=FileCommand)
 @file_options
 @click.option("--ratio", type=float, default=0.3, show_default=True, help="Share of channels to remove inside each block.")
 @click.option("--bits", type=int, default=6, show_default=True, help="Width of the weights, 2 to 8; 32 leaves them float.")

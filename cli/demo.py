@@ -1,15 +1,15 @@
 """`subpc demo`: what subpc does, in two minutes."""
 
-import tempfile
 from pathlib import Path
 
 import click
 
-from subpc.cli.options import threads_option
+from subpc.cli.options import INPUT, FileCommand, threads_option
+from subpc.scratch import scratch_folder
 
 
-@click.command("demo")
-@click.option("--image", type=click.Path(path_type=Path), help="A picture of your own. [default: a cat]")
+@click.command("demo", cls=FileCommand)
+@click.option("--image", type=INPUT, help="A picture of your own. [default: a cat]")
 @threads_option
 def command(image: Path | None, threads: int | None) -> None:
     """Compile a pretrained MobileNetV2 and show it a picture; compare a sparse network with its dense twin on 1,000 pictures; then race
@@ -20,9 +20,10 @@ def command(image: Path | None, threads: int | None) -> None:
       subpc demo
     """
     from subpc.cli.bench import print_report
+    from subpc.cli.printing import show as tell
     from subpc.cli.progress import progress_line
     from subpc.demo import show
 
-    with tempfile.TemporaryDirectory(prefix="subpc-demo-") as folder, progress_line() as progress:
-        report = show(Path(folder), image, threads, progress, click.echo)
+    with scratch_folder("demo") as folder, progress_line() as progress:
+        report = show(Path(folder), image, threads, progress, tell)
     print_report(report)

@@ -2,11 +2,11 @@
 
 import click
 
-from subpc.cli.options import json_option
-from subpc.cli.tables import show_json
+from subpc.cli.options import FileCommand, json_option
+from subpc.cli.printing import flat, show, show_json
 
 
-@click.command("doctor")
+@click.command("doctor", cls=FileCommand)
 @json_option
 def command(as_json: bool) -> None:
     """Check this machine and the installation: versions, CPU, threads, linker. Exit code 1 if something is wrong.
@@ -22,7 +22,7 @@ def command(as_json: bool) -> None:
         show_json(diagnosis.to_dict())
     else:
         for check in diagnosis.checks:
-            click.echo(f"{check.state:8} {check.name:12} {check.text}")
-        click.echo(diagnosis.conclusion)
+            show(f"{check.state:8} {check.name:12} {flat(check.text)}")
+        show(diagnosis.conclusion)
     if not diagnosis.healthy:
         click.get_current_context().exit(1)

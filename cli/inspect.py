@@ -4,12 +4,14 @@ from pathlib import Path
 
 import click
 
-from subpc.cli.options import json_option
-from subpc.cli.tables import function_lines, layer_table, show, show_json
+from subpc.cli.options import INPUT, FileCommand, json_option
+from subpc.cli.printing import show, show_json
+from subpc.cli.tables import function_lines, layer_table
+from subpc.errors import TargetError
 
 
-@click.command("inspect")
-@click.argument("library", type=click.Path(path_type=Path))
+@click.command("inspect", cls=FileCommand)
+@click.argument("library", type=INPUT)
 @json_option
 def command(library: Path, as_json: bool) -> None:
     """Show what LIBRARY contains: inputs, outputs, and what was decided for each layer and why. Nothing in it is executed.
@@ -24,11 +26,15 @@ def command(library: Path, as_json: bool) -> None:
 
     metadata = read_metadata(library)
     report = CompileReport(metadata=metadata)
-    missing = missing_features(metadata.features)
+    missing: list[str] | None = None
+    try:
+        missing = list(missing_features(metadata.features))
+        runs = f"this CPU lacks {', '.join(missing)}" if missing else "runs on this CPU"
+    except TargetError as error:
+        runs = str(error)
     if as_json:
-        show_json({**report.to_dict(), "bytes": library.stat().st_size, "missing_features": list(missing)})
+        show_json({**report.to_dict(), "bytes": library.stat().st_size, "missing_features": missing})
         return
-    runs = f"this CPU lacks {', '.join(missing)}" if missing else "runs on this CPU"
     show(report.headline, report.summary, layer_table(report), "functions:", *function_lines(metadata))
     versions = ", ".join(f"{name} {version}" for name, version in metadata.versions.items())
     show(f"file: {library.stat().st_size / 1e6:.1f} MB; {runs}; made by {versions or 'unknown versions'}")

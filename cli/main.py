@@ -1,16 +1,20 @@
 """The `subpc` command. A subcommand's module is imported when it is chosen, so that help is quick and `run` stays light."""
 
 import importlib
+import io
 import os
 import signal
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import click
 
 from subpc import __version__
+from subpc.cli.printing import OutputError, complain, flat
 from subpc.errors import ConfigError, SubpcError
+from subpc.text import printable
 
 # name -> (module, one line for the overview, which is shown without importing the module)
 COMMANDS = {
@@ -55,6 +59,7 @@ def cli() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: errors become one or two lines on stderr and an exit code."""
     signal.signal(signal.SIGTERM, _terminate)
+    _open_standard_files()
     sys.exit(run(arguments))
 
 
@@ -63,47 +68,86 @@ def _terminate(number: int, frame: object) -> None:
     raise SystemExit(128 + number)
 
 
+def _open_standard_files() -> None:
+    """Give closed ones another end, or the first file that is opened would be taken for one of them."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # letters that the terminal's encoding lacks are no reason to fail
+            stream.reconfigure(errors="backslashreplace")
+
+
 def run(arguments: list[str] | None = None) -> int:
     """Run a command line; returns the exit code."""
     if os.environ.get("SUBPC_DEBUG") == "1":
         return _result(cli.main(arguments, prog_name="subpc", standalone_mode=False))
-    for category in (DeprecationWarning, FutureWarning):
-        # Libraries tell each other's authors what will change; a user of this command can do nothing about it.
-        warnings.simplefilter("ignore", category)
+    with warnings.catch_warnings():
+        for category in (DeprecationWarning, FutureWarning):
+            # Libraries tell each other's authors what will change; a user of this command can do nothing about it.
+            warnings.simplefilter("ignore", category)
+        warnings.showwarning = _warn
+        return _run(sys.argv[1:] if arguments is None else arguments)
+
+
+def _run(arguments: list[str]) -> int:
+    def fail(text: str, code: int) -> int:
+        complain(f"error: {_with_names_in_line(text, arguments)}")
+        return code
+
+    try:
+        os.getcwd()
+    except FileNotFoundError:  # some libraries end the process over it
+        return fail("the folder that this runs in does not exist any more; change to another one", WRONG_USAGE)
     try:
         return _result(cli.main(arguments, prog_name="subpc", standalone_mode=False))
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx is not None else "subpc"
-        click.echo(f"error: {error.format_message()}\nSee: {command} --help", err=True)
-        return WRONG_USAGE
+        return fail(f"{error.format_message()}\nSee: {command} --help", WRONG_USAGE)
     except click.ClickException as error:
-        click.echo(f"error: {error.format_message()}", err=True)
-        return FAILED
+        return fail(error.format_message(), FAILED)
     except SubpcError as error:
-        click.echo(f"error: {error}", err=True)
-        return WRONG_USAGE if isinstance(error, ConfigError) else FAILED
+        return fail(str(error), WRONG_USAGE if isinstance(error, ConfigError) else FAILED)
     except (click.Abort, KeyboardInterrupt):  # click has already ended the line that ^C stands in
-        click.echo("interrupted", err=True)
+        complain("interrupted")
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader (head, less) has seen enough; a second message at exit is avoided by giving stdout another end.
+    except (OutputError, BrokenPipeError) as error:
+        # A second message at exit is avoided by giving stdout another end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
+        # The reader (head, less) has seen enough.
+        unread = isinstance(error, BrokenPipeError) or error.unread
+        return FAILED if unread else fail(f"cannot write to standard output: {error}", FAILED)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("subpc"):
             return _defect(error)
-        click.echo(
-            f"error: this needs the package {error.name!r}, which is not installed; `subpc doctor` lists what is missing",
-            err=True,
-        )
-        return FAILED
+        return fail(f"this needs the package {error.name!r}, which is not installed; `subpc doctor` lists what is missing", FAILED)
+    except OSError as error:
+        place = f": {os.fsdecode(error.filename)}" if isinstance(error.filename, str | bytes) else ""
+        return fail(f"{error.strerror or error}{place}", FAILED)
+    except MemoryError:
+        return fail("there is not enough memory for this; use a smaller model or input, or a machine with more", FAILED)
     except Exception as error:
         return _defect(error)
 
 
+def _with_names_in_line(text: str, arguments: list[str]) -> str:
+    """Line breaks in the names that the user gave as escapes: an error has its lines from us alone."""
+    for name in sorted({part for a in arguments if "\n" in a for part in (a, Path(a).name, Path(a).stem)}, key=len, reverse=True):
+        text = text.replace(name, printable(name))
+    return text
+
+
+def _warn(message: "Warning | str", category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None) -> None:
+    complain(f"warning: {message}")
+
+
 def _defect(error: Exception) -> int:
-    click.echo(f"error: internal error ({type(error).__name__}: {str(error)[:500]})", err=True)
-    click.echo("This is a defect of subpc; please report it with the traceback that SUBPC_DEBUG=1 shows.", err=True)
+    complain(
+        f"error: internal error ({type(error).__name__}: {flat(str(error))[:500]})\n"
+        "This is a defect of subpc; please report it with the traceback that SUBPC_DEBUG=1 shows."
+    )
     return FAILED
 
 

@@ -1,8 +1,76 @@
-"""Option types that several commands share."""
+"""Option types that several commands share, and the command that looks after the user's files."""
 
+from pathlib import Path
 from typing import Any
 
 import click
+
+from subpc.files import check_outputs
+
+
+class InputFile(click.Path):
+    """A file or folder that a command reads."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def files(self, value: Path) -> list[Path]:
+        """Everything that is read for this name."""
+        return [value]
+
+
+class InputModel(InputFile):
+    """A model, which may consist of several files."""
+
+    def files(self, value: Path) -> list[Path]:
+        """See InputFile."""
+        from subpc.model_files import model_files
+
+        return model_files(value)
+
+
+class InputText(click.ParamType):  # type: ignore[type-arg]
+    """A word, a file, or both with a sign between: `auto`, `x.npy`, `image=x.npy`, `imagefolder:pictures`."""
+
+    name = "text"
+
+    def files(self, value: str) -> list[Path]:
+        """See InputFile."""
+        parts = {value, value.partition("=")[2], value.partition(":")[2]} - {""}
+        return [Path(part) for part in parts]
+
+
+class OutputFile(click.Path):
+    """A file that a command writes."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+
+class OutputFolder(click.Path):
+    """A folder that a command writes files of its own into."""
+
+    def __init__(self) -> None:
+        super().__init__(file_okay=False, path_type=Path)
+
+
+class FileCommand(click.Command):
+    """A command that starts only if none of its outputs is one of its inputs, and all of them can be written."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """See click.Command."""
+        given = [(param.type, value) for param in self.params for value in _values(ctx.params.get(param.name or ""))]
+        outputs = [value for kind, value in given if isinstance(kind, OutputFile)]
+        if outputs:
+            check_outputs(outputs, [file for kind, value in given if isinstance(kind, InputFile | InputText) for file in kind.files(value)])
+        return super().invoke(ctx)
+
+
+def _values(value: Any) -> tuple[Any, ...]:
+    return () if value is None else value if isinstance(value, tuple) else (value,)
+
+
+INPUT, MODEL, INPUT_TEXT, OUTPUT, OUTPUT_FOLDER = InputFile(), InputModel(), InputText(), OutputFile(), OutputFolder()
 
 
 class ShapeType(click.ParamType):  # type: ignore[type-arg]

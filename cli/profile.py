@@ -5,25 +5,27 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from subpc.cli.options import SHAPE, json_option, threads_option
-from subpc.cli.tables import profile_table, show, show_json
+from subpc.cli.options import INPUT, MODEL, OUTPUT, SHAPE, FileCommand, json_option, threads_option
+from subpc.cli.printing import show, show_json
+from subpc.cli.tables import profile_table
+from subpc.files import described
 
 if TYPE_CHECKING:
     from subpc.bench_report import BenchReport
     from subpc.profile import Profile
 
 
-@click.command("profile")
-@click.argument("library", type=click.Path(path_type=Path))
+@click.command("profile", cls=FileCommand)
+@click.argument("library", type=INPUT)
 @click.option("--runs", type=click.IntRange(1), default=20, show_default=True, help="Timed repetitions of every step.")
 @click.option("--warmup", type=click.IntRange(0), default=5, show_default=True, help="Runs before timing starts.")
 @click.option("--top", type=click.IntRange(1), default=None, help="Show only the slowest layers.")
 @click.option("--shape", "shapes", type=SHAPE, multiple=True, help="Input shape, for a library that has several.")
 @click.option("--no-probes", is_flag=True, help="Do not measure the machine's peak and the balance of the threads.")
-@click.option("--html", "page", type=click.Path(path_type=Path), help="Write a report with plots, one page that needs no network.")
-@click.option("--bench", "bench_file", type=click.Path(path_type=Path), help="What `subpc bench --json` printed, for the report.")
+@click.option("--html", "page", type=OUTPUT, help="Write a report with plots, one page that needs no network.")
+@click.option("--bench", "bench_file", type=INPUT, help="What `subpc bench --json` printed, for the report.")
 @click.option("--compare", default="", metavar="ENGINES", help="Time other engines now, for the report: onnxruntime,openvino,...")
-@click.option("--model", type=click.Path(path_type=Path), help="The model file that LIBRARY was compiled from, for --compare.")
+@click.option("--model", type=MODEL, help="The model file that LIBRARY was compiled from, for --compare.")
 @click.option("--arch", help="Architecture of --model, as for compile.")
 @threads_option
 @json_option
@@ -35,15 +37,12 @@ def command(library: Path, shapes: tuple[tuple[int, ...], ...], page: Path | Non
       subpc profile model.so --top 10
       subpc profile model.so --html report.html --compare onnxruntime,openvino --model model.onnx
     """
-    from subpc.artifact import check_writable
     from subpc.runtime import load
 
     if page is None and (rest["bench_file"] or rest["compare"]):
         raise click.UsageError("--bench and --compare are for the report; give it a name with --html FILE")
     if rest["bench_file"] and rest["compare"]:
         raise click.UsageError("give --bench FILE or --compare ENGINES, not both")
-    if page is not None:
-        check_writable(page)
     bench = _read_bench(rest["bench_file"])
     model = load(library, threads=rest["threads"])
     profile = model.profile(runs=rest["runs"], warmup=rest["warmup"], shapes=shapes or None, probes=not rest["no_probes"])
@@ -57,7 +56,7 @@ def command(library: Path, shapes: tuple[tuple[int, ...], ...], page: Path | Non
         show_json({"headline": model.report.headline, "gap_ms": profile.gap_ms, **profile.to_dict()})
         return
     show(model.report.headline, profile_table(profile, rest["top"]), *_summary(profile))
-    show(*([f"wrote {page}"] if page is not None else []))
+    show(*([f"wrote {described(page)}"] if page is not None else []))
 
 
 def _summary(profile: "Profile") -> list[str]:

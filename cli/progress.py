@@ -4,6 +4,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from subpc.cli.printing import markup
+
 
 @contextmanager
 def progress_line(*, quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
@@ -17,4 +19,4 @@ def progress_line(*, quiet: bool = False) -> Iterator[Callable[[str, int, int], 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting", total=None)
-        yield lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total or None)
+        yield lambda stage, done, total: bar.update(task, description=markup(stage), completed=done, total=total or None)

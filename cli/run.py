@@ -5,20 +5,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from subpc.cli.options import TRIPLE, json_option, threads_option
-from subpc.cli.tables import show_json
+from subpc.cli.options import INPUT, INPUT_TEXT, OUTPUT, TRIPLE, FileCommand, json_option, threads_option
+from subpc.cli.printing import show, show_json
 from subpc.errors import ConfigError
+from subpc.files import described, replacing
 
 if TYPE_CHECKING:
     from subpc.runtime import CompiledModel
 
 
-@click.command("run")
-@click.argument("library", type=click.Path(path_type=Path))
-@click.option("--input", "inputs", multiple=True, metavar="[NAME=]FILE.npy", help="Input array; repeat for several inputs.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the output: .npy, or .npz for all outputs by name.")
-@click.option("--image", type=click.Path(path_type=Path), help="Use a picture as input and print the best classes.")
-@click.option("--labels", help="Class names: `imagenet`, or a text file with one name a line.")
+@click.command("run", cls=FileCommand)
+@click.argument("library", type=INPUT)
+@click.option(
+    "--input", "inputs", type=INPUT_TEXT, multiple=True, metavar="[NAME=]FILE.npy", help="Input array; repeat for several inputs."
+)
+@click.option("-o", "--output", type=OUTPUT, help="Write the output: .npy, or .npz for all outputs by name.")
+@click.option("--image", type=INPUT, help="Use a picture as input and print the best classes.")
+@click.option("--labels", type=INPUT_TEXT, help="Class names: `imagenet`, or a text file with one name a line.")
 @click.option("--mean", type=TRIPLE, default="0.485,0.456,0.406", show_default=True, help="Subtracted from x / 255.")
 @click.option("--std", type=TRIPLE, default="0.229,0.224,0.225", show_default=True, help="Divides the difference.")
 @click.option("--size", type=int, default=None, help="Side of the centre crop. [default: the model's input]")
@@ -35,21 +38,20 @@ def command(library: Path, inputs: tuple[str, ...], output: Path | None, image: 
       subpc run model.so --input x.npy -o y.npy
       subpc run model.so --image cat.png --labels imagenet
     """
-    from subpc.artifact import check_writable
     from subpc.runtime import load
 
     if bool(inputs) == bool(image):
         raise click.UsageError("give either --input FILE.npy or --image PICTURE")
-    if output is not None:
-        if output.suffix not in (".npy", ".npz"):
-            raise click.UsageError(f"--output {output} has to end in .npy or .npz")
-        check_writable(output)
+    if output is not None and output.suffix not in (".npy", ".npz"):
+        raise click.UsageError(f"--output {output} has to end in .npy or .npz")
     model = load(library, threads=rest["threads"])
     values = _read_inputs(model, inputs) if inputs else _read_picture(model, image, rest)
     outputs = model.run(values)
     if output is not None:
         _write(output, outputs)
     _print(outputs, rest if image or rest["labels"] else None, as_json)
+    if output is not None and not as_json:
+        show(f"wrote {described(output)}")
 
 
 def _read_inputs(model: "CompiledModel", inputs: tuple[str, ...]) -> dict[str, Any]:
@@ -91,8 +93,6 @@ def _read_picture(model: "CompiledModel", image: Path | None, rest: dict[str, An
 def _write(output: Path, outputs: dict[str, Any]) -> None:
     import numpy as np
 
-    from subpc.artifact import replacing
-
     if output.suffix == ".npy" and len(outputs) > 1:
         raise ConfigError(f"the model has {len(outputs)} outputs ({', '.join(outputs)}); write them to a .npz file")
     with replacing(output) as file:
@@ -115,6 +115,6 @@ def _print(outputs: dict[str, Any], picture: dict[str, Any] | None, as_json: boo
         return
     for name, array in outputs.items():
         if picture is None:
-            click.echo(f"{name}: {array.dtype}{list(array.shape)}, from {array.min():.6g} to {array.max():.6g}")
+            show(f"{name}: {array.dtype}{list(array.shape)}, from {array.min():.6g} to {array.max():.6g}")
     for row in facts.get("classes", []):
-        click.echo(f"{row['probability']:7.2%}  {row['name']} ({row['index']})")
+        show(f"{row['probability']:7.2%}  {row['name']} ({row['index']})")

@@ -1,9 +1,8 @@
 """Reports as text tables."""
 
-import json
 from typing import TYPE_CHECKING, Any
 
-import click
+from subpc.cli.printing import cell
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -12,31 +11,16 @@ if TYPE_CHECKING:
     from subpc.report import CompileReport, Metadata
 
 
-def show(*parts: "Table | str") -> None:
-    """Print tables and lines. Lines are printed as they are: wrapped ones cannot be searched for."""
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 250  # files and pipes get whole names
-    for part in parts:
-        if isinstance(part, str):
-            click.echo(part)
-        else:
-            console.print(part)
-
-
-def show_json(data: dict[str, Any]) -> None:
-    """Print one JSON object."""
-    click.echo(json.dumps(data, indent=2))
-
-
 def new_table(*columns: str) -> "Table":
-    """A table whose first column is text and whose names in capitals or with units are numbers."""
+    """A table whose first column is text and whose names in capitals or with units are numbers; cells are shown as they are."""
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE, pad_edge=False)
+    class PlainTable(Table):
+        def add_row(self, *cells: Any, **options: Any) -> None:
+            super().add_row(*(cell(value) for value in cells), **options)
+
+    table = PlainTable(box=box.SIMPLE, pad_edge=False)
     for index, column in enumerate(columns):
         words = index == 0 or column in ("shape", "pattern", "kernel", "decision", "why", "version", "note", "class")
         table.add_column(column, justify="left" if words else "right", no_wrap=column not in ("layer", "why"), overflow="fold")

@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import click
-
+from subpc.cli.printing import complain
 from subpc.distributed import leads
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ def training_progress(epochs: int, *, quiet: bool) -> Iterator[tuple[OnEpoch, On
         with _bar(epochs) as calls:
             yield calls
     else:
-        yield lambda epochs: click.echo(epoch_line(epochs[-1]), err=True), None
+        yield lambda epochs: complain(epoch_line(epochs[-1])), None
 
 
 def epoch_line(info: "EpochInfo") -> str:
@@ -50,7 +49,7 @@ def _bar(epochs: int) -> Iterator[tuple[OnEpoch, OnStep]]:
 
         def on_epoch(infos: Any) -> None:
             info = infos[-1]
-            bar.console.print(epoch_line(info), highlight=False)
+            bar.console.print(epoch_line(info), highlight=False, markup=False)
             bar.update(task, last=f"top-1 {info.top1:.2f} %  {info.sparsity:.1%} pruned")
 
         yield on_epoch, on_step

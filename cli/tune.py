@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from subpc.cli.options import SHAPE, json_option, threads_option
-from subpc.cli.tables import show, show_json
+from subpc.cli.options import MODEL, OUTPUT, SHAPE, FileCommand, json_option, threads_option
+from subpc.cli.printing import complain, markup, show, show_json
 
 if TYPE_CHECKING:
     from subpc.tune import Progress, TuneProgress
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 LOG_SECONDS = 10.0
 
 
-@click.command("tune")
-@click.argument("model", type=click.Path(path_type=Path))
-@click.option("--db", "database", required=True, type=click.Path(path_type=Path), help="Database to read, and to append to.")
+@click.command("tune", cls=FileCommand)
+@click.argument("model", type=MODEL)
+@click.option("--db", "database", required=True, type=OUTPUT, help="Database to read, and to append to.")
 @click.option("--budget", default="10m", show_default=True, metavar="TIME", help="How long to search: 90s, 10m, 1h.")
 @click.option("--trials", type=click.IntRange(1), help="Stop after this many candidates, too.")
 @click.option("--arch", help="Architecture of a state dict, as for compile.")
@@ -73,7 +73,7 @@ def _progress(*, quiet: bool) -> "Iterator[Progress | None]":
         from rich.status import Status
 
         with Status("starting", console=Console(stderr=True)) as status:
-            yield lambda now: status.update(_line(now))
+            yield lambda now: status.update(markup(_line(now)))
     else:
         yield _Log()
 
@@ -89,7 +89,7 @@ class _Log:
 
         if time.monotonic() - self._last >= LOG_SECONDS:
             self._last = time.monotonic()
-            click.echo(_line(now), err=True)
+            complain(_line(now))
 
 
 def _line(now: "TuneProgress") -> str:

@@ -2,6 +2,8 @@
 
 import re
 
+from subpc.text import printable as text_printable
+
 # Longer lists help nobody.
 MAX_LISTED = 8
 
@@ -22,7 +24,7 @@ def printable(name: str | bytes) -> str:
     Protobuf gives a string field that is not UTF-8 as bytes.
     """
     text = name if isinstance(name, str) else name.decode(errors="backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return text_printable(text)
 
 
 def describe_unsupported(missing: dict[str, list[str]]) -> str:

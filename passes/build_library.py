@@ -1,5 +1,7 @@
 """From programs to native code: each distinct kernel becomes one object file, in parallel, and one entry point calls them."""
 
+import os
+import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +16,9 @@ from subpc.passes.program import Program
 from subpc.passes.traffic import operand_bytes
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import Kernel, symbol_of
+
+# Where the kernel shows a process its open files by number.
+_DESCRIPTORS = "/proc/self/fd"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +62,8 @@ def build_library(
         try:
             function = kernel.prim_func(symbol, isa)
             return write_object(function, symbol, target, folder / f"{symbol}.o"), operand_bytes(function)
+        except OSError:
+            raise
         except Exception as error:
             raise CompileError(f"layer {users[kernel]!r}: kernel {kernel.family} does not compile: {_first_line(error)}") from error
 
@@ -83,7 +90,21 @@ def build_library(
 
 def write_object(function: tvm.tirx.PrimFunc, symbol: str, target: tvm.target.Target, path: Path) -> Path:
     """Compile one function into an object file."""
-    tvm.tirx.build(tvm.IRModule({symbol: function}), target=target).write_to_file(str(path))
+    return write_module(tvm.IRModule({symbol: function}), target, path)
+
+
+def write_module(module: tvm.IRModule, target: tvm.target.Target, path: Path) -> Path:
+    """Compile a module into an object file; OSError where there is no space for it."""
+    compiled = tvm.tirx.build(module, target=target)
+    if not hasattr(os, "memfd_create") or not os.path.isdir(_DESCRIPTORS):
+        compiled.write_to_file(str(path))
+        return path
+    # LLVM ends the whole process when it cannot write a file: it writes into memory, and Python writes the file.
+    descriptor = os.memfd_create(path.name, os.MFD_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as memory:
+        compiled.write_to_file(f"{_DESCRIPTORS}/{descriptor}", "o")
+        with path.open("wb") as file:
+            shutil.copyfileobj(memory, file)
     return path
 
 

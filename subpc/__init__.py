@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from subpc.errors import CompileError, ConfigError, ModelFileError, SubpcError, TargetError, UnsupportedModelError
+from subpc.errors import CompileError, ConfigError, ModelFileError, SubpcError, TargetError, UnsupportedModelError, WriteError
 
 if TYPE_CHECKING:
     from subpc.comparison import compare
@@ -24,6 +24,7 @@ __all__ = [
     "SubpcError",
     "TargetError",
     "UnsupportedModelError",
+    "WriteError",
     "compare",
     "compile",
     "compile_and_run",

@@ -12,19 +12,17 @@ import mmap
 import os
 import stat
 import struct
-import tempfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from subpc.cpu import cpu_name, missing_features
-from subpc.errors import ConfigError, ModelFileError, TargetError
+from subpc.errors import ModelFileError, TargetError
+from subpc.files import replacing
 from subpc.memory import HUGE_PAGE
 from subpc.report import FORMAT_VERSION, Metadata
 
@@ -32,6 +30,7 @@ MAGIC = b"SUBPCLIB"
 PAGE = 4096
 # A metadata block holds one short record a layer; the bound keeps a damaged length from asking for gigabytes.
 MAX_METADATA = 64 << 20
+_MODELS = (".onnx", ".pt", ".pt2", ".pth", ".safetensors")
 # magic, format version, reserved, weights offset, weights size, metadata offset, metadata size, body checksum, footer checksum
 FOOTER = struct.Struct("<8sIIQQQQII")
 
@@ -68,62 +67,6 @@ def write(path: str | Path, shared_object: Path, weights: npt.NDArray[np.float32
 def _footer(*numbers: int) -> bytes:
     fields = (MAGIC, FORMAT_VERSION, 0, *numbers)
     return FOOTER.pack(*fields, zlib.crc32(FOOTER.pack(*fields, 0)))
-
-
-@contextmanager
-def replacing(path: str | Path) -> Iterator[BinaryIO]:
-    """A file to write that takes the place of `path` at the end, or leaves no trace after an error."""
-    target = Path(path)
-    if target.is_dir():
-        raise ConfigError(f"cannot write {target}: it is a folder; give a file name such as {target / 'model.so'}")
-    try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:200]}.", suffix=".tmp", dir=target.parent)
-    except OSError as error:
-        raise ConfigError(f"cannot write in {target.parent}: {error.strerror}; choose a folder that you may write to") from error
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            os.fchmod(file.fileno(), 0o666 & ~_umask())
-        os.replace(name, target)
-    except BaseException as error:
-        with suppress(OSError):
-            os.unlink(name)
-        if isinstance(error, OSError):
-            raise ConfigError(f"cannot write {target}: {error.strerror or error}") from error
-        raise
-    with suppress(OSError):
-        _sync_folder(target.parent)
-
-
-def check_writable(path: str | Path) -> None:
-    """Raise now, before a long compile, the error that writing to `path` would raise later."""
-    probe = Path(path)
-    if probe.is_dir():
-        raise ConfigError(f"cannot write {probe}: it is a folder; give a file name such as {probe / 'model.so'}")
-    try:
-        descriptor, name = tempfile.mkstemp(prefix=".subpc-", suffix=".tmp", dir=probe.parent)
-    except OSError as error:
-        raise ConfigError(f"cannot write in {probe.parent}: {error.strerror}; choose a folder that you may write to") from error
-    os.close(descriptor)
-    os.unlink(name)
-
-
-def _umask() -> int:
-    # There is no way to read the mask without setting it; the kernel also shows it here, race-free.
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("Umask:"):
-            return int(line.split()[1], 8)
-    return 0o022
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_metadata(path: str | Path) -> Metadata:
@@ -190,7 +133,7 @@ def _check(path: Path, image: mmap.mmap) -> tuple[int, int, Metadata]:
     end = len(image) - FOOTER.size
     magic, version, _, start, weights_size, text_start, text_size, body, own = FOOTER.unpack_from(image, end)
     if magic != MAGIC:
-        raise ModelFileError(f"{path} is not a subpc library, or its end is cut off; make one with: subpc compile MODEL -o {path.name}")
+        raise ModelFileError(f"{path} is not a subpc library, or its end is cut off; make one with: {_command(path)}")
     if version != FORMAT_VERSION:
         raise ModelFileError(
             f"{path} was made by {'a newer' if version > FORMAT_VERSION else 'an older'} subpc: it has library format {version}, "
@@ -204,6 +147,13 @@ def _check(path: Path, image: mmap.mmap) -> tuple[int, int, Metadata]:
         if zlib.crc32(contents) != body:
             raise ModelFileError(f"{path} is damaged (checksum differs); compile or copy it again")
     return start, weights_size, _parse(path, image[text_start:end])
+
+
+def _command(path: Path) -> str:
+    """How to make a library, without a name that would replace a model."""
+    if path.suffix in _MODELS:
+        return f"subpc compile {path.name} -o {path.stem}.so"
+    return f"subpc compile MODEL -o {path.name if path.suffix == '.so' else 'NAME.so'}"
 
 
 def _parse(path: Path, text: bytes) -> Metadata:

@@ -1,7 +1,6 @@
 """Compare a compiled library with other engines: same model, same input, same threads, each alone in its own process."""
 
 import math
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -20,6 +19,7 @@ from subpc.cpu import cpu_name, idle_cpus
 from subpc.doctor import version
 from subpc.errors import ConfigError, SubpcError
 from subpc.report import CompileReport, FunctionInfo, Metadata
+from subpc.scratch import scratch_folder
 from subpc.threads import resolve_threads
 from subpc.timing import summarize
 
@@ -66,7 +66,7 @@ def compare(
     count, metadata = resolve_threads(threads), read_metadata(library)
     function = _function(metadata, shapes)
     tell = progress or (lambda stage, done, total: None)
-    with tempfile.TemporaryDirectory(prefix="subpc-bench-") as folder, ExitStack() as stack:
+    with scratch_folder("bench") as folder, ExitStack() as stack:
         inputs = _write_inputs(function, Path(folder))
         files = RivalFiles(model, [t.shape for t in function.inputs], Path(folder)) if model is not None else None
         started: dict[str, Worker | str] = {}

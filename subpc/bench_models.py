@@ -1,5 +1,6 @@
 """The same network as files that the other engines read."""
 
+import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,7 +57,9 @@ class RivalFiles:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if path.suffix == ".pt2":
-                torch.export.save(self._program(inputs), path)
+                # Into memory first: PyTorch's writer ends the whole process when a disk is full.
+                torch.export.save(self._program(inputs), memory := io.BytesIO())
+                path.write_bytes(memory.getbuffer())
             else:
                 module: Any = self._model if isinstance(self._model, torch.nn.Module) else self._program(inputs).module()
                 export_onnx(module, inputs, path)

@@ -4,13 +4,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from subpc.errors import SubpcError
+from subpc.workers import worker_command, worker_environment
 
 
 class WorkerError(SubpcError):
@@ -30,8 +30,8 @@ class Worker:
         self.milliseconds: list[float] = []
         self.peak_mb = 0.0
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed with the worker
-        environment = {**os.environ, "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": str(threads)}
-        command = [sys.executable, "-m", "subpc.bench_worker"]
+        environment = worker_environment({"OMP_NUM_THREADS": str(threads)})
+        command = worker_command("subpc.bench_worker")
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._errors, env=environment, text=True)
         spec = {"engine": engine, "model": str(model), "threads": threads, "inputs": str(inputs), "outputs": str(self.outputs)}

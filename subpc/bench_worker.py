@@ -1,23 +1,20 @@
 """One engine in its own process: reads commands on stdin, answers on stdout, one JSON object a line."""
 
-import ctypes
 import json
 import os
-import signal
+import resource
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-# prctl(PR_SET_PDEATHSIG): a worker that is stopped while it waits must not stay behind when its parent is killed.
-_PR_SET_PDEATHSIG = 1
 # Every turn starts with calls for at least this long, for every engine.
 WARMUP_SECONDS = 0.25
 
 
 def main() -> None:
     """Serve one parent until it closes the pipe."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     # Engines print to stdout at will: the protocol gets a descriptor of its own, and they get stderr.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -58,17 +55,14 @@ def _turn(call: Any, runs: int, warmup: int) -> list[float]:
 
 
 def _peak_mb() -> float:
-    # Not getrusage: its maximum is inherited from the parent across fork and exec.
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
+    # Before getrusage: its maximum is inherited from the parent across fork and exec.
+    with suppress(FileNotFoundError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _send(answers: TextIO, message: dict[str, Any]) -> None:
     answers.write(json.dumps(message) + "\n")
     answers.flush()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,5 @@
 """Compare two models: how well they agree, where they part, and what each costs."""
 
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -16,6 +15,7 @@ from subpc.comparison_report import ComparisonReport, LayerError, OutputError, S
 from subpc.comparison_sides import Shapes, Side, common_shapes, open_side
 from subpc.errors import ConfigError, SubpcError
 from subpc.image import Preparation
+from subpc.scratch import scratch_folder
 from subpc.threads import resolve_threads
 from subpc.timing import summarize
 
@@ -130,7 +130,7 @@ def _layers(sides: tuple[Side, ...], samples: Samples, batch: int) -> tuple[list
 
 def _times(sides: tuple[Side, ...], infos: list[SideInfo], shapes: Shapes, threads: int, runs: int, tell: Progress) -> list[SideInfo]:
     """Each engine alone in a process of its own, taking turns."""
-    with tempfile.TemporaryDirectory(prefix="subpc-compare-") as name, ExitStack() as stack:
+    with scratch_folder("compare") as name, ExitStack() as stack:
         folder = Path(name)
         arrays = random_samples(shapes).batches(shapes[0][0])[0][0]
         np.savez(folder / "inputs.npz", allow_pickle=False, **{f"input{i}": array for i, array in enumerate(arrays)})

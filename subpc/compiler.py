@@ -1,6 +1,5 @@
 """`subpc.compile`: a model in, a CompiledModel out; the stages are in passes/pipeline.py."""
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,13 +10,18 @@ import numpy as np
 
 from subpc import artifact
 from subpc.block_map import pack_blocks
-from subpc.errors import CompileError, ConfigError, SubpcError
+from subpc.compile_request import Progress, Request, check_options
+from subpc.debug_dump import dumper
+from subpc.errors import CompileError, SubpcError
+from subpc.files import check_outputs
 from subpc.linker import find_linker, link
-from subpc.report import FunctionInfo, LayerReport, Metadata, StepInfo, TensorInfo
+from subpc.model_files import model_files
+from subpc.report import CompileReport, FunctionInfo, LayerReport, Metadata, StepInfo, TensorInfo
 from subpc.runtime import CompiledModel
+from subpc.scratch import scratch_folder
 from subpc.target import Target, parse_target
 from subpc.threads import available_threads, resolve_threads
-from subpc.tuning import Tuned, find_tuning
+from subpc.tuning import AUTO, OFF, Tuned, find_tuning
 
 if TYPE_CHECKING:
     from subpc.frontend.imported import ImportedModel
@@ -26,11 +30,11 @@ if TYPE_CHECKING:
     from subpc.passes.program import Program, Step
     from subpc.schedules.isa import VectorIsa
 
-PRECISIONS = ("float32",)
-SPARSE_MODES = ("auto", "off", "always")
 # What a report shows as the kernel of a layer that is computed together with the one before it.
 JOINED = "joined to the layer before"
-Progress = Callable[[str, int, int], None]
+
+
+Accept = Callable[[CompileReport], None]
 
 
 def compile(
@@ -71,20 +75,51 @@ def compile(
     Raises:
         SubpcError: ConfigError, ModelFileError, UnsupportedModelError, TargetError or CompileError.
     """
-    _check_options(precision, sparse, output, debug_dump)
-    threads = resolve_threads(threads)
-    parsed = parse_target(target)
-    tuned = find_tuning(tuning, parsed, threads, versions(), any_cpu=tuning_any_cpu)
+    request = Request(
+        example_inputs=example_inputs,
+        shapes=shapes,
+        arch=arch,
+        trust_pickle=trust_pickle,
+        target=target,
+        threads=resolve_threads(threads),
+        precision=precision,
+        sparse=sparse,
+        tuning=tuning,
+        tuning_any_cpu=tuning_any_cpu,
+        progress=progress,
+        debug_dump=debug_dump,
+    )
+    with scratch_folder("compile") as folder:
+        path = Path(output) if output is not None else folder / "model.so"
+        _compile(model, request, folder, path, None)
+        return CompiledModel(artifact.open_artifact(path), threads=request.threads)
+
+
+def compile_file(model: Any, output: str | Path, *, accept: Accept | None = None, **options: Any) -> CompileReport:
+    """Compile into the file `output` and load nothing, with the options of `compile`.
+
+    accept: called with the report before anything is written; what it raises is raised, and nothing is written.
+    """
+    with scratch_folder("compile") as folder:
+        request = Request(**{**options, "threads": resolve_threads(options.get("threads"))})
+        return CompileReport(metadata=_compile(model, request, folder, Path(output), accept))
+
+
+def _compile(model: Any, request: Request, folder: Path, path: Path, accept: Accept | None) -> Metadata:
+    """Compile `model` into the library `path`, with `folder` for temporary files."""
+    check_options(request.precision, request.sparse, request.debug_dump)
+    source = model_files(model) if isinstance(model, str | Path) else []
+    check_outputs([path], [*source, *([request.tuning] if request.tuning not in (None, AUTO, OFF) else [])])
+    parsed = parse_target(request.target)
+    tuned = find_tuning(request.tuning, parsed, request.threads, versions(), any_cpu=request.tuning_any_cpu)
     find_linker()
     from subpc.frontend.import_model import import_model
 
-    if progress is not None:
-        progress("import", 0, 1)
-    imported = import_model(model, shapes=shapes, example_inputs=example_inputs, arch=arch, trust_pickle=trust_pickle)
-    with tempfile.TemporaryDirectory(prefix="subpc-") as folder:
-        path = Path(output) if output is not None else Path(folder) / "model.so"
-        _build(imported, parsed, sparse, tuned, Path(folder), path, _model_name(model, arch), progress, debug_dump)
-        return CompiledModel(artifact.open_artifact(path), threads=threads)
+    if request.progress is not None:
+        request.progress("import", 0, 1)
+    options = {name: getattr(request, name) for name in ("shapes", "example_inputs", "arch", "trust_pickle")}
+    imported = import_model(model, **options)
+    return _build(imported, parsed, tuned, request, folder, path, _model_name(model, request.arch), accept)
 
 
 def rewritten(
@@ -100,7 +135,7 @@ def rewritten(
     """A model imported and rewritten, once for each set of input shapes: everything before the choice of schedules."""
     from subpc.frontend.import_model import import_model
 
-    _check_options("float32", sparse, None, None)
+    check_options("float32", sparse, None)
     imported = import_model(model, shapes=shapes, example_inputs=example_inputs, arch=arch, trust_pickle=trust_pickle)
     return [_rewrite(entry, isa, sparse, None, index) for index, entry in enumerate(imported)]
 
@@ -111,37 +146,21 @@ def _rewrite(model: "ImportedModel", isa: "VectorIsa", sparse: str, debug_dump: 
     from subpc.passes.pipeline import rewrite_model
 
     params = {key: tvm.runtime.tensor(np.ascontiguousarray(value)) for key, value in model.params.items()}
-    options: dict[str, Any] = {"n_inputs": len(model.input_names), "isa": isa, "sparse": sparse, "dump": _dumper(debug_dump, index)}
+    options: dict[str, Any] = {"n_inputs": len(model.input_names), "isa": isa, "sparse": sparse, "dump": dumper(debug_dump, index)}
     with _named_defects():
         return rewrite_model(model.module, params, model.param_names, **options)
-
-
-def _check_options(precision: str, sparse: str, output: str | Path | None, debug_dump: str | Path | None) -> None:
-    """Raise before the work that a wrong option would waste."""
-    if precision not in PRECISIONS:
-        raise ConfigError(f"precision={precision!r} is not supported; accepted: {', '.join(PRECISIONS)}")
-    if sparse not in SPARSE_MODES:
-        raise ConfigError(f"sparse={sparse!r} is not known; accepted: {', '.join(SPARSE_MODES)}")
-    if output is not None:
-        artifact.check_writable(output)
-    if debug_dump is not None:
-        try:
-            Path(debug_dump).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"cannot make the folder {debug_dump}: {error.strerror}; choose another one") from error
 
 
 def _build(
     imported: "Sequence[ImportedModel]",
     target: Target,
-    sparse: str,
     tuned: Tuned,
+    request: Request,
     folder: Path,
     path: Path,
     name: str,
-    progress: Progress | None,
-    debug_dump: str | Path | None,
-) -> None:
+    accept: Accept | None,
+) -> Metadata:
     from subpc.frontend.imported import weight_warnings
     from subpc.passes.build_library import build_library
     from subpc.passes.pipeline import lower_model
@@ -150,8 +169,8 @@ def _build(
     weights = WeightStore()
     lowered, facts = [], []
     for index, model in enumerate(imported):
-        network = _rewrite(model, target.isa, sparse, debug_dump, index)
-        choices, fact = tuned.choose(network.workloads, target.isa, sparse)
+        network = _rewrite(model, target.isa, request.sparse, request.debug_dump, index)
+        choices, fact = tuned.choose(network.workloads, target.isa, request.sparse)
         facts.append(fact)
         with _named_defects():
             lowered.append(lower_model(network, isa=target.isa, weights=weights, choices=choices))
@@ -163,7 +182,7 @@ def _build(
         isa=target.isa,
         folder=folder,
         workers=available_threads(),
-        progress=progress,
+        progress=request.progress,
     )
     shared = folder / "linked.so"
     link(built.objects, shared)
@@ -184,7 +203,10 @@ def _build(
         versions=versions(),
         compression=imported[0].facts,
     )
+    if accept is not None:
+        accept(CompileReport(metadata=metadata))
     artifact.write(path, shared, blob, metadata)
+    return metadata
 
 
 @contextmanager
@@ -200,18 +222,6 @@ def _named_defects() -> Iterator[None]:
             f"the network cannot be lowered to kernels: {first[:200]}\n"
             "Please report it with the model; --debug-dump FOLDER writes the program after each phase."
         ) from error
-
-
-def _dumper(folder: str | Path | None, index: int) -> Callable[[str, str], None] | None:
-    if folder is None:
-        return None
-    root = Path(folder)
-    counter = iter(range(1000))
-
-    def dump(phase: str, script: str) -> None:
-        (root / f"{index}-{next(counter):02d}-{phase}.py").write_text(script)
-
-    return dump
 
 
 def _function_info(model: "ImportedModel", lowered: "Lowered", built: "BuiltLibrary", index: int) -> FunctionInfo:

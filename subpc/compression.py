@@ -8,7 +8,9 @@ from subpc.algorithms.progress import Progress, silent
 from subpc.calibration import Given, generate, read_calibration
 from subpc.compression_steps import Evaluate, Shape, as_file, measured, run_method, strongest
 from subpc.errors import ConfigError
+from subpc.files import check_outputs
 from subpc.image import Preparation
+from subpc.model_files import model_files
 
 if TYPE_CHECKING:
     import torch
@@ -114,7 +116,7 @@ def compress_file(
     from subpc.frontend.load_network import load_network
 
     path, output, extras, progress = Path(path), Path(output), extras or Extras(), progress or silent
-    _check_output(output)
+    _check_output(output, path, extras)
     progress("reading the file", 0, 1)
     network = load_network(path, arch=arch, shape=extras.shape)
     shape = network.input_shape or _working_shape(network.model)
@@ -130,14 +132,11 @@ def compress_file(
     return replace(report, file_bytes=output.stat().st_size)
 
 
-def _check_output(output: Path) -> None:
-    from subpc.artifact import check_writable
-
+def _check_output(output: Path, model: Path, extras: Extras) -> None:
     if output.suffix not in SUFFIXES:
         raise ConfigError(f"the output is {output.name}; a name that ends with .pt or .safetensors is accepted.")
-    if not output.absolute().parent.is_dir():
-        raise ConfigError(f"the folder {output.parent} does not exist; choose another output.")
-    check_writable(output)
+    folders = [name for text in (extras.calibration, extras.evaluation) if text for name in (text, text.partition(":")[2]) if name]
+    check_outputs([output], [*model_files(model), *folders])
 
 
 def _given(model: "nn.Module", extras: Extras, shape: Shape | None, progress: Progress) -> Given:

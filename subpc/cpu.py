@@ -6,6 +6,8 @@ import os
 import time
 from pathlib import Path
 
+from subpc.errors import TargetError
+
 CPUINFO = Path("/proc/cpuinfo")
 STAT = Path("/proc/stat")
 
@@ -29,8 +31,17 @@ def cpu_name() -> str:
 
 
 def cpu_features() -> frozenset[str]:
-    """Instruction-set flags as the kernel names them (`avx512f`, `avx512_vnni`); what a hypervisor hides is not listed."""
-    return frozenset(_field(CPUINFO, "flags", "Features").split())
+    """Instruction-set flags as the kernel names them (`avx512f`, `avx512_vnni`); what a hypervisor hides is not listed.
+
+    Raises:
+        TargetError: the kernel does not say, because /proc is not there.
+    """
+    flags = _field(CPUINFO, "flags", "Features").split()
+    if not flags:
+        raise TargetError(
+            f"which instruction sets this CPU has is not known: {CPUINFO} cannot be read; mount it with: mount -t proc proc /proc"
+        )
+    return frozenset(flags)
 
 
 def idle_cpus(seconds: float = 0.2) -> float:
@@ -51,6 +62,6 @@ def _idle_ticks() -> int:
 
 
 def missing_features(required: tuple[str, ...]) -> tuple[str, ...]:
-    """Which of the required flags this CPU lacks, in the given order."""
-    have = cpu_features()
+    """Which of the required flags this CPU lacks, in the given order; TargetError where that is not known."""
+    have = cpu_features() if required else frozenset()
     return tuple(name for name in required if name not in have)

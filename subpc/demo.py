@@ -98,9 +98,11 @@ def show(folder: Path, picture: Path | None, threads: int | None, progress: Prog
     tell(f"MobileNetV2, compiled with subpc, sees in {seen.picture.name}:")
     for index, name, probability in seen.classes:
         tell(f"  {probability:7.2%}  {name} ({index})")
-    tell("\nA ResNet-20 for pictures of clothes, trained dense, and trained by SUBP with three quarters of its 1x16 blocks pruned:")
+    tell("")
+    tell("A ResNet-20 for pictures of clothes, trained dense, and trained by SUBP with three quarters of its 1x16 blocks pruned:")
     for name in ("dense", "sparse"):
         result = classify(name, folder, threads, progress)
         tell(f"  {name:6}  {result.top1:.1f} % of 1,000 test pictures right, {result.megabytes:.2f} MB")
-    tell(f"\nResNet-50, {SPARSITY:.0%} of the weights pruned in blocks of {N} (random weights: this part is about time only):")
+    tell("")
+    tell(f"ResNet-50, {SPARSITY:.0%} of the weights pruned in blocks of {N} (random weights: this part is about time only):")
     return race(folder, threads, progress)

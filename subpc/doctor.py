@@ -3,16 +3,16 @@
 import importlib.metadata
 import os
 import platform
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from subpc import native
 from subpc.cpu import cpu_features, cpu_name
-from subpc.errors import SubpcError
+from subpc.errors import SubpcError, TargetError
 from subpc.linker import find_linker, link
 from subpc.report import Record
+from subpc.scratch import scratch_folder
 from subpc.shared_library import Library
 from subpc.threads import available_threads
 from subpc.worker_pool import worker_pool
@@ -89,7 +89,10 @@ def _group(name: str, packages: tuple[str, ...], state: str) -> Check:
 
 
 def _cpu() -> Check:
-    have = cpu_features()
+    try:
+        have = cpu_features()
+    except TargetError as error:
+        return Check(state="problem", name="cpu", text=str(error))
     if "avx512f" in have:
         extras = [flag for flag in ("avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8") if flag in have]
         return Check(state="ok", name="cpu", text=f"{cpu_name()}: AVX-512 ({', '.join(extras) or 'no VNNI'})")
@@ -144,6 +147,7 @@ def _compile_and_load() -> str:
     from tvm.script.ir_builder import IRBuilder
     from tvm.tirx.script import builder as T
 
+    from subpc.passes.build_library import write_module
     from subpc.target import parse_target
 
     target = parse_target("llvm -mcpu=native")
@@ -153,9 +157,9 @@ def _compile_and_load() -> str:
         T.arg("last", T.int32())
         T.func_attr({"global_symbol": "probe"})
         T.evaluate(0)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder("doctor") as folder:
         compiled, library = Path(folder) / "probe.o", Path(folder) / "probe.so"
-        tvm.tirx.build(tvm.IRModule({"probe": builder.get()}), target=target.tvm_target()).write_to_file(str(compiled))
+        write_module(tvm.IRModule({"probe": builder.get()}), target.tvm_target(), compiled)
         link([compiled], library)
         native.run(Library.from_file(library).function("probe"), native.Arguments([]), 1)
     return f"a test function was compiled for {target}, linked, loaded and called"

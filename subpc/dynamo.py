@@ -50,7 +50,7 @@ def backend(graph: "fx.GraphModule", example_inputs: "Sequence[Any]", *, options
 
 
 def _check_options(options: Mapping[str, Any]) -> None:
-    from subpc.compiler import SPARSE_MODES
+    from subpc.compile_request import SPARSE_MODES
     from subpc.target import parse_target
     from subpc.threads import resolve_threads
 

@@ -9,6 +9,10 @@ class ConfigError(SubpcError, ValueError):
     """An option or argument has a value that is not accepted."""
 
 
+class WriteError(SubpcError):
+    """A file cannot be written although its place could be: no space is left, or the disk fails."""
+
+
 class ModelFileError(SubpcError):
     """A model or library file cannot be read, or is not what it claims to be."""
 

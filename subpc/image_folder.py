@@ -1,5 +1,7 @@
 """Labelled pictures from a folder a class, read and augmented by worker processes; unreadable files are skipped and named."""
 
+import multiprocessing
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,6 +10,7 @@ import numpy as np
 
 from subpc.errors import ConfigError
 from subpc.image import Preparation, read_image
+from subpc.workers import end_with_parent
 
 if TYPE_CHECKING:
     import torch
@@ -55,13 +58,35 @@ class ImageFolder:
         from torch.utils.data import DataLoader
 
         reader = _Reader(self.items, self.preparation, seed)
-        loader: DataLoader[Any] = DataLoader(reader, batch_sampler=batches, num_workers=self.workers, collate_fn=list)  # type: ignore[arg-type]
+        options: dict[str, Any] = (
+            {"num_workers": self.workers, "worker_init_fn": _Ends(os.getpid())} if self.workers and can_share() else {}
+        )
+        loader: DataLoader[Any] = DataLoader(reader, batch_sampler=batches, collate_fn=list, **options)  # type: ignore[arg-type]
         for rows in loader:
             for _, _, failures in rows:
                 self.skipped.update(failures)
             good = [(picture, label) for picture, label, _ in rows if picture is not None]
             if good:
                 yield torch.stack([torch.from_numpy(picture) for picture, _ in good]), torch.tensor([label for _, label in good])
+
+
+class _Ends:
+    """Called at the start of a worker of process `parent`: the worker ends with it."""
+
+    def __init__(self, parent: int) -> None:
+        self.parent = parent
+
+    def __call__(self, worker: int) -> None:
+        end_with_parent(self.parent)
+
+
+def can_share() -> bool:
+    """Whether this system lets processes wait for one another; without /dev/shm it does not, and pictures are read by this process."""
+    try:
+        multiprocessing.Semaphore()
+    except OSError:
+        return False
+    return True
 
 
 class _Reader:

@@ -1,14 +1,18 @@
 """Object files in, one shared object out, with whatever linker the machine has."""
 
+import os
 import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from subpc.errors import CompileError
+from subpc.errors import CompileError, WriteError
 
 # Compiler drivers first; the bare linkers do as well, because the code needs nothing but the C library that Python has loaded.
 LINKERS = ("cc", "gcc", "clang", "ld", "ld.lld")
+
+# With fewer bytes free, that is why a linker failed.
+_LITTLE = 1 << 20
 
 
 def find_linker() -> Path:
@@ -16,7 +20,7 @@ def find_linker() -> Path:
     for name in LINKERS:
         found = shutil.which(name)
         if found:
-            return Path(found)
+            return Path(os.path.abspath(found))
     raise CompileError(
         f"no linker found (looked for {', '.join(LINKERS)}); install one, on Debian or Ubuntu: apt install gcc. "
         "Only compiling needs it, running a library does not"
@@ -24,12 +28,20 @@ def find_linker() -> Path:
 
 
 def link(objects: Sequence[Path], output: Path) -> None:
-    """Link object files into a shared object without debug information."""
-    linker = find_linker()
+    """Link object files into a shared object without debug information, all of them in one folder.
+
+    Linkers read spaces, quotes and line breaks in names each in its own way: they get names alone, and the folder to work in.
+    """
+    linker, folder = find_linker(), output.parent
     # A response file, because a network may have more object files than a command line takes.
     response = output.with_suffix(".objects")
-    response.write_text("\n".join(f'"{path}"' for path in objects))
-    result = subprocess.run([str(linker), "-shared", "-s", "-o", str(output), f"@{response}"], capture_output=True, text=True, check=False)
+    response.write_text("\n".join(path.relative_to(folder).name for path in objects))
+    command = [str(linker), "-shared", "-s", "-o", output.name, f"@{response.name}"]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
     response.unlink()
     if result.returncode:
-        raise CompileError(f"{linker} failed: {result.stderr.strip()[-600:]}")
+        free = shutil.disk_usage(folder).free
+        if free < _LITTLE:
+            words = f"the linker has too little space for temporary files in {folder.parent}, {free // 1000} kB"
+            raise WriteError(f"{words}; free space there, or set TMPDIR to another folder")
+        raise CompileError(f"{linker} failed: {' '.join(result.stderr.split())[-600:]}")

@@ -1,10 +1,8 @@
 """Timing two libraries against each other, on this machine: the parent's side of the measuring process."""
 
 import json
-import os
 import select
 import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from subpc.errors import TuningError
+from subpc.workers import worker_command, worker_environment
 
 Times = npt.NDArray[np.float64]
 
@@ -105,8 +104,8 @@ class LocalMeasurer:
         raise MeasureError(words)
 
     def _start(self) -> "subprocess.Popen[str]":
-        environment = {**os.environ, "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "subpc.measure_worker", str(self._threads)]
+        environment = worker_environment({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
+        command = worker_command("subpc.measure_worker", str(self._threads))
         pipe = subprocess.PIPE
         # A process group of its own: Ctrl-C is for the tuner, which ends this process when it is done with it.
         options: dict[str, Any] = {"env": environment, "text": True, "start_new_session": True}

@@ -1,9 +1,7 @@
 """The process in which candidates run: loads two libraries, runs them in turns on pinned threads, and dies alone if one crashes."""
 
-import ctypes
 import json
 import os
-import signal
 import sys
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,8 +15,6 @@ from subpc.shared_library import Library
 from subpc.threads import native_threads
 from subpc.worker_pool import start_workers
 
-# prctl(PR_SET_PDEATHSIG): the worker ends with its parent, however that ends.
-_PR_SET_PDEATHSIG = 1
 NANOSECONDS = 1_000_000_000
 
 
@@ -120,7 +116,6 @@ def deviation(x: Any, y: Any) -> float:
 
 def main() -> None:
     """Serve one parent: one JSON object a line in, one out."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     threads = int(sys.argv[1])
@@ -141,7 +136,3 @@ def _answer(command: dict[str, Any], slots: dict[str, Loaded], threads: int) -> 
         return {"difference": difference(slots["a"], slots["b"])}
     a, b = take_turns(slots["a"], slots["b"], command["count"])
     return {"a": a.tolist(), "b": b.tolist()}
-
-
-if __name__ == "__main__":
-    main()

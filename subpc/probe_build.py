@@ -5,7 +5,6 @@ python -m subpc.probe_build OUTPUT.so TARGET THREADS     prints the facts that t
 
 import json
 import sys
-import tempfile
 from pathlib import Path
 
 FMA, CACHE, MEMORY = "subpc_probe_fma", "subpc_probe_cache", "subpc_probe_memory"
@@ -20,6 +19,7 @@ def build(output: Path, target_text: str, threads: int) -> dict[str, int]:
     import tvm
 
     from subpc.linker import link
+    from subpc.passes.build_library import write_module
     from subpc.schedules.launch_clock import launch_clock
     from subpc.schedules.peak import PeakMultiplyAdd, PeakRead
     from subpc.target import parse_target
@@ -30,15 +30,14 @@ def build(output: Path, target_text: str, threads: int) -> dict[str, int]:
     memory = PeakRead(workers=threads, floats=MEMORY_FLOATS // threads, rounds=1)
     kernels: dict[str, PeakMultiplyAdd | PeakRead] = {FMA: fma, CACHE: cache, MEMORY: memory}
     modules = [tvm.IRModule({symbol: kernel.prim_func(symbol, target.isa)}) for symbol, kernel in kernels.items()]
-    with tempfile.TemporaryDirectory(prefix="subpc-probe-") as folder:
-        objects = []
-        for index, module in enumerate([*modules, launch_clock()]):
-            objects.append(Path(folder) / f"{index}.o")
-            tvm.tirx.build(module, target=target.tvm_target()).write_to_file(str(objects[-1]))
-        link(objects, output)
+    objects = []
+    for index, module in enumerate([*modules, launch_clock()]):
+        objects.append(write_module(module, target.tvm_target(), output.with_name(f"{index}.o")))
+    link(objects, output)
     facts = {"lanes": target.isa.lanes, "operations": fma.operations(target.isa), "vector_floats": fma.vector_floats(target.isa)}
     return facts | {"cache_bytes": cache.bytes, "memory_bytes": memory.bytes, "floats": threads * max(CACHE_FLOATS, memory.floats)}
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Be the process."""
     print(json.dumps(build(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))))

@@ -2,10 +2,7 @@
 
 import ctypes
 import json
-import os
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +18,9 @@ from subpc.errors import SubpcError
 from subpc.memory import address, workspace
 from subpc.probe_build import CACHE, FMA, MEMORY
 from subpc.report import Record
+from subpc.scratch import scratch_folder
 from subpc.shared_library import LAUNCHER, Library
+from subpc.workers import worker_command, worker_environment
 
 # The names in schedules/launch_clock.py, which only the compiling process can import.
 LAUNCH, ORIGINAL, BUSY = "subpc_clock_launch", "subpc_clock_original", "subpc_clock_busy"
@@ -59,7 +58,7 @@ class Probes:
     def __init__(self, target: str, threads: int) -> None:
         """Compile for `target` and load; ProbeError says why that cannot be done here."""
         self.threads = threads
-        with tempfile.TemporaryDirectory(prefix="subpc-probe-") as folder:
+        with scratch_folder("probe") as folder:
             path = Path(folder) / "probes.so"
             self._facts = _build(path, target, threads)
             self._library = Library.from_file(path)
@@ -119,8 +118,7 @@ class Probes:
 
 
 def _build(path: Path, target: str, threads: int) -> dict[str, int]:
-    command = [sys.executable, "-m", "subpc.probe_build", str(path), target, str(threads)]
-    environment = {**os.environ, "PYTHONSAFEPATH": "1"}
+    command, environment = worker_command("subpc.probe_build", str(path), target, str(threads)), worker_environment({})
     try:
         result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=_BUILD_SECONDS)
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -7,6 +7,7 @@ from typing import Any
 from subpc.bench_report import BenchReport
 from subpc.profile import LayerTime, Profile
 from subpc.report import LayerReport
+from subpc.text import line, printable
 
 # Okabe and Ito's colours, which people with any colour vision can tell apart, on light and on dark ground.
 COLOURS = {"sparse": "#009e73", "dense": "#e69f00", "": "#7f8fa6"}
@@ -140,14 +141,14 @@ def _name_columns(figure: Any, labels: list[str]) -> Any:
 
 def _label(name: str) -> str:
     """The name, its end where it is long: that is where layers differ."""
-    return html.escape(name if len(name) <= _LONGEST_NAME else "…" + name[1 - _LONGEST_NAME :])
+    return html.escape(printable(name if len(name) <= _LONGEST_NAME else "…" + name[1 - _LONGEST_NAME :]))
 
 
 def _hover(row: LayerTime) -> str:
-    facts = [f"<b>{html.escape(row.layer)}</b>", f"{row.ms:.3f} ms, {row.share:.1%}", f"{row.gflops:.0f} GFLOP/s"]
+    facts = [f"<b>{html.escape(line(row.layer))}</b>", f"{row.ms:.3f} ms, {row.share:.1%}", f"{row.gflops:.0f} GFLOP/s"]
     facts += [f"{row.of_peak:.0%} of the peak"] if row.of_peak is not None else []
     facts += [f"{row.sparsity:.0%} zeros, N = {row.n or '-'}"] if row.sparsity is not None else []
-    return "<br>".join([*facts, html.escape(row.family)])
+    return "<br>".join([*facts, html.escape(line(row.family))])
 
 
 def _styled(figure: Any, height: int) -> Any:

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from subpc import report_figures as figures
-from subpc.artifact import replacing
 from subpc.bench_report import BenchReport
 from subpc.block_map import unpack_blocks
 from subpc.errors import ConfigError
+from subpc.files import write_whole
 from subpc.profile import Profile
 from subpc.report import CompileReport, LayerReport, Metadata
+from subpc.text import line
 
 TEMPLATE = "report_page.html.j2"
 
@@ -33,9 +34,7 @@ class PageInput:
 
 def write_page(path: str | Path, given: PageInput) -> None:
     """Write the report, whole or not at all; ConfigError where a package is missing or `path` cannot be written."""
-    text = render_page(given)
-    with replacing(path) as file:
-        file.write(text.encode())
+    write_whole(path, render_page(given))
 
 
 def render_page(given: PageInput) -> str:
@@ -46,7 +45,8 @@ def render_page(given: PageInput) -> str:
     except ImportError as error:
         raise ConfigError(f"the HTML report needs {error.name}; install it with: pip install 'subpc[report]'") from error
     source = importlib.resources.files("subpc").joinpath(TEMPLATE).read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    options: dict[str, Any] = {"undefined": jinja2.StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    environment = jinja2.Environment(autoescape=True, finalize=_shown, **options)
     report = CompileReport(metadata=given.metadata)
     plots = _plots(given)
     return environment.from_string(source).render(
@@ -64,6 +64,11 @@ def render_page(given: PageInput) -> str:
         mapped=[layer.name for layer in report.layers if layer.blocks],
         sizes=_sizes(given, report),
     )
+
+
+def _shown(value: Any) -> Any:
+    """Names of others without control characters, and cut; what the template vouches for as it is."""
+    return line(value) if type(value) is str else value
 
 
 def _plots(given: PageInput) -> dict[str, Any]:
@@ -93,7 +98,7 @@ def _maps(layers: tuple[LayerReport, ...]) -> list[dict[str, Any]]:
             kept = unpack_blocks(layer.blocks, layer.shape[0] // layer.n, layer.shape[1])
             bits = base64.b64encode(np.packbits(kept, axis=None).tobytes()).decode()
             facts = {"rows": kept.shape[0], "columns": kept.shape[1], "n": layer.n, "kept": float(kept.mean())}
-            maps.append({"name": layer.name, "bits": bits, "pattern": layer.pattern, **facts})
+            maps.append({"name": _shown(layer.name), "bits": bits, "pattern": layer.pattern, **facts})
     return maps
 
 

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from subpc import native
-from subpc.artifact import Artifact, check_cpu, open_artifact, replacing
+from subpc.artifact import Artifact, check_cpu, open_artifact
 from subpc.cpu import missing_features
 from subpc.errors import ConfigError
+from subpc.files import write_whole
 from subpc.memory import address, aligned_empty, workspace
 from subpc.report import CompileReport, FunctionInfo, ResultInfo, TensorInfo
 from subpc.shared_library import Library
@@ -215,8 +216,7 @@ class CompiledModel:
 
     def save(self, path: str | Path) -> Path:
         """Write the library to a file, in one step; it can be loaded on any machine with the CPU features that it lists."""
-        with replacing(path) as file:
-            file.write(self._artifact.image)
+        write_whole(path, self._artifact.image)
         return Path(path)
 
     def benchmark(self, *, runs: int = 40, warmup: int = 10, shapes: Sequence[tuple[int, ...]] | None = None) -> Timing:

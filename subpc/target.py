@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+import re
 import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -58,6 +59,11 @@ _CPUINFO_NAMES = {
     "avx10.2": "avx10_2",
 }
 
+# What x86-64 is made of.
+_BASELINE = ("64bit", "cmov", "cx8", "fxsr", "mmx", "sse", "sse2")
+# More CPUs than Linux knows, and longer than every option with every feature.
+_MOST_CORES, _LONGEST = 8192, 4000
+
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
@@ -106,16 +112,21 @@ def parse_target(text: str) -> Target:
     Raises:
         TargetError: unknown kind, option, CPU or feature; the message lists close matches.
     """
+    if not isinstance(text, str) or len(text) > _LONGEST:
+        seen = f"a {type(text).__name__}" if not isinstance(text, str) else f"a text of {len(text)} characters"
+        raise TargetError(f"the target is {seen}; accepted: {EXAMPLE}")
     options = _options(text)
-    mcpu, mattr = options.get("mcpu"), tuple(a.strip() for a in options.get("mattr", "").split(",") if a.strip())
+    mcpu, mattr = options.get("mcpu"), tuple(a.strip() for a in options["mattr"].split(",")) if "mattr" in options else ()
     _check_mattr(mattr)
     if mcpu == "native":
         mcpu, hidden = _native()
-        mattr = (*hidden, *mattr)
+        mattr = (*(name for name in hidden if name[1:] not in {given[1:] for given in mattr}), *mattr)
     elif mcpu is not None and mcpu not in _known_cpus():
         raise TargetError(f"unknown CPU {mcpu!r} in target {text!r}; {_close(mcpu, _known_cpus())}, or native")
-    cores = _cores(options.get("num-cores"), text)
-    return Target(mcpu=mcpu, mattr=mattr, num_cores=cores, llvm_features=_llvm_features(mcpu, mattr))
+    cores, features = _cores(options.get("num-cores"), text), _llvm_features(mcpu, mattr)
+    if "64bit" not in features:
+        raise TargetError(f"CPU {mcpu!r} in target {text!r} has 32 bits; subpc compiles for x86-64, such as llvm -mcpu=x86-64")
+    return Target(mcpu=mcpu, mattr=mattr, num_cores=cores, llvm_features=features)
 
 
 def _options(text: str) -> dict[str, str]:
@@ -127,7 +138,7 @@ def _options(text: str) -> dict[str, str]:
         raise TargetError(f"target {text!r} is not for a CPU; accepted: {EXAMPLE}")
     options: dict[str, str] = {}
     for word in words[1:]:
-        name, equals, value = word.lstrip("-").partition("=")
+        name, equals, value = word.removeprefix("-").removeprefix("-").partition("=")
         if not word.startswith("-") or name not in OPTIONS:
             known = ", ".join(f"-{o}" for o in OPTIONS)
             raise TargetError(f"unknown option {word!r} in target {text!r}; accepted options: {known}; {_close(name, OPTIONS)}")
@@ -140,17 +151,28 @@ def _options(text: str) -> dict[str, str]:
 def _cores(value: str | None, text: str) -> int | None:
     if value is None:
         return None
-    if not value.isdecimal() or int(value) < 1:
-        raise TargetError(f"-num-cores={value} in target {text!r} is not a number of 1 or more")
+    if not re.fullmatch("[0-9]{1,6}", value) or not 1 <= int(value) <= _MOST_CORES:
+        raise TargetError(f"-num-cores={value} in target {text!r} is not a number of 1 or more, up to {_MOST_CORES}")
     return int(value)
 
 
 def _check_mattr(mattr: tuple[str, ...]) -> None:
     for attribute in mattr:
-        if attribute[0] not in "+-":
+        if attribute[:1] not in ("+", "-"):
             raise TargetError(f"feature {attribute!r} in -mattr needs a + or - before it, as in -mattr=+avx512vnni,-avx512bf16")
         if attribute[1:] not in _host_features():
-            raise TargetError(f"unknown CPU feature {attribute!r} in -mattr; {_close(attribute[1:], tuple(_host_features()))}")
+            raise TargetError(f"unknown CPU feature {attribute!r} in -mattr; {_close(attribute[1:], tuple(_CPUINFO_NAMES))}")
+        if attribute[0] == "-" and attribute[1:] in _BASELINE:
+            raise TargetError(f"-mattr={attribute}: every x86-64 CPU has {attribute[1:]}, and the code needs it; leave it out")
+        if attribute[0] == "+" and attribute[1:] not in _CPUINFO_NAMES:
+            raise TargetError(
+                f"-mattr={attribute}: a library that uses {attribute[1:]} cannot tell whether a CPU has it; "
+                f"accepted with +: {', '.join(_CPUINFO_NAMES)}"
+            )
+    names = [attribute[1:] for attribute in mattr]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise TargetError(f"-mattr has {twice!r} twice; give it once, with + or -")
 
 
 def _close(word: str, known: tuple[str, ...]) -> str:

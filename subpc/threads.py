@@ -14,8 +14,11 @@ def available_threads(root: Path = Path("/")) -> int:
 
 
 def native_threads() -> set[int]:
-    """Ids of this process's threads, as the kernel counts them."""
-    return {int(name) for name in os.listdir("/proc/self/task")}
+    """Ids of this process's threads, as the kernel counts them; none where /proc is not there."""
+    try:
+        return {int(name) for name in os.listdir("/proc/self/task")}
+    except FileNotFoundError:
+        return set()
 
 
 def resolve_threads(threads: int | None) -> int:

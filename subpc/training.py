@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from subpc.errors import ConfigError
+from subpc.files import check_outputs, replacing
+from subpc.scratch import scratch_folder
 from subpc.training_report import write_csv, write_json, write_plot
 
 if TYPE_CHECKING:
@@ -188,9 +190,8 @@ def _with_channels(data: Data, channels: int) -> Data:
 def _check_places(job: Job) -> None:
     if job.output.suffix not in (".pt", ".safetensors"):
         raise ConfigError(f"the output is {job.output.name}; a name that ends with .pt or .safetensors is accepted.")
-    for path in (job.output, job.onnx, job.state_dict):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise ConfigError(f"the folder {path.parent} does not exist; choose another output.")
+    beside = [job.output.with_suffix(suffix) for suffix in (".csv", ".json", ".png")]
+    check_outputs([job.output, *beside, job.checkpoint, job.onnx, job.state_dict], [job.init, job.data.partition(":")[2] or None])
     if job.checkpoint.exists() and not job.resume:
         raise ConfigError(f"{job.checkpoint} is there from an unfinished training. Pass --resume to go on with it, or remove it.")
 
@@ -238,7 +239,9 @@ def _write(
     write_json(job.output.with_suffix(".json"), report)
     write_plot(job.output.with_suffix(".png"), epochs, f"{job.arch}, {config.method}, {report['pattern']}")
     if job.onnx is not None:
-        export_onnx(model, (torch.zeros(shape),), job.onnx)
+        with scratch_folder("export") as folder, replacing(job.onnx) as target:
+            export_onnx(model, (torch.zeros(shape),), folder / "model.onnx")
+            target.write((folder / "model.onnx").read_bytes())
     if job.state_dict is not None:
         save_atomic(job.state_dict, dict(model.state_dict()))
     job.checkpoint.unlink(missing_ok=True)

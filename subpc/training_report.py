@@ -3,11 +3,10 @@
 import csv
 import io
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from subpc.errors import ModelFileError
+from subpc.files import replacing, write_whole
 
 if TYPE_CHECKING:
     from subpc.algorithms.subp.train_config import EpochInfo
@@ -29,18 +28,6 @@ def write_json(path: Path, report: dict[str, Any]) -> None:
     write_whole(path, json.dumps(report, indent=2) + "\n")
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Through a temporary name, so that readers see the old text or the new; ModelFileError where the disk refuses."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise ModelFileError(f"{path} cannot be written: {error}. Free space, or choose another place.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def write_plot(path: Path, epochs: "tuple[EpochInfo, ...]", title: str) -> bool:
     """Accuracy and sparsity over the epochs as a PNG; False where matplotlib is not installed."""
     try:
@@ -52,11 +39,13 @@ def write_plot(path: Path, epochs: "tuple[EpochInfo, ...]", title: str) -> bool:
     canvas, left = FigureCanvasAgg(figure), figure.add_subplot()
     numbers = [info.epoch + 1 for info in epochs]
     left.plot(numbers, [info.top1 for info in epochs], color="tab:blue", marker="o", markersize=3)
-    left.set(xlabel="epoch", ylabel="top-1, %", title=title)
+    left.set(xlabel="epoch", ylabel="top-1, %")
+    left.set_title(title, parse_math=False)
     left.yaxis.label.set_color("tab:blue")
     right = left.twinx()
     right.plot(numbers, [100 * info.sparsity for info in epochs], color="tab:orange")
     right.set(ylabel="pruned blocks, %", ylim=(0, 100))
     right.yaxis.label.set_color("tab:orange")
-    canvas.print_png(str(path))  # type: ignore[no-untyped-call]
+    with replacing(path) as file:
+        canvas.print_png(file)  # type: ignore[no-untyped-call]
     return True

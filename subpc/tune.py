@@ -1,6 +1,5 @@
 """`subpc.tune`: measure schedules for a network's layers inside the network, and keep the records in a database."""
 
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,9 +10,12 @@ from subpc import tuning_db
 from subpc.compiler import rewritten, versions
 from subpc.cpu import cpu_name, missing_features
 from subpc.errors import ConfigError, TargetError
+from subpc.files import check_outputs
 from subpc.linker import find_linker
 from subpc.measure import LocalMeasurer, Measurer
+from subpc.model_files import model_files
 from subpc.report import Record
+from subpc.scratch import scratch_folder
 from subpc.target import Target, parse_target
 from subpc.threads import available_threads, resolve_threads
 from subpc.tune_build import Builder
@@ -139,13 +141,15 @@ def tune(
     if tracker is None and missing_features(parsed.features):
         raise TargetError(f"this CPU lacks {', '.join(missing_features(parsed.features)[:5])} of target {target!r}; tune where it runs")
     find_linker()
+    if isinstance(model, str | Path):
+        check_outputs([database], model_files(model))
     tuning_db.check_writable(database)
     tuning_db.read(database)
     options: dict[str, Any] = {"arch": arch, "trust_pickle": trust_pickle, "isa": parsed.isa, "sparse": sparse}
     models = rewritten(model, example_inputs, shapes=shapes, **options)
     if len(models) != 1:
         raise ConfigError(f"{len(models)} input shapes were given; tune for one at a time, into the same database")
-    with tempfile.TemporaryDirectory(prefix="subpc-tune-") as folder:
+    with scratch_folder("tune") as folder:
         devices, cpu = _devices(tracker, device_key, count, parsed, Path(folder))
         machine = machine_of(parsed, count, cpu)
         return _run(models[0], parsed, Path(folder), devices, machine, Path(database), deadline, trials, progress)

@@ -1,6 +1,5 @@
 """Candidates from schedules to libraries: kernels are compiled in parallel processes, each once, and linked with a timed entry point."""
 
-import subprocess
 import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
@@ -39,11 +38,11 @@ class Builder:
     """Compiles and links candidates of one network in a folder; objects are kept and used again."""
 
     def __init__(self, model: "Rewritten", target: Target, folder: Path, workers: int) -> None:
-        from tvm.support.popen_pool import PopenPoolExecutor
+        from subpc.passes.compile_pool import CompilePool
 
         self._lock = threading.Lock()
         self.model, self.target, self.folder = model, target, folder
-        self._pool = PopenPoolExecutor(max_workers=workers, timeout=COMPILE_SECONDS, stderr=subprocess.DEVNULL)
+        self._pool = CompilePool(workers, COMPILE_SECONDS)
         self._known: set[Kernel] = set()
         self._libraries = 0
 
@@ -114,4 +113,4 @@ class Builder:
 
     def close(self) -> None:
         """End the worker processes."""
-        self._pool.shutdown(wait=False)
+        self._pool.close()

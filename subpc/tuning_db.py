@@ -14,12 +14,15 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from subpc import files
 from subpc.errors import ConfigError, TuningError
 
 FORMAT = 1
 # A record is under 2 KB, a network of a thousand layers under 1 MB; what is longer was not written by us.
 MAX_LINE, MAX_FILE = 4 << 20, 1 << 30
 LOCK_SECONDS = 60.0
+# What every line begins with.
+_BEGIN = b'{"format":'
 OK, FAILED = "ok", "failed"
 # What schedules say today and older records do not, with the value that does what was done then.
 LATER_FIELDS = {"joined": 0, "bands": 0}
@@ -86,13 +89,39 @@ def network_key(keys: Iterable[str]) -> str:
 
 
 def check_writable(path: str | Path) -> None:
-    """Raise ConfigError if records cannot be appended."""
-    target = Path(path)
+    """Raise ConfigError if records cannot be appended, or if the file is none of ours and would be spoilt by them."""
+    target, lock = Path(path), _lock_file(path)
+    try:
+        files.check_outputs([target, lock])
+    except ConfigError as error:
+        raise ConfigError(f"cannot write the database {str(error).removeprefix('cannot write ')}") from error
+    _check_first_line(target)
+    if lock.exists() and lock.stat().st_size:
+        words = f"cannot write the database {target}: {lock} would be its lock, and holds something else"
+        raise ConfigError(f"{words}; give the database another name")
     try:
         with target.open("ab"), _lock(target):
             pass
     except OSError as error:
         raise ConfigError(f"cannot write the database {target}: {error.strerror or error}; give a file that you may write to") from error
+
+
+def _check_first_line(target: Path) -> None:
+    """ConfigError unless the file is not there, empty, or begins with a record or with what a killed writer left of one."""
+    if not target.exists():
+        return
+    with target.open("rb") as file:
+        first = file.readline(MAX_LINE)
+    begun = not first.endswith(b"\n") and (first.startswith(_BEGIN) or _BEGIN.startswith(first))
+    try:
+        if first and not begun:
+            _parse(first, f"{target}, line 1")
+    except ValueError as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(
+            f"{target} is no tuning database: its first line is {error}; records are not appended to it, give another file"
+        ) from error
 
 
 def append(path: str | Path, record: Trial | Verdict) -> None:
@@ -113,9 +142,13 @@ def append(path: str | Path, record: Trial | Verdict) -> None:
         raise TuningError(f"cannot write the database {target}: {error.strerror or error}; earlier records are kept") from error
 
 
+def _lock_file(path: str | Path) -> Path:
+    return Path(f"{path}.lock")
+
+
 def _lock(target: Path) -> FileLock:
     try:
-        lock = FileLock(str(target) + ".lock", timeout=LOCK_SECONDS)
+        lock = FileLock(_lock_file(target), timeout=LOCK_SECONDS)
         with lock:
             pass
     except Timeout as error:

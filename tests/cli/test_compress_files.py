@@ -259,5 +259,5 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "subpc.cli", "compress", "udfc", str(model), "-o", str(tmp_path / "small.pt")]
     done = subprocess.run(command, capture_output=True, text=True, preexec_fn=_small_files, check=False)
     assert done.returncode == 1
-    assert "cannot be written" in done.stderr
+    assert "cannot write" in done.stderr
     assert set(tmp_path.iterdir()) == before

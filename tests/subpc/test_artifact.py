@@ -1,6 +1,5 @@
 """The library file: what is written, and every way in which a file can be wrong."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -12,8 +11,8 @@ import numpy as np
 import pytest
 
 from subpc import artifact
-from subpc.artifact import FOOTER, PAGE, check_writable, open_artifact, read_metadata
-from subpc.errors import ConfigError, ModelFileError, TargetError
+from subpc.artifact import FOOTER, PAGE, open_artifact, read_metadata
+from subpc.errors import ModelFileError, TargetError
 from subpc.runtime import CompiledModel, load
 
 Maker = Callable[..., Path]
@@ -41,14 +40,6 @@ def _write(path: Path, code: Path, weights: np.ndarray) -> Path:
     )
     artifact.write(path, code, weights, metadata)
     return path
-
-
-def test_permissions_follow_the_umask(make_toy: Maker, tmp_path: Path) -> None:
-    old = os.umask(0o027)
-    try:
-        assert make_toy(tmp_path / "a.so").stat().st_mode & 0o777 == 0o640
-    finally:
-        os.umask(old)
 
 
 def _positions(size: int) -> list[int]:
@@ -119,45 +110,6 @@ def test_a_model_for_another_cpu_can_be_saved_but_not_called(make_toy: Maker, tm
         model(np.zeros((1, 3, 16, 16), np.float32))
 
 
-@pytest.mark.parametrize("folder", ["missing", "file"])
-def test_a_folder_that_cannot_be_written(make_toy: Maker, tmp_path: Path, folder: str) -> None:
-    (tmp_path / "file").write_text("")
-    target = tmp_path / folder / "a.so"
-    for attempt in (make_toy, check_writable):
-        with pytest.raises(ConfigError, match="choose a folder"):
-            attempt(target)
-
-
-def test_a_read_only_file_system(make_toy: Maker) -> None:
-    with pytest.raises(ConfigError, match="choose a folder"):
-        make_toy(Path("/proc/a.so"))
-
-
-def test_a_folder_as_file_name(make_toy: Maker, tmp_path: Path) -> None:
-    for attempt in (make_toy, check_writable):
-        with pytest.raises(ConfigError, match="is a folder"):
-            attempt(tmp_path)
-
-
-def test_check_writable_leaves_nothing(tmp_path: Path) -> None:
-    check_writable(tmp_path / "a.so")
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device"), MemoryError])
-def test_a_failed_write_leaves_the_old_file(make_toy: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    (tmp_path / "a.so").write_text("old")
-
-    def fail(_: int) -> None:
-        raise error
-
-    monkeypatch.setattr(artifact.os, "fsync", fail)
-    with pytest.raises(ConfigError if isinstance(error, OSError) else error):  # type: ignore[arg-type]
-        make_toy(tmp_path / "a.so")
-    assert [p.name for p in tmp_path.iterdir()] == ["a.so"]
-    assert (tmp_path / "a.so").read_text() == "old"
-
-
 def test_a_killed_writer_leaves_no_half_file(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib, numpy as np\n"
@@ -179,3 +131,19 @@ def test_a_killed_writer_leaves_no_half_file(tmp_path: Path) -> None:
         writer.send_signal(signal.SIGKILL)
         writer.wait()
         assert read_metadata(target).model == "m"
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("yolo.onnx", "subpc compile yolo.onnx -o yolo.so"),
+        ("net.pt2", "subpc compile net.pt2 -o net.so"),
+        ("weights.safetensors", "subpc compile weights.safetensors -o weights.so"),
+        ("picture.png", "subpc compile MODEL -o NAME.so"),
+        ("lib.so", "subpc compile MODEL -o lib.so"),
+    ],
+)
+def test_the_advice_for_a_file_that_is_no_library_does_not_replace_it(name: str, advice: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"not a library" * 100)
+    with pytest.raises(ModelFileError, match=f"make one with: {advice}$"):
+        load(tmp_path / name)

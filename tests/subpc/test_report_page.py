@@ -2,6 +2,7 @@
 
 import re
 import urllib.parse
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,17 @@ def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(ConfigError, match=r"pip install 'subpc\[report\]'"):
         write_page(tmp_path / "old.html", page_input())
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("old.html", "old")]
+
+
+def test_names_are_cut_and_have_no_control_characters() -> None:
+    from plotly.offline import get_plotlyjs
+
+    evil = "a\x1b[31m\u202e\udcff" + "x" * 5000
+    given = page_input()
+    layers = tuple(replace(layer, name=evil) for layer in given.metadata.layers)
+    rows = tuple(replace(row, layer=evil) for row in given.profile.layers)
+    changed = {"metadata": replace(given.metadata, model=evil, layers=layers), "profile": replace(given.profile, layers=rows)}
+    text = render_page(replace(given, **changed)).replace(get_plotlyjs(), "")  # type: ignore[arg-type]
+    assert all(c.isprintable() or c == "\n" for c in text)
+    assert "a\\x1b[31m\\u202e\\xff" in text
+    assert "x" * 1000 not in text

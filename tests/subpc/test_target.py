@@ -89,3 +89,53 @@ def test_512_bit_vectors_stay_whole() -> None:
 def test_refused(text: str, message: str) -> None:
     with pytest.raises(TargetError, match=message):
         parse_target(text)
+
+
+@pytest.mark.parametrize("cores", ["1", "8192"])
+def test_numbers_of_cores(cores: str) -> None:
+    assert parse_target(f"llvm -num-cores={cores}").num_cores == int(cores)
+
+
+@pytest.mark.parametrize("cores", ["0", "-1", "+4", "1e3", "4.0", "8193", "12345678901234567890123", "9" * 3000, "\u0663", "1_0", " 1"])
+def test_what_is_no_number_of_cores(cores: str) -> None:
+    with pytest.raises(TargetError, match="is not a number of 1 or more, up to 8192"):
+        parse_target(f"llvm '-num-cores={cores}'")
+
+
+@pytest.mark.parametrize("cpu", ["i386", "pentium4", "yonah", "athlon-xp"])
+def test_a_cpu_of_32_bits_is_refused(cpu: str) -> None:
+    """LLVM would end the process."""
+    with pytest.raises(TargetError, match=f"CPU '{cpu}'.* has 32 bits"):
+        parse_target(f"llvm -mcpu={cpu} -mattr=+avx2")
+
+
+@pytest.mark.parametrize(
+    ("attributes", "words"),
+    [
+        ("-64bit", "every x86-64 CPU has 64bit"),
+        ("+avx2,-sse2", "every x86-64 CPU has sse2"),
+        ("+avx2,-avx2", "'avx2' twice"),
+        ("+egpr", "cannot tell whether a CPU has it"),
+        (",", "needs a \\+ or -"),
+        ("+", "unknown CPU feature"),
+        ("+avx2,", "needs a \\+ or -"),
+        ("help", "needs a \\+ or -"),
+    ],
+)
+def test_features_that_make_no_sense(attributes: str, words: str) -> None:
+    with pytest.raises(TargetError, match=words):
+        parse_target(f"llvm -mattr={attributes}")
+
+
+@pytest.mark.parametrize("text", [None, 3, b"llvm", "llvm " + "x" * 5000])
+def test_what_is_no_text_of_a_target(text: object) -> None:
+    with pytest.raises(TargetError, match=r"the target is a .*; accepted: llvm") as caught:
+        parse_target(text)  # type: ignore[arg-type]
+    assert len(str(caught.value)) < 300
+
+
+def test_a_feature_that_is_hidden_here_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(target_module, "_native", lambda: ("skylake-avx512", ("-avx512bw", "-avx512f")))
+    parsed = parse_target("llvm -mcpu=native -mattr=+avx512f")
+    assert parsed.mattr == ("-avx512bw", "+avx512f")
+    assert parse_target(str(parsed)) == parsed
