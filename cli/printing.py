@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 # Files and pipes get whole names.
 _WIDE = 250
+# An error of ours has two lines at most; the rest would be somebody else's.
+_MOST_LINES = 3
+_MESSAGES = ("error:", "warning:", "note:")
 
 
 class OutputError(Exception):
@@ -38,14 +41,12 @@ def show_json(data: dict[str, Any]) -> None:
 
 
 def complain(text: str) -> None:
-    """Print an error or a note on standard error, which may be closed. Its second line and further ones are indented."""
-    first, *others = text.split("\n")
+    """Print an error or a note on standard error, which may be closed."""
+    first, *others = map(line, text.split("\n"))
+    # A name may hold a line break and what looks like a message of its own.
+    others = [f"  {other}" if other.startswith(_MESSAGES) else other for other in others[:_MOST_LINES]]
     with suppress(OSError, ValueError):
-        click.echo("\n".join([line(first), *(f"  {line(other)}" for other in others[:_MOST_LINES])]), err=True)
-
-
-# An error of ours has two lines at most; the rest would be somebody else's.
-_MOST_LINES = 3
+        click.echo("\n".join([first, *others]), err=True)
 
 
 def flat(text: str) -> str:
