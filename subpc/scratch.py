@@ -19,7 +19,7 @@ MARK = ".made-by-subpc"
 _NAME = re.compile(r"subpc-[a-z]+-[a-z0-9_]{8}")
 _UNNAMED = re.compile(r"\.subpc-[a-z]+-[a-z0-9_]{8}")
 _UNNAMED_SECONDS = 600.0
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 @contextmanager
