@@ -115,7 +115,8 @@ def _run(arguments: list[str]) -> int:
         return INTERRUPTED
     except (OutputError, BrokenPipeError) as error:
         # A second message at exit is avoided by giving stdout another end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if sys.stdout is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         # The reader (head, less) has seen enough.
         unread = isinstance(error, BrokenPipeError) or error.unread
         return FAILED if unread else fail(f"cannot write to standard output: {error}", FAILED)

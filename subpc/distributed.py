@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from subpc.errors import ConfigError
+from subpc.workers import end_with_parent
 
 if TYPE_CHECKING:
     from subpc.algorithms.subp.team import Team
@@ -31,6 +32,8 @@ def process_group(device: str) -> "Iterator[tuple[Team, str]]":
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield Team.current(), chosen
         return
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        end_with_parent(os.getppid())
     on_gpu = chosen.startswith("cuda")
     if on_gpu:
         torch.cuda.set_device(chosen)

@@ -161,5 +161,6 @@ def _compile_and_load() -> str:
         compiled, library = Path(folder) / "probe.o", Path(folder) / "probe.so"
         write_module(tvm.IRModule({"probe": builder.get()}), target.tvm_target(), compiled)
         link([compiled], library)
-        native.run(Library.from_file(library).function("probe"), native.Arguments([]), 1)
+        loaded = Library.from_file(library)  # its code stays as long as this name
+        native.run(loaded.function("probe"), native.Arguments([]), 1)
     return f"a test function was compiled for {target}, linked, loaded and called"

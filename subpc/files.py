@@ -4,7 +4,6 @@ Everything that subpc writes for the user comes through here. A file that is rep
 symbolic link, the file that it points to is replaced and the link stays.
 """
 
-import errno
 import mimetypes
 import os
 import secrets
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 
 AnyPath = str | Path
 _KINDS = {stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
-# What file systems without files that have no name yet answer.
-_NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT)
 
 
 @contextmanager
@@ -169,11 +166,8 @@ def _no_place(path: AnyPath, error: OSError) -> ConfigError:
 def _draft(folder: Path, mode: int) -> tuple[BinaryIO, str | None]:
     """An empty file in `folder`, and its name if it has one: where the file system can, it has none until it is whole."""
     if os.path.isdir("/proc/self/fd"):
-        try:
+        with suppress(OSError):
             return os.fdopen(os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode), "w+b"), None
-        except OSError as error:
-            if error.errno not in _NO_TMPFILE:
-                raise
     return _named_draft(folder, mode)
 
 

@@ -42,13 +42,12 @@ def test_nothing_is_written_without_a_sparse_kernel(valid: Path, tmp_path: Path,
     assert list(tmp_path.iterdir()) == []
 
 
+RESTRICTED = {"full": ("size=60k", 1, "temporary files in"), "noexec": ("noexec", 0, ""), "read-only": ("ro", 0, "")}
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not MOUNTS, reason="nothing can be mounted here")
-@pytest.mark.parametrize(
-    ("options", "code", "words"),
-    [("size=60k", 1, "temporary files in"), ("noexec", 0, ""), ("ro", 0, "")],
-    ids=["full", "noexec", "read-only"],
-)
+@pytest.mark.parametrize(("options", "code", "words"), RESTRICTED.values(), ids=RESTRICTED)
 def test_mounts_that_restrict(options: str, code: int, words: str, valid: Path, tmp_path: Path) -> None:
     (tmp_path / "small").mkdir()
     main = f"{sys.executable} -c 'from subpc.cli.main import main; main()' compile {valid / 'conv.onnx'} -o {tmp_path / 'm.so'}"
