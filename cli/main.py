@@ -127,6 +127,8 @@ def _run(arguments: list[str]) -> int:
     except OSError as error:
         place = f": {os.fsdecode(error.filename)}" if isinstance(error.filename, str | bytes) else ""
         return fail(f"{error.strerror or error}{place}", FAILED)
+    except UnicodeEncodeError as error:  # lone surrogates: Python's way to keep bytes of names that are no text
+        return fail(f"the name {error.object} is not valid UTF-8, and a part of subpc that needs it takes no other; rename it", FAILED)
     except MemoryError:
         return fail("there is not enough memory for this; use a smaller model or input, or a machine with more", FAILED)
     except Exception as error:

@@ -148,6 +148,17 @@ def test_names_of_files_that_are_not_there(name: str, tmp_path: Path, capfd: pyt
         assert EVIL[name] in err or repr(name)[1:-1] in err
 
 
+def test_a_name_that_another_format_cannot_hold(
+    evil_library: Callable[[str], Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    library = evil_library("bytes\udcff")
+    np.save(tmp_path / "x.npy", np.zeros((1, 3, 16, 16), np.float32))
+    assert run(["run", str(library), "--input", str(tmp_path / "x.npy"), "-o", str(tmp_path / "y.npz")]) in (0, 1)
+    printed = capfd.readouterr()
+    assert "internal error" not in printed.err
+    assert all(c.isprintable() or c == "\n" for c in printed.out + printed.err)
+
+
 def test_further_lines_of_an_error_are_few_and_look_like_no_error(capfd: pytest.CaptureFixture[str]) -> None:
     printing.complain("error: a\nerror: b\n" + "c\n" * 50)
     assert capfd.readouterr().err.splitlines() == ["error: a", "  error: b", "c", "c"]
