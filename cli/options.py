@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from subpc.errors import ConfigError
 from subpc.files import check_outputs
 
 
@@ -41,10 +42,18 @@ class InputText(click.ParamType):  # type: ignore[type-arg]
 
 
 class OutputFile(click.Path):
-    """A file that a command writes."""
+    """A file that a command writes; `noun` is what errors call it."""
+
+    noun = ""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
+
+
+class OutputDatabase(OutputFile):
+    """A tuning database, which is appended to."""
+
+    noun = "the database "
 
 
 class OutputFolder(click.Path):
@@ -60,9 +69,13 @@ class FileCommand(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """See click.Command."""
         given = [(param.type, value) for param in self.params for value in _values(ctx.params.get(param.name or ""))]
-        outputs = [value for kind, value in given if isinstance(kind, OutputFile)]
+        outputs = [(kind.noun, value) for kind, value in given if isinstance(kind, OutputFile)]
         if outputs:
-            check_outputs(outputs, [file for kind, value in given if isinstance(kind, InputFile | InputText) for file in kind.files(value)])
+            inputs = [file for kind, value in given if isinstance(kind, InputFile | InputText) for file in kind.files(value)]
+            try:
+                check_outputs([value for _, value in outputs], inputs)
+            except ConfigError as error:
+                raise ConfigError(str(error).replace("cannot write ", f"cannot write {outputs[0][0]}", 1)) from error
         return super().invoke(ctx)
 
 
@@ -70,7 +83,8 @@ def _values(value: Any) -> tuple[Any, ...]:
     return () if value is None else value if isinstance(value, tuple) else (value,)
 
 
-INPUT, MODEL, INPUT_TEXT, OUTPUT, OUTPUT_FOLDER = InputFile(), InputModel(), InputText(), OutputFile(), OutputFolder()
+INPUT, MODEL, INPUT_TEXT = InputFile(), InputModel(), InputText()
+OUTPUT, DATABASE, OUTPUT_FOLDER = OutputFile(), OutputDatabase(), OutputFolder()
 
 
 class ShapeType(click.ParamType):  # type: ignore[type-arg]

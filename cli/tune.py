@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from subpc.cli.options import MODEL, OUTPUT, SHAPE, FileCommand, json_option, threads_option
+from subpc.cli.options import DATABASE, MODEL, SHAPE, FileCommand, json_option, threads_option
 from subpc.cli.printing import complain, markup, show, show_json
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ LOG_SECONDS = 10.0
 
 @click.command("tune", cls=FileCommand)
 @click.argument("model", type=MODEL)
-@click.option("--db", "database", required=True, type=OUTPUT, help="Database to read, and to append to.")
+@click.option("--db", "database", required=True, type=DATABASE, help="Database to read, and to append to.")
 @click.option("--budget", default="10m", show_default=True, metavar="TIME", help="How long to search: 90s, 10m, 1h.")
 @click.option("--trials", type=click.IntRange(1), help="Stop after this many candidates, too.")
 @click.option("--arch", help="Architecture of a state dict, as for compile.")

@@ -87,7 +87,7 @@ def test_nothing_is_lost(use: str, kind: str, tmp_path: Path, monkeypatch: pytes
     places = {"{in}": str(tmp_path / "in.pt"), "{out}": str(output)}
     assert run([part.replace("{in}", places["{in}"]).replace("{out}", places["{out}"]) for part in USES[use]]) == 2
     printed = capfd.readouterr()
-    assert printed.err.startswith(f"error: cannot write {output}: ")
+    assert printed.err.startswith(f"error: cannot write {'the database ' if use == 'tune' else ''}{output}: ")
     assert (printed.out, len(printed.err.splitlines())) == ("", 1)
     assert {path: stat.S_IFMT(path.lstat().st_mode) for path in tmp_path.iterdir()} == before
     assert (tmp_path / "in.pt").read_bytes() == CONTENT
