@@ -15,9 +15,10 @@ from subpc.frontend.graph_builder import GraphBuilder, refuse_all
 from subpc.frontend.graph_onnx import CONVERTERS
 from subpc.frontend.imported import layer_of
 from subpc.frontend.messages import first_line, printable
-from subpc.frontend.onnx_file import check_channels, node_name, opset_of, read_onnx, user_inputs, value_shapes, with_static_shapes
-from subpc.frontend.onnx_fold import fold_repeatedly
+from subpc.frontend.onnx_file import read_onnx
+from subpc.frontend.onnx_graph import node_name, opset_of, user_inputs, value_shapes
 from subpc.frontend.onnx_import import original_names
+from subpc.frontend.onnx_static import static_model
 
 
 def network_from_onnx(path: Path, shape: tuple[int, ...] | None) -> tuple[GraphNetwork, tuple[int, ...]]:
@@ -32,9 +33,7 @@ def network_from_onnx(path: Path, shape: tuple[int, ...] | None) -> tuple[GraphN
         names = ", ".join(printable(value.name) for value in inputs)
         raise UnsupportedModelError(f"The network has {len(inputs)} inputs ({names}); networks with one input can be compressed.")
     wanted = shape or _with_batch(inputs[0])
-    model = fold_repeatedly(with_static_shapes(model, [wanted] if wanted else []))
-    check_channels(model.graph, [wanted] if wanted else [])
-    reader = OnnxReader(model)
+    reader = OnnxReader(static_model(model, [wanted] if wanted else []))
     own = tuple(dim.dim_value for dim in inputs[0].type.tensor_type.shape.dim)
     return reader.network(), wanted or own
 

@@ -31,7 +31,7 @@ def _conv(reader: Any, node: onnx.NodeProto, a: dict[str, Any]) -> int:
 def _transposed(reader: Any, node: onnx.NodeProto, a: dict[str, Any]) -> int:
     tensors = _weights(reader, node, weight=1, bias=2)
     pads = list(a.get("pads", [0, 0, 0, 0]))
-    if len(pads) != 4 or pads[:2] != pads[2:] or a.get("auto_pad", "NOTSET") != "NOTSET" or a.get("output_shape"):
+    if len(pads) != 4 or pads[:2] != pads[2:]:
         raise ValueError("padding that differs from side to side")
     options = {"stride": list(a.get("strides", [1, 1])), "padding": pads[:2], "dilation": list(a.get("dilations", [1, 1]))}
     more = {"groups": int(a.get("group", 1)), "output_padding": list(a.get("output_padding", [0, 0]))}

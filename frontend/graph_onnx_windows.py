@@ -1,6 +1,8 @@
-"""ONNX poolings as operators of a GraphBuilder, and the padding of everything that slides a window."""
+"""ONNX poolings as operators of a GraphBuilder, and the padding of everything that slides a window.
 
-import math
+Nodes have been through onnx_windows, so that padding is in numbers.
+"""
+
 from collections.abc import Callable
 from typing import Any
 
@@ -16,23 +18,12 @@ def window(reader: Any, node: onnx.NodeProto, a: dict[str, Any], kernel: list[in
     stride, dilation = list(a.get("strides", [1, 1])), list(a.get("dilations", [1, 1]))
     if len(kernel) != 2:
         raise ValueError(f"{len(kernel)} spatial dimensions instead of 2")
-    before_after = list(a.get("pads", [0, 0, 0, 0]))
-    mode = a.get("auto_pad", "NOTSET")
-    if mode.startswith("SAME"):
-        before_after = _same(mode, reader.shapes[node.input[0]][2:], kernel, stride, dilation)
-    x, (top, left, bottom, right) = reader.value(node.input[0]), before_after
-    if (top, left) != (bottom, right):
+    x, (top, left, bottom, right) = reader.value(node.input[0]), a.get("pads", [0, 0, 0, 0])
+    wide = 2 * top > kernel[0] or 2 * left > kernel[1]  # more than PyTorch's poolings take
+    if (top, left) != (bottom, right) or (wide and node.op_type != "Conv"):
         x = reader.builder.add("pad", x, pads=[left, right, top, bottom], mode="constant", value=fill)
         top, left = 0, 0
     return x, {"stride": stride, "padding": [top, left], "dilation": dilation}
-
-
-def _same(mode: str, extents: tuple[int, ...], kernel: list[int], stride: list[int], dilation: list[int]) -> list[int]:
-    totals = [
-        max((math.ceil(n / s) - 1) * s + d * (k - 1) + 1 - n, 0) for n, k, s, d in zip(extents, kernel, stride, dilation, strict=True)
-    ]
-    small, large = [n // 2 for n in totals], [n - n // 2 for n in totals]
-    return [*small, *large] if mode == "SAME_UPPER" else [*large, *small]
 
 
 def _pool_options(reader: Any, node: onnx.NodeProto, a: dict[str, Any], fill: float | None) -> tuple[int, dict[str, Any]]:

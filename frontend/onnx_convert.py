@@ -12,6 +12,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
+from subpc.frontend.onnx_pool import average_pool, lp_pool, max_pool
 from subpc.frontend.onnx_resize import resize
 
 Converter = Callable[[list[Any], dict[str, Any], int], Any]
@@ -73,10 +74,13 @@ def _const(value: float, like: Any) -> Any:
 
 
 OURS: dict[str, Converter] = {
+    "AveragePool": average_pool,
     "Clip": _clip,
     "Concat": _concat,
     "GlobalAveragePool": _global_average,
     "HardSigmoid": _hard_sigmoid,
+    "LpPool": lp_pool,
+    "MaxPool": max_pool,
     "Resize": resize,
     "Sum": _sum,
 }

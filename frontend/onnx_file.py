@@ -9,13 +9,14 @@ from tvm.relax.frontend.onnx import onnx_frontend
 
 from subpc.errors import ConfigError, ModelFileError, SubpcError, UnsupportedModelError
 from subpc.frontend.messages import describe_unsupported, first_line, printable
+from subpc.frontend.onnx_check import check_nodes
+from subpc.frontend.onnx_graph import STANDARD_DOMAINS, node_name, opset_of, user_inputs, value_shapes
 from subpc.frontend.onnx_refused import refused
 
 # Older models broadcast by attribute; the importer knows operators from here on.
 _OLDEST_OPSET = 7
 _DTYPES = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.INT64: "int64", onnx.TensorProto.INT32: "int32"}
 _DTYPES |= {onnx.TensorProto.BOOL: "bool", onnx.TensorProto.UINT8: "uint8", onnx.TensorProto.INT8: "int8"}
-_STANDARD = ("", "ai.onnx")
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:
@@ -29,6 +30,7 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     unsupported = _unsupported(model)
     if unsupported:
         raise UnsupportedModelError(unsupported)
+    check_nodes(model.graph)
     model = _at_known_opset(model, path.name)
     try:
         checker.check_model(_with_output_shapes(model))
@@ -51,22 +53,12 @@ def _unsupported(model: onnx.ModelProto) -> str:
     known = onnx_frontend._get_convert_map()
     missing: dict[str, list[str]] = {}
     for node in model.graph.node:
-        if node.domain not in _STANDARD or (node.op_type not in known and node.op_type != "Constant"):
-            operator = f"{node.domain}.{node.op_type}" if node.domain not in _STANDARD else node.op_type
+        if node.domain not in STANDARD_DOMAINS or (node.op_type not in known and node.op_type != "Constant"):
+            operator = f"{node.domain}.{node.op_type}" if node.domain not in STANDARD_DOMAINS else node.op_type
             missing.setdefault(operator, []).append(node_name(node))
         elif reason := refused(node, model.graph):
             missing.setdefault(reason, []).append(node_name(node))
     return describe_unsupported(missing)
-
-
-def node_name(node: onnx.NodeProto) -> str:
-    """The node's own name, or that of its first output."""
-    return printable(str(node.name or (node.output[0] if node.output else node.op_type)))
-
-
-def opset_of(model: onnx.ModelProto) -> int:
-    """The version of the standard operators that `model` is written in."""
-    return max((int(entry.version) for entry in model.opset_import if entry.domain in _STANDARD), default=1)
 
 
 def _at_known_opset(model: onnx.ModelProto, file: str) -> onnx.ModelProto:
@@ -82,12 +74,6 @@ def _at_known_opset(model: onnx.ModelProto, file: str) -> onnx.ModelProto:
         return version_converter.convert_version(model, _OLDEST_OPSET)
     except Exception as error:
         raise ModelFileError(f"{file} uses opset {opset}, and cannot be brought to {_OLDEST_OPSET}: {first_line(error)}") from error
-
-
-def user_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
-    """The inputs a caller passes: old models list their weights among the inputs too."""
-    weights = {tensor.name for tensor in graph.initializer}
-    return [value for value in graph.input if value.name not in weights]
 
 
 def input_dtype(value: onnx.ValueInfoProto) -> str:
@@ -177,14 +163,3 @@ def _check_windows(graph: onnx.GraphProto, shapes: Sequence[tuple[int, ...]]) ->
         dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim if dim.HasField("dim_value")]
         if value.name in made and any(dim < 1 for dim in dims):
             raise _wrong_shapes(f"{node_name(made[value.name])} needs a larger input, here its output is {dims}", shapes)
-
-
-def value_shapes(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
-    """The shape of every value for which it is known and static."""
-    shapes = {}
-    for value in (*graph.input, *graph.value_info, *graph.output):
-        tensor = value.type.tensor_type
-        dims = [dim.dim_value for dim in tensor.shape.dim]
-        if tensor.HasField("shape") and all(dim.HasField("dim_value") and dim.dim_value >= 0 for dim in tensor.shape.dim):
-            shapes[value.name] = tuple(dims)
-    return shapes

@@ -10,7 +10,8 @@ from onnx.reference import ReferenceEvaluator
 
 from subpc.errors import ModelFileError
 from subpc.frontend.messages import first_line
-from subpc.frontend.onnx_file import inferred, node_name, opset_of, value_shapes
+from subpc.frontend.onnx_file import inferred
+from subpc.frontend.onnx_graph import node_name, opset_of, value_shapes
 
 # Random numbers are no constants; a quantised weight keeps its scale for the passes to see.
 _NEVER = frozenset(

@@ -18,17 +18,9 @@ from subpc.errors import UnsupportedModelError
 from subpc.frontend.imported import ImportedModel, weight_warnings
 from subpc.frontend.messages import first_line, printable
 from subpc.frontend.onnx_convert import OURS
-from subpc.frontend.onnx_file import (
-    check_channels,
-    input_dtype,
-    node_name,
-    opset_of,
-    read_onnx,
-    user_inputs,
-    value_shapes,
-    with_static_shapes,
-)
-from subpc.frontend.onnx_fold import fold_repeatedly
+from subpc.frontend.onnx_file import input_dtype, read_onnx
+from subpc.frontend.onnx_graph import node_name, opset_of, user_inputs, value_shapes
+from subpc.frontend.onnx_static import static_model
 from subpc.frontend.prepare import abandon, prepare_module
 
 # What the inputs of the operators with weights are for, where the weights have no names of their own.
@@ -45,12 +37,10 @@ _MEANINGLESS = re.compile(r"(onnx::.*|\d+|.*Constant(_\d+)?(_output_0)?)")
 def import_onnx(path: Path, shapes: list[list[tuple[int, ...]]]) -> list[ImportedModel]:
     """One imported model per entry of `shapes`; an empty entry stands for the shapes in the file."""
     model = read_onnx(path)
-    return [_import(with_static_shapes(model, entry), entry) for entry in shapes]
+    return [_import(static_model(model, entry)) for entry in shapes]
 
 
-def _import(model: onnx.ModelProto, shapes: list[tuple[int, ...]]) -> ImportedModel:
-    model = fold_repeatedly(model)
-    check_channels(model.graph, shapes)
+def _import(model: onnx.ModelProto) -> ImportedModel:
     inputs = user_inputs(model.graph)
     importer = _Importer(model)
     try:

@@ -17,10 +17,6 @@ def refused(node: onnx.NodeProto, graph: onnx.GraphProto) -> str:
     return rule(node, graph) if rule is not None else ""
 
 
-def _transposed_conv(node: onnx.NodeProto, graph: onnx.GraphProto) -> str:
-    return "ConvTranspose with output_shape" if _attribute(node, "output_shape") else ""
-
-
 def _batch_norm(node: onnx.NodeProto, graph: onnx.GraphProto) -> str:
     return "BatchNormalization in training mode, instead of model.eval()," if _attribute(node, "training_mode") else ""
 
@@ -48,7 +44,6 @@ def _first_result_only(node: onnx.NodeProto, graph: onnx.GraphProto) -> str:
 
 
 _RULES: dict[str, Callable[[onnx.NodeProto, onnx.GraphProto], str]] = {
-    "ConvTranspose": _transposed_conv,
     "BatchNormalization": _batch_norm,
     "Dropout": _dropout,
     "IsInf": _is_infinite,

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import onnx
 
-from subpc.frontend.onnx_file import read_onnx, user_inputs, value_shapes, with_static_shapes
-from subpc.frontend.onnx_fold import fold_repeatedly
+from subpc.frontend.onnx_file import read_onnx
+from subpc.frontend.onnx_graph import user_inputs, value_shapes
 from subpc.frontend.onnx_import import original_names
+from subpc.frontend.onnx_static import static_model
 from subpc.frontend.trace import ADD, AFFINE, LAYER, OTHER, Graph, Trace, chain, collect, unique_names
 
 _LAYERS = ("Conv", "Gemm", "MatMul")
@@ -21,7 +22,7 @@ class OnnxTracer:
 
     def __init__(self, path: Path, shapes: list[tuple[int, ...]]) -> None:
         """Read and check `path`, for inputs of these shapes; SubpcError where it cannot be imported."""
-        model = fold_repeatedly(with_static_shapes(read_onnx(path), shapes))
+        model = static_model(read_onnx(path), shapes)
         self._constants = {t.name for t in model.graph.initializer} | {n.output[0] for n in model.graph.node if n.op_type == "Constant"}
         self._inputs = [value.name for value in user_inputs(model.graph)]
         self._outputs = [value.name for value in model.graph.output]
@@ -69,16 +70,25 @@ def _with_outputs(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
 
 
 def _engine(model: onnx.ModelProto) -> Any:
-    """{name: input} -> {name: output}: ONNX Runtime where it is installed, else ONNX's own reference, which is slow."""
+    """{name: input} -> {name: output}: ONNX Runtime where it is installed and takes the model, else ONNX's own reference, which is slow."""
     names = [value.name for value in model.graph.output]
+    session = _runtime_session(model)
+    if session is not None:
+        return lambda feed: dict(zip(names, session.run(names, feed), strict=True))
+    from onnx.reference import ReferenceEvaluator
+
+    evaluator = ReferenceEvaluator(model)
+    return lambda feed: dict(zip(names, evaluator.run(names, feed), strict=True))
+
+
+def _runtime_session(model: onnx.ModelProto) -> Any:
     try:
         import onnxruntime
     except ImportError:
-        from onnx.reference import ReferenceEvaluator
-
-        evaluator = ReferenceEvaluator(model)
-        return lambda feed: dict(zip(names, evaluator.run(names, feed), strict=True))
+        return None
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return lambda feed: dict(zip(names, session.run(names, feed), strict=True))
+    options.log_severity_level = 4
+    try:
+        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception:  # such as padding that is wider than a dilated window's taps
+        return None

@@ -92,7 +92,8 @@ class OnnxSide:
     kind, engine, suffix = "ONNX", "onnxruntime", ".onnx"
 
     def __init__(self, path: Path) -> None:
-        from subpc.frontend.onnx_file import read_onnx, user_inputs
+        from subpc.frontend.onnx_file import read_onnx
+        from subpc.frontend.onnx_graph import user_inputs
 
         self.path, model = path, read_onnx(path)
         shapes = [tuple(d.dim_value for d in value.type.tensor_type.shape.dim) for value in user_inputs(model.graph)]

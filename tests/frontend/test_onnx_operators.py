@@ -90,10 +90,6 @@ def test_int64_constants_stay_int64(tmp_path: Path) -> None:
 
 
 REFUSED = {
-    "ConvTranspose with output_shape": (
-        helper.make_node("ConvTranspose", ["x", "w"], ["y"], name="n", output_shape=[10, 8], strides=[2, 2]),
-        (1, 2, 4, 4),
-    ),
     "BatchNormalization in training mode": (
         helper.make_node("BatchNormalization", ["x", "c", "c", "c", "c"], ["y"], name="n", training_mode=1),
         (1, 2, 4, 4),

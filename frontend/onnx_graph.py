@@ -1,0 +1,43 @@
+"""Questions about an ONNX graph that every reader asks."""
+
+from typing import Any
+
+import onnx
+from onnx import helper
+
+from subpc.frontend.messages import printable
+
+STANDARD_DOMAINS = ("", "ai.onnx")
+
+
+def node_name(node: onnx.NodeProto) -> str:
+    """The node's own name, or that of its first output."""
+    return printable(str(node.name or (node.output[0] if node.output else node.op_type)))
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """The version of the standard operators that `model` is written in."""
+    return max((int(entry.version) for entry in model.opset_import if entry.domain in STANDARD_DOMAINS), default=1)
+
+
+def user_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+    """The inputs a caller passes: old models list their weights among the inputs too."""
+    weights = {tensor.name for tensor in graph.initializer}
+    return [value for value in graph.input if value.name not in weights]
+
+
+def value_shapes(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
+    """The shape of every value for which it is known and static."""
+    shapes = {}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        tensor = value.type.tensor_type
+        dims = [dim.dim_value for dim in tensor.shape.dim]
+        if tensor.HasField("shape") and all(dim.HasField("dim_value") and dim.dim_value >= 0 for dim in tensor.shape.dim):
+            shapes[value.name] = tuple(dims)
+    return shapes
+
+
+def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
+    """The node's attributes by name, text as str."""
+    values = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    return {name: value.decode() if isinstance(value, bytes) else value for name, value in values.items()}
