@@ -6,6 +6,7 @@ from typing import Any
 import onnx
 
 from subpc.frontend.graph_aten_shapes import reshape, split
+from subpc.frontend.onnx_resampling import options_of
 
 Converter = Callable[[Any, onnx.NodeProto, dict[str, Any]], Any]
 
@@ -98,22 +99,29 @@ def _pad(reader: Any, node: onnx.NodeProto, a: dict[str, Any]) -> int:
 
 
 def _resize(reader: Any, node: onnx.NodeProto, a: dict[str, Any]) -> int:
+    """What PyTorch's interpolate computes as well: pixels copied by whole factors, and bilinear mixtures."""
     before, after = reader.shapes[node.input[0]], reader.shapes[node.output[0]]
-    mode, place = a.get("mode", "nearest"), a.get("coordinate_transformation_mode", "half_pixel")
-    if node.op_type == "Upsample":
-        place = "asymmetric"
+    options = options_of(a, old=node.op_type == "Upsample" or reader.opset < 11)
     if len(before) != 4 or before[:2] != after[:2]:
         raise ValueError("other than height and width of (N, C, H, W)")
     factors = [n // o for n, o in zip(after[2:], before[2:], strict=True)]
     whole = all(o * f == n for o, n, f in zip(before[2:], after[2:], factors, strict=True))
     x = reader.value(node.input[0])
-    if mode == "nearest" and whole and (place == "asymmetric" or a.get("nearest_mode", "round_prefer_floor") == "round_prefer_floor"):
-        # Growing by whole factors copies each pixel, however the places are counted.
+    if options.copies_pixels and whole:
         return int(reader.builder.add("interpolate", x, mode="nearest", size=None, scale=[float(f) for f in factors], align=None))
-    if mode != "linear" or place not in ("half_pixel", "pytorch_half_pixel", "align_corners"):
-        raise ValueError(f"mode {mode} with {place} from {list(before[2:])} to {list(after[2:])}")
-    options = {"size": list(after[2:]), "scale": None, "align": place == "align_corners"}
-    return int(reader.builder.add("interpolate", x, mode="bilinear", **options))
+    bilinear = options.is_bilinear or (options.mode == "linear" and options.place in ("pytorch_half_pixel", "align_corners"))
+    if not bilinear or options.antialias or options.exclude_outside or not _by_size(reader, node, a, before, after):
+        raise ValueError(f"mode {options.mode} with {options.place} from {list(before[2:])} to {list(after[2:])}")
+    size = {"size": list(after[2:]), "scale": None, "align": options.place == "align_corners"}
+    return int(reader.builder.add("interpolate", x, mode="bilinear", **size))
+
+
+def _by_size(reader: Any, node: onnx.NodeProto, a: dict[str, Any], before: tuple[int, ...], after: tuple[int, ...]) -> bool:
+    """Whether the extents alone say how much the picture grows: a scale that was rounded places pixels otherwise."""
+    if a.get("keep_aspect_ratio_policy", "stretch") != "stretch" or a.get("axes"):
+        return False
+    scales = reader.numbers(node, 1 if len(node.input) == 2 else 2) or a.get("scales")
+    return not scales or all(o * scale == n for o, n, scale in zip(before, after, scales, strict=True))
 
 
 def _depth_to_space(reader: Any, node: onnx.NodeProto, a: dict[str, Any]) -> int:

@@ -13,7 +13,7 @@ import tvm
 from tvm import relax
 
 from subpc.frontend.onnx_pool import average_pool, lp_pool, max_pool
-from subpc.frontend.onnx_resize import resize
+from subpc.frontend.onnx_resize import resize, upsample
 
 Converter = Callable[[list[Any], dict[str, Any], int], Any]
 
@@ -83,4 +83,5 @@ OURS: dict[str, Converter] = {
     "MaxPool": max_pool,
     "Resize": resize,
     "Sum": _sum,
+    "Upsample": upsample,
 }

@@ -104,7 +104,7 @@ class _Importer(ONNXGraphImporter):  # type: ignore[misc]
         return super()._parse_value_proto(value_proto)
 
     def _convert_operator(self, op_name: str, inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
-        if op_name == "Resize":  # its scales are floats, but no weights
+        if op_name in ("Resize", "Upsample"):  # its scales are floats, but no weights
             inputs = [relax.const(self.values[i.name], "float32") if getattr(i, "name", "") in self.values else i for i in inputs]
         convert = OURS.get(op_name)
         converted = convert(inputs, attrs, opset) if convert is not None else None
