@@ -11,6 +11,7 @@ from tvm import tirx
 from subpc.schedules.activation import constant
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import kernel_builder, load, splat
+from subpc.schedules.large_pool import MAX_UNROLLED_TAPS, LargeWindows
 from subpc.schedules.layout import TensorLayout
 from subpc.schedules.vector import for_row, plane_rows, put, shuffle
 
@@ -66,7 +67,8 @@ class Pool2d:
             kernel_builder(symbol, {"x": (self.source.floats, "float32"), "y": (self.out.floats, "float32")}) as kernel,
             plane_rows(self.out.batch * self.out.channels, out.height, cost) as (plane, row),
         ):
-            _Row(self, kernel.buffers, plane, row).emit(isa.lanes)
+            emitter = LargeWindows if taps > MAX_UNROLLED_TAPS[self.kind] else _Row
+            emitter(self, kernel.buffers, plane, row).emit(isa.lanes)
         assert kernel.func is not None
         return kernel.func
 

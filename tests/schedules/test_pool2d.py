@@ -74,6 +74,32 @@ def test_dilated_maximum(halo: int | None) -> None:
     check("max", ((2, 3, 12, 21), (3, 3), (2, 2), (1, 1), (3, 2), False), (halo, 1), AVX512, include=True, positive=False)
 
 
+LARGE: list[Case] = [
+    ((1, 2, 64, 90), (60, 80), (1, 3), (0, 0), (1, 1), False),
+    ((2, 3, 17, 19), (15, 15), (2, 1), (7, 7), (1, 1), False),
+    ((1, 2, 20, 30), (16, 17), (3, 4), (1, 8), (1, 1), True),
+    ((1, 1, 300, 1), (300, 1), (1, 1), (0, 0), (1, 1), False),
+]
+
+
+@pytest.mark.parametrize("isa", ISAS.values(), ids=ISAS)
+@pytest.mark.parametrize("halo", [None, 1])
+@pytest.mark.parametrize("case", LARGE, ids=lambda c: "x".join(map(str, c[1])))
+@pytest.mark.parametrize("kind", ["max", "avg", "avg of valid"])
+def test_windows_too_large_to_be_written_out(kind: str, case: Case, halo: int | None, isa: VectorIsa) -> None:
+    check(kind[:3], case, (halo, 1), isa, include=kind == "avg", positive=False)
+
+
+def test_large_dilated_maximum() -> None:
+    check("max", ((1, 2, 50, 60), (14, 15), (2, 1), (5, 7), (3, 2), False), (None, 1), AVX512, include=True, positive=False)
+
+
+def test_code_does_not_grow_with_the_window() -> None:
+    source, out = tensor(1, 1, 100, 120), tensor(1, 1, 41, 41)
+    pool = Pool2d(kind="avg", source=source, out=out, kernel=(60, 80), stride=(1, 1), padding=(0, 0, 0, 0))
+    assert len(assembly(pool, AVX512).splitlines()) < 2000
+
+
 def test_asymmetric_padding() -> None:
     x = np.random.default_rng(0).standard_normal((1, 2, 12, 20)).astype("float32") - 2
     expected = functional.max_pool2d(functional.pad(torch.tensor(x), (0, 1, 0, 1), value=float("-inf")), 3, 2).numpy()
