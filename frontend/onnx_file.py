@@ -7,10 +7,10 @@ import onnx
 from onnx import checker, shape_inference, version_converter
 from tvm.relax.frontend.onnx import onnx_frontend
 
-from subpc.errors import ConfigError, ModelFileError, SubpcError, UnsupportedModelError
+from subpc.errors import ConfigError, ModelFileError, UnsupportedModelError
 from subpc.frontend.messages import describe_unsupported, first_line, printable
 from subpc.frontend.onnx_check import check_nodes
-from subpc.frontend.onnx_graph import STANDARD_DOMAINS, node_name, opset_of, user_inputs, value_shapes
+from subpc.frontend.onnx_graph import STANDARD_DOMAINS, node_name, opset_of, user_inputs, value_shapes, wrong_shapes
 from subpc.frontend.onnx_refused import refused
 
 # Older models broadcast by attribute; the importer knows operators from here on.
@@ -86,7 +86,7 @@ def input_dtype(value: onnx.ValueInfoProto) -> str:
 
 
 def with_static_shapes(model: onnx.ModelProto, shapes: Sequence[tuple[int, ...]]) -> onnx.ModelProto:
-    """A copy of `model` for inputs of `shapes` (none: the model's own), with the shapes of all values inferred."""
+    """A copy of `model` for inputs of `shapes` (none: the model's own), with nothing else known yet."""
     fixed = onnx.ModelProto()
     fixed.CopyFrom(model)
     inputs = user_inputs(fixed.graph)
@@ -100,7 +100,7 @@ def with_static_shapes(model: onnx.ModelProto, shapes: Sequence[tuple[int, ...]]
         _fix_shape(value, shape)
     if shapes:
         _forget_shapes(fixed.graph)
-    return inferred(fixed, shapes)
+    return fixed
 
 
 def _fix_shape(value: onnx.ValueInfoProto, shape: tuple[int, ...] | None) -> None:
@@ -125,22 +125,6 @@ def _forget_shapes(graph: onnx.GraphProto) -> None:
         value.type.tensor_type.ClearField("shape")
 
 
-def inferred(model: onnx.ModelProto, shapes: Sequence[tuple[int, ...]] = ()) -> onnx.ModelProto:
-    """`model` with the shapes of all values, as far as they follow from those of its inputs (`shapes`, if the user gave them)."""
-    try:
-        return shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
-    except Exception as error:
-        raise _wrong_shapes(first_line(error), shapes) from error
-
-
-def _wrong_shapes(reason: str, shapes: Sequence[tuple[int, ...]]) -> SubpcError:
-    """The user's mistake where the user gave `shapes`, else the file's."""
-    if not shapes:
-        return ModelFileError(f"The shapes in the model contradict each other: {reason}")
-    given = " and ".join(",".join(map(str, shape)) for shape in shapes)
-    return ConfigError(f"The model cannot take input of shape {given}: {reason}")
-
-
 _WINDOWS = ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool")
 
 
@@ -154,7 +138,7 @@ def check_channels(graph: onnx.GraphProto, shapes: Sequence[tuple[int, ...]]) ->
         groups = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
         has, takes = known[node.input[0]][1], known[node.input[1]][1] * groups
         if has != takes:
-            raise _wrong_shapes(f"{node_name(node)} takes {takes} channels, but gets {has}", shapes)
+            raise wrong_shapes(f"{node_name(node)} takes {takes} channels, but gets {has}", shapes)
 
 
 def _check_windows(graph: onnx.GraphProto, shapes: Sequence[tuple[int, ...]]) -> None:
@@ -162,4 +146,4 @@ def _check_windows(graph: onnx.GraphProto, shapes: Sequence[tuple[int, ...]]) ->
     for value in (*graph.value_info, *graph.output):
         dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim if dim.HasField("dim_value")]
         if value.name in made and any(dim < 1 for dim in dims):
-            raise _wrong_shapes(f"{node_name(made[value.name])} needs a larger input, here its output is {dims}", shapes)
+            raise wrong_shapes(f"{node_name(made[value.name])} needs a larger input, here its output is {dims}", shapes)

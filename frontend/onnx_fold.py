@@ -1,6 +1,7 @@
 """What an ONNX graph computes from constants alone, computed once: hoisted weights, filled weights, shape arithmetic."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,97 +9,157 @@ import onnx
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from subpc.errors import ModelFileError
+from subpc.errors import ModelFileError, SubpcError
 from subpc.frontend.messages import first_line
-from subpc.frontend.onnx_file import inferred
-from subpc.frontend.onnx_graph import node_name, opset_of, value_shapes
+from subpc.frontend.onnx_graph import node_name, opset_of, wrong_shapes
+from subpc.frontend.onnx_infer import Types, infer_node, shape_of, type_of
 
-# Random numbers are no constants; a quantised weight keeps its scale for the passes to see.
-_NEVER = frozenset(
-    {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli", "DequantizeLinear"}
-)
+# Random numbers are no constants.
+_NEVER = frozenset({"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"})
 _COPIES = frozenset({"Identity", "Dropout"})
-# No network's weight is larger than this (4 GiB), but a hostile file can ask for more in one line.
-_MAX_ELEMENTS = 1 << 30
+# Their results have as many elements as their input's values say, but no more than there are in the input, once for each axis.
+_PICKING = frozenset({"NonZero", "Unique", "Compress"})
+# All that folding makes: this much, and some copies of what the file itself holds, in wider types. A small file cannot make much.
+_BYTES, _COPIES_OF_FILE = 256 << 20, 16
+# Multiplications in one node; more would take minutes in ONNX's reference.
+_MAX_WORK = 1 << 33
 
 Constants = dict[str, np.ndarray]
 
 
-def fold_repeatedly(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Fold and infer shapes in turn, until neither learns from the other: shape arithmetic decides shapes further down."""
-    while True:
-        before = len(model.graph.node)
-        model = fold_constants(model)
-        if len(model.graph.node) == before:
-            return model
-        model = inferred(model)
+def fold(model: onnx.ModelProto, shapes: Sequence[tuple[int, ...]] = ()) -> onnx.ModelProto:
+    """`model` with the shapes of all values, where constants are initializers and nothing is left that could be computed now.
 
-
-def fold_constants(model: onnx.ModelProto) -> onnx.ModelProto:
-    """`model` where constants are initializers and nothing is left that could be computed now; node order and names stay."""
-    shapes = value_shapes(model.graph)
-    constants: Constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    aliases: dict[str, str] = {}
-    nodes = []
+    shapes: those of the inputs, if the user gave them. Node order and names stay. SubpcError where shapes contradict each other, or
+    something is too large: known from shapes, before it is computed.
+    """
+    folder = _Folder(model)
     for node in model.graph.node:
+        try:
+            folder.take(node)
+        except (SubpcError, MemoryError):
+            raise
+        except Exception as error:
+            raise wrong_shapes(f"{node_name(node)} ({node.op_type}): {first_line(error)}", shapes) from error
+    return folder.rebuilt()
+
+
+class _Folder:
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.model, self.opset = model, opset_of(model)
+        self.outputs = {value.name for value in model.graph.output}
+        self.constants: Constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+        self.types: Types = {value.name: value.type for value in model.graph.input}
+        self.types |= {name: type_of(value) for name, value in self.constants.items()}
+        self.declared = {value.name: value.type for value in (*model.graph.value_info, *model.graph.output)}
+        self.left = _BYTES + _COPIES_OF_FILE * sum(value.nbytes for value in self.constants.values())
+        self.aliases: dict[str, str] = {}
+        self.nodes: list[onnx.NodeProto] = []
+
+    def take(self, node: onnx.NodeProto) -> None:
+        """Compute the node, leave it out as a copy, or keep it."""
         for index, name in enumerate(node.input):
-            node.input[index] = aliases.get(name, name)
-        if node.op_type in _COPIES and node.output[0] not in _outputs(model):
-            aliases[node.output[0]] = node.input[0]
-        elif not _fold(node, constants, shapes, opset_of(model)):
-            nodes.append(node)
-    return _rebuilt(model, nodes, constants)
+            node.input[index] = self.aliases.get(name, name)
+        if node.op_type in _COPIES and node.output[0] not in self.outputs:
+            self.aliases[node.output[0]] = node.input[0]
+            return
+        found = infer_node(node, self.types, self.constants, self.opset)
+        self._compare(found)
+        self.types |= found
+        values = self._values(node, found)
+        if values is None:
+            self.nodes.append(node)
+            return
+        for name, value in zip(node.output, values, strict=False):
+            self.constants[name] = np.asarray(value)
+            self.types[name] = type_of(self.constants[name])
 
+    def _compare(self, found: Types) -> None:
+        """ValueError where the file says of a value what cannot be."""
+        for name, value in found.items():
+            said, is_ = shape_of(self.declared.get(name)), shape_of(value)
+            if said is not None and is_ is not None and said != is_:
+                raise ValueError(f"{list(is_)} is computed, {list(said)} declared")
 
-def _outputs(model: onnx.ModelProto) -> set[str]:
-    return {value.name for value in model.graph.output}
+    def _values(self, node: onnx.NodeProto, found: Types) -> Iterable[Any] | None:
+        shape = shape_of(self.types.get(node.input[0])) if node.input else None
+        if node.op_type == "Shape" and shape is not None:
+            a = {attribute.name: attribute.i for attribute in node.attribute}
+            return [np.array(shape[a.get("start", 0) : a.get("end", len(shape))], np.int64)]
+        if node.op_type == "Size" and shape is not None:
+            return [np.array(math.prod(shape), np.int64)]
+        if node.op_type in _NEVER or any(name and name not in self.constants for name in node.input):
+            return None
+        if any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
+            return None
+        return self._computed(node) if self._reserve(node, found) else None
 
-
-def _fold(node: onnx.NodeProto, constants: Constants, shapes: dict[str, tuple[int, ...]], opset: int) -> bool:
-    """Add the outputs of `node` to `constants`, if they are."""
-    if node.op_type == "Shape" and node.input[0] in shapes and not node.attribute:
-        constants[node.output[0]] = np.array(shapes[node.input[0]], dtype=np.int64)
+    def _reserve(self, node: onnx.NodeProto, found: Types) -> bool:
+        """Take what the node makes off what may still be made; False where it is not known before it is made."""
+        sizes = {name: shape_of(found.get(name)) for name in node.output if name}
+        if node.op_type in _PICKING:
+            source = self.constants[node.input[0]]
+            sizes = dict.fromkeys(sizes, (source.size * max(source.ndim, 1),))
+        if any(size is None for size in sizes.values()):
+            return False
+        made = sum(math.prod(size or ()) * _bytes(found.get(name)) for name, size in sizes.items())
+        self.left -= made
+        if self.left < 0:
+            raise ModelFileError(
+                f"Node {node_name(node)} ({node.op_type}) makes {made} more bytes of constants; so many are not accepted for a file of this size.\n"
+                "Store the constants in the file, or compute them from the input."
+            )
+        if _work(node, self.constants, sizes) > _MAX_WORK:
+            raise ModelFileError(f"Node {node_name(node)} ({node.op_type}) computes a constant in more than {_MAX_WORK} multiplications.")
         return True
-    if node.op_type in _NEVER or any(name and name not in constants for name in node.input):
-        return False
-    if any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
-        return False
-    for name, value in zip(node.output, _evaluate(node, constants, shapes, opset), strict=False):
-        constants[name] = np.asarray(value)
-    return True
+
+    def _computed(self, node: onnx.NodeProto) -> Iterable[Any]:
+        feeds = {name: self.constants[name] for name in node.input if name}
+        try:
+            return ReferenceEvaluator(_single(node, feeds, self.opset)).run(None, feeds)  # type: ignore[no-any-return]
+        except Exception as error:
+            raise ModelFileError(f"Node {node_name(node)} ({node.op_type}) cannot be computed: {first_line(error)}") from error
+
+    def rebuilt(self) -> onnx.ModelProto:
+        """The model that is left."""
+        used = {name for node in self.nodes for name in node.input} | self.outputs
+        result = onnx.ModelProto()
+        result.CopyFrom(self.model)
+        graph = result.graph
+        inputs = [value for value in graph.input if value.name not in self.constants]
+        for part in (graph.node, graph.initializer, graph.value_info, graph.input):
+            del part[:]
+        graph.node.extend(self.nodes)
+        graph.input.extend(inputs)
+        graph.initializer.extend(numpy_helper.from_array(v, name) for name, v in self.constants.items() if name in used)
+        kept = [name for node in self.nodes for name in node.output if name in self.types and name not in self.outputs]
+        graph.value_info.extend(helper.make_value_info(name, self.types[name]) for name in kept)
+        for value in graph.output:
+            if value.name in self.types:
+                value.type.CopyFrom(self.types[value.name])
+        return result
 
 
-def _evaluate(node: onnx.NodeProto, constants: Constants, shapes: dict[str, tuple[int, ...]], opset: int) -> Iterable[Any]:
-    size = max((int(np.prod(shapes.get(name, ()), dtype=object)) for name in node.output), default=0)
-    if node.op_type == "ConstantOfShape":
-        size = int(np.prod(constants[node.input[0]].tolist(), dtype=object))
-    if size > _MAX_ELEMENTS:
-        raise ModelFileError(f"Node {node_name(node)} makes a constant of {size} elements; at most {_MAX_ELEMENTS} are accepted.")
-    feeds = {name: constants[name] for name in node.input if name}
-    try:
-        return ReferenceEvaluator(_single(node, feeds, opset)).run(None, feeds)  # type: ignore[no-any-return]
-    except Exception as error:
-        raise ModelFileError(f"Node {node_name(node)} ({node.op_type}) cannot be computed: {first_line(error)}") from error
+def _bytes(value: onnx.TypeProto | None) -> int:
+    """Of one element; 8 where the type is not known."""
+    if value is None or not value.tensor_type.elem_type:
+        return 8
+    return max(int(helper.tensor_dtype_to_np_dtype(value.tensor_type.elem_type).itemsize), 1)
+
+
+def _work(node: onnx.NodeProto, constants: Constants, sizes: dict[str, tuple[int, ...] | None]) -> float:
+    """Multiplications of a product of matrices or a convolution, roughly."""
+    made = float(sum(math.prod(size or ()) for size in sizes.values()))
+    operands = [float(constants[name].size) for name in node.input if name]
+    if len(operands) < 2 or node.op_type not in ("MatMul", "Gemm", "Einsum", "Conv", "ConvTranspose", "MatMulInteger", "ConvInteger"):
+        return made
+    if node.op_type in ("MatMul", "Gemm", "MatMulInteger"):
+        return math.sqrt(made * operands[0] * operands[1])  # mn, mk and kn for m, n and k
+    return made * min(operands[:2])
 
 
 def _single(node: onnx.NodeProto, feeds: Constants, opset: int) -> onnx.ModelProto:
-    inputs = [
-        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape) for name, value in feeds.items()
-    ]
+    inputs = [helper.make_value_info(name, type_of(value)) for name, value in feeds.items()]
     outputs = [helper.make_empty_tensor_value_info(name) for name in node.output]
     graph = helper.make_graph([node], "constant", inputs, outputs)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
-
-
-def _rebuilt(model: onnx.ModelProto, nodes: list[onnx.NodeProto], constants: Constants) -> onnx.ModelProto:
-    used = {name for node in nodes for name in node.input} | _outputs(model)
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
-    del result.graph.node[:], result.graph.initializer[:]
-    result.graph.node.extend(nodes)
-    result.graph.initializer.extend(numpy_helper.from_array(v, name) for name, v in constants.items() if name in used)
-    weights = set(constants)
-    inputs = [value for value in result.graph.input if value.name not in weights]
-    del result.graph.input[:]
-    result.graph.input.extend(inputs)
-    return result

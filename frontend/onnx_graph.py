@@ -1,10 +1,12 @@
 """Questions about an ONNX graph that every reader asks."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import onnx
 from onnx import helper
 
+from subpc.errors import ConfigError, ModelFileError, SubpcError
 from subpc.frontend.messages import printable
 
 STANDARD_DOMAINS = ("", "ai.onnx")
@@ -41,3 +43,11 @@ def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
     """The node's attributes by name, text as str."""
     values = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     return {name: value.decode() if isinstance(value, bytes) else value for name, value in values.items()}
+
+
+def wrong_shapes(reason: str, shapes: Sequence[tuple[int, ...]]) -> SubpcError:
+    """The user's mistake where the user gave `shapes`, else the file's."""
+    if not shapes:
+        return ModelFileError(f"The shapes in the model contradict each other: {reason}")
+    given = " and ".join(",".join(map(str, shape)) for shape in shapes)
+    return ConfigError(f"The model cannot take input of shape {given}: {reason}")

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import onnx
 
 from subpc.frontend.onnx_file import check_channels, with_static_shapes
-from subpc.frontend.onnx_fold import fold_repeatedly
+from subpc.frontend.onnx_fold import fold
 from subpc.frontend.onnx_windows import explicit_windows
 
 
 def static_model(model: onnx.ModelProto, shapes: Sequence[tuple[int, ...]]) -> onnx.ModelProto:
     """A copy of `model` for inputs of `shapes` (none: the model's own); SubpcError where it cannot be computed for them."""
-    static = fold_repeatedly(with_static_shapes(model, shapes))
+    static = fold(with_static_shapes(model, shapes), shapes)
     check_channels(static.graph, shapes)
     return explicit_windows(static)

@@ -15,7 +15,7 @@ from subpc.compiler import compile
 from subpc.frontend.arch import build_arch
 from subpc.frontend.efficientnet_lite0 import efficientnet_lite0
 from subpc.frontend.onnx_file import with_static_shapes
-from subpc.frontend.onnx_fold import fold_repeatedly
+from subpc.frontend.onnx_fold import fold
 
 TOLERANCE = 1e-4  # of the output's range, float32
 FAST = ["resnet18", "mobilenet_v2", "squeezenet1_1", "shufflenet_v2_x1_0"]
@@ -82,7 +82,7 @@ def test_efficientnet_lite0_with_its_published_weights_equals_eager() -> None:
 def randomised(model: onnx.ModelProto) -> onnx.ModelProto:
     """The light models are filled with constants, so that any mistake gives the same output: random weights instead."""
     rng = np.random.default_rng(0)
-    model = fold_repeatedly(with_static_shapes(model, ()))
+    model = fold(with_static_shapes(model, ()))
     scales = {name for node in model.graph.node if node.op_type == "BatchNormalization" for name in node.input[4:5]}
     for tensor in model.graph.initializer:
         value = numpy_helper.to_array(tensor)
