@@ -93,13 +93,15 @@ def _read_picture(model: "CompiledModel", image: Path | None, rest: dict[str, An
 def _write(output: Path, outputs: dict[str, Any]) -> None:
     import numpy as np
 
+    from subpc.arrays import save_arrays
+
     if output.suffix == ".npy" and len(outputs) > 1:
         raise ConfigError(f"the model has {len(outputs)} outputs ({', '.join(outputs)}); write them to a .npz file")
     with replacing(output) as file:
         if output.suffix == ".npy":
             np.save(file, next(iter(outputs.values())), allow_pickle=False)
         else:
-            np.savez(file, allow_pickle=False, **outputs)
+            save_arrays(file, outputs)
 
 
 def _print(outputs: dict[str, Any], picture: dict[str, Any] | None, as_json: bool) -> None:
@@ -115,6 +117,7 @@ def _print(outputs: dict[str, Any], picture: dict[str, Any] | None, as_json: boo
         return
     for name, array in outputs.items():
         if picture is None:
-            show(f"{name}: {array.dtype}{list(array.shape)}, from {array.min():.6g} to {array.max():.6g}")
+            span = f", from {float(array.min()):.6g} to {float(array.max()):.6g}" if array.size else ""
+            show(f"{name}: {array.dtype}{list(array.shape)}{span}")
     for row in facts.get("classes", []):
         show(f"{row['probability']:7.2%}  {row['name']} ({row['index']})")

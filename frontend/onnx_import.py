@@ -22,6 +22,7 @@ from subpc.frontend.onnx_file import input_dtype, read_onnx
 from subpc.frontend.onnx_graph import node_name, opset_of, user_inputs, value_shapes
 from subpc.frontend.onnx_static import static_model
 from subpc.frontend.prepare import abandon, prepare_module
+from subpc.frontend.trace import unique_names
 
 # What the inputs of the operators with weights are for, where the weights have no names of their own.
 _ROLES = {
@@ -60,7 +61,7 @@ def _import(model: onnx.ModelProto) -> ImportedModel:
         input_names=tuple(value.name for value in inputs),
         input_shapes=tuple(tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim) for value in inputs),
         input_dtypes=tuple(input_dtype(value) for value in inputs),
-        output_names=tuple(value.name for value in model.graph.output),
+        output_names=tuple(unique_names(value.name for value in model.graph.output)),
         params=params,
         param_names=param_names,
         notes=weight_warnings(params, param_names),

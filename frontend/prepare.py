@@ -18,6 +18,7 @@ from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from subpc.errors import UnsupportedModelError
+from subpc.frontend.check_sizes import check_sizes
 from subpc.frontend.messages import first_line
 from subpc.frontend.safe_indices import safe_indices
 
@@ -39,6 +40,7 @@ def prepare_module(module: tvm.IRModule, inputs: int) -> tuple[tvm.IRModule, lis
     except Exception as error:
         raise UnsupportedModelError(f"The model cannot be brought into the form that is compiled: {first_line(error)}") from error
     _check_static(module)
+    check_sizes(module["main"], inputs)
     _check_types(module["main"], inputs)
     return module, [var.name for var in module["main"].params[inputs:]]
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from subpc.arrays import save_arrays
 from subpc.artifact import read_metadata
 from subpc.bench_engines import ENGINES, load_inputs
 from subpc.bench_models import RivalFiles
@@ -110,7 +111,7 @@ def _function(metadata: Metadata, shapes: Sequence[tuple[int, ...]] | None) -> F
 def _write_inputs(function: FunctionInfo, folder: Path) -> Path:
     generator = np.random.default_rng(0)
     arrays = {t.name: generator.standard_normal(t.shape).astype(t.dtype) for t in function.inputs}
-    np.savez(folder / "inputs.npz", allow_pickle=False, **arrays)
+    save_arrays(folder / "inputs.npz", arrays)
     return folder / "inputs.npz"
 
 

@@ -4,6 +4,7 @@ import resource
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,7 +18,7 @@ MEMORY = 512 << 20  # more than what imports take anyway
 SECONDS = 10
 
 
-def model_of(nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray], opset: int = 17) -> onnx.ModelProto:
+def model_of(nodes: list[onnx.NodeProto], constants: dict[str, Any], opset: int = 17) -> onnx.ModelProto:
     graph = helper.make_graph(
         nodes,
         "test",
@@ -29,59 +30,66 @@ def model_of(nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray], opse
 
 
 def doubled(op: str, start: str, times: int) -> Iterator[onnx.NodeProto]:
+    """start, made twice as long again and again; the last result is d35 for 36 times."""
     for i in range(times):
-        source, out = (f"d{i - 1}" if i else start), f"d{i}"
-        yield (
-            helper.make_node(op, [source, source], [out], name=out, axis=0)
-            if op == "Concat"
-            else helper.make_node(op, [source, "twice"], [out], name=out)
-        )
+        source = f"d{i - 1}" if i else start
+        names, more = ([source, source], {"axis": 0}) if op == "Concat" else ([source, "twice"], {})
+        yield helper.make_node(op, names, [f"d{i}"], name=f"d{i}", **more)
 
 
-def ending(value: str) -> list[onnx.NodeProto]:
+def reducing(value: str) -> list[onnx.NodeProto]:
     return [helper.make_node("ReduceSum", [value], ["s"], keepdims=0), helper.make_node("Add", ["x", "s"], ["y"])]
 
 
-I64 = np.int64
+def constant_made_by(op: str, **constants: Any) -> onnx.ModelProto:
+    """One node that computes a constant from constants; None leaves an input out."""
+    names = [name if value is not None else "" for name, value in constants.items()]
+    node = helper.make_node(op, names, ["c"], name="c")
+    return model_of([node, *reducing("c")], {name: value for name, value in constants.items() if value is not None})
+
+
+def activation_made_by(op: str, *names: str, **constants: Any) -> onnx.ModelProto:
+    return model_of([helper.make_node(op, ["x", *names], ["e"]), helper.make_node("Relu", ["e"], ["y"])], constants)
+
+
+def filled(count: int) -> onnx.ModelProto:
+    """Constants of 64 MiB each."""
+    names = [f"c{i}" for i in range(count)]
+    nodes = [helper.make_node("ConstantOfShape", ["n"], [name], value=numpy_helper.from_array(np.float32([1]))) for name in names]
+    return model_of([*nodes, helper.make_node("Sum", ["x", *names], ["y"])], {"n": np.array([1, 2, 8, 1 << 20])})
+
+
+F32 = np.float32
+SIXTEEN = np.ones(16, F32)
+SHAPES = [helper.make_node("Shape", ["x"], ["t"]), *doubled("Concat", "t", 36), helper.make_node("Cast", ["d35"], ["f"], to=1)]
+ROWS = helper.make_node("Gather", ["g", "i"], ["e"])
+COLUMN, ROW = np.ones((1 << 17, 1), F32), np.ones((1, 1 << 17), F32)
+
 FILES: dict[str, onnx.ModelProto] = {
-    "Range": model_of([helper.make_node("Range", ["a", "b", "c"], ["r"], name="r"), *ending("r")], {"a": 0.0, "b": 3e10, "c": 1.0}),
-    "Range in tiny steps": model_of([helper.make_node("Range", ["a", "b", "c"], ["r"]), *ending("r")], {"a": 0.0, "b": 1.0, "c": 1e-300}),
-    "Range of no step": model_of([helper.make_node("Range", ["a", "b", "c"], ["r"]), *ending("r")], {"a": 0.0, "b": 1.0, "c": 0.0}),
-    "doublings by Concat": model_of([*doubled("Concat", "t", 36), *ending("d35")], {"t": np.ones(16, np.float32)}),
-    "doublings by Tile": model_of([*doubled("Tile", "t", 36), *ending("d35")], {"t": np.ones(16, np.float32), "twice": np.array([2])}),
-    "doublings of a shape": model_of(
-        [helper.make_node("Shape", ["x"], ["t"]), *doubled("Concat", "t", 36), helper.make_node("Cast", ["d35"], ["f"], to=1), *ending("f")], {}
+    "Range": constant_made_by("Range", start=0.0, limit=3e10, step=1.0),
+    "Range in tiny steps": constant_made_by("Range", start=0.0, limit=1.0, step=1e-300),
+    "Range of no step": constant_made_by("Range", start=0.0, limit=1.0, step=0.0),
+    "doublings by Concat": model_of([*doubled("Concat", "t", 36), *reducing("d35")], {"t": SIXTEEN}),
+    "doublings by Tile": model_of([*doubled("Tile", "t", 36), *reducing("d35")], {"t": SIXTEEN, "twice": np.array([2])}),
+    "doublings of a shape": model_of([*SHAPES, *reducing("f")], {}),
+    "many that are each small": filled(500),
+    "Expand": constant_made_by("Expand", t=F32([1]), n=np.array([1 << 20, 1 << 20])),
+    "a product that overflows": constant_made_by("Tile", t=np.ones(4, F32), n=np.array([1 << 62])),
+    "ConstantOfShape": constant_made_by("ConstantOfShape", n=np.array([1 << 40, 3])),
+    "Pad": constant_made_by("Pad", t=SIXTEEN, n=np.array([1 << 30, 1 << 30])),
+    "OneHot": constant_made_by("OneHot", i=np.arange(1000), n=np.array(1 << 30), v=F32([0, 1])),
+    "Resize": constant_made_by("Resize", t=np.ones((1, 1), F32), roi=None, scales=None, n=np.array([1 << 20, 1 << 20])),
+    "an outer product": constant_made_by("MatMul", a=COLUMN, b=ROW),
+    "broadcasting": constant_made_by("Add", a=COLUMN, b=ROW),
+    "work": constant_made_by("MatMul", a=np.ones((3000, 3000), F32), b=np.ones((3000, 3000), F32)),
+    "one row again and again": model_of(
+        [helper.make_node("Gather", ["t", "i"], ["g"]), ROWS, *reducing("e")],
+        {"t": np.ones((1, 1000), F32), "i": np.zeros((1000, 1000), np.int64)},
     ),
-    "many that are each small": model_of(
-        [helper.make_node("ConstantOfShape", ["n"], [f"c{i}"], value=numpy_helper.from_array(np.float32([i]))) for i in range(500)]
-        + [helper.make_node("Sum", ["x", *(f"c{i}" for i in range(500))], ["y"])],
-        {"n": np.array([1, 2, 8, 1 << 20])},
-    ),
-    "Expand": model_of([helper.make_node("Expand", ["t", "n"], ["e"]), *ending("e")], {"t": np.float32([1]), "n": np.array([1 << 20, 1 << 20])}),
-    "a product that overflows": model_of([helper.make_node("Tile", ["t", "n"], ["e"]), *ending("e")], {"t": np.ones(4, np.float32), "n": np.array([1 << 62])}),
-    "ConstantOfShape": model_of([helper.make_node("ConstantOfShape", ["n"], ["e"]), *ending("e")], {"n": np.array([1 << 40, 3])}),
-    "Pad": model_of([helper.make_node("Pad", ["t", "n"], ["e"]), *ending("e")], {"t": np.ones(4, np.float32), "n": np.array([1 << 30, 1 << 30])}),
-    "OneHot": model_of(
-        [helper.make_node("OneHot", ["i", "n", "v"], ["e"]), *ending("e")],
-        {"i": np.arange(1000), "n": np.array(1 << 30), "v": np.float32([0, 1])},
-    ),
-    "Gather of one row again and again": model_of(
-        [helper.make_node("Gather", ["t", "i"], ["g"]), helper.make_node("Gather", ["g", "i"], ["e"]), *ending("e")],
-        {"t": np.ones((1, 1000), np.float32), "i": np.zeros((1000, 1000), I64)},
-    ),
-    "Resize": model_of([helper.make_node("Resize", ["t", "", "", "n"], ["e"]), *ending("e")], {"t": np.ones((1, 1), np.float32), "n": np.array([1 << 20] * 2)}),
-    "an outer product": model_of([helper.make_node("MatMul", ["a", "b"], ["e"]), *ending("e")], {"a": np.ones((1 << 17, 1), np.float32), "b": np.ones((1, 1 << 17), np.float32)}),
-    "broadcasting": model_of([helper.make_node("Add", ["a", "b"], ["e"]), *ending("e")], {"a": np.ones((1 << 17, 1), np.float32), "b": np.ones((1, 1 << 17), np.float32)}),
-    "an activation": model_of(
-        [helper.make_node("Expand", ["x", "n"], ["e"]), helper.make_node("Relu", ["e"], ["y"])], {"n": np.array([1 << 12, 1 << 12, 2, 1, 2, 8, 8])}
-    ),
-    "an activation by Resize": model_of([helper.make_node("Resize", ["x", "", "s"], ["y"])], {"s": np.float32([1, 1, 1e9, 1e9])}),
-    "an infinite scale": model_of([helper.make_node("Resize", ["x", "", "s"], ["y"])], {"s": np.float32([1, 1, np.inf, 1])}),
-    "work": model_of(
-        [helper.make_node("MatMul", ["a", "b"], ["e"]), *ending("e")],
-        {"a": np.ones((3000, 3000), np.float32), "b": np.ones((3000, 3000), np.float32)},
-    ),
-}  # fmt: skip
+    "an activation": activation_made_by("Expand", "n", n=np.array([1 << 12, 1 << 12, 2, 1, 2, 8, 8])),
+    "an activation by Resize": activation_made_by("Resize", "", "s", s=F32([1, 1, 1e9, 1e9])),
+    "an infinite scale": activation_made_by("Resize", "", "s", s=F32([1, 1, np.inf, 1])),
+}
 
 
 @pytest.mark.parametrize("what", FILES)
