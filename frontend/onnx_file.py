@@ -9,8 +9,11 @@ from tvm.relax.frontend.onnx import onnx_frontend
 
 from subpc.errors import ConfigError, ModelFileError, UnsupportedModelError
 from subpc.frontend.messages import describe_unsupported, first_line, printable
-from subpc.frontend.onnx_check import check_nodes
+from subpc.frontend.onnx_check import check_parts
+from subpc.frontend.onnx_external import load_onnx
 from subpc.frontend.onnx_graph import STANDARD_DOMAINS, node_name, opset_of, user_inputs, value_shapes, wrong_shapes
+from subpc.frontend.onnx_half import widen
+from subpc.frontend.onnx_order import sort_nodes
 from subpc.frontend.onnx_refused import refused
 
 # Older models broadcast by attribute; the importer knows operators from here on.
@@ -21,22 +24,20 @@ _DTYPES |= {onnx.TensorProto.BOOL: "bool", onnx.TensorProto.UINT8: "uint8", onnx
 
 def read_onnx(path: Path) -> onnx.ModelProto:
     """The model in `path`, well-formed, with operators and an opset that can be imported."""
-    try:
-        model = onnx.load(path)
-    except Exception as error:
-        raise ModelFileError(f"{path.name} is not an ONNX file, or is damaged: {first_line(error)}") from error
+    model = load_onnx(path)
     if not model.graph.node:
         raise ModelFileError(f"{path.name} is not an ONNX file, or holds no operators.")
     unsupported = _unsupported(model)
     if unsupported:
         raise UnsupportedModelError(unsupported)
-    check_nodes(model.graph)
+    check_parts(model, path.name)
+    sort_nodes(model.graph)
     model = _at_known_opset(model, path.name)
     try:
         checker.check_model(_with_output_shapes(model))
     except Exception as error:
         raise ModelFileError(f"{path.name} is not a valid ONNX model: {first_line(error)}") from error
-    return model
+    return widen(model)
 
 
 def _with_output_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -80,7 +81,8 @@ def input_dtype(value: onnx.ValueInfoProto) -> str:
     """The numpy name of the input's element type; UnsupportedModelError where compiled models do not take it."""
     element = value.type.tensor_type.elem_type
     if element not in _DTYPES:
-        name = onnx.TensorProto.DataType.Name(element).lower() if element else "not a tensor"
+        names = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()}
+        name = names.get(element, f"of type {element}, which ONNX does not have") if element else "not a tensor"
         raise UnsupportedModelError(f"Input {value.name!r} is {name}; compiled models take float32. Export the model in float32.")
     return _DTYPES[element]
 

@@ -17,6 +17,8 @@ from subpc.frontend.onnx_infer import Types, infer_node, shape_of, type_of
 # Random numbers are no constants.
 _NEVER = frozenset({"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"})
 _COPIES = frozenset({"Identity", "Dropout"})
+# ONNX's reference has them from this opset on; what they mean has not changed.
+_QUANTIZED, _QUANTIZED_OPSET = ("QuantizeLinear", "DequantizeLinear"), 19
 # Their results have as many elements as their input's values say, but no more than there are in the input, once for each axis.
 _PICKING = frozenset({"NonZero", "Unique", "Compress"})
 # All that folding makes: this much, and some copies of what the file itself holds, in wider types. A small file cannot make much.
@@ -60,9 +62,12 @@ class _Folder:
         """Compute the node, leave it out as a copy, or keep it."""
         for index, name in enumerate(node.input):
             node.input[index] = self.aliases.get(name, name)
-        if node.op_type in _COPIES and node.output[0] not in self.outputs:
-            self.aliases[node.output[0]] = node.input[0]
-            return
+        if self._is_copy(node):
+            if node.output[0] not in self.outputs:
+                self.aliases[node.output[0]] = node.input[0]
+                return
+            node.op_type = "Identity"
+            del node.attribute[:], node.input[1:], node.output[1:]
         found = infer_node(node, self.types, self.constants, self.opset)
         self._compare(found)
         self.types |= found
@@ -73,6 +78,12 @@ class _Folder:
         for name, value in zip(node.output, values, strict=False):
             self.constants[name] = np.asarray(value)
             self.types[name] = type_of(self.constants[name])
+
+    def _is_copy(self, node: onnx.NodeProto) -> bool:
+        if node.op_type != "Cast":
+            return node.op_type in _COPIES
+        source = self.types.get(node.input[0])
+        return source is not None and source.tensor_type.elem_type == next(a.i for a in node.attribute if a.name == "to")
 
     def _compare(self, found: Types) -> None:
         """ValueError where the file says of a value what cannot be."""
@@ -106,7 +117,7 @@ class _Folder:
         self.left -= made
         if self.left < 0:
             raise ModelFileError(
-                f"Node {node_name(node)} ({node.op_type}) makes {made} more bytes of constants; so many are not accepted for a file of this size.\n"
+                f"Node {node_name(node)} ({node.op_type}) makes {made} more bytes of constants, too many for a file of this size.\n"
                 "Store the constants in the file, or compute them from the input."
             )
         if _work(node, self.constants, sizes) > _MAX_WORK:
@@ -116,7 +127,8 @@ class _Folder:
     def _computed(self, node: onnx.NodeProto) -> Iterable[Any]:
         feeds = {name: self.constants[name] for name in node.input if name}
         try:
-            return ReferenceEvaluator(_single(node, feeds, self.opset)).run(None, feeds)  # type: ignore[no-any-return]
+            opset = max(self.opset, _QUANTIZED_OPSET) if node.op_type in _QUANTIZED else self.opset
+            return ReferenceEvaluator(_single(node, feeds, opset)).run(None, feeds)  # type: ignore[no-any-return]
         except Exception as error:
             raise ModelFileError(f"Node {node_name(node)} ({node.op_type}) cannot be computed: {first_line(error)}") from error
 

@@ -9,12 +9,15 @@ from onnx import helper
 from subpc.errors import ConfigError, ModelFileError, SubpcError
 from subpc.frontend.messages import printable
 
+# Longer names fill a screen.
+MAX_NAME = 200
 STANDARD_DOMAINS = ("", "ai.onnx")
 
 
 def node_name(node: onnx.NodeProto) -> str:
     """The node's own name, or that of its first output."""
-    return printable(str(node.name or (node.output[0] if node.output else node.op_type)))
+    name = printable(node.name or (node.output[0] if node.output else node.op_type))
+    return name if len(name) <= MAX_NAME else name[: MAX_NAME - 3] + "..."
 
 
 def opset_of(model: onnx.ModelProto) -> int:

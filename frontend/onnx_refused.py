@@ -61,6 +61,8 @@ def _attribute(node: onnx.NodeProto, name: str, default: int = 0) -> object:
 def _reads(graph: onnx.GraphProto, names: Iterable[str]) -> bool:
     """Whether anything uses one of the values."""
     wanted = {name for name in names if name}
+    if not wanted:
+        return False
     outputs = {value.name for value in graph.output}
     return bool(wanted & outputs) or any(wanted & set(node.input) for node in graph.node)
 

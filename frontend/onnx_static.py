@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import onnx
 
+from subpc.errors import ConfigError
+from subpc.frontend.onnx_batch import for_batch, says_what_is_fixed
 from subpc.frontend.onnx_file import check_channels, with_static_shapes
 from subpc.frontend.onnx_fold import fold
 from subpc.frontend.onnx_windows import explicit_windows
@@ -11,6 +13,9 @@ from subpc.frontend.onnx_windows import explicit_windows
 
 def static_model(model: onnx.ModelProto, shapes: Sequence[tuple[int, ...]]) -> onnx.ModelProto:
     """A copy of `model` for inputs of `shapes` (none: the model's own); SubpcError where it cannot be computed for them."""
-    static = fold(with_static_shapes(model, shapes), shapes)
-    check_channels(static.graph, shapes)
+    try:
+        static = fold(with_static_shapes(for_batch(model, shapes), shapes), shapes)
+        check_channels(static.graph, shapes)
+    except ConfigError as error:
+        raise says_what_is_fixed(error, model, shapes) from error
     return explicit_windows(static)

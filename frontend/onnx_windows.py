@@ -67,6 +67,9 @@ def _spell_out(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> None
     a, extents = attributes_of(node), shapes[node.input[0]][2:]
     kernel = a.get("kernel_shape") or list(shapes.get(node.input[1], ()))[2:]
     axes = _axes(node, a, extents, kernel)
+    weight = shapes.get(node.input[1], ())[2:] if node.op_type not in _POOLS else ()
+    if weight and list(weight) != list(kernel):
+        raise ModelFileError(f"Node {node_name(node)} ({node.op_type}) has a window of {list(kernel)}, but weights of {list(weight)}.")
     changed = _transposed(node, a, axes) if node.op_type == "ConvTranspose" else _padded(node, a, axes)
     if node.op_type in _POOLS:
         _check_reads(node, _axes(node, {**a, **changed, "auto_pad": "NOTSET"}, extents, kernel))
