@@ -17,6 +17,8 @@ _BINARY = {
 }
 # More operands than this and the pointers no longer fit the integer registers of x86.
 MAX_OPERANDS = 6
+# Longer chains become several passes over memory; as one they would take quadratic time to build.
+MAX_WORDS = 64
 
 
 def fuse_elementwise(module: tvm.IRModule) -> tvm.IRModule:
@@ -91,7 +93,7 @@ def _inline_operands(graph: Dataflow, users: dict[relax.Var, list[relax.Var | No
         inner = graph.call(operand, ops.ELEMENTWISE) if kind == "tensor" else None
         alone = isinstance(operand, relax.Var) and len(users.get(operand, [])) == 1
         repeated = sum(other == word for other in attrs["program"]) > 1
-        if inner is not None and alone and not repeated and len(args) + len(inner.args) + len(call.args) <= MAX_OPERANDS:
+        if inner is not None and alone and not repeated and _fits(inner, call, len(args)):
             inner_attrs = ops.attributes(inner)
             for part in inner_attrs["program"]:
                 program.append(
@@ -102,6 +104,11 @@ def _inline_operands(graph: Dataflow, users: dict[relax.Var, list[relax.Var | No
         else:
             program.append(_operand_word(graph, args, kinds, operand, kind))
     return ops.elementwise(args, program, kinds, attrs["out_shape"], attrs["name"])
+
+
+def _fits(inner: relax.Call, outer: relax.Call, taken: int) -> bool:
+    words = len(inner.attrs["program"]) + len(outer.attrs["program"])
+    return taken + len(inner.args) + len(outer.args) <= MAX_OPERANDS and words <= MAX_WORDS
 
 
 def _operand_word(graph: Dataflow, args: list[relax.Expr], kinds: list[str], operand: relax.Expr, kind: str) -> str:

@@ -14,6 +14,8 @@ from subpc.schedules.direct_conv import DirectConv
 # Layers of one chain: an inverted residual, or the second half of a bottleneck and the layer after it.
 LONGEST = 3
 
+Touching = dict[tuple[str, int], set[int]]  # buffer -> the numbers of the steps that read or write it
+
 
 def join_steps(program: Program, weights: WeightStore) -> None:
     """Join every run of steps whose first schedule is `joined`; all steps stay, and nothing is called for those that have been joined.
@@ -34,10 +36,10 @@ def joinable(program: Program) -> dict[str, int]:
 
 def _runs(program: Program) -> list[tuple[int, int]]:
     """(number of the first step, length), from the first step on; an expansion rather begins a run of its own than ends one."""
-    runs, first = [], 0
+    runs, first, touching = [], 0, _touching(program)
     while first < len(program.steps):
         length = 1
-        while length < LONGEST and first + length < len(program.steps) and _continues(program, first, first + length):
+        while length < LONGEST and first + length < len(program.steps) and _continues(program, touching, first, first + length):
             length += 1
         if length > 1:
             runs.append((first, length))
@@ -45,9 +47,17 @@ def _runs(program: Program) -> list[tuple[int, int]]:
     return runs
 
 
-def _continues(program: Program, first: int, number: int) -> bool:
+def _touching(program: Program) -> Touching:
+    found: Touching = {}
+    for number, step in enumerate(program.steps):
+        for place in step.operands:
+            found.setdefault((place.space, place.index), set()).add(number)
+    return found
+
+
+def _continues(program: Program, touching: Touching, first: int, number: int) -> bool:
     before, step = program.steps[number - 1 : number + 1]
-    if not _reads(step, before) or not _chains(program, first, number):
+    if not _reads(step, before) or not _chains(program, touching, first, number):
         return False
     after = program.steps[number + 1] if number + 1 < len(program.steps) else None
     return isinstance(step.kernel, GroupedConv) or after is None or not (isinstance(after.kernel, GroupedConv) and _reads(after, step))
@@ -58,9 +68,9 @@ def _reads(step: Step, before: Step) -> bool:
     return kernels and _named(step)["x"] == _named(before)["y"]
 
 
-def _chains(program: Program, first: int, last: int, bands: int = 1) -> bool:
+def _chains(program: Program, touching: Touching, first: int, last: int, bands: int = 1) -> bool:
     """Whether the steps first .. last can be one kernel, and none of its tasks overwrites what another one still reads."""
-    steps, kept = program.steps[first : last + 1], _kept(program, first, last)
+    steps, kept = program.steps[first : last + 1], _kept(program, touching, first, last)
     if not can_chain(tuple(step.kernel for step in steps), kept, bands):
         return False
     x = _named(steps[0])["x"]
@@ -68,14 +78,14 @@ def _chains(program: Program, first: int, last: int, bands: int = 1) -> bool:
     return _same_tensor(written[-1], x, steps[-1]) or not any(_same_buffer(y, x) for y in written)
 
 
-def _kept(program: Program, first: int, last: int) -> tuple[bool, ...]:
+def _kept(program: Program, touching: Touching, first: int, last: int) -> tuple[bool, ...]:
     """For each step, whether anything but the next step reads its result; the last one's is wanted in any case."""
     kept = []
     for number in range(first, last):
-        result, others = _named(program.steps[number])["y"], [*program.steps[:number], *program.steps[number + 2 :]]
+        result = _named(program.steps[number])["y"]
         beside = [place for name, place in _named(program.steps[number + 1]).items() if name != "x"]
-        places = [place for other in others for place in other.operands] + beside
-        kept.append(result.space != "workspace" or any(_same_buffer(place, result) for place in places))
+        others = touching[result.space, result.index] - {number, number + 1}
+        kept.append(result.space != "workspace" or bool(others) or any(_same_buffer(place, result) for place in beside))
     return (*kept, True)
 
 
@@ -94,11 +104,11 @@ def _named(step: Step) -> dict[str, Location]:
 
 def _join(program: Program, weights: WeightStore, first: int, count: int, bands: int) -> None:
     last = first + count - 1
-    if not _chains(program, first, last, bands):
+    if not _chains(program, _touching(program), first, last, bands):
         return
     if _same_buffer(_named(program.steps[last])["y"], _named(program.steps[first])["x"]):
         _detach(program, last)
-    steps, kept = program.steps[first : last + 1], _kept(program, first, last)
+    steps, kept = program.steps[first : last + 1], _kept(program, _touching(program), first, last)
     chain = Chain(stages=tuple(step.kernel for step in steps), kept=kept, bands=bands)  # type: ignore[misc]
     operands: dict[str, Location] = {}
     for number, step in enumerate(steps):

@@ -11,6 +11,9 @@ from subpc.schedules.layout import Frame, TensorLayout
 from subpc.schedules.pool2d import Pool2d
 from subpc.schedules.relayout import Relayout
 
+# How many poolings in a row are looked through for the activation in front of them.
+MAX_POOLINGS = 8
+
 
 def lower_pool2d(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     """A subpc.pool2d, from whatever layout the input has to the frame of the output's size."""
@@ -31,15 +34,17 @@ def lower_pool2d(low: Lowering, var: relax.Var, call: relax.Call) -> None:
 
 
 def is_nonnegative(low: Lowering, value: relax.Expr) -> bool:
-    """Whether an activation that cannot be negative produced the value."""
-    call = low.graph.call(value, ops.CONV2D, ops.ELEMENTWISE, ops.POOL2D)
-    if call is None:
-        return False
-    attrs = ops.attributes(call)
-    if call.op.name == ops.POOL2D:
-        return is_nonnegative(low, call.args[0])
-    last = attrs["activation"] if call.op.name == ops.CONV2D else attrs["program"][-1].removeprefix("act ")
-    return last in ("relu", "relu6", "sigmoid", "hardsigmoid")
+    """Whether an activation that cannot be negative produced the value, a few poolings before."""
+    for _ in range(MAX_POOLINGS):
+        call = low.graph.call(value, ops.CONV2D, ops.ELEMENTWISE, ops.POOL2D)
+        if call is None:
+            return False
+        attrs = ops.attributes(call)
+        if call.op.name != ops.POOL2D:
+            last = attrs["activation"] if call.op.name == ops.CONV2D else attrs["program"][-1].removeprefix("act ")
+            return last in ("relu", "relu6", "sigmoid", "hardsigmoid")
+        value = call.args[0]
+    return False
 
 
 def lower_global_pool(low: Lowering, var: relax.Var, call: relax.Call) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 
 from tvm import relax
 
@@ -174,7 +175,7 @@ def plan_concats(graph: Dataflow) -> dict[relax.Var, Slice]:
         channels = [shape_of(field)[1] for field in fields]
         if len(set(fields)) != len(fields) or not all(isinstance(field, relax.Var) and field in graph.exprs for field in fields):
             continue
-        starts = [sum(channels[:i]) for i in range(len(fields))]
+        starts = [0, *accumulate(channels[:-1])]
         placed = [slices.get(field) for field in fields]
         if all(place is None for place in placed):
             home = slices.get(var, Slice(root=var, channel=0))

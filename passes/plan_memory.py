@@ -15,11 +15,13 @@ def plan_memory(program: Program) -> tuple[list[int], int]:
     offsets = [-1] * len(program.buffers)
     free: dict[object, list[tuple[int, int]]] = {}
     total = 0
+    starting: dict[int, list[int]] = {}
     expiring: dict[int, list[int]] = {}
     for index, end in last.items():
+        starting.setdefault(first[index], []).append(index)
         expiring.setdefault(end, []).append(index)
     for step in range(len(program.steps)):
-        for index in sorted(i for i, start in first.items() if start == step):
+        for index in sorted(starting.get(step, [])):
             buffer = program.buffers[index]
             room = free.setdefault(kinds[index], [])
             fits = min((slot for slot in room if slot[1] >= buffer.floats), key=lambda slot: slot[1], default=None)
