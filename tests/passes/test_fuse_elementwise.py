@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from subpc.passes import ops
-from subpc.passes.fuse_elementwise import MAX_OPERANDS
+from subpc.passes.fuse_elementwise import MAX_OPERANDS, MAX_WORDS
 
 from .evaluate import assert_same, attributes, operators, stages
 
@@ -67,3 +67,14 @@ def test_programs_stay_short_enough_for_the_registers() -> None:
 def test_broadcasting_of_other_kinds_is_left_alone() -> None:
     names, _ = fuse(lambda n, x, y: x + y[:, :, :1])
     assert "add" in names
+
+
+def test_long_chains_become_several_passes() -> None:
+    def forward(n: Calls, x: torch.Tensor) -> torch.Tensor:
+        for i in range(100):
+            x = x * 1.01 - i
+        return x
+
+    names, calls = fuse(forward, inputs=1)
+    assert 200 * 2 // MAX_WORDS <= len(names) <= 200 * 2 // MAX_WORDS + 2
+    assert all(len(call["program"]) <= MAX_WORDS for call in calls)  # type: ignore[arg-type]
