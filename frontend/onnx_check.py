@@ -6,13 +6,23 @@ from onnx import TensorProto
 from subpc.errors import ModelFileError, UnsupportedModelError
 from subpc.frontend.messages import printable
 from subpc.frontend.onnx_external import tensor_bytes
-from subpc.frontend.onnx_graph import STANDARD_DOMAINS, attributes_of, node_name
+from subpc.frontend.onnx_graph import MAX_NAME, STANDARD_DOMAINS, attributes_of, node_name
 
 _WINDOWS = ("MaxPool", "AveragePool", "LpPool", "Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "DeformConv")
 # The least that each attribute of a window may be; more than the largest does not fit any picture, and overflows where it is multiplied.
 _LEAST = {"kernel_shape": 1, "strides": 1, "dilations": 1, "pads": 0, "group": 1, "output_padding": 0, "output_shape": 1}
 _LARGEST = 1 << 16
 _AUTO_PAD = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
+
+
+def check_names(graph: onnx.GraphProto, file: str) -> None:
+    """ModelFileError for names that are no text: protobuf gives those as bytes."""
+    names = [value.name for part in (graph.input, graph.output, graph.initializer) for value in part]
+    for node in graph.node:
+        names += [node.name, node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute)]
+    wrong = next((name for name in names if not isinstance(name, str)), None)
+    if wrong is not None:
+        raise ModelFileError(f"{file} is damaged: the name {printable(wrong)[:MAX_NAME]!r} is not UTF-8.")
 
 
 def check_parts(model: onnx.ModelProto, file: str) -> None:

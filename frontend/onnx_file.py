@@ -9,7 +9,7 @@ from tvm.relax.frontend.onnx import onnx_frontend
 
 from subpc.errors import ConfigError, ModelFileError, UnsupportedModelError
 from subpc.frontend.messages import describe_unsupported, first_line, printable
-from subpc.frontend.onnx_check import check_parts
+from subpc.frontend.onnx_check import check_names, check_parts
 from subpc.frontend.onnx_external import load_onnx
 from subpc.frontend.onnx_graph import STANDARD_DOMAINS, node_name, opset_of, user_inputs, value_shapes, wrong_shapes
 from subpc.frontend.onnx_half import widen
@@ -27,6 +27,7 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     model = load_onnx(path)
     if not model.graph.node:
         raise ModelFileError(f"{path.name} is not an ONNX file, or holds no operators.")
+    check_names(model.graph, path.name)
     unsupported = _unsupported(model)
     if unsupported:
         raise UnsupportedModelError(unsupported)

@@ -10,7 +10,7 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from subpc.errors import ModelFileError, SubpcError
-from subpc.frontend.messages import first_line
+from subpc.frontend.messages import first_line, printable
 from subpc.frontend.onnx_graph import node_name, opset_of, wrong_shapes
 from subpc.frontend.onnx_infer import Types, infer_node, shape_of, type_of
 
@@ -50,7 +50,7 @@ class _Folder:
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model, self.opset = model, opset_of(model)
         self.outputs = {value.name for value in model.graph.output}
-        self.constants: Constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+        self.constants: Constants = {tensor.name: _array(tensor) for tensor in model.graph.initializer}
         self.types: Types = {value.name: value.type for value in model.graph.input}
         self.types |= {name: type_of(value) for name, value in self.constants.items()}
         self.declared = {value.name: value.type for value in (*model.graph.value_info, *model.graph.output)}
@@ -150,6 +150,15 @@ class _Folder:
             if value.name in self.types:
                 value.type.CopyFrom(self.types[value.name])
         return result
+
+
+def _array(tensor: onnx.TensorProto) -> np.ndarray:
+    try:
+        return np.asarray(numpy_helper.to_array(tensor))
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        raise ModelFileError(
+            f"Weight {printable(tensor.name)!r} of shape {list(tensor.dims)} cannot be read: {first_line(error)}"
+        ) from error
 
 
 def _bytes(value: onnx.TypeProto | None) -> int:

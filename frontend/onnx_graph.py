@@ -45,7 +45,7 @@ def value_shapes(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
 def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
     """The node's attributes by name, text as str."""
     values = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    return {name: value.decode() if isinstance(value, bytes) else value for name, value in values.items()}
+    return {name: printable(value) if isinstance(value, bytes) else value for name, value in values.items()}
 
 
 def wrong_shapes(reason: str, shapes: Sequence[tuple[int, ...]]) -> SubpcError:

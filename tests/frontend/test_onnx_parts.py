@@ -129,6 +129,24 @@ def test_subgraphs_in_subgraphs(levels: int, tmp_path: Path) -> None:
     assert len(str(caught.value).splitlines()) <= 2
 
 
+@pytest.mark.parametrize("old", [b"nowhere", b"guilty", b"NOTSET"], ids=["a value", "a node", "an attribute"])
+def test_text_that_is_none(old: bytes, tmp_path: Path) -> None:
+    """Bytes that are not UTF-8 where a name has to be."""
+    nodes = [helper.make_node("Conv", ["x", "w"], ["nowhere"], name="guilty", auto_pad="NOTSET"), relu("nowhere", "y")]
+    content = model_of(*nodes).SerializeToString().replace(old, b"\xf6" + old[1:], 1)
+    (tmp_path / "m.onnx").write_bytes(content)
+    with pytest.raises(SubpcError) as caught:
+        import_model(tmp_path / "m.onnx")
+    assert len(str(caught.value).splitlines()) <= 2
+
+
+def test_lists_of_numbers_of_another_length(tmp_path: Path) -> None:
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=SHAPE, float_data=[1.0] * 5)
+    (tmp_path / "m.onnx").write_bytes(model_of(weights=[tensor]).SerializeToString())
+    with pytest.raises(SubpcError, match="'w'"):
+        import_model(tmp_path / "m.onnx")
+
+
 def test_weights_in_another_file(tmp_path: Path) -> None:
     (tmp_path / "w.bin").write_bytes(b"----" + WEIGHT.tobytes())
     (tmp_path / "m.onnx").write_bytes(weight(location="w.bin", offset=4).SerializeToString())
