@@ -1,11 +1,16 @@
-"""Networks for measuring speed without a pruned checkpoint: torchvision architectures, seeded weights, a 1xN pattern."""
+"""Networks without a checkpoint: torchvision architectures, seeded weights, a 1xN pattern, activations that stay alive to the end."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from subpc.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import nn
+
+# A parameter that starts smaller than this scales a branch that training has yet to open: LayerScale, a last batch norm of zeros.
+CLOSED = 1e-3
+PICTURES = 4
 
 
 def seeded_model(name: str, seed: int = 0) -> "nn.Module":
@@ -20,6 +25,44 @@ def seeded_model(name: str, seed: int = 0) -> "nn.Module":
     torch.manual_seed(seed)
     model: nn.Module = models.get_model(name, weights=None)
     return model.eval()
+
+
+def set_statistics(model: "nn.Module", shape: Sequence[int], seed: int = 0) -> "nn.Module":
+    """`model` in eval mode, as if it had been trained: what it returns depends on its input, through every branch.
+
+    With random weights alone activations fade from layer to layer, until another input changes the output by less than rounding does.
+    Batch norms get random weights and the statistics of one forward pass in training mode over pictures of `shape`, whatever its batch.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    model.eval()
+    norms = [part for part in model.modules() if isinstance(part, torch.nn.modules.batchnorm._BatchNorm)]
+    scales = [norm.weight for norm in norms if norm.affine]
+    closed = [p for name, p in model.named_parameters() if "bias" not in name and p.numel() > 1 and float(p.detach().abs().max()) < CLOSED]
+    with torch.no_grad():
+        for scale in (*scales, *closed):
+            scale.uniform_(0.5, 1.5, generator=generator)
+        for norm in norms:
+            if norm.affine:
+                norm.bias.uniform_(-0.2, 0.2, generator=generator)
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.train().momentum = 1.0
+        model(torch.randn(PICTURES, *shape[1:], generator=generator))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.eval().momentum = momentum
+    return model
+
+
+def share_of_range(got: Any, expected: Any) -> float:
+    """The largest difference between two arrays or tensors of one shape, as a share of the second one's range."""
+    import numpy as np
+
+    got, expected = np.asarray(got, "float64"), np.asarray(expected, "float64")
+    if got.shape != expected.shape:
+        raise ConfigError(f"two results of different shapes: {got.shape} and {expected.shape}")
+    return float(np.abs(got - expected).max() / max(expected.max() - expected.min(), np.finfo("float32").tiny))
 
 
 def prune_uniform(model: "nn.Module", *, n: int, sparsity: float, pointwise_only: bool = False, layerwise: bool = False) -> "nn.Module":

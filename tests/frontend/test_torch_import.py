@@ -12,6 +12,7 @@ from subpc.frontend.arch import build_arch
 from subpc.frontend.import_model import import_model
 from subpc.frontend.imported import ImportedModel
 from subpc.frontend.reference import run_reference
+from subpc.synthetic import set_statistics, share_of_range
 
 TOLERANCE = 1e-4  # of the output's range
 NETS = ["mobilenet_v3_large", "shufflenet_v2_x1_0"]  # tests/passes/test_networks.py has the others
@@ -33,16 +34,10 @@ class Small(nn.Module):
         return self.fc(self.drop(x.mean([2, 3])))
 
 
-def seeded(module: nn.Module) -> nn.Module:
+def seeded(module: nn.Module, shape: tuple[int, ...]) -> nn.Module:
     """Batch-norm statistics that are not the identity, so that mistaking one for another shows."""
     torch.manual_seed(0)
-    for part in module.modules():
-        if isinstance(part, nn.BatchNorm2d):
-            assert part.running_mean is not None
-            assert part.running_var is not None
-            part.running_mean.uniform_(-0.1, 0.1)
-            part.running_var.uniform_(0.8, 1.2)
-    return module.eval()
+    return set_statistics(module, shape)
 
 
 def relative_error(model: ImportedModel, x: torch.Tensor, expected: torch.Tensor) -> float:
@@ -54,16 +49,18 @@ def relative_error(model: ImportedModel, x: torch.Tensor, expected: torch.Tensor
 
 @pytest.mark.parametrize("name", NETS)
 def test_equals_eager(name: str) -> None:
-    module, x = seeded(build_arch(name)), torch.rand(1, 3, 64, 64)
+    module, inputs = seeded(build_arch(name), (1, 3, 64, 64)), torch.rand(2, 1, 3, 64, 64)
     (model,) = import_model(module, shapes=[(1, 3, 64, 64)])
     with torch.no_grad():
-        assert relative_error(model, x, module(x)) < TOLERANCE
+        expected = [module(x) for x in inputs]
+    assert share_of_range(*expected) > 100 * TOLERANCE
+    assert all(relative_error(model, x, e) < TOLERANCE for x, e in zip(inputs, expected, strict=True))
     state = module.state_dict()
     assert all(np.array_equal(model.params[key], state[name].numpy()) for key, name in model.param_names.items())
 
 
 def test_parameters_follow_inputs_under_their_own_names() -> None:
-    (model,) = import_model(seeded(Small()), shapes=[(2, 3, 8, 8)])
+    (model,) = import_model(seeded(Small(), (1, 3, 8, 8)), shapes=[(2, 3, 8, 8)])
     assert [var.name for var in model.module["main"].params] == [*model.input_names, *model.params]
     assert set(model.param_names.values()) == {
         *["conv.weight", "bn.weight", "bn.bias", "bn.running_mean", "bn.running_var", "fc.weight", "fc.bias"]
@@ -72,7 +69,7 @@ def test_parameters_follow_inputs_under_their_own_names() -> None:
 
 
 def test_spellings() -> None:
-    script = import_model(seeded(Small()), shapes=[(1, 3, 8, 8)])[0].module.script()
+    script = import_model(seeded(Small(), (1, 3, 8, 8)), shapes=[(1, 3, 8, 8)])[0].module.script()
     assert script.count("R.nn.silu(") == 2  # also x * sigmoid(x)
     assert script.count("R.clip(") == 2  # hard-swish and relu6
     assert script.count("R.divide(") == 1
@@ -109,7 +106,7 @@ def test_users_module_is_left_alone() -> None:
 
 
 def test_training_mode_gives_the_inference_result() -> None:
-    module, x = seeded(Small()).train(), torch.rand(4, 3, 8, 8)
+    module, x = seeded(Small(), (1, 3, 8, 8)).train(), torch.rand(4, 3, 8, 8)
     (model,) = import_model(module, shapes=[(4, 3, 8, 8)])
     with torch.no_grad():
         assert relative_error(model, x, copy.deepcopy(module).eval()(x)) < TOLERANCE

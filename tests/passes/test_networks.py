@@ -1,7 +1,9 @@
 """Every network that subpc promises to take, through the whole compile: equal to PyTorch eager, or to ONNX Runtime."""
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,8 +18,12 @@ from subpc.frontend.arch import build_arch
 from subpc.frontend.efficientnet_lite0 import efficientnet_lite0
 from subpc.frontend.onnx_file import with_static_shapes
 from subpc.frontend.onnx_fold import fold
+from subpc.synthetic import set_statistics, share_of_range
 
 TOLERANCE = 1e-4  # of the output's range, float32
+DEPENDS = 100 * TOLERANCE  # how far results for two inputs lie apart at least
+SHAPE = (1, 3, 96, 96)
+Outputs = Sequence[Sequence[Any]]  # for each input, the outputs
 FAST = ["resnet18", "mobilenet_v2", "squeezenet1_1", "shufflenet_v2_x1_0"]
 SLOW = [
     *["resnet34", "resnet50", "resnet101", "wide_resnet50_2", "resnext50_32x4d", "vgg11", "vgg11_bn", "vgg16", "vgg16_bn"],
@@ -33,31 +39,40 @@ OCR_NETS = [
 ]
 
 
-def seeded(module: nn.Module) -> nn.Module:
-    """Batch-norm statistics that are not the identity, so that a mistake in folding them shows."""
-    torch.manual_seed(0)
-    for part in module.modules():
-        if isinstance(part, nn.BatchNorm2d):
-            assert part.running_mean is not None
-            assert part.running_var is not None
-            part.running_mean.uniform_(-0.1, 0.1)
-            part.running_var.uniform_(0.8, 1.2)
-    return module.eval()
+def assert_agrees(got: Outputs, expected: Outputs) -> None:
+    """Results for two inputs agree with the reference, and every output depends on the input: one that does not proves nothing."""
+    for index, (first, second) in enumerate(zip(*expected, strict=True)):
+        assert share_of_range(first, second) > DEPENDS, f"output {index} hardly changes with the input"
+        for mine, theirs in ((got[0][index], first), (got[1][index], second)):
+            assert share_of_range(mine, theirs) < TOLERANCE
 
 
-def share_of_range(got: np.ndarray, expected: np.ndarray) -> float:
-    assert got.shape == expected.shape
-    scale = float(expected.max() - expected.min())
-    assert scale > 1e-3, "an output that is constant proves nothing"
-    return float(np.abs(got - expected).max()) / scale
+def listed(result: Any) -> list[Any]:
+    return list(result) if isinstance(result, tuple | list) else [result]
 
 
 @pytest.mark.parametrize("name", [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
 def test_torch_networks_equal_eager(name: str) -> None:
-    net, x = seeded(build_arch(name)), torch.randn(1, 3, 96, 96)
+    torch.manual_seed(0)
+    net, inputs = set_statistics(build_arch(name), SHAPE), torch.randn(2, *SHAPE)
     with torch.no_grad():
-        expected = net(x).numpy()
-    assert share_of_range(compile(net, x)(x).numpy(), expected) < TOLERANCE
+        expected = [listed(net(x)) for x in inputs]
+    compiled = compile(net, inputs[0])
+    assert_agrees([listed(compiled(x)) for x in inputs], expected)
+
+
+class Deaf(nn.Module):
+    """Two outputs, of which the second is the same for every input."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x.mean((2, 3)), 1e-6 * x.mean((2, 3)) + torch.arange(3)
+
+
+def test_an_output_that_ignores_the_input_is_noticed() -> None:
+    inputs = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(0))
+    expected = [listed(Deaf()(x)) for x in inputs]
+    with pytest.raises(AssertionError, match="output 1 hardly changes"):
+        assert_agrees(expected, expected)
 
 
 def package_file(package: str, inside: str) -> Path:
@@ -73,10 +88,10 @@ def test_efficientnet_lite0_with_its_published_weights_equals_eager() -> None:
     compiled = compile(path, arch="subpc.frontend.efficientnet_lite0:efficientnet_lite0", shapes=[(1, 3, 224, 224)])
     module = efficientnet_lite0().eval()
     module.load_state_dict(torch.load(path, weights_only=True), strict=True)
-    x = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    inputs = torch.rand(2, 1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        expected = module(x).numpy()
-    assert share_of_range(compiled(x.numpy()), expected) < TOLERANCE
+        expected = [listed(module(x)) for x in inputs]
+    assert_agrees([listed(compiled(x.numpy())) for x in inputs], expected)
 
 
 def randomised(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -100,11 +115,10 @@ def randomised(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def onnxruntime_output(path: Path, x: np.ndarray) -> np.ndarray:
+def onnxruntime_outputs(path: Path, inputs: list[np.ndarray]) -> Outputs:
     runtime = pytest.importorskip("onnxruntime")
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    output: np.ndarray = session.run(None, {session.get_inputs()[0].name: x})[0]
-    return output
+    return [listed(session.run(None, {session.get_inputs()[0].name: x})) for x in inputs]
 
 
 @pytest.mark.slow
@@ -113,14 +127,15 @@ def test_light_onnx_nets_equal_onnxruntime(name: str, tmp_path: Path) -> None:
     path = tmp_path / f"{name}.onnx"
     onnx.save(randomised(onnx.load(LIGHT / f"light_{name}.onnx")), path)
     compiled = compile(path)
-    x = np.random.default_rng(1).standard_normal(compiled.functions[0].inputs[0].shape).astype(np.float32)
-    assert share_of_range(compiled(x), onnxruntime_output(path, x)) < TOLERANCE
+    shape = compiled.functions[0].inputs[0].shape
+    inputs = list(np.random.default_rng(1).standard_normal((2, *shape)).astype(np.float32))
+    assert_agrees([listed(compiled(x)) for x in inputs], onnxruntime_outputs(path, inputs))
 
 
-def written(shape: tuple[int, ...]) -> np.ndarray:
+def written(shape: tuple[int, ...], text: str) -> np.ndarray:
     """Black text on white: what these networks answer to."""
     page = Image.new("RGB", (shape[3], shape[2]), "white")
-    ImageDraw.Draw(page).text((8, shape[2] // 4), "Hello 42", fill="black", font=ImageFont.load_default(size=shape[2] // 2))
+    ImageDraw.Draw(page).text((8, shape[2] // 4), text, fill="black", font=ImageFont.load_default(size=shape[2] // 2))
     pixels = np.asarray(page, np.float32).transpose(2, 0, 1)[None] / 255
     return np.ascontiguousarray((pixels - 0.5) / 0.5)
 
@@ -129,5 +144,5 @@ def written(shape: tuple[int, ...]) -> np.ndarray:
 @pytest.mark.parametrize(("name", "shape"), OCR_NETS)
 def test_trained_onnx_nets_equal_onnxruntime(name: str, shape: tuple[int, ...]) -> None:
     path = package_file("rapidocr_onnxruntime", f"models/{name}.onnx")
-    x = written(shape)
-    assert share_of_range(compile(path, shapes=[shape])(x), onnxruntime_output(path, x)) < TOLERANCE
+    inputs, compiled = [written(shape, "Hello 42"), written(shape, "lower")], compile(path, shapes=[shape])
+    assert_agrees([listed(compiled(x)) for x in inputs], onnxruntime_outputs(path, inputs))

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from subpc.errors import ConfigError
-from subpc.synthetic import prune_uniform, seeded_model
+from subpc.synthetic import prune_uniform, seeded_model, set_statistics, share_of_range
 
 
 def network() -> nn.Sequential:
@@ -50,3 +50,24 @@ def test_seeded_models_repeat_and_unknown_names_are_refused() -> None:
     assert all(torch.equal(first[k], second[k]) for k in first)
     with pytest.raises(ConfigError, match="resnet49"):
         seeded_model("resnet49")
+
+
+@pytest.mark.parametrize(("name", "branch"), [("mobilenet_v2", "features.15.conv.2"), ("convnext_tiny", "features.5.4.block.0")])
+def test_with_statistics_a_network_depends_on_its_input_through_every_branch(name: str, branch: str) -> None:
+    model = set_statistics(seeded_model(name), (1, 3, 64, 64))
+    assert not any(part.training for part in model.modules())
+    norms = [part for part in model.modules() if isinstance(part, nn.BatchNorm2d)]
+    assert all(norm.momentum == nn.BatchNorm2d(1).momentum for norm in norms)
+    x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        first, second = model(x)
+        assert share_of_range(second, first) > 0.05
+        model.get_submodule(branch).register_forward_hook(lambda _module, _inputs, output: output.flip(1))
+        assert share_of_range(model(x)[0], first) > 0.01
+
+
+def test_share_of_range() -> None:
+    assert share_of_range([0.0, 1.0, 4.5], [0.0, 1.0, 4.0]) == pytest.approx(0.125)
+    assert share_of_range([1.0, 1.0], [1.0, 1.0]) == 0
+    with pytest.raises(ConfigError, match="different shapes"):
+        share_of_range([1.0], [1.0, 2.0])
