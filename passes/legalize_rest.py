@@ -5,13 +5,14 @@ from tvm import relax
 
 from subpc.errors import UnsupportedModelError
 from subpc.passes import ops
+from subpc.passes.legalize_precise import PRECISE
 
 
 def legalize_rest(module: tvm.IRModule) -> tvm.IRModule:
     """LegalizeOps, FuseOps, FuseTIR. Raises UnsupportedModelError with all operators that stay without an implementation."""
     module = tvm.transform.Sequential(
         [
-            relax.transform.LegalizeOps(),
+            relax.transform.LegalizeOps(PRECISE),
             relax.transform.AnnotateTIROpPattern(),
             relax.transform.FuseOps(),
             relax.transform.FuseTIR(),

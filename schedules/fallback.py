@@ -15,6 +15,7 @@ from tvm.tirx.script import builder as T
 
 from subpc.schedules import activation
 from subpc.schedules.fallback_schedule import extents, iterations, scheduled
+from subpc.schedules.fallback_sums import with_partial_sums
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import kernel_builder, thread_memory
 
@@ -80,7 +81,7 @@ class Fallback:
                 # The very variable of the old parameter becomes a view of the pointer: no substitution in the body.
                 T.add_to_parent(tirx.DeclBuffer(param, data=tirx.buffer_data(flat)))
             with _workspaces([a.buffer for a in _outer_allocations(body)]):
-                T.add_to_parent(_without_allocations(body))
+                T.add_to_parent(with_partial_sums(_without_allocations(body), isa.lanes))
         assert kernel.func is not None
         return kernel.func
 

@@ -68,7 +68,8 @@ def _inline(schedule: s_tir.Schedule, block: Any) -> None:
     if not consumers or not _is_spatial(schedule, block):
         return
     work = _volume(schedule, block)
-    if len(consumers) > 1 and _has_calls(schedule.get(block).body):
+    costly = _has_calls(schedule.get(block).body)
+    if costly and (len(consumers) > 1 or any(_volume(schedule, c) > work for c in consumers)):
         return
     if any(_volume(schedule, c) > work and not _is_spatial(schedule, c) for c in consumers):
         return
@@ -92,12 +93,12 @@ def _schedule_block(schedule: s_tir.Schedule, block: Any, lanes: int) -> None:
     spatial = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == tirx.IterVar.DataPar]
     reduce = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == tirx.IterVar.CommReduce]
     if not spatial:
+        if reduce and len(schedule.get(block).writes) == 1:
+            schedule.decompose_reduction(block, reduce[0])
         return
     work = _volume(schedule, block)
     inner = _innermost_is_a_row(schedule.get(block), tirx.IterVar.DataPar)
-    if reduce and not inner and _sums_rows(schedule, block, reduce, lanes):
-        _schedule_row_sum(schedule, block, spatial, reduce[0], lanes, work)
-    elif reduce:
+    if reduce:
         _schedule_reduction(schedule, block, spatial, reduce, lanes if inner else 0, work)
     else:
         _parallel(schedule, _schedule_map(schedule, block, spatial, lanes if inner else 0), work)
@@ -127,31 +128,14 @@ def _schedule_map(schedule: s_tir.Schedule, block: Any, spatial: list[Any], lane
     return outer_loops
 
 
-def _sums_rows(schedule: s_tir.Schedule, block: Any, reduce: list[Any], lanes: int) -> bool:
-    """Whether one value is made of each row, and the rows are whole vectors."""
-    node = schedule.get(block)
-    whole = len(reduce) == 1 and _extent(schedule, reduce[0]) % lanes == 0
-    return whole and len(node.writes) == 1 and _innermost_is_a_row(node, tirx.IterVar.CommReduce)
-
-
-def _schedule_row_sum(schedule: s_tir.Schedule, block: Any, spatial: list[Any], reduce: Any, lanes: int, work: int) -> None:
-    """A partial sum in every lane, then the sum of the lanes: an order of its own, but the same on every thread."""
-    _, lane = schedule.split(reduce, [None, lanes])
-    partial = schedule.rfactor(lane, len(spatial))
-    fused = _parallel(schedule, schedule.get_loops(block)[: len(spatial)], work)
-    schedule.compute_at(partial, fused)
-    lane, rounds = schedule.get_loops(partial)[-2:]
-    schedule.reorder(rounds, lane)
-    schedule.vectorize(lane)
-    schedule.decompose_reduction(partial, rounds)
-
-
 def _schedule_reduction(schedule: s_tir.Schedule, block: Any, spatial: list[Any], reduce: list[Any], lanes: int, work: int) -> None:
     """Neighbouring outputs inside, the reduction around them; sums that fill whole vectors stay in registers."""
     *outer, inner = spatial
     extent = _extent(schedule, inner)
     if lanes == 0 or extent < lanes:
         _parallel(schedule, spatial, work)
+        if len(schedule.get(block).writes) == 1:
+            schedule.decompose_reduction(block, reduce[0])
         return
     size = _tile(extent, lanes, TILE_VECTORS)
     tail = None

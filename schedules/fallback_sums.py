@@ -1,0 +1,301 @@
+"""Long sums of the fallback in several partial sums: added one after the other, rounding errors grow with the length.
+
+Works on plain loops, after scheduling. A sum along memory becomes one partial sum in every lane of a few vectors, which also makes
+vectors of it; a long sum for each of several neighbouring results is cut into chunks. The order of additions depends on the shapes alone.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import tvm
+import tvm_ffi
+from tvm import sym, tirx
+
+# Partial sums in registers: enough that each addition does not wait for the one before it.
+ROW_VECTORS = 4
+# Additions one after the other that lose no more than a few units in the last place; a chunk of chunks has as many.
+CHUNK = 32
+# Neighbouring results that get partial sums on the stack, in floats.
+MAX_NEIGHBOURS = 1024
+INDEX = "int64"
+
+
+def with_partial_sums(stmt: Any, lanes: int) -> Any:
+    """`stmt` with every long float32 sum rewritten, and every maximum along memory in vectors."""
+    if isinstance(stmt, tirx.SeqStmt):
+        return tirx.SeqStmt([with_partial_sums(part, lanes) for part in stmt.seq])
+    if isinstance(stmt, tirx.AttrStmt):
+        return tirx.AttrStmt(stmt.node, stmt.attr_key, stmt.value, with_partial_sums(stmt.body, lanes))
+    if not isinstance(stmt, tirx.For):
+        return stmt
+    found = _match(stmt)
+    if found is None:
+        return _loop_again(stmt, with_partial_sums(stmt.body, lanes))
+    rewritten = _rows(found, lanes) or _chunks(found)
+    return stmt if rewritten is None else rewritten
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sum:
+    """for reduce..., for spatial...: total[indices] = combine(total[indices], term), the loops in any order, a reduction outermost."""
+
+    loops: list[Any]
+    total: Any
+    indices: list[Any]
+    term: Any
+    combine: Callable[[Any, Any], Any]
+
+    def reduce(self) -> list[Any]:
+        return [loop for loop in self.loops if not any(_uses(index, loop.loop_var) for index in self.indices)]
+
+    def spatial(self) -> list[Any]:
+        return [loop for loop in self.loops if any(_uses(index, loop.loop_var) for index in self.indices)]
+
+    @property
+    def is_max(self) -> bool:
+        return self.combine is tirx.max
+
+
+def _match(stmt: Any) -> _Sum | None:
+    loops = []
+    while isinstance(stmt, tirx.For) and stmt.kind in (tirx.ForKind.SERIAL, tirx.ForKind.VECTORIZED, tirx.ForKind.UNROLLED):
+        loops.append(stmt)
+        stmt = stmt.body
+    if not isinstance(stmt, tirx.BufferStore) or str(stmt.buffer.ty.dtype) != "float32" or not all(_is_plain(loop) for loop in loops):
+        return None
+    if not isinstance(stmt.value, tirx.Add | tirx.Max):
+        return None
+    for total, term in ((stmt.value.a, stmt.value.b), (stmt.value.b, stmt.value.a)):
+        if isinstance(total, tvm.ir.TensorLoad) and total.source.same_as(stmt.buffer) and _equal(total.indices, stmt.indices):
+            combine = tirx.max if isinstance(stmt.value, tirx.Max) else lambda a, b: a + b
+            found = _Sum(loops=loops, total=stmt.buffer, indices=list(stmt.indices), term=term, combine=combine)
+            reduce = found.reduce()
+            serial = all(loop.kind == tirx.ForKind.SERIAL for loop in reduce)
+            reads_itself = any(load.source.same_as(stmt.buffer) for load in _loads(term))
+            return found if reduce and serial and reduce[0].same_as(loops[0]) and not reads_itself else None
+    return None
+
+
+def _rows(found: _Sum, lanes: int) -> Any:
+    """A sum along memory: a partial sum in each lane, those of a chunk by themselves, the lanes added in pairs at the end."""
+    merged = 0 if found.spatial() else _contiguous(found)
+    outer, inner = found.loops[: len(found.loops) - merged], found.loops[len(found.loops) - merged :]
+    length = prod(_extent(loop) for loop in inner) if merged else 0
+    if length < 2 * lanes:
+        return None
+    vectors = ROW_VECTORS if length >= 2 * ROW_VECTORS * lanes else 1
+    width = vectors * lanes
+    rounds, term = length // width, _along(found.term, inner)
+    sums = tirx.decl_buffer((width,), "float32", "partial")
+
+    def added(into: Any, first: Any) -> Any:
+        return _vectors(vectors, lanes, lambda i: _combined(found, into, i, term(first + i)))
+
+    body = [_accumulated(found, sums, vectors, lanes, _int(0), rounds, added)]
+    if length % width:
+        body.append(_loop(length % width, lambda i: _combined(found, sums, i, term(rounds * width + i))))
+    start = tirx.min_value("float32") if found.is_max else tirx.const(0.0, "float32")
+    total = found.combine(tirx.BufferLoad(found.total, found.indices), tirx.BufferLoad(sums, [_int(0)]))
+    return tirx.SeqStmt(
+        [
+            tirx.AllocBuffer(sums),
+            _vectors(vectors, lanes, lambda i: tirx.BufferStore(sums, start, [i])),
+            _nest(outer, tirx.SeqStmt(body) if len(body) > 1 else body[0]),
+            *_pairwise(found, sums, width, lanes),
+            tirx.BufferStore(found.total, total, found.indices),
+        ]
+    )
+
+
+def _combined(found: _Sum, into: Any, at: Any, term: Any) -> Any:
+    return tirx.BufferStore(into, found.combine(tirx.BufferLoad(into, [at]), term), [at])
+
+
+def _accumulated(found: _Sum, into: Any, vectors: int, lanes: int, first: Any, rounds: int, added: Callable[[Any, Any], Any]) -> Any:
+    """`rounds` rounds of a row from round `first` on; where they are many, in chunks that have sums of their own."""
+    width = vectors * lanes
+    if found.is_max or rounds <= CHUNK:
+        return _loop(rounds, lambda q: added(into, (first + q) * width))
+
+    def one(begin: Any, count: int) -> Any:
+        part = tirx.decl_buffer((width,), "float32", "chunk")
+        cleared = _vectors(vectors, lanes, lambda i: tirx.BufferStore(part, tirx.const(0.0, "float32"), [i]))
+        flushed = _vectors(vectors, lanes, lambda i: _combined(found, into, i, tirx.BufferLoad(part, [i])))
+        return tirx.SeqStmt([tirx.AllocBuffer(part), cleared, _accumulated(found, part, vectors, lanes, begin, count, added), flushed])
+
+    return _split(rounds, _chunk(rounds), lambda begin, count: one(first + begin, count))
+
+
+def _chunk(extent: int, first: int = CHUNK) -> int:
+    """The largest chunk, `first` times a power of CHUNK, of which there are more than one."""
+    while first * CHUNK < extent:
+        first *= CHUNK
+    return first
+
+
+def _split(extent: int, chunk: int, body: Callable[[Any, int], Any]) -> Any:
+    """body(begin, count) for every chunk of `extent`, and for what is left."""
+    whole = _loop(extent // chunk, lambda c: body(c * chunk, chunk))
+    rest = extent % chunk
+    return tirx.SeqStmt([whole, _loop(1, lambda _: body(_int(extent - rest), rest))]) if rest else whole
+
+
+def _pairwise(found: _Sum, sums: Any, width: int, lanes: int) -> Iterator[Any]:
+    """The partial sums in pairs, until the first one is the total."""
+    while width > 1:
+        width //= 2
+        vector = min(width, lanes)
+        yield _vectors(width // vector, vector, _halved(found, sums, width))
+
+
+def _halved(found: _Sum, sums: Any, half: int) -> Callable[[Any], Any]:
+    return lambda i: _combined(found, sums, i, tirx.BufferLoad(sums, [i + half]))
+
+
+def _chunks(found: _Sum) -> Any:
+    """Sums for neighbouring results, or not along memory: the outermost loop in chunks, each with sums of its own."""
+    reduce, spatial = found.reduce(), found.spatial()
+    length = prod(_extent(loop) for loop in reduce)
+    if found.is_max or length <= 2 * CHUNK or prod(_extent(loop) for loop in spatial) > MAX_NEIGHBOURS:
+        return None
+    extent = _extent(reduce[0])
+    if extent == 1:
+        inner = _match(_substituted(found.loops[0].body, {reduce[0].loop_var: _int(0)}))
+        return _chunks(inner) if inner is not None else None
+    unit = length // extent
+
+    def one(begin: Any, count: int) -> Any:
+        part = tirx.decl_buffer([_extent(loop) for loop in spatial] or [1], "float32", "chunk")
+        at = [loop.loop_var for loop in spatial] or [_int(0)]
+        cleared = _fresh(_nest(spatial, tirx.BufferStore(part, tirx.const(0.0, "float32"), at)))
+        total = tirx.BufferLoad(found.total, found.indices) + tirx.BufferLoad(part, at)
+        flushed = _fresh(_nest(spatial, tirx.BufferStore(found.total, total, found.indices)))
+        k = tirx.Var("k", INDEX)
+        body = _nest(found.loops[1:], tirx.BufferStore(part, tirx.BufferLoad(part, at) + found.term, at))
+        summed = _fresh(_loop_of(k, count, _substituted(body, {reduce[0].loop_var: begin + k})))
+        again = _match(summed)
+        deeper = _chunks(again) if again is not None else None
+        return tirx.SeqStmt([tirx.AllocBuffer(part), cleared, summed if deeper is None else deeper, flushed])
+
+    return _split(extent, 1 if unit >= CHUNK else _chunk(extent, CHUNK // unit), one)
+
+
+def _contiguous(found: _Sum) -> int:
+    """How many of the innermost loops together walk through memory one by one, in every tensor that they walk through at all."""
+    loads, best = list(_loads(found.term)), 0
+    steps = [_steps(load, [loop.loop_var for loop in found.loops]) for load in loads]
+    if not loads or any(step is None for step in steps) or _outside_of_loads(found.term, [loop.loop_var for loop in found.loops]):
+        return 0
+    for count in range(1, len(found.loops) + 1):
+        inner = found.loops[-count:]
+        strides = [prod(_extent(loop) for loop in inner[i + 1 :]) for i in range(count)]
+        walked = [step[-count:] for step in steps if step is not None and any(step[-count:])]
+        if walked and all(step[i] == strides[i] or _extent(inner[i]) == 1 for step in walked for i in range(count)):
+            best = count
+    return best
+
+
+def _steps(load: Any, variables: list[Any]) -> list[int] | None:
+    """How far each variable moves the load through memory, None if not by the same step everywhere."""
+    with suppress(Exception):
+        found = sym.detect_linear_equation(sym.Analyzer().simplify(_flat(load)), variables)
+        return [int(step) for step in found[:-1]] if len(found) == len(variables) + 1 else None
+    return None
+
+
+def _flat(load: Any) -> Any:
+    index: Any = _int(0)
+    for extent, at in zip(load.source.ty.shape, load.indices, strict=True):
+        index = index * int(extent) + at
+    return index
+
+
+def _along(term: Any, inner: list[Any]) -> Callable[[Any], Any]:
+    """The term of a row as a function of the position in it, which goes to the last index: only the address counts from here on."""
+    variables = [loop.loop_var for loop in inner]
+    start = {variable: _int(0) for variable in variables}
+
+    def at(position: Any) -> Any:
+        def moved(load: Any) -> Any:
+            if not any(_uses(index, variable) for index in load.indices for variable in variables):
+                return load
+            *rest, last = [_substituted(index, start) for index in load.indices]
+            return tirx.BufferLoad(load.source, [*rest, last + position])
+
+        return tvm_ffi.structural_map(term, (tvm.ir.TensorLoad, moved))
+
+    return at
+
+
+def _outside_of_loads(term: Any, variables: list[Any]) -> bool:
+    """Whether the term depends on a loop other than by what it loads, as it does where it asks for a border."""
+    blind = tvm_ffi.structural_map(term, (tvm.ir.TensorLoad, lambda load: tirx.const(0.0, str(load.ty.dtype))))
+    return any(_uses(blind, variable) for variable in variables)
+
+
+def _loads(term: Any) -> Iterator[Any]:
+    found: list[Any] = []
+    tvm_ffi.structural_walk(term, (tvm.ir.TensorLoad, found.append))
+    return iter(found)
+
+
+def _uses(value: Any, variable: Any) -> bool:
+    return any(v.same_as(variable) for v in tirx.analysis.undefined_vars(value))
+
+
+def _equal(left: Sequence[Any], right: Sequence[Any]) -> bool:
+    return len(left) == len(right) and all(tvm_ffi.structural_equal(a, b) for a, b in zip(left, right, strict=True))
+
+
+def _substituted(value: Any, values: dict[Any, Any]) -> Any:
+    return tvm_ffi.structural_map(value, (tirx.Var, lambda v: next((new for old, new in values.items() if v.same_as(old)), v)))
+
+
+def _int(value: int) -> Any:
+    return tirx.IntImm(INDEX, value)
+
+
+def _extent(loop: Any) -> int:
+    return int(loop.extent)
+
+
+def _is_plain(loop: Any) -> bool:
+    return isinstance(loop.extent, tirx.IntImm) and isinstance(loop.min, tirx.IntImm) and int(loop.min) == 0
+
+
+def _loop_again(loop: Any, body: Any) -> Any:
+    return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, body, loop.thread_binding, loop.annotations)
+
+
+def _loop(count: int, body: Callable[[Any], Any], kind: Any = tirx.ForKind.SERIAL) -> Any:
+    variable = tirx.Var("i", INDEX)
+    return _loop_of(variable, count, body(variable), kind)
+
+
+def _loop_of(variable: Any, count: int, body: Any, kind: Any = tirx.ForKind.SERIAL) -> Any:
+    return tirx.For(variable, _int(0), _int(count), kind, body)
+
+
+def _vectors(count: int, lanes: int, body: Callable[[Any], Any]) -> Any:
+    """body(i) for i below count * lanes, in vectors."""
+    if lanes == 1:
+        return _loop(count, body, tirx.ForKind.UNROLLED)
+    return _loop(count, lambda v: _loop(lanes, lambda i: body(v * lanes + i), tirx.ForKind.VECTORIZED), tirx.ForKind.UNROLLED)
+
+
+def _nest(loops: list[Any], body: Any) -> Any:
+    for loop in reversed(loops):
+        body = _loop_again(loop, body)
+    return body
+
+
+def _fresh(stmt: Any) -> Any:
+    """The same loops with variables of their own."""
+    if not isinstance(stmt, tirx.For):
+        return stmt
+    variable = tirx.Var(stmt.loop_var.name, stmt.loop_var.ty.dtype if hasattr(stmt.loop_var, "ty") else INDEX)
+    body = _substituted(stmt.body, {stmt.loop_var: variable})
+    return tirx.For(variable, stmt.min, stmt.extent, stmt.kind, _fresh(body), stmt.thread_binding, stmt.annotations)
