@@ -17,6 +17,7 @@ from subpc.errors import ConfigError, UnsupportedModelError
 from subpc.frontend.imported import ImportedModel, weight_warnings
 from subpc.frontend.messages import first_line
 from subpc.frontend.prepare import abandon, prepare_module
+from subpc.frontend.torch_fold import Weights, fold_weights
 from subpc.frontend.torch_support import KEPT_WHOLE, Importer, layer_name, unsupported_operators
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -73,10 +74,11 @@ def _quiet() -> Iterator[None]:
 def import_exported(program: ExportedProgram, constant_names: dict[str, str] | None = None) -> ImportedModel:
     """The Relax form of a program with static shapes; `constant_names` are the original names of constants that are weights."""
     program = decompose(check_program(program))
+    weights = _weights(program, constant_names or {})
+    weights = fold_weights(program, weights, _tensors(program))
     refused = unsupported_operators(program)
     if refused:
         raise UnsupportedModelError(refused)
-    weights = _weights(program, constant_names or {})
     inputs, outputs = _user_inputs(program), _output_names(program)
     left_out = _keep_tensor_outputs(program)
     importer = Importer()
@@ -94,7 +96,7 @@ def import_exported(program: ExportedProgram, constant_names: dict[str, str] | N
     return _imported(module, inputs, names, weights).with_notes(*note)
 
 
-def _imported(module: tvm.IRModule, inputs: dict[str, torch.Tensor], outputs: tuple[str, ...], weights: "_Weights") -> ImportedModel:
+def _imported(module: tvm.IRModule, inputs: dict[str, torch.Tensor], outputs: tuple[str, ...], weights: Weights) -> ImportedModel:
     module, names = prepare_module(module, len(inputs))
     params = {name: _numpy(weights[name][1]) for name in names}
     param_names = {name: weights[name][0] for name in names}
@@ -133,13 +135,12 @@ def _plain_convolution(*arguments: Any) -> torch.Tensor:
     return result
 
 
-_Weights = dict[str, tuple[str, torch.Tensor]]  # name of the placeholder -> original name, value
 _WEIGHT_KINDS = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
 
 
-def _weights(program: ExportedProgram, constant_names: dict[str, str]) -> _Weights:
+def _weights(program: ExportedProgram, constant_names: dict[str, str]) -> Weights:
     """Every float tensor the program owns, made a parameter: TVM would bind buffers and constants, which then have no names."""
-    weights: _Weights = {}
+    weights: Weights = {}
     for spec in program.graph_signature.input_specs:
         value = _owned(program, spec)
         if value is None or value.dtype != torch.float32 or value.ndim == 0:
@@ -150,6 +151,12 @@ def _weights(program: ExportedProgram, constant_names: dict[str, str]) -> _Weigh
         program.constants.pop(target, None)
         spec.kind = InputKind.PARAMETER
     return weights
+
+
+def _tensors(program: ExportedProgram) -> dict[str, torch.Tensor]:
+    """Every tensor that the program owns, of whatever type, by the name of its placeholder."""
+    owned = {spec.arg.name: _owned(program, spec) for spec in program.graph_signature.input_specs}
+    return {name: value for name, value in owned.items() if value is not None}
 
 
 def _owned(program: ExportedProgram, spec: InputSpec) -> torch.Tensor | None:
