@@ -143,9 +143,12 @@ def _weights(program: ExportedProgram, constant_names: dict[str, str]) -> Weight
     weights: Weights = {}
     for spec in program.graph_signature.input_specs:
         value = _owned(program, spec)
-        if value is None or value.dtype != torch.float32 or value.ndim == 0:
-            continue
         target = str(spec.target)
+        if value is None or value.dtype != torch.float32 or value.ndim == 0:
+            if value is not None and spec.kind == InputKind.PARAMETER:  # bound by TVM as a constant, as other numbers are
+                spec.kind = InputKind.CONSTANT_TENSOR
+                program.constants[target] = value.detach()
+            continue
         weights[spec.arg.name] = (constant_names.get(target, target), value)
         program.state_dict[target] = value
         program.constants.pop(target, None)

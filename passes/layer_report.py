@@ -1,13 +1,18 @@
 """The entry that a layer gets in reports: what was found in its weights, what was decided, what it costs."""
 
+import math
+
 from subpc.passes import ops
 from subpc.passes.dataflow import shape_of
+from subpc.passes.other_layers import OtherLayer
 from subpc.passes.pipeline import Lowered
-from subpc.report import LayerReport
+from subpc.report import FALLBACK, LayerReport
 
 
 def layer_report(lowered: Lowered, name: str) -> LayerReport:
     """Describe layer `name` of a lowered network."""
+    if name in lowered.others:
+        return _in_the_fallback(lowered.others[name])
     decision, call = lowered.decisions[name], lowered.layers[name]
     attrs, shape = ops.attributes(call), shape_of(call.args[1])
     pattern = decision.found
@@ -37,4 +42,27 @@ def layer_report(lowered: Lowered, name: str) -> LayerReport:
         flops_useful=int(2 * weights * pixels * density),
         bytes_dense=4 * weights,
         bytes_packed=int(4 * weights * density) + index_bytes,
+    )
+
+
+def _in_the_fallback(layer: OtherLayer) -> LayerReport:
+    weights = math.prod(layer.shape)
+    flops = 2 * weights * layer.pixels
+    return LayerReport(
+        name=layer.name,
+        kind=layer.kind,
+        shape=layer.shape,
+        stride=layer.strides,
+        groups=layer.groups,
+        pattern="dense",
+        n=0,
+        sparsity=layer.zeros,
+        kernel=FALLBACK,
+        sparse=False,
+        reason=layer.reason,
+        expected_gain=1.0,
+        flops_dense=flops,
+        flops_useful=flops,
+        bytes_dense=4 * weights,
+        bytes_packed=4 * weights,
     )

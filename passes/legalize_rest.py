@@ -6,19 +6,23 @@ from tvm import relax
 from subpc.errors import UnsupportedModelError
 from subpc.passes import ops
 from subpc.passes.legalize_precise import PRECISE
+from subpc.passes.other_layers import LAYERS, carry_names, legalize_layer
 
 
 def legalize_rest(module: tvm.IRModule) -> tvm.IRModule:
     """LegalizeOps, FuseOps, FuseTIR. Raises UnsupportedModelError with all operators that stay without an implementation."""
     module = tvm.transform.Sequential(
         [
-            relax.transform.LegalizeOps(PRECISE),
+            relax.transform.LegalizeOps({**PRECISE, ops.OTHER_LAYER: legalize_layer}),
             relax.transform.AnnotateTIROpPattern(),
             relax.transform.FuseOps(),
-            relax.transform.FuseTIR(),
-            relax.transform.DeadCodeElimination(["main"]),
         ]
     )(module)
+    names = carry_names(module)
+    module = tvm.transform.Sequential([relax.transform.FuseTIR(), relax.transform.DeadCodeElimination(["main"])])(module)
+    for variable, function in list(module.functions.items()):
+        if variable.name_hint in names:
+            module.update_func(variable, function.with_attr(LAYERS, names[variable.name_hint]))
     missing = sorted(_unlowered(module["main"]))
     if missing:
         raise UnsupportedModelError(

@@ -3,6 +3,7 @@
 from tvm import relax
 
 from subpc.passes.lower import BYTES, Lowering, Place, compact_layout
+from subpc.passes.other_layers import LAYERS, layers_of
 from subpc.passes.program import Location
 from subpc.schedules.fallback import Fallback
 
@@ -15,9 +16,10 @@ def lower_call_tir(low: Lowering, var: relax.Var, call: relax.Call) -> None:
         inputs = [low.compact(field) for field in low.graph.operands(low.graph.expr(call.args[1]))]
     outputs = _results(low, var)
     name = str(call.args[0].name_hint)
-    kernel = Fallback.of(function, name)
+    layers = layers_of(function)
+    kernel = Fallback.of(function.without_attr(LAYERS) if layers else function, name)
     operands = dict(zip(kernel.operands, [*inputs, *outputs], strict=True))
-    low.emit(name, kernel, operands)
+    low.emit(layers[0] if layers else name, kernel, operands)
 
 
 def _results(low: Lowering, var: relax.Var) -> list[Location]:

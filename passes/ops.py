@@ -6,6 +6,7 @@ relax.subpc.pool2d(x), relax.subpc.global_pool(x)
 relax.subpc.elementwise(x, ...)                   one fused pass over equally shaped tensors and per-channel operands
 relax.subpc.concat(x, ...)                        along the channels
 relax.subpc.view(x)                               the same elements in another shape
+relax.subpc.other_layer(x, weight)                a convolution or product that no kernel of ours takes, under its name, until legalize_rest
 Every call has `out_shape`; layers have `name`, the name that the user knows them by.
 """
 
@@ -25,6 +26,7 @@ GLOBAL_POOL = "relax.subpc.global_pool"
 ELEMENTWISE = "relax.subpc.elementwise"
 CONCAT = "relax.subpc.concat"
 VIEW = "relax.subpc.view"
+OTHER_LAYER = "relax.subpc.other_layer"
 ALL = (CONV2D, LINEAR, POOL2D, GLOBAL_POOL, ELEMENTWISE, CONCAT, VIEW)
 
 
@@ -34,7 +36,7 @@ def _result_type(call: relax.Call, _context: object) -> relax.TensorType:
 
 def _register() -> None:
     known = {str(name) for name in tvm_ffi.get_global_func("ir.ListOpNames")()}
-    for name in ALL:
+    for name in (*ALL, OTHER_LAYER):
         if name not in known:
             tvm_ffi.get_global_func("ir.RegisterOp")(name, "subpc operator, see subpc/passes/ops.py")
             tvm.ir.register_op_attr(name, "FInferType", _result_type)

@@ -15,7 +15,7 @@ from subpc.passes.fold_input_affine import fold_input_affine
 from subpc.passes.fuse_elementwise import fuse_elementwise
 from subpc.passes.fuse_epilogue import fuse_epilogue
 from subpc.passes.join_steps import join_steps
-from subpc.passes.label_layers import label_layers
+from subpc.passes.label_layers import label_layers, settle_layers
 from subpc.passes.legalize_rest import legalize_rest
 from subpc.passes.lower import Lowering
 from subpc.passes.lower_conv import lower_conv2d
@@ -23,6 +23,7 @@ from subpc.passes.lower_elementwise import lower_elementwise
 from subpc.passes.lower_fallback import lower_call_tir
 from subpc.passes.lower_linear import lower_linear
 from subpc.passes.lower_planes import lower_concat, lower_global_pool, lower_pool2d, lower_view
+from subpc.passes.other_layers import OtherLayer, layer_order, other_layers
 from subpc.passes.program import Program, WeightStore
 from subpc.passes.recognise_activations import recognise_activations
 from subpc.passes.recognise_shapes import recognise_shapes
@@ -51,11 +52,14 @@ class Lowered:
     """One network for one input shape: its kernel calls, and what was decided about each layer.
 
     workloads, choices: of every convolution that can be tuned, and the schedule that it got.
+    others: the layers that run in the fallback; order: the names of all layers, as in the model.
     """
 
     program: Program
     decisions: dict[str, Decision]
     layers: dict[str, relax.Call]
+    others: dict[str, OtherLayer]
+    order: list[str]
     workloads: dict[str, ConvWorkload]
     choices: dict[str, Choice]
 
@@ -69,6 +73,8 @@ class Rewritten:
     n_inputs: int
     decisions: dict[str, Decision]
     workloads: dict[str, ConvWorkload]
+    others: dict[str, OtherLayer]
+    order: list[str]
 
 
 def import_passes(params: dict[str, tvm.runtime.Tensor], param_names: dict[str, str]) -> list[tuple[str, ModulePass]]:
@@ -77,6 +83,7 @@ def import_passes(params: dict[str, tvm.runtime.Tensor], param_names: dict[str, 
         ("label_layers", lambda module: label_layers(module, param_names)),
         ("bind_params", relax.transform.BindParams("main", params)),
         ("fold_constants", relax.transform.FoldConstant()),
+        ("settle_layers", settle_layers),
     ]
 
 
@@ -110,6 +117,8 @@ def rewrite_model(
         UnsupportedModelError: operators that nothing can take, all at once.
     """
     for name, transform in [*import_passes(params, param_names), *graph_passes()]:
+        if name == "legalize_rest":
+            others, order = other_layers(module), layer_order(module)
         module = transform(module)
         if dump is not None:
             dump(name, module.script())
@@ -117,7 +126,7 @@ def rewrite_model(
     _check_shapes(graph)
     decisions = decide_layers(graph, isa, sparse)
     workloads = conv_workloads(graph, decisions)
-    return Rewritten(module=module, graph=graph, n_inputs=n_inputs, decisions=decisions, workloads=workloads)
+    return Rewritten(module=module, graph=graph, n_inputs=n_inputs, decisions=decisions, workloads=workloads, others=others, order=order)
 
 
 def lower_model(model: Rewritten, *, isa: VectorIsa, weights: WeightStore, choices: Mapping[str, Choice] | None = None) -> Lowered:
@@ -127,7 +136,15 @@ def lower_model(model: Rewritten, *, isa: VectorIsa, weights: WeightStore, choic
     program = Lowering(model.module, model.graph, model.n_inputs, isa, weights, decisions, choices).run(LOWERING_RULES)
     join_steps(program, weights)
     taken = chosen(program, model.workloads, decisions, isa)
-    return Lowered(program=program, decisions=decisions, layers=layers, workloads=model.workloads, choices=taken)
+    return Lowered(
+        program=program,
+        decisions=decisions,
+        layers=layers,
+        workloads=model.workloads,
+        choices=taken,
+        others=model.others,
+        order=model.order,
+    )
 
 
 def _check_shapes(graph: Dataflow) -> None:

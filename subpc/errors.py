@@ -31,3 +31,7 @@ class TargetError(SubpcError, ValueError):
 
 class TuningError(SubpcError):
     """Tuning cannot start or go on; records that were written are kept."""
+
+
+class SlowLayerWarning(UserWarning):
+    """Layers of a compiled model run without a kernel of ours, many times slower than they could."""

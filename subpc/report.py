@@ -9,6 +9,10 @@ from typing import Any, TypeVar
 from subpc.errors import ConfigError
 
 FORMAT_VERSION = 2
+# The kernel of a layer that no kernel family takes.
+FALLBACK = "fallback"
+# Layers that a warning names.
+NAMED = 5
 
 _R = TypeVar("_R", bound="Record")
 
@@ -122,7 +126,7 @@ class FunctionInfo(Record):
 class LayerReport(Record):
     """What was decided about one layer, and why.
 
-    kind: "conv", "linear", ...; shape: (out, in, kh, kw); pattern: "dense", "1x16 uniform" or "1x16 layer-wise"; n: block size, 0
+    kind: "conv", "linear", ...; kernel: a family, or FALLBACK; shape: (out, in, kh, kw); pattern: "dense", "1x16 uniform" or "1x16 layer-wise"; n: block size, 0
     when dense; sparsity: share of weights that are zero; reason: "" for a sparse layer without remarks, else a short phrase that
     the summary line counts ("below threshold", "grouped"), with details after a colon; expected_gain: dense time / chosen time.
     blocks: which of the (out / n, in) blocks the pattern keeps, as `subpc.block_map` packs them; "" without a pattern.
@@ -147,6 +151,20 @@ class LayerReport(Record):
     bytes_packed: int
     blocks: str = ""
     bits: int = 32
+
+
+def fallback_warnings(layers: tuple[LayerReport, ...]) -> tuple[str, ...]:
+    """One warning for each reason for which layers run in the fallback, naming the first of them."""
+    reasons: dict[str, list[str]] = {}
+    for layer in layers:
+        if layer.kernel == FALLBACK:
+            reasons.setdefault(layer.reason.split(":")[0], []).append(layer.name)
+    return tuple(f"{_listed(names)} in the fallback, which is slow: {reason}" for reason, names in reasons.items())
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{'layer' if len(names) == 1 else 'layers'} {', '.join(names[:NAMED])}{more} {'runs' if len(names) == 1 else 'run'}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +205,11 @@ class CompileReport:
         return tuple(layer for layer in self.layers if layer.kind == "conv")
 
     @property
+    def in_fallback(self) -> tuple[LayerReport, ...]:
+        """The layers that no kernel of ours computes."""
+        return tuple(layer for layer in self.layers if layer.kernel == FALLBACK)
+
+    @property
     def sparsity(self) -> float:
         """Share of zeros among the weights of all convolutions."""
         sizes = [layer.bytes_dense for layer in self.convs]
@@ -208,7 +231,8 @@ class CompileReport:
         dense = [layer for layer in self.convs if not layer.sparse]
         text = f"{len(self.convs) - len(dense)}/{len(self.convs)} convs sparse, {len(dense)} dense"
         reasons = Counter(layer.reason.split(":")[0] or "no reason given" for layer in dense)
-        return text + (": " + ", ".join(f"{count} {reason}" for reason, count in reasons.most_common()) if dense else "")
+        text += ": " + ", ".join(f"{count} {reason}" for reason, count in reasons.most_common()) if dense else ""
+        return text + (f"; {len(self.in_fallback)} in the fallback" if self.in_fallback else "")
 
     def to_dict(self) -> dict[str, Any]:
         """The metadata and both lines, for --json."""
