@@ -1,5 +1,6 @@
 """What every importer returns: one Relax function with its weights kept outside, each under the name its author gave it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -7,6 +8,7 @@ import tvm
 
 from subpc.algorithms.quantizers import Quantized
 from subpc.frontend.messages import printable
+from subpc.report import FALLBACK, LayerReport
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,15 @@ def weight_warnings(params: dict[str, np.ndarray], param_names: dict[str, str]) 
         if layers:
             warnings.append(f"weights of {_listed(layers)} contain {what}: the outputs will too")
     return tuple(warnings)
+
+
+def fallback_warnings(layers: Sequence[LayerReport]) -> tuple[str, ...]:
+    """One warning for each reason for which convolutions run in the fallback, naming the first of them."""
+    reasons: dict[str, list[str]] = {}
+    for layer in layers:
+        if layer.kernel == FALLBACK and layer.kind == "conv":
+            reasons.setdefault(layer.reason.split(":")[0], []).append(layer.name)
+    return tuple(f"in the fallback, many times slower than with a kernel: {_listed(names)} ({reason})" for reason, names in reasons.items())
 
 
 def layer_of(param_name: str) -> str:

@@ -29,7 +29,9 @@ def fold_weights(program: ExportedProgram, weights: Weights, owned: dict[str, to
     """
     known = {node: owned[node.name] for node in program.graph.nodes if node.op == "placeholder" and node.name in owned}
     made = _depending_on(program.graph, known)
-    roots = [node for node in program.graph.nodes if node in made and _is_weight(node) and any(_needs_it(user, made) for user in node.users)]
+    roots = [
+        node for node in program.graph.nodes if node in made and _is_weight(node) and any(_needs_it(user, made) for user in node.users)
+    ]
     bound = max(LEAST_BOUND, GROWTH * sum(value.numel() for value in known.values()))
     if sum(_elements(root) for root in roots) > bound:
         raise UnsupportedModelError(_too_large("all weights together", sum(_elements(root) for root in roots), bound))
@@ -92,7 +94,9 @@ def _evaluated(root: fx.Node, known: dict[fx.Node, torch.Tensor], bound: int) ->
             with torch.no_grad():
                 values[node] = node.target(*args, **kwargs)  # type: ignore[operator]
         except Exception as error:
-            raise UnsupportedModelError(f"A weight of {layer_name(node)} cannot be computed, at {node.target}: {first_line(error)}") from error
+            raise UnsupportedModelError(
+                f"A weight of {layer_name(node)} cannot be computed, at {node.target}: {first_line(error)}"
+            ) from error
         for source in node.all_input_nodes:
             if last[source] is node and source not in known:
                 del values[source]
@@ -111,7 +115,7 @@ def _ancestors(root: fx.Node, known: dict[fx.Node, torch.Tensor]) -> Iterator[fx
 
 
 def _too_large(what: str, elements: int, bound: int) -> str:
-    return f"The model computes {elements} elements from its weights, at {what}; at most {bound} are accepted.\nSave it with the result instead."
+    return f"The model computes {elements} elements from its weights, at {what}; at most {bound} are accepted."
 
 
 def weight_name(root: fx.Node, known: dict[fx.Node, torch.Tensor], weights: Weights) -> str:

@@ -68,6 +68,7 @@ def _quiet() -> Iterator[None]:
     """No gradients, and none of the warnings in which torch tells its own parts what will change."""
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
+        warnings.filterwarnings("ignore", message="The tensor attribute.* assigned during export")  # a hook that computes a weight
         yield
 
 

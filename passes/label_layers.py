@@ -90,16 +90,19 @@ class _Labeller:
         x, transposed = call.args
         permute = self.graph.call(transposed, "relax.permute_dims")
         weight = self.graph.resolve(permute.args[0]) if permute is not None else self.graph.resolve(transposed)
-        if self._parameters(weight) is None or len(shape_of(weight)) != 2 or dtype_of(var) != "float32" or len(shape_of(x)) < 2:
+        if self._parameters(weight) is None:
+            return
+        if len(shape_of(weight)) != 2 or dtype_of(var) != "float32" or len(shape_of(x)) < 2:
+            if self._parameters(weight):  # numbers of an importer's own, such as those of a resize, are no layer
+                self._other(var, call, "product with weights: kernels take one float32 matrix and rows of inputs")
             return
         out = shape_of(var)
-        name = self._name(weight, var)
         self.graph.rebind(
             var,
             ops.make(
                 ops.LINEAR,
                 [x, weight, _zeros(out[-1])],
-                name=name,
+                name=self._name(weight, var),
                 out_shape=list(out),
                 transposed=0 if permute is not None else 1,
                 activation="none",
@@ -153,7 +156,9 @@ class _Labeller:
 
 def other_layer(call: relax.Call, name: str, reason: str, shape: tuple[int, ...]) -> relax.Call:
     """A call that stays what it is, with the name of its layer and the reason why no kernel of ours takes it."""
-    return ops.make(ops.OTHER_LAYER, list(call.args), name=name, reason=reason, operator=call.op.name, original=call.attrs, out_shape=list(shape))
+    return ops.make(
+        ops.OTHER_LAYER, list(call.args), name=name, reason=reason, operator=call.op.name, original=call.attrs, out_shape=list(shape)
+    )
 
 
 def _settle(graph: Dataflow) -> None:

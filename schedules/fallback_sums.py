@@ -14,13 +14,27 @@ import tvm
 import tvm_ffi
 from tvm import sym, tirx
 
+from subpc.schedules.loop_nests import (
+    INDEX,
+    counted,
+    extent_of,
+    fresh,
+    integer,
+    is_plain,
+    loop_again,
+    loop_of,
+    nest,
+    substituted,
+    uses,
+    vectors_of,
+)
+
 # Partial sums in registers: enough that each addition does not wait for the one before it.
 ROW_VECTORS = 4
 # Additions one after the other that lose no more than a few units in the last place; a chunk of chunks has as many.
 CHUNK = 32
 # Neighbouring results that get partial sums on the stack, in floats.
 MAX_NEIGHBOURS = 1024
-INDEX = "int64"
 
 
 def with_partial_sums(stmt: Any, lanes: int) -> Any:
@@ -33,7 +47,7 @@ def with_partial_sums(stmt: Any, lanes: int) -> Any:
         return stmt
     found = _match(stmt)
     if found is None:
-        return _loop_again(stmt, with_partial_sums(stmt.body, lanes))
+        return loop_again(stmt, with_partial_sums(stmt.body, lanes))
     rewritten = _rows(found, lanes) or _chunks(found)
     return stmt if rewritten is None else rewritten
 
@@ -49,10 +63,10 @@ class _Sum:
     combine: Callable[[Any, Any], Any]
 
     def reduce(self) -> list[Any]:
-        return [loop for loop in self.loops if not any(_uses(index, loop.loop_var) for index in self.indices)]
+        return [loop for loop in self.loops if not any(uses(index, loop.loop_var) for index in self.indices)]
 
     def spatial(self) -> list[Any]:
-        return [loop for loop in self.loops if any(_uses(index, loop.loop_var) for index in self.indices)]
+        return [loop for loop in self.loops if any(uses(index, loop.loop_var) for index in self.indices)]
 
     @property
     def is_max(self) -> bool:
@@ -64,7 +78,7 @@ def _match(stmt: Any) -> _Sum | None:
     while isinstance(stmt, tirx.For) and stmt.kind in (tirx.ForKind.SERIAL, tirx.ForKind.VECTORIZED, tirx.ForKind.UNROLLED):
         loops.append(stmt)
         stmt = stmt.body
-    if not isinstance(stmt, tirx.BufferStore) or str(stmt.buffer.ty.dtype) != "float32" or not all(_is_plain(loop) for loop in loops):
+    if not isinstance(stmt, tirx.BufferStore) or str(stmt.buffer.ty.dtype) != "float32" or not all(is_plain(loop) for loop in loops):
         return None
     if not isinstance(stmt.value, tirx.Add | tirx.Max):
         return None
@@ -83,7 +97,7 @@ def _rows(found: _Sum, lanes: int) -> Any:
     """A sum along memory: a partial sum in each lane, those of a chunk by themselves, the lanes added in pairs at the end."""
     merged = 0 if found.spatial() else _contiguous(found)
     outer, inner = found.loops[: len(found.loops) - merged], found.loops[len(found.loops) - merged :]
-    length = prod(_extent(loop) for loop in inner) if merged else 0
+    length = prod(extent_of(loop) for loop in inner) if merged else 0
     if length < 2 * lanes:
         return None
     vectors = ROW_VECTORS if length >= 2 * ROW_VECTORS * lanes else 1
@@ -92,18 +106,18 @@ def _rows(found: _Sum, lanes: int) -> Any:
     sums = tirx.decl_buffer((width,), "float32", "partial")
 
     def added(into: Any, first: Any) -> Any:
-        return _vectors(vectors, lanes, lambda i: _combined(found, into, i, term(first + i)))
+        return vectors_of(vectors, lanes, lambda i: _combined(found, into, i, term(first + i)))
 
-    body = [_accumulated(found, sums, vectors, lanes, _int(0), rounds, added)]
+    body = [_accumulated(found, sums, vectors, lanes, integer(0), rounds, added)]
     if length % width:
-        body.append(_loop(length % width, lambda i: _combined(found, sums, i, term(rounds * width + i))))
+        body.append(counted(length % width, lambda i: _combined(found, sums, i, term(rounds * width + i))))
     start = tirx.min_value("float32") if found.is_max else tirx.const(0.0, "float32")
-    total = found.combine(tirx.BufferLoad(found.total, found.indices), tirx.BufferLoad(sums, [_int(0)]))
+    total = found.combine(tirx.BufferLoad(found.total, found.indices), tirx.BufferLoad(sums, [integer(0)]))
     return tirx.SeqStmt(
         [
             tirx.AllocBuffer(sums),
-            _vectors(vectors, lanes, lambda i: tirx.BufferStore(sums, start, [i])),
-            _nest(outer, tirx.SeqStmt(body) if len(body) > 1 else body[0]),
+            vectors_of(vectors, lanes, lambda i: tirx.BufferStore(sums, start, [i])),
+            nest(outer, tirx.SeqStmt(body) if len(body) > 1 else body[0]),
             *_pairwise(found, sums, width, lanes),
             tirx.BufferStore(found.total, total, found.indices),
         ]
@@ -118,12 +132,12 @@ def _accumulated(found: _Sum, into: Any, vectors: int, lanes: int, first: Any, r
     """`rounds` rounds of a row from round `first` on; where they are many, in chunks that have sums of their own."""
     width = vectors * lanes
     if found.is_max or rounds <= CHUNK:
-        return _loop(rounds, lambda q: added(into, (first + q) * width))
+        return counted(rounds, lambda q: added(into, (first + q) * width))
 
     def one(begin: Any, count: int) -> Any:
         part = tirx.decl_buffer((width,), "float32", "chunk")
-        cleared = _vectors(vectors, lanes, lambda i: tirx.BufferStore(part, tirx.const(0.0, "float32"), [i]))
-        flushed = _vectors(vectors, lanes, lambda i: _combined(found, into, i, tirx.BufferLoad(part, [i])))
+        cleared = vectors_of(vectors, lanes, lambda i: tirx.BufferStore(part, tirx.const(0.0, "float32"), [i]))
+        flushed = vectors_of(vectors, lanes, lambda i: _combined(found, into, i, tirx.BufferLoad(part, [i])))
         return tirx.SeqStmt([tirx.AllocBuffer(part), cleared, _accumulated(found, part, vectors, lanes, begin, count, added), flushed])
 
     return _split(rounds, _chunk(rounds), lambda begin, count: one(first + begin, count))
@@ -138,9 +152,9 @@ def _chunk(extent: int, first: int = CHUNK) -> int:
 
 def _split(extent: int, chunk: int, body: Callable[[Any, int], Any]) -> Any:
     """body(begin, count) for every chunk of `extent`, and for what is left."""
-    whole = _loop(extent // chunk, lambda c: body(c * chunk, chunk))
+    whole = counted(extent // chunk, lambda c: body(c * chunk, chunk))
     rest = extent % chunk
-    return tirx.SeqStmt([whole, _loop(1, lambda _: body(_int(extent - rest), rest))]) if rest else whole
+    return tirx.SeqStmt([whole, counted(1, lambda _: body(integer(extent - rest), rest))]) if rest else whole
 
 
 def _pairwise(found: _Sum, sums: Any, width: int, lanes: int) -> Iterator[Any]:
@@ -148,7 +162,7 @@ def _pairwise(found: _Sum, sums: Any, width: int, lanes: int) -> Iterator[Any]:
     while width > 1:
         width //= 2
         vector = min(width, lanes)
-        yield _vectors(width // vector, vector, _halved(found, sums, width))
+        yield vectors_of(width // vector, vector, _halved(found, sums, width))
 
 
 def _halved(found: _Sum, sums: Any, half: int) -> Callable[[Any], Any]:
@@ -158,24 +172,24 @@ def _halved(found: _Sum, sums: Any, half: int) -> Callable[[Any], Any]:
 def _chunks(found: _Sum) -> Any:
     """Sums for neighbouring results, or not along memory: the outermost loop in chunks, each with sums of its own."""
     reduce, spatial = found.reduce(), found.spatial()
-    length = prod(_extent(loop) for loop in reduce)
-    if found.is_max or length <= 2 * CHUNK or prod(_extent(loop) for loop in spatial) > MAX_NEIGHBOURS:
+    length = prod(extent_of(loop) for loop in reduce)
+    if found.is_max or length <= 2 * CHUNK or prod(extent_of(loop) for loop in spatial) > MAX_NEIGHBOURS:
         return None
-    extent = _extent(reduce[0])
+    extent = extent_of(reduce[0])
     if extent == 1:
-        inner = _match(_substituted(found.loops[0].body, {reduce[0].loop_var: _int(0)}))
+        inner = _match(substituted(found.loops[0].body, {reduce[0].loop_var: integer(0)}))
         return _chunks(inner) if inner is not None else None
     unit = length // extent
 
     def one(begin: Any, count: int) -> Any:
-        part = tirx.decl_buffer([_extent(loop) for loop in spatial] or [1], "float32", "chunk")
-        at = [loop.loop_var for loop in spatial] or [_int(0)]
-        cleared = _fresh(_nest(spatial, tirx.BufferStore(part, tirx.const(0.0, "float32"), at)))
+        part = tirx.decl_buffer([extent_of(loop) for loop in spatial] or [1], "float32", "chunk")
+        at = [loop.loop_var for loop in spatial] or [integer(0)]
+        cleared = fresh(nest(spatial, tirx.BufferStore(part, tirx.const(0.0, "float32"), at)))
         total = tirx.BufferLoad(found.total, found.indices) + tirx.BufferLoad(part, at)
-        flushed = _fresh(_nest(spatial, tirx.BufferStore(found.total, total, found.indices)))
+        flushed = fresh(nest(spatial, tirx.BufferStore(found.total, total, found.indices)))
         k = tirx.Var("k", INDEX)
-        body = _nest(found.loops[1:], tirx.BufferStore(part, tirx.BufferLoad(part, at) + found.term, at))
-        summed = _fresh(_loop_of(k, count, _substituted(body, {reduce[0].loop_var: begin + k})))
+        body = nest(found.loops[1:], tirx.BufferStore(part, tirx.BufferLoad(part, at) + found.term, at))
+        summed = fresh(loop_of(k, count, substituted(body, {reduce[0].loop_var: begin + k})))
         again = _match(summed)
         deeper = _chunks(again) if again is not None else None
         return tirx.SeqStmt([tirx.AllocBuffer(part), cleared, summed if deeper is None else deeper, flushed])
@@ -191,9 +205,9 @@ def _contiguous(found: _Sum) -> int:
         return 0
     for count in range(1, len(found.loops) + 1):
         inner = found.loops[-count:]
-        strides = [prod(_extent(loop) for loop in inner[i + 1 :]) for i in range(count)]
+        strides = [prod(extent_of(loop) for loop in inner[i + 1 :]) for i in range(count)]
         walked = [step[-count:] for step in steps if step is not None and any(step[-count:])]
-        if walked and all(step[i] == strides[i] or _extent(inner[i]) == 1 for step in walked for i in range(count)):
+        if walked and all(step[i] == strides[i] or extent_of(inner[i]) == 1 for step in walked for i in range(count)):
             best = count
     return best
 
@@ -207,7 +221,7 @@ def _steps(load: Any, variables: list[Any]) -> list[int] | None:
 
 
 def _flat(load: Any) -> Any:
-    index: Any = _int(0)
+    index: Any = integer(0)
     for extent, at in zip(load.source.ty.shape, load.indices, strict=True):
         index = index * int(extent) + at
     return index
@@ -216,13 +230,13 @@ def _flat(load: Any) -> Any:
 def _along(term: Any, inner: list[Any]) -> Callable[[Any], Any]:
     """The term of a row as a function of the position in it, which goes to the last index: only the address counts from here on."""
     variables = [loop.loop_var for loop in inner]
-    start = {variable: _int(0) for variable in variables}
+    start = {variable: integer(0) for variable in variables}
 
     def at(position: Any) -> Any:
         def moved(load: Any) -> Any:
-            if not any(_uses(index, variable) for index in load.indices for variable in variables):
+            if not any(uses(index, variable) for index in load.indices for variable in variables):
                 return load
-            *rest, last = [_substituted(index, start) for index in load.indices]
+            *rest, last = [substituted(index, start) for index in load.indices]
             return tirx.BufferLoad(load.source, [*rest, last + position])
 
         return tvm_ffi.structural_map(term, (tvm.ir.TensorLoad, moved))
@@ -233,7 +247,7 @@ def _along(term: Any, inner: list[Any]) -> Callable[[Any], Any]:
 def _outside_of_loads(term: Any, variables: list[Any]) -> bool:
     """Whether the term depends on a loop other than by what it loads, as it does where it asks for a border."""
     blind = tvm_ffi.structural_map(term, (tvm.ir.TensorLoad, lambda load: tirx.const(0.0, str(load.ty.dtype))))
-    return any(_uses(blind, variable) for variable in variables)
+    return any(uses(blind, variable) for variable in variables)
 
 
 def _loads(term: Any) -> Iterator[Any]:
@@ -242,60 +256,5 @@ def _loads(term: Any) -> Iterator[Any]:
     return iter(found)
 
 
-def _uses(value: Any, variable: Any) -> bool:
-    return any(v.same_as(variable) for v in tirx.analysis.undefined_vars(value))
-
-
 def _equal(left: Sequence[Any], right: Sequence[Any]) -> bool:
     return len(left) == len(right) and all(tvm_ffi.structural_equal(a, b) for a, b in zip(left, right, strict=True))
-
-
-def _substituted(value: Any, values: dict[Any, Any]) -> Any:
-    return tvm_ffi.structural_map(value, (tirx.Var, lambda v: next((new for old, new in values.items() if v.same_as(old)), v)))
-
-
-def _int(value: int) -> Any:
-    return tirx.IntImm(INDEX, value)
-
-
-def _extent(loop: Any) -> int:
-    return int(loop.extent)
-
-
-def _is_plain(loop: Any) -> bool:
-    return isinstance(loop.extent, tirx.IntImm) and isinstance(loop.min, tirx.IntImm) and int(loop.min) == 0
-
-
-def _loop_again(loop: Any, body: Any) -> Any:
-    return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, body, loop.thread_binding, loop.annotations)
-
-
-def _loop(count: int, body: Callable[[Any], Any], kind: Any = tirx.ForKind.SERIAL) -> Any:
-    variable = tirx.Var("i", INDEX)
-    return _loop_of(variable, count, body(variable), kind)
-
-
-def _loop_of(variable: Any, count: int, body: Any, kind: Any = tirx.ForKind.SERIAL) -> Any:
-    return tirx.For(variable, _int(0), _int(count), kind, body)
-
-
-def _vectors(count: int, lanes: int, body: Callable[[Any], Any]) -> Any:
-    """body(i) for i below count * lanes, in vectors."""
-    if lanes == 1:
-        return _loop(count, body, tirx.ForKind.UNROLLED)
-    return _loop(count, lambda v: _loop(lanes, lambda i: body(v * lanes + i), tirx.ForKind.VECTORIZED), tirx.ForKind.UNROLLED)
-
-
-def _nest(loops: list[Any], body: Any) -> Any:
-    for loop in reversed(loops):
-        body = _loop_again(loop, body)
-    return body
-
-
-def _fresh(stmt: Any) -> Any:
-    """The same loops with variables of their own."""
-    if not isinstance(stmt, tirx.For):
-        return stmt
-    variable = tirx.Var(stmt.loop_var.name, stmt.loop_var.ty.dtype if hasattr(stmt.loop_var, "ty") else INDEX)
-    body = _substituted(stmt.body, {stmt.loop_var: variable})
-    return tirx.For(variable, stmt.min, stmt.extent, stmt.kind, _fresh(body), stmt.thread_binding, stmt.annotations)

@@ -3,7 +3,16 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from subpc.errors import CompileError, ConfigError, ModelFileError, SubpcError, TargetError, UnsupportedModelError, WriteError
+from subpc.errors import (
+    CompileError,
+    ConfigError,
+    ModelFileError,
+    SlowLayerWarning,
+    SubpcError,
+    TargetError,
+    UnsupportedModelError,
+    WriteError,
+)
 
 if TYPE_CHECKING:
     from subpc.comparison import compare
@@ -21,6 +30,7 @@ __all__ = [
     "CompiledModel",
     "ConfigError",
     "ModelFileError",
+    "SlowLayerWarning",
     "SubpcError",
     "TargetError",
     "UnsupportedModelError",

@@ -1,5 +1,6 @@
 """`subpc.compile`: a model in, a CompiledModel out; the stages are in passes/pipeline.py."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,7 +13,7 @@ from subpc import artifact
 from subpc.block_map import pack_blocks
 from subpc.compile_request import Progress, Request, check_options
 from subpc.debug_dump import dumper
-from subpc.errors import CompileError, SubpcError
+from subpc.errors import CompileError, SlowLayerWarning, SubpcError
 from subpc.files import check_outputs
 from subpc.linker import find_linker, link
 from subpc.model_files import model_files
@@ -92,7 +93,12 @@ def compile(
     with scratch_folder("compile") as folder:
         path = Path(output) if output is not None else folder / "model.so"
         _compile(model, request, folder, path, None)
-        return CompiledModel(artifact.open_artifact(path), threads=request.threads)
+        compiled = CompiledModel(artifact.open_artifact(path), threads=request.threads)
+    from subpc.frontend.imported import fallback_warnings
+
+    for text in fallback_warnings(compiled.report.layers):
+        warnings.warn(text, SlowLayerWarning, stacklevel=2)
+    return compiled
 
 
 def compile_file(model: Any, output: str | Path, *, accept: Accept | None = None, **options: Any) -> CompileReport:
@@ -161,7 +167,7 @@ def _build(
     name: str,
     accept: Accept | None,
 ) -> Metadata:
-    from subpc.frontend.imported import weight_warnings
+    from subpc.frontend.imported import fallback_warnings, weight_warnings
     from subpc.passes.build_library import build_library
     from subpc.passes.pipeline import lower_model
     from subpc.passes.program import WeightStore
@@ -189,7 +195,8 @@ def _build(
     functions = tuple(
         _function_info(model, entry, built, index) for index, (model, entry) in enumerate(zip(imported, lowered, strict=True))
     )
-    warnings = weight_warnings(imported[0].params, imported[0].param_names)
+    layers = _layer_reports(lowered[0], imported[0])
+    found = (*weight_warnings(imported[0].params, imported[0].param_names), *fallback_warnings(layers))
     metadata = Metadata(
         model=name,
         target=str(target),
@@ -197,9 +204,9 @@ def _build(
         precision="float32",
         tuned=any(fact.layers for fact in facts),
         functions=functions,
-        layers=_layer_reports(lowered[0], imported[0]),
-        warnings=warnings,
-        notes=(*(note for note in imported[0].notes if note not in warnings), *tuned.notes, *(f.note for f in facts if f.note)),
+        layers=layers,
+        warnings=found,
+        notes=(*(note for note in imported[0].notes if note not in found), *tuned.notes, *(f.note for f in facts if f.note)),
         versions=versions(),
         compression=imported[0].facts,
     )
@@ -255,10 +262,11 @@ def _layer_reports(lowered: "Lowered", model: "ImportedModel") -> tuple[LayerRep
     from subpc.passes.layer_report import layer_report
 
     def complete(name: str) -> LayerReport:
-        found, bits = lowered.decisions[name].found, model.packed[name].bits if name in model.packed else 32
+        found = lowered.decisions[name].found if name in lowered.decisions else None
+        bits = model.packed[name].bits if name in model.packed else 32
         return replace(layer_report(lowered, name), blocks=pack_blocks(found.kept) if found else "", bits=bits)
 
-    return tuple(map(complete, lowered.decisions))
+    return tuple(map(complete, lowered.order))
 
 
 def _model_name(model: Any, arch: str | None) -> str:

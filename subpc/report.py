@@ -11,8 +11,6 @@ from subpc.errors import ConfigError
 FORMAT_VERSION = 2
 # The kernel of a layer that no kernel family takes.
 FALLBACK = "fallback"
-# Layers that a warning names.
-NAMED = 5
 
 _R = TypeVar("_R", bound="Record")
 
@@ -126,8 +124,9 @@ class FunctionInfo(Record):
 class LayerReport(Record):
     """What was decided about one layer, and why.
 
-    kind: "conv", "linear", ...; kernel: a family, or FALLBACK; shape: (out, in, kh, kw); pattern: "dense", "1x16 uniform" or "1x16 layer-wise"; n: block size, 0
-    when dense; sparsity: share of weights that are zero; reason: "" for a sparse layer without remarks, else a short phrase that
+    kind: "conv" or "linear"; kernel: a family, or FALLBACK; shape: (out, in, kh, kw), in any layout in the fallback;
+    pattern: "dense", "1x16 uniform" or "1x16 layer-wise"; n: block size, 0 when dense; sparsity: share of weights that are zero;
+    reason: "" for a sparse layer without remarks, else a short phrase that
     the summary line counts ("below threshold", "grouped"), with details after a colon; expected_gain: dense time / chosen time.
     blocks: which of the (out / n, in) blocks the pattern keeps, as `subpc.block_map` packs them; "" without a pattern.
     bits: width of the weights in the model file.
@@ -151,20 +150,6 @@ class LayerReport(Record):
     bytes_packed: int
     blocks: str = ""
     bits: int = 32
-
-
-def fallback_warnings(layers: tuple[LayerReport, ...]) -> tuple[str, ...]:
-    """One warning for each reason for which layers run in the fallback, naming the first of them."""
-    reasons: dict[str, list[str]] = {}
-    for layer in layers:
-        if layer.kernel == FALLBACK:
-            reasons.setdefault(layer.reason.split(":")[0], []).append(layer.name)
-    return tuple(f"{_listed(names)} in the fallback, which is slow: {reason}" for reason, names in reasons.items())
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"{'layer' if len(names) == 1 else 'layers'} {', '.join(names[:NAMED])}{more} {'runs' if len(names) == 1 else 'run'}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,12 +212,18 @@ class CompileReport:
 
     @property
     def summary(self) -> str:
-        """How many convolutions run sparse, and why the others do not."""
+        """How many convolutions run sparse, and why the others do not; how many layers have no kernel of ours."""
         dense = [layer for layer in self.convs if not layer.sparse]
+        if not self.convs:
+            return f"no convolutions, {len(self.layers)} fully connected layers" + self._fallback_count
         text = f"{len(self.convs) - len(dense)}/{len(self.convs)} convs sparse, {len(dense)} dense"
         reasons = Counter(layer.reason.split(":")[0] or "no reason given" for layer in dense)
         text += ": " + ", ".join(f"{count} {reason}" for reason, count in reasons.most_common()) if dense else ""
-        return text + (f"; {len(self.in_fallback)} in the fallback" if self.in_fallback else "")
+        return text + self._fallback_count
+
+    @property
+    def _fallback_count(self) -> str:
+        return f"; {len(self.in_fallback)} in the fallback" if self.in_fallback else ""
 
     def to_dict(self) -> dict[str, Any]:
         """The metadata and both lines, for --json."""

@@ -50,7 +50,7 @@ def test_a_model_without_convolutions() -> None:
     metadata = Metadata(model="m", target="llvm", features=(), precision="float32", tuned=True, functions=(), layers=())
     report = CompileReport(metadata=metadata)
     assert report.headline == "m: 0% sparse, N=-, float32, tuned, llvm"
-    assert report.summary == "0/0 convs sparse, 0 dense"
+    assert report.summary == "no convolutions, 0 fully connected layers"
 
 
 def test_records_do_not_change(toy: Any) -> None:
