@@ -17,7 +17,8 @@ from subpc.errors import ConfigError, UnsupportedModelError
 from subpc.frontend.imported import ImportedModel, weight_warnings
 from subpc.frontend.messages import first_line
 from subpc.frontend.prepare import abandon, prepare_module
-from subpc.frontend.torch_fold import Weights, fold_weights
+from subpc.frontend.torch_fold import Weights as _Weights
+from subpc.frontend.torch_fold import fold_weights
 from subpc.frontend.torch_support import KEPT_WHOLE, Importer, layer_name, unsupported_operators
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -97,7 +98,7 @@ def import_exported(program: ExportedProgram, constant_names: dict[str, str] | N
     return _imported(module, inputs, names, weights).with_notes(*note)
 
 
-def _imported(module: tvm.IRModule, inputs: dict[str, torch.Tensor], outputs: tuple[str, ...], weights: Weights) -> ImportedModel:
+def _imported(module: tvm.IRModule, inputs: dict[str, torch.Tensor], outputs: tuple[str, ...], weights: "_Weights") -> ImportedModel:
     module, names = prepare_module(module, len(inputs))
     params = {name: _numpy(weights[name][1]) for name in names}
     param_names = {name: weights[name][0] for name in names}
@@ -139,16 +140,19 @@ def _plain_convolution(*arguments: Any) -> torch.Tensor:
 _WEIGHT_KINDS = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
 
 
-def _weights(program: ExportedProgram, constant_names: dict[str, str]) -> Weights:
+def _weights(program: ExportedProgram, constant_names: dict[str, str]) -> _Weights:
     """Every float tensor the program owns, made a parameter: TVM would bind buffers and constants, which then have no names."""
-    weights: Weights = {}
+    weights: _Weights = {}
     for spec in program.graph_signature.input_specs:
         value = _owned(program, spec)
         target = str(spec.target)
-        if value is None or value.dtype != torch.float32 or value.ndim == 0:
-            if value is not None and spec.kind == InputKind.PARAMETER:  # bound by TVM as a constant, as other numbers are
+        if value is None:
+            continue
+        if value.dtype != torch.float32 or value.ndim == 0:
+            if spec.kind is InputKind.PARAMETER:  # a single number is no weight that anything is packed for
                 spec.kind = InputKind.CONSTANT_TENSOR
                 program.constants[target] = value.detach()
+                program.state_dict.pop(target, None)
             continue
         weights[spec.arg.name] = (constant_names.get(target, target), value)
         program.state_dict[target] = value
