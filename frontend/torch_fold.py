@@ -36,9 +36,11 @@ def fold_weights(program: ExportedProgram, weights: Weights, owned: dict[str, to
     if sum(_elements(root) for root in roots) > bound:
         raise UnsupportedModelError(_too_large("all weights together", sum(_elements(root) for root in roots), bound))
     found = dict(weights)
+    names = {spec.arg.name: str(spec.target) for spec in program.graph_signature.input_specs}
+    names |= {placeholder: name for placeholder, (name, _) in weights.items()}
     for root in roots:
         value = _evaluated(root, known, bound)
-        name = weight_name(root, known, weights)
+        name = weight_name(root, known, names)
         placeholder = _new_weight(program, root, value, name)
         found[placeholder] = (name, value)
     program.graph.eliminate_dead_code()
@@ -118,21 +120,21 @@ def _too_large(what: str, elements: int, bound: int) -> str:
     return f"The model computes {elements} elements from its weights, at {what}; at most {bound} are accepted."
 
 
-def weight_name(root: fx.Node, known: dict[fx.Node, torch.Tensor], weights: Weights) -> str:
+def weight_name(root: fx.Node, known: dict[fx.Node, torch.Tensor], names: dict[str, str]) -> str:
     """`conv.weight` for what is made of conv.weight_orig and conv.weight_mask, or of conv.parametrizations.weight.original.
 
     The largest tensor gives the name, of those that belong to the layer where it is used if there are any.
     """
-    sources = _sources(root, known, weights)
+    sources = _sources(root, known, names)
     owner = next((layer_name(user) for user in root.users if user.op == "call_function"), "")
     own = {name: size for name, size in sources.items() if name.startswith(owner + ".")} or sources
-    return plain_name(max(own, key=lambda name: own[name])) if own else str(root.name)
+    return plain_name(max(sorted(own), key=lambda name: own[name])) if own else str(root.name)
 
 
-def _sources(root: fx.Node, known: dict[fx.Node, torch.Tensor], weights: Weights) -> dict[str, int]:
-    needed = [*_ancestors(root, known)]
-    sources = {source for node in needed for source in node.all_input_nodes if source in known}
-    return {weights[source.name][0]: known[source].numel() for source in sources if source.name in weights}
+def _sources(root: fx.Node, known: dict[fx.Node, torch.Tensor], names: dict[str, str]) -> dict[str, tuple[int, bool]]:
+    """The tensors behind `root` with their sizes; of two of one size, the one that is no float (a mask) is the smaller one."""
+    sources = {source for node in _ancestors(root, known) for source in node.all_input_nodes if source in known}
+    return {names[source.name]: (known[source].numel(), known[source].is_floating_point()) for source in sources}
 
 
 def plain_name(source: str) -> str:

@@ -51,6 +51,16 @@ def test_compile_run_and_inspect(capsys: Capture, models: Path, tmp_path: Path) 
     np.testing.assert_allclose(np.load(tmp_path / "y.npy"), expected, atol=1e-4 * np.ptp(expected))
 
 
+def test_a_convolution_in_the_fallback_is_said(capsys: Capture, tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ConvTranspose2d(8, 4, 2, 2)).eval()
+    torch.export.save(torch.export.export(model, (torch.zeros(SHAPE),)), tmp_path / "up.pt2")
+    assert run(["compile", str(tmp_path / "up.pt2"), "-o", str(tmp_path / "up.so")]) == 0
+    out, err = capsys.readouterr()
+    assert "0/2 convs sparse, 2 dense: 1 no zeros, 1 transposed convolution; 1 in the fallback" in out
+    assert "warning: in the fallback, many times slower than with a kernel: layer 1 (transposed convolution)" in out
+    assert "SlowLayerWarning" not in err
+
+
 def test_json_and_the_default_name(capsys: Capture, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert run(["compile", str(models / "dense.pt2"), "--target", "llvm", "--json"]) == 0

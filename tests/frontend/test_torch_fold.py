@@ -157,6 +157,26 @@ def test_shared_filters_are_layers_of_their_own() -> None:
         assert torch.allclose(compiled(x), net(x), atol=TOLERANCE)
 
 
+class Coded(nn.Module):
+    """8-bit codes and a scale for each filter, multiplied in every call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("codes", torch.randint(-127, 127, (8, 3, 3, 3), dtype=torch.int8))
+        self.register_buffer("scale", torch.rand(8, 1, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.conv2d(x, self.codes.float() * self.scale)
+
+
+def test_integer_codes_give_the_name() -> None:
+    net, x = Coded().eval(), torch.randn(SHAPE)
+    compiled = compile(net, x)
+    assert [layer.name for layer in compiled.report.layers] == ["codes"]
+    assert not compiled.report.in_fallback
+    assert torch.allclose(compiled(x), net(x), rtol=1e-4, atol=1e-3)
+
+
 class Doubling(nn.Module):
     """A few small tensors that grow without bound."""
 
