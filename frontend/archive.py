@@ -1,15 +1,23 @@
 """The zip files that PyTorch writes: what one claims to be, and whether its directory is sane, before anything in it is used."""
 
+import io
+import re
 import zipfile
+import zlib
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path, PurePosixPath
 
 from subpc.errors import ModelFileError
+from subpc.frontend.messages import printable
 
 # PyTorch stores tensors uncompressed, and compresses nothing but the source code in TorchScript: more than this is a bomb.
 _SLACK_BYTES = 1 << 20
 _MAX_PACKED_BYTES = 1 << 26
 _MAX_MEMBERS = 200_000
+# What a member of PyTorch's may be called. Readers differ in how they take anything else, such as backslashes and accents.
+_NAME = re.compile(r"[A-Za-z0-9_.\-+=@ ()\[\],/]{1,1000}")
+_DAMAGE = (zipfile.BadZipFile, OSError, ValueError, RuntimeError, NotImplementedError, EOFError, zlib.error)
 
 
 class Kind(Enum):
@@ -22,7 +30,7 @@ class Kind(Enum):
 
 def archive_kind(path: Path) -> Kind:
     """What `path` holds; ModelFileError where it is not an archive that PyTorch writes."""
-    names = member_names(path)
+    names = [name.lower() for name in member_names(path)]
     parts = {name.split("/", 1)[-1] for name in names}
     if "serialized_exported_program.json" in names or any(part.startswith("models/") and part.endswith(".json") for part in parts):
         return Kind.EXPORTED
@@ -43,20 +51,53 @@ def member_names(path: Path) -> list[str]:
             members = archive.infolist()
             _check_members(path, members)
             damaged = archive.testzip()
-    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, NotImplementedError, EOFError) as error:
-        raise ModelFileError(f"{path.name} is damaged: {error}. Copy or save it again.") from error
+    except _DAMAGE as error:
+        raise _damaged(path, str(error)) from error
     if damaged is not None:
-        raise ModelFileError(f"{path.name} is damaged: the checksum of {damaged} is wrong. Copy or save it again.")
+        raise _damaged(path, f"the checksum of {printable(damaged)} is wrong")
     return [member.filename for member in members]
+
+
+def read_members(path: Path) -> dict[str, bytes]:
+    """The content of each member by its name without the folder that all of them lie in."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            _check_members(path, members)
+            roots = {member.filename.partition("/")[0] for member in members}
+            if len(roots) != 1:
+                raise ModelFileError(f"{path.name} has {len(roots)} folders at its top; PyTorch writes archives with one.")
+            return {member.filename.partition("/")[2]: archive.read(member) for member in members}
+    except _DAMAGE as error:
+        raise _damaged(path, str(error)) from error
+
+
+def written_again(members: Mapping[str, bytes]) -> io.BytesIO:
+    """An archive of these members and nothing else: no reader can find in it what was not looked at."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in members.items():
+            archive.writestr(f"archive/{name}", content)
+    buffer.seek(0)
+    return buffer
+
+
+def _damaged(path: Path, reason: str) -> ModelFileError:
+    return ModelFileError(f"{path.name} is damaged: {printable(reason)[:200]}. Copy or save it again.")
 
 
 def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
     names = [member.filename for member in members]
     size = path.stat().st_size
-    if len(set(names)) != len(names) or len(names) > _MAX_MEMBERS:
+    # PyTorch's reader takes names in any case for the same.
+    if len({name.lower() for name in names}) != len(names) or len(names) > _MAX_MEMBERS:
         raise ModelFileError(f"{path.name} has repeated or too many members; PyTorch does not write such archives.")
     if any(".." in PurePosixPath(name).parts or name.startswith("/") for name in names):
         raise ModelFileError(f"{path.name} has members outside its folder; PyTorch does not write such archives.")
+    strange = [member for member in members if not _NAME.fullmatch(member.filename) or member.orig_filename != member.filename]
+    if strange:
+        name = printable(strange[0].orig_filename)[:80]
+        raise ModelFileError(f"{path.name} has a member with the name {name!r}; PyTorch does not write such archives.")
     packed = sum(member.file_size for member in members if member.compress_type != zipfile.ZIP_STORED)
     stored = sum(member.file_size for member in members if member.compress_type == zipfile.ZIP_STORED)
     if packed > _MAX_PACKED_BYTES or stored > size + _SLACK_BYTES:

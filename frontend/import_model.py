@@ -13,6 +13,7 @@ from subpc.errors import ConfigError
 from subpc.frontend.imported import ImportedModel
 from subpc.frontend.load_file import check_file, load_torch_file
 from subpc.frontend.onnx_import import import_onnx
+from subpc.frontend.pt2_guards import check_guards
 from subpc.frontend.torch_import import check_inputs, example_for, export, import_exported, import_module, inference_copy
 from subpc.frontend.torchscript import NOTE, export_script, input_names
 
@@ -69,13 +70,18 @@ def _import_program(program: ExportedProgram, shapes: Shapes | None, example_inp
         return [import_exported(program)]
     fixed = _static_shapes(program)
     if fixed is None:
-        return [import_exported(export(program.module(), inputs)) for inputs in _inputs(shapes, example_inputs)]
+        return [_import_dynamic(program, inputs) for inputs in _inputs(shapes, example_inputs)]
     asked = [[tuple(x.shape) for x in inputs] for inputs in _inputs(shapes, example_inputs)]
     if any(shape != fixed for shape in asked):
         raise ConfigError(
             f"The program was exported for input {_text(fixed)}, not {_text(asked[0])}.\nExport it with that shape or dynamic."
         )
     return [import_exported(program)]
+
+
+def _import_dynamic(program: ExportedProgram, inputs: tuple[Any, ...]) -> ImportedModel:
+    check_guards(program, inputs)
+    return import_exported(export(program.module(), inputs))
 
 
 def _static_shapes(program: ExportedProgram) -> list[tuple[int, ...]] | None:

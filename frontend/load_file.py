@@ -17,7 +17,9 @@ from subpc.algorithms.quantizers import Quantized
 from subpc.errors import ConfigError, ModelFileError
 from subpc.frontend.archive import Kind, archive_kind
 from subpc.frontend.messages import first_line
-from subpc.frontend.pt2_check import unsafe_reason
+from subpc.frontend.pt2_check import load_checked
+from subpc.frontend.pt2_expressions import NotPlain
+from subpc.frontend.pt2_json import Unsafe
 from subpc.frontend.state_dict import load_into_arch, unwrap_checkpoint
 from subpc.frontend.torchscript import load_torchscript
 
@@ -90,13 +92,14 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
 
 def _load_exported(path: Path, trust_pickle: bool) -> ExportedProgram:
     try:
-        reason = None if trust_pickle else unsafe_reason(path)
-        if reason is None:
-            # A buffer, so that a file is an exported program whatever its name ends with.
-            return torch.export.load(io.BytesIO(path.read_bytes()))
+        # A buffer, so that a file is an exported program whatever its name ends with.
+        return torch.export.load(io.BytesIO(path.read_bytes())) if trust_pickle else load_checked(path)
+    except (NotPlain, Unsafe) as error:
+        raise ModelFileError(f"{path.name} is refused, because {error}: loading it could run code.\n{_TRUST}") from error
+    except ModelFileError:
+        raise
     except Exception as error:
         raise ModelFileError(f"{path.name} is not a torch.export file this version of torch can read: {first_line(error)}") from error
-    raise ModelFileError(f"{path.name} is refused, because {reason}: loading it could run code.\n{_TRUST}")
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:

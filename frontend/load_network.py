@@ -13,6 +13,7 @@ from subpc.errors import ConfigError, UnsupportedModelError
 from subpc.frontend.graph_from_onnx import network_from_onnx
 from subpc.frontend.graph_from_program import network_from_program
 from subpc.frontend.load_file import check_file, load_torch_file
+from subpc.frontend.pt2_guards import check_guards
 from subpc.frontend.torch_import import example_for, export, inference_copy
 from subpc.frontend.torchscript import NOTE, export_script
 
@@ -67,7 +68,9 @@ def _from_program(program: ExportedProgram, shape: Shape | None) -> Network:
         if not fixed and shape is None and all(isinstance(n, int) for n in own[1:]):
             shape = (1, *own[1:])
         if not fixed and shape is not None:
-            program = export(program.module(), (example_for(shape),))
+            inputs = (example_for(shape),)
+            check_guards(program, inputs)
+            program = export(program.module(), inputs)
         elif shape is not None and shape[1:] != own[1:]:
             raise ConfigError(
                 f"The program was exported for input {','.join(map(str, own))}, not {','.join(map(str, shape))}.\n"

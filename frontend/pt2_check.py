@@ -1,104 +1,91 @@
-"""Whether a torch.export file is data only. torch.export.load trusts its input more than its name suggests:
+"""A torch.export file, made data only. torch.export.load trusts its input more than its name suggests:
 
 it falls back to full unpickling for sample inputs, unpickles tensors marked `use_pickle` and custom objects, loads compiled
-libraries, looks operators up by attribute path from `torch` (which reaches `os`), and evaluates symbolic shapes and guards as
-Python. A file from `torch.export.save` of an ordinary network needs none of that, so everything outside an allow-list is refused.
+libraries, looks operators up by attribute path from `torch` (which reaches `os`), imports modules that tree descriptions name, and
+runs symbolic sizes, names and guards as Python. A file from `torch.export.save` of an ordinary network needs none of that. So
+its parts are checked against what is known, and PyTorch gets an archive that is written anew from what was understood.
 """
 
 import io
 import json
+import math
 import re
-import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.export import ExportedProgram
 
-_OPERATOR = re.compile(r"torch\.ops\.(aten|torchvision|higher_order)\.(?!__(?!and__|or__|xor__))\w+(\.(?!__)\w+)?")
-_PYTHON_OPERATOR = re.compile(
-    r"(_operator\.(getitem|add|sub|mul|neg|mod|pow|floordiv|truediv|eq|ne|lt|le|gt|ge|and_|or_)|math\.(ceil|floor|trunc|sqrt))"
-)
-_SYMBOLIC = re.compile(r"torch\.sym_(int|float|max|min|not|sqrt)")
+from subpc.frontend.archive import read_members, written_again
+from subpc.frontend.pt2_json import Unsafe, checked_config, checked_program, parse
+from subpc.frontend.pt2_work import check_work
 
-_EXPRESSION_WORD = re.compile(
-    "Symbol|Integer|Float|Rational|Add|Mul|Pow|Max|Min|Mod|FloorDiv|PythonMod|CleanDiv|CeilDiv|CeilToInt|FloorToInt|IntTrueDiv"
-    "|positive|negative|nonnegative|integer|evaluate|True|False|Eq|Ne|Ge|Le|Gt|Lt|L|size|and|or|not"
-    r"|[suz]+\d+"  # the symbols themselves
-)
-_EXPRESSION = re.compile(r"[\w\s'()\[\],.+\-*/%<>=!]*")
-_EVALUATED_KEYS = frozenset({"expr_str", "guards_code"})
-# Tree descriptions that name Python modules to import.
-_IMPORTING = ("__enum__", "default_factory")
-
-_SAFE_MEMBERS = re.compile(
-    r"(data/weights/(weight_\d+|\w+\.json)|data/constants/(tensor_\d+|\w+\.json)|models/\w+\.json|data/sample_inputs/\w+\.pt"
-    r"|archive_format|archive_version|byteorder|\.data/(version|serialization_id)|\.format_version|version|extra/.*)"
-)
+_MODEL, _SAMPLES = "models/model.json", "data/sample_inputs/model.pt"
+_CONFIGS = {"data/weights/": "model_weights_config.json", "data/constants/": "model_constants_config.json"}
+_PLAIN = {"archive_format", "archive_version", "byteorder", ".data/version", "version"}
+_PAYLOAD = {"data/weights/": re.compile(r"weight_\d{1,9}"), "data/constants/": re.compile(r"tensor_\d{1,9}")}
+# Numbers that tensors may have beyond what the file holds of them: an expanded view of a terabyte fits in four bytes.
+_MAX_EXPANDED = 1 << 24
+_IGNORED = re.compile(r"\.data/serialization_id|\.format_version|extra/.*")
 
 
-def unsafe_reason(path: Path) -> str | None:
-    """Why loading `path` could run code that its author wrote, or None where it cannot."""
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            reason = _member_reason(name.split("/", 1)[-1], archive.read(name))
-            if reason is not None:
-                return reason
-    return None
+def load_checked(path: Path) -> ExportedProgram:
+    """The program in `path`; Unsafe where loading it could run code that its author wrote, or whatever PyTorch raises."""
+    members = read_members(path)
+    if _MODEL not in members:
+        found = next((name for name in members if name.startswith("models/")), "")
+        raise Unsafe(f"it holds {found[:80] or 'no program'}; torch.export.save writes {_MODEL}")
+    kept = {name: content for name, content in members.items() if name in _PLAIN}
+    for folder in _CONFIGS:
+        kept |= _payload(members, folder)
+    program = checked_program(parse(members[_MODEL], _MODEL))
+    check_work(program["graph_module"].get("graph"))
+    _check_samples(members.get(_SAMPLES, b""))
+    unknown = [name for name in members if name not in kept and name not in (_MODEL, _SAMPLES) and not _IGNORED.fullmatch(name)]
+    if unknown:
+        raise Unsafe(f"it holds {unknown[0][:80]}, which torch.export.save does not write for a plain network")
+    guards = program.pop("guards_code")
+    # Without sample inputs PyTorch makes no function of the guards; pt2_guards.py looks at them instead.
+    kept |= {_MODEL: json.dumps({**program, "guards_code": []}).encode(), _SAMPLES: b""}
+    loaded = torch.export.load(written_again(kept))
+    loaded._guards_code = guards
+    return loaded
 
 
-def _member_reason(name: str, content: bytes) -> str | None:
-    if not _SAFE_MEMBERS.fullmatch(name):
-        return f"it holds {name}, which torch.export.save does not write for a plain network"
-    if name.startswith("data/sample_inputs/"):
-        return _sample_reason(content)
-    if name.endswith(".json"):
-        return _json_reason(content)
-    return None
+def _payload(members: dict[str, bytes], folder: str) -> dict[str, bytes]:
+    """The description of weights or constants, and the tensors that it names."""
+    name = folder + _CONFIGS[folder]
+    if name not in members:
+        raise Unsafe(f"it lacks {name}; export it again with this version of torch")
+    config = checked_config(parse(members[name], name))
+    kept = {name: json.dumps(config).encode()}
+    expanded = 0
+    for entry in config["config"].values():
+        payload = entry.get("path_name") if isinstance(entry, dict) else None
+        if not isinstance(payload, str) or not _PAYLOAD[folder].fullmatch(payload) or folder + payload not in members:
+            raise Unsafe(f"it describes a tensor in {str(payload)[:60]!a}, which it does not hold")
+        kept[folder + payload] = content = members[folder + payload]
+        expanded += max(0, _items(entry.get("tensor_meta")) - len(content))
+    if expanded > _MAX_EXPANDED:
+        raise Unsafe("its tensors are larger than what the file holds of them")
+    # Tensors that no entry names are left out.
+    unused = [key for key in members if key.startswith(folder) and _PAYLOAD[folder].fullmatch(key.removeprefix(folder))]
+    return {**dict.fromkeys(unused, b""), **kept}
 
 
-def _sample_reason(content: bytes) -> str | None:
+def _items(meta: Any) -> int:
+    """How many numbers a tensor has; a file may hold fewer where it was expanded."""
+    try:
+        sizes = [int(size["as_int"]) for size in meta["sizes"]]
+    except (KeyError, TypeError) as error:
+        raise Unsafe("its weights have no sizes") from error
+    return math.prod(max(0, size) for size in sizes)
+
+
+def _check_samples(content: bytes) -> None:
+    """Sample inputs are not used; but a file with pickled objects there was not made by an honest exporter."""
     try:
         if content:
             torch.load(io.BytesIO(content), weights_only=True)
-    except Exception:
-        return "its sample inputs hold pickled Python objects"
-    return None
-
-
-def _json_reason(content: bytes) -> str | None:
-    text = content.decode("utf-8", errors="strict")
-    if any(word in text for word in _IMPORTING):
-        return "its inputs or outputs name Python modules to import"
-    for key, value in _entries(json.loads(text)):
-        if key == "use_pickle" and value:
-            return "its weights are pickled"
-        if key == "target" and isinstance(value, str) and not _known_operator(value):
-            return f"it calls {value[:80]}, which is not a plain tensor operator"
-        if key in _EVALUATED_KEYS and isinstance(value, str) and not _plain_expression(value):
-            return f"it holds an expression to evaluate: {value[:80]}"
-    return None
-
-
-def _entries(value: Any) -> Iterator[tuple[str, Any]]:
-    """Every (key, leaf) of nested objects; the leaves of a list carry the key of the list."""
-    stack: list[tuple[str, Any]] = [("", value)]
-    while stack:
-        key, item = stack.pop()
-        if isinstance(item, dict):
-            stack.extend((str(k), v) for k, v in item.items())
-        elif isinstance(item, list):
-            stack.extend((key, v) for v in item)
-        else:
-            yield key, item
-
-
-def _known_operator(target: str) -> bool:
-    # A "target" is also the name of a parameter in the signature: those are looked up, never resolved to Python objects.
-    patterns = (_OPERATOR, _PYTHON_OPERATOR, _SYMBOLIC)
-    return any(p.fullmatch(target) for p in patterns) or not target.startswith(("torch", "_operator", "math", "#"))
-
-
-def _plain_expression(text: str) -> bool:
-    words = re.findall(r"[A-Za-z_]\w*", re.sub(r"'\w+'", "", text))
-    return bool(_EXPRESSION.fullmatch(text)) and all(_EXPRESSION_WORD.fullmatch(word) for word in words)
+    except Exception as error:
+        raise Unsafe("its sample inputs hold pickled Python objects") from error
