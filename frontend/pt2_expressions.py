@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from subpc.errors import ModelFileError
 
@@ -10,6 +10,8 @@ SYMBOL = re.compile(r"(s|u|zf|zuf)\d{1,4}")
 _FLOAT = re.compile(r"-?\d{1,40}(\.\d{0,40})?(e[-+]?\d{1,2})?")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}")
 _MAX_TEXT, _MAX_NODES, _MAX_BITS, _MAX_EXPONENT = 20_000, 4_000, 4_096, 16
+# sympy compares every two arguments of a maximum, and simplifies nested calls again at every level.
+_MAX_CALLS, _MAX_EXTREMES, _MAX_WORK = 600, 24, 5_000_000
 # Everything that a symbol may be said to be.
 _ASSUMPTIONS = frozenset("positive nonnegative negative nonpositive integer real finite zero nonzero".split())
 _FUNCTIONS = frozenset(
@@ -38,7 +40,17 @@ def size_expression(text: str) -> str:
     tree = _parsed(text)
     if _bits(tree) > _MAX_BITS:
         raise NotPlain(f"its sizes would have thousands of digits: {text[:60]}")
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    extremes = sum(len(node.args) for node in calls if isinstance(node.func, ast.Name) and node.func.id in ("Max", "Min"))
+    if len(calls) > _MAX_CALLS or extremes > _MAX_EXTREMES:
+        raise NotPlain(f"its sizes would take too long to work out: {text[:60]}")
     return ast.unparse(tree)
+
+
+def check_work(texts: Iterable[str]) -> None:
+    """NotPlain where all these expressions together would keep sympy busy for minutes."""
+    if sum(text.count("(") ** 2 for text in set(texts)) > _MAX_WORK:
+        raise NotPlain("its sizes would take too long to work out")
 
 
 def guard(text: str) -> str:

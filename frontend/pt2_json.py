@@ -6,11 +6,11 @@ a text is accepted where its key says what it is and it looks like that; under a
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from subpc.errors import ModelFileError
-from subpc.frontend.pt2_expressions import SYMBOL, guard, size_expression
+from subpc.frontend.pt2_expressions import SYMBOL, check_work, guard, size_expression
 from subpc.frontend.safe_operators import program_operator
 
 _IDENTIFIER = re.compile(r"([A-Za-z_][A-Za-z0-9_]{0,499})?")
@@ -49,7 +49,17 @@ def checked_program(program: Any) -> dict[str, Any]:
     ranges = program.get("range_constraints", {})
     if not isinstance(ranges, dict) or not all(map(SYMBOL.fullmatch, ranges)):
         raise Unsafe("its ranges are of something else than sizes")
-    return {**_checked({**program, "guards_code": []}), "guards_code": [guard(text) for text in guards]}
+    checked = _checked_object({**program, "guards_code": []}, 0)
+    check_work(_expressions(checked))
+    return {**checked, "guards_code": [guard(text) for text in guards]}
+
+
+def _expressions(value: Any) -> Iterator[str]:
+    for key, entry in value.items() if isinstance(value, dict) else ((None, entry) for entry in value):
+        if isinstance(entry, dict | list):
+            yield from _expressions(entry)
+        elif key == "expr_str":
+            yield str(entry)
 
 
 def checked_config(config: Any) -> dict[str, Any]:

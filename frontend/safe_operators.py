@@ -37,11 +37,11 @@ _SCRIPT_ATEN = frozenset(
 )
 _SCRIPT_PRIM = frozenset(
     "Constant If Loop ListConstruct ListUnpack TupleConstruct TupleUnpack TupleIndex TupleSlice DictConstruct GetAttr SetAttr "
-    "CallFunction CreateObject NumToTensor RaiseException Uninitialized unchecked_cast unchecked_unwrap_optional device dtype "
+    "CallFunction CallMethod CreateObject NumToTensor RaiseException Uninitialized unchecked_cast unchecked_unwrap_optional device dtype "
     "layout shape min max abs data is_cpu is_cuda is_ipu is_maia is_meta is_mkldnn is_mps is_mtia is_nested is_quantized "
     "is_sparse is_sparse_csr is_vulkan is_xla is_xpu itemsize requires_grad rangelist ModuleContainerIndex tolist type "
     "isinstance EnumName EnumValue StringIndex ConstantChunk Enter Exit name index nbytes Closure ImplicitTensorToNum "
-    "AutogradAnyNonZero unchecked_cast TracedModuleForward".split()
+    "AutogradAnyNonZero TracedModuleForward".split()
 )
 
 _HIGHER_ORDER = frozenset("cond invoke_subgraph wrap_with_set_grad_enabled wrap_with_autocast".split())
@@ -67,14 +67,14 @@ def program_operator(target: str) -> bool:
     return tensor_operator(f"{parts[2]}::{parts[3]}", "" if overload == "default" else overload)
 
 
-def script_operator(kind: str, schema: Any) -> bool:
-    """Whether TorchScript may run a node of this kind; `schema` is its operator's, or None."""
+def script_operator(kind: str, overload: str) -> bool:
+    """Whether TorchScript may run a node of this kind, which has the operator's overload of this name."""
     namespace, _, name = kind.partition("::")
     if namespace == "prim":
         return name in _SCRIPT_PRIM
     if namespace == "aten" and name in _SCRIPT_ATEN:
         return True
-    return schema is not None and tensor_operator(kind, schema.overload_name)
+    return tensor_operator(kind, overload)
 
 
 def tensor_operator(name: str, overload: str) -> bool:

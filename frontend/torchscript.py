@@ -1,7 +1,6 @@
 """TorchScript to an exported program: torch.export runs the script under its tracer, then the weights get their names back."""
 
-import re
-import zipfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,9 @@ from torch.export import ExportedProgram
 from subpc.errors import ModelFileError
 from subpc.frontend.messages import first_line
 from subpc.frontend.torch_import import export
+from subpc.frontend.torchscript_check import load_checked
 
 NOTE = "TorchScript traced again with torch.export: control flow is fixed to what this input shape takes"
-
-# TorchScript is a language of its own that cannot reach Python, but these of its operators reach files.
-_FILE_OPERATORS = re.compile(rb"\b(save|from_file)\b")
 
 
 class _Script(nn.Module):
@@ -33,17 +30,19 @@ class _Script(nn.Module):
 
 def load_torchscript(path: Path) -> torch.jit.ScriptModule:
     """The script in `path`, on the CPU."""
-    _refuse_file_access(path)
     try:
-        script: torch.jit.ScriptModule = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+        return load_checked(path)
+    except ModelFileError:
+        raise
     except Exception as error:
         raise ModelFileError(f"{path.name} is not a TorchScript file this version of torch can read: {first_line(error)}") from error
-    return script
 
 
 def export_script(script: torch.jit.ScriptModule, example_inputs: tuple[Any, ...]) -> tuple[ExportedProgram, dict[str, str]]:
     """The program, and the original name of each of its constants."""
-    program = export(_Script(script), example_inputs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what the script itself warns of
+        program = export(_Script(script), example_inputs)
     names = {value.data_ptr(): name for name, value in [*script.named_buffers(), *script.named_parameters()]}
     constants = {k: v for k, v in program.constants.items() if isinstance(v, torch.Tensor)}
     return program, {key: names.get(value.data_ptr(), key) for key, value in constants.items()}
@@ -54,11 +53,3 @@ def input_names(script: torch.jit.ScriptModule, count: int) -> tuple[str, ...]:
     arguments = [str(argument.name) for argument in script._c._get_method("forward").schema.arguments[1 : count + 1]]
     return tuple(arguments) if len(arguments) == count else ()
 
-
-def _refuse_file_access(path: Path) -> None:
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            if "/code/" in name and name.endswith(".py") and _FILE_OPERATORS.search(archive.read(name)):
-                raise ModelFileError(
-                    f"{path.name} reads or writes files from within the model, so it is refused.\nExport the model without it."
-                )
