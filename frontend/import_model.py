@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.export import ExportedProgram
@@ -96,7 +97,7 @@ def _text(shapes: Sequence[tuple[int, ...]]) -> str:
 
 def _inputs(shapes: Shapes | None, example_inputs: Any) -> list[tuple[Any, ...]]:
     if example_inputs is not None:
-        tensors = (example_inputs,) if isinstance(example_inputs, torch.Tensor) else tuple(example_inputs)
+        tensors = (example_inputs,) if isinstance(example_inputs, torch.Tensor | np.ndarray) else tuple(example_inputs)
         return [check_inputs(tensors)]
     if not shapes:
         raise ConfigError("The model does not say its input shape. Pass one, such as --shape 1,3,224,224.")

@@ -1,6 +1,7 @@
 """A path to something that can be imported: what the file is, decided from its content, then read without running any of it."""
 
 import io
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ from subpc.algorithms.graph.network import GraphNetwork
 from subpc.algorithms.quantizers import Quantized
 from subpc.errors import ConfigError, ModelFileError
 from subpc.frontend.archive import Kind, archive_kind
+from subpc.frontend.computed_weights import put_together
 from subpc.frontend.messages import first_line
 from subpc.frontend.pt2_check import load_checked
 from subpc.frontend.pt2_expressions import NotPlain
 from subpc.frontend.pt2_json import Unsafe
 from subpc.frontend.state_dict import load_into_arch, unwrap_checkpoint
+from subpc.frontend.torchvision_import import import_torchvision
 from subpc.frontend.torchscript import load_torchscript
 
 _ACCEPTED = "Accepted: .pt2, TorchScript .pt, state dicts (.pt, .pth, .safetensors) with --arch, and .onnx."
@@ -87,7 +90,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     content = _read_safetensors(path) if named else _read_pickle(path, False)
     if isinstance(content, dict) and FORMAT_KEY in content:
         return parse_compressed(content, path.name).state_dict
-    return unwrap_checkpoint(content, path.name)[0]
+    return put_together(unwrap_checkpoint(content, path.name)[0])[0]
 
 
 def _load_exported(path: Path, trust_pickle: bool) -> ExportedProgram:
@@ -119,6 +122,9 @@ def _read_pickle(path: Path, trust_pickle: bool) -> Any:
         return torch.load(path, map_location="cpu", weights_only=not trust_pickle)
     except Exception as error:
         message = " ".join(str(error).split())
+        if trust_pickle and "torchvision::" in message and "torchvision" not in sys.modules:
+            import_torchvision()
+            return _read_pickle(path, trust_pickle)
         if not trust_pickle and "GLOBAL" in message:
             raise ModelFileError(
                 f"{path.name} holds {_pickled(message)}, and unpickling it could run any code.\n{_TWO_WAYS} {_TRUST}"

@@ -9,7 +9,9 @@ from torch import nn
 from subpc.algorithms.channels import fit_widths
 from subpc.errors import ModelFileError
 from subpc.frontend.arch import build_arch
+from subpc.frontend.computed_weights import put_together
 from subpc.frontend.messages import printable
+from subpc.frontend.tensor_kinds import check_state
 
 # Where training scripts put the weights beside the epoch and the optimizer.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "model_ema", "weights")
@@ -17,6 +19,8 @@ _PREFIXES = ("module.", "_orig_mod.", "model.")
 # Heads that torchvision uses in training only.
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 _MAX_KEYS = 5
+# Old checkpoints lack the counter that only training reads.
+_COUNTER = "num_batches_tracked"
 
 
 def unwrap_checkpoint(content: Any, file: str) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
@@ -33,6 +37,7 @@ def unwrap_checkpoint(content: Any, file: str) -> tuple[dict[str, torch.Tensor],
     if len(tensors) < len(content):
         other = [key for key in content if key not in tensors]
         raise ModelFileError(f"{file} has entries that are not tensors: {_some(other)}.\nSave it with torch.save(model.state_dict(), ...).")
+    check_state(tensors, file)
     tensors, prefix = _without_prefix(tensors)
     if prefix:
         notes.append(f"prefix {prefix!r} removed from the names in {file}")
@@ -48,6 +53,8 @@ def load_into_arch(
     """
     notes: list[str] = []
     module = build_arch(arch, from_file=from_file, **options)
+    state, more = _fitted(state, module.state_dict())
+    notes += more
     if narrow:
         fit_widths(module, state)
     auxiliary = [key for key in state if key.startswith(_AUXILIARY)]
@@ -66,8 +73,39 @@ def load_into_arch(
     problems = _mismatch(own, state)
     if problems:
         raise ModelFileError(f"{file} does not fit {arch}: {problems}.\nPass the --arch it was saved from.")
+    _check_types(own, state, file)
     module.load_state_dict(state, strict=False)
     return module.eval(), tuple(notes), options
+
+
+def _fitted(state: dict[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """`state` by the network's names, where its own are those of parts of weights, or of a part of what was trained."""
+    state, computed = put_together(state, own.keys())
+    notes = list(computed)
+    wanted = {key for key in own if not key.endswith(_COUNTER) and not key.startswith(_AUXILIARY)}
+    if not wanted or wanted <= state.keys():
+        return state, notes
+    first = min(wanted)
+    for prefix in [key.removesuffix(first) for key in state if key.endswith(f".{first}")]:
+        part = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        if wanted <= part.keys() and all(key in own for key in part):
+            others = [key for key in state if not key.startswith(prefix)]
+            return part, [*notes, f"weights taken from {prefix!r}; left out: {_some(others)}"]
+    return state, notes
+
+
+def _check_types(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor], file: str) -> None:
+    """Integers, truth values and complex numbers would be taken for floats: without their scales they are other weights."""
+    wrong = [
+        f"{key} ({str(state[key].dtype).removeprefix('torch.')})"
+        for key in own
+        if key in state and own[key].is_floating_point() and not state[key].is_floating_point()
+    ]
+    if wrong:
+        raise ModelFileError(
+            f"{file} has {_some(wrong)} where the network has float weights.\n"
+            "Save the network before quantization, or multiply the weights by their scales: weight.float() * scale."
+        )
 
 
 def start_from(module: nn.Module, state: dict[str, torch.Tensor], file: str) -> tuple[str, ...]:
@@ -80,6 +118,7 @@ def start_from(module: nn.Module, state: dict[str, torch.Tensor], file: str) -> 
     problems = _mismatch(own, state)
     if problems:
         raise ModelFileError(f"{file} does not fit the architecture: {problems}.\nPass the --arch it was saved from.")
+    _check_types(own, state, file)
     module.load_state_dict(state, strict=False)
     return kept
 
@@ -95,8 +134,7 @@ def _other_classes(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Te
 
 
 def _mismatch(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> str:
-    # Old checkpoints lack the counter that only training reads.
-    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
+    missing = [key for key in own if key not in state and not key.endswith(_COUNTER)]
     unexpected = [key for key in state if key not in own]
     shapes = [
         f"{key} is {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"

@@ -17,6 +17,7 @@ from subpc.errors import ConfigError, UnsupportedModelError
 from subpc.frontend.imported import ImportedModel, weight_warnings
 from subpc.frontend.messages import first_line
 from subpc.frontend.prepare import abandon, prepare_module
+from subpc.frontend.tensor_kinds import strange_kind, strange_tensors
 from subpc.frontend.torch_fold import Weights as _Weights
 from subpc.frontend.torch_fold import fold_weights
 from subpc.frontend.torch_support import KEPT_WHOLE, Importer, layer_name, unsupported_operators
@@ -37,6 +38,7 @@ def import_module(module: nn.Module, example_inputs: tuple[Any, ...]) -> Importe
 def inference_copy(module: Module) -> tuple[Module, tuple[str, ...]]:
     """`module` in eval mode, float32, on the CPU: itself where it is that already, else a copy; and what was changed."""
     tensors = [*module.parameters(), *module.buffers()]
+    _check_weights(module)
     training = any(getattr(part, "training", False) for part in module.modules())  # a frozen script has no mode
     other = sorted({str(t.dtype).removeprefix("torch.") for t in tensors if t.dtype in _FLOATS})
     notes = [f"weights converted from {' and '.join(other)} to float32"] if other else []
@@ -44,6 +46,18 @@ def inference_copy(module: Module) -> tuple[Module, tuple[str, ...]]:
     if not training and not other and all(t.device.type == "cpu" for t in tensors):
         return module, ()
     return copy.deepcopy(module).cpu().float().eval(), tuple(notes)
+
+
+def _check_weights(module: nn.Module) -> None:
+    """UnsupportedModelError where weights are no arrays of floats."""
+    strange = strange_tensors([*module.named_parameters(), *module.named_buffers()])
+    if not strange:
+        wrong = [(name, value) for name, value in module.named_parameters() if value.dim() and not value.is_floating_point()]
+        strange = ", ".join(f"{name} is {str(value.dtype).removeprefix('torch.')}" for name, value in wrong[:3])
+    if strange:
+        raise UnsupportedModelError(
+            f"The model has weights that are no plain floats: {strange}.\nPass the network as it was before quantization or conversion."
+        )
 
 
 def export(module: nn.Module, example_inputs: tuple[Any, ...]) -> ExportedProgram:
@@ -238,10 +252,18 @@ def _numpy(value: torch.Tensor) -> np.ndarray:
 
 def check_inputs(example_inputs: Sequence[Any]) -> tuple[Any, ...]:
     """Tensors of the dtypes a compiled model takes."""
-    for value in example_inputs:
-        if isinstance(value, torch.Tensor) and value.dtype in _FLOATS:
+    inputs = tuple(torch.from_numpy(value) if isinstance(value, np.ndarray) and value.dtype != object else value for value in example_inputs)
+    for value in inputs:
+        if not isinstance(value, torch.Tensor):
+            continue
+        strange = strange_kind(value)
+        if strange or value.is_complex():
+            raise ConfigError(
+                f"Example input is {strange or value.dtype}; compiled models take dense arrays of numbers. Pass `torch.rand(...)`."
+            )
+        if value.dtype in _FLOATS:
             raise ConfigError(f"Example input is {value.dtype}; compiled models take float32. Pass `x.float()`.")
-    return tuple(example_inputs)
+    return inputs
 
 
 def example_for(shape: Sequence[int]) -> torch.Tensor:

@@ -25,7 +25,8 @@ class _Script(nn.Module):
 
     def forward(self, *inputs: torch.Tensor) -> Any:
         """What the script computes."""
-        return self.script(*inputs)  # type: ignore[operator]
+        # Not by a call: a script that was not loaded from a file would show torch.export the Python that it was made of.
+        return self.script._c._get_method("forward")(*inputs)
 
 
 def load_torchscript(path: Path) -> torch.jit.ScriptModule:

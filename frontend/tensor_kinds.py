@@ -1,0 +1,49 @@
+"""Tensors that a network of plain numbers cannot hold, and what is said about them."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensor
+
+from subpc.errors import ModelFileError
+from subpc.frontend.messages import printable
+
+PLAIN_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+_MAX_EXPANDED_BYTES = 64 << 20
+
+
+def strange_kind(tensor: torch.Tensor) -> str:
+    """What makes the tensor more than an array of numbers; empty for an ordinary one."""
+    if isinstance(tensor, FakeTensor):
+        return "fake, without values"
+    if tensor.is_nested:
+        return "nested"
+    if tensor.is_meta:
+        return "on the meta device, without values"
+    if tensor.layout != torch.strided:
+        return f"stored as {str(tensor.layout).removeprefix('torch.')}"
+    if tensor.is_quantized:
+        return f"quantized to {str(tensor.dtype).removeprefix('torch.')}"
+    if tensor.is_floating_point() and tensor.dtype not in PLAIN_FLOATS:
+        return str(tensor.dtype).removeprefix("torch.")
+    return ""
+
+
+def strange_tensors(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:
+    """The first few of the tensors that are strange, with their kinds; empty where all are ordinary."""
+    found = [f"{printable(name)[:80]} is {kind}" for name, tensor in tensors if (kind := strange_kind(tensor))]
+    more = f", and {len(found) - 3} more" if len(found) > 3 else ""
+    return ", ".join(found[:3]) + more
+
+
+def check_state(state: Mapping[str, torch.Tensor], file: str) -> None:
+    """ModelFileError where a state dict has tensors of another kind, or such that are larger than what the file holds of them."""
+    strange = strange_tensors(state.items())
+    if strange:
+        raise ModelFileError(
+            f"{file} has weights that are no plain floats: {strange}.\n"
+            "Save the network as it was before quantization or conversion, or with .dequantize() or .to_dense() of these weights."
+        )
+    expanded = sum(max(0, tensor.numel() * tensor.element_size() - tensor.untyped_storage().nbytes()) for tensor in state.values())
+    if expanded > _MAX_EXPANDED_BYTES:
+        raise ModelFileError(f"{file}: its tensors are larger than what the file holds of them; save copies of them, not expanded views.")
