@@ -68,14 +68,10 @@ def _read_inputs(model: "CompiledModel", inputs: tuple[str, ...]) -> dict[str, A
 
 
 def _read_array(file: str) -> Any:
-    import numpy as np
+    from subpc.array_file import read_npy
 
-    try:
-        array = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        message = getattr(error, "strerror", None) or error
-        raise ConfigError(f"cannot read {file}: {message}; write it with numpy.save('x.npy', x)") from error
-    if not isinstance(array, np.ndarray):
+    array = read_npy(file)
+    if isinstance(array, dict):
         raise ConfigError(f"{file} is an archive; give one .npy file for each input: --input NAME=FILE.npy")
     return array
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from subpc.array_file import read_npy
 from subpc.errors import ConfigError
 from subpc.image import Preparation, read_image
 from subpc.image_folder import SUFFIXES
@@ -41,13 +42,8 @@ class Samples:
 
 def read_arrays(path: Path, limit: int) -> Samples:
     """A .npy file, or an .npz file with one array an input, of float32 samples."""
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        arrays = [loaded] if isinstance(loaded, np.ndarray) else [loaded[name] for name in loaded.files]
-    except (OSError, ValueError, EOFError) as error:
-        raise ConfigError(
-            f"cannot read {path}: {getattr(error, 'strerror', None) or error}; write it with numpy.save('x.npy', x)"
-        ) from error
+    loaded = read_npy(path)
+    arrays = list(loaded.values()) if isinstance(loaded, dict) else [loaded]
     if not arrays or any(a.ndim < 1 or a.shape[0] != arrays[0].shape[0] or a.shape[0] == 0 for a in arrays):
         raise ConfigError(f"{path} holds no samples along its first axis; write float32 arrays of shape (samples, ...)")
     wrong = next((a.dtype for a in arrays if a.dtype != np.float32), None)
