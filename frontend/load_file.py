@@ -23,8 +23,8 @@ from subpc.frontend.pt2_check import load_checked
 from subpc.frontend.pt2_expressions import NotPlain
 from subpc.frontend.pt2_json import Unsafe
 from subpc.frontend.state_dict import load_into_arch, unwrap_checkpoint
-from subpc.frontend.torchvision_import import import_torchvision
 from subpc.frontend.torchscript import load_torchscript
+from subpc.frontend.torchvision_import import import_torchvision
 
 _ACCEPTED = "Accepted: .pt2, TorchScript .pt, state dicts (.pt, .pth, .safetensors) with --arch, and .onnx."
 _TWO_WAYS = "Save torch.save(model.state_dict(), ...) and pass --arch, or torch.export.save(torch.export.export(...), 'model.pt2')."

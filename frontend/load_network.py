@@ -68,9 +68,9 @@ def _from_program(program: ExportedProgram, shape: Shape | None) -> Network:
         if not fixed and shape is None and all(isinstance(n, int) for n in own[1:]):
             shape = (1, *own[1:])
         if not fixed and shape is not None:
-            inputs = (example_for(shape),)
-            check_guards(program, inputs)
-            program = export(program.module(), inputs)
+            example = (example_for(shape),)
+            check_guards(program, example)
+            program = export(program.module(), example)
         elif shape is not None and shape[1:] != own[1:]:
             raise ConfigError(
                 f"The program was exported for input {','.join(map(str, own))}, not {','.join(map(str, shape))}.\n"

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from subpc.errors import ModelFileError
+from subpc.frontend.safe_operators import names
 
 SYMBOL = re.compile(r"(s|u|zf|zuf)\d{1,4}")
 _FLOAT = re.compile(r"-?\d{1,40}(\.\d{0,40})?(e[-+]?\d{1,2})?")
@@ -13,17 +14,17 @@ _MAX_TEXT, _MAX_NODES, _MAX_BITS, _MAX_EXPONENT = 20_000, 4_000, 4_096, 16
 # sympy compares every two arguments of a maximum, and simplifies nested calls again at every level.
 _MAX_CALLS, _MAX_EXTREMES, _MAX_WORK = 600, 24, 5_000_000
 # Everything that a symbol may be said to be.
-_ASSUMPTIONS = frozenset("positive nonnegative negative nonpositive integer real finite zero nonzero".split())
-_FUNCTIONS = frozenset(
+_ASSUMPTIONS = names("positive nonnegative negative nonpositive integer real finite zero nonzero")
+_FUNCTIONS = names(
     "Add Mul Max Min Mod PythonMod FloorDiv CleanDiv CeilDiv CeilToInt FloorToInt TruncToInt TruncToFloat RoundToInt IntTrueDiv "
     "FloatTrueDiv ModularIndexing ToFloat Identity Where IsNonOverlappingAndDenseIndicator Equality Unequality GreaterThan "
-    "LessThan StrictGreaterThan StrictLessThan Eq Ne Ge Le Gt Lt And Or Not Abs Piecewise ExprCondPair Tuple".split()
+    "LessThan StrictGreaterThan StrictLessThan Eq Ne Ge Le Gt Lt And Or Not Abs Piecewise ExprCondPair Tuple"
 )
-_POWERS = frozenset("Pow PowByNatural FloatPow".split())
+_POWERS = names("Pow PowByNatural FloatPow")
 _PRODUCTS = frozenset(["Mul"])
-GUARD_FUNCTIONS = frozenset(
+GUARD_FUNCTIONS = names(
     "max min abs Mod PythonMod FloorDiv CleanDiv CeilDiv CeilToInt FloorToInt TruncToInt ToFloat IntTrueDiv FloatTrueDiv "
-    "And Or Not Eq Ne Ge Le Gt Lt Max Min".split()
+    "And Or Not Eq Ne Ge Le Gt Lt Max Min"
 )
 _GUARD_OPERATORS = (
     ast.Add, ast.Sub, ast.Mult, ast.FloorDiv, ast.Mod, ast.Div, ast.USub, ast.UAdd, ast.Not, ast.And, ast.Or,
@@ -82,8 +83,8 @@ def _bits(node: ast.expr) -> int:
         return _call_bits(node, node.func.id)
     if isinstance(node, ast.Name) and (SYMBOL.fullmatch(node.id) or node.id in ("true", "false")):
         return 64
-    if isinstance(node, ast.Constant) and type(node.value) in (int, bool):
-        return int(node.value).bit_length()
+    if isinstance(node, ast.Constant) and isinstance(node.value, int):
+        return node.value.bit_length()
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         return _bits(node.operand)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub | ast.FloorDiv | ast.Mod | ast.Div):
@@ -163,7 +164,7 @@ def _check_guard(node: ast.AST) -> None:
         if not _is_inputs(node.value):
             _check_guard(node.value)
     elif isinstance(node, ast.Constant):
-        if type(node.value) not in (int, float, bool) or abs(node.value) > 1 << 64:
+        if not isinstance(node.value, int | float) or abs(node.value) > 1 << 64:
             raise _refused(node)
     elif isinstance(node, ast.BinOp | ast.UnaryOp | ast.BoolOp | ast.Compare):
         for child in ast.iter_child_nodes(node):

@@ -5,22 +5,28 @@ from typing import Any
 
 import torch
 
+
+def names(text: str) -> frozenset[str]:
+    """The words of a list."""
+    return frozenset(text.split())
+
+
 # Arguments that are settings; any other text might name a file.
-_SETTINGS = frozenset(
+_SETTINGS = names(
     "approximate assert_msg driver equation indexing interpolation mode norm ord p pad_mode padding padding_side reduce "
-    "rounding_mode side UPLO".split()
+    "rounding_mode side UPLO"
 )
 # Operators that make a tensor of numbers alone.
-_FACTORIES = frozenset(
+_FACTORIES = names(
     "_assert_scalar _efficientzerotensor _make_dep_token arange bartlett_window blackman_window can_cast empty empty_permuted "
     "empty_strided eye fft_fftfreq fft_rfftfreq full hamming_window hann_window kaiser_window linspace logspace normal ones "
     "promote_types rand randint randn randperm range result_type scalar_tensor sym_constrain_range sym_constrain_range_for_size "
-    "tril_indices triu_indices zeros".split()
+    "tril_indices triu_indices zeros"
 )
-_TORCHVISION = frozenset("nms qnms roi_align roi_pool ps_roi_align ps_roi_pool deform_conv2d".split())
+_TORCHVISION = names("nms qnms roi_align roi_pool ps_roi_align ps_roi_pool deform_conv2d")
 
 # TorchScript's operators on numbers, texts, lists and dictionaries.
-_SCRIPT_ATEN = frozenset(
+_SCRIPT_ATEN = names(
     "Bool Complex ComplexImplicit Delete Float FloatImplicit Int IntImplicit ScalarImplicit Size __and__ __contains__ "
     "__derive_index __getitem__ __interpolate __is__ __isnot__ __lshift__ __not__ __or__ __range_length "
     "__round_to_zero_floordiv __rshift__ __upsample __upsample_bilinear __upsample_nearest __xor__ _get_tracing_state "
@@ -33,22 +39,22 @@ _SCRIPT_ATEN = frozenset(
     "isspace isupper items join keys le len list log log10 log1p lower lstrip lt mH mT mathremainder matrix_H modf mul mul_ ne "
     "neg numpy_T ord percentFormat pop popitem pow radians degrees remainder remove replace reverse rfind round rsplit rstrip "
     "select set_grad_enabled setdefault sin sinh size slice sort sorted split splitlines sqrt startswith str stride strip sub "
-    "sum sym_size sym_stride tan tanh tensor to update upper values warn".split()
+    "sum sym_size sym_stride tan tanh tensor to update upper values warn"
 )
-_SCRIPT_PRIM = frozenset(
+_SCRIPT_PRIM = names(
     "Constant If Loop ListConstruct ListUnpack TupleConstruct TupleUnpack TupleIndex TupleSlice DictConstruct GetAttr SetAttr "
     "CallFunction CallMethod CreateObject NumToTensor RaiseException Uninitialized unchecked_cast unchecked_unwrap_optional device dtype "
     "layout shape min max abs data is_cpu is_cuda is_ipu is_maia is_meta is_mkldnn is_mps is_mtia is_nested is_quantized "
     "is_sparse is_sparse_csr is_vulkan is_xla is_xpu itemsize requires_grad rangelist ModuleContainerIndex tolist type "
     "isinstance EnumName EnumValue StringIndex ConstantChunk Enter Exit name index nbytes Closure ImplicitTensorToNum "
-    "AutogradAnyNonZero TracedModuleForward".split()
+    "AutogradAnyNonZero TracedModuleForward"
 )
 
-_HIGHER_ORDER = frozenset("cond invoke_subgraph wrap_with_set_grad_enabled wrap_with_autocast".split())
+_HIGHER_ORDER = names("cond invoke_subgraph wrap_with_set_grad_enabled wrap_with_autocast")
 _PYTHON = {
-    "_operator": frozenset("getitem add sub mul neg mod pow floordiv truediv eq ne lt le gt ge and_ or_".split()),
-    "math": frozenset("ceil floor trunc sqrt".split()),
-    "torch": frozenset("sym_int sym_float sym_max sym_min sym_not sym_sqrt sym_sum sym_ite".split()),
+    "_operator": names("getitem add sub mul neg mod pow floordiv truediv eq ne lt le gt ge and_ or_"),
+    "math": names("ceil floor trunc sqrt"),
+    "torch": names("sym_int sym_float sym_max sym_min sym_not sym_sqrt sym_sum sym_ite"),
 }
 
 

@@ -252,7 +252,9 @@ def _numpy(value: torch.Tensor) -> np.ndarray:
 
 def check_inputs(example_inputs: Sequence[Any]) -> tuple[Any, ...]:
     """Tensors of the dtypes a compiled model takes."""
-    inputs = tuple(torch.from_numpy(value) if isinstance(value, np.ndarray) and value.dtype != object else value for value in example_inputs)
+    inputs = tuple(
+        torch.from_numpy(value) if isinstance(value, np.ndarray) and value.dtype != object else value for value in example_inputs
+    )
     for value in inputs:
         if not isinstance(value, torch.Tensor):
             continue

@@ -26,7 +26,8 @@ class _Script(nn.Module):
     def forward(self, *inputs: torch.Tensor) -> Any:
         """What the script computes."""
         # Not by a call: a script that was not loaded from a file would show torch.export the Python that it was made of.
-        return self.script._c._get_method("forward")(*inputs)
+        script: Any = self.script
+        return script._c._get_method("forward")(*inputs)
 
 
 def load_torchscript(path: Path) -> torch.jit.ScriptModule:
@@ -53,4 +54,3 @@ def input_names(script: torch.jit.ScriptModule, count: int) -> tuple[str, ...]:
     """The names of the first `count` arguments of the script's forward; empty where it has fewer."""
     arguments = [str(argument.name) for argument in script._c._get_method("forward").schema.arguments[1 : count + 1]]
     return tuple(arguments) if len(arguments) == count else ()
-

@@ -24,7 +24,9 @@ _KEPT = re.compile(
     r"data\.pkl|constants\.pkl|version|byteorder|\.data/(version|serialization_id)"
     r"|(data|constants)/\d{1,9}|code/[A-Za-z0-9_./]{1,500}\.py"
 )
-_LEFT_OUT = re.compile(r"code/.*\.debug_pkl|(extra|traced_inputs)/.*|traced_inputs\.pkl|\.format_version|bytecode\.pkl|mobile_debug_handles\.pkl")
+_LEFT_OUT = re.compile(
+    r"code/.*\.debug_pkl|(extra|traced_inputs)/.*|traced_inputs\.pkl|\.format_version|bytecode\.pkl|mobile_debug_handles\.pkl"
+)
 # Methods that run while a file is loaded or copied, and C++ classes.
 _AT_LOAD = re.compile(rb"__(set|get)state__|__forward_(pre_)?hooks__|torch\s*\.\s*classes|__torch__\s*\.\s*torch\s*\.\s*classes")
 _FOREIGN = re.compile(r"(^|\.)classes(\.|$)")
@@ -53,15 +55,16 @@ def checked_archive(path: Path) -> io.BytesIO:
 
 def load_checked(path: Path) -> torch.jit.ScriptModule:
     """The script in `path`; ModelFileError where it does more than compute, or whatever PyTorch raises."""
-    unit = torch._C.CompilationUnit()
+    unit: Any = torch._C.CompilationUnit()
     archive = checked_archive(path).getvalue()
-    loaded = torch._C.import_ir_module_from_buffer(unit, archive, torch.device("cpu"), {}, False)  # type: ignore[call-arg]
+    load: Any = torch._C.import_ir_module_from_buffer
+    loaded = load(unit, archive, torch.device("cpu"), {}, False)
     _check_operators(path, unit)
     script: torch.jit.ScriptModule = wrap_cpp_module(loaded)  # type: ignore[no-untyped-call]
     return script
 
 
-def _check_operators(path: Path, unit: torch._C.CompilationUnit) -> None:
+def _check_operators(path: Path, unit: Any) -> None:
     """Look at every function and method, called or not: sorting a list calls the method that compares its entries."""
     functions: list[Any] = []
     while len(functions) < len(unit.get_functions()):  # asking for a graph may define what it calls

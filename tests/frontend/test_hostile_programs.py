@@ -80,7 +80,8 @@ def test_open_shapes_load_for_sizes_that_take_the_same_branches(open_shapes: Mem
     "guard",
     [
         CODE,
-        "ｅｘｅｃ(\"import os; os.mkdir('executed')\") or L['x'].size()[0] > 0",  # full-width letters, which Python takes for ASCII
+        # Full-width letters, which Python takes for ASCII.
+        "\uff45\uff58\uff45\uff43(\"import os; os.mkdir('executed')\") or L['x'].size()[0] > 0",
         "L['x'].__class__.__base__ == 1",
         f"(lambda: {CODE})() == 1",
         f"f'{{{CODE!r}}}' == 1",
@@ -104,7 +105,7 @@ SYMBOLS = [f"Symbol('s{i}', positive=True, integer=True)" for i in range(900)]
     "expression",
     [
         *[CODE, "9**9**9**9", "Pow(Integer(9), Pow(Integer(9), Integer(9)))", "Integer(9)**99999999", "Symbol('x').func('y')"],
-        *["Symbol('__import__(1)')", "ｓ77", "Integer(1) if 1 else 2", "(" * 3000, f"Max({', '.join(SYMBOLS)})"],
+        *["Symbol('__import__(1)')", "\uff5377", "Integer(1) if 1 else 2", "(" * 3000, f"Max({', '.join(SYMBOLS)})"],
         "Mul(" + ", ".join(["Pow(Integer(99999999), Integer(16))"] * 300) + ")",
         "Float('1e999999999', precision=53)",
     ],
@@ -146,7 +147,7 @@ def test_trees_import_nothing(spec: str, fixed: Members, tmp_path: Path, monkeyp
 @pytest.mark.parametrize(
     "target",
     [
-        *["torch.os.system", "torch.ｏs.system", "torch.ops.aten.from_file.default", "torch.ops.aten.save.default", "torch.hub.load"],
+        *["torch.os.system", "torch.\uff4fs.system", "torch.ops.aten.from_file.default", "torch.ops.aten.save.default", "torch.hub.load"],
         *["torch.ops.aten.relu.__call__", "torch.ops.higher_order.triton_kernel_wrapper_mutation", "torch.ops.aten._print.default"],
         *["math.factorial", "_operator.attrgetter", "#extension:x", "torch.ops.import_module", "torch.ops.aten.relu.default.__class__"],
     ],
@@ -164,7 +165,7 @@ def test_operators_are_known(target: str, place: str, fixed: Members, tmp_path: 
     assert "not a plain tensor operator" in refused(with_json(fixed, MODEL, change), tmp_path, monkeypatch)
 
 
-@pytest.mark.parametrize("name", [CODE, "x); import os; os.mkdir('executed'); (", "ａ", "x\n", "a b"])
+@pytest.mark.parametrize("name", [CODE, "x); import os; os.mkdir('executed'); (", "\uff41", "x\n", "a b"])
 @pytest.mark.parametrize("old", ["relu", "x", "p_conv_weight"])
 def test_names_are_no_source(name: str, old: str, fixed: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = member(fixed, MODEL)

@@ -78,7 +78,7 @@ class Everyday(nn.Module):
         warnings.warn("careful", stacklevel=1)
         parts: list[torch.Tensor] = []
         for _ in range(2):
-            parts.append(self.drop(self.conv(x)))  # noqa: PERF401
+            parts.append(self.drop(self.conv(x)))
         found: dict[str, torch.Tensor] = {"first": parts[0]}
         y = torch.cat(parts, 1)
         i = 0

@@ -1,0 +1,128 @@
+"""Honest files of every kind that subpc reads, as the fuzz test starts from, and how each kind is loaded."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+from torch import nn
+
+import subpc
+from subpc import tuning_db
+from subpc.algorithms.compressed import CompressedFile, load_compressed, save_compressed
+from subpc.algorithms.quantizers import quantize_uniform
+from subpc.algorithms.small_nets import build
+from subpc.array_file import read_npy
+from subpc.frontend.import_model import import_model
+from subpc.frontend.load_network import load_network
+from subpc.image import Preparation, read_image
+from tests.frontend.small_model import ARCH, SHAPE, WRITERS, Small
+
+OPTIONS = {"num_classes": 7, "in_channels": 3, "width": 4}
+
+
+class Open(nn.Module):
+    """Dictionaries in and out, sizes that are worked out, and a branch: everything that an exported program can say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        y = self.conv(x)
+        if x.shape[2] % 2 == 0:
+            y = y + 1
+        batch, channels, height, width = y.shape
+        return {"rows": y.view(batch, channels, height * width).mean(2), "all": y.mean()}
+
+
+def write_seeds(folder: Path) -> dict[str, list[str]]:
+    """{kind: names of honest files in `folder`}."""
+    torch.manual_seed(0)
+    model = Small(10).eval()
+    for name, write in WRITERS.items():
+        write(model, folder / name)
+    shapes = ({0: torch.export.Dim.AUTO, 2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO},)
+    torch.export.save(torch.export.export(Open().eval(), (torch.rand(2, 3, 8, 8),), dynamic_shapes=shapes), folder / "open.pt2")
+    _write_compressed(folder)
+    _write_onnx(folder / "m.onnx")
+    _write_arrays(folder)
+    subpc.compile(model, torch.rand(SHAPE), threads=1, output=folder / "m.so")
+    _write_database(folder / "m.jsonl")
+    return {
+        "pt2": ["program.pt2", "open.pt2"],
+        "torchscript": ["script.pt", "trace.pt"],
+        "state dict": ["state.pt", "legacy.pth", "checkpoint.pth"],
+        "safetensors": ["state.safetensors"],
+        "compressed .pt": ["compressed.pt"],
+        "compressed .safetensors": ["compressed.safetensors"],
+        "onnx": ["m.onnx"],
+        "library": ["m.so"],
+        "npy": ["m.npy", "m.npz"],
+        "image": ["m.png", "m.jpg", "m.gif"],
+        "tuning database": ["m.jsonl"],
+    }
+
+
+def _write_compressed(folder: Path) -> None:
+    state = build("resnet20", **OPTIONS).state_dict()
+    packed = {"conv1": quantize_uniform(state["conv1.weight"], 4)}
+    file = CompressedFile(arch="subpc:resnet20", arch_options=OPTIONS, state_dict=state, input_shape=(1, 3, 16, 16), packed=packed)
+    save_compressed(folder / "compressed.pt", file)
+    save_compressed(folder / "compressed.safetensors", file)
+
+
+def _write_onnx(path: Path) -> None:
+    rng = np.random.default_rng(0)
+    weights = {"w": rng.standard_normal((4, 3, 3, 3)), "b": rng.standard_normal(4), "f": rng.standard_normal((4, 5))}
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "b"], ["c"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("MaxPool", ["r"], ["p"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("GlobalAveragePool", ["p"], ["g"]),
+        helper.make_node("Flatten", ["g"], ["l"]),
+        helper.make_node("Gemm", ["l", "f"], ["y"]),
+    ]
+    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", SHAPE), ("y", (1, 5)))]
+    tensors = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()]
+    graph = helper.make_graph(nodes, "g", values[:1], values[1:], tensors)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+
+
+def _write_arrays(folder: Path) -> None:
+    array = np.arange(192, dtype=np.float32).reshape(SHAPE)
+    np.save(folder / "m.npy", array)
+    np.savez(folder / "m.npz", x=array, y=array)
+    picture = Image.fromarray((np.arange(768) % 251).astype(np.uint8).reshape(16, 16, 3))
+    for suffix in ("png", "jpg", "gif"):
+        picture.save(folder / f"m.{suffix}")
+
+
+def _write_database(path: Path) -> None:
+    machine = tuning_db.Machine(cpu="x", target="llvm", threads=1, subpc="1", tvm="1")
+    for ratio in (0.5, 1.5):
+        tuning_db.append(path, tuning_db.Trial(workload={"kind": "conv"}, choice={"a": 1}, machine=machine, ratio=ratio))
+    tuning_db.append(path, tuning_db.Verdict(network="n", machine=machine, schedules={"k": {"a": 1}}, speedup=1.5))
+
+
+def _model(path: Path) -> None:
+    import_model(path, shapes=[SHAPE], arch=ARCH)
+
+
+def _compressed(path: Path) -> None:
+    load_compressed(path)
+    load_network(path)
+
+
+LOADERS: dict[str, Callable[[Path], Any]] = {
+    **dict.fromkeys(("pt2", "torchscript", "state dict", "safetensors", "onnx"), _model),
+    **dict.fromkeys(("compressed .pt", "compressed .safetensors"), _compressed),
+    "library": lambda path: subpc.load(path, threads=1),
+    "npy": read_npy,
+    "image": lambda path: read_image(path, Preparation(size=8)),
+    "tuning database": tuning_db.read,
+}
