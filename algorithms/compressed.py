@@ -14,6 +14,7 @@ from subpc.algorithms.graph.entry import graph_entry, parse_graph
 from subpc.algorithms.graph.network import Graph
 from subpc.algorithms.packed import packed_entries, parse_packed
 from subpc.algorithms.quantizers import Quantized
+from subpc.algorithms.tensor_kinds import check_state
 from subpc.errors import ModelFileError
 from subpc.files import replacing
 
@@ -155,6 +156,9 @@ def parse_compressed(content: Any, name: str) -> CompressedFile:
     version = content[FORMAT_KEY]
     if version != FORMAT_VERSION:
         raise ModelFileError(f"{name} has format {version!r}; this version of subpc reads format {FORMAT_VERSION}. Update subpc.")
+    tensors: list[torch.Tensor] = []
+    _collect(content, tensors)
+    check_state({f"tensor {index}": tensor for index, tensor in enumerate(tensors)}, name)
     state, shape = content.get("state_dict"), content.get("input_shape", [])
     if not isinstance(content.get("arch"), str):
         raise ModelFileError(f"{name} does not name its architecture.")
@@ -166,8 +170,6 @@ def parse_compressed(content: Any, name: str) -> CompressedFile:
     for key, value in others.items():
         if not isinstance(value, dict) or not _is_plain(value):
             raise ModelFileError(f"{name}: the entry {key!r} has to be a dictionary of plain values.")
-    if any(value.numel() * value.element_size() > value.untyped_storage().nbytes() for value in state.values()):
-        raise ModelFileError(f"{name}: tensors are larger than what the file holds of them.")
     graph = parse_graph(content["graph"], name) if "graph" in content else None
     packed = parse_packed(content.get("packed", {}), name)
     sparse = parse_blocks(content.get("blocks", {}), name)

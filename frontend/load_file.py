@@ -18,7 +18,7 @@ from subpc.algorithms.quantizers import Quantized
 from subpc.errors import ConfigError, ModelFileError
 from subpc.frontend.archive import Kind, archive_kind
 from subpc.frontend.computed_weights import put_together
-from subpc.frontend.messages import first_line
+from subpc.frontend.messages import first_line, printable
 from subpc.frontend.pt2_check import load_checked
 from subpc.frontend.pt2_expressions import NotPlain
 from subpc.frontend.pt2_json import Unsafe
@@ -54,6 +54,8 @@ def check_file(path: Path) -> None:
     try:
         if path.is_dir():
             raise ModelFileError(f"{path} is a directory, not a model file. {_ACCEPTED}")
+        if path.exists() and not path.is_file():
+            raise ModelFileError(f"{path} is a device or pipe, not a model file. {_ACCEPTED}")
         with path.open("rb") as file:
             empty = not file.read(1)
     except FileNotFoundError as error:
@@ -141,7 +143,7 @@ def _reason(error: Exception) -> str:
 def _pickled(message: str) -> str:
     """What the restricted unpickler met: its message has `GLOBAL package.Class` in it."""
     words = message.partition("GLOBAL ")[2].split()
-    return f"the pickled Python object {words[0]}" if words else "pickled Python objects"
+    return f"the pickled Python object {printable(words[0])[:80]}" if words else "pickled Python objects"
 
 
 def _from_content(content: Any, path: Path, arch: str | None) -> LoadedModel:

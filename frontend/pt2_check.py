@@ -8,6 +8,7 @@ its parts are checked against what is known, and PyTorch gets an archive that is
 
 import io
 import json
+import logging
 import math
 import re
 from pathlib import Path
@@ -47,9 +48,27 @@ def load_checked(path: Path) -> ExportedProgram:
     guards = program.pop("guards_code")
     # Without sample inputs PyTorch makes no function of the guards; pt2_guards.py looks at them instead.
     kept |= {_MODEL: json.dumps({**program, "guards_code": []}).encode(), _SAMPLES: b""}
-    loaded = torch.export.load(written_again(kept))
+    loaded = _load(written_again(kept))
     loaded._guards_code = guards
     return loaded
+
+
+def _load(archive: io.BytesIO) -> ExportedProgram:
+    """torch.export.load, with the reason of a failure in the exception: it writes a traceback to its log and says to look there."""
+    heard: list[BaseException] = []
+
+    def hear(record: logging.LogRecord) -> bool:
+        heard.extend(filter(None, record.exc_info[1:2] if record.exc_info else ()))
+        return False
+
+    logger = logging.getLogger("torch.export")
+    logger.addFilter(hear)
+    try:
+        return torch.export.load(archive)
+    except Exception as error:
+        raise (heard[0] if heard else error) from error
+    finally:
+        logger.removeFilter(hear)
 
 
 def _payload(members: dict[str, bytes], folder: str) -> dict[str, bytes]:

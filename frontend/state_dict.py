@@ -7,18 +7,18 @@ import torch
 from torch import nn
 
 from subpc.algorithms.channels import fit_widths
+from subpc.algorithms.tensor_kinds import check_state
 from subpc.errors import ModelFileError
 from subpc.frontend.arch import build_arch
 from subpc.frontend.computed_weights import put_together
 from subpc.frontend.messages import printable
-from subpc.frontend.tensor_kinds import check_state
 
 # Where training scripts put the weights beside the epoch and the optimizer.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "model_ema", "weights")
 _PREFIXES = ("module.", "_orig_mod.", "model.")
 # Heads that torchvision uses in training only.
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
-_MAX_KEYS = 5
+_MAX_KEYS, _MAX_KEY = 5, 120
 # Old checkpoints lack the counter that only training reads.
 _COUNTER = "num_batches_tracked"
 
@@ -90,7 +90,7 @@ def _fitted(state: dict[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> 
         part = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
         if wanted <= part.keys() and all(key in own for key in part):
             others = [key for key in state if not key.startswith(prefix)]
-            return part, [*notes, f"weights taken from {prefix!r}; left out: {_some(others)}"]
+            return part, [*notes, f"weights taken from {prefix[:_MAX_KEY]!a}; left out: {_some(others)}"]
     return state, notes
 
 
@@ -137,7 +137,7 @@ def _mismatch(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]
     missing = [key for key in own if key not in state and not key.endswith(_COUNTER)]
     unexpected = [key for key in state if key not in own]
     shapes = [
-        f"{key} is {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
+        f"{printable(key)[:_MAX_KEY]} is {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
         for key in own
         if key in state and own[key].shape != state[key].shape
     ]
@@ -161,7 +161,7 @@ def _float32(tensors: dict[str, torch.Tensor], notes: list[str]) -> dict[str, to
 
 def _some(keys: list[str]) -> str:
     more = f", ... ({len(keys) - _MAX_KEYS} more)" if len(keys) > _MAX_KEYS else ""
-    return ", ".join(printable(key) for key in keys[:_MAX_KEYS]) + more
+    return ", ".join(printable(key)[:_MAX_KEY] for key in keys[:_MAX_KEYS]) + more
 
 
 def _what(content: Any) -> str:

@@ -13,11 +13,11 @@ from torch import fx, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec
 
+from subpc.algorithms.tensor_kinds import strange_kind, strange_tensors
 from subpc.errors import ConfigError, UnsupportedModelError
 from subpc.frontend.imported import ImportedModel, weight_warnings
 from subpc.frontend.messages import first_line
 from subpc.frontend.prepare import abandon, prepare_module
-from subpc.frontend.tensor_kinds import strange_kind, strange_tensors
 from subpc.frontend.torch_fold import Weights as _Weights
 from subpc.frontend.torch_fold import fold_weights
 from subpc.frontend.torch_support import KEPT_WHOLE, Importer, layer_name, unsupported_operators

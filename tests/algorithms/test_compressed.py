@@ -73,3 +73,13 @@ def test_networks_have_channels_that_16_divides(name: str) -> None:
 def test_bad_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(options))):
         build("resnet20", **options)
+
+
+@pytest.mark.parametrize("make", [torch.Tensor.to_sparse, lambda t: torch.zeros(1).expand(1 << 20, 1 << 10), lambda t: t.to("meta")])
+def test_tensors_of_other_kinds_are_refused(make: Any, tmp_path: Path) -> None:
+    written(tmp_path / "m.pt")
+    content = torch.load(tmp_path / "m.pt", weights_only=True)
+    content["state_dict"]["fc.weight"] = make(content["state_dict"]["fc.weight"])
+    torch.save(content, tmp_path / "bad.pt")
+    with pytest.raises(ModelFileError, match="no plain floats|larger than"):
+        import_model(tmp_path / "bad.pt", shapes=[(1, 3, 28, 28)])

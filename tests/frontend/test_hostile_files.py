@@ -196,3 +196,17 @@ def _tolerates(path: Path, content: bytes) -> None:
     else:
         message = "loaded"
     assert 1 <= len(message.splitlines()) <= 2
+
+
+def test_a_pipe_is_no_model_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "m.pt")
+    with pytest.raises(ModelFileError, match="device or pipe"):
+        import_model(tmp_path / "m.pt", shapes=[SHAPE], arch=ARCH)
+
+
+def test_names_of_kilobytes_are_cut(tmp_path: Path) -> None:
+    torch.save({"\x1b[2J" * 10_000: torch.ones(1)}, tmp_path / "m.pt")
+    with pytest.raises(ModelFileError) as caught:
+        import_model(tmp_path / "m.pt", shapes=[SHAPE], arch=ARCH)
+    assert len(str(caught.value)) < 600
+    assert "\x1b" not in str(caught.value)

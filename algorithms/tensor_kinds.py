@@ -6,10 +6,14 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
 from subpc.errors import ModelFileError
-from subpc.frontend.messages import printable
 
 PLAIN_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _MAX_EXPANDED_BYTES = 64 << 20
+
+
+def _cut(name: str) -> str:
+    """A name from a file, fit for a line of a terminal."""
+    return ascii(name)[1:-1][:80]
 
 
 def strange_kind(tensor: torch.Tensor) -> str:
@@ -31,7 +35,7 @@ def strange_kind(tensor: torch.Tensor) -> str:
 
 def strange_tensors(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:
     """The first few of the tensors that are strange, with their kinds; empty where all are ordinary."""
-    found = [f"{printable(name)[:80]} is {kind}" for name, tensor in tensors if (kind := strange_kind(tensor))]
+    found = [f"{_cut(name)} is {kind}" for name, tensor in tensors if (kind := strange_kind(tensor))]
     more = f", and {len(found) - 3} more" if len(found) > 3 else ""
     return ", ".join(found[:3]) + more
 
