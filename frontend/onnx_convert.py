@@ -12,6 +12,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
+from subpc.frontend import onnx_moves, onnx_norms, onnx_numbers
 from subpc.frontend.onnx_pool import average_pool, lp_pool, max_pool
 from subpc.frontend.onnx_resize import resize, upsample
 
@@ -23,6 +24,8 @@ _ROUNDING = 1e-4
 
 def _clip(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
     """relax.clip, as relu6 is in PyTorch, where TVM's importer writes its own minimum and maximum loops."""
+    if str(inputs[0].ty.dtype) != "float32":
+        return _clip_integers(inputs) if opset >= 11 else None
     if opset < 11:
         low, high = attrs.get("min", -math.inf), attrs.get("max", math.inf)
     else:
@@ -34,6 +37,14 @@ def _clip(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
     if low == 0 and high == math.inf:
         return relax.op.nn.relu(inputs[0])
     return relax.op.clip(inputs[0], low, high)
+
+
+def _clip_integers(inputs: list[Any]) -> Any:
+    """Integers have no infinite bound that stands for none."""
+    x = inputs[0]
+    for bound, limit in zip(inputs[1:], (relax.op.maximum, relax.op.minimum), strict=False):
+        x = limit(x, bound) if bound is not None else x
+    return x
 
 
 def _hard_sigmoid(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
@@ -74,6 +85,9 @@ def _const(value: float, like: Any) -> Any:
 
 
 OURS: dict[str, Converter] = {
+    **onnx_moves.CONVERTERS,
+    **onnx_norms.CONVERTERS,
+    **onnx_numbers.CONVERTERS,
     "AveragePool": average_pool,
     "Clip": _clip,
     "Concat": _concat,

@@ -4,20 +4,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
-from onnx import checker, shape_inference, version_converter
-from tvm.relax.frontend.onnx import onnx_frontend
+from onnx import checker, shape_inference
 
 from subpc.errors import ConfigError, ModelFileError, UnsupportedModelError
-from subpc.frontend.messages import describe_unsupported, first_line, printable
+from subpc.frontend.messages import first_line, printable
 from subpc.frontend.onnx_check import check_names, check_parts
 from subpc.frontend.onnx_external import load_onnx
-from subpc.frontend.onnx_graph import STANDARD_DOMAINS, node_name, opset_of, user_inputs, value_shapes, wrong_shapes
+from subpc.frontend.onnx_functions import without_own_functions
+from subpc.frontend.onnx_graph import node_name, user_inputs, value_shapes, wrong_shapes
 from subpc.frontend.onnx_half import widen
 from subpc.frontend.onnx_order import sort_nodes
-from subpc.frontend.onnx_refused import refused
+from subpc.frontend.onnx_supported import check_supported
+from subpc.frontend.onnx_versions import at_known_opset
 
-# Older models broadcast by attribute; the importer knows operators from here on.
-_OLDEST_OPSET = 7
 _DTYPES = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.INT64: "int64", onnx.TensorProto.INT32: "int32"}
 _DTYPES |= {onnx.TensorProto.BOOL: "bool", onnx.TensorProto.UINT8: "uint8", onnx.TensorProto.INT8: "int8"}
 
@@ -28,12 +27,11 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     if not model.graph.node:
         raise ModelFileError(f"{path.name} is not an ONNX file, or holds no operators.")
     check_names(model.graph, path.name)
-    unsupported = _unsupported(model)
-    if unsupported:
-        raise UnsupportedModelError(unsupported)
+    model = without_own_functions(model)
+    check_supported(model)
     check_parts(model, path.name)
     sort_nodes(model.graph)
-    model = _at_known_opset(model, path.name)
+    model = at_known_opset(model, path.name)
     try:
         checker.check_model(_with_output_shapes(model))
     except Exception as error:
@@ -48,34 +46,6 @@ def _with_output_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
         if value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape"):
             value.type.tensor_type.shape.SetInParent()
     return model
-
-
-def _unsupported(model: onnx.ModelProto) -> str:
-    """All operators that have no conversion, with the nodes that use them; empty where there is none."""
-    known = onnx_frontend._get_convert_map()
-    missing: dict[str, list[str]] = {}
-    for node in model.graph.node:
-        if node.domain not in STANDARD_DOMAINS or (node.op_type not in known and node.op_type != "Constant"):
-            operator = f"{node.domain}.{node.op_type}" if node.domain not in STANDARD_DOMAINS else node.op_type
-            missing.setdefault(operator, []).append(node_name(node))
-        elif reason := refused(node, model.graph):
-            missing.setdefault(reason, []).append(node_name(node))
-    return describe_unsupported(missing)
-
-
-def _at_known_opset(model: onnx.ModelProto, file: str) -> onnx.ModelProto:
-    opset, newest = opset_of(model), onnx.defs.onnx_opset_version()
-    if opset > newest:
-        raise ModelFileError(
-            f"{file} uses opset {opset}; the installed onnx {onnx.__version__} knows up to {newest}.\n"
-            f"Export it with opset {newest} or lower, or update onnx."
-        )
-    if opset >= _OLDEST_OPSET:
-        return model
-    try:
-        return version_converter.convert_version(model, _OLDEST_OPSET)
-    except Exception as error:
-        raise ModelFileError(f"{file} uses opset {opset}, and cannot be brought to {_OLDEST_OPSET}: {first_line(error)}") from error
 
 
 def input_dtype(value: onnx.ValueInfoProto) -> str:
@@ -114,6 +84,8 @@ def _fix_shape(value: onnx.ValueInfoProto, shape: tuple[int, ...] | None) -> Non
         if not tensor.HasField("shape") or not all(isinstance(n, int) for n in declared):
             raise ConfigError(f"Input {value.name!r} has the open shape {text or '?'}. Pass one, such as --shape 1,3,224,224.")
         return
+    if 0 in shape:
+        raise ConfigError(f"Input {value.name!r} of shape {','.join(map(str, shape))} has no elements; every dimension must be 1 or more.")
     if tensor.HasField("shape") and len(shape) != len(declared):
         raise ConfigError(f"Input {value.name!r} has {len(declared)} dimensions ({text}), but the shape {shape} has {len(shape)}.")
     del tensor.shape.dim[:]

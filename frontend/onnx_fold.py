@@ -1,6 +1,7 @@
 """What an ONNX graph computes from constants alone, computed once: hoisted weights, filled weights, shape arithmetic."""
 
 import math
+from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from onnx.reference import ReferenceEvaluator
 
 from subpc.errors import ModelFileError, SubpcError
 from subpc.frontend.messages import first_line, printable
+from subpc.frontend.onnx_branches import names_read, rename_read, taken_branch
+from subpc.frontend.onnx_functions import opened_node
 from subpc.frontend.onnx_graph import node_name, opset_of, wrong_shapes
 from subpc.frontend.onnx_infer import Types, infer_node, shape_of, type_of
 
@@ -36,9 +39,15 @@ def fold(model: onnx.ModelProto, shapes: Sequence[tuple[int, ...]] = ()) -> onnx
     something is too large: known from shapes, before it is computed.
     """
     folder = _Folder(model)
-    for node in model.graph.node:
+    waiting = deque(model.graph.node)
+    while waiting:
+        node = waiting.popleft()
         try:
-            folder.take(node)
+            parts = folder.opened(node)
+            if parts is None:
+                folder.take(node)
+            else:
+                waiting.extendleft(reversed(parts))
         except (SubpcError, MemoryError):
             raise
         except Exception as error:
@@ -58,10 +67,17 @@ class _Folder:
         self.aliases: dict[str, str] = {}
         self.nodes: list[onnx.NodeProto] = []
 
+    def opened(self, node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
+        """What stands for a composite operator, or for branches of which one is taken; None where the node stands for itself."""
+        rename_read(node, self.aliases)
+        branch = taken_branch(node, self.constants)
+        if branch is None:
+            return opened_node(node, self.types, self.opset)
+        self.types |= {name: type_of(value) for name, value in self.constants.items() if name not in self.types}
+        return branch
+
     def take(self, node: onnx.NodeProto) -> None:
         """Compute the node, leave it out as a copy, or keep it."""
-        for index, name in enumerate(node.input):
-            node.input[index] = self.aliases.get(name, name)
         if self._is_copy(node):
             if node.output[0] not in self.outputs:
                 self.aliases[node.output[0]] = node.input[0]
@@ -134,7 +150,7 @@ class _Folder:
 
     def rebuilt(self) -> onnx.ModelProto:
         """The model that is left."""
-        used = {name for node in self.nodes for name in node.input} | self.outputs
+        used = {name for node in self.nodes for name in names_read(node)} | self.outputs
         result = onnx.ModelProto()
         result.CopyFrom(self.model)
         graph = result.graph

@@ -87,6 +87,9 @@ class _Importer(ONNXGraphImporter):  # type: ignore[misc]
                     self.at = f"{printable(name)!r}"
                     raise ValueError(f"TVM makes {[int(extent) for extent in made]} of it, ONNX {list(shape)}")
 
+    def _check_for_unsupported_ops(self, graph: onnx.GraphProto) -> None:
+        """Nothing: operators are checked before, those that we convert and TVM does not included."""
+
     def _parse_graph_initializers(self, graph: onnx.GraphProto) -> None:
         for tensor in graph.initializer:
             value = np.array(numpy_helper.to_array(tensor))  # writable, as TVM wants it

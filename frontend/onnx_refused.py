@@ -6,7 +6,9 @@ import onnx
 from onnx import numpy_helper
 
 # Sorted, counted or picked by their values: shapes or loops that compiled kernels do not have.
-_OPERATORS = frozenset({"TopK", "CumSum", "NonZero", "Unique", "Compress", "ScatterElements", "ScatterND", "Scatter", "MaxUnpool"})
+_OPERATORS = frozenset(
+    {"TopK", "NonZero", "NonMaxSuppression", "Unique", "Compress", "ScatterElements", "ScatterND", "Scatter", "MaxUnpool"}
+)
 
 
 def refused(node: onnx.NodeProto, graph: onnx.GraphProto) -> str:
@@ -27,16 +29,8 @@ def _dropout(node: onnx.NodeProto, graph: onnx.GraphProto) -> str:
     return "the mask of Dropout" if _reads(graph, node.output[1:]) else ""
 
 
-def _is_infinite(node: onnx.NodeProto, graph: onnx.GraphProto) -> str:
-    return "IsInf of one sign" if 0 in (_attribute(node, "detect_positive", 1), _attribute(node, "detect_negative", 1)) else ""
-
-
 def _region_pool(node: onnx.NodeProto, graph: onnx.GraphProto) -> str:
     return "RoiAlign with mode=max" if _attribute(node, "mode") == b"max" else ""
-
-
-def _space_to_depth(node: onnx.NodeProto, graph: onnx.GraphProto) -> str:
-    return "SpaceToDepth with mode=CRD" if _attribute(node, "mode") == b"CRD" else ""
 
 
 def _first_result_only(node: onnx.NodeProto, graph: onnx.GraphProto) -> str:
@@ -46,11 +40,8 @@ def _first_result_only(node: onnx.NodeProto, graph: onnx.GraphProto) -> str:
 _RULES: dict[str, Callable[[onnx.NodeProto, onnx.GraphProto], str]] = {
     "BatchNormalization": _batch_norm,
     "Dropout": _dropout,
-    "IsInf": _is_infinite,
-    "LayerNormalization": _first_result_only,
     "MaxPool": _first_result_only,
     "RoiAlign": _region_pool,
-    "SpaceToDepth": _space_to_depth,
 }
 
 

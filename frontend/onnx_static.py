@@ -8,6 +8,7 @@ from subpc.errors import ConfigError
 from subpc.frontend.onnx_batch import for_batch, says_what_is_fixed
 from subpc.frontend.onnx_file import check_channels, with_static_shapes
 from subpc.frontend.onnx_fold import fold
+from subpc.frontend.onnx_supported import check_supported
 from subpc.frontend.onnx_windows import explicit_windows
 
 
@@ -15,6 +16,7 @@ def static_model(model: onnx.ModelProto, shapes: Sequence[tuple[int, ...]]) -> o
     """A copy of `model` for inputs of `shapes` (none: the model's own); SubpcError where it cannot be computed for them."""
     try:
         static = fold(with_static_shapes(for_batch(model, shapes), shapes), shapes)
+        check_supported(static, folded=True)
         check_channels(static.graph, shapes)
     except ConfigError as error:
         raise says_what_is_fixed(error, model, shapes) from error

@@ -108,6 +108,8 @@ class _OneSpelling(PyExprMutator):  # type: ignore[misc]
             return self._hard_swish(call)
         if name == "relax.nn.conv2d":
             return self._padded(call)
+        if name == "relax.concat":
+            return self._without_empty(call)
         return self._global_pool(call) if name == "relax.mean" else call
 
     def _padded(self, call: Any) -> Any:
@@ -123,6 +125,15 @@ class _OneSpelling(PyExprMutator):  # type: ignore[misc]
         padding = [own[0] + top, own[1] + left, own[2] + bottom, own[3] + right]
         a = call.attrs
         return relax.op.nn.conv2d(pad.args[0], call.args[1], a.strides, padding, a.dilation, int(a.groups), out_dtype=a.out_dtype)
+
+    def _without_empty(self, call: Any) -> Any:
+        """What has no elements adds nothing."""
+        bound = self.lookup_binding(call.args[0]) if isinstance(call.args[0], relax.Var) else call.args[0]
+        fields = list(bound.fields) if isinstance(bound, relax.Tuple) else []
+        full = [field for field in fields if not _is_empty(field.ty)]
+        if not full or len(full) == len(fields):
+            return call
+        return full[0] if len(full) == 1 else relax.op.concat(full, int(call.attrs.axis))
 
     def _silu(self, call: Any) -> Any:
         for x, gate in (tuple(call.args), tuple(call.args)[::-1]):
@@ -159,6 +170,10 @@ class _OneSpelling(PyExprMutator):  # type: ignore[misc]
         """The call to `name` that computed `value`, or None."""
         bound = self.lookup_binding(value) if isinstance(value, relax.Var) else None
         return bound if isinstance(bound, relax.Call) and getattr(bound.op, "name", "") == name else None
+
+
+def _is_empty(type_: Any) -> bool:
+    return any(isinstance(extent, tvm.tirx.IntImm) and int(extent) == 0 for extent in type_.shape)
 
 
 def _fill(pad: Any) -> float:

@@ -17,6 +17,7 @@ from subpc.algorithms.tensor_kinds import strange_kind, strange_tensors
 from subpc.errors import ConfigError, UnsupportedModelError
 from subpc.frontend.imported import ImportedModel, weight_warnings
 from subpc.frontend.messages import first_line
+from subpc.frontend.output_names import output_names
 from subpc.frontend.prepare import abandon, prepare_module
 from subpc.frontend.torch_fold import Weights as _Weights
 from subpc.frontend.torch_fold import fold_weights
@@ -95,7 +96,8 @@ def import_exported(program: ExportedProgram, constant_names: dict[str, str] | N
     refused = unsupported_operators(program)
     if refused:
         raise UnsupportedModelError(refused)
-    inputs, outputs = _user_inputs(program), _output_names(program)
+    inputs = _user_inputs(program)
+    outputs = output_names(program.call_spec.out_spec, len(program.graph_signature.user_outputs))
     left_out = _keep_tensor_outputs(program)
     importer = Importer()
     try:
@@ -105,7 +107,8 @@ def import_exported(program: ExportedProgram, constant_names: dict[str, str] | N
     except Exception as error:
         abandon(importer.block_builder)
         raise UnsupportedModelError(
-            f"The model cannot be imported into TVM, at {importer.at}: {first_line(error)}\nReplace the layer, or report it with the model."
+            f"The model cannot be imported into TVM, at {importer.at}: {first_line(error)}\n"
+            "Replace this layer in the model before compiling."
         ) from error
     names = tuple(name for index, name in enumerate(outputs) if index not in left_out)
     note = [f"output {outputs[index]!r} is always {value}, and left out" for index, value in left_out.items()]
@@ -222,14 +225,6 @@ def _user_inputs(program: ExportedProgram) -> dict[str, torch.Tensor]:
     names = program.graph_signature.user_inputs
     values = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
     return {str(name): values[name] for name in names if isinstance(values.get(name), torch.Tensor)}
-
-
-def _output_names(program: ExportedProgram) -> tuple[str, ...]:
-    outputs = program.graph_signature.user_outputs
-    skeleton = program.call_spec.out_spec
-    if skeleton is not None and skeleton.type is dict and len(skeleton.context) == len(outputs):
-        return tuple(str(key) for key in skeleton.context)
-    return ("output",) if len(outputs) == 1 else tuple(f"output{i}" for i in range(len(outputs)))
 
 
 def _keep_tensor_outputs(program: ExportedProgram) -> dict[int, Any]:

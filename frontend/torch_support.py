@@ -10,8 +10,9 @@ from torch.export import ExportedProgram
 from tvm import relax
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
+from subpc.frontend import torch_convert, torch_moves, torch_types
 from subpc.frontend.messages import describe_unsupported, printable
-from subpc.frontend.torch_convert import OURS, Converter
+from subpc.frontend.torch_convert import Converter
 
 # Composites that one Relax operator, or one pattern, stands for. Opened up, a pass would have to recognise them again.
 # relu6 is not here: opened, it becomes the clip that ONNX writes too.
@@ -19,6 +20,7 @@ KEPT_WHOLE = frozenset(
     {
         "aten.adaptive_avg_pool1d.default",
         "aten.adaptive_avg_pool2d.default",
+        "aten.col2im.default",
         "aten.conv1d.default",
         "aten.conv2d.default",
         "aten.hardsigmoid.default",
@@ -37,10 +39,12 @@ KEPT_WHOLE = frozenset(
     }
 )
 
+OURS: dict[str, Converter] = {**torch_convert.OURS, **torch_moves.OURS, **torch_types.OURS}
+
 # TVM's importer takes these, but has no code for them on a CPU (the first lines), or puts the input or zeros in place of random numbers.
 _REFUSED = frozenset(
     {
-        *("topk.default", "sort.default", "argsort.default", "cumsum.default", "cumprod.default"),
+        *("topk.default", "sort.default", "argsort.default"),
         *("masked_select.default", "sinh.default", "bucketize.Tensor", "scatter.src", "scatter.value", "index_put.default"),
         *("bernoulli.p", "exponential.default", "randn.default", "randn_like.default"),
     }
@@ -94,6 +98,8 @@ def _check_type(result: Any, expected: Any) -> None:
             return
         shape, right = [int(extent) for extent in result.ty.shape], list(expected.shape)
         dtype, right_dtype = str(result.ty.dtype), str(expected.dtype).removeprefix("torch.")
+        if right_dtype == "bfloat16":
+            raise ValueError("values in bfloat16 are not rounded as PyTorch rounds them; use float32")
         if (shape, dtype) != (right, right_dtype):
             raise ValueError(f"TVM makes {dtype} {shape} of it, PyTorch {right_dtype} {right}")
 

@@ -171,10 +171,8 @@ def test_indices_from_data_stay_inside(name: str) -> None:
     ("function", "words"),
     [
         (lambda x: x.topk(3, 1)[0], "aten.topk"),
-        (lambda x: x.cumsum(1), "aten.cumsum"),
         (lambda x: x + torch.randn_like(x), "aten.randn_like"),
         (lambda x: F.max_pool2d(x, 2, return_indices=True)[1], "the indices of aten.max_pool2d"),
-        (lambda x: x[torch.arange(2), :, torch.arange(2)], "PyTorch float32 [2, 8, 9]"),
     ],
 )
 def test_what_would_be_wrong_is_refused(function: Function, words: str) -> None:
