@@ -70,11 +70,22 @@ class _Folder:
     def opened(self, node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
         """What stands for a composite operator, or for branches of which one is taken; None where the node stands for itself."""
         rename_read(node, self.aliases)
+        if node.op_type == "Range":
+            self._make_scalars(node)
         branch = taken_branch(node, self.constants)
         if branch is None:
             return opened_node(node, self.types, self.opset)
         self.types |= {name: type_of(value) for name, value in self.constants.items() if name not in self.types}
         return branch
+
+    def _make_scalars(self, node: onnx.NodeProto) -> None:
+        """Range takes numbers; ONNX's own definitions give it tensors of one element, which its inference refuses."""
+        for index, name in enumerate(node.input):
+            value = self.constants.get(name)
+            if value is not None and value.ndim and value.size == 1:
+                node.input[index] = f"{name}.number"
+                self.constants[node.input[index]] = value.reshape(())
+                self.types[node.input[index]] = type_of(value.reshape(()))
 
     def take(self, node: onnx.NodeProto) -> None:
         """Compute the node, leave it out as a copy, or keep it."""

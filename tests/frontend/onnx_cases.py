@@ -42,6 +42,9 @@ class Case:
     def bindings(self) -> Iterator[tuple[str, ...]]:
         """Which inputs to make constants, one attempt after the other: none, what is no float (sizes, axes), all but the first."""
         inputs = user_inputs(self.model.graph)
+        if any(not value.type.HasField("tensor_type") for value in inputs):
+            yield ()  # sequences cannot be constants
+            return
         integers = tuple(value.name for value in inputs if value.type.tensor_type.elem_type != TensorProto.FLOAT)
         attempts = [(), integers if len(integers) < len(inputs) else (), tuple(value.name for value in inputs[1:])]
         yield from dict.fromkeys(attempts)
