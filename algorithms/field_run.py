@@ -12,6 +12,7 @@ from torch import fx, nn
 from subpc.algorithms.batch_norm import gamma_beta, move_statistics
 from subpc.algorithms.field import PRECISION, Field, add, join, pictures_field
 from subpc.algorithms.field_layer import LayerField
+from subpc.algorithms.field_shapes import is_number, reshaped
 from subpc.algorithms.moments import AtLayer, AtNorm
 from subpc.errors import UnsupportedModelError
 
@@ -88,7 +89,7 @@ class _Run:
 
     def _other(self, node: fx.Node, module: nn.Module | None, sources: list[Field]) -> Field | None:
         """Activations, poolings, sums and joins."""
-        if not sources:
+        if not sources or is_number(node):
             return None
         if node.target in _SUMS and len(sources) == len(node.args):
             return add(sources)
@@ -104,9 +105,12 @@ class _Run:
             return sources[0].largest(math.prod(size) if isinstance(size, tuple) else size * size, self.correlation)
         if isinstance(module, _SAME) or (module is None and node.target in _SAME_CALLS):
             return sources[0]
+        found = reshaped(node, sources[0]) if module is None and len(sources) == 1 else None
+        if found is not None:
+            return found
         raise UnsupportedModelError(
             f"What {node.target if module is not None else node.name} does to normal variables is not known.\n"
-            "Give pictures (--calibration or --synthetic), or settings that look at pairs of layers alone."
+            "Follow the networks with random pictures (--inputs random, the default), or give some (--calibration or --synthetic)."
         )
 
     def _layer(self, node: fx.Node, layer: nn.Module) -> Field | None:

@@ -57,6 +57,8 @@ def command(a: Path, b: Path, shapes: tuple[tuple[int, ...], ...], top: int | No
 
 def _print(report: "ComparisonReport", top: int | None) -> None:
     show(_side("a", report.a), _side("b", report.b), f"data: {report.data}", _outputs(report), _layers(report, top))
+    if report.by_order:
+        show(f"{len(report.by_order)} layers have other names in b, and were matched by their order: see the notes")
     if report.skipped:
         names = ", ".join(f"{name} ({why})" for name, why in list(report.skipped.items())[:5])
         more = len(report.skipped) - 5
@@ -70,11 +72,15 @@ def _side(label: str, side: "SideInfo") -> str:
 
 
 def _outputs(report: "ComparisonReport") -> "Table":
-    table = new_table("output", "shape", "same best class", "KL divergence", "max error", "mean error", "relative error")
+    """One row an output; the share of equal elements where there are class numbers or masks."""
+    whole = any(row.equal is not None for row in report.outputs)
+    columns = ("same best class", *(["equal"] if whole else []), "KL divergence", "max error", "mean error", "relative error")
+    table = new_table("output", "shape", *columns)
     for row in report.outputs:
-        top1, kl = (f"{row.top1:.1%}" if row.top1 is not None else "-"), (f"{row.kl:.3g}" if row.kl is not None else "-")
+        shares = [f"{share:.1%}" if share is not None else "-" for share in (row.top1, *([row.equal] if whole else []))]
+        kl = f"{row.kl:.3g}" if row.kl is not None else "-"
         errors = [f"{value:.3g}" for value in (row.max_error, row.mean_error, row.relative)]
-        table.add_row(row.name, "x".join(map(str, row.shape)), top1, kl, *errors)
+        table.add_row(row.name, "x".join(map(str, row.shape)), *shares, kl, *errors)
     return table
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.argument("model", type=MODEL)
 @click.option("-o", "--output", type=OUTPUT, help="The library to write. [default: MODEL's name with .so]")
 @click.option("--arch", help="Architecture of a state dict: torchvision:resnet50, timm:NAME or package.module:function.")
-@click.option("--shape", "shapes", type=SHAPE, multiple=True, help="Input shape; repeat for several batch or image sizes.")
+@click.option("--shape", "shapes", type=SHAPE, multiple=True, help="Input shape; repeat for several inputs or sizes.")
 @click.option("--target", default="llvm -mcpu=native", show_default=True, help="CPU to compile for.")
 @click.option(
     "--sparse",
@@ -76,11 +76,14 @@ def _check_target(target: str) -> None:
 
 
 def _print(report: "CompileReport", output: Path, verbose: bool, as_json: bool) -> None:
+    from subpc.frontend.default_shape import ASSUMED
+
     if as_json:
         show_json({**report.to_dict(), "output": str(output), "bytes": output.stat().st_size})
         return
     show(report.headline, report.summary)
     if verbose:
         show(layer_table(report))
-    show(*(f"warning: {w}" for w in report.metadata.warnings), *(f"note: {n}" for n in report.metadata.notes if verbose))
+    notes = [note for note in report.metadata.notes if verbose or note.startswith(ASSUMED)]
+    show(*(f"warning: {w}" for w in report.metadata.warnings), *(f"note: {note}" for note in notes))
     show(f"wrote {described(output)} ({output.stat().st_size / 1e6:.1f} MB)")

@@ -17,7 +17,9 @@ FILE_OPTIONS = (
     click.argument("model", type=MODEL),
     click.option("-o", "--output", type=OUTPUT, required=True, help="The file to write, .pt or .safetensors."),
     click.option("--arch", help="Architecture of a state dict: torchvision:resnet50, timm:NAME or package.module:function."),
-    click.option("--shape", type=SHAPE, help="Input shape, where the file does not say it: TorchScript, open ONNX shapes."),
+    click.option(
+        "--shape", "shapes", type=SHAPE, multiple=True, help="Input shape, where the file does not say it: TorchScript, open ONNX shapes."
+    ),
     click.option(
         "--inputs",
         type=click.Choice(["random", "normal"]),
@@ -53,7 +55,7 @@ FILE_OPTIONS = (
     ),
     json_option,
 )
-_EXTRAS = ("shape", "calibration", "synthetic", "synthetic_steps", "seed", "evaluation", "max_drop")
+_EXTRAS = ("calibration", "synthetic", "synthetic_steps", "seed", "evaluation", "max_drop")
 _PREPARATION = ("mean", "std", "interpolation")
 
 
@@ -70,7 +72,7 @@ def compress_command(config: "Callable[..., Config]", settings: dict[str, Any], 
     from subpc.cli.progress import progress_line
 
     model, output, arch, as_json = (settings.pop(name) for name in ("model", "output", "arch", "as_json"))
-    options = {name: settings.pop(name) for name in _EXTRAS}
+    options = {name: settings.pop(name) for name in _EXTRAS} | {"shape": _one(settings.pop("shapes"))}
     how = {name: settings.pop(name) for name in _PREPARATION}
     with progress_line(quiet=as_json) as progress:
         from subpc.compression import Extras, compress_file
@@ -83,6 +85,12 @@ def compress_command(config: "Callable[..., Config]", settings: dict[str, Any], 
         return
     show_report(report, show)
     show(f"wrote {described(output)}")
+
+
+def _one(shapes: tuple[tuple[int, ...], ...]) -> tuple[int, ...] | None:
+    if len(shapes) > 1:
+        raise click.UsageError("networks of one input are compressed, for one size of it: give --shape once")
+    return shapes[0] if shapes else None
 
 
 def _decided(strengths: tuple[str, ...]) -> frozenset[str]:

@@ -88,17 +88,19 @@ OUTPUT, DATABASE, OUTPUT_FOLDER = OutputFile(), OutputDatabase(), OutputFolder()
 
 
 class ShapeType(click.ParamType):  # type: ignore[type-arg]
-    """`1,3,224,224` -> (1, 3, 224, 224)."""
+    """`1,3,224,224` -> (1, 3, 224, 224); with the input's name and element type where they are given: `mask=1,224,224:bool`."""
 
-    name = "N,C,H,W"
+    name = "[NAME=]N,C,H,W[:TYPE]"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        from subpc.frontend.input_shapes import parse_shape
+
         if isinstance(value, tuple):
             return value
-        parts = str(value).replace("x", ",").split(",")
-        if not all(p.strip().isdecimal() and int(p) > 0 for p in parts):
-            self.fail(f"{value!r} is not a shape; give positive numbers with commas between, as in 1,3,224,224", param, ctx)
-        return tuple(int(p) for p in parts)
+        try:
+            return parse_shape(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class TripleType(click.ParamType):  # type: ignore[type-arg]

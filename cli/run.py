@@ -11,6 +11,7 @@ from subpc.errors import ConfigError
 from subpc.files import described, replacing
 
 if TYPE_CHECKING:
+    from subpc.picture_output import Seen
     from subpc.runtime import CompiledModel
 
 
@@ -20,11 +21,14 @@ if TYPE_CHECKING:
     "--input", "inputs", type=INPUT_TEXT, multiple=True, metavar="[NAME=]FILE.npy", help="Input array; repeat for several inputs."
 )
 @click.option("-o", "--output", type=OUTPUT, help="Write the output: .npy, or .npz for all outputs by name.")
-@click.option("--image", type=INPUT, help="Use a picture as input and print the best classes.")
+@click.option("--image", type=INPUT, help="Use a picture as input; print the best classes, or those of its pixels.")
+@click.option("--mask", type=OUTPUT, help="Write the class of every pixel as a PNG file (segmentation).")
 @click.option("--labels", type=INPUT_TEXT, help="Class names: `imagenet`, or a text file with one name a line.")
 @click.option("--mean", type=TRIPLE, default="0.485,0.456,0.406", show_default=True, help="Subtracted from x / 255.")
 @click.option("--std", type=TRIPLE, default="0.229,0.224,0.225", show_default=True, help="Divides the difference.")
-@click.option("--size", type=int, default=None, help="Side of the centre crop. [default: the model's input]")
+@click.option(
+    "--size", type=int, default=None, help="Side of the centre crop. [default: the model's input; stretched to it if that is no square]"
+)
 @click.option("--resize", type=int, default=None, help="Shorter side before the crop. [default: size * 256 / 224]")
 @click.option("--interpolation", type=click.Choice(["bilinear", "bicubic"]), default="bilinear", show_default=True)
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="How many classes to print.")
@@ -36,7 +40,9 @@ def command(library: Path, inputs: tuple[str, ...], output: Path | None, image: 
     \b
     Examples:
       subpc run model.so --input x.npy -o y.npy
+      subpc run model.so --input image=x.npy --input mask=m.npy -o y.npz
       subpc run model.so --image cat.png --labels imagenet
+      subpc run segmentation.so --image street.png --mask classes.png
     """
     from subpc.runtime import load
 
@@ -47,24 +53,48 @@ def command(library: Path, inputs: tuple[str, ...], output: Path | None, image: 
     model = load(library, threads=rest["threads"])
     values = _read_inputs(model, inputs) if inputs else _read_picture(model, image, rest)
     outputs = model.run(values)
+    seen = _look(model, outputs, rest) if image or rest["labels"] or rest["mask"] else None
     if output is not None:
         _write(output, outputs)
-    _print(outputs, rest if image or rest["labels"] else None, as_json)
-    if output is not None and not as_json:
-        show(f"wrote {described(output)}")
+    if rest["mask"] is not None and seen is not None:
+        from subpc.picture_output import save_mask
+
+        save_mask(seen.mask, rest["mask"])
+    _print(outputs, seen, as_json)
+    if not as_json:
+        show(*(f"wrote {described(path)}" for path in (output, rest["mask"]) if path is not None))
 
 
 def _read_inputs(model: "CompiledModel", inputs: tuple[str, ...]) -> dict[str, Any]:
-    names = [t.name for t in model.functions[0].inputs]
-    values: dict[str, Any] = {}
-    for index, text in enumerate(inputs):
-        name, _, file = text.partition("=")
-        if name not in names or not file:
-            name, file = names[index] if index < len(names) else f"input {index}", text
-        if name in values:
-            raise ConfigError(f"input {name!r} was given twice; the model takes {names}")
-        values[name] = _read_array(file)
-    return values
+    """Arrays by input name: those given by name, then the others in order."""
+    names = list(model.input_names)
+    files: dict[str, str] = {}
+    unnamed = []
+    for text in inputs:
+        name, file = next(((n, text.removeprefix(f"{n}=")) for n in names if text.startswith(f"{n}=")), ("", text))
+        if not name:
+            unnamed.append(_existing(file, model))
+        elif name in files:
+            raise ConfigError(f"input {name!r} was given twice; the model takes {_listed(model)}")
+        else:
+            files[name] = file
+    left = [name for name in names if name not in files]
+    if len(unnamed) != len(left):
+        raise ConfigError(f"{len(inputs)} inputs were given; the model takes {_listed(model)}: --input NAME=FILE.npy for each")
+    files |= dict(zip(left, unnamed, strict=True))
+    return {name: _read_array(files[name]) for name in names}
+
+
+def _existing(file: str, model: "CompiledModel") -> str:
+    """A file without a name before it; where there is none, the name was a wrong one."""
+    name, separator, _ = file.partition("=")
+    if separator and not Path(file).exists():
+        raise ConfigError(f"the model has no input {name!r}; it takes {_listed(model)}")
+    return file
+
+
+def _listed(model: "CompiledModel") -> str:
+    return ", ".join(f"{t.name} ({t.dtype} {','.join(map(str, t.shape))})" for t in model.inputs)
 
 
 def _read_array(file: str) -> Any:
@@ -77,13 +107,24 @@ def _read_array(file: str) -> Any:
 
 
 def _read_picture(model: "CompiledModel", image: Path | None, rest: dict[str, Any]) -> dict[str, Any]:
-    from subpc.image import Preparation, read_image
+    from subpc.image import Preparation
+    from subpc.picture_input import layout_of, picture_input
 
-    info = model.functions[0].inputs[0]
-    if len(model.functions[0].inputs) != 1 or len(info.shape) != 4 or info.shape[1] != 3:
-        raise ConfigError(f"--image needs a model with one input of shape (1, 3, height, width); this one takes {info.shape}")
+    if len(model.inputs) != 1:
+        raise ConfigError(f"--image needs a model with one input; this one takes {_listed(model)}: give arrays with --input")
+    info = min((function.inputs[0] for function in model.functions), key=lambda t: t.shape[0] if t.shape else 0)
     options = {name: rest[name] for name in ("resize", "mean", "std", "interpolation")}
-    return {info.name: read_image(str(image), Preparation(size=rest["size"] or info.shape[2], **options))}
+    how = Preparation(size=rest["size"] or layout_of(info).width, **options)
+    return {info.name: picture_input(str(image), info, how, rest["size"])}
+
+
+def _look(model: "CompiledModel", outputs: dict[str, Any], rest: dict[str, Any]) -> "Seen":
+    from subpc.image import read_labels
+    from subpc.picture_input import is_channels_last
+    from subpc.picture_output import look
+
+    labels = read_labels(rest["labels"]) if rest["labels"] else None
+    return look(outputs, labels, rest["top"], last=is_channels_last(model.inputs[0]))
 
 
 def _write(output: Path, outputs: dict[str, Any]) -> None:
@@ -100,20 +141,22 @@ def _write(output: Path, outputs: dict[str, Any]) -> None:
             save_arrays(file, outputs)
 
 
-def _print(outputs: dict[str, Any], picture: dict[str, Any] | None, as_json: bool) -> None:
-    from subpc.image import best_classes, read_labels
+def _print(outputs: dict[str, Any], seen: "Seen | None", as_json: bool) -> None:
+    from subpc.picture_output import summary
 
-    facts: dict[str, Any] = {"outputs": {n: {"shape": list(a.shape), "dtype": str(a.dtype)} for n, a in outputs.items()}}
-    if picture is not None:
-        labels = read_labels(picture["labels"]) if picture["labels"] else None
-        rows = best_classes(next(iter(outputs.values()))[0], labels, picture["top"])
-        facts["classes"] = [{"index": i, "name": name, "probability": p} for i, name, p in rows]
     if as_json:
+        facts: dict[str, Any] = {"outputs": {n: {"shape": list(a.shape), "dtype": str(a.dtype)} for n, a in outputs.items()}}
+        if seen is not None:
+            facts["classes"] = [{"index": i, "name": name, "probability": p} for i, name, p in seen.classes]
+            facts["pixels"] = [{"index": i, "name": name, "share": share} for i, name, share in seen.pixels]
         show_json(facts)
         return
     for name, array in outputs.items():
-        if picture is None:
-            span = f", from {float(array.min()):.6g} to {float(array.max()):.6g}" if array.size else ""
-            show(f"{name}: {array.dtype}{list(array.shape)}{span}")
-    for row in facts.get("classes", []):
-        show(f"{row['probability']:7.2%}  {row['name']} ({row['index']})")
+        if seen is None or not seen.classes or name != seen.output:
+            show(summary(name, array))
+        if seen is None or name != seen.output:
+            continue
+        for index, label, probability in seen.classes:
+            show(f"{probability:7.2%}  {label} ({index})")
+        for index, label, share in seen.pixels:
+            show(f"{share:7.2%} of the pixels  {label} ({index})")

@@ -58,6 +58,8 @@ def _torchvision(name: str, **options: Any) -> nn.Module:
         raise ConfigError(f"torchvision has no model {name!r}{_close(name, known)}.\nAccepted: {_ACCEPTED}.")
     if name in _SLOW_INIT:
         options.setdefault("init_weights", False)
+    if "weights_backbone" in inspect.signature(models.get_model_builder(name)).parameters:
+        options.setdefault("weights_backbone", None)  # the default downloads
     module: nn.Module = models.get_model(name, weights=None, **options)
     return module
 

@@ -1,62 +1,74 @@
 """The one way in: a module, an exported program or a file becomes Relax functions, one per input shape."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.export import ExportedProgram
 
 from subpc.errors import ConfigError
+from subpc.frontend.default_shape import assumed
+from subpc.frontend.example_inputs import example_for, given_examples, model_inputs, shapes_of
 from subpc.frontend.imported import ImportedModel
+from subpc.frontend.input_shapes import InputShape, as_shapes, group_shapes
 from subpc.frontend.load_file import check_file, load_torch_file
+from subpc.frontend.one_at_a_time import capturing
 from subpc.frontend.onnx_import import import_onnx
+from subpc.frontend.onnx_inputs import onnx_inputs
 from subpc.frontend.pt2_guards import check_guards
-from subpc.frontend.torch_import import check_inputs, example_for, export, import_exported, import_module, inference_copy
+from subpc.frontend.torch_import import export, import_exported, import_module, inference_copy
 from subpc.frontend.torchscript import NOTE, export_script, input_names
 
 __all__ = ["ImportedModel", "import_model"]
 
 Source = nn.Module | ExportedProgram | str | Path
-Shapes = Sequence[tuple[int, ...]]
+Shapes = Sequence[tuple[int, ...]] | Mapping[str, tuple[int, ...]]
+_Given = list[tuple[int, ...]] | None
 
 
 def import_model(
     source: Source,
     *,
     shapes: Shapes | None = None,
-    example_inputs: Sequence[Any] | torch.Tensor | None = None,
+    example_inputs: Any = None,
     arch: str | None = None,
     trust_pickle: bool = False,
 ) -> list[ImportedModel]:
-    """Import `source` once per shape; files may need `arch`, and are never unpickled without `trust_pickle`."""
+    """Import `source` once for each set of input shapes; files may need `arch`, and are never unpickled without `trust_pickle`.
+
+    shapes: see group_shapes for those of several inputs; example_inputs: see given_examples.
+    """
+    given = as_shapes(shapes)
     if isinstance(source, str | Path):
-        return _import_file(Path(source), shapes, example_inputs, arch, trust_pickle)
-    return _import_torch(source, shapes, example_inputs)
+        return _import_file(Path(source), given, example_inputs, arch, trust_pickle)
+    return _import_torch(source, given, example_inputs)
 
 
-def _import_file(path: Path, shapes: Shapes | None, example_inputs: Any, arch: str | None, trust_pickle: bool) -> list[ImportedModel]:
+def _import_file(path: Path, shapes: _Given, example_inputs: Any, arch: str | None, trust_pickle: bool) -> list[ImportedModel]:
     check_file(path)
     if path.suffix == ".onnx":
-        return import_onnx(path, _onnx_shapes(shapes, example_inputs))
+        return import_onnx(path, _onnx_shapes(path, shapes, example_inputs))
     loaded = load_torch_file(path, arch=arch, trust_pickle=trust_pickle)
-    if not shapes and example_inputs is None and loaded.input_shape:
-        shapes = [loaded.input_shape]
+    notes = loaded.notes
+    if not shapes and example_inputs is None and (shape := loaded.input_shape or loaded.assumed_shape):
+        shapes = [shape]
+        notes = notes if loaded.input_shape else (assumed(loaded.arch, shape), *notes)
     imported = _import_torch(loaded.model, shapes, example_inputs)
-    return [replace(model.with_notes(*loaded.notes), facts=loaded.facts, packed=loaded.packed) for model in imported]
+    return [replace(model.with_notes(*notes), facts=loaded.facts, packed=loaded.packed) for model in imported]
 
 
-def _import_torch(model: Any, shapes: Shapes | None, example_inputs: Any) -> list[ImportedModel]:
+@capturing()
+def _import_torch(model: Any, shapes: _Given, example_inputs: Any) -> list[ImportedModel]:
     if isinstance(model, ExportedProgram):
         return _import_program(model, shapes, example_inputs)
     if not isinstance(model, nn.Module):
         raise ConfigError(f"A model is a torch.nn.Module, an ExportedProgram or a path, not a {type(model).__name__}.")
     if isinstance(model, torch.jit.ScriptModule):
-        return [_import_script(model, inputs) for inputs in _inputs(shapes, example_inputs)]
-    return [import_module(model, inputs) for inputs in _inputs(shapes, example_inputs)]
+        return [_import_script(model, inputs) for inputs in _inputs(model, shapes, example_inputs)]
+    return [import_module(model, inputs) for inputs in _inputs(model, shapes, example_inputs)]
 
 
 def _import_script(script: torch.jit.ScriptModule, inputs: tuple[Any, ...]) -> ImportedModel:
@@ -66,17 +78,18 @@ def _import_script(script: torch.jit.ScriptModule, inputs: tuple[Any, ...]) -> I
     return replace(model, input_names=input_names(script, len(inputs)) or model.input_names)
 
 
-def _import_program(program: ExportedProgram, shapes: Shapes | None, example_inputs: Any) -> list[ImportedModel]:
+def _import_program(program: ExportedProgram, shapes: _Given, example_inputs: Any) -> list[ImportedModel]:
     if not shapes and example_inputs is None:
         return [import_exported(program)]
+    sets = _inputs(program, shapes, example_inputs)
     fixed = _static_shapes(program)
     if fixed is None:
-        return [_import_dynamic(program, inputs) for inputs in _inputs(shapes, example_inputs)]
-    asked = [[tuple(x.shape) for x in inputs] for inputs in _inputs(shapes, example_inputs)]
-    if any(shape != fixed for shape in asked):
-        raise ConfigError(
-            f"The program was exported for input {_text(fixed)}, not {_text(asked[0])}.\nExport it with that shape or dynamic."
-        )
+        return [_import_dynamic(program, inputs) for inputs in sets]
+    for asked in ([tuple(x.shape) for x in inputs if isinstance(x, torch.Tensor)] for inputs in sets):
+        if asked != fixed:
+            raise ConfigError(
+                f"The program was exported for input {_text(fixed)}, not {_text(asked)}.\nExport it with that shape or dynamic."
+            )
     return [import_exported(program)]
 
 
@@ -86,26 +99,33 @@ def _import_dynamic(program: ExportedProgram, inputs: tuple[Any, ...]) -> Import
 
 
 def _static_shapes(program: ExportedProgram) -> list[tuple[int, ...]] | None:
-    names = set(program.graph_signature.user_inputs)
-    shapes = [tuple(n.meta["val"].shape) for n in program.graph.nodes if n.op == "placeholder" and n.name in names]
-    return shapes if all(isinstance(n, int) for shape in shapes for n in shape) else None
+    shapes = [info.shape or () for info in model_inputs(program)]
+    return [_whole(shape) for shape in shapes] if all(isinstance(n, int) for shape in shapes for n in shape) else None
+
+
+def _whole(shape: tuple[int | str, ...]) -> tuple[int, ...]:
+    return tuple(int(n) for n in shape)
 
 
 def _text(shapes: Sequence[tuple[int, ...]]) -> str:
     return " and ".join(",".join(map(str, shape)) for shape in shapes)
 
 
-def _inputs(shapes: Shapes | None, example_inputs: Any) -> list[tuple[Any, ...]]:
+def _inputs(model: nn.Module | ExportedProgram, shapes: _Given, example_inputs: Any) -> list[tuple[Any, ...]]:
+    """What to trace with, once for each set of shapes."""
     if example_inputs is not None:
-        tensors = (example_inputs,) if isinstance(example_inputs, torch.Tensor | np.ndarray) else tuple(example_inputs)
-        return [check_inputs(tensors)]
+        return [given_examples(example_inputs, model_inputs(model))]
     if not shapes:
-        raise ConfigError("The model does not say its input shape. Pass one, such as --shape 1,3,224,224.")
-    return [(example_for(shape),) for shape in shapes]
+        raise ConfigError("The model does not say its input shape. Pass one, such as --shape 1,3,224,224 (example_inputs in Python).")
+    return [tuple(map(example_for, group)) for group in group_shapes(shapes, model_inputs(model))]
 
 
-def _onnx_shapes(shapes: Shapes | None, example_inputs: Any) -> list[list[tuple[int, ...]]]:
+def _onnx_shapes(path: Path, shapes: _Given, example_inputs: Any) -> list[list[tuple[int, ...]]]:
     """Per compiled function, the shapes of its inputs; empty where the model's own shapes serve."""
-    if example_inputs is not None or shapes:
-        return [[tuple(x.shape) for x in inputs] for inputs in _inputs(shapes, example_inputs)]
-    return [[]]
+    if example_inputs is None and not shapes:
+        return [[]]
+    inputs = onnx_inputs(path)
+    groups: list[tuple[InputShape, ...]] = []
+    if example_inputs is not None:
+        groups = group_shapes(shapes_of(given_examples(example_inputs, inputs)), inputs)
+    return [list(group) for group in groups or group_shapes(shapes or [], inputs)]

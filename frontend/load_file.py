@@ -18,6 +18,7 @@ from subpc.algorithms.quantizers import Quantized
 from subpc.errors import ConfigError, ModelFileError
 from subpc.frontend.archive import Kind, archive_kind
 from subpc.frontend.computed_weights import put_together
+from subpc.frontend.default_shape import default_shape
 from subpc.frontend.messages import first_line, printable
 from subpc.frontend.pt2_check import load_checked
 from subpc.frontend.pt2_expressions import NotPlain
@@ -37,12 +38,14 @@ class LoadedModel:
     """What was read from a file: a module or an exported program, and its input's shape where the file says it.
 
     facts: configuration and report of a compressed file, as text.
+    assumed_shape: of the input, by the architecture's default, where the file says none.
     arch: the name that the module was built by, with its options; packed: codes and scales of layers that the file has them of.
     """
 
     model: nn.Module | ExportedProgram
     notes: tuple[str, ...] = ()
     input_shape: tuple[int, ...] = ()
+    assumed_shape: tuple[int, ...] = ()
     facts: dict[str, str] = field(default_factory=dict)
     arch: str = ""
     arch_options: dict[str, Any] = field(default_factory=dict)
@@ -157,7 +160,8 @@ def _from_content(content: Any, path: Path, arch: str | None) -> LoadedModel:
         )
     state, notes = unwrap_checkpoint(content, path.name)
     module, more, options = load_into_arch(arch, state, path.name)
-    return LoadedModel(model=module, notes=(*notes, *more), arch=arch, arch_options=options)
+    shape = default_shape(arch, module)
+    return LoadedModel(model=module, notes=(*notes, *more), arch=arch, arch_options=options, assumed_shape=shape)
 
 
 def _facts(content: dict[str, Any]) -> dict[str, str]:
@@ -182,7 +186,8 @@ def _own_format(content: dict[str, Any], path: Path, arch: str | None) -> Loaded
     # The file's options fit the architecture that it names, and no other.
     options = file.arch_options if file.arch == named else {}
     module, more, options = load_into_arch(file.arch, state, path.name, from_file=arch is None, narrow=True, **options)
-    return LoadedModel(model=module, notes=(*notes, *more), arch_options=options, **found)
+    shape = () if file.input_shape else default_shape(file.arch, module)
+    return LoadedModel(model=module, notes=(*notes, *more), arch_options=options, assumed_shape=shape, **found)
 
 
 def _from_graph(file: CompressedFile, path: Path) -> GraphNetwork:

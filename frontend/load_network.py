@@ -10,11 +10,13 @@ from torch.export import ExportedProgram
 
 from subpc.algorithms.graph.network import Graph, GraphNetwork
 from subpc.errors import ConfigError, UnsupportedModelError
+from subpc.frontend.default_shape import assumed
+from subpc.frontend.example_inputs import example_for
 from subpc.frontend.graph_from_onnx import network_from_onnx
 from subpc.frontend.graph_from_program import network_from_program
 from subpc.frontend.load_file import check_file, load_torch_file
 from subpc.frontend.pt2_guards import check_guards
-from subpc.frontend.torch_import import example_for, export, inference_copy
+from subpc.frontend.torch_import import export, inference_copy
 from subpc.frontend.torchscript import NOTE, export_script
 
 GRAPH = "graph"
@@ -51,7 +53,9 @@ def load_network(path: Path, *, arch: str | None = None, shape: Shape | None = N
         model, shape = network_from_onnx(path, shape)
         return Network(model=model, arch=GRAPH, input_shape=shape)
     loaded = load_torch_file(path, arch=arch)
-    shape = shape or loaded.input_shape or None
+    if not shape and not loaded.input_shape and loaded.assumed_shape:
+        loaded = replace(loaded, notes=(assumed(loaded.arch, loaded.assumed_shape), *loaded.notes))
+    shape = shape or loaded.input_shape or loaded.assumed_shape or None
     if isinstance(loaded.model, ExportedProgram):
         return _from_program(loaded.model, shape)
     if isinstance(loaded.model, torch.jit.ScriptModule):

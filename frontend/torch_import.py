@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -13,10 +13,11 @@ from torch import fx, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec
 
-from subpc.algorithms.tensor_kinds import strange_kind, strange_tensors
+from subpc.algorithms.tensor_kinds import strange_tensors
 from subpc.errors import ConfigError, UnsupportedModelError
 from subpc.frontend.imported import ImportedModel, weight_warnings
 from subpc.frontend.messages import first_line
+from subpc.frontend.one_at_a_time import capturing
 from subpc.frontend.output_names import output_names
 from subpc.frontend.prepare import abandon, prepare_module
 from subpc.frontend.torch_fold import Weights as _Weights
@@ -46,7 +47,8 @@ def inference_copy(module: Module) -> tuple[Module, tuple[str, ...]]:
     notes += ["the model was in training mode, and is taken as model.eval() leaves it"] if training else []
     if not training and not other and all(t.device.type == "cpu" for t in tensors):
         return module, ()
-    return copy.deepcopy(module).cpu().float().eval(), tuple(notes)
+    with _quiet():
+        return copy.deepcopy(module).cpu().float().eval(), tuple(notes)
 
 
 def _check_weights(module: nn.Module) -> None:
@@ -61,6 +63,7 @@ def _check_weights(module: nn.Module) -> None:
         )
 
 
+@capturing()
 def export(module: nn.Module, example_inputs: tuple[Any, ...]) -> ExportedProgram:
     """torch.export, with its reasons for a refusal in two lines instead of a traceback."""
     try:
@@ -85,6 +88,7 @@ def _quiet() -> Iterator[None]:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         warnings.filterwarnings("ignore", message="The tensor attribute.* assigned during export")  # a hook that computes a weight
+        warnings.filterwarnings("ignore", message="A model attribute .* requires gradient|The .grad attribute of a Tensor")
         yield
 
 
@@ -243,28 +247,3 @@ def _keep_tensor_outputs(program: ExportedProgram) -> dict[int, Any]:
 
 def _numpy(value: torch.Tensor) -> np.ndarray:
     return np.ascontiguousarray(value.detach().numpy())
-
-
-def check_inputs(example_inputs: Sequence[Any]) -> tuple[Any, ...]:
-    """Tensors of the dtypes a compiled model takes."""
-    inputs = tuple(
-        torch.from_numpy(value) if isinstance(value, np.ndarray) and value.dtype != object else value for value in example_inputs
-    )
-    for value in inputs:
-        if not isinstance(value, torch.Tensor):
-            continue
-        strange = strange_kind(value)
-        if strange or value.is_complex():
-            raise ConfigError(
-                f"Example input is {strange or value.dtype}; compiled models take dense arrays of numbers. Pass `torch.rand(...)`."
-            )
-        if value.dtype in _FLOATS:
-            raise ConfigError(f"Example input is {value.dtype}; compiled models take float32. Pass `x.float()`.")
-    return inputs
-
-
-def example_for(shape: Sequence[int]) -> torch.Tensor:
-    """A float32 input of `shape` for tracing; not all zeros, which some networks divide by."""
-    if not shape or any(n < 1 for n in shape):
-        raise ConfigError(f"Input shape {tuple(shape)} is not valid: every dimension must be 1 or more, such as 1,3,224,224.")
-    return torch.rand(tuple(shape), generator=torch.Generator().manual_seed(0))

@@ -45,7 +45,7 @@ class TorchTracer:
         with torch.no_grad():
             results = runner.run(*arguments)
         first = len(results) - len(self._program.graph_signature.user_outputs)
-        outputs = [_array(value) for value in results[first:] if isinstance(value, torch.Tensor)]
+        outputs = [_output(value) for value in results[first:] if isinstance(value, torch.Tensor)]
         pairs = {name: [(self._kind(n), runner.kept[n]) for n in nodes if n in runner.kept] for name, nodes in self._chains.items()}
         return collect(pairs, outputs)
 
@@ -91,6 +91,11 @@ class _Runner(fx.Interpreter):
 def _shape(node: fx.Node) -> tuple[int, ...] | None:
     value = node.meta.get("val")
     return tuple(value.shape) if isinstance(value, torch.Tensor) else None
+
+
+def _output(value: torch.Tensor) -> Array:
+    """Class numbers and masks keep their type."""
+    return _array(value) if value.is_floating_point() else np.array(value.detach().numpy())
 
 
 def _array(value: torch.Tensor) -> Array:

@@ -16,10 +16,12 @@ from subpc.bench_engines import ENGINES, load_inputs
 from subpc.bench_models import RivalFiles
 from subpc.bench_process import Worker, WorkerError
 from subpc.bench_report import BenchReport, EngineResult
+from subpc.choose_function import choose_function, random_input
 from subpc.cpu import cpu_name, idle_cpus
 from subpc.doctor import version
 from subpc.errors import ConfigError, SubpcError
-from subpc.report import CompileReport, FunctionInfo, Metadata
+from subpc.frontend.input_shapes import InputShape
+from subpc.report import CompileReport, FunctionInfo
 from subpc.scratch import scratch_folder
 from subpc.threads import resolve_threads
 from subpc.timing import summarize
@@ -65,11 +67,11 @@ def compare(
     """
     _check(rivals, model, runs, warmup, rounds)
     count, metadata = resolve_threads(threads), read_metadata(library)
-    function = _function(metadata, shapes)
+    function = choose_function(metadata.functions, shapes)
     tell = progress or (lambda stage, done, total: None)
     with scratch_folder("bench") as folder, ExitStack() as stack:
         inputs = _write_inputs(function, Path(folder))
-        files = RivalFiles(model, [t.shape for t in function.inputs], Path(folder)) if model is not None else None
+        files = RivalFiles(model, _marked(function), Path(folder)) if model is not None else None
         started: dict[str, Worker | str] = {}
         entries = {"subpc": Path(library), **(libraries or {}), **dict.fromkeys(rivals)}
         for index, (name, path) in enumerate(entries.items()):
@@ -100,18 +102,13 @@ def _check(rivals: Sequence[str], model: object, runs: int, warmup: int, rounds:
         raise ConfigError(f"runs is {runs}, rounds {rounds}, warmup {warmup}; runs has to be at least rounds, rounds at least 1")
 
 
-def _function(metadata: Metadata, shapes: Sequence[tuple[int, ...]] | None) -> FunctionInfo:
-    for function in metadata.functions:
-        if shapes is None or tuple(shapes) == tuple(t.shape for t in function.inputs):
-            return function
-    accepted = " or ".join(", ".join(str(t.shape) for t in f.inputs) for f in metadata.functions)
-    raise ConfigError(f"the library has no function for {shapes}; it takes {accepted}")
+def _marked(function: FunctionInfo) -> list[InputShape]:
+    return [InputShape(t.shape, name=t.name, dtype=t.dtype) for t in function.inputs]
 
 
 def _write_inputs(function: FunctionInfo, folder: Path) -> Path:
     generator = np.random.default_rng(0)
-    arrays = {t.name: generator.standard_normal(t.shape).astype(t.dtype) for t in function.inputs}
-    save_arrays(folder / "inputs.npz", arrays)
+    save_arrays(folder / "inputs.npz", {info.name: random_input(info, generator) for info in function.inputs})
     return folder / "inputs.npz"
 
 
@@ -147,9 +144,19 @@ def _result(engine: str, worker: Worker | str, ours: Worker) -> EngineResult:
     return replace(result, difference=deviation, **times)  # type: ignore[arg-type]
 
 
-def difference(ours: dict[str, npt.NDArray[np.float32]], theirs: dict[str, npt.NDArray[np.float32]]) -> float | None:
-    """Largest deviation of any output, as a share of that output's range; None where the outputs have different shapes."""
+def difference(ours: dict[str, npt.NDArray[Any]], theirs: dict[str, npt.NDArray[Any]]) -> float | None:
+    """Largest deviation of any output, as a share of that output's range; None where the outputs have different shapes.
+
+    Of masks, class numbers and other outputs that are no floating-point numbers it is the share of elements that differ.
+    """
     if [a.shape for a in ours.values()] != [a.shape for a in theirs.values()]:
         return None
-    pairs = zip(ours.values(), theirs.values(), strict=True)
-    return max((float(np.abs(a - b).max() / max(float(np.ptp(b)), 1e-12)) for a, b in pairs), default=0.0)
+    return max((_deviation(a, b) for a, b in zip(ours.values(), theirs.values(), strict=True)), default=0.0)
+
+
+def _deviation(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
+    if a.size == 0:
+        return 0.0
+    if a.dtype.kind != "f" or b.dtype.kind != "f":
+        return float((a != b).mean())
+    return float(np.abs(a - b).max() / max(float(np.ptp(b)), 1e-12))

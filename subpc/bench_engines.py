@@ -58,6 +58,7 @@ def _openvino(model: str, inputs: dict[str, Array], threads: int) -> Call:
 
 def _torch(model: str, inputs: dict[str, Array], threads: int, *, compiled: bool = False) -> Call:
     import torch
+    from torch.utils._pytree import tree_leaves
 
     torch.set_num_threads(threads)
     module: Any = torch.export.load(model).module()
@@ -67,7 +68,8 @@ def _torch(model: str, inputs: dict[str, Array], threads: int, *, compiled: bool
     def call() -> list[Array]:
         with torch.inference_mode():
             outputs = module(*tensors)
-        return [o.numpy() for o in (outputs if isinstance(outputs, tuple | list) else [outputs])]
+        # Named and nested outputs in the order in which a compiled library gives them.
+        return [o.numpy() for o in tree_leaves(outputs) if isinstance(o, torch.Tensor)]
 
     return call
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from subpc.errors import ConfigError
+from subpc.frontend.one_at_a_time import capturing
 
 if TYPE_CHECKING:
     import torch
@@ -50,10 +51,13 @@ class RivalFiles:
             raise ConfigError(f"{self._model} cannot be run by this engine; it needs the PyTorch model")
         return self._export(self._folder / f"model{suffix}")
 
+    @capturing()
     def _export(self, path: Path) -> Path:
         import torch
 
-        inputs = tuple(torch.rand(shape) for shape in self._shapes)
+        from subpc.frontend.example_inputs import example_for
+
+        inputs = tuple(map(example_for, self._shapes))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if path.suffix == ".pt2":

@@ -5,11 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from subpc.algorithms.progress import Progress
 from subpc.errors import ConfigError
 from subpc.image import Preparation
+from subpc.report import TensorInfo
 
 if TYPE_CHECKING:
     import torch
@@ -77,17 +76,12 @@ def read_picture(path: str | Path, shape: tuple[int, ...], how: Preparation) -> 
     A square is cut as `Preparation` says; another shape is filled by stretching. Networks with one channel get the grey value,
     normalised with the first mean and deviation.
     """
-    from subpc.image import normalised, open_rgb, prepared
+    from subpc.picture_input import picture_input
 
     _, channels, height, width = shape
     if channels not in (1, 3):
         raise ConfigError(f"The network takes {channels} channels; pictures have 1 or 3.")
-    picture = open_rgb(path)
-    if channels == 1:
-        picture = picture.convert("L").convert("RGB")
-    if height == width:
-        return prepared(picture, how)[:, :channels]
-    return normalised(np.asarray(picture.resize((width, height))), how)[:, :channels]
+    return picture_input(path, TensorInfo(name="input", shape=(1, channels, height, width)), how)
 
 
 def _fashion_mnist(folder: Path | None, shape: tuple[int, ...], source: str) -> Given:

@@ -4,17 +4,20 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from subpc.bench_process import Worker, WorkerError
-from subpc.comparison_data import Samples, random_samples, read_arrays, read_folder
+from subpc.comparison_data import Samples, check_types, dtype_of, random_samples, read_arrays, read_folder
 from subpc.comparison_errors import layer_errors, output_error
 from subpc.comparison_report import ComparisonReport, LayerError, OutputError, SideInfo
-from subpc.comparison_sides import Shapes, Side, common_shapes, open_side
+from subpc.comparison_sides import Shapes, Side, TorchSide, common_shapes, open_side
 from subpc.errors import ConfigError, SubpcError
+from subpc.frontend.input_shapes import InputShape, as_shapes
 from subpc.image import Preparation
+from subpc.picture_input import layout_of
+from subpc.report import TensorInfo
 from subpc.scratch import scratch_folder
 from subpc.threads import resolve_threads
 from subpc.timing import summarize
@@ -68,18 +71,19 @@ def compare(
         tell(f"preparing {side.path.name}", 0, 1)
         side.prepare(shapes_)
     outputs = _outputs(sides, samples, shapes_[0][0], tell)
-    rows, skipped = _layers(sides, samples, shapes_[0][0])
+    rows, skipped, by_order = _layers(sides, samples, shapes_[0][0])
     infos = [SideInfo(name=str(s.path), kind=s.kind, engine=s.engine, file_bytes=s.path.stat().st_size) for s in sides]
     timed = _times(sides, infos, shapes_, threads, runs, tell) if runs else infos
     return ComparisonReport(
         a=timed[0],
         b=timed[1],
-        data=samples.source,
+        data="; ".join([samples.source, *_assumptions(sides, shapes, data)]),
         samples=samples.count,
         layer_samples=min(samples.count, max(LAYER_SAMPLES, shapes_[0][0])),
         outputs=outputs,
         layers=tuple(rows),
         skipped=skipped,
+        by_order=by_order,
     )
 
 
@@ -91,7 +95,7 @@ def _samples(
     limit: int,
 ) -> tuple[Samples, Shapes]:
     """What to run on, and the shapes of one batch of it."""
-    wanted, path = list(shapes) if shapes else None, Path(data) if data is not None else None
+    wanted, path = as_shapes(shapes), Path(data) if data is not None else None
     if path is not None and not path.exists():
         raise ConfigError(f"{path} does not exist; give a folder of pictures or a .npy file")
     if path is None:
@@ -99,22 +103,32 @@ def _samples(
         return random_samples(chosen), chosen
     if path.is_dir():
         chosen = common_shapes(sides[0], sides[1], wanted)
-        if len(chosen) != 1 or len(chosen[0]) != 4 or chosen[0][1] != 3:
-            raise ConfigError(f"pictures need models with one input of shape (n, 3, height, width); these take {chosen}; give --data x.npy")
-        return read_folder(path, preparation or Preparation(size=chosen[0][2]), limit), chosen
+        if len(chosen) != 1:
+            raise ConfigError(f"pictures need models with one input; these take {chosen}; give --data x.npz with an array for each")
+        info = TensorInfo(name=getattr(chosen[0], "name", "") or "the input", shape=(1, *chosen[0][1:]), dtype=dtype_of(chosen[0]))
+        return read_folder(path, info, preparation or Preparation(size=layout_of(info).width), limit), chosen
     samples = read_arrays(path, limit)
-    given = wanted or [(1, *array.shape[1:]) for array in samples.arrays]
-    return samples, common_shapes(sides[0], sides[1], given)
+    given = wanted or [InputShape((1, *array.shape[1:])) for array in samples.arrays]
+    chosen = common_shapes(sides[0], sides[1], given)
+    check_types(samples, chosen, path)
+    return samples, chosen
+
+
+def _assumptions(sides: tuple[Side, ...], shapes: Any, data: str | Path | None) -> list[str]:
+    """What was assumed of the input where neither model, nor the user, said its shape."""
+    if shapes or (data is not None and not Path(data).is_dir()) or not all(isinstance(side, TorchSide) for side in sides):
+        return []
+    return [side.assumed for side in sides if isinstance(side, TorchSide) and side.assumed][:1]
 
 
 def _outputs(sides: tuple[Side, ...], samples: Samples, batch: int, tell: Progress) -> tuple[OutputError, ...]:
     """The outputs of all samples, compared."""
-    collected: list[list[list[NDArray[np.float64]]]] = [[], []]
+    collected: list[list[list[NDArray[Any]]]] = [[], []]
     batches = samples.batches(batch)
     for done, (arrays, count) in enumerate(batches):
         tell("comparing outputs", done, len(batches))
         for side, parts in zip(sides, collected, strict=True):
-            parts.append([output[:count].astype(np.float64) for output in side.run(arrays, layers=False).outputs])
+            parts.append([output[:count] for output in side.run(arrays, layers=False).outputs])
     first, second = ([np.concatenate(parts) for parts in zip(*side, strict=True)] for side in collected)
     if [o.shape for o in first] != [o.shape for o in second]:
         raise ConfigError(f"the outputs have different shapes: {[o.shape[1:] for o in first]} and {[o.shape[1:] for o in second]}")
@@ -123,7 +137,7 @@ def _outputs(sides: tuple[Side, ...], samples: Samples, batch: int, tell: Progre
     return tuple(output_error(name, x, y) for name, x, y in zip(names, first, second, strict=True))
 
 
-def _layers(sides: tuple[Side, ...], samples: Samples, batch: int) -> tuple[list[LayerError], dict[str, str]]:
+def _layers(sides: tuple[Side, ...], samples: Samples, batch: int) -> tuple[list[LayerError], dict[str, str], tuple[str, ...]]:
     batches = samples.batches(batch, LAYER_SAMPLES)
     return layer_errors((sides[0].run(arrays, layers=True), sides[1].run(arrays, layers=True)) for arrays, _ in batches)
 

@@ -9,9 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from subpc.array_file import read_npy
+from subpc.choose_function import random_input
 from subpc.errors import ConfigError
-from subpc.image import Preparation, read_image
+from subpc.image import Preparation
 from subpc.image_folder import SUFFIXES
+from subpc.picture_input import picture_input
+from subpc.report import TensorInfo
 
 Array = npt.NDArray[Any]
 # Random samples, where none were given: enough for a mean, and quick.
@@ -41,18 +44,15 @@ class Samples:
 
 
 def read_arrays(path: Path, limit: int) -> Samples:
-    """A .npy file, or an .npz file with one array an input, of float32 samples."""
+    """A .npy file, or an .npz file with one array an input."""
     loaded = read_npy(path)
     arrays = list(loaded.values()) if isinstance(loaded, dict) else [loaded]
     if not arrays or any(a.ndim < 1 or a.shape[0] != arrays[0].shape[0] or a.shape[0] == 0 for a in arrays):
-        raise ConfigError(f"{path} holds no samples along its first axis; write float32 arrays of shape (samples, ...)")
-    wrong = next((a.dtype for a in arrays if a.dtype != np.float32), None)
-    if wrong is not None:
-        raise ConfigError(f"{path} is {wrong}, models take float32; convert it with x.astype('float32')")
+        raise ConfigError(f"{path} holds no samples along its first axis; write arrays of shape (samples, ...)")
     return Samples(arrays=tuple(a[:limit] for a in arrays), source=f"{path.name}, {min(limit, arrays[0].shape[0])} samples")
 
 
-def read_folder(folder: Path, preparation: Preparation, limit: int) -> Samples:
+def read_folder(folder: Path, info: TensorInfo, preparation: Preparation, limit: int) -> Samples:
     """The first pictures under `folder`, by name; files that Pillow cannot read are counted in `source`."""
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not files:
@@ -63,7 +63,7 @@ def read_folder(folder: Path, preparation: Preparation, limit: int) -> Samples:
         if len(pictures) == limit:
             break
         try:
-            pictures.append(read_image(path, preparation))
+            pictures.append(picture_input(path, info, preparation))
         except ConfigError:
             unreadable += 1
     if not pictures:
@@ -72,9 +72,24 @@ def read_folder(folder: Path, preparation: Preparation, limit: int) -> Samples:
     return Samples(arrays=(np.concatenate(pictures),), source=f"{folder}, {len(pictures)} pictures{remark}")
 
 
+def check_types(samples: Samples, shapes: Sequence[tuple[int, ...]], path: Path) -> None:
+    """ConfigError unless there is an array of the right type for each input."""
+    if len(samples.arrays) != len(shapes):
+        raise ConfigError(f"{path} holds {len(samples.arrays)} arrays, the models take {len(shapes)} inputs; write one for each")
+    for array, shape in zip(samples.arrays, shapes, strict=True):
+        if array.dtype != np.dtype(dtype_of(shape)):
+            raise ConfigError(f"{path} is {array.dtype}, models take {dtype_of(shape)}; convert it with x.astype('{dtype_of(shape)}')")
+
+
+def dtype_of(shape: tuple[int, ...]) -> str:
+    """The element type that belongs to a shape, float32 where it says none."""
+    return getattr(shape, "dtype", "") or "float32"
+
+
 def random_samples(shapes: Sequence[tuple[int, ...]]) -> Samples:
-    """Seeded normal numbers: what a layer does to noise is not what it does to pictures."""
+    """Seeded random numbers: what a layer does to noise is not what it does to pictures."""
     generator = np.random.default_rng(0)
     count = max(RANDOM_SAMPLES, shapes[0][0])
-    arrays = tuple(generator.standard_normal((count, *shape[1:])).astype(np.float32) for shape in shapes)
+    infos = [TensorInfo(name="", shape=(count, *shape[1:]), dtype=dtype_of(shape)) for shape in shapes]
+    arrays = tuple(random_input(info, generator) for info in infos)
     return Samples(arrays=arrays, source=f"random numbers, {count} samples: give --data for errors that mean something")

@@ -1,28 +1,33 @@
 """How far two models' outputs and layers lie apart."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from subpc.comparison_layers import Traced, aligned
+from subpc.comparison_layers import Traced, aligned, result_shape
+from subpc.comparison_names import match_layers
 from subpc.comparison_report import LayerError, OutputError
 
 Array = npt.NDArray[np.float64]
 
 
-def output_error(name: str, a: Array, b: Array) -> OutputError:
+def output_error(name: str, first: npt.NDArray[Any], second: npt.NDArray[Any]) -> OutputError:
     """Compare one output, (samples, ...), of both models."""
-    difference, scores = np.abs(a - b), a.ndim == 2 and a.shape[1] > 1
+    numbers = first.dtype.kind == "f" and second.dtype.kind == "f"
+    a, b = first.astype(np.float64), second.astype(np.float64)
+    difference, scores = np.abs(a - b), numbers and a.ndim == 2 and a.shape[1] > 1
     return OutputError(
         name=name,
         shape=a.shape[1:],
         top1=float((a.argmax(axis=1) == b.argmax(axis=1)).mean()) if scores else None,
         kl=float(_divergence(a, b).mean()) if scores else None,
-        max_error=float(difference.max()),
-        mean_error=float(difference.mean()),
+        max_error=float(difference.max(initial=0.0)),
+        mean_error=float(difference.mean()) if difference.size else 0.0,
         relative=relative_error(a, b),
+        equal=None if numbers else float((first == second).mean()) if difference.size else 1.0,
     )
 
 
@@ -69,20 +74,23 @@ class _Sums:
         return float(np.sqrt(self.difference / max(self.value, 1e-60)))
 
 
-def layer_errors(runs: Iterable[tuple[Traced, Traced]]) -> tuple[list[LayerError], dict[str, str]]:
-    """One entry for each layer that both models have, in a's order; and layers that only one has.
+def layer_errors(runs: Iterable[tuple[Traced, Traced]]) -> tuple[list[LayerError], dict[str, str], tuple[str, ...]]:
+    """One entry for each layer that both models have, in a's order; layers that only one has; and what was matched by order alone.
 
     runs: traces of several batches, one at a time, because all activations of a network are large.
     """
     sums: dict[str, _Sums] = {}
     skipped: dict[str, str] = {}
+    ordered: tuple[str, ...] = ()
+    partners: dict[str, str] = {}
     for a, b in runs:
-        partners = _partners(list(a.layers), list(b.layers))
+        partners, ordered = match_layers(*({name: result_shape(layer) for name, layer in side.layers.items()} for side in (a, b)))
         for name, other in partners.items():
             sums.setdefault(name, _Sums()).add(aligned(a.layers[name], b.layers[other]))
         skipped = {name: "only in a" for name in a.layers if name not in partners}
         skipped |= {name: "only in b" for name in b.layers if name not in partners.values()}
-    return _rows(sums), skipped
+    rows = [replace(row, note=row.note or f"{partners[row.layer]} in b") if row.layer in ordered else row for row in _rows(sums)]
+    return rows, skipped, ordered
 
 
 def _rows(sums: dict[str, _Sums]) -> list[LayerError]:
@@ -95,21 +103,3 @@ def _rows(sums: dict[str, _Sums]) -> list[LayerError]:
         rows.append(LayerError(layer=name, relative=found.relative, max_error=found.largest, rise=found.relative - before))
         before = found.relative
     return rows
-
-
-def _partners(first: Sequence[str], second: Sequence[str]) -> dict[str, str]:
-    """The name in b of each layer of a: the same, or the module that an exporter has made a node's path of."""
-    modules = {module_path(name): name for name in second}
-    found = {name: name if name in second else modules.get(module_path(name)) for name in first}
-    return {name: other for name, other in found.items() if other is not None}
-
-
-def module_path(name: str) -> str:
-    """`layer1.0.conv1` for PyTorch's ONNX node `/layer1/layer1.0/conv1/Conv`; other names as they are."""
-    if not name.startswith("/"):
-        return name
-    parts: list[str] = []
-    for part in name.strip("/").split("/")[:-1]:
-        inside = bool(parts) and part.startswith(parts[-1] + ".")
-        parts[-1:] = [part] if inside else [*parts[-1:], part]
-    return ".".join(parts)

@@ -32,6 +32,12 @@ class Traced:
     layers: "dict[str, Layer]"
 
 
+def result_shape(layer: Layer) -> tuple[int, ...]:
+    """Of the layer's own result."""
+    value = layer.value if isinstance(layer, Fused) else layer[0].value
+    return tuple(value.shape)
+
+
 def aligned(a: Layer, b: Layer) -> tuple[Array, Array] | str:
     """The same value of a layer in both models, or why there is none."""
     if isinstance(a, Fused) and isinstance(b, Fused):

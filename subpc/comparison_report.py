@@ -24,6 +24,7 @@ class OutputError(Record):
 
     top1: share of samples with the same largest value; kl: mean Kullback-Leibler divergence of softmax(b) from softmax(a), in nats;
     both None where the output is no row of scores. max_error, mean_error: absolute; relative: norm of the difference / norm of a.
+    equal: share of elements that are the same, for class numbers and masks; None for floating-point numbers.
     """
 
     name: str
@@ -33,6 +34,7 @@ class OutputError(Record):
     max_error: float
     mean_error: float
     relative: float
+    equal: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +51,10 @@ class LayerError(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonReport(Record):
-    """Two models side by side; a is the reference. data: where the samples came from; layer_samples: of them, for the layers."""
+    """Two models side by side; a is the reference. data: where the samples came from; layer_samples: of them, for the layers.
+
+    by_order: layers whose names differ, and that were matched by their order.
+    """
 
     a: SideInfo
     b: SideInfo
@@ -59,6 +64,7 @@ class ComparisonReport(Record):
     outputs: tuple[OutputError, ...]
     layers: tuple[LayerError, ...]
     skipped: dict[str, str]
+    by_order: tuple[str, ...] = ()
 
     @property
     def worst(self) -> LayerError | None:
@@ -78,7 +84,8 @@ class ComparisonReport(Record):
         """The comparison in one line."""
         first = self.outputs[0]
         parts = [f"same best class on {first.top1:.1%} of {self.samples} samples"] if first.top1 is not None else []
-        parts.append(f"outputs differ by {first.relative:.2g} of their size")
+        equal = f"{first.equal:.2%} of the elements of {first.name} are equal" if first.equal is not None else ""
+        parts.append(equal or f"outputs differ by {first.relative:.2g} of their size")
         worst = self.worst
         if worst is not None and worst.relative is not None:
             parts.append(f"the error rises most at {worst.layer} (to {worst.relative:.2g})")

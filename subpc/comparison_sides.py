@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from subpc.comparison_layers import Fused, Traced
 from subpc.errors import ConfigError
+from subpc.frontend.input_shapes import Input, InputShape, group_shapes
 
 Array = npt.NDArray[Any]
 Shapes = list[tuple[int, ...]]
@@ -27,7 +28,13 @@ class LibrarySide:
     @property
     def shapes(self) -> list[Shapes]:
         """The sets of input shapes that it takes."""
-        return [[t.shape for t in function.inputs] for function in self._model.functions]
+        functions = self._model.functions
+        return [[InputShape(t.shape, name=t.name, dtype=t.dtype) for t in function.inputs] for function in functions]
+
+    @property
+    def inputs(self) -> list[Input]:
+        """Names and types; sizes may differ from function to function."""
+        return [Input(name=t.name, dtype=t.dtype) for t in self._model.inputs]
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -57,20 +64,24 @@ class TorchSide:
     kind, engine, suffix = "PyTorch", "torch", ".pt2"
 
     def __init__(self, path: Path, arch: str | None) -> None:
+        from subpc.frontend.default_shape import assumed
+        from subpc.frontend.example_inputs import model_inputs
         from subpc.frontend.load_file import load_torch_file
 
         self.path = path
         loaded = load_torch_file(path, arch=arch)
-        self._model, self.shapes = loaded.model, [[loaded.input_shape]] if loaded.input_shape else list[Shapes]()
+        self._model, self.inputs = loaded.model, model_inputs(loaded.model)
+        shape = loaded.input_shape or loaded.assumed_shape
+        self.shapes = static_shapes(self.inputs) or ([[InputShape(shape)]] if shape else [])
+        self.assumed = assumed(loaded.arch, shape) if shape and not loaded.input_shape else ""
         self.output_names: tuple[str, ...] = ()
 
     def prepare(self, shapes: Shapes) -> None:
         """Export for inputs of these shapes."""
-        import torch
-
+        from subpc.frontend.example_inputs import example_for
         from subpc.frontend.trace_torch import TorchTracer
 
-        self._tracer = TorchTracer(self._model, tuple(torch.rand(shape) for shape in shapes))
+        self._tracer = TorchTracer(self._model, tuple(map(example_for, shapes)))
 
     def run(self, inputs: Sequence[Array], *, layers: bool) -> Traced:
         """Run one batch, operator by operator."""
@@ -93,11 +104,10 @@ class OnnxSide:
 
     def __init__(self, path: Path) -> None:
         from subpc.frontend.onnx_file import read_onnx
-        from subpc.frontend.onnx_graph import user_inputs
+        from subpc.frontend.onnx_inputs import onnx_inputs
 
-        self.path, model = path, read_onnx(path)
-        shapes = [tuple(d.dim_value for d in value.type.tensor_type.shape.dim) for value in user_inputs(model.graph)]
-        self.shapes = [shapes] if all(shape and min(shape) > 0 for shape in shapes) else list[Shapes]()
+        self.path, model, self.inputs = path, read_onnx(path), onnx_inputs(path)
+        self.shapes = static_shapes(self.inputs)
         self.output_names = tuple(value.name for value in model.graph.output)
 
     def prepare(self, shapes: Shapes) -> None:
@@ -114,6 +124,13 @@ class OnnxSide:
     def worker_file(self, shapes: Shapes, folder: Path) -> Path:
         """The file itself."""
         return self.path
+
+
+def static_shapes(inputs: Sequence[Input]) -> list[Shapes]:
+    """The one set of shapes of inputs whose sizes are all known; nothing where one is open."""
+    known = [info for info in inputs if info.shape and all(isinstance(n, int) for n in info.shape)]
+    shapes: Shapes = [InputShape(map(int, info.shape or ()), name=info.name, dtype=info.dtype) for info in known]
+    return [shapes] if len(shapes) == len(inputs) else []
 
 
 Side = LibrarySide | TorchSide | OnnxSide
@@ -144,15 +161,39 @@ def common_shapes(a: Side, b: Side, wanted: Shapes | None) -> Shapes:
     fixed = [side for side in (a, b) if isinstance(side, LibrarySide)]
     candidates = [s for s in fixed[0].shapes if all(s in other.shapes for other in fixed)] if fixed else [*a.shapes, *b.shapes]
     if fixed and not candidates:
-        raise ConfigError(f"{a.path} takes {a.shapes}, {b.path} takes {b.shapes}; compile both for one shape with --shape")
+        raise ConfigError(f"{a.path} takes {_listed(a)}, {b.path} takes {_listed(b)}; compile both for one shape with --shape")
     if wanted is None:
         if not candidates:
             raise ConfigError("neither model says its input shape; give one, such as --shape 1,3,224,224, or arrays with --data x.npy")
-        return candidates[0]
-    if fixed and wanted not in candidates:
+        return _typed(candidates[0], a, b)
+    names = {name for shape in wanted if (name := getattr(shape, "name", ""))}
+    knowing = [side for side in (_best_described(a, b), a, b) if names <= {info.name for info in side.inputs}]
+    groups = group_shapes(wanted, (knowing or [_best_described(a, b)])[0].inputs)
+    if len(groups) > 1:
+        raise ConfigError(f"{len(groups)} sets of input shapes were given; two models are compared on one")
+    chosen: Shapes = list(groups[0])
+    if fixed and chosen not in candidates:
         # Another batch size will do: the samples are cut into batches.
-        candidates = [s for s in candidates if [shape[1:] for shape in s] == [shape[1:] for shape in wanted]]
+        candidates = [s for s in candidates if [shape[1:] for shape in s] == [shape[1:] for shape in chosen]]
         if not candidates:
-            raise ConfigError(f"input of shape {wanted} was given, {fixed[0].path} takes {fixed[0].shapes}; compile it with --shape")
+            seen = " and ".join(",".join(map(str, shape)) for shape in chosen)
+            raise ConfigError(f"input of shape {seen} was given, {fixed[0].path} takes {_listed(fixed[0])}; compile it with --shape")
         return candidates[0]
-    return wanted
+    return _typed(chosen, a, b)
+
+
+def _best_described(a: Side, b: Side) -> Side:
+    """The model that says the types of its inputs, a where both or none do."""
+    return next((side for side in (a, b) if all(info.dtype for info in side.inputs)), a)
+
+
+def _typed(shapes: Shapes, a: Side, b: Side) -> Shapes:
+    """Shapes with the types that one of the models says."""
+    inputs = _best_described(a, b).inputs
+    if len(inputs) != len(shapes):
+        return shapes
+    return [InputShape(s, name=i.name, dtype=getattr(s, "dtype", "") or i.dtype) for s, i in zip(shapes, inputs, strict=True)]
+
+
+def _listed(side: Side) -> str:
+    return " or ".join(" and ".join(",".join(map(str, shape)) for shape in shapes) for shapes in side.shapes)

@@ -15,6 +15,7 @@ from subpc.compile_request import Progress, Request, check_options
 from subpc.debug_dump import dumper
 from subpc.errors import CompileError, SlowLayerWarning, SubpcError
 from subpc.files import check_outputs
+from subpc.frontend.one_at_a_time import one_at_a_time
 from subpc.linker import find_linker, link
 from subpc.model_files import model_files
 from subpc.report import CompileReport, FunctionInfo, LayerReport, Metadata, StepInfo, TensorInfo
@@ -38,6 +39,7 @@ JOINED = "joined to the layer before"
 Accept = Callable[[CompileReport], None]
 
 
+@one_at_a_time()
 def compile(
     model: Any,
     example_inputs: Any = None,
@@ -55,7 +57,7 @@ def compile(
     progress: Progress | None = None,
     debug_dump: str | Path | None = None,
 ) -> CompiledModel:
-    """Compile a network into one native library and load it.
+    """Compile a network into one native library and load it. Calls from several threads take turns.
 
     Args:
         model: nn.Module, ExportedProgram, or the path of a .pt, .pt2, .pth, .safetensors or .onnx file.
@@ -128,6 +130,7 @@ def _compile(model: Any, request: Request, folder: Path, path: Path, accept: Acc
     return _build(imported, parsed, tuned, request, folder, path, _model_name(model, request.arch), accept)
 
 
+@one_at_a_time()
 def rewritten(
     model: Any,
     example_inputs: Any,
@@ -137,12 +140,18 @@ def rewritten(
     trust_pickle: bool,
     isa: "VectorIsa",
     sparse: str,
+    notes: list[str] | None = None,
 ) -> "list[Rewritten]":
-    """A model imported and rewritten, once for each set of input shapes: everything before the choice of schedules."""
+    """A model imported and rewritten, once for each set of input shapes: everything before the choice of schedules.
+
+    notes: what the import says is added to it.
+    """
     from subpc.frontend.import_model import import_model
 
     check_options("float32", sparse, None)
     imported = import_model(model, shapes=shapes, example_inputs=example_inputs, arch=arch, trust_pickle=trust_pickle)
+    if notes is not None:
+        notes += imported[0].notes
     return [_rewrite(entry, isa, sparse, None, index) for index, entry in enumerate(imported)]
 
 

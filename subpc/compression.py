@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from subpc.algorithms.progress import Progress, silent
 from subpc.calibration import Given, generate, read_calibration
+from subpc.compression_shape import check_picture_shape, check_pictures, check_shape
 from subpc.compression_steps import Evaluate, Shape, as_file, measured, run_method, strongest
 from subpc.errors import ConfigError
 from subpc.files import check_outputs
+from subpc.frontend.one_at_a_time import one_at_a_time
 from subpc.image import Preparation
 from subpc.model_files import model_files
 
@@ -51,10 +53,11 @@ class Extras:
             raise ConfigError("Both calibration and synthetic pictures were asked for; choose one.")
         if (self.max_drop is None) != (self.evaluation is None):
             raise ConfigError("max_drop needs labelled pictures, and they are read for it alone: give both --max-drop and --eval.")
-        if self.shape is not None and len(self.shape) != 4:
-            raise ConfigError(f"The shape {','.join(map(str, self.shape))} has not four numbers, as 1,3,224,224 has.")
+        if self.shape is not None:
+            check_picture_shape(self.shape)
 
 
+@one_at_a_time()
 def compress(
     model: "nn.Module",
     config: "Config",
@@ -88,8 +91,9 @@ def compress(
         raise ConfigError("Both pictures and synthetic were given; choose one.")
     if (evaluate is None) != (max_drop is None):
         raise ConfigError("max_drop needs evaluate, and evaluate is called for it alone: give both.")
-    progress = progress or silent
-    shape = input_shape or (tuple(pictures.shape) if pictures is not None else None) or _working_shape(model)
+    progress, pictures = progress or silent, check_pictures(pictures)
+    wanted = input_shape or (tuple(pictures.shape) if pictures is not None else None)
+    shape = check_shape(_ready(model), wanted) if wanted else _working_shape(model)
     given = Given(pictures=pictures, label=f"{len(pictures)} given") if pictures is not None else None
     if given is None:
         given = _generated(model, synthetic, shape, SYNTHETIC_STEPS, seed, progress)
@@ -98,6 +102,7 @@ def compress(
     return result.model, replace(measured(model, result, config, shape), search=search)
 
 
+@one_at_a_time()
 def compress_file(
     path: str | Path,
     config: "Config",
@@ -119,17 +124,23 @@ def compress_file(
     _check_output(output, path, extras)
     progress("reading the file", 0, 1)
     network = load_network(path, arch=arch, shape=extras.shape)
-    shape = network.input_shape or _working_shape(network.model)
+    wanted = network.input_shape
+    shape = check_shape(_ready(network.model), wanted) if wanted else _working_shape(network.model)
     given = _given(network.model, extras, shape, progress)
     evaluation = _evaluation(network.model, extras, shape)
     config, search = strongest(network.model, config, given, shape, evaluation, extras.max_drop, extras.fixed, progress)
     result = run_method(network.model, config, given, shape, progress)
     report = replace(measured(network.model, result, config, shape), search=search)
     skipped = given.skipped | (evaluation.skipped if evaluation is not None else {})
-    report = replace(report, notes=(*network.notes, *report.notes, *_skipped(skipped)))
+    tried = [] if network.input_shape or shape is None else [_found_by_trying(shape)]
+    report = replace(report, notes=(*network.notes, *tried, *report.notes, *_skipped(skipped)))
     progress("writing the file", 0, 1)
     save_compressed(output, as_file(result, report, config, network))
     return replace(report, file_bytes=output.stat().st_size)
+
+
+def _found_by_trying(shape: Shape) -> str:
+    return f"the network runs on input {','.join(map(str, shape))}, which was found by trying; pass --shape for the one that it is for"
 
 
 def _check_output(output: Path, model: Path, extras: Extras) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from subpc.errors import ConfigError, SubpcError, UnsupportedModelError
+from subpc.frontend.one_at_a_time import capturing
 
 if TYPE_CHECKING:
     import torch
@@ -129,6 +130,7 @@ class CompiledGraph:
                 self._libraries[key] = self._compile(arguments)
             return self._libraries[key]
 
+    @capturing()
     def _compile(self, arguments: "Sequence[Any]") -> "CompiledModel":
         import torch
 

@@ -47,15 +47,16 @@ def read_image(path: str | Path, preparation: Preparation) -> npt.NDArray[np.flo
     return prepared(open_rgb(path), preparation)
 
 
-def open_rgb(path: str | Path) -> Any:
-    """The picture as a Pillow image of mode RGB; ConfigError for a file that is none, or is damaged."""
+def open_rgb(path: str | Path, *, transparency: bool = False) -> Any:
+    """The picture as a Pillow image of mode RGB, or RGBA with its transparency; ConfigError for a file that is none, or is damaged."""
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError as error:
         raise ConfigError("reading pictures needs Pillow; install it with: pip install pillow") from error
+    mode = "RGBA" if transparency else "RGB"
     try:
         with Image.open(path) as image:
-            return _as_rgb(image)
+            return image.convert("RGBA") if transparency and "A" in image.getbands() else _as_rgb(image).convert(mode)
     except UnidentifiedImageError as error:
         raise ConfigError(f"{path} is not a picture that Pillow can read; give a PNG or JPEG file") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -78,16 +79,25 @@ def _as_rgb(image: Any) -> Any:
 
 def prepared(picture: Any, how: Preparation) -> npt.NDArray[np.float32]:
     """A Pillow image of mode RGB as a (1, 3, size, size) array."""
-    from PIL import Image
+    return normalised(np.asarray(cut(picture, how)), how)
+
+
+def cut(picture: Any, how: Preparation) -> Any:
+    """The square in the middle of a Pillow image of any mode, scaled."""
 
     width, height = picture.size
     short = min(width, height)
     # The longer side is cut down to a whole number, as torchvision does.
     new = (how.shorter * width // short, how.shorter * height // short)
-    method = Image.Resampling.BICUBIC if how.interpolation == "bicubic" else Image.Resampling.BILINEAR
     left, top = round((new[0] - how.size) / 2), round((new[1] - how.size) / 2)
-    picture = picture.resize(new, method).crop((left, top, left + how.size, top + how.size))
-    return normalised(np.asarray(picture), how)
+    return scaled(picture, new, how).crop((left, top, left + how.size, top + how.size))
+
+
+def scaled(picture: Any, size: tuple[int, int], how: Preparation) -> Any:
+    """A Pillow image of (width, height)."""
+    from PIL import Image
+
+    return picture.resize(size, Image.Resampling.BICUBIC if how.interpolation == "bicubic" else Image.Resampling.BILINEAR)
 
 
 def normalised(pixels: npt.NDArray[Any], how: Preparation) -> npt.NDArray[np.float32]:

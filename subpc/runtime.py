@@ -257,11 +257,7 @@ class CompiledModel:
 
     def random_inputs(self, shapes: Sequence[tuple[int, ...]] | None = None) -> list[Array]:
         """Seeded inputs of the shapes given, or of the library's first function."""
-        infos = self.functions[0].inputs
-        return [_random(info, shape) for info, shape in zip(infos, shapes or [t.shape for t in infos], strict=True)]
+        from subpc.choose_function import choose_function, random_input
 
-
-def _random(info: TensorInfo, shape: tuple[int, ...]) -> Array:
-    generator = np.random.default_rng(0)
-    values = generator.standard_normal(shape) if info.dtype.startswith("float") else generator.integers(0, 2, shape)
-    return values.astype(info.dtype)
+        generator = np.random.default_rng(0)
+        return [random_input(info, generator) for info in choose_function(self.functions, shapes).inputs]

@@ -32,7 +32,11 @@ def to_numpy(value: "Value", name: str) -> npt.NDArray[Any]:
         raise ConfigError(f"input {name!r} is on {value.device}; move it with x.cpu()")
     if str(value.dtype) == "torch.bfloat16":  # numpy has no such type
         raise ConfigError(f"input {name!r} is bfloat16; convert it with x.float()")
-    return value.detach().resolve_conj().resolve_neg().numpy()
+    try:
+        return value.detach().resolve_conj().resolve_neg().numpy()
+    except (TypeError, RuntimeError) as error:  # sparse, nested, quantized, fake, and what numpy has no type for
+        kind = f"{type(value).__name__}, {str(value.layout).removeprefix('torch.')}, {value.dtype}"
+        raise ConfigError(f"input {name!r} is a tensor that is no plain array of numbers ({kind}); give a dense one") from error
 
 
 def to_torch(array: npt.NDArray[Any]) -> "torch.Tensor":

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,13 +146,15 @@ def tune(
     tuning_db.check_writable(database)
     tuning_db.read(database)
     options: dict[str, Any] = {"arch": arch, "trust_pickle": trust_pickle, "isa": parsed.isa, "sparse": sparse}
-    models = rewritten(model, example_inputs, shapes=shapes, **options)
+    notes: list[str] = []
+    models = rewritten(model, example_inputs, shapes=shapes, notes=notes, **options)
     if len(models) != 1:
         raise ConfigError(f"{len(models)} input shapes were given; tune for one at a time, into the same database")
     with scratch_folder("tune") as folder:
         devices, cpu = _devices(tracker, device_key, count, parsed, Path(folder))
         machine = machine_of(parsed, count, cpu)
-        return _run(models[0], parsed, Path(folder), devices, machine, Path(database), deadline, trials, progress)
+        report = _run(models[0], parsed, Path(folder), devices, machine, Path(database), deadline, trials, progress)
+    return replace(report, notes=(*notes, *report.notes))
 
 
 def _devices(

@@ -87,9 +87,7 @@ class Builder:
         """Compile those kernels that are new, in parallel."""
         new = [kernel for kernel in dict.fromkeys(kernels) if kernel not in self._known]
         target = self.target.description()
-        jobs: list[tuple[Kernel, Future[None]]] = [
-            (kernel, self._pool.submit(compile_object, kernel, self.target.isa, target, self._path(kernel))) for kernel in new
-        ]
+        jobs: list[tuple[Kernel, Future[None]]] = [(kernel, self._submit(kernel, target)) for kernel in new]
         failures = []
         for kernel, job in jobs:
             try:
@@ -100,6 +98,20 @@ class Builder:
                 failures.append(f"{kernel.family}: {lines[-1][:200] if lines else type(error).__name__}")
         if failures:
             raise CompileError("; ".join(failures[:2]))
+
+    def _submit(self, kernel: "Kernel", target: dict[str, Any]) -> "Future[None]":
+        """Compile in a worker; what has no schedule here, because TVM ends the process where it writes some reductions (argmax) out."""
+        arguments = (kernel, self.target.isa, target, self._path(kernel))
+        if kernel.family != "fallback":
+            job: Future[None] = self._pool.submit(compile_object, *arguments)
+            return job
+        done = Future[None]()
+        try:
+            compile_object(*arguments)
+            done.set_result(None)
+        except Exception as error:
+            done.set_exception(error)
+        return done
 
     def _path(self, kernel: "Kernel") -> Path:
         from subpc.schedules.kernel import symbol_of

@@ -134,7 +134,7 @@ WRONG = [
     (["profile", "TEXT"], 1, "not a subpc library"),
     (["profile", "TOY", "--runs", "0"], 2, "--runs"),
     (["profile", "TOY", "--shape", "1,3,a"], 2, "not a shape"),
-    (["profile", "TOY", "--shape", "1,3,8,8"], 2, "(1, 3, 16, 16) or (2, 3, 16, 16)"),
+    (["profile", "TOY", "--shape", "1,3,8,8"], 2, "image 1,3,16,16 or image 2,3,16,16"),
     (["bench", "TOY", "--compare", "torch"], 2, "--model"),
     (["bench", "TOY", "--compare", "magic"], 2, "accepted, each once"),
     (["compile", "none.pt", "--target", "llvm -mcpu=foo42"], 2, "unknown CPU 'foo42'"),

@@ -93,7 +93,7 @@ def _state(worker: Worker) -> str:
         ({"rivals": ["torch", "torch"]}, "each once"),
         ({"rivals": ["torch"], "model": None}, "give it with --model"),
         ({"runs": 2, "rounds": 3}, "runs is 2"),
-        ({"shapes": [(9, 9)]}, r"takes \(1, 3, 16, 16\) or \(2, 3, 16, 16\)"),
+        ({"shapes": [(9, 9)]}, r"takes image 1,3,16,16 or image 2,3,16,16"),
         ({"threads": 0}, "threads is 0"),
     ],
 )

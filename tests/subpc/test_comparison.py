@@ -1,17 +1,23 @@
 """Comparing models: every pair of kinds, layer by layer, and every wrong input."""
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from PIL import Image
 
 import subpc
+from subpc.algorithms.dfmpc.config import DfmpcConfig
 from subpc.bench_models import export_onnx
 from subpc.comparison import compare
 from subpc.comparison_data import Samples
-from subpc.comparison_errors import module_path, output_error
+from subpc.comparison_errors import output_error
+from subpc.comparison_names import match_layers, module_path
+from subpc.compression import compress_file
 from subpc.errors import ConfigError, ModelFileError
 
 from .small_net import ARCH, SHAPE, save_state, small_net
@@ -127,7 +133,7 @@ def wrong(models: Path, tmp_path: Path, data: str, **options: object) -> str:
         ("text.npy", "cannot read"),
         ("pickle.npy", "cannot read"),
         ("double.npy", "astype('float32')"),
-        ("wide.npy", "takes [[(1, 3, 16, 16)]]"),
+        ("wide.npy", "takes 1,3,16,16"),
     ],
 )
 def test_wrong_data(models: Path, tmp_path: Path, data: str, message: str) -> None:
@@ -143,3 +149,50 @@ def test_a_file_that_is_no_model(models: Path, tmp_path: Path) -> None:
     (tmp_path / "model.so").write_text("hello")
     with pytest.raises(ModelFileError, match="too short: not a subpc library"):
         compare(tmp_path / "model.so", models / "dense.so", runs=0)
+
+
+def renamed(path: Path, spell: Callable[[int], str]) -> None:
+    """Other names for everything in an ONNX file but its inputs and outputs."""
+    model = onnx.load(path)
+    tensors = {tensor.name: f"onnx::T_{index}" for index, tensor in enumerate(model.graph.initializer)}
+    for tensor in model.graph.initializer:
+        tensor.name = tensors[tensor.name]
+    for index, node in enumerate(model.graph.node):
+        node.name = spell(index)
+        for place, name in enumerate(node.input):
+            node.input[place] = tensors.get(name, name)
+    onnx.save(model, path)
+
+
+@pytest.mark.parametrize("spell", ["conv/{}", "{}"], ids=["punctuation", "numbers"])
+def test_a_file_and_its_compressed_self(spell: str, models: Path, tmp_path: Path) -> None:
+    path, small = tmp_path / "n.onnx", tmp_path / "n.pt"
+    shutil.copy(models / "dense.onnx", path)
+    renamed(path, lambda index: spell.format(index))
+    compress_file(path, DfmpcConfig(low_bits=8, high_bits=8), small)
+    report = compare(path, small, runs=0)
+    assert len(report.layers) == len(LAYERS)
+    assert report.skipped == {}
+    assert all(row.relative is not None and row.relative < 0.05 for row in report.layers)
+
+
+def test_names_that_have_nothing_in_common_are_matched_by_order_and_it_is_said(models: Path, tmp_path: Path) -> None:
+    path = tmp_path / "n.onnx"
+    shutil.copy(models / "pruned.onnx", path)
+    renamed(path, lambda index: f"node{index}")
+    report = compare(models / "dense.onnx", path, models / "x.npy", runs=0)
+    assert len(report.by_order) == len(report.layers) == len(LAYERS)
+    assert report.worst is not None
+    assert module_path(report.worst.layer) == "block.conv2"
+    assert all(row.note.startswith("node") for row in report.layers)
+
+
+def test_layers_between_those_of_the_same_name() -> None:
+    first = {"stem": (8,), "a": (4,), "b": (5,), "head": (2,), "last": (1,)}
+    assert match_layers(first, {"stem": (8,), "x": (4,), "y": (5,), "head": (2,)}) == (
+        {"stem": "stem", "a": "x", "b": "y", "head": "head"},
+        ("a", "b"),
+    )
+    # Another number of layers: those of the same shape.
+    assert match_layers(first, {"stem": (8,), "y": (5,), "head": (2,)})[0] == {"stem": "stem", "b": "y", "head": "head"}
+    assert match_layers({"a.b": (1,), "a/b": (1,)}, {"a_b": (1,)})[0].keys() <= {"a.b"}
