@@ -7,7 +7,7 @@ import onnx
 from subpc.errors import ModelFileError
 from subpc.frontend.input_shapes import Input
 from subpc.frontend.messages import first_line
-from subpc.frontend.onnx_file import user_inputs
+from subpc.frontend.onnx_graph import user_inputs
 
 
 def onnx_inputs(path: Path) -> list[Input]:

@@ -25,8 +25,8 @@ def cumulative(operator: Callable[[Any, Any], Any], neutral: float) -> Converter
         x, emit = importer.env[node.args[0]], importer.block_builder.emit
         dtype = str(node.meta["val"].dtype).removeprefix("torch.")
         wide = x if str(x.ty.dtype) == dtype else emit(relax.op.astype(x, dtype))
-        axis = node.args[1] if len(node.args) > 1 else node.kwargs["dim"]
-        return emit(running(wide, int(axis), operator, neutral)) if x.ty.ndim else wide  # type: ignore[call-overload]
+        axis: Any = node.args[1] if len(node.args) > 1 else node.kwargs["dim"]
+        return emit(running(wide, int(axis), operator, neutral)) if x.ty.ndim else wide
 
     return convert
 
@@ -34,7 +34,8 @@ def cumulative(operator: Callable[[Any, Any], Any], neutral: float) -> Converter
 def index(node: fx.Node, importer: Any) -> Any:
     """x[:, rows, columns]: with several tensors of indices, all of them at once pick from what their axes are together."""
     x, emit = importer.env[node.args[0]], importer.block_builder.emit
-    given = [(axis, importer.env[i]) for axis, i in enumerate(node.args[1]) if i is not None]  # type: ignore[arg-type, union-attr]
+    indices: Any = node.args[1]
+    given = [(axis, importer.env[i]) for axis, i in enumerate(indices) if i is not None]
     if any(str(i.ty.dtype) == "bool" for _, i in given):
         return importer.theirs["index.Tensor"](node)
     if len(given) == 1:
@@ -61,7 +62,8 @@ def _int(value: int) -> Any:
 
 def windows(node: fx.Node, importer: Any) -> Any:
     """Tensor.unfold: slices of one size along an axis, which becomes the last one."""
-    x, axis, size, step = importer.env[node.args[0]], *(int(n) for n in node.args[1:4])  # type: ignore[call-overload, arg-type]
+    numbers: Any = node.args[1:4]
+    x, axis, size, step = importer.env[node.args[0]], *(int(n) for n in numbers)
     emit, rank = importer.block_builder.emit, int(x.ty.ndim)
     axis %= rank
     starts = np.arange(0, _shape(x)[axis] - size + 1, step)
@@ -71,7 +73,8 @@ def windows(node: fx.Node, importer: Any) -> Any:
 
 def fold(node: fx.Node, importer: Any) -> Any:
     """Overlapping blocks added into an image."""
-    size, kernel, dilation, padding, stride = ([int(n) for n in a] for a in node.args[1:6])  # type: ignore[union-attr]
+    pairs: Any = node.args[1:6]
+    size, kernel, dilation, padding, stride = ([int(n) for n in pair] for pair in pairs)
     x = importer.env[node.args[0]]
     batch = _shape(x) if x.ty.ndim == 3 else [1, *_shape(x)]
     image = overlap_added(relax.op.reshape(x, batch), batch, size, kernel, stride, [*padding, *padding], dilation)

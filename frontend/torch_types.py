@@ -16,10 +16,11 @@ def clamp(node: fx.Node, importer: Any) -> Any:
     if expected.is_floating_point or str(x.ty.dtype) != str(expected).removeprefix("torch."):
         return importer.theirs[node.target.__name__](node)  # type: ignore[union-attr]
     names = ("min", "max")
-    bounds = dict(zip(names, node.args[1:], strict=False)) | {name: node.kwargs[name] for name in names if name in node.kwargs}
+    bounds: dict[str, Any] = dict(zip(names, node.args[1:], strict=False))
+    bounds |= {name: node.kwargs[name] for name in names if name in node.kwargs}
     for name, limit in (("min", relax.op.maximum), ("max", relax.op.minimum)):
         if bounds.get(name) is not None:
-            x = emit(limit(x, relax.const(int(bounds[name]), str(x.ty.dtype))))  # type: ignore[call-overload]
+            x = emit(limit(x, relax.const(int(bounds[name]), str(x.ty.dtype))))
     return x
 
 

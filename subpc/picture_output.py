@@ -81,7 +81,7 @@ def save_mask(mask: Array | None, path: Path) -> None:
     """Write the classes as a PNG file: the value of a pixel is its class, shown in a colour of its own."""
     from PIL import Image
 
-    from subpc.artifact import replacing
+    from subpc.files import replacing
 
     if mask is None:
         raise ConfigError("the model gives no map of the picture, so there is no mask to write; leave out --mask")

@@ -97,7 +97,6 @@ REFUSED = {
     "Dropout in training mode": (helper.make_node("Dropout", ["x", "ratio", "true"], ["y"], name="n"), (1, 2, 4, 4)),
     "the mask of Dropout": (helper.make_node("Dropout", ["x"], ["z", "y"], name="n"), (1, 2, 4, 4)),
     "the further results of MaxPool": (helper.make_node("MaxPool", ["x"], ["z", "y"], name="n", kernel_shape=[2, 2]), (1, 2, 4, 4)),
-    "IsInf of one sign": (helper.make_node("IsInf", ["x"], ["y"], name="n", detect_negative=0), (1, 2, 4, 4)),
     "TopK": (helper.make_node("TopK", ["x", "k"], ["y", "z"], name="n"), (1, 8)),
 }
 
