@@ -23,6 +23,8 @@ MAX_BYTES = 4 << 30
 # Of batch norms: read in training only.
 _COUNTER = "num_batches_tracked"
 _PLAIN = (str, int, float, bool, type(None))
+# Of the name of an architecture, of one of its options, or of an option's value.
+_MAX_WORD = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,14 +156,14 @@ def parse_compressed(content: Any, name: str) -> CompressedFile:
     if not isinstance(content, dict) or FORMAT_KEY not in content:
         raise ModelFileError(f"{name} is not a compressed model of subpc: it has no entry {FORMAT_KEY!r}.")
     version = content[FORMAT_KEY]
-    if version != FORMAT_VERSION:
-        raise ModelFileError(f"{name} has format {version!r}; this version of subpc reads format {FORMAT_VERSION}. Update subpc.")
+    if type(version) is not int or version != FORMAT_VERSION:
+        raise ModelFileError(f"{name} has format {version!r:.60}; this version of subpc reads format {FORMAT_VERSION}. Update subpc.")
     tensors: list[torch.Tensor] = []
     _collect(content, tensors)
     check_state({f"tensor {index}": tensor for index, tensor in enumerate(tensors)}, name)
     state, shape = content.get("state_dict"), content.get("input_shape", [])
-    if not isinstance(content.get("arch"), str):
-        raise ModelFileError(f"{name} does not name its architecture.")
+    if not isinstance(content.get("arch"), str) or len(content["arch"]) > _MAX_WORD:
+        raise ModelFileError(f"{name} does not name its architecture in a text of at most {_MAX_WORD} characters.")
     if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in state.items()):
         raise ModelFileError(f"{name}: the entry 'state_dict' has to map names to tensors.")
     if not isinstance(shape, list) or len(shape) > 8 or not all(type(size) is int and size > 0 for size in shape):
@@ -170,6 +172,8 @@ def parse_compressed(content: Any, name: str) -> CompressedFile:
     for key, value in others.items():
         if not isinstance(value, dict) or not _is_plain(value):
             raise ModelFileError(f"{name}: the entry {key!r} has to be a dictionary of plain values.")
+    if any(len(str(word)) > _MAX_WORD for option in others["arch_options"].items() for word in option):
+        raise ModelFileError(f"{name}: an option of its architecture has more than {_MAX_WORD} characters.")
     graph = parse_graph(content["graph"], name) if "graph" in content else None
     packed = parse_packed(content.get("packed", {}), name)
     sparse = parse_blocks(content.get("blocks", {}), name)

@@ -202,7 +202,7 @@ def _parse(line: bytes, where: str) -> Trial | Verdict:
     if data["format"] > FORMAT:
         raise ConfigError(f"{where}: format {data['format']} was written by a newer subpc; this one reads up to {FORMAT}: update it")
     kind, kinds = data.get("kind"), {"trial": Trial, "network": Verdict}
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         raise ValueError(f"unknown kind {kind!r:.40}")
     body = {name: value for name, value in data.items() if name not in ("format", "kind")}
     body["machine"] = _record(Machine, body.get("machine"))

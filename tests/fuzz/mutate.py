@@ -189,6 +189,8 @@ def _archive(content: bytes, random: Random) -> bytes:
             members = [(name, archive.read(name)) for name in archive.namelist()]
     except Exception:
         return _bytes(content, random)
+    if not members:
+        return _bytes(content, random)
     index = random.randrange(len(members))
     interesting = [i for i, (name, _) in enumerate(members) if name.endswith((".json", ".pkl", ".py", ".npy"))]
     if interesting and random.random() < 0.85:
