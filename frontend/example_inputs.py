@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
+from subpc.algorithms.tensor_kinds import strange_kind
 from subpc.errors import ConfigError, UnsupportedModelError
 from subpc.frontend.input_shapes import DTYPES, Input, InputShape
 
@@ -114,7 +115,7 @@ def _has_tensors(value: Any) -> bool:
 
 def _plain(value: torch.Tensor, index: int) -> torch.Tensor:
     """A dense tensor with numbers in the memory of this machine, on the CPU."""
-    kind = _strange(value)
+    kind = strange_kind(value)
     if kind:
         raise ConfigError(f"Example input {index} is {kind}; compiled models take dense tensors. Pass torch.rand({_size(value)}).")
     dtype = str(value.dtype).removeprefix("torch.")
@@ -123,20 +124,6 @@ def _plain(value: torch.Tensor, index: int) -> torch.Tensor:
     if dtype not in DTYPES:
         raise ConfigError(f"Example input {index} is {dtype}; accepted: {', '.join(DTYPES)}.")
     return value.detach().cpu() if value.device.type != "cpu" else value.detach()
-
-
-def _strange(value: torch.Tensor) -> str:
-    from torch._subclasses import FakeTensor
-
-    if value.is_nested:
-        return "a nested tensor"
-    if isinstance(value, FakeTensor):
-        return "a fake tensor"
-    if value.device.type == "meta":
-        return "a tensor without values (device meta)"
-    if value.layout is not torch.strided:
-        return f"a tensor of layout {str(value.layout).removeprefix('torch.')}"
-    return "a quantized tensor" if value.is_quantized else ""
 
 
 def _size(value: torch.Tensor) -> str:

@@ -58,10 +58,10 @@ def test_run_on_a_picture(capsys: Capture, toy: Path, tmp_path: Path) -> None:
     arguments = ("run", toy, "--image", tmp_path / "a.png", "--labels", tmp_path / "names.txt", "--top", 3)
     code, out, _ = call(capsys, *arguments)
     assert code == 0
-    assert len(out.splitlines()) == 3
-    code, out, _ = call(capsys, *arguments, "--json", "--mean", "0.5", "--std", "0.1,0.2,0.3")
-    # Black pixels: (0 - mean) / std is lowest, and the toy's answer highest, in the first channel.
-    assert json.loads(out)["classes"][0]["name"] == "name0"
+    assert out.splitlines()[1:] == ["100.00% of the pixels  name0 (0)"]
+    code, out, _ = call(capsys, *arguments, "--json", "--mean", "0.5", "--std", "0.3,0.2,0.1")
+    # Black pixels: (0 - mean) / std is lowest, and the toy's answer highest, in the last channel.
+    assert json.loads(out)["pixels"] == [{"index": 2, "name": "name2", "share": 1.0}]
 
 
 def test_inspect(capsys: Capture, toy: Path) -> None:

@@ -39,7 +39,7 @@ def test_compiled_file_equals_the_compressed_network(weights: Path, tmp_path: Pa
     assert {layer["name"]: (layer["filters"], layer["kept"]) for layer in report["layers"]}["layer1.0.conv1"] == (16, 8)
     net = build_arch(ARCH, in_channels=3)
     net.load_state_dict(torch.load(weights, weights_only=True)["state_dict"])
-    expected, _ = compress(net, UdfcConfig(ratio=0.5, bits=None if bits == 32 else bits))
+    expected, _ = compress(net, UdfcConfig(ratio=0.5, bits=None if bits == 32 else bits), input_shape=SHAPE)
     x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         reference = expected(x).numpy()
