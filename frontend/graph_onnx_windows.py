@@ -34,7 +34,7 @@ def _pool_options(reader: Any, node: onnx.NodeProto, a: dict[str, Any], fill: fl
 
 def _max_pool(reader: Any, node: onnx.NodeProto, a: dict[str, Any]) -> int:
     x, options = _pool_options(reader, node, a, None)
-    return int(reader.builder.add("max_pool2d", x, **options))
+    return _without_padding_windows(reader, node, a, int(reader.builder.add("max_pool2d", x, **options)))
 
 
 def _avg_pool(reader: Any, node: onnx.NodeProto, a: dict[str, Any]) -> int:
@@ -48,6 +48,15 @@ def _avg_pool(reader: Any, node: onnx.NodeProto, a: dict[str, Any]) -> int:
         # The zeros of the padding are in the mean, which has to grow where there are some.
         grown = reader.builder.tensor(f"{node.output[0]}_shares", 1 / _inside(reader, node, options))
         result = int(reader.builder.add("mul", result, grown))
+    return _without_padding_windows(reader, node, a, result)
+
+
+def _without_padding_windows(reader: Any, node: onnx.NodeProto, a: dict[str, Any], result: int) -> int:
+    """The result without windows that begin in padding: PyTorch leaves them out, but takes padding of one side only for pixels."""
+    if not a.get("ceil_mode", 0) or not any(a.get("pads", [])):
+        return result
+    for axis, extent in enumerate(reader.shapes[node.output[0]][2:], start=2):
+        result = int(reader.builder.add("slice", result, dim=axis, start=0, end=extent, step=1))
     return result
 
 

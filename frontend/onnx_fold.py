@@ -25,7 +25,7 @@ _QUANTIZED, _QUANTIZED_OPSET = ("QuantizeLinear", "DequantizeLinear"), 19
 # Their results have as many elements as their input's values say, but no more than there are in the input, once for each axis.
 _PICKING = frozenset({"NonZero", "Unique", "Compress"})
 # All that folding makes: this much, and some copies of what the file itself holds, in wider types. A small file cannot make much.
-_BYTES, _COPIES_OF_FILE = 256 << 20, 16
+_BYTES, _COPIES_OF_FILE = 1 << 30, 16
 # Multiplications in one node; more would take minutes in ONNX's reference.
 _MAX_WORK = 1 << 33
 
