@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from subpc.errors import ModelFileError
 from subpc.frontend.import_model import import_model
 
-MEMORY = 512 << 20  # more than what imports take anyway
+MEMORY = 3 << 29  # what folding may make, and half as much again
 SECONDS = 10
 
 
