@@ -14,8 +14,8 @@ LN2_HIGH = 0.693359375
 LN2_LOW = -2.12194440e-4
 # Adding 1.5 * 2^23 leaves the nearest integer in the low mantissa bits: rounding without an instruction that SSE2 lacks.
 ROUND = 12582912.0
-# The results stay normal numbers: exp(-87.3) is about 2^-126, exp(88.3) just below 2^127.5.
-EXP_LOW, EXP_HIGH = -87.3, 88.3
+# Below, 2^(n-1) is no normal number and the result is 0; above, exp(x) is infinite in float32, as is what is computed up to there.
+EXP_LOW, EXP_HIGH = -86.98, 89.0
 # Minimax polynomial of (exp(r) - 1 - r) / r^2 (Cephes expf), highest power first.
 EXP_TERMS = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
 
@@ -75,12 +75,13 @@ def let(value: Any, body: Callable[[Any], Any], lanes: int) -> Any:
 
 
 def exp(value: Any, lanes: int) -> Any:
-    """exp with a relative error of about 1e-7; clamped to the normal range of float32."""
+    """exp with a relative error of about 1e-7; 0 below -86.98, where float32 nears its denormal numbers, and infinite above 88.72."""
 
     def reduced(x: Any) -> Any:
-        return let(x * constant(LOG2_E, lanes) + constant(ROUND, lanes), lambda t: _exp_body(x, t, lanes), lanes)
+        result = let(x * constant(LOG2_E, lanes) + constant(ROUND, lanes), lambda t: _exp_body(x, t, lanes), lanes)
+        return tirx.Select(x < constant(EXP_LOW, lanes), constant(0.0, lanes), result)
 
-    return let(_clip(value, EXP_LOW, EXP_HIGH, lanes), reduced, lanes)
+    return let(tirx.min(constant(EXP_HIGH, lanes), value), reduced, lanes)
 
 
 def _exp_body(x: Any, t: Any, lanes: int) -> Any:
@@ -89,9 +90,11 @@ def _exp_body(x: Any, t: Any, lanes: int) -> Any:
     ints = _dtype("int32", lanes)
     bits = tirx.reinterpret(ints, t)
     # The bits of ROUND above the integer leave through the top of the shift: what remains is n in the exponent field.
-    scale = (bits << tirx.const(23, ints)) + tirx.const(127 << 23, ints)
-    power = tirx.reinterpret(_dtype("float32", lanes), scale)
-    return let(r, lambda v: (_polynomial(EXP_TERMS, v, lanes) * (v * v) + v + constant(1.0, lanes)) * power, lanes)
+    # 2^(n-1), doubled at the end: 2^128 is no float, but exp(88.5) is.
+    scale = (bits << tirx.const(23, ints)) + tirx.const(126 << 23, ints)
+    half = tirx.reinterpret(_dtype("float32", lanes), scale)
+    two = constant(2.0, lanes)
+    return let(r, lambda v: (_polynomial(EXP_TERMS, v, lanes) * (v * v) + v + constant(1.0, lanes)) * half * two, lanes)
 
 
 def sigmoid(value: Any, lanes: int) -> Any:

@@ -11,6 +11,7 @@ from subpc.schedules.activation import Activation, activate, constant
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import kernel_builder, splat
 from subpc.schedules.layout import Frame, TensorLayout, round_up
+from subpc.schedules.special_values import maximum, minimum
 from subpc.schedules.vector import Register, fetch, for_row, plane_rows, put, units
 
 # Rough cost of a row or plane, and of a float in each operand: enough to size tasks.
@@ -22,8 +23,8 @@ BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "sub": lambda a, b: a - b,
     "mul": lambda a, b: a * b,
     "div": lambda a, b: a / b,
-    "max": tirx.max,
-    "min": tirx.min,
+    "max": maximum,
+    "min": minimum,
 }
 
 

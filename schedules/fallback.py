@@ -18,6 +18,7 @@ from subpc.schedules.fallback_schedule import extents, iterations, scheduled
 from subpc.schedules.fallback_sums import with_partial_sums
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import kernel_builder, thread_memory
+from subpc.schedules.special_values import reduced_from_infinity, with_special_values
 
 # What is left of scheduling when blocks become plain loops and buffers; the pipeline of TVM's build does the rest.
 LOWER_BLOCKS = tvm.transform.Sequential(
@@ -72,7 +73,7 @@ class Fallback:
         return iterations(self.func.with_attr("global_symbol", "main"))
 
     def prim_func(self, symbol: str, isa: VectorIsa) -> tvm.tirx.PrimFunc:
-        func = self.func.with_attr("global_symbol", "main")
+        func = reduced_from_infinity(self.func).with_attr("global_symbol", "main")
         lowered = LOWER_BLOCKS(tvm.IRModule({"main": scheduled(func, isa.lanes)}))["main"]
         body = _without_libm(lowered.body)
         operands = {name: (prod(extents(p)), _dtype(p)) for name, p in zip(self.operands, lowered.params, strict=True)}
@@ -81,7 +82,7 @@ class Fallback:
                 # The very variable of the old parameter becomes a view of the pointer: no substitution in the body.
                 T.add_to_parent(tirx.DeclBuffer(param, data=tirx.buffer_data(flat)))
             with _workspaces([a.buffer for a in _outer_allocations(body)]):
-                T.add_to_parent(with_partial_sums(_without_allocations(body), isa.lanes))
+                T.add_to_parent(with_special_values(with_partial_sums(_without_allocations(body), isa.lanes)))
         assert kernel.func is not None
         return kernel.func
 

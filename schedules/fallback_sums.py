@@ -4,6 +4,7 @@ Works on plain loops, after scheduling. A sum along memory becomes one partial s
 vectors of it; a long sum for each of several neighbouring results is cut into chunks. The order of additions depends on the shapes alone.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -111,7 +112,7 @@ def _rows(found: _Sum, lanes: int) -> Any:
     body = [_accumulated(found, sums, vectors, lanes, integer(0), rounds, added)]
     if length % width:
         body.append(counted(length % width, lambda i: _combined(found, sums, i, term(rounds * width + i))))
-    start = tirx.min_value("float32") if found.is_max else tirx.const(0.0, "float32")
+    start = tirx.const(-math.inf if found.is_max else 0.0, "float32")
     total = found.combine(tirx.BufferLoad(found.total, found.indices), tirx.BufferLoad(sums, [integer(0)]))
     return tirx.SeqStmt(
         [

@@ -7,6 +7,7 @@ from tvm.tirx.script import builder as T
 
 from subpc.schedules.activation import constant
 from subpc.schedules.kernel import load, splat
+from subpc.schedules.special_values import maximum
 from subpc.schedules.vector import Register, for_row, put, shuffle
 
 # Code for windows of up to this many taps is written out: the 13x13 of spatial pyramids is among them. Means have more borders to tell.
@@ -77,7 +78,7 @@ class LargeWindows:
         put(self.y, self.write + column, total, 1)
 
     def combine(self, a: Any, b: Any) -> Any:
-        return tirx.max(a, b) if self.p.kind == "max" else a + b
+        return maximum(a, b) if self.p.kind == "max" else a + b
 
     def across(self, register: Register) -> Any:
         """All lanes combined: halves, until one is left."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 import tvm
@@ -13,7 +12,8 @@ from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import kernel_builder, load, splat
 from subpc.schedules.large_pool import MAX_UNROLLED_TAPS, LargeWindows
 from subpc.schedules.layout import TensorLayout
-from subpc.schedules.vector import for_row, plane_rows, put, shuffle
+from subpc.schedules.special_values import maximum
+from subpc.schedules.vector import Register, for_row, plane_rows, put, shuffle
 
 # Rough cost of one output row: enough to size tasks.
 ROW_NS, TAP_NS = 5.0, 0.1
@@ -81,7 +81,7 @@ class _Row:
         self.row = row
         self.source = plane * pool.source.frame.plane + pool.source.frame.first
         self.write = plane * pool.out.frame.plane + row * pool.out.frame.pitch + pool.out.frame.first
-        self.combine: Callable[[Any, Any], Any] = tirx.max if pool.kind == "max" else lambda a, b: a + b
+        self.combine: Callable[[Any, Any], Any] = maximum if pool.kind == "max" else lambda a, b: a + b
         self.frame_pads = _frame_pads(pool)
         self.rows = [self.input_row(tap) for tap in range(pool.kernel[0])]
 
@@ -123,7 +123,7 @@ class _Row:
         start = column * p.stride[1] - p.padding[1]
         taps = [self.pick(start + tap * p.dilation[1], lanes) for tap in range(p.kernel[1])]
         divisor = _divisors(p, 1)[self.inner_columns().start]
-        put(self.y, self.write + column, self.finish(reduce(self.combine, taps), divisor, lanes), lanes)
+        put(self.y, self.write + column, self.finish(self.combined(taps, lanes), divisor, lanes), lanes)
 
     def pick(self, column: Any, lanes: int) -> Any:
         """`lanes` combined columns, a stride apart."""
@@ -137,7 +137,14 @@ class _Row:
 
     def down(self, column: Any, lanes: int) -> Any:
         """max or sum of neighbouring input columns over the rows of the window."""
-        return reduce(self.combine, [self.element(row, inside, column, lanes) for row, inside in self.rows])
+        return self.combined([self.element(row, inside, column, lanes) for row, inside in self.rows], lanes)
+
+    def combined(self, values: list[Any], lanes: int) -> Any:
+        """max or sum of values, from a register: as one expression, 25 nested maxima would take LLVM minutes."""
+        total = Register(lanes, values[0])
+        for value in values[1:]:
+            total.set(self.combine(total.get(), value))
+        return total.get()
 
     def element(self, row: Any, inside: Any, column: Any, lanes: int) -> Any:
         value = load(self.x, row + column, lanes) if lanes > 1 else self.x[row + column]
@@ -149,7 +156,7 @@ class _Row:
         p = self.p
         start = column * p.stride[1] - p.padding[1]
         taps = [self.down(start + tap * p.dilation[1], 1) for tap in _valid_taps(p, 1)[column]]
-        put(self.y, self.write + column, self.finish(reduce(self.combine, taps), _divisors(p, 1)[column], 1), 1)
+        put(self.y, self.write + column, self.finish(self.combined(taps, 1), _divisors(p, 1)[column], 1), 1)
 
     def finish(self, value: Any, columns: int, lanes: int) -> Any:
         """Divide a sum by its window's size; `columns` is its width."""
