@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import tvm
-from tvm import tirx
 
 from subpc.schedules.activation import Activation, activate, constant
 from subpc.schedules.isa import VectorIsa
