@@ -10,6 +10,7 @@ from subpc.passes import ops
 from subpc.passes.dataflow import Dataflow, constant_of, shape_of
 from subpc.passes.detect_pattern import BlockPattern, detect_pattern
 from subpc.passes.plan_layout import conv_geometry, is_depthwise, is_direct
+from subpc.passes.plan_winograd import gain_over_direct
 from subpc.schedules.isa import VectorIsa
 
 # Time of a sparse kernel for the same multiply-adds, against our best dense kernel, which has the channels in its lanes (the table of
@@ -85,12 +86,13 @@ def _decide(call: relax.Call, name: str, weight: np.ndarray, isa: VectorIsa, spa
 def expected_gain(call: relax.Call, pattern: BlockPattern, isa: VectorIsa) -> float:
     """Time of our dense kernel over time of the sparse one, phase planes included."""
     work = max(1.0 - pattern.sparsity, 1e-3)
+    dense = gain_over_direct(call, None, isa)
     if is_direct(call, pattern.n, isa):
-        return 1.0 / (DIRECT_OVERHEAD * work)
+        return gain_over_direct(call, pattern, isa) / dense / (DIRECT_OVERHEAD * work)
     geometry = conv_geometry(call)
     # An input channel's phase planes, written and read again, for each of its multiply-adds with c_out filters.
     moved = 0.0 if geometry.direct else 8.0 * len(geometry.phases) / (2.0 * shape_of(call.args[1])[0] * len(geometry.taps))
-    return 1.0 / (FLAT_OVERHEAD * work + FLOPS_PER_BYTE * moved)
+    return 1.0 / dense / (FLAT_OVERHEAD * work + FLOPS_PER_BYTE * moved)
 
 
 def _no_pattern(weight: np.ndarray, zeros: float) -> str:

@@ -16,7 +16,7 @@ from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import Kernel
 from subpc.schedules.layout import Frame, TensorLayout, compact_frame
 from subpc.schedules.relayout import Relayout
-from subpc.schedules.workload import DENSE_DIRECT, DIRECT, Choice
+from subpc.schedules.workload import DENSE_DIRECT, DENSE_WINOGRAD, DIRECT, WINOGRAD, Choice
 
 _VARIABLE = re.compile(r"(lv|gv)\d*")  # what Relax calls values that the model gave no name
 
@@ -74,7 +74,7 @@ class Lowering:
         """Whether a convolution goes to the direct kernel; only the flat one can clamp what it reads."""
         attrs = ops.attributes(call)
         if attrs["name"] in self.choices:
-            return self.choices[attrs["name"]]["family"] in (DIRECT, DENSE_DIRECT)
+            return self.choices[attrs["name"]]["family"] in (DIRECT, DENSE_DIRECT, WINOGRAD, DENSE_WINOGRAD)
         pattern = self.decisions[attrs["name"]].pattern
         filters = pattern.n if pattern else shape_of(call.args[1])[0] // int(attrs["groups"])
         return attrs["name"] not in self.clamps and is_direct(call, filters, self.isa)

@@ -10,6 +10,7 @@ from subpc.passes.dataflow import constant_of, shape_of
 from subpc.passes.detect_pattern import BlockPattern
 from subpc.passes.lower import Lowering, Place
 from subpc.passes.lower_linear import lower_single_pixel
+from subpc.passes.lower_winograd import pack_filters, winograd_kernel, winograd_tile
 from subpc.passes.plan_layout import ConvGeometry, conv_geometry, is_flat
 from subpc.passes.program import Location
 from subpc.schedules.choose_tile import choose_direct_tile, choose_tile
@@ -50,8 +51,17 @@ def _direct(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     x = low.framed(call.args[0], frame)
     out_frame = low.frames.planar(out_height, out_width)
     residual, out = _output(low, var, call, out_frame)
-    kernel = direct_kernel(low, call, source, out, pattern, weight, in_place=residual == out.location)
+    in_place = residual == out.location
     operands: dict[str, Location | None] = {"x": x, "bias": low.weights.add(bias), "y": out.location, "residual": residual}
+    tile = winograd_tile(low, call, source, out.layout, pattern, disjoint=in_place)
+    if tile is not None:
+        kept = kept_count(pattern, weight.shape[1])
+        winograd = winograd_kernel(call, source, out.layout, pattern, kept, tile, low.isa, in_place=in_place)
+        channels = [np.arange(weight.shape[1])] * winograd.groups if pattern is None else [*map(np.flatnonzero, pattern.kept)]
+        operands["w"] = low.weights.add(pack_filters(weight, channels, winograd.group, low.isa.lanes * tile.vectors))
+        low.emit(attrs["name"], winograd, operands | pack_index(low, pattern, winograd.channel_floats))
+        return
+    kernel = direct_kernel(low, call, source, out, pattern, weight, in_place=in_place)
     operands |= pack_weights(low, weight, pattern, kernel.group, low.isa.lanes * kernel.tile.vectors, frame.plane)
     low.emit(attrs["name"], kernel, operands)
 
@@ -229,18 +239,22 @@ def flat_kernel(
 def pack_weights(
     low: Lowering, weight: np.ndarray, pattern: BlockPattern | None, group: int, rows: int, channel_floats: int
 ) -> dict[str, Location]:
-    """Weights as a register tile of `rows` channels streams them: (group, row block, kept channel, tap, row); where each group's kept
-    channels begin in the input, in floats."""
+    """Weights as a register tile of `rows` channels streams them: (group, row block, kept channel, tap, row); and `pack_index`."""
     c_out, c_in, *size = weight.shape
     grouped = weight.reshape(c_out // group, group // rows, rows, c_in, size[0] * size[1]).transpose(0, 1, 3, 4, 2)
     if pattern is None:
         return {"w": low.weights.add(grouped)}
     packed = [blocks[:, kept] for blocks, kept in zip(grouped, pattern.kept, strict=True)]
+    weights = low.weights.add(np.concatenate([part.reshape(-1) for part in packed]))
+    return {"w": weights} | pack_index(low, pattern, channel_floats)
+
+
+def pack_index(low: Lowering, pattern: BlockPattern | None, channel_floats: int) -> dict[str, Location]:
+    """Where each group's kept channels begin in the input, in floats, and each group in that list if their numbers differ."""
+    if pattern is None:
+        return {}
     channels = np.concatenate([*map(np.flatnonzero, pattern.kept), np.zeros(MAX_PREFETCH_CHANNELS)]).astype("int32")
-    operands = {
-        "w": low.weights.add(np.concatenate([part.reshape(-1) for part in packed])),
-        "index": low.weights.add(channels * np.int32(channel_floats)),
-    }
+    operands = {"index": low.weights.add(channels * np.int32(channel_floats))}
     if not pattern.uniform:
         starts = np.concatenate([[0], np.cumsum(pattern.kept.sum(axis=1))]).astype("int32")
         operands["starts"] = low.weights.add(starts)

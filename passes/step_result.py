@@ -15,6 +15,7 @@ from subpc.schedules.layout import TensorLayout, compact_frame
 from subpc.schedules.linear import Linear
 from subpc.schedules.pool2d import Pool2d
 from subpc.schedules.relayout import Relayout
+from subpc.schedules.winograd import WinogradConv
 
 
 def step_result(step: Step, offsets: list[int]) -> ResultInfo | None:
@@ -47,7 +48,7 @@ def step_result(step: Step, offsets: list[int]) -> ResultInfo | None:
 
 
 def _layout(kernel: Kernel) -> TensorLayout | None:
-    if isinstance(kernel, FlatConv | DirectConv | GroupedConv | Pool2d | Relayout):
+    if isinstance(kernel, FlatConv | DirectConv | WinogradConv | GroupedConv | Pool2d | Relayout):
         return kernel.out
     if isinstance(kernel, Elementwise):
         return kernel.layout
@@ -60,7 +61,7 @@ def _layout(kernel: Kernel) -> TensorLayout | None:
 
 def _epilogue(kernel: Kernel) -> tuple[bool, str]:
     """Whether the kernel adds a residual, and the name of its activation."""
-    if isinstance(kernel, FlatConv | DirectConv | GroupedConv):
+    if isinstance(kernel, FlatConv | DirectConv | WinogradConv | GroupedConv):
         return kernel.residual, kernel.activation.kind
     if isinstance(kernel, Elementwise):
         names = [part.kind for part in kernel.program if isinstance(part, Activation)]

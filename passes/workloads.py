@@ -15,9 +15,21 @@ from subpc.schedules.conv_flat import FlatConv
 from subpc.schedules.depthwise import GroupedConv, default_rows
 from subpc.schedules.direct_conv import DirectConv
 from subpc.schedules.isa import VectorIsa
-from subpc.schedules.workload import DENSE_DIRECT, DENSE_FLAT, DIRECT, FLAT, GROUPED, Choice, ConvWorkload, describe
+from subpc.schedules.winograd import WinogradConv
+from subpc.schedules.workload import (
+    DENSE_DIRECT,
+    DENSE_FLAT,
+    DENSE_WINOGRAD,
+    DIRECT,
+    FLAT,
+    GROUPED,
+    WINOGRAD,
+    Choice,
+    ConvWorkload,
+    describe,
+)
 
-DENSE = {FLAT: DENSE_FLAT, DIRECT: DENSE_DIRECT}
+DENSE = {FLAT: DENSE_FLAT, DIRECT: DENSE_DIRECT, WINOGRAD: DENSE_WINOGRAD}
 
 
 def conv_workloads(graph: Dataflow, decisions: Mapping[str, Decision]) -> dict[str, ConvWorkload]:
@@ -76,8 +88,8 @@ def chosen(program: Program, workloads: Mapping[str, ConvWorkload], decisions: M
         if isinstance(kernel, GroupedConv):
             rows = kernel.tile.rows or default_rows(kernel.out.frame.height, isa)
             found[step.layer] = describe(GROUPED, replace(kernel.tile, rows=rows))
-        elif isinstance(kernel, FlatConv | DirectConv):
-            family = FLAT if isinstance(kernel, FlatConv) else DIRECT
+        elif isinstance(kernel, FlatConv | DirectConv | WinogradConv):
+            family = FLAT if isinstance(kernel, FlatConv) else DIRECT if isinstance(kernel, DirectConv) else WINOGRAD
             ignored = workload.n and decisions[step.layer].pattern is None
             found[step.layer] = describe(DENSE[family] if ignored else family, kernel.tile)
     return found

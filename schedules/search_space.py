@@ -5,13 +5,26 @@ from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from subpc.schedules.choose_tile import direct_cost, direct_fits, flat_cost, flat_fits
+from subpc.schedules.choose_winograd import BLOCKS, MAX_BAND_BYTES, WinogradShape, band_bytes, bands_of, register_tiles, winograd_cost
 from subpc.schedules.conv_flat import Tile
 from subpc.schedules.depthwise import GroupedTile, default_rows
 from subpc.schedules.direct_conv import DirectTile
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import MAX_PREFETCH_CHANNELS, PREFETCH_CHANNELS
-from subpc.schedules.layout import MAX_TILE
-from subpc.schedules.workload import DENSE_DIRECT, DENSE_FLAT, DIRECT, FLAT, GROUPED, Choice, ConvWorkload, describe
+from subpc.schedules.layout import MAX_TILE, TensorLayout, halo_frame
+from subpc.schedules.winograd import WinogradTile, fits
+from subpc.schedules.workload import (
+    DENSE_DIRECT,
+    DENSE_FLAT,
+    DENSE_WINOGRAD,
+    DIRECT,
+    FLAT,
+    GROUPED,
+    WINOGRAD,
+    Choice,
+    ConvWorkload,
+    describe,
+)
 
 MAX_ROWS = 16
 # A register tile that the cost model of choose_tile.py rates this much dearer than its best one is left out.
@@ -31,7 +44,15 @@ USUAL_HALO = 1
 
 def search_space(workload: ConvWorkload, isa: VectorIsa) -> list[Choice]:
     """Every valid schedule of every family that takes the workload, in a fixed order."""
-    offers = {FLAT: _flat, DENSE_FLAT: _dense_flat, DIRECT: _direct, DENSE_DIRECT: _dense_direct, GROUPED: _grouped}
+    offers = {
+        FLAT: _flat,
+        DENSE_FLAT: _dense_flat,
+        DIRECT: _direct,
+        DENSE_DIRECT: _dense_direct,
+        WINOGRAD: _winograd,
+        DENSE_WINOGRAD: _dense_winograd,
+        GROUPED: _grouped,
+    }
     return [choice for family in workload.families(isa) for choice in offers[family](workload, isa)]
 
 
@@ -105,6 +126,33 @@ def _direct_tiles(family: str, workload: ConvWorkload, group: int, isa: VectorIs
             yield describe(family, DirectTile(**shape, pixels_outer=outer, prefetch=ahead))
         for outer, ahead, join in itertools.product(ORDERS, JOINED_PREFETCHES, _joins(workload)):
             yield describe(family, DirectTile(**shape, pixels_outer=outer, prefetch=ahead, **join))
+
+
+def _winograd(workload: ConvWorkload, isa: VectorIsa) -> Iterator[Choice]:
+    group = workload.n or workload.out[0]
+    yield from _winograd_tiles(WINOGRAD, workload, group, workload.kept * group / workload.out[0], isa)
+
+
+def _dense_winograd(workload: ConvWorkload, isa: VectorIsa) -> Iterator[Choice]:
+    yield from _winograd_tiles(DENSE_WINOGRAD, workload, workload.out[0], workload.source[0], isa)
+
+
+def _winograd_tiles(family: str, workload: ConvWorkload, group: int, kept: float, isa: VectorIsa) -> Iterator[Choice]:
+    shape = WinogradShape(
+        size=workload.out[1:], channels=(workload.source[0], workload.out[0]), kept=kept, group=group, disjoint=workload.residual
+    )
+    frame = halo_frame(*workload.source[1:], USUAL_HALO)
+    source = TensorLayout(batch=workload.batch, channels=workload.source[0], frame=frame)
+    out = TensorLayout(batch=workload.batch, channels=workload.out[0], frame=halo_frame(*workload.out[1:], USUAL_HALO))
+    tiles = [(winograd_cost(tile, shape, isa), *tile) for tile in register_tiles(shape, isa)]
+    for _, rows, columns, vectors in _affordable(tiles):
+        down, across = shape.grid(rows, columns)
+        for bands, blocks, outer in itertools.product(bands_of(down), BLOCKS, ORDERS):
+            task: dict[str, Any] = {"bands": bands, "blocks": blocks, "pixels_outer": outer}
+            tile = WinogradTile(rows=rows, columns=columns, vectors=vectors, **task)
+            small = bands == down or band_bytes(shape, rows, columns, bands) <= 2 * MAX_BAND_BYTES
+            if small and blocks <= down // bands * across and fits(source, out, workload.padding, tile):
+                yield describe(family, tile)
 
 
 def _grouped(workload: ConvWorkload, isa: VectorIsa) -> Iterator[Choice]:

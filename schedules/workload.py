@@ -8,11 +8,15 @@ from subpc.schedules.conv_flat import Tile
 from subpc.schedules.depthwise import GroupedTile
 from subpc.schedules.direct_conv import DirectTile
 from subpc.schedules.isa import VectorIsa
+from subpc.schedules.winograd import WinogradTile
 
 # A schedule as plain data: "family", and the fields of that family's tile.
 Choice = dict[str, int | str]
 
 FLAT, DIRECT, DENSE_FLAT, DENSE_DIRECT, GROUPED = "flat", "direct", "dense flat", "dense direct", "grouped"
+WINOGRAD, DENSE_WINOGRAD = "winograd", "dense winograd"
+# Those that ignore the pattern of the weights.
+DENSE_FAMILIES = (DENSE_FLAT, DENSE_DIRECT, DENSE_WINOGRAD)
 # A register tile of fewer output channels than this loads more than it multiplies.
 MIN_FILTERS = 4
 # A dense kernel for a pattern that leaves less than this would have to be more than twice as fast as the sparse one at the same work.
@@ -81,10 +85,17 @@ class ConvWorkload:
         if not self.flat:
             return (GROUPED,)
         filters = self.n or self.out[0] // self.groups
-        sparse = [FLAT, *([DIRECT] if filters % isa.lanes == 0 and not self.clamped else [])]
+        sparse = self._with_lanes((FLAT, DIRECT, WINOGRAD), filters, isa)
         if not self.n or self.density < MIN_DENSITY:
-            return tuple(sparse)
-        return (*sparse, DENSE_FLAT, *([DENSE_DIRECT] if self.out[0] % isa.lanes == 0 and not self.clamped else []))
+            return sparse
+        return sparse + self._with_lanes((DENSE_FLAT, DENSE_DIRECT, DENSE_WINOGRAD), self.out[0], isa)
+
+    def _with_lanes(self, names: tuple[str, str, str], filters: int, isa: VectorIsa) -> tuple[str, ...]:
+        """Those of the flat, the direct and the Winograd family that take `filters` output channels together."""
+        if filters % isa.lanes or self.clamped:
+            return names[:1]
+        formula = self.kernel == (3, 3) and self.stride == self.dilation == (1, 1) and self.groups == 1
+        return names if formula else names[:2]
 
 
 def tile_fields(choice: Choice) -> dict[str, Any]:
@@ -92,6 +103,6 @@ def tile_fields(choice: Choice) -> dict[str, Any]:
     return {name: value for name, value in choice.items() if name != "family"}
 
 
-def describe(family: str, tile: Tile | DirectTile | GroupedTile) -> Choice:
+def describe(family: str, tile: Tile | DirectTile | WinogradTile | GroupedTile) -> Choice:
     """A tile as plain data."""
     return {"family": family, **asdict(tile)}

@@ -67,11 +67,11 @@ class Tuned:
 def why_not(choice: "Choice", workload: "ConvWorkload", isa: "VectorIsa", sparse: str = "auto") -> str:
     """Why a recorded schedule cannot be used, "" if it can."""
     from subpc.schedules.search_space import is_valid
-    from subpc.schedules.workload import DENSE_DIRECT, DENSE_FLAT
+    from subpc.schedules.workload import DENSE_FAMILIES
 
     if not is_valid(choice, workload, isa):
         return f"{str(choice)[:120]} is no valid schedule for it"
-    if sparse == "always" and choice["family"] in (DENSE_FLAT, DENSE_DIRECT):
+    if sparse == "always" and choice["family"] in DENSE_FAMILIES:
         return "the record wants a dense kernel, sparse='always' does not"
     return ""
 

@@ -31,7 +31,7 @@ def test_a_pattern_that_pays_becomes_sparse() -> None:
     assert decision.pattern is not None
     assert decision.pattern is decision.found
     assert decision.zeros == 0.75
-    assert decision.gain > 3
+    assert decision.gain > 2.5
 
 
 def scattered() -> nn.Conv2d:
@@ -95,7 +95,15 @@ def test_the_gain_grows_with_sparsity() -> None:
 @pytest.mark.parametrize("n", [4, 8])
 def test_sorting_the_pixels_of_a_stride_counts_against_sparse(n: int) -> None:
     """With few filters a layer, the phase planes cost as much as what is skipped; channels in the lanes (N=16) need none."""
-    narrow = decide(pruned(nn.Conv2d(32, 16, 3, stride=2, padding=1), n, 0.25))
+    narrow = decide(pruned(nn.Conv2d(32, 16, (1, 3), stride=2, padding=(0, 1)), n, 0.25))
     assert narrow.reason.startswith("below threshold")
-    assert decide(pruned(nn.Conv2d(32, 16, 3, stride=2, padding=1), 16, 0.25)).pattern is not None
-    assert decide(pruned(nn.Conv2d(32, 16, 3, padding=1), n, 0.25)).pattern is not None
+    assert decide(pruned(nn.Conv2d(32, 16, (1, 3), stride=2, padding=(0, 1)), 16, 0.25)).pattern is not None
+    assert decide(pruned(nn.Conv2d(32, 16, (1, 3), padding=(0, 1)), n, 0.25)).pattern is not None
+
+
+@pytest.mark.parametrize("n", [4, 8])
+def test_blocks_narrower_than_a_vector_have_to_beat_winograd(n: int) -> None:
+    """A dense 3x3 convolution needs 16 multiplications instead of 36: half of the blocks, with pixels in the lanes, are not faster."""
+    assert decide(pruned(nn.Conv2d(64, 64, 3, padding=1), n, 0.5), (1, 64, 56, 56)).reason.startswith("below threshold")
+    assert decide(pruned(nn.Conv2d(64, 64, 3, padding=1), n, 0.75), (1, 64, 56, 56)).pattern is not None
+    assert decide(pruned(nn.Conv2d(64, 64, 3, padding=1), 16, 0.5), (1, 64, 56, 56)).pattern is not None

@@ -29,12 +29,13 @@ SPARSE = replace(DENSE, n=16, kept=128)  # half of the blocks
 NARROW = replace(DENSE, n=4, kept=512)
 DEPTHWISE = replace(DENSE, groups=64)
 CASES = {
-    "dense": (DENSE, {"flat", "direct"}),
-    "1x16": (SPARSE, {"flat", "direct", "dense flat", "dense direct"}),
-    "1x4": (NARROW, {"flat", "dense flat", "dense direct"}),
+    "dense": (DENSE, {"flat", "direct", "winograd"}),
+    "1x16": (SPARSE, {"flat", "direct", "winograd", "dense flat", "dense direct", "dense winograd"}),
+    "1x4": (NARROW, {"flat", "dense flat", "dense direct", "dense winograd"}),
     "clamped": (replace(SPARSE, clamped=True, kernel=(1, 1), padding=(0, 0)), {"flat", "dense flat"}),
-    "1x16, very sparse": (replace(SPARSE, kept=16), {"flat", "direct"}),
+    "1x16, very sparse": (replace(SPARSE, kept=16), {"flat", "direct", "winograd"}),
     "depthwise": (DEPTHWISE, {"grouped"}),
+    "strided": (replace(DENSE, stride=(2, 2), out=(64, 14, 14)), {"flat", "direct"}),
     "block diagonal": (replace(DENSE, groups=4), {"flat", "direct"}),
 }
 
@@ -54,7 +55,7 @@ def test_register_tiles_fit(name: str, isa: VectorIsa) -> None:
         if choice["family"] in ("flat", "dense flat"):
             assert rows * int(choice["vectors"]) < isa.registers
             assert workload.out[0] % (rows * int(choice["blocks"])) == 0
-        elif choice["family"] in ("direct", "dense direct"):
+        elif choice["family"] in ("direct", "dense direct", "winograd", "dense winograd"):
             assert rows * int(choice["columns"]) * int(choice["vectors"]) < isa.registers
 
 

@@ -1,0 +1,334 @@
+"""3x3 convolution by Winograd's F(2x2, 3x3), 1xN block-sparse or dense, fp32: 16 multiplications for four output pixels instead of 36.
+
+A tile is 2x2 output pixels. Its 4x4 input pixels d, and each filter g, are transformed once, V = B^T d B and U = G g G^T; at each of the
+16 positions of a tile the sum over input channels is then a matrix product, and the output pixels are A^T M A
+(Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015, equations 8 to 10). The lanes of a vector are neighbouring
+tiles in the first transform, and neighbouring OUTPUT CHANNELS in the products and in the last transform.
+
+Sparse as in direct_conv.py: a filter that reads nothing of an input channel has nothing to transform there either, so a pattern of 1xN
+blocks is the same pattern at every position, and group g of N output channels sums over the channels in `index[g]` only.
+
+Rounding errors are those of a direct convolution, relative to the largest pixel of a tile: the transforms only add and halve. A NaN or an
+infinity reaches all four pixels of the tiles that read it.
+"""
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import tirx
+from tvm.tirx.script import builder as T
+
+from subpc.schedules.activation import Activation, activate, constant
+from subpc.schedules.isa import VectorIsa
+from subpc.schedules.kernel import MAX_PREFETCH_CHANNELS, kernel_builder, load, splat, store, thread_memory
+from subpc.schedules.layout import LINE, TensorLayout
+from subpc.schedules.vector import Register, fetch, put, segments, shuffle, transpose, units
+
+# Output pixels of a tile along each axis, input pixels that it reads, and positions of the transformed tile.
+STEP, READ, POSITIONS = 2, 4, 16
+# G of F(2, 3): transforms a filter of three taps.
+FILTER_TRANSFORM = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+# Nanoseconds that the transform of a row of tiles of one channel takes: enough to size tasks.
+TRANSFORM_NS = 15.0
+FLOAT = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class WinogradTile:
+    """A register tile is `rows` x `columns` tiles of 2x2 pixels x `vectors` vectors of output channels, at one of the 16 positions.
+
+    blocks: register tiles of a task, which read the same filters; bands: parts of the image that are transformed one after the other,
+    so that what is transformed stays in the cache; pixels_outer: consecutive tasks share the pixels rather than the filters.
+    """
+
+    rows: int
+    columns: int
+    vectors: int
+    blocks: int
+    bands: int
+    pixels_outer: bool
+
+
+def transformed_filters(weight: np.ndarray) -> np.ndarray:
+    """U = G g G^T of (c_out, c_in, 3, 3) filters: (c_out, c_in, 16)."""
+    u: np.ndarray = np.einsum("pu,oiuv,qv->oipq", FILTER_TRANSFORM, weight.astype("float64"), FILTER_TRANSFORM)
+    return u.reshape(*weight.shape[:2], POSITIONS).astype("float32")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WinogradConv:
+    """y[n, o, i, j] = activation(bias[o] + sum_{k, u, v} w[o, k, u, v] * x[n, channel(o, k), i + u - top, j + v - left]
+    + residual[n, o, i, j]).
+
+    The halo of `source` has to hold every padding pixel that is read, and `fits` has to be true. group, kept, uniform, sparse: as in
+    DirectConv. in_place: y holds the residual before, and the result afterwards; register tiles then must not overlap.
+
+    Operands: x, w (transformed filters: (group, row block, position, kept channel, channel in the row block)), [index: `channel_floats`
+    times the kept channels], [starts], bias, [residual], y.
+    """
+
+    source: TensorLayout
+    out: TensorLayout
+    padding: tuple[int, int]  # rows above, columns to the left
+    group: int
+    kept: int
+    sparse: bool
+    uniform: bool
+    residual: bool
+    in_place: bool
+    activation: Activation
+    tile: WinogradTile
+
+    def __post_init__(self) -> None:
+        tiles = tiles_of(self.out)
+        if self.in_place and (tiles[0] % self.tile.rows or tiles[1] % self.tile.columns):
+            raise ValueError(f"{self.tile.rows}x{self.tile.columns} tiles overlap in {tiles}: the residual would be added twice")
+        if self.grid[0] % self.tile.bands:
+            raise ValueError(f"{self.grid[0]} rows of register tiles are not {self.tile.bands} equal bands")
+        if self.tile.blocks > self.grid[0] // self.tile.bands * self.grid[1]:
+            raise ValueError(f"a task of {self.tile.blocks} register tiles; a band has {self.grid[0] // self.tile.bands * self.grid[1]}")
+
+    @property
+    def family(self) -> str:
+        return "bsr_winograd_conv_f32" if self.sparse else "dense_winograd_conv_f32"
+
+    @property
+    def groups(self) -> int:
+        return self.out.channels // self.group
+
+    @property
+    def blocks(self) -> int:
+        """Kept input channels, summed over the groups."""
+        return self.groups * self.kept if self.uniform else self.kept
+
+    @property
+    def channel_floats(self) -> int:
+        """Floats from one input channel of a transformed register tile to the next."""
+        return self.tile.rows * slots(self.tile.columns)
+
+    @property
+    def position_floats(self) -> int:
+        """Floats from one position of a transformed register tile to the next: no power of two, which would be one set of the cache."""
+        return self.source.channels * self.channel_floats + LINE
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Register tiles down and across the image."""
+        down, across = tiles_of(self.out)
+        return -(-down // self.tile.rows), -(-across // self.tile.columns)
+
+    @property
+    def operands(self) -> tuple[str, ...]:
+        return tuple(self.sizes())
+
+    @property
+    def flops(self) -> int:
+        """Of the direct convolution: what a user compares."""
+        frame = self.out.frame
+        return 2 * 9 * self.out.batch * self.blocks * self.group * frame.height * frame.width
+
+    def sizes(self) -> dict[str, tuple[int, str]]:
+        """(elements, type) of each operand, in order."""
+        sizes = {"x": (self.source.floats, "float32"), "w": (POSITIONS * self.blocks * self.group, "float32")}
+        if self.sparse:
+            sizes["index"] = (self.blocks + MAX_PREFETCH_CHANNELS, "int32")
+        if not self.uniform:
+            sizes["starts"] = (self.groups + 1, "int32")
+        sizes["bias"] = (self.out.channels, "float32")
+        if self.residual and not self.in_place:
+            sizes["residual"] = (self.out.floats, "float32")
+        sizes["y"] = (self.out.floats, "float32")
+        return sizes
+
+    def prim_func(self, symbol: str, isa: VectorIsa) -> tvm.tirx.PrimFunc:
+        sizes = self.sizes()
+        with kernel_builder(symbol, sizes) as frame:
+            _Body(self, isa.lanes, dict(zip(sizes, frame.buffers, strict=True))).emit()
+        assert frame.func is not None
+        return frame.func
+
+
+def tiles_of(out: TensorLayout) -> tuple[int, int]:
+    """Tiles of 2x2 pixels down and across an image; the last ones may reach beyond it."""
+    return -(-out.frame.height // STEP), -(-out.frame.width // STEP)
+
+
+def fits(source: TensorLayout, out: TensorLayout, padding: tuple[int, int], tile: WinogradTile) -> bool:
+    """Whether all that the transform reads, whole vectors of tiles, lies in the source's planes."""
+    frame, (down, across) = source.frame, tiles_of(out)
+    if tile.rows > down or tile.columns > across:
+        return False
+    last_row = STEP * (down - 1) - padding[0] + READ - 1
+    last_column = STEP * (across - tile.columns) - padding[1] + 3 * slots(tile.columns)
+    first = frame.first - padding[0] * frame.pitch - padding[1]
+    return first >= 0 and frame.first + last_row * frame.pitch + last_column < frame.plane
+
+
+def slots(columns: int) -> int:
+    """Lanes that hold a row of so many tiles: the next power of two."""
+    return 1 << (columns - 1).bit_length()
+
+
+class _Body:
+    """Emits the loops of one kernel; `b` are its operands by name."""
+
+    def __init__(self, kernel: WinogradConv, lanes: int, b: dict[str, Any]) -> None:
+        self.k, self.lanes, self.b = kernel, lanes, b
+        self.channels = kernel.tile.vectors * lanes
+        self.slots = slots(kernel.tile.columns)
+        self.per_group = kernel.group // self.channels
+        self.tiles = kernel.tile.rows * kernel.tile.columns
+        self.band_rows = kernel.grid[0] // kernel.tile.bands
+        self.band_blocks = self.band_rows * kernel.grid[1]
+
+    def emit(self) -> None:
+        """Image after image, band after band: transform what the band reads, then everything that is made of it."""
+        k, channels = self.k, self.k.source.channels
+        floats = self.band_blocks * POSITIONS * k.position_floats
+        with thread_memory([(FLOAT * floats, "float32")]) as (pointer,):
+            self.v = T.decl_buffer((floats,), "float32", data=pointer)
+            with T.serial(0, k.out.batch * k.tile.bands) as step:
+                image, band = step // k.tile.bands, step % k.tile.bands
+                with units(self.band_blocks * channels, TRANSFORM_NS * k.tile.rows) as unit:
+                    self.transform_input(image, band, unit // channels, unit % channels)
+                self.products(image, band)
+
+    def corner(self, band: Any, block: Any) -> tuple[Any, Any]:
+        """The first tile of a register tile, (row, column); the last ones of the image overlap their neighbours."""
+        tile, (down, across) = self.k.tile, tiles_of(self.k.out)
+        y = (band * self.band_rows + block // self.k.grid[1]) * tile.rows
+        x = block % self.k.grid[1] * tile.columns
+        y = tirx.min(y, down - tile.rows) if down % tile.rows else y
+        return y, tirx.min(x, across - tile.columns) if across % tile.columns else x
+
+    def transform_input(self, image: Any, band: Any, block: Any, channel: Any) -> None:
+        """V of one channel of a register tile: rows of tiles are vectors."""
+        k, frame, size = self.k, self.k.source.frame, self.slots
+        y, x = self.corner(band, block)
+        first = image * k.source.image + channel * frame.plane + frame.first
+        first = first + (y * STEP - k.padding[0]) * frame.pitch + (x * STEP - k.padding[1])
+        position = k.position_floats
+        into = block * POSITIONS * position + channel * k.channel_floats
+        lines = [self.pixels(first + row * frame.pitch, size) for row in range(STEP * k.tile.rows + READ - STEP)]
+        for row in range(k.tile.rows):
+            for j in range(READ):
+                column = [line[j] for line in lines[STEP * row : STEP * row + READ]]
+                for i, value in enumerate(_input_transform(column, size)):
+                    put(self.v, into + (READ * i + j) * position + row * size, value.get(), size)
+
+    def pixels(self, first: Any, size: int) -> list[Register]:
+        """B^T applied along a line of pixels: `size` tiles, whose pixels begin two apart, in three loads and four shuffles."""
+        a, b, c = (Register(size, fetch(self.b["x"], first + i * size, size)) for i in range(3))
+        even, odd = (Register(size, shuffle([a.get(), b.get()], list(range(i, 2 * size, STEP)))) for i in range(STEP))
+        after = [Register(size, shuffle([r.get(), c.get()], [*range(1, size), size + i])) for i, r in enumerate((even, odd))]
+        return _input_transform([even, odd, *after], size)
+
+    def products(self, image: Any, band: Any) -> None:
+        """One parallel loop over (some register tiles, block of output channels)."""
+        k, tile = self.k, self.k.tile
+        groups, parts = -(-self.band_blocks // tile.blocks), k.out.channels // self.channels
+        floats = tile.blocks * POSITIONS * self.tiles * self.channels
+        pixels = STEP * STEP * self.tiles * self.lanes
+        with T.parallel(0, groups * parts) as task:
+            group, part = (task // parts, task % parts) if tile.pixels_outer else (task % groups, task // groups)
+            start = group * tile.blocks
+            if self.band_blocks % tile.blocks:
+                start = tirx.min(start, self.band_blocks - tile.blocks)
+            with thread_memory([(FLOAT * floats, "float32"), (FLOAT * pixels, "float32")]) as pointers:
+                sums, results = (T.decl_buffer((size,), "float32", data=p) for size, p in zip((floats, pixels), pointers, strict=True))
+                with T.serial(0, POSITIONS) as position, T.serial(0, tile.blocks) as block:
+                    self.register_tile(sums, start + block, block, position, part)
+                with T.serial(0, tile.blocks) as block, T.serial(0, tile.vectors) as vector:
+                    corner = self.corner(band, start + block)
+                    channel = part * self.channels + vector * self.lanes
+                    self.transform_output(sums, results, block, vector, channel)
+                    self.epilogue(results, image, corner, channel)
+
+    def register_tile(self, sums: Any, block: Any, number: Any, position: Any, part: Any) -> None:
+        """sums[number, position, tile, :] = sum over input channels of V times U."""
+        k, tile = self.k, self.k.tile
+        group = part // self.per_group
+        if k.uniform:
+            first, count = group * k.kept, k.kept
+        else:
+            first, count = self.b["starts"][group], self.b["starts"][group + 1] - self.b["starts"][group]
+        panel = (first * self.per_group + part % self.per_group * count) * POSITIONS + position * count
+        acc = [[Register(self.lanes, constant(0.0, self.lanes)) for _ in range(tile.vectors)] for _ in range(self.tiles)]
+        v = (block * POSITIONS + position) * k.position_floats
+        places = [row * self.slots + column for row, column in itertools.product(range(tile.rows), range(tile.columns))]
+        with T.serial(0, count) as kept:
+            w = [load(self.b["w"], (panel + kept) * self.channels + i * self.lanes, self.lanes) for i in range(tile.vectors)]
+            channel = self.b["index"][first + kept] if k.sparse else kept * k.channel_floats
+            for registers, place in zip(acc, places, strict=True):
+                x = splat(self.v[v + channel + place], self.lanes)
+                for i, register in enumerate(registers):
+                    register.set(register.get() + w[i] * x)
+        into = (number * POSITIONS + position) * self.tiles * self.channels
+        for t, registers in enumerate(acc):
+            for i, register in enumerate(registers):
+                store(sums, into + t * self.channels + i * self.lanes, register.get(), self.lanes)
+
+    def transform_output(self, sums: Any, results: Any, block: Any, vector: Any, channel: Any) -> None:
+        """results[pixel of the register tile, :] = bias + A^T M A, for one vector of output channels."""
+        tile, lanes, width = self.k.tile, self.lanes, STEP * self.k.tile.columns
+        bias = Register(lanes, load(self.b["bias"], channel, lanes))
+        with T.serial(0, tile.rows) as row, T.serial(0, tile.columns) as column:
+            first = (block * POSITIONS * self.tiles + row * tile.columns + column) * self.channels + vector * lanes
+            m = [Register(lanes, load(sums, first + p * self.tiles * self.channels, lanes)) for p in range(POSITIONS)]
+            lines = [_output_transform(m[READ * i : READ * i + READ], lanes) for i in range(READ)]
+            for j in range(STEP):
+                for i, value in enumerate(_output_transform([line[j] for line in lines], lanes)):
+                    at = (STEP * row + i) * width + STEP * column + j
+                    store(results, at * lanes, value.get() + bias.get(), lanes)
+
+    def epilogue(self, results: Any, image: Any, corner: tuple[Any, Any], channel: Any) -> None:
+        """Turn pixels x channels into channels x pixels, row by row: residual add, activation, store."""
+        k, frame, lanes = self.k, self.k.out.frame, self.lanes
+        width = STEP * k.tile.columns
+        y, x = corner[0] * STEP, corner[1] * STEP
+        with T.serial(0, STEP * k.tile.rows) as row:
+            at = image * k.out.image + channel * frame.plane + frame.first + (y + row) * frame.pitch + x
+            for start in range(0, width, lanes):
+                count = min(lanes, width - start)
+                pixels = [Register(lanes, load(results, (row * width + start + i) * lanes, lanes)) for i in range(count)]
+                by_channel = transpose(pixels + pixels[:1] * (lanes - count), lanes)
+                ends = start + count == width and frame.width % STEP
+                with T.If(y + row < frame.height), T.Then():
+                    if not ends:
+                        self.store_rows(by_channel, at + start, count)
+                        continue
+                    with T.If(x + width <= frame.width):
+                        with T.Then():
+                            self.store_rows(by_channel, at + start, count)
+                        with T.Else():
+                            self.store_rows(by_channel, at + start, count - 1)
+
+    def store_rows(self, by_channel: list[Register], at: Any, count: int) -> None:
+        """`count` pixels of a row, in every channel of a vector."""
+        k = self.k
+        for o, vector in enumerate(by_channel):
+            # All pieces are computed before one is stored: they overlap, and y may be the residual.
+            done = []
+            for start, size in segments(count, self.lanes):
+                place = at + o * k.out.frame.plane + start
+                value = vector.slice(start, size)
+                if k.residual:
+                    value = value + fetch(self.b["y" if k.in_place else "residual"], place, size)
+                done.append((place, Register(size, activate(k.activation, value, size))))
+            for place, result in done:
+                put(self.b["y"], place, result.get(), result.lanes)
+
+
+def _input_transform(d: list[Register], lanes: int) -> list[Register]:
+    """B^T of F(2, 3) applied to four values."""
+    a, b, c, e = (register.get() for register in d)
+    return [Register(lanes, value) for value in (a - c, b + c, c - b, b - e)]
+
+
+def _output_transform(m: list[Register], lanes: int) -> list[Register]:
+    """A^T of F(2, 3) applied to four values."""
+    a, b, c, e = (register.get() for register in m)
+    return [Register(lanes, value) for value in (a + b + c, b - c - e)]
