@@ -1,6 +1,8 @@
 """From programs to native code: each distinct kernel becomes one object file, in parallel, and one entry point calls them."""
 
+import errno
 import os
+import resource
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +21,8 @@ from subpc.schedules.kernel import Kernel, symbol_of
 
 # Where the kernel shows a process its open files by number.
 _DESCRIPTORS = "/proc/self/fd"
+# LLVM ends the process at a limit on the size of files, in memory too. No kernel and no entry point comes near this.
+_LARGEST_OBJECT = 8 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +99,9 @@ def write_object(function: tvm.tirx.PrimFunc, symbol: str, target: tvm.target.Ta
 
 def write_module(module: tvm.IRModule, target: tvm.target.Target, path: Path) -> Path:
     """Compile a module into an object file; OSError where there is no space for it."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    if limit != resource.RLIM_INFINITY and limit < _LARGEST_OBJECT:
+        raise OSError(errno.EFBIG, f"files of {limit >> 10} KiB are allowed (ulimit -f), {_LARGEST_OBJECT >> 10} are needed")
     compiled = tvm.tirx.build(module, target=target)
     if not hasattr(os, "memfd_create") or not os.path.isdir(_DESCRIPTORS):
         compiled.write_to_file(str(path))

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from subpc.errors import ConfigError
+from subpc.files import only_regular
 
 _WRITE = "write it with numpy.save('x.npy', x)"
 _MAX_ARCHIVE_BYTES = 8 << 30
@@ -20,7 +21,7 @@ _MAX_ARCHIVE_BYTES = 8 << 30
 def read_npy(path: str | Path) -> dict[str, npt.NDArray[Any]] | npt.NDArray[Any]:
     """The array in a .npy file, or the arrays of an .npz file by name; ConfigError in one line for anything else."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=only_regular) as file:
             if file.read(2) == b"PK":
                 return _read_archive(Path(path))
             size = file.seek(0, io.SEEK_END)

@@ -6,11 +6,9 @@ A library is read into memory once, and everything is checked there before any o
 changes neither code nor weights of a loaded model.
 """
 
-import errno
 import json
 import mmap
 import os
-import stat
 import struct
 import zlib
 from contextlib import suppress
@@ -22,7 +20,7 @@ import numpy.typing as npt
 
 from subpc.cpu import cpu_name, missing_features
 from subpc.errors import ModelFileError, TargetError
-from subpc.files import replacing
+from subpc.files import only_regular, replacing
 from subpc.memory import HUGE_PAGE
 from subpc.report import FORMAT_VERSION, Metadata
 
@@ -100,7 +98,7 @@ def _open(path: Path) -> Artifact:
 def _read(path: Path) -> mmap.mmap:
     """A private copy of the file; on huge pages where the system gives them, so that kernels do not wait for page-table walks."""
     try:
-        with open(path, "rb", buffering=0, opener=_open_regular) as file:
+        with open(path, "rb", buffering=0, opener=only_regular) as file:
             size = os.fstat(file.fileno()).st_size
             if size < FOOTER.size:
                 raise ModelFileError(f"{path} is {'empty' if size == 0 else 'too short'}: not a subpc library; compile the model again")
@@ -117,15 +115,6 @@ def _read(path: Path) -> mmap.mmap:
     if done < size:
         raise ModelFileError(f"{path} became shorter while it was read; wait until it is written, or copy it again")
     return image
-
-
-def _open_regular(name: str, flags: int) -> int:
-    """Open without waiting for a writer, as a pipe would; only a regular file is read."""
-    descriptor = os.open(name, flags | os.O_NONBLOCK)
-    if not stat.S_ISREG(mode := os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "is a directory" if stat.S_ISDIR(mode) else "it is no regular file")
-    return descriptor
 
 
 def _check(path: Path, image: mmap.mmap) -> tuple[int, int, Metadata]:

@@ -1,11 +1,13 @@
 """What a comparison of engines found."""
 
 import json
+import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from subpc.errors import ConfigError
+from subpc.files import only_regular
 from subpc.report import Record
 from subpc.timing import Timing
 
@@ -93,9 +95,10 @@ class BenchReport(Record):
 def read_bench(path: Path) -> BenchReport:
     """What `subpc bench --json` printed; ConfigError for anything else."""
     try:
-        if path.stat().st_size > MAX_FILE:
-            raise ValueError("it is larger than any comparison")
-        data = json.loads(path.read_text(encoding="utf-8"))
+        with open(path, encoding="utf-8", opener=only_regular) as file:
+            if os.fstat(file.fileno()).st_size > MAX_FILE:
+                raise ValueError("it is larger than any comparison")
+            data = json.load(file)
         if not isinstance(data, dict) or not isinstance(data.get("engines"), list) or not data["engines"]:
             raise ValueError("it lists no engines")
         engines = [_stored(EngineResult, engine) for engine in data["engines"]]

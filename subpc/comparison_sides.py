@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from subpc.comparison_layers import Fused, Traced
 from subpc.errors import ConfigError
+from subpc.files import only_regular
 from subpc.frontend.input_shapes import Input, InputShape, group_shapes
 
 Array = npt.NDArray[Any]
@@ -144,7 +145,7 @@ def open_side(path: Path, *, arch: str | None, threads: int | None) -> Side:
         check_file(path)
         return OnnxSide(path)
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=only_regular) as file:
             library = file.read(4) == b"\x7fELF"
     except OSError:
         library = False

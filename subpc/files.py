@@ -1,9 +1,10 @@
-"""Writing the user's files: whole or not at all, never over an input, never over anything but a regular file.
+"""Writing the user's files: whole or not at all, never over an input, never over anything but a regular file. And opening them.
 
 Everything that subpc writes for the user comes through here. A file that is replaced keeps its mode and owner; where the name is a
 symbolic link, the file that it points to is replaced and the link stays.
 """
 
+import errno
 import mimetypes
 import os
 import secrets
@@ -88,6 +89,15 @@ def check_outputs(outputs: Iterable[AnyPath | None], inputs: Iterable[AnyPath | 
         other = seen.setdefault(_identity(path), path)
         if other is not path:
             raise _refusal(path, f"{other} is the same file, and is written too; give each output a name of its own")
+
+
+def only_regular(path: str, flags: int) -> int:
+    """`opener` of `open` for everything that is read: a pipe, which would be waited for, or a device raises OSError."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(mode := os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "is a directory" if stat.S_ISDIR(mode) else "it is no regular file")
+    return descriptor
 
 
 def described(path: AnyPath) -> str:

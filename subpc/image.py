@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from subpc.errors import ConfigError
+from subpc.files import only_regular
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -55,7 +56,7 @@ def open_rgb(path: str | Path, *, transparency: bool = False) -> Any:
         raise ConfigError("reading pictures needs Pillow; install it with: pip install pillow") from error
     mode = "RGBA" if transparency else "RGB"
     try:
-        with Image.open(path) as image:
+        with open(path, "rb", opener=only_regular) as file, Image.open(file) as image:
             return image.convert("RGBA") if transparency and "A" in image.getbands() else _as_rgb(image).convert(mode)
     except UnidentifiedImageError as error:
         raise ConfigError(f"{path} is not a picture that Pillow can read; give a PNG or JPEG file") from error
@@ -111,7 +112,8 @@ def read_labels(source: str) -> list[str]:
     if source == "imagenet":
         return _imagenet_labels()
     try:
-        return Path(source).read_text(encoding="utf-8").splitlines()
+        with open(source, encoding="utf-8", opener=only_regular) as file:
+            return file.read().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         message = getattr(error, "strerror", None) or error
         raise ConfigError(f"cannot read labels {source}: {message}; give `imagenet` or a text file, one name a line") from error

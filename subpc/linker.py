@@ -37,7 +37,9 @@ def link(objects: Sequence[Path], output: Path) -> None:
     response = output.with_suffix(".objects")
     response.write_text("\n".join(path.relative_to(folder).name for path in objects))
     command = [str(linker), "-shared", "-s", "-o", output.name, f"@{response.name}"]
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
+    # Its own temporary files go to the same folder: TMPDIR may be full, and what a killed linker leaves is removed with the folder.
+    environment = {**os.environ, "TMPDIR": os.path.abspath(folder)}
+    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, errors="replace", check=False)
     response.unlink()
     if result.returncode:
         free = shutil.disk_usage(folder).free

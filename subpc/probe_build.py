@@ -7,6 +7,8 @@ import json
 import sys
 from pathlib import Path
 
+from subpc.errors import SubpcError
+
 FMA, CACHE, MEMORY = "subpc_probe_fma", "subpc_probe_cache", "subpc_probe_memory"
 # Long enough that starting the threads does not count, short enough to be repeated: some milliseconds.
 FMA_ROUNDS, CACHE_ROUNDS = 200_000, 200
@@ -39,5 +41,9 @@ def build(output: Path, target_text: str, threads: int) -> dict[str, int]:
 
 
 def main() -> None:
-    """Be the process."""
-    print(json.dumps(build(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))))
+    """Be the process; errors in one line, without a traceback."""
+    try:
+        facts = build(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    except (SubpcError, OSError) as error:
+        sys.exit(" ".join(str(error).split()))
+    print(json.dumps(facts))

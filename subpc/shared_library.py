@@ -7,16 +7,16 @@ code is given to it as a file in memory that nobody else can reach, under a path
 import ctypes
 import itertools
 import os
-import tempfile
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
 from subpc import native
-from subpc.errors import ModelFileError
+from subpc.errors import ModelFileError, SubpcError
+from subpc.scratch import scratch_folder
 from subpc.worker_pool import launcher
 
 # Generated code calls these through pointers that TVM declares in each library that needs them, to be filled by whoever loads it.
@@ -89,7 +89,7 @@ def _load(code: Code, name: str) -> ctypes.CDLL:
         try:
             with place(code) as path, _loading:
                 return ctypes.CDLL(path)
-        except OSError as error:
+        except (OSError, SubpcError) as error:
             reasons.append(str(error))
     raise ModelFileError(f"cannot load {name}: {'; '.join(dict.fromkeys(reasons))[:400]}")
 
@@ -104,15 +104,15 @@ def _memory_file(code: Code) -> Iterator[str]:
 
 @contextmanager
 def _temporary_file(code: Code) -> Iterator[str]:
-    """Where the kernel has no files in memory, or /proc is not mounted: a file that is there for the moment of loading."""
-    descriptor, name = tempfile.mkstemp(prefix="subpc-", suffix=".so")
-    try:
-        with open(descriptor, "wb", buffering=0) as file:
+    """Where the kernel has no files in memory, or /proc is not mounted: a file that is there for the moment of loading.
+
+    In a folder of its own, which the next run removes should this one be killed meanwhile.
+    """
+    with scratch_folder("load") as folder:
+        path = folder / "code.so"
+        with path.open("wb", buffering=0) as file:
             _write(file.fileno(), code)
-        yield name
-    finally:
-        with suppress(OSError):
-            os.unlink(name)
+        yield str(path)
 
 
 def _write(descriptor: int, code: Code) -> None:

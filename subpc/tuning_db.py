@@ -163,9 +163,10 @@ def read(path: str | Path, *, missing_ok: bool = False) -> Database:
         ConfigError: no such file, not readable, or written by a newer version.
     """
     try:
-        if Path(path).stat().st_size > MAX_FILE:
-            raise ConfigError(f"{path} has more than {MAX_FILE >> 20} MB; that is no tuning database")
-        data = Path(path).read_bytes()
+        with open(path, "rb", opener=files.only_regular) as file:
+            if os.fstat(file.fileno()).st_size > MAX_FILE:
+                raise ConfigError(f"{path} has more than {MAX_FILE >> 20} MB; that is no tuning database")
+            data = file.read()
     except FileNotFoundError as error:
         if missing_ok:
             return Database(path=str(path))

@@ -1,6 +1,7 @@
 """Every command looks after the user's files: no output is an input, a device or another output, by whatever name."""
 
 import os
+import signal
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+from PIL import Image
 
 from subpc.cli.compress import METHODS
 from subpc.cli.main import COMMANDS, cli, run
@@ -47,6 +49,20 @@ USES = {
     **{name: ["compress", name, "{in}", "-o", "{out}"] for name in METHODS if name != "subp"},
     **{f"{name} with pictures": ["compress", name, "m.pt", "--calibration", "{in}", "-o", "{out}"] for name in METHODS if name != "subp"},
     **{f"{name} with labels": ["compress", name, "m.pt", "--eval", "{in}", "-o", "{out}"] for name in METHODS if name != "subp"},
+}
+READS = {
+    "run": ["run", "{in}", "--input", "x.npy"],
+    "run on an array": ["run", "{library}", "--input", "{in}"],
+    "run on a picture": ["run", "{library}", "--image", "{in}"],
+    "run with labels": ["run", "{library}", "--image", "{picture}", "--labels", "{in}"],
+    "profile with times": ["profile", "{library}", "--html", "r.html", "--bench", "{in}"],
+    "compile": ["compile", "{in}", "-o", "m.so"],
+    "compile an ONNX file": ["compile", "{in}.onnx", "-o", "m.so"],
+    "compile with a database": ["compile", "{model}", "--tuning", "{in}", "-o", "m.so"],
+    "compare": ["compare", "{library}", "{in}", "--runs", "0"],
+    "compare on data": ["compare", "{library}", "{library}", "--data", "{in}", "--runs", "0"],
+    "compress": ["compress", "udfc", "{in}", "-o", "s.pt"],
+    "inspect": ["inspect", "{in}"],
 }
 CONTENT = b"the user's own"
 
@@ -92,6 +108,38 @@ def test_nothing_is_lost(use: str, kind: str, tmp_path: Path, monkeypatch: pytes
     assert {path: stat.S_IFMT(path.lstat().st_mode) for path in tmp_path.iterdir()} == before
     assert (tmp_path / "in.pt").read_bytes() == CONTENT
     assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+
+
+def _too_long(*_: object) -> None:
+    raise TimeoutError("it waits for somebody to write into the pipe")
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a link to a device"])
+@pytest.mark.parametrize("use", READS)
+def test_what_is_no_file_is_refused_and_not_waited_for(
+    use: str, kind: str, toy: Path, valid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    source = _bad_output(kind, tmp_path)
+    source.with_name("out.pt.onnx").symlink_to(source)
+    Image.new("RGB", (20, 20)).save(tmp_path / "p.png")
+    np.save(tmp_path / "x.npy", np.zeros((1, 3, 16, 16), np.float32))
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    places = {"{in}": source, "{library}": toy, "{picture}": tmp_path / "p.png", "{model}": valid / "conv.onnx"}
+    command = READS[use]
+    for word, path in places.items():
+        command = [part.replace(word, str(path)) for part in command]
+    signal.signal(signal.SIGALRM, _too_long)
+    signal.alarm(60)
+    try:
+        assert run(command) in (1, 2)
+    finally:
+        signal.alarm(0)
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    assert "no regular file" in printed.err or "is a device or pipe" in printed.err
+    assert len(printed.err.splitlines()) == 1
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def _commands() -> dict[str, click.Command]:

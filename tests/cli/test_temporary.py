@@ -42,6 +42,20 @@ def test_nothing_is_written_without_a_sparse_kernel(valid: Path, tmp_path: Path,
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("largest", [0, 4096, 20_000])
+def test_a_limit_on_the_size_of_files(largest: int, valid: Path, tmp_path: Path) -> None:
+    model = tmp_path / "m.so"
+    script = (
+        f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({largest}, {largest}))\n"
+        f"from subpc.cli.main import run; raise SystemExit(run(['compile', {str(valid / 'conv.onnx')!r}, '-o', {str(model)!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode in (1, 2), len(done.stderr.splitlines())) == (True, 1), done.stderr
+    assert done.stderr.startswith("error: cannot ")
+    assert "size of files" in done.stderr or "temporary" in done.stderr
+    assert not (tmp_path / "m.so").exists()
+
+
 RESTRICTED = {"full": ("size=60k", 1, "temporary files in"), "noexec": ("noexec", 0, ""), "read-only": ("ro", 0, "")}
 
 

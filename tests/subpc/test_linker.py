@@ -33,6 +33,17 @@ def test_a_folder_of_any_name(name: str, toy_object: Path, tmp_path: Path) -> No
     assert not list(folder.glob("*.objects"))
 
 
+def test_the_linker_s_own_temporary_files_are_where_the_objects_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cc").write_text('#!/bin/sh\necho "$TMPDIR" > place\n')
+    (tmp_path / "cc").chmod(0o755)
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", "/nowhere")
+    monkeypatch.chdir(tmp_path)
+    link([], Path("folder/out.so"))
+    assert (tmp_path / "folder" / "place").read_text() == f"{tmp_path / 'folder'}\n"
+
+
 def test_too_little_space_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))

@@ -3,6 +3,10 @@
 import gc
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,14 +111,36 @@ def test_without_files_in_memory_a_temporary_file_does(
     toy: Path, toy_expected: Expected, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shared_library.os, "memfd_create", refuse)
-    monkeypatch.setattr(shared_library.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     np.testing.assert_array_equal(load(toy)(image()), toy_expected(image()))
+    assert list(tmp_path.iterdir()) == []
+
+
+KILLED_WHILE_IT_LOADS = """
+import os, signal, sys
+from pathlib import Path
+from subpc import shared_library
+def refuse(*_): raise PermissionError(1, "Operation not permitted")
+shared_library.os.memfd_create = refuse
+shared_library.ctypes.CDLL = lambda path: os.kill(os.getpid(), signal.SIGKILL)
+shared_library._load(Path(sys.argv[1]).read_bytes(), "toy")
+"""
+
+
+def test_a_temporary_file_of_a_killed_process_is_removed_by_the_next(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    killed = subprocess.run([sys.executable, "-c", KILLED_WHILE_IT_LOADS, str(toy)], check=False, env=environment)
+    assert killed.returncode == -signal.SIGKILL
+    assert list(tmp_path.rglob("*.so"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(shared_library.os, "memfd_create", refuse)
+    load(toy)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_where_nothing_can_be_loaded_from_one_line_says_so(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_library.os, "memfd_create", refuse)
-    monkeypatch.setattr(shared_library.tempfile, "tempdir", str(tmp_path / "none"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
     with pytest.raises(ModelFileError, match=r"cannot load .*toy\.so: .*Operation not permitted.*No such file"):
         load(toy)
 
