@@ -13,7 +13,7 @@ import click
 
 from subpc import __version__
 from subpc.cli.printing import OutputError, complain, flat
-from subpc.errors import ConfigError, SubpcError
+from subpc.errors import ConfigError, SubpcError, not_installed
 from subpc.text import printable
 
 # name -> (module, one line for the overview, which is shown without importing the module)
@@ -123,7 +123,7 @@ def _run(arguments: list[str]) -> int:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("subpc"):
             return _defect(error)
-        return fail(f"this needs the package {error.name!r}, which is not installed; `subpc doctor` lists what is missing", FAILED)
+        return fail(not_installed(error), FAILED)
     except OSError as error:
         place = f": {os.fsdecode(error.filename)}" if isinstance(error.filename, str | bytes) else ""
         return fail(f"{error.strerror or error}{place}", FAILED)

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from subpc.algorithms import small_nets
-from subpc.errors import ConfigError
+from subpc.errors import ConfigError, not_installed
 from subpc.frontend.messages import first_line
 from subpc.frontend.torchvision_import import import_torchvision
 
@@ -42,6 +42,8 @@ def _built(name: str, build: Callable[[], Any]) -> nn.Module:
         module = build()
     except ConfigError:
         raise
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"Architecture {name!r}: {not_installed(error)}") from error
     except Exception as error:
         raise ConfigError(
             f"Architecture {name!r} cannot be built: {type(error).__name__}: {first_line(error)}\nAccepted: {_ACCEPTED}."
@@ -66,10 +68,7 @@ def _torchvision(name: str, **options: Any) -> nn.Module:
 
 def _timm(name: str, **options: Any) -> nn.Module:
     import_torchvision()  # timm imports it, and fails with it
-    try:
-        timm = importlib.import_module("timm")
-    except ImportError as error:
-        raise ConfigError(f"timm:{name} needs the package timm. Install it with `pip install timm`.") from error
+    timm = importlib.import_module("timm")
     if not timm.is_model(name):
         raise ConfigError(f"timm has no model {name!r}{_close(name, timm.list_models())}.\nAccepted: {_ACCEPTED}.")
     module: nn.Module = timm.create_model(name, pretrained=False, **options)

@@ -15,6 +15,18 @@ from subpc.workers import worker_command, worker_environment
 class _Worker(PopenWorker):  # type: ignore[misc]
     """TVM's worker, as a process that ends with this one."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._ending = threading.Lock()
+
+    def kill(self) -> None:
+        """End the process. Two threads may: the one that uses it, when it is gone, and the one that closes the pool."""
+        process = self._proc
+        if process is not None:  # first of all, because a pipe cannot be closed while another thread waits for an answer
+            process.kill()
+        with self._ending:
+            super().kill()
+
     def _start(self) -> None:
         main_read, worker_write = os.pipe()
         worker_read, main_write = os.pipe()

@@ -22,12 +22,12 @@ READS_ONNX = ("onnxruntime", "openvino")
 
 
 def export_onnx(module: "nn.Module", inputs: "tuple[torch.Tensor, ...]", path: Path) -> None:
-    """Write `module` in evaluation mode as ONNX, for inputs of these shapes."""
+    """Write `module`, which is in evaluation mode, as ONNX, for inputs of these shapes."""
     import torch
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.onnx.export(module.eval(), inputs, str(path), dynamo=False, opset_version=OPSET)
+        torch.onnx.export(module, inputs, str(path), dynamo=False, opset_version=OPSET)
 
 
 class RivalFiles:
@@ -65,7 +65,7 @@ class RivalFiles:
                 torch.export.save(self._program(inputs), memory := io.BytesIO())
                 path.write_bytes(memory.getbuffer())
             else:
-                module: Any = self._model if isinstance(self._model, torch.nn.Module) else self._program(inputs).module()
+                module = self._model.eval() if isinstance(self._model, torch.nn.Module) else _module_of(self._program(inputs))
                 export_onnx(module, inputs, path)
         return path
 
@@ -81,3 +81,10 @@ class RivalFiles:
                 return torch.export.export(self._model.eval(), inputs)
         assert isinstance(self._model, torch.export.ExportedProgram)
         return self._model
+
+
+def _module_of(program: "ExportedProgram") -> Any:
+    """A program as a module that an exporter takes: its mode is written into it, and it raises where somebody sets one."""
+    module: Any = program.module()
+    module.training, module.train = False, lambda mode=True: module
+    return module

@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+from subpc.errors import not_installed
+
 # Every turn starts with calls for at least this long, for every engine.
 WARMUP_SECONDS = 0.25
 
@@ -21,6 +23,9 @@ def main() -> None:
     spec = json.loads(sys.stdin.readline())
     try:
         call, facts = _load(spec)
+    except ModuleNotFoundError as error:
+        _send(answers, {"failure": not_installed(error)})
+        return
     except Exception as error:
         _send(answers, {"failure": f"{type(error).__name__}: {error}"[:500]})
         return

