@@ -65,7 +65,8 @@ def find_layers(model: "Rewritten", isa: "VectorIsa") -> tuple[list[TunedLayer],
     for key, members in names.items():
         workload, default = lowered.workloads[members[0]], lowered.choices[members[0]]
         limit = {family: max(most[name].get(family, 0) for name in members) for family in workload.families(isa)}
-        offered = [choice for choice in spaces[key] if int(choice["joined"]) <= limit[str(choice["family"])]]
+        # Kernels by transforms are never joined, and have no such field.
+        offered = [choice for choice in spaces[key] if int(choice.get("joined", 0)) <= limit[str(choice["family"])]]
         search = Search(offered, seed=zlib.crc32(key.encode()))
         layers.append(TunedLayer(workload=workload, layers=tuple(members), default=default, search=search, best=default))
     return layers, {name: max(by_family.values(), default=0) for name, by_family in most.items()}
