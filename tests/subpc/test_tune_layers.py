@@ -1,10 +1,13 @@
 """What is compared when a schedule of one layer changes, and which layers are not changed at the same time."""
 
 import numpy as np
+from torch import nn
 
-from subpc.tune_layers import TunedLayer, by_layer, find_neighbours, next_round
+from subpc.schedules.search_space import search_space
+from subpc.target import parse_target
+from subpc.tune_layers import TunedLayer, by_layer, find_layers, find_neighbours, next_round
 from subpc.tune_search import Search
-from tests.subpc.tuning import network
+from tests.subpc.tuning import NATIVE, network
 
 STEPS = ("a", "b", "b > relayout", "c", "d")
 TIMES = np.array([[1.0, 10.0, 20.0, 100.0, 1000.0]])
@@ -54,3 +57,13 @@ def test_nor_are_layers_that_can_be_joined_and_the_one_after_them() -> None:
     found = layers("abcdefgh")
     find_neighbours(found, "abcdefgh", {"a": 2, "d": 1})
     assert rounds(found) == "aeg"
+
+
+def test_every_family_of_a_layer_is_searched() -> None:
+    """Also those that are never computed together with the next layer."""
+    isa = parse_target(NATIVE).isa
+    model = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1))
+    found, _ = find_layers(network(model=model), isa)
+    searched = [{choice["family"] for choice in layer.search.space} for layer in found]
+    assert searched == [{choice["family"] for choice in search_space(layer.workload, isa)} for layer in found]
+    assert any("joined" not in choice for layer in found for choice in search_space(layer.workload, isa))
