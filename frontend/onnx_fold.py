@@ -13,6 +13,7 @@ from onnx.reference import ReferenceEvaluator
 from subpc.errors import ModelFileError, SubpcError
 from subpc.frontend.messages import first_line, printable
 from subpc.frontend.onnx_branches import names_read, rename_read, taken_branch
+from subpc.frontend.onnx_fills import bytes_of_fills, filled, is_fill
 from subpc.frontend.onnx_functions import opened_node
 from subpc.frontend.onnx_graph import node_name, opset_of, wrong_shapes
 from subpc.frontend.onnx_infer import Types, infer_node, shape_of, type_of
@@ -25,7 +26,7 @@ _QUANTIZED, _QUANTIZED_OPSET = ("QuantizeLinear", "DequantizeLinear"), 19
 # Their results have as many elements as their input's values say, but no more than there are in the input, once for each axis.
 _PICKING = frozenset({"NonZero", "Unique", "Compress"})
 # All that folding makes: this much, and some copies of what the file itself holds, in wider types. A small file cannot make much.
-_BYTES, _COPIES_OF_FILE = 1 << 30, 16
+_BYTES, _COPIES_OF_FILE = 1 << 28, 16
 # Multiplications in one node; more would take minutes in ONNX's reference.
 _MAX_WORK = 1 << 33
 
@@ -64,6 +65,7 @@ class _Folder:
         self.types |= {name: type_of(value) for name, value in self.constants.items()}
         self.declared = {value.name: value.type for value in (*model.graph.value_info, *model.graph.output)}
         self.left = _BYTES + _COPIES_OF_FILE * sum(value.nbytes for value in self.constants.values())
+        self.written_out: set[str] = set()  # fills that were taken off what may be made
         self.aliases: dict[str, str] = {}
         self.nodes: list[onnx.NodeProto] = []
 
@@ -130,6 +132,9 @@ class _Folder:
             return None
         if any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
             return None
+        fill = filled(node, self.constants, shape_of(found.get(node.output[0])))
+        if fill is not None:
+            return [fill]
         return self._computed(node) if self._reserve(node, found) else None
 
     def _reserve(self, node: onnx.NodeProto, found: Types) -> bool:
@@ -141,15 +146,20 @@ class _Folder:
         if any(size is None for size in sizes.values()):
             return False
         made = sum(math.prod(size or ()) * _bytes(found.get(name)) for name, size in sizes.items())
-        self.left -= made
-        if self.left < 0:
-            raise ModelFileError(
-                f"Node {node_name(node)} ({node.op_type}) makes {made} more bytes of constants, too many for a file of this size.\n"
-                "Store the constants in the file, or compute them from the input."
-            )
+        fills = {name for name in node.input if name and is_fill(self.constants[name])} - self.written_out
+        self.written_out |= fills
+        self._take_off(made + sum(self.constants[name].nbytes for name in fills), f"Node {node_name(node)} ({node.op_type}) makes")
         if _work(node, self.constants, sizes) > _MAX_WORK:
             raise ModelFileError(f"Node {node_name(node)} ({node.op_type}) computes a constant in more than {_MAX_WORK} multiplications.")
         return True
+
+    def _take_off(self, made: int, who_makes: str) -> None:
+        self.left -= made
+        if self.left < 0:
+            raise ModelFileError(
+                f"{who_makes} {made} more bytes of constants, too many for a file of this size.\n"
+                "Store the constants in the file, or compute them from the input."
+            )
 
     def _computed(self, node: onnx.NodeProto) -> Iterable[Any]:
         feeds = {name: self.constants[name] for name in node.input if name}
@@ -162,6 +172,7 @@ class _Folder:
     def rebuilt(self) -> onnx.ModelProto:
         """The model that is left."""
         used = {name for node in self.nodes for name in names_read(node)} | self.outputs
+        self._take_off(bytes_of_fills(self.nodes, self.constants, self.outputs), "The file fills")
         result = onnx.ModelProto()
         result.CopyFrom(self.model)
         graph = result.graph

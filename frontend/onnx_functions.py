@@ -3,7 +3,7 @@
 ONNX says what many operators mean by a function of simpler ones. Where no converter does better, that definition is taken.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import onnx
 from onnx import helper, inliner
@@ -22,17 +22,22 @@ OPENED = frozenset(
 )
 # MeanVarianceNormalization has a converter, but ONNX infers its result's shape from its definition.
 _WITH_DEFAULTS = OPENED | {"MeanVarianceNormalization"}
-# A file of some kilobytes can call functions that call functions, each twice.
-_MAX_NODES = 1 << 18
+# A file of some kilobytes can call functions that call functions, each twice; their constants are copied with every call.
+_MAX_NODES, _MAX_BYTES = 1 << 18, 1 << 28
 
 
 def without_own_functions(model: onnx.ModelProto) -> onnx.ModelProto:
     """`model` with the bodies of the functions that it brings along in place of their calls."""
     if not model.functions:
         return model
-    count = _opened_size(model)
+    count, size = _opened_size(model)
     if count > _MAX_NODES:
         raise ModelFileError(f"The model's functions call each other until there are {count} nodes; at most {_MAX_NODES} are accepted.")
+    if size > max(_MAX_BYTES, model.ByteSize()):
+        raise ModelFileError(
+            f"The model's functions are called so often that copies of them take {size} bytes; at most {_MAX_BYTES} are accepted.\n"
+            "Give constants to functions as inputs."
+        )
     try:
         return inliner.inline_local_functions(model)
     except Exception as error:
@@ -76,19 +81,24 @@ def _with_defaults(node: onnx.NodeProto, opset: int) -> None:
         node.attribute.extend(a.default_value for a in schema.values() if a.name not in given and a.default_value.type)
 
 
-def _opened_size(model: onnx.ModelProto) -> int:
-    """How many nodes there are after inlining; ModelFileError for functions that call themselves."""
+def _opened_size(model: onnx.ModelProto) -> tuple[int, int]:
+    """How many nodes there are after inlining, and their bytes; ModelFileError for functions that call themselves."""
     functions = {(function.domain, function.name): function for function in model.functions}
-    sizes: dict[tuple[str, str], int] = {}
+    sizes: dict[tuple[str, str], tuple[int, int]] = {}
 
-    def size(node: onnx.NodeProto, callers: tuple[tuple[str, str], ...]) -> int:
+    def size(node: onnx.NodeProto, callers: tuple[tuple[str, str], ...]) -> tuple[int, int]:
         key = (node.domain, node.op_type)
         if key not in functions:
-            return 1 + sum(size(inner, callers) for attribute in node.attribute for inner in attribute.g.node)
+            inside = total((inner for attribute in node.attribute for inner in attribute.g.node), callers)
+            return 1 + inside[0], node.ByteSize() + inside[1]
         if key in callers:
             raise ModelFileError(f"The model's function {node.op_type} calls itself (in {node_name(node)}).")
         if key not in sizes:
-            sizes[key] = sum(size(inner, (*callers, key)) for inner in functions[key].node)
+            sizes[key] = total(functions[key].node, (*callers, key))
         return sizes[key]
 
-    return sum(size(node, ()) for node in model.graph.node)
+    def total(nodes: Iterable[onnx.NodeProto], callers: tuple[tuple[str, str], ...]) -> tuple[int, int]:
+        each = [size(node, callers) for node in nodes]
+        return sum(nodes for nodes, _ in each), sum(size for _, size in each)
+
+    return total(model.graph.node, ())
