@@ -5,6 +5,7 @@ from tvm import relax
 
 from subpc.errors import UnsupportedModelError
 from subpc.passes import ops
+from subpc.passes.legalize_positions import POSITIONS
 from subpc.passes.legalize_precise import PRECISE
 from subpc.passes.other_layers import LAYERS, carry_names, legalize_layer
 
@@ -13,7 +14,7 @@ def legalize_rest(module: tvm.IRModule) -> tvm.IRModule:
     """LegalizeOps, FuseOps, FuseTIR. Raises UnsupportedModelError with all operators that stay without an implementation."""
     module = tvm.transform.Sequential(
         [
-            relax.transform.LegalizeOps({**PRECISE, ops.OTHER_LAYER: legalize_layer}),
+            relax.transform.LegalizeOps({**PRECISE, **POSITIONS, ops.OTHER_LAYER: legalize_layer}),
             relax.transform.AnnotateTIROpPattern(),
             relax.transform.FuseOps(),
         ]

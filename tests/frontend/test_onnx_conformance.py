@@ -18,23 +18,6 @@ pytestmark = pytest.mark.slow
 
 LIST = Path(__file__).with_name("onnx_refused.txt")
 INPUT_TYPE = "is a numpy array of"
-# The exponential of -inf - (-inf) has to be NaN, which these models then replace; kernels compute a number.
-WRONG = (
-    "attention_*fullymasked*",
-    "attention_4d_causal_nonpad_negative_offset_structural_empty_expanded",
-    "attention_causal_boolmask_nan_robustness*",
-    "attention_local_window_gqa_rank4_mask*",
-)
-
-
-def parameters() -> list[Any]:
-    """The names of all cases; those that are known to come out wrong have to, until they are mended."""
-    known = pytest.mark.xfail(strict=True, raises=AssertionError, reason="softmax of a row that is all -inf")
-    return [
-        pytest.param(name, marks=[known] if any(fnmatch.fnmatch(name, pattern) for pattern in WRONG) else []) for name in sorted(cases())
-    ]
-
-
 # Of the value, and of the largest value in the result: ONNX's own files have some results with four digits.
 RELATIVE = {"float32": 1e-3, "float64": 1e-3}
 OF_RANGE = {"float32": 1e-5, "float64": 1e-7}
@@ -84,7 +67,7 @@ def attempt(case: Case, bound: tuple[str, ...], path: Path) -> list[np.ndarray] 
         return error
 
 
-@pytest.mark.parametrize("name", parameters())
+@pytest.mark.parametrize("name", sorted(cases()))
 def test_right_or_refused_in_words(name: str, tmp_path: Path) -> None:
     case, words = cases()[name], refusals().get(name)
     messages = []

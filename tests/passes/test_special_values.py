@@ -106,3 +106,38 @@ def test_integers_divided_by_zero_do_not_end_the_process(rounding: str | None, d
     zeros = torch.zeros_like(b)
     np.testing.assert_array_equal(model(a.numpy(), zeros.numpy()), zeros.numpy())
     assert model(a.numpy(), torch.full_like(b, -1).numpy()).shape == (1, 6)
+
+
+POSITIONS: dict[str, Network] = {
+    "argmax of rows": lambda x: x.argmax(3),
+    "argmin of rows": lambda x: x.argmin(3),
+    "argmax of channels": lambda x: x.argmax(1, keepdim=True),
+    "argmin of channels": lambda x: x.argmin(1),
+    "argmax of everything": lambda x: x.argmax(),
+    "argmin of everything": lambda x: x.argmin(),
+    "max with its index": lambda x: x.max(2)[1],
+    "min with its index": lambda x: x.min(2)[1],
+}
+
+
+@pytest.mark.parametrize("name", POSITIONS)
+def test_positions_are_the_first_of_equals_and_of_nan(name: str) -> None:
+    x = special_image()
+    x[0, 0, 8, 2] = x[0, 0, 8, 5] = float("nan")
+    x[0, 1, 3, 4:8] = x[0, 1, 3].max()
+    x[0, 1, 6] = x[0, 1, 6].flip(0).clamp(-0.25, 0.25)
+    x[0, 3, 2:4] = float("inf")
+    network = Function(POSITIONS[name], convolve=False).eval()
+    model = subpc.compile(network, x)
+    for image in (x, torch.full_like(x, float("-inf")), torch.full_like(x, float("nan")), torch.full_like(x, float("inf"))):
+        np.testing.assert_array_equal(model(image.numpy()), network(image).numpy())
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64, torch.uint8])
+@pytest.mark.parametrize("name", POSITIONS)
+def test_positions_of_integers(name: str, dtype: torch.dtype) -> None:
+    limits = torch.iinfo(dtype)
+    x = torch.randint(0, 4, (1, 4, 9, 10), dtype=dtype, generator=torch.Generator().manual_seed(0))
+    x[0, 1], x[0, 2], x[0, 3, 2, 5:8], x[0, 3, 4, 5:8] = limits.min, limits.max, limits.min, limits.max
+    network = Function(POSITIONS[name], convolve=False).eval()
+    np.testing.assert_array_equal(subpc.compile(network, x)(x.numpy()), network(x).numpy())
