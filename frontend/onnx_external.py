@@ -12,6 +12,8 @@ from subpc.frontend.onnx_infer import MAX_ELEMENTS
 
 # Tied weights may share bytes of a file; more than this is made of thin air.
 _MAX_SHARING = 8
+# Bits of the elements of which several are in a byte.
+_PACKED = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
 
 
 def load_onnx(path: Path) -> onnx.ModelProto:
@@ -60,10 +62,11 @@ def _check_sizes(tensors: list[TensorProto], path: Path) -> None:
 
 def tensor_bytes(tensor: TensorProto) -> int:
     """How long a tensor's raw data has to be; ModelFileError for an element type that ONNX does not have."""
-    kinds = {TensorProto.INT4: 4, TensorProto.UINT4: 4, TensorProto.FLOAT4E2M1: 4}
     try:
-        bits = kinds.get(tensor.data_type) or 8 * int(helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
-    except KeyError as error:
+        bits = _PACKED.get(TensorProto.DataType.Name(tensor.data_type)) or 8 * int(
+            helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        )
+    except (KeyError, ValueError) as error:
         raise ModelFileError(
             f"Weight {printable(tensor.name)!r} has elements of type {tensor.data_type}, which ONNX does not have."
         ) from error

@@ -11,7 +11,7 @@ from onnx import helper, inliner
 from subpc.errors import ModelFileError, UnsupportedModelError
 from subpc.frontend.messages import describe_unsupported, first_line
 from subpc.frontend.onnx_branches import rename_all
-from subpc.frontend.onnx_graph import STANDARD_DOMAINS, node_name
+from subpc.frontend.onnx_graph import STANDARD_DOMAINS, node_name, unsupported_use
 
 # Operators of ONNX that are opened wherever they are used: TVM has no converter for them, or one for some of their cases.
 OPENED = frozenset(
@@ -58,12 +58,13 @@ def opened_node(node: onnx.NodeProto, types: Mapping[str, onnx.TypeProto], opset
         return None
     inputs = [helper.make_value_info(name, types[name]) for name in dict.fromkeys(node.input) if name]
     outputs = [helper.make_empty_tensor_value_info(name) for name in node.output if name]
-    alone = helper.make_model(helper.make_graph([node], "one", inputs, outputs), opset_imports=[helper.make_opsetid("", opset)])
+    left_out = [onnx.ValueInfoProto(name="")]  # of no type; without it, onnx looks for the type of inputs that are left out
+    graph = helper.make_graph([node], "one", inputs, outputs, value_info=left_out)
+    alone = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
     try:
         flat = inliner.inline_selected_functions(alone, [("", node.op_type)], inline_schema_functions=True)
     except Exception as error:
-        reason = first_line(error).rpartition("failed: ")[2]
-        raise UnsupportedModelError(f"{node.op_type} (in {node_name(node)}) cannot be opened into simpler operators: {reason}") from error
+        raise unsupported_use(node, types) from error
     if any(part.op_type == node.op_type for part in flat.graph.node):
         raise UnsupportedModelError(describe_unsupported({f"{node.op_type} of opset {opset}": [node_name(node)]}))
     outside = {*node.input, *node.output}

@@ -1,17 +1,23 @@
 """Questions about an ONNX graph that every reader asks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import onnx
 from onnx import helper
 
-from subpc.errors import ConfigError, ModelFileError, SubpcError
+from subpc.errors import ConfigError, ModelFileError, SubpcError, UnsupportedModelError
 from subpc.frontend.messages import printable
 
 # Longer names fill a screen.
 MAX_NAME = 200
 STANDARD_DOMAINS = ("", "ai.onnx")
+# Of one attribute, in words about a node.
+_MAX_VALUE = 40
+
+
+class NodeError(ValueError):
+    """Why a node cannot be compiled, in words that follow its name."""
 
 
 def node_name(node: onnx.NodeProto) -> str:
@@ -54,3 +60,21 @@ def wrong_shapes(reason: str, shapes: Sequence[tuple[int, ...]]) -> SubpcError:
         return ModelFileError(f"The shapes in the model contradict each other: {reason}")
     given = " and ".join(",".join(map(str, shape)) for shape in shapes)
     return ConfigError(f"The model cannot take input of shape {given}: {reason}")
+
+
+def unsupported_use(node: onnx.NodeProto, types: Mapping[str, onnx.TypeProto]) -> UnsupportedModelError:
+    """The error for an operator that is known, but not with what this node gives it."""
+    given = "inputs " + ", ".join(_in_words(types.get(name)) if name else "none" for name in node.input)
+    plain = {name: value for name, value in attributes_of(node).items() if not isinstance(value, onnx.GraphProto | onnx.TensorProto)}
+    attributes = ", ".join(f"{printable(name)}={printable(str(value))[:_MAX_VALUE]}" for name, value in plain.items())
+    return UnsupportedModelError(
+        f"Node {node_name(node)} ({node.op_type}) is not supported with {given}{' and ' if attributes else ''}{attributes}.\n"
+        "Replace this layer in the model before compiling."
+    )
+
+
+def _in_words(value: onnx.TypeProto | None) -> str:
+    if value is None or not value.tensor_type.elem_type:
+        return "?"
+    element = onnx.TensorProto.DataType.Name(value.tensor_type.elem_type).lower()
+    return f"{element}[{','.join(str(dim.dim_value) if dim.HasField('dim_value') else '?' for dim in value.tensor_type.shape.dim)}]"

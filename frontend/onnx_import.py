@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 import onnx
 import tvm
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 from tvm import relax
 from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
 
-from subpc.errors import UnsupportedModelError
+from subpc.errors import SubpcError, UnsupportedModelError
 from subpc.frontend.imported import ImportedModel, weight_warnings
 from subpc.frontend.messages import first_line, printable
 from subpc.frontend.onnx_convert import OURS
 from subpc.frontend.onnx_file import input_dtype, read_onnx
-from subpc.frontend.onnx_graph import node_name, opset_of, user_inputs, value_shapes
+from subpc.frontend.onnx_graph import NodeError, node_name, opset_of, unsupported_use, user_inputs, value_shapes
 from subpc.frontend.onnx_static import static_model
-from subpc.frontend.prepare import abandon, prepare_module
+from subpc.frontend.prepare import abandon, is_static, prepare_module
 from subpc.frontend.trace import unique_names
 
 # What the inputs of the operators with weights are for, where the weights have no names of their own.
@@ -33,6 +33,9 @@ _ROLES = {
 }
 # Names that exporters count up.
 _MEANINGLESS = re.compile(r"(onnx::.*|\d+|.*Constant(_\d+)?(_output_0)?)")
+
+# Element types that a constant can have.
+_HELD = ("float32", "float64", "float16", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "bool")
 
 
 def import_onnx(path: Path, shapes: list[list[tuple[int, ...]]]) -> list[ImportedModel]:
@@ -49,9 +52,12 @@ def _import(model: onnx.ModelProto) -> ImportedModel:
             warnings.simplefilter("ignore")
             module = importer.from_onnx(model.graph, opset_of(model))
         importer.check_types(value_shapes(model.graph))
+    except SubpcError:
+        abandon(importer.bb)
+        raise
     except Exception as error:
         abandon(importer.bb)
-        raise UnsupportedModelError(f"The model cannot be imported into TVM, at node {importer.at}: {first_line(error)}") from error
+        raise importer.refusal(error) from error
     module, names = prepare_module(module, len(inputs))
     originals = original_names(model.graph)
     params = {name: importer.values[name] for name in names}
@@ -75,17 +81,29 @@ class _Importer(ONNXGraphImporter):  # type: ignore[misc]
         super().__init__(shape_dict={}, dtype_dict={}, keep_params_in_input=True)
         self.values: dict[str, np.ndarray] = {}  # name of the variable -> value
         self.sources: dict[str, str] = {}  # name of the variable -> name of the initializer
-        self.at = "the first"
+        self.types = {value.name: value.type for part in (model.graph.input, model.graph.value_info) for value in part}
+        self.types |= {
+            tensor.name: helper.make_tensor_type_proto(tensor.data_type, list(tensor.dims)) for tensor in model.graph.initializer
+        }
+        self.node = onnx.NodeProto()  # the one that is being converted
+
+    def refusal(self, error: Exception) -> UnsupportedModelError:
+        """What is said of an error while converting: our own words, or what the node is given, for others speak of their own insides."""
+        if isinstance(error, NodeError):
+            return UnsupportedModelError(f"Node {node_name(self.node)} ({self.node.op_type}) cannot be compiled: {first_line(error)}.")
+        return unsupported_use(self.node, self.types)
 
     def check_types(self, shapes: dict[str, tuple[int, ...]]) -> None:
-        """A converter that ignores an attribute often shows in the shape: ValueError where one differs from ONNX's own inference."""
+        """A converter that ignores an attribute often shows in the shape: UnsupportedModelError where it differs from ONNX's own."""
         for name, shape in shapes.items():
             value = self._nodes.get(name)
             if isinstance(value, relax.Var) and isinstance(value.ty, relax.TensorType):
                 made = list(value.ty.shape)
                 if all(isinstance(extent, tvm.tirx.IntImm) for extent in made) and tuple(int(extent) for extent in made) != shape:
-                    self.at = f"{printable(name)!r}"
-                    raise ValueError(f"TVM makes {[int(extent) for extent in made]} of it, ONNX {list(shape)}")
+                    raise UnsupportedModelError(
+                        f"Value {printable(name)!r} of shape {list(shape)} would come out with shape {[int(extent) for extent in made]}.\n"
+                        "Replace the layer that computes it before compiling."
+                    )
 
     def _check_for_unsupported_ops(self, graph: onnx.GraphProto) -> None:
         """Nothing: operators are checked before, those that we convert and TVM does not included."""
@@ -93,6 +111,10 @@ class _Importer(ONNXGraphImporter):  # type: ignore[misc]
     def _parse_graph_initializers(self, graph: onnx.GraphProto) -> None:
         for tensor in graph.initializer:
             value = np.array(numpy_helper.to_array(tensor))  # writable, as TVM wants it
+            if str(value.dtype) not in _HELD:
+                raise UnsupportedModelError(
+                    f"Constant {printable(tensor.name)!r} is {value.dtype}; accepted: {', '.join(_HELD)}. Store it dequantized."
+                )
             if value.dtype != np.float32 or value.size <= 1:
                 self._nodes[tensor.name] = relax.const(value, str(value.dtype))  # without a type, int64 becomes int32
                 continue
@@ -104,7 +126,7 @@ class _Importer(ONNXGraphImporter):  # type: ignore[misc]
 
     def _parse_value_proto(self, value_proto: Any) -> Any:
         if isinstance(value_proto, onnx.NodeProto):
-            self.at = f"{node_name(value_proto)} ({value_proto.op_type})"
+            self.node = value_proto
         return super()._parse_value_proto(value_proto)
 
     def _convert_operator(self, op_name: str, inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
@@ -114,7 +136,15 @@ class _Importer(ONNXGraphImporter):  # type: ignore[misc]
         converted = convert(inputs, attrs, opset) if convert is not None else None
         if converted is None:
             converted = super()._convert_operator(op_name, inputs, attrs, opset)
-        return self.bb.normalize(converted) if isinstance(converted, tvm.ir.Expr) else converted
+        if not isinstance(converted, tvm.ir.Expr):
+            return converted
+        normal = self.bb.normalize(converted)
+        if not is_static(normal.ty):
+            raise UnsupportedModelError(
+                f"The shape of what node {node_name(self.node)} ({op_name}) makes depends on the values in a tensor.\n"
+                "Shapes have to follow from the input's shape alone; replace this layer."
+            )
+        return normal
 
 
 def original_names(graph: onnx.GraphProto) -> dict[str, str]:

@@ -8,6 +8,7 @@ import tvm
 from onnx import helper
 from tvm import relax
 
+from subpc.frontend.onnx_graph import NodeError
 from subpc.frontend.overlap import overlap_added
 
 Converter = Callable[[list[Any], dict[str, Any], int], Any]
@@ -28,7 +29,7 @@ def columns_to_image(inputs: list[Any], attrs: dict[str, Any], opset: int) -> An
     """Col2Im over two axes."""
     size, block = (_numbers(value) for value in inputs[1:3])
     if len(size) != 2:
-        raise ValueError(f"an image of {len(size)} axes; 2 are accepted")
+        raise NodeError(f"an image of {len(size)} axes; 2 are accepted")
     pads = list(attrs.get("pads") or [0] * 4)
     shape = [int(n) for n in inputs[0].ty.shape]
     return overlap_added(inputs[0], shape, size, block, list(attrs.get("strides") or [1, 1]), pads, list(attrs.get("dilations") or [1, 1]))
@@ -70,7 +71,7 @@ def sliced(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
 
 def _numbers(value: Any) -> list[int]:
     if not isinstance(value, tvm.ir.GenericConst):
-        raise ValueError("a size or a position depends on the input")
+        raise NodeError("a size or a position depends on the input")
     return [int(n) for n in np.asarray(value.value.numpy()).reshape(-1)]
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from tvm import relax
 
+from subpc.frontend.onnx_graph import NodeError
+
 Converter = Callable[[list[Any], dict[str, Any], int], Any]
 
 # Beside the deviation in MeanVarianceNormalization.
@@ -16,7 +18,7 @@ def lp_normalization(inputs: list[Any], attrs: dict[str, Any], opset: int) -> An
     """x over its norm of order 1 or 2 along an axis; zeros, whose norm is zero, stay zeros."""
     x, axis, order = inputs[0], int(attrs.get("axis", -1)), int(attrs.get("p", 2))
     if order not in (1, 2):
-        raise ValueError(f"p={order}; 1 and 2 are accepted")
+        raise NodeError(f"p={order}; 1 and 2 are accepted")
     size = relax.op.abs(x) if order == 1 else relax.op.multiply(x, x)
     total = relax.op.sum(size, [axis], True)
     norm = total if order == 1 else relax.op.sqrt(total)

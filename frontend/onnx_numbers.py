@@ -8,6 +8,7 @@ import numpy as np
 import tvm
 from tvm import relax, te
 
+from subpc.frontend.onnx_graph import NodeError
 from subpc.frontend.running import running
 
 _C_FMOD = {"float32": "fmodf", "float64": "fmod"}
@@ -76,7 +77,7 @@ def cumulative(operator: Callable[[Any, Any], Any], neutral: float) -> Converter
 
     def convert(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
         if not isinstance(inputs[1], tvm.ir.GenericConst):
-            raise ValueError("its axis depends on the input")
+            raise NodeError("its axis depends on the input")
         axis = int(np.asarray(inputs[1].value.numpy()).reshape(()))
         options = {name: bool(attrs.get(name, 0)) for name in ("exclusive", "reverse")}
         return running(inputs[0], axis, operator, neutral, **options)
@@ -128,7 +129,7 @@ def one_hot(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
     """Equal to a row of numbers or not; indices below zero count from the end, and those outside are nowhere."""
     indices, depth, values = inputs
     if not isinstance(depth, tvm.ir.GenericConst):
-        raise ValueError("its depth depends on the input")
+        raise NodeError("its depth depends on the input")
     count, rank = int(np.asarray(depth.value.numpy()).reshape(())), int(indices.ty.ndim) + 1
     axis = int(attrs.get("axis", -1)) % rank
     wanted = relax.op.where(relax.op.less(indices, _like(0, indices)), relax.op.add(indices, _like(count, indices)), indices)

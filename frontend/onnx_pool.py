@@ -9,6 +9,7 @@ from typing import Any
 
 from tvm import relax
 
+from subpc.frontend.onnx_graph import NodeError
 from subpc.frontend.onnx_windows import Axis, axes_of
 
 # (x, its two axes) -> the pooled x
@@ -68,7 +69,7 @@ def _over_all_axes(x: Any, attrs: dict[str, Any], pool: Pool2d, like: Any = None
     if len(axes) == 2:
         return pool(x, axes)
     if len(axes) > 3:
-        raise ValueError(f"{len(axes)} spatial dimensions; 1 to 3 can be pooled")
+        raise NodeError(f"{len(axes)} spatial dimensions; 1 to 3 can be pooled")
     *lost, last = axes
     out = [axis.positions(ceil) for axis in axes]
     if not lost:

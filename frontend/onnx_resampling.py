@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from subpc.frontend.onnx_graph import NodeError
+
 _ROUNDINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "round_prefer_floor": lambda x: np.ceil(x - 0.5),
     "round_prefer_ceil": lambda x: np.floor(x + 0.5),
@@ -92,9 +94,9 @@ def options_of(attrs: dict[str, Any], old: bool) -> Resampling:
     accepted = (*_PLACES, _CROP, _TF_NEAREST)
     for value, known in ((options.mode, _MODES), (options.place, accepted), (options.rounding, _ROUNDINGS), (options.policy, _POLICIES)):
         if value not in known:
-            raise ValueError(f"{value!r}; accepted: {', '.join(known)}")
+            raise NodeError(f"{value!r}; accepted: {', '.join(known)}")
     if options.place == _TF_NEAREST and options.mode != "nearest":
-        raise ValueError(f"{_TF_NEAREST} is for mode=nearest")
+        raise NodeError(f"{_TF_NEAREST} is for mode=nearest")
     return options
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
+from subpc.frontend.onnx_graph import NodeError
 from subpc.frontend.onnx_resampling import Resampling, matrix_along, options_of, pixels_along
 
 # A matrix along one axis larger than this (256 MiB) is no picture's.
@@ -39,7 +40,7 @@ def _resized(inputs: list[Any], options: Resampling, attrs: dict[str, Any]) -> A
     inside = np.ones([1] * len(shape), np.float32)
     for axis in changed:
         if shape[axis] * goals[axis] > _MAX_MATRIX:
-            raise ValueError(f"an axis of {shape[axis]} becomes {goals[axis]}; resize in steps")
+            raise NodeError(f"an axis of {shape[axis]} becomes {goals[axis]}; resize in steps")
         places = options.places(shape[axis], goals[axis], factors[axis], spans[axis])
         x = _along(x, shape, axis, options, places, factors[axis])
         shape[axis] = goals[axis]
@@ -54,7 +55,7 @@ def _operands(inputs: list[Any]) -> tuple[list[float] | None, list[float] | None
     given = [_numbers(inputs[i]) if len(inputs) > i and inputs[i] is not None else None for i in (1, 2, 3)]
     roi, scales, sizes = [values or None for values in given]
     if (scales is None) == (sizes is None):
-        raise ValueError("either scales or sizes have to be given")
+        raise NodeError("either scales or sizes have to be given")
     return roi, scales, sizes
 
 
@@ -62,7 +63,7 @@ def _numbers(value: Any) -> list[float]:
     if isinstance(value, relax.ShapeExpr):
         return [float(extent.value) for extent in value.values]
     if not isinstance(value, tvm.ir.GenericConst):
-        raise ValueError("the new size is not a constant")
+        raise NodeError("the new size is not a constant")
     return [float(number) for number in value.value.numpy().reshape(-1)]
 
 
@@ -81,14 +82,14 @@ def _goals(
         if scales is not None:
             factors[axis], goals[axis] = scale, int(np.floor(np.float32(shape[axis]) * np.float32(scale)))
     if not all(factor > 0 and math.isfinite(factor) and goal > 0 for factor, goal in zip(factors, goals, strict=True)):
-        raise ValueError(f"a shape of {shape} becomes {goals}")
+        raise NodeError(f"a shape of {shape} becomes {goals}")
     return factors, goals
 
 
 def _spans(roi: list[float] | None, axes: list[int], rank: int) -> list[tuple[float, float]]:
     """The region of interest, from 0 to 1, along each axis."""
     if roi is None or len(roi) != 2 * len(axes):
-        raise ValueError("tf_crop_and_resize without a constant region for each axis")
+        raise NodeError("tf_crop_and_resize without a constant region for each axis")
     found = [(0.0, 1.0)] * rank
     for i, axis in enumerate(axes):
         found[axis] = (roi[i], roi[i + len(axes)])

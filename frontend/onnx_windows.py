@@ -12,7 +12,7 @@ import onnx
 from onnx import helper
 
 from subpc.errors import ModelFileError, UnsupportedModelError
-from subpc.frontend.onnx_graph import attributes_of, node_name, value_shapes
+from subpc.frontend.onnx_graph import NodeError, attributes_of, node_name, value_shapes
 
 _POOLS = ("MaxPool", "AveragePool", "LpPool")
 
@@ -100,7 +100,7 @@ def axes_of(a: dict[str, Any], extents: tuple[int, ...]) -> list[Axis]:
     kernel, pads = list(a["kernel_shape"]), list(a.get("pads") or [0] * (2 * rank))
     strides, dilations = list(a.get("strides") or [1] * rank), list(a.get("dilations") or [1] * rank)
     if {len(kernel), len(strides), len(dilations)} != {rank} or len(pads) != 2 * rank:
-        raise ValueError(f"attributes for other than the {rank} axes of its input")
+        raise NodeError(f"attributes for other than the {rank} axes of its input")
     return [Axis(extents[i], kernel[i], strides[i], dilations[i], pads[i], pads[i + rank]) for i in range(rank)]
 
 

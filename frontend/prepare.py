@@ -48,7 +48,7 @@ def prepare_module(module: tvm.IRModule, inputs: int) -> tuple[tvm.IRModule, lis
 def _check_static(module: tvm.IRModule) -> None:
     """Refuse what has as many elements as its input's values decide."""
     bindings = [binding for block in module["main"].body.blocks for binding in block.bindings]
-    open_ended = [binding for binding in bindings if not _is_static(binding.var.ty)]
+    open_ended = [binding for binding in bindings if not is_static(binding.var.ty)]
     if open_ended:
         names = dict.fromkeys(str(getattr(getattr(b.value, "op", None), "name", "a constant")).removeprefix("relax.") for b in open_ended)
         raise UnsupportedModelError(
@@ -67,9 +67,10 @@ def _check_types(main: relax.Function, inputs: int) -> None:
                 raise UnsupportedModelError(f"{what} {index} of the model is {name}; accepted: {', '.join(PASSED_ON)}.")
 
 
-def _is_static(type_: Any) -> bool:
+def is_static(type_: Any) -> bool:
+    """Whether the shape of a tensor, or of all tensors in a tuple, is known."""
     if isinstance(type_, relax.TupleType):
-        return all(_is_static(field) for field in type_.fields)
+        return all(is_static(field) for field in type_.fields)
     if not isinstance(type_, relax.TensorType):
         return True
     return isinstance(type_.shape, relax.ShapeExpr) and all(isinstance(extent, tvm.tirx.IntImm) for extent in type_.shape)

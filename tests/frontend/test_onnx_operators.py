@@ -114,11 +114,40 @@ def test_what_would_be_wrong_is_refused_with_its_node(words: str, tmp_path: Path
 def test_shapes_that_depend_on_values_are_refused(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Cast", ["x"], ["n"], to=TensorProto.INT64),
-        helper.make_node("ConstantOfShape", ["n"], ["y"]),
+        helper.make_node("ConstantOfShape", ["n"], ["y"], name="fill"),
     ]
     onnx.save(model_of(nodes, (3,), {}, ["y"]), tmp_path / "m.onnx")
-    with pytest.raises(UnsupportedModelError, match="depends on the values"):
+    with pytest.raises(UnsupportedModelError, match=r"what node fill \(ConstantOfShape\) makes depends on the values"):
         compile(tmp_path / "m.onnx")
+
+
+USES = {
+    r"Node n \(QuantizeLinear\) is not supported with inputs float\[4,4\], float\[4,2\] and axis=1, block_size=2": (
+        helper.make_node("QuantizeLinear", ["x", "scale"], ["y"], name="n", axis=1, block_size=2),
+        {"scale": np.ones((4, 2), np.float32)},
+    ),
+    r"Node n \(OneHot\) cannot be compiled: its depth depends on the input": (
+        helper.make_node("OneHot", ["i", "x", "v"], ["y"], name="n"),
+        {"i": np.array([1]), "v": np.float32([0, 1])},
+    ),
+    r"Constant 'few' is int4; accepted: float32": (
+        helper.make_node("DequantizeLinear", ["few", "x"], ["y"], name="n"),
+        {"few": np.ones(4, helper.tensor_dtype_to_np_dtype(TensorProto.INT4))},
+    ),
+}
+
+
+@pytest.mark.parametrize("words", USES)
+def test_uses_that_no_converter_takes_are_refused_in_words(words: str, tmp_path: Path) -> None:
+    node, weights = USES[words]
+    shape = {"QuantizeLinear": (4, 4), "OneHot": (), "DequantizeLinear": ()}[node.op_type]
+    model = model_of([node], shape, weights, ["y"])
+    model.opset_import[0].version, model.ir_version = 21, 10
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(UnsupportedModelError, match=words) as caught:
+        compile(tmp_path / "m.onnx")
+    assert len(str(caught.value).splitlines()) <= 2
+    assert "TVM" not in str(caught.value)
 
 
 def test_types_that_are_not_passed_on_are_refused(tmp_path: Path) -> None:
