@@ -16,6 +16,7 @@ from subpc.frontend.onnx_branches import names_read, rename_read, taken_branch
 from subpc.frontend.onnx_fills import bytes_of_fills, filled, is_fill
 from subpc.frontend.onnx_functions import opened_node
 from subpc.frontend.onnx_graph import node_name, opset_of, wrong_shapes
+from subpc.frontend.onnx_indices import check_indices, check_padding
 from subpc.frontend.onnx_infer import Types, infer_node, shape_of, type_of
 
 # Random numbers are no constants.
@@ -99,6 +100,10 @@ class _Folder:
             del node.attribute[:], node.input[1:], node.output[1:]
         found = infer_node(node, self.types, self.constants, self.opset)
         self._compare(found)
+        if node.input:
+            shape = shape_of(self.types.get(node.input[0]))
+            check_indices(node, shape, self.constants)
+            check_padding(node, shape, shape_of(found.get(node.output[0])))
         self.types |= found
         values = self._values(node, found)
         if values is None:

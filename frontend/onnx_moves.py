@@ -61,6 +61,27 @@ def split_to_sequence(inputs: list[Any], attrs: dict[str, Any], opset: int) -> A
     return relax.Tuple(parts if given or attrs.get("keepdims", 1) else [relax.op.squeeze(part, [axis]) for part in parts])
 
 
+def padded(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
+    """Pad with values of the tensor, axis after axis, however far it reaches; None where a fill is padded with, which TVM does."""
+    mode = str(attrs.get("mode", b"constant"), "utf-8") if isinstance(attrs.get("mode"), bytes) else attrs.get("mode", "constant")
+    x = inputs[0]
+    shape = [int(n) for n in x.ty.shape]
+    pads = _numbers(inputs[1]) if opset >= 11 else list(attrs["pads"])
+    axes = _numbers(inputs[3]) if len(inputs) > 3 and inputs[3] is not None else list(range(len(shape)))
+    for i, axis in enumerate(axes):
+        before, after, extent = pads[i], pads[i + len(axes)], shape[axis]
+        if -min(before, 0) - min(after, 0) > extent:
+            raise NodeError(f"it cuts {-min(before, 0)} and {-min(after, 0)} off an axis of {extent}")
+        if mode == "constant" or (before, after) == (0, 0):
+            continue
+        if min(before, after) < 0 < max(before, after):
+            raise NodeError(f"it cuts an axis at one end and pads it with mode={mode} at the other")
+        kept = np.arange(extent)[max(-before, 0) : extent + min(after, 0)]
+        places = np.pad(kept, (max(before, 0), max(after, 0)), mode=mode)
+        x = relax.op.take(x, relax.const(places, "int64"), axis=axis % len(shape))
+    return None if mode == "constant" else x
+
+
 def sliced(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
     """Slice as it was before opset 10, with attributes."""
     if opset >= 10:
@@ -78,6 +99,7 @@ def _numbers(value: Any) -> list[int]:
 CONVERTERS: dict[str, Converter] = {
     "Col2Im": columns_to_image,
     "EyeLike": eye_like,
+    "Pad": padded,
     "SequenceInsert": inserted,
     "Slice": sliced,
     "SpaceToDepth": space_to_depth,

@@ -14,6 +14,7 @@ from tvm import s_tir, tirx
 from tvm.tirx.script import builder as T
 
 from subpc.schedules import activation
+from subpc.schedules.bounded_reads import bounded_reads
 from subpc.schedules.fallback_schedule import extents, iterations, scheduled
 from subpc.schedules.fallback_sums import with_partial_sums
 from subpc.schedules.isa import VectorIsa
@@ -73,7 +74,7 @@ class Fallback:
         return iterations(self.func.with_attr("global_symbol", "main"))
 
     def prim_func(self, symbol: str, isa: VectorIsa) -> tvm.tirx.PrimFunc:
-        func = reduced_from_infinity(self.func).with_attr("global_symbol", "main")
+        func = reduced_from_infinity(bounded_reads(self.func)).with_attr("global_symbol", "main")
         lowered = LOWER_BLOCKS(tvm.IRModule({"main": scheduled(func, isa.lanes)}))["main"]
         body = _without_libm(lowered.body)
         operands = {name: (prod(extents(p)), _dtype(p)) for name, p in zip(self.operands, lowered.params, strict=True)}

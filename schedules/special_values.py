@@ -69,7 +69,10 @@ def _never_traps(kind: Any) -> Callable[[Any], Any]:
     def safe(node: Any) -> Any:
         if _is_float(node) or isinstance(node.b, tirx.IntImm):
             return node
-        zero, one, minus = (_like(node, number) for number in (0, 1, -1))
+        zero, one = (_like(node, number) for number in (0, 1))
+        if str(node.ty.dtype).startswith("uint"):
+            return tirx.Select(node.b == zero, zero, kind(node.a, tirx.Select(node.b == zero, one, node.b)))
+        minus = _like(node, -1)
         divisor = tirx.Select(tirx.any(node.b == zero, node.b == minus), one, node.b)
         by_minus = zero - node.a if kind in (tirx.Div, tirx.FloorDiv) else zero
         return tirx.Select(node.b == zero, zero, tirx.Select(node.b == minus, by_minus, kind(node.a, divisor)))

@@ -130,6 +130,7 @@ FILES: dict[str, onnx.ModelProto] = {
         5, [CONSTANT_SHAPE, helper.make_node("ConstantOfShape", ["n"], ["made"], value=numpy_helper.from_array(F32([1])))]
     ),
     "a weight in a function that is called often": in_functions(1000, [helper.make_node("Constant", [], ["made"], value=MEGABYTE)]),
+    "an index that takes hours": constant_made_by("GatherElements", t=np.ones((4, 5), F32), i=np.full((4, 5), 1 << 62)),
     "layers of fills": chained_layers(5, 8192),
     "Expand": constant_made_by("Expand", t=F32([1]), n=np.array([1 << 20, 1 << 20])),
     "a product that overflows": constant_made_by("Tile", t=np.ones(4, F32), n=np.array([1 << 62])),
