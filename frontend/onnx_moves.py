@@ -8,10 +8,14 @@ import tvm
 from onnx import helper
 from tvm import relax
 
+from subpc.frontend.messages import printable
 from subpc.frontend.onnx_graph import NodeError
 from subpc.frontend.overlap import overlap_added
 
 Converter = Callable[[list[Any], dict[str, Any], int], Any]
+
+
+_PADDING = ("constant", "reflect", "edge", "wrap")
 
 
 def space_to_depth(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
@@ -63,7 +67,10 @@ def split_to_sequence(inputs: list[Any], attrs: dict[str, Any], opset: int) -> A
 
 def padded(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
     """Pad with values of the tensor, axis after axis, however far it reaches; None where a fill is padded with, which TVM does."""
-    mode = str(attrs.get("mode", b"constant"), "utf-8") if isinstance(attrs.get("mode"), bytes) else attrs.get("mode", "constant")
+    given = attrs.get("mode", "constant")
+    mode: Any = given.decode(errors="replace") if isinstance(given, bytes) else given
+    if mode not in _PADDING:
+        raise NodeError(f"it has mode={printable(mode)}; accepted: {', '.join(_PADDING)}")
     x = inputs[0]
     shape = [int(n) for n in x.ty.shape]
     pads = _numbers(inputs[1]) if opset >= 11 else list(attrs["pads"])

@@ -141,3 +141,14 @@ def test_positions_of_integers(name: str, dtype: torch.dtype) -> None:
     x[0, 1], x[0, 2], x[0, 3, 2, 5:8], x[0, 3, 4, 5:8] = limits.min, limits.max, limits.min, limits.max
     network = Function(POSITIONS[name], convolve=False).eval()
     np.testing.assert_array_equal(subpc.compile(network, x)(x.numpy()), network(x).numpy())
+
+
+def test_bytes_are_divided() -> None:
+    class Divide(nn.Module):
+        def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+            return torch.div(a, b, rounding_mode="floor") + torch.remainder(a, b)
+
+    a, b = torch.tensor([[7, 255, 128, 5]], dtype=torch.uint8), torch.tensor([[2, 255, 3, 9]], dtype=torch.uint8)
+    model = subpc.compile(Divide(), (a, b))
+    np.testing.assert_array_equal(model(a.numpy(), b.numpy()), Divide()(a, b).numpy())
+    np.testing.assert_array_equal(model(a.numpy(), np.zeros_like(b)), np.zeros((1, 4)))
