@@ -98,7 +98,7 @@ def _listed(model: "CompiledModel") -> str:
 
 
 def _read_array(file: str) -> Any:
-    from subpc.array_file import read_npy
+    from subpc.arrays import read_npy
 
     array = read_npy(file)
     if isinstance(array, dict):

@@ -38,6 +38,7 @@ def main() -> None:
 def _load(spec: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     import numpy as np
 
+    from subpc.arrays import save_arrays
     from subpc.bench_engines import ENGINES, load_inputs
 
     inputs = load_inputs(spec["inputs"])
@@ -45,7 +46,7 @@ def _load(spec: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     call = ENGINES[spec["engine"]](spec["model"], inputs, spec["threads"])
     outputs = call()
     milliseconds = 1000 * (time.perf_counter() - start)
-    np.savez(spec["outputs"], *outputs)
+    save_arrays(spec["outputs"], {f"output{i}": np.asarray(output) for i, output in enumerate(outputs)})
     return call, {"first_answer_ms": milliseconds}
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from subpc.arrays import save_arrays
 from subpc.bench_process import Worker, WorkerError
 from subpc.comparison_data import Samples, check_types, dtype_of, random_samples, read_arrays, read_folder
 from subpc.comparison_errors import layer_errors, output_error
@@ -147,7 +148,7 @@ def _times(sides: tuple[Side, ...], infos: list[SideInfo], shapes: Shapes, threa
     with scratch_folder("compare") as name, ExitStack() as stack:
         folder = Path(name)
         arrays = random_samples(shapes).batches(shapes[0][0])[0][0]
-        np.savez(folder / "inputs.npz", allow_pickle=False, **{f"input{i}": array for i, array in enumerate(arrays)})
+        save_arrays(folder / "inputs.npz", {f"input{i}": array for i, array in enumerate(arrays)})
         started: list[Worker | str] = []
         for label, side in zip("ab", sides, strict=True):
             own = folder / label

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from subpc.array_file import read_npy
+from subpc.arrays import read_npy
 from subpc.choose_function import random_input
 from subpc.errors import ConfigError
 from subpc.image import Preparation

@@ -134,8 +134,9 @@ def runtime() -> ctypes.CDLL:
     return library
 
 
+@functools.cache
 def runtime_address(symbol: str) -> int:
-    """Where one of the runtime's functions is."""
+    """Where one of the runtime's functions is; it stays there."""
     runtime()
     return int(ctypes.cast(ctypes.CDLL(None)[symbol], ctypes.c_void_p).value or 0)
 

@@ -138,13 +138,19 @@ class _Shapes:
         return self.sizes[node.options["name"]] if node.op == TENSOR else OPERATORS[node.op].function(*inputs, **node.options)
 
 
-def _place(root: nn.Module, name: str, module: nn.Module) -> None:
-    """root.a.b.c = module, with empty modules between."""
+def _holder(root: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """What root.a.b.c is an attribute of, made of empty modules where there is none yet, and "c"."""
     *parents, last = name.split(".")
     for part in parents:
         if part not in dict(root.named_children()):
             root.add_module(part, nn.Module())
         root = root.get_submodule(part)
+    return root, last
+
+
+def _place(root: nn.Module, name: str, module: nn.Module) -> None:
+    """root.a.b.c = module, with empty modules between."""
+    root, last = _holder(root, name)
     if last in dict(root.named_children()):
         for key, child in root.get_submodule(last).named_children():
             module.add_module(key, child)
@@ -155,11 +161,7 @@ def _place(root: nn.Module, name: str, module: nn.Module) -> None:
 
 
 def _place_tensor(root: nn.Module, name: str, value: torch.Tensor) -> None:
-    *parents, last = name.split(".")
-    for part in parents:
-        if part not in dict(root.named_children()):
-            root.add_module(part, nn.Module())
-        root = root.get_submodule(part)
+    root, last = _holder(root, name)
     if last not in dict(root.named_parameters(recurse=False)) and last not in dict(root.named_buffers(recurse=False)):
         root.register_buffer(last, value)
 

@@ -8,8 +8,9 @@ import torch
 from safetensors.torch import save_file
 
 from subpc.cli.main import run
+from subpc.frontend.arch import build_arch
 
-from .network import CONV, OLD, WEIGHT, net, onnx_net
+from .network import CONV, OLD, RESNET, WEIGHT, net, onnx_net
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +62,13 @@ def attempt(capfd: pytest.CaptureFixture[str], output: Path) -> Callable[..., st
 def compiling(attempt: Callable[..., str], output: Path) -> Callable[..., str]:
     """The same for `subpc compile FILE ...`."""
     return lambda *arguments, code: attempt("compile", *arguments, "-o", output, code=code)
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """A network and its architecture in one file, as `subpc compress` reads it."""
+    torch.manual_seed(0)
+    options = {"in_channels": 3}
+    state = build_arch(RESNET, **options).state_dict()
+    torch.save({"subpc_format": 1, "arch": RESNET, "arch_options": options, "state_dict": state}, tmp_path / "weights.pt")
+    return tmp_path / "weights.pt"

@@ -1,13 +1,18 @@
-"""A small network for the command line, and what a damaged library is told by."""
+"""A small network for the command line, how a command is called, and what a damaged library is told by."""
 
 import numpy as np
 import onnx
+import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from subpc.cli.main import run
+
 OLD = b"a library that somebody still needs"
 SHAPE = "1,3,8,8"
+RESNET = "subpc:resnet20"
+Capture = pytest.CaptureFixture[str]
 
 
 class Net(nn.Module):
@@ -39,6 +44,13 @@ def onnx_net(nodes: list[onnx.NodeProto], weight: np.ndarray, opset: int = 17) -
         [numpy_helper.from_array(weight, "w")],
     )
     return bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8).SerializeToString())
+
+
+def call(capsys: Capture, *arguments: object) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a command line."""
+    code = run([str(a) for a in arguments])
+    out = capsys.readouterr()
+    return code, out.out, out.err
 
 
 CONV = helper.make_node("Conv", ["x", "w"], ["y"], name="stem")

@@ -1,9 +1,7 @@
 """Model files that cannot be compiled: exit code 1 or 2, one or two lines that say what to do, nothing written, nothing lost."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -13,19 +11,9 @@ from onnx import helper
 
 from subpc.artifact import read_metadata
 from subpc.cli.main import run
+from tests.frontend.archives import Malicious
 
 from .network import ARCH, CONV, SHAPE, WEIGHT, net, onnx_net
-
-
-class Malicious:
-    """Leaves a mark when unpickled."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self.mark),)
-
 
 KINDS = ["state.pt", "old.pth", "state.safetensors", "program.pt2", "trace.pt", "conv.onnx"]
 

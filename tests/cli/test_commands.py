@@ -7,21 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from subpc.cli.main import COMMANDS, run
+from subpc.cli.main import COMMANDS
 
-Capture = pytest.CaptureFixture[str]
+from .network import Capture, call
 
 
 @pytest.fixture
 def x(tmp_path: Path) -> Path:
     np.save(tmp_path / "x.npy", np.random.default_rng(0).standard_normal((1, 3, 16, 16)).astype(np.float32))
     return tmp_path / "x.npy"
-
-
-def call(capsys: Capture, *arguments: object) -> tuple[int, str, str]:
-    code = run([str(a) for a in arguments])
-    out = capsys.readouterr()
-    return code, out.out, out.err
 
 
 @pytest.mark.parametrize("name", COMMANDS)

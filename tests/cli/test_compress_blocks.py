@@ -14,19 +14,10 @@ from subpc.cli.main import run
 from subpc.compiler import compile
 from subpc.frontend.arch import build_arch
 
-Capture = pytest.CaptureFixture[str]
-ARCH = "subpc:resnet20"
+from .network import RESNET, Capture
+
 SHAPE = (1, 3, 32, 32)
 QUICK = ["--shape", "1,3,32,32", "--synthetic", "4", "--synthetic-steps", "2"]
-
-
-@pytest.fixture
-def weights(tmp_path: Path) -> Path:
-    torch.manual_seed(0)
-    net = build_arch(ARCH, in_channels=3)
-    content = {"subpc_format": 1, "arch": ARCH, "arch_options": {"in_channels": 3}, "state_dict": net.state_dict()}
-    torch.save(content, tmp_path / "weights.pt")
-    return tmp_path / "weights.pt"
 
 
 @pytest.mark.parametrize(("n", "sparsity"), [(16, 0.5), (4, 0.75)])
@@ -45,7 +36,7 @@ def test_the_compiler_finds_every_block(weights: Path, tmp_path: Path, n: int, s
 def test_the_compiled_file_equals_the_network_in_memory(weights: Path, tmp_path: Path) -> None:
     sparse = tmp_path / "sparse.pt"
     assert run(["compress", "blocks", str(weights), "-o", str(sparse), *QUICK]) == 0
-    net = build_arch(ARCH, in_channels=3)
+    net = build_arch(RESNET, in_channels=3)
     net.load_state_dict(torch.load(weights, weights_only=True)["state_dict"])
     pictures = generate(net, 4, SHAPE, steps=2, seed=0, progress=lambda *facts: None).pictures
     expected, report = subpc.compress(net, BlockConfig(), pictures=pictures)

@@ -14,18 +14,9 @@ from subpc.compiler import compile
 from subpc.compression import compress
 from subpc.frontend.arch import build_arch
 
-Capture = pytest.CaptureFixture[str]
-ARCH = "subpc:resnet20"
+from .network import RESNET, Capture
+
 SHAPE = (1, 3, 32, 32)
-
-
-@pytest.fixture
-def weights(tmp_path: Path) -> Path:
-    torch.manual_seed(0)
-    net = build_arch(ARCH, in_channels=3)
-    content = {"subpc_format": 1, "arch": ARCH, "arch_options": {"in_channels": 3}, "state_dict": net.state_dict()}
-    torch.save(content, tmp_path / "weights.pt")
-    return tmp_path / "weights.pt"
 
 
 @pytest.mark.parametrize("low", [2, 3, 6])
@@ -34,7 +25,7 @@ def test_compiled_file_equals_the_compressed_network(weights: Path, tmp_path: Pa
     assert run(["compress", "dfmpc", str(weights), "--low-bits", str(low), "-o", str(small), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert {layer["name"]: layer["bits"] for layer in report["layers"]}["layer1.0.conv1"] == low
-    net = build_arch(ARCH, in_channels=3)
+    net = build_arch(RESNET, in_channels=3)
     net.load_state_dict(torch.load(weights, weights_only=True)["state_dict"])
     expected, _ = compress(net, DfmpcConfig(low_bits=low), input_shape=SHAPE)
     x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))

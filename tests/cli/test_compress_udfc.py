@@ -17,18 +17,9 @@ from subpc.compression import compress
 from subpc.errors import ModelFileError
 from subpc.frontend.arch import build_arch
 
-Capture = pytest.CaptureFixture[str]
-ARCH = "subpc:resnet20"
+from .network import RESNET, Capture
+
 SHAPE = (1, 3, 32, 32)
-
-
-@pytest.fixture
-def weights(tmp_path: Path) -> Path:
-    torch.manual_seed(0)
-    net = build_arch(ARCH, in_channels=3)
-    content = {"subpc_format": 1, "arch": ARCH, "arch_options": {"in_channels": 3}, "state_dict": net.state_dict()}
-    torch.save(content, tmp_path / "weights.pt")
-    return tmp_path / "weights.pt"
 
 
 @pytest.mark.parametrize("bits", [3, 6, 32])
@@ -37,7 +28,7 @@ def test_compiled_file_equals_the_compressed_network(weights: Path, tmp_path: Pa
     assert run(["compress", "udfc", str(weights), "--ratio", "0.5", "--bits", str(bits), "-o", str(small), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert {layer["name"]: (layer["filters"], layer["kept"]) for layer in report["layers"]}["layer1.0.conv1"] == (16, 8)
-    net = build_arch(ARCH, in_channels=3)
+    net = build_arch(RESNET, in_channels=3)
     net.load_state_dict(torch.load(weights, weights_only=True)["state_dict"])
     expected, _ = compress(net, UdfcConfig(ratio=0.5, bits=None if bits == 32 else bits), input_shape=SHAPE)
     x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
@@ -90,7 +81,7 @@ def test_wrong_options_write_nothing(weights: Path, tmp_path: Path, options: lis
 
 
 def test_weights_without_an_architecture(tmp_path: Path, capsys: Capture) -> None:
-    torch.save(build_arch(ARCH).state_dict(), tmp_path / "w.pt")
+    torch.save(build_arch(RESNET).state_dict(), tmp_path / "w.pt")
     assert run(["compress", "udfc", str(tmp_path / "w.pt"), "-o", str(tmp_path / "small.pt")]) in (1, 2)
     assert "--arch" in capsys.readouterr().err
 

@@ -9,11 +9,8 @@ import torch
 
 import subpc
 from subpc.artifact import FOOTER
-from subpc.cli.main import run
 
-from .network import ARCH, net
-
-Capture = pytest.CaptureFixture[str]
+from .network import ARCH, Capture, call, net
 
 
 @pytest.fixture(scope="module")
@@ -22,12 +19,6 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subpc.compile(net(), torch.rand(1, 3, 8, 8), output=folder / "model.so")
     torch.save(net().state_dict(), folder / "state.pt")
     return folder / "model.so"
-
-
-def call(capsys: Capture, *arguments: object) -> tuple[int, str, str]:
-    code = run([str(a) for a in arguments])
-    out = capsys.readouterr()
-    return code, out.out, out.err
 
 
 def test_profile_shows_a_layers_decision_and_the_gap(capsys: Capture, library: Path) -> None:

@@ -1,12 +1,23 @@
 """Archives of PyTorch's as dictionaries, to change what is in them."""
 
 import json
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 Members = dict[str, bytes]
+
+
+class Malicious:
+    """Leaves a mark when unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.mark),)
 
 
 def read(path: Path) -> Members:

@@ -1,24 +1,12 @@
 """Modules that ask for more than any machine has: refused before it is taken."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
-from torch import nn
 
 from subpc.errors import UnsupportedModelError
 from subpc.frontend.import_model import import_model
 
-Function = Callable[[torch.Tensor], torch.Tensor]
-
-
-class Calls(nn.Module):
-    def __init__(self, function: Function) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.function(x)
+from .small_model import Calls, Function
 
 
 def doublings(x: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,6 @@ import os
 import pickle
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -17,6 +16,7 @@ from torch import nn
 from subpc.errors import ModelFileError, SubpcError
 from subpc.frontend.import_model import import_model
 
+from .archives import Malicious
 from .small_model import ARCH, SHAPE, WRITERS, Small, save_program, save_script
 
 
@@ -24,16 +24,6 @@ from .small_model import ARCH, SHAPE, WRITERS, Small, save_program, save_script
 def model() -> Small:
     torch.manual_seed(0)
     return Small().eval()
-
-
-class Malicious:
-    """Leaves a mark when unpickled."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self.mark),)
 
 
 def _poisoned(kind: str, mark: Path, model: Small, folder: Path) -> Path:

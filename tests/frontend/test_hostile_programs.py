@@ -7,36 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from torch import nn
-from torch.export import Dim
 
 from subpc.errors import ConfigError, ModelFileError
 from subpc.frontend.import_model import import_model
 
 from .archives import Members, member, read, with_json, write
-from .small_model import SHAPE, Small, save_program
+from .small_model import SHAPE, Small, save_open, save_program
 
 Change = Callable[[Any], None]
 MODEL, WEIGHTS = "models/model.json", "weights_config.json"
 LEAF: dict[str, Any] = {"type": None, "context": None, "children_spec": []}
 # Runs where anything evaluates it: makes the folder "executed".
 CODE = "__import__('os').mkdir('executed')"
-
-
-class Open(nn.Module):
-    """Takes pictures of several sizes, and different branches for some."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 4, 3)
-
-    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        y = self.conv(x)
-        if x.shape[2] % 2 == 0:
-            y = y + 1
-        batch, channels, height, width = y.shape
-        return {"rows": y.view(batch, channels, height * width).mean(2), "all": y.mean()}
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +31,7 @@ def fixed(tmp_path_factory: pytest.TempPathFactory) -> Members:
 @pytest.fixture(scope="module")
 def open_shapes(tmp_path_factory: pytest.TempPathFactory) -> Members:
     path = tmp_path_factory.mktemp("open") / "m.pt2"
-    shapes = ({0: Dim.AUTO, 2: Dim.AUTO, 3: Dim.AUTO},)
-    torch.export.save(torch.export.export(Open().eval(), (torch.rand(2, 3, 10, 8),), dynamic_shapes=shapes), path)
+    save_open(path)
     return read(path)
 
 

@@ -9,35 +9,19 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
-from torch import nn
 
 import subpc
 from subpc import tuning_db
 from subpc.algorithms.compressed import CompressedFile, load_compressed, save_compressed
 from subpc.algorithms.quantizers import quantize_uniform
 from subpc.algorithms.small_nets import build
-from subpc.array_file import read_npy
+from subpc.arrays import read_npy
 from subpc.frontend.import_model import import_model
 from subpc.frontend.load_network import load_network
 from subpc.image import Preparation, read_image
-from tests.frontend.small_model import ARCH, SHAPE, WRITERS, Small
+from tests.frontend.small_model import ARCH, SHAPE, WRITERS, Small, save_open
 
 OPTIONS = {"num_classes": 7, "in_channels": 3, "width": 4}
-
-
-class Open(nn.Module):
-    """Dictionaries in and out, sizes that are worked out, and a branch: everything that an exported program can say."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 4, 3)
-
-    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        y = self.conv(x)
-        if x.shape[2] % 2 == 0:
-            y = y + 1
-        batch, channels, height, width = y.shape
-        return {"rows": y.view(batch, channels, height * width).mean(2), "all": y.mean()}
 
 
 def write_seeds(folder: Path) -> dict[str, list[str]]:
@@ -46,8 +30,7 @@ def write_seeds(folder: Path) -> dict[str, list[str]]:
     model = Small(10).eval()
     for name, write in WRITERS.items():
         write(model, folder / name)
-    shapes = ({0: torch.export.Dim.AUTO, 2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO},)
-    torch.export.save(torch.export.export(Open().eval(), (torch.rand(2, 3, 8, 8),), dynamic_shapes=shapes), folder / "open.pt2")
+    save_open(folder / "open.pt2")
     _write_compressed(folder)
     _write_onnx(folder / "m.onnx")
     _write_arrays(folder)

@@ -1,27 +1,14 @@
 """However an activation is written down, kernels see one name."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from subpc.passes import ops
+from tests.frontend.small_model import Calls, Function
 
 from .evaluate import assert_same, attributes, operators, stages
-
-Function = Callable[[torch.Tensor], torch.Tensor]
-
-
-class Calls(nn.Module):
-    def __init__(self, function: Function) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.function(x)
-
 
 SPELLINGS: list[tuple[str, Function]] = [
     ("relu", F.relu),

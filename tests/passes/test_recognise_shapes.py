@@ -1,26 +1,16 @@
 """Pooling, concatenation of channels and reshapes become operators that know what moves."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
 from torch.nn import functional as F
+
+from tests.frontend.small_model import Calls, Function
 
 from .evaluate import assert_same, attributes, operators, stages
 
-Function = Callable[[torch.Tensor], torch.Tensor]
 SHAPE = (2, 4, 8, 6)
-
-
-class Calls(nn.Module):
-    def __init__(self, function: Function) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.function(x)
 
 
 def recognise(function: Function) -> tuple[list[str], list[dict[str, Any]]]:

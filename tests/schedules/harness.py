@@ -130,3 +130,13 @@ def check_tensor(layout: TensorLayout, flat: np.ndarray, expected: np.ndarray, t
     """Compare the pixels and insist on a zero halo."""
     np.testing.assert_allclose(out_of(layout, flat), expected, rtol=tolerance, atol=tolerance)
     assert halo_is_zero(layout, flat), "the halo holds data"
+
+
+def check_conv(conv: Any, operands: dict[str, np.ndarray], expected: np.ndarray, isa: VectorIsa) -> None:
+    """Compare a convolution, with a random residual where it takes one, and ReLU behind it, to `expected` without these two."""
+    if conv.residual:
+        residual = np.random.default_rng(2).standard_normal(expected.shape).astype("float32")
+        expected = expected + residual
+        operands = {**operands, "y" if conv.in_place else "residual": into(conv.out, residual)}
+    got = run_everywhere(conv, [operands[name] for name in conv.operands], isa)
+    check_tensor(conv.out, got, np.maximum(expected, 0))

@@ -11,7 +11,7 @@ from subpc.schedules.activation import Activation
 from subpc.schedules.conv_flat import FlatConv, Tile, tap_offsets
 from subpc.schedules.isa import AVX512, VectorIsa
 
-from .harness import ISAS, check_tensor, cpu_supports, into, like, run_everywhere
+from .harness import ISAS, check_conv, cpu_supports, into, like
 from .sparse import Filters, random_filters
 
 BOUNDS = {"floor": -0.2, "ceiling": 0.7}
@@ -56,12 +56,7 @@ def check(
     clamped = np.minimum(clamped, limits["ceiling"][:, None, None]) if "ceiling" in limits else clamped
     operands["mask"] = into(like(np.zeros((1, 1, *size)), halo), np.ones((1, 1, *size)))
     expected = functional.conv2d(torch.tensor(clamped), torch.tensor(filters.weight), torch.tensor(bias), padding=padding)
-    if conv.residual:
-        residual = rng.standard_normal(tuple(expected.shape)).astype("float32")
-        expected = expected + torch.tensor(residual)
-        operands["y" if conv.in_place else "residual"] = into(out, residual)
-    got = run_everywhere(conv, [operands[name] for name in conv.operands], isa)
-    check_tensor(out, got, functional.relu(expected).numpy())
+    check_conv(conv, operands, expected.numpy(), isa)
 
 
 @pytest.mark.parametrize("isa", ISAS.values(), ids=ISAS)

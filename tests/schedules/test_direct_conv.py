@@ -12,7 +12,7 @@ from subpc.schedules.choose_tile import choose_direct_tile
 from subpc.schedules.direct_conv import DirectConv, DirectTile
 from subpc.schedules.isa import AVX512, VectorIsa
 
-from .harness import ISAS, assembly, check_tensor, cpu_supports, into, like, run_everywhere, tensor
+from .harness import ISAS, assembly, check_conv, cpu_supports, into, like, tensor
 from .sparse import Filters, random_filters
 
 RELU = Activation(kind="relu")
@@ -54,12 +54,7 @@ def check(
     )
     operands = {"x": into(source, x), "bias": bias, "y": np.zeros(out.floats, "float32")}
     operands |= filters.operands(tile.vectors * isa.lanes, source.frame.plane, sparse)
-    if conv.residual:
-        residual = rng.standard_normal(tuple(expected.shape)).astype("float32")
-        expected = expected + torch.tensor(residual)
-        operands["y" if conv.in_place else "residual"] = into(out, residual)
-    got = run_everywhere(conv, [operands[name] for name in conv.operands], isa)
-    check_tensor(out, got, functional.relu(expected).numpy())
+    check_conv(conv, operands, expected.numpy(), isa)
 
 
 @pytest.mark.parametrize("isa", ISAS.values(), ids=ISAS)

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,14 +26,6 @@ from subpc.tuning_db import Verdict, network_key
 from .tuning import NATIVE, example, machine, network, small_net, write_choices
 
 THREADS = 1
-
-
-@pytest.fixture(scope="module")
-def builder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Builder]:
-    """Compiles candidates of the small network, each kernel once for all tests."""
-    made = Builder(network(), parse_target(NATIVE), tmp_path_factory.mktemp("build"), 1)
-    yield made
-    made.close()
 
 
 def tuner(builder: Builder, database: Path) -> Tuner:

@@ -10,23 +10,15 @@ import pytest
 from subpc import tune_final, tuning_db
 from subpc.measure import LocalMeasurer, Measured
 from subpc.schedules.search_space import is_valid
-from subpc.target import parse_target
 from subpc.tune_build import Builder
 from subpc.tune_layers import gain
 from subpc.tune_rounds import Tuner
 from subpc.tune_together import FIELDS, Whole, moves, search_together
 
-from .tuning import NATIVE, machine, network
+from .tuning import machine
 
 OnceMore = Callable[[Whole], Whole | None]
 NAMES = {name for names in FIELDS for name in names}
-
-
-@pytest.fixture(scope="module")
-def builder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Builder]:
-    made = Builder(network(), parse_target(NATIVE), tmp_path_factory.mktemp("build"), 1)
-    yield made
-    made.close()
 
 
 @pytest.fixture

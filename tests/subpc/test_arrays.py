@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from subpc.array_file import read_npy
+from subpc.arrays import read_npy
 from subpc.errors import ConfigError
 
 
