@@ -14,6 +14,8 @@ _OPERATOR = re.compile(r'ir\.Op\(.*?name="([^"]+)".*?support_level=\d+\)')
 def first_line(error: BaseException, limit: int = 200) -> str:
     """The first line of an error message that says something, cut to `limit` characters."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if lines and lines[0].endswith("failed in the TorchScript interpreter."):
+        lines = lines[-1:]  # before it stands where, behind it why
     text = _OPERATOR.sub(r"\1", lines[0]) if lines else type(error).__name__
     return text if len(text) <= limit else text[: limit - 3] + "..."
 

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from subpc.errors import ModelFileError
+from subpc.errors import ModelFileError, SubpcError, UnsupportedModelError
 from subpc.frontend.messages import first_line
+from subpc.frontend.script_loops import MOST_TURNS, too_many_turns
 from subpc.frontend.torch_import import export
 from subpc.frontend.torchscript_check import load_checked
 
@@ -42,9 +43,17 @@ def load_torchscript(path: Path) -> torch.jit.ScriptModule:
 
 def export_script(script: torch.jit.ScriptModule, example_inputs: tuple[Any, ...]) -> tuple[ExportedProgram, dict[str, str]]:
     """The program, and the original name of each of its constants."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what the script itself warns of
-        program = export(_Script(script), example_inputs)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what the script itself warns of
+            program = export(_Script(script), example_inputs)
+    except SubpcError as error:
+        if error.__cause__ is None or not too_many_turns(error.__cause__):
+            raise
+        raise UnsupportedModelError(
+            f"The script does not come to an end: its loops make more than {MOST_TURNS:,} turns.\n"
+            "Export the network without loops, or with fewer turns."
+        ) from error
     names = {value.data_ptr(): name for name, value in [*script.named_buffers(), *script.named_parameters()]}
     constants = {k: v for k, v in program.constants.items() if isinstance(v, torch.Tensor)}
     return program, {key: names.get(value.data_ptr(), key) for key, value in constants.items()}

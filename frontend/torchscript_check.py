@@ -8,7 +8,6 @@ made, and only what would run before that is looked for in the text.
 import io
 import pickletools
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from subpc.errors import ModelFileError
 from subpc.frontend.archive import read_members, written_again
 from subpc.frontend.messages import printable
 from subpc.frontend.safe_operators import script_operator
+from subpc.frontend.script_loops import TooManyCalls, bound_loops, nodes_within
 
 _KEPT = re.compile(
     r"data\.pkl|constants\.pkl|version|byteorder|\.data/(version|serialization_id)"
@@ -54,12 +54,16 @@ def checked_archive(path: Path) -> io.BytesIO:
 
 
 def load_checked(path: Path) -> torch.jit.ScriptModule:
-    """The script in `path`; ModelFileError where it does more than compute, or whatever PyTorch raises."""
+    """The script in `path`, whose loops end; ModelFileError where it does more than compute, or whatever PyTorch raises."""
     unit: Any = torch._C.CompilationUnit()
     archive = checked_archive(path).getvalue()
     load: Any = torch._C.import_ir_module_from_buffer
     loaded = load(unit, archive, torch.device("cpu"), {}, False)
     _check_operators(path, unit)
+    try:
+        bound_loops(unit, loaded)
+    except TooManyCalls as error:
+        raise ModelFileError(f"{path.name} cannot be run: {error}.\nExport the network with torch.export.save instead.") from error
     script: torch.jit.ScriptModule = wrap_cpp_module(loaded)  # type: ignore[no-untyped-call]
     return script
 
@@ -69,7 +73,7 @@ def _check_operators(path: Path, unit: Any) -> None:
     functions: list[Any] = []
     while len(functions) < len(unit.get_functions()):  # asking for a graph may define what it calls
         functions = unit.get_functions()
-        for node in (node for function in functions for node in _in_block(function.graph)):
+        for node in (node for function in functions for node in nodes_within(function.graph)):
             kind, schema = node.kind(), node.schema()
             overload = torch._C.parse_schema(schema).overload_name if kind.startswith("aten::") and schema != "(no schema)" else ""
             if not script_operator(kind, overload):
@@ -77,13 +81,6 @@ def _check_operators(path: Path, unit: Any) -> None:
                     f"{path.name} calls {printable(kind)[:80]}, which no network needs; what reads or writes files, starts processes "
                     "or prints is refused.\nExport the model without it, and with float weights."
                 )
-
-
-def _in_block(block: Any) -> Iterator[Any]:
-    for node in block.nodes():
-        yield node
-        for inner in node.blocks():
-            yield from _in_block(inner)
 
 
 def _check_pickle(path: Path, name: str, content: bytes) -> None:
