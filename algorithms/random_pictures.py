@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -21,18 +22,32 @@ def random_shapes(count: int, channels: int, size: int, seed: int) -> torch.Tens
     """Dead leaves (Lee, Mumford and Huang, 2001): discs and rectangles of many sizes that cover each other, mean 0, deviation 1."""
     draw = torch.Generator().manual_seed(seed)
     pictures = smooth_noise(count, channels, size, draw) / 2
-    down, across = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
-    for picture in pictures:
-        for _ in range(int(torch.randint(1, _SHAPES, (1,), generator=draw))):
-            width, left, top, height, kind = torch.rand(5, generator=draw)
-            radius = size * _RADIUS / (width + 0.06)
-            rows, columns = (slice(max(0, int(at - 1.3 * radius)), int(at + 1.3 * radius) + 2) for at in (top * size, left * size))
-            x, y = (across[rows, columns] - left * size).abs(), (down[rows, columns] - top * size).abs()
-            inside = (x < radius) & (y < radius * (0.3 + height)) if kind < 0.5 else x**2 + y**2 < radius**2
-            here, value = picture[:, rows, columns], _together(torch.randn(channels, 1, generator=draw))[..., None]
-            here.copy_(torch.where(inside, here * _THROUGH + value, here))
+    for picture in pictures.numpy():
+        drawn = [_draw(channels, draw) for _ in range(int(torch.randint(1, _SHAPES, (1,), generator=draw)))]
+        values = _together(torch.stack([value for _, value in drawn])).numpy()
+        for (numbers, _), value in zip(drawn, values, strict=True):
+            _cover(picture, numbers.numpy(), value)
     scaled: torch.Tensor = (pictures - pictures.mean()) / pictures.std()
     return scaled
+
+
+def _draw(channels: int, draw: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where and how large a shape is, and its colour (channels, 1, 1)."""
+    return torch.rand(5, generator=draw), torch.randn(channels, 1, 1, generator=draw)
+
+
+def _cover(picture: np.ndarray, numbers: np.ndarray, value: np.ndarray) -> None:
+    """Put one shape onto (c, size, size), in place; all numbers are float32. In NumPy, because there are thousands of small ones."""
+    width, left, top, height, kind = numbers
+    size, one = picture.shape[-1], np.float32(1)
+    radius = one / (width + np.float32(0.06)) * np.float32(size * _RADIUS)
+    middle, margin = (top * np.float32(size), left * np.float32(size)), np.float32(1.3) * radius
+    rows, columns = (slice(max(0, int(at - margin)), min(size, int(at + margin) + 2)) for at in middle)
+    y = np.abs(np.arange(rows.start, rows.stop, dtype=np.float32) - middle[0])[:, None]
+    x = np.abs(np.arange(columns.start, columns.stop, dtype=np.float32) - middle[1])
+    inside = (x < radius) & (y < radius * (np.float32(0.3) + height)) if kind < 0.5 else x * x + y * y < radius * radius
+    here = picture[:, rows, columns]
+    np.copyto(here, here * np.float32(_THROUGH) + value, where=inside)
 
 
 def smooth_noise(count: int, channels: int, size: int, draw: torch.Generator) -> torch.Tensor:

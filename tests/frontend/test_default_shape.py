@@ -55,15 +55,25 @@ def test_the_assumption_is_said_and_a_shape_that_is_given_wins(tmp_path: Path) -
         import_model(tmp_path / "mine.pth", arch=ARCH)
 
 
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    torch.save(build_arch("subpc:resnet20").state_dict(), tmp_path / "weights.pth")
+    return tmp_path / "weights.pth"
+
+
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-def test_a_compressed_file_records_it(suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    weights, small_file, library = tmp_path / "weights.pth", tmp_path / f"s{suffix}", tmp_path / "s.so"
-    torch.save(build_arch("subpc:resnet20").state_dict(), weights)
-    report = compress_file(weights, DfmpcConfig(), small_file, arch="subpc:resnet20")
+def test_a_compressed_file_records_it(suffix: str, weights: Path, tmp_path: Path) -> None:
+    small_file = tmp_path / f"s{suffix}"
+    report = compress_file(weights, DfmpcConfig.paper(), small_file, arch="subpc:resnet20")
     assert any(note.startswith("input shape assumed: 1,1,28,28") for note in report.notes)
     assert load_torch_file(small_file).input_shape == (1, 1, 28, 28)
-    assert run(["compile", str(small_file), "-o", str(library)]) == 0
-    assert "assumed" not in capsys.readouterr().out
+    (model,) = import_model(small_file)
+    assert model.input_shapes == ((1, 1, 28, 28),)
+    assert not any("assumed" in note for note in model.notes)
+
+
+def test_commands_say_the_assumption(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    library = tmp_path / "s.so"
     assert run(["compile", str(weights), "--arch", "subpc:resnet20", "-o", str(library)]) == 0
     assert "note: input shape assumed: 1,1,28,28" in capsys.readouterr().out
     assert run(["compare", str(weights), str(weights), "--arch", "subpc:resnet20", "--runs", "0"]) == 0

@@ -169,7 +169,7 @@ def test_a_file_and_its_compressed_self(spell: str, models: Path, tmp_path: Path
     path, small = tmp_path / "n.onnx", tmp_path / "n.pt"
     shutil.copy(models / "dense.onnx", path)
     renamed(path, lambda index: spell.format(index))
-    compress_file(path, DfmpcConfig(low_bits=8, high_bits=8), small)
+    compress_file(path, DfmpcConfig.paper(low_bits=8, high_bits=8), small)
     report = compare(path, small, runs=0)
     assert len(report.layers) == len(LAYERS)
     assert report.skipped == {}
