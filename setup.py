@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: building without a C compiler ends in two lines that name what is missing, not in a page."""
+"""What pyproject.toml cannot say: one wheel for every Python, and two lines instead of a page where there is no C compiler."""
 
 import os
 import shlex
@@ -31,4 +31,5 @@ if _BUILDING & set(sys.argv) and not compiles():
         f"subpc needs a C compiler and the headers of the C library, and {compiler()[0]} does not compile here.\n"
         "Install them, on Debian or Ubuntu: apt install gcc libc6-dev; or name another compiler in the environment variable CC."
     )
-setup()
+# The worker pool uses nothing of Python: one wheel serves every version.
+setup(options={"bdist_wheel": {"py_limited_api": "cp310"}})

@@ -57,7 +57,7 @@ NETS = [
     pytest.param("resnet18", (1, 3, 64, 64), id="resnet18"),
     pytest.param("mobilenet_v2", (1, 3, 64, 64), id="mobilenet_v2"),
     pytest.param("densenet121", (1, 3, 64, 64), marks=pytest.mark.slow, id="densenet121"),
-    pytest.param(LITE0, (1, 3, 64, 64), id="efficientnet_lite0"),
+    pytest.param(LITE0, (1, 3, 64, 64), marks=pytest.mark.slow, id="efficientnet_lite0"),
     pytest.param("shufflenet_v2_x0_5", (1, 3, 64, 64), marks=pytest.mark.slow, id="shufflenet"),
     pytest.param("mobilenet_v3_small", (1, 3, 64, 64), marks=pytest.mark.slow, id="mobilenet_v3"),
     pytest.param("convnext_tiny", (1, 3, 64, 64), marks=pytest.mark.slow, id="convnext"),
