@@ -16,8 +16,8 @@ from subpc.frontend.arch import build_arch
 
 from .network import RESNET, Capture
 
-SHAPE = (1, 3, 32, 32)
-QUICK = ["--shape", "1,3,32,32", "--synthetic", "4", "--synthetic-steps", "2"]
+SHAPE = (1, 3, 16, 16)
+QUICK = ["--shape", "1,3,16,16", "--synthetic", "4", "--synthetic-steps", "2"]
 
 
 @pytest.mark.parametrize(("n", "sparsity"), [(16, 0.5), (4, 0.75)])

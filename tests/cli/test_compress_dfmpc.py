@@ -16,10 +16,10 @@ from subpc.frontend.arch import build_arch
 
 from .network import RESNET, Capture
 
-SHAPE = (1, 3, 32, 32)
+SHAPE = (1, 3, 16, 16)
 
 
-@pytest.mark.parametrize("low", [2, 3, 6])
+@pytest.mark.parametrize("low", [2, 3, pytest.param(6, marks=pytest.mark.slow)])
 def test_compiled_file_equals_the_compressed_network(weights: Path, tmp_path: Path, low: int, capsys: Capture) -> None:
     small = tmp_path / "small.pt"
     assert run(["compress", "dfmpc", str(weights), "--low-bits", str(low), "-o", str(small), "--json"]) == 0

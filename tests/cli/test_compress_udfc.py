@@ -19,7 +19,7 @@ from subpc.frontend.arch import build_arch
 
 from .network import RESNET, Capture
 
-SHAPE = (1, 3, 32, 32)
+SHAPE = (1, 3, 16, 16)
 
 
 @pytest.mark.parametrize("bits", [3, 6, 32])

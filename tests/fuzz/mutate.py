@@ -68,6 +68,8 @@ SCRIPT_LINES = [
     'ops.prim.RaiseException("\x1b[2J")',
     "x = CONSTANTS.c99",
     "_ = annotate(List[int], [])[5]",
+    "_0 = True\n    while _0:\n      _0 = True",
+    "_0 = 0\n    while torch.ge(_0, 0):\n      _0 = torch.add(_0, 0)",
 ]
 GLOBALS = ["os\nsystem", "posix\nsystem", "builtins\neval", "torch\nload", "__torch__.torch\nclasses.x.Y", "torch._utils\n_rebuild_tensor"]
 

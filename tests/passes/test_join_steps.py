@@ -1,6 +1,7 @@
 """Layers joined into one kernel: which runs there are, what becomes of the program, and that the network computes what it did."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,10 +68,11 @@ def example(batch: int = 1) -> torch.Tensor:
     return torch.randn(batch, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
 
 
-def rewritten(model: nn.Module, batch: int = 1) -> Rewritten:
+@functools.cache
+def rewritten(make: Callable[[], nn.Module], batch: int = 1) -> Rewritten:
     """The network as the choice of schedules sees it."""
     options = {"shapes": None, "arch": None, "trust_pickle": False, "isa": parse_target(NATIVE).isa, "sparse": "always"}
-    (found,) = compiler.rewritten(model, example(batch), **options)  # type: ignore[arg-type]
+    (found,) = compiler.rewritten(make(), example(batch), **options)  # type: ignore[arg-type]
     return found
 
 
@@ -86,26 +88,26 @@ def joined_choices(model: Rewritten, joined: int, bands: int) -> dict[str, Choic
     return {name: plain.choices[name] | changes | ({"blocks": 1} if "blocks" in plain.choices[name] else {}) for name in names}
 
 
-def compiled(model: nn.Module, choices: dict[str, Choice], folder: Path, batch: int = 1) -> CompiledModel:
+def compiled(make: Callable[[], nn.Module], choices: dict[str, Choice], folder: Path, batch: int = 1) -> CompiledModel:
     """Compiled with these schedules."""
     database = folder / "tune.jsonl"
-    write_choices(database, rewritten(model, batch), choices, machine())
-    return compile(model, example(batch), tuning=database, threads=2, sparse="always")
+    write_choices(database, rewritten(make, batch), choices, machine())
+    return compile(make(), example(batch), tuning=database, threads=2, sparse="always")
 
 
 def test_runs_of_inverted_residuals() -> None:
-    program = lowered(rewritten(mobile())).program
+    program = lowered(rewritten(mobile)).program
     assert joinable(program) == {f"{block}.expand": 2 for block in (2, 3, 4)}
 
 
 def test_runs_of_bottlenecks() -> None:
     """The layer after a block begins the next one, and goes with it; the block's result is wanted by the next block's sum, too."""
-    program = lowered(rewritten(residual())).program
+    program = lowered(rewritten(residual)).program
     assert joinable(program) == {"0": 1, "2.conv2": 2, "3.conv2": 2, "4.conv2": 1}
 
 
 def test_results_that_nobody_else_reads_need_no_memory() -> None:
-    model = rewritten(mobile())
+    model = rewritten(mobile)
     plain, together = lowered(model).program, lowered(model, joined_choices(model, 2, 3)).program
     assert [step.layer for step in together.steps] == [step.layer for step in plain.steps]
     chains = [step for step in together.steps if isinstance(step.kernel, Chain)]
@@ -119,13 +121,13 @@ def test_results_that_nobody_else_reads_need_no_memory() -> None:
 
 
 def test_a_result_that_others_read_is_kept() -> None:
-    model = rewritten(residual())
+    model = rewritten(residual)
     chains = [s.kernel for s in lowered(model, joined_choices(model, 2, 4)).program.steps if isinstance(s.kernel, Chain)]
     assert [chain.kept for chain in chains] == [(False, True, True)] * 2
 
 
 def test_bands_that_do_not_divide_the_rows_join_nothing() -> None:
-    model = rewritten(mobile())
+    model = rewritten(mobile)
     choices = joined_choices(model, 2, 4)  # 6 rows
     assert not any(isinstance(step.kernel, Chain) for step in lowered(model, choices).program.steps)
 
@@ -134,16 +136,14 @@ def test_bands_that_do_not_divide_the_rows_join_nothing() -> None:
 @pytest.mark.parametrize(("joined", "bands"), [(1, 2), (1, 3), (2, 2), (2, 3)])
 def test_inverted_residuals_compute_what_they_did(joined: int, bands: int, batch: int, tmp_path: Path) -> None:
     """The last projection's sum is not taken in place any more: another band still reads the rows that it would overwrite."""
-    model = mobile()
-    choices = joined_choices(rewritten(model, batch), joined, bands)
-    check(compiled(model, choices, tmp_path, batch), model, batch, 3 * joined)
+    choices = joined_choices(rewritten(mobile, batch), joined, bands)
+    check(compiled(mobile, choices, tmp_path, batch), mobile(), batch, 3 * joined)
 
 
 @pytest.mark.parametrize(("joined", "bands", "count"), [(1, 3, 4), (2, 4, 5), (2, 6, 5)])
 def test_bottlenecks_compute_what_they_did(joined: int, bands: int, count: int, tmp_path: Path) -> None:
     """Equal layers share a schedule: the last block, which has one layer less to be joined, joins the one that it has."""
-    model = residual()
-    check(compiled(model, joined_choices(rewritten(model), joined, bands), tmp_path), model, 1, count)
+    check(compiled(residual, joined_choices(rewritten(residual), joined, bands), tmp_path), residual(), 1, count)
 
 
 def check(library: CompiledModel, model: nn.Module, batch: int, joined: int) -> None:
@@ -159,9 +159,8 @@ def check(library: CompiledModel, model: nn.Module, batch: int, joined: int) -> 
 
 
 def test_a_profile_has_all_layers_and_the_work_once(tmp_path: Path) -> None:
-    model = mobile()
-    together = compiled(model, joined_choices(rewritten(model), 2, 3), tmp_path)
-    plain = compile(model, example(), tuning="off", threads=2, sparse="always")
+    together = compiled(mobile, joined_choices(rewritten(mobile), 2, 3), tmp_path)
+    plain = compile(mobile(), example(), tuning="off", threads=2, sparse="always")
     steps = [library.report.metadata.functions[0].steps for library in (together, plain)]
     assert [step.layer for step in steps[0]] == [step.layer for step in steps[1]]
     assert sum(step.flops for step in steps[0]) == sum(step.flops for step in steps[1])
@@ -171,7 +170,7 @@ def test_a_profile_has_all_layers_and_the_work_once(tmp_path: Path) -> None:
 
 
 def test_a_kernel_keeps_its_own_schedule_in_a_chain() -> None:
-    model = rewritten(mobile())
+    model = rewritten(mobile)
     choices = joined_choices(model, 2, 3)
     narrow = {"2.depthwise": lowered(model).choices["2.depthwise"] | {"rows": 4}}
     program = lowered(model, choices | narrow).program
