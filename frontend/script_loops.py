@@ -8,10 +8,14 @@ from typing import Any
 
 import torch
 
+from subpc.frontend.messages import printable
+
 # All loops of one call together. A network whose loops make more would have more steps than anything compiles.
 MOST_TURNS = 10_000
 # Nodes when every call is replaced by what it calls, which is how PyTorch runs a script: a few lines can call each other 2**40 times.
 MOST_NODES = 1_000_000
+# What lists are sorted of without a call.
+_SORTED = frozenset({"IntType", "FloatType", "BoolType", "StringType", "TensorType"})
 _TOO_MANY_TURNS = f"the loops make more than {MOST_TURNS:,} turns"
 # In PyTorch's notation of TorchScript: a list of which all loops know takes one more number, and must not become too long.
 _COUNT = f"""
@@ -33,8 +37,8 @@ graph(%turns : int[]):
 """
 
 
-class TooManyCalls(ValueError):
-    """A script whose functions call each other more often than can be followed."""
+class Endless(ValueError):
+    """A script whose functions may call each other without end."""
 
 
 def nodes_within(block: Any) -> Iterator[Any]:
@@ -46,7 +50,7 @@ def nodes_within(block: Any) -> Iterator[Any]:
 
 
 def bound_loops(unit: Any, script: Any) -> None:
-    """Let every loop that a call of `script` can reach count its turns; TooManyCalls where there are too many functions to look at.
+    """Let every loop that a call of `script` can reach count its turns; Endless where calls cannot be counted, or are too many.
 
     unit: the compilation unit that the script was loaded into; its functions are changed in place, and may not have run yet.
     """
@@ -81,16 +85,25 @@ def _check_calls(unit: Any, forward: str) -> None:
     sizes: dict[str, int] = {}
 
     def size(name: str) -> int:
+        if name not in functions:
+            raise Endless(f"what {printable(name)[:80]} calls is found out only when it runs")
         if name not in sizes:
-            nodes = list(nodes_within(functions[name].graph)) if name in functions else []
+            nodes = list(nodes_within(functions[name].graph))
             sizes[name] = len(nodes)  # also where it calls itself, which PyTorch does not follow
-            sizes[name] += sum(size(_callee(node)) for node in nodes if node.kind() in ("prim::CallMethod", "prim::CallFunction"))
+            sizes[name] += sum(size(callee) for node in nodes for callee in _callees(node))
         return sizes[name]
 
     if size(forward) > MOST_NODES:
-        raise TooManyCalls(f"its functions call each other more than {MOST_NODES:,} times")
+        raise Endless(f"its functions call each other more than {MOST_NODES:,} times")
 
 
-def _callee(node: Any) -> str:
-    first = str(next(node.inputs()).type())
-    return f"{first}.{node.s('name')}" if node.kind() == "prim::CallMethod" else first
+def _callees(node: Any) -> Iterator[str]:
+    first = next(node.inputs(), None)
+    if node.kind() == "prim::CallMethod":
+        yield f"{first.type()}.{node.s('name')}"
+    elif node.kind() == "prim::CallFunction":
+        yield str(first.type())
+    elif node.kind() in ("aten::sort", "aten::sorted") and first.type().kind() == "ListType":
+        kind = first.type().getElementType()
+        if kind.kind() not in _SORTED:
+            yield f"a comparison of {kind}"  # a method, called as often as the list is long

@@ -18,7 +18,7 @@ from subpc.errors import ModelFileError
 from subpc.frontend.archive import read_members, written_again
 from subpc.frontend.messages import printable
 from subpc.frontend.safe_operators import script_operator
-from subpc.frontend.script_loops import TooManyCalls, bound_loops, nodes_within
+from subpc.frontend.script_loops import Endless, bound_loops, nodes_within
 
 _KEPT = re.compile(
     r"data\.pkl|constants\.pkl|version|byteorder|\.data/(version|serialization_id)"
@@ -62,7 +62,7 @@ def load_checked(path: Path) -> torch.jit.ScriptModule:
     _check_operators(path, unit)
     try:
         bound_loops(unit, loaded)
-    except TooManyCalls as error:
+    except Endless as error:
         raise ModelFileError(f"{path.name} cannot be run: {error}.\nExport the network with torch.export.save instead.") from error
     script: torch.jit.ScriptModule = wrap_cpp_module(loaded)  # type: ignore[no-untyped-call]
     return script

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from subpc.errors import ConfigError, ModelFileError, UnsupportedModelError
+from subpc.errors import ConfigError, ModelFileError
 from subpc.frontend.import_model import import_model
 from subpc.frontend.reference import run_reference
 from subpc.frontend.torchvision_import import import_torchvision
@@ -184,67 +184,6 @@ def test_networks_of_torchvision_load(name: str, save: object, tmp_path: Path) -
     torch.jit.save(torch.jit.script(model) if save is save_script else torch.jit.trace(model, torch.rand(1, 3, 96, 96)), tmp_path / "m.pt")
     (imported,) = import_model(tmp_path / "m.pt", shapes=[(1, 3, 96, 96)])
     assert len(imported.params) > 20
-
-
-class Loops(nn.Module):
-    """As many turns as its attribute says, with nothing in them that a limit on memory or tensors would see."""
-
-    def __init__(self, turns: int) -> None:
-        super().__init__()
-        self.turns = turns
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        i = 0
-        while i != self.turns:
-            i += 1
-        return x * i
-
-
-class Nested(Loops):
-    """The same number of turns in loops that are short, each of them in a function of its own."""
-
-    def inner(self, i: int) -> int:
-        for _ in range(100):
-            i += 1
-        return i
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        i = 0
-        for _ in range(self.turns // 100):
-            i = self.inner(i)
-        return x * i
-
-
-@pytest.mark.parametrize("turns", [-1, 10_200])
-@pytest.mark.parametrize("kind", [Loops, Nested])
-def test_loops_that_do_not_end_are_stopped(kind: type[Loops], turns: int, tmp_path: Path) -> None:
-    save_script(kind(turns if kind is Loops else abs(turns) * 10**6), tmp_path / "m.pt")
-    with pytest.raises(UnsupportedModelError, match=r"more than 10,000 turns\.\n") as caught:
-        import_model(tmp_path / "m.pt", shapes=[SHAPE])
-    assert len(str(caught.value).splitlines()) == 2
-
-
-@pytest.mark.parametrize("kind", [Loops, Nested])
-def test_loops_of_networks_are_run_to_their_end(kind: type[Loops], tmp_path: Path) -> None:
-    save_script(kind(9_000), tmp_path / "m.pt")
-    (imported,) = import_model(tmp_path / "m.pt", shapes=[SHAPE])
-    x = np.ones(SHAPE, np.float32)
-    assert run_reference(imported, [x])[0] == pytest.approx(9_000 * x)
-
-
-def test_functions_that_call_each_other_without_end_are_refused(script: Members, tmp_path: Path) -> None:
-    """Each calls the one before twice: 2**40 calls from a few kilobytes."""
-    methods = "  def call0(self: __torch__.tests.frontend.small_model.Small, x: Tensor) -> Tensor:\n    return x\n"
-    name = _source(script)
-    kind = script[name].decode().split("self: ")[1].split(",")[0]
-    methods = f"  def call0(self: {kind}, x: Tensor) -> Tensor:\n    return torch.neg(x)\n"
-    for i in range(40):
-        methods += f"  def call{i + 1}(self: {kind}, x: Tensor) -> Tensor:\n    return (self).call{i}((self).call{i}(x, ), )\n"
-    source = script[name].decode().replace("    fc = self.fc\n", "    fc = self.fc\n    x = (self).call40(x, )\n")
-    head, body = source.split("  def forward", 1)
-    changed = f"{head}{methods}  def forward{body}"
-    with pytest.raises(ModelFileError, match="call each other more than 1,000,000 times"):
-        import_model(write(tmp_path / "m.pt", {**script, name: changed.encode()}), shapes=[SHAPE])
 
 
 class Refuses(nn.Module):
