@@ -16,9 +16,10 @@ from torch.jit._recursive import wrap_cpp_module
 
 from subpc.errors import ModelFileError
 from subpc.frontend.archive import read_members, written_again
-from subpc.frontend.messages import printable
+from subpc.frontend.messages import first_line, printable
 from subpc.frontend.safe_operators import script_operator
 from subpc.frontend.script_loops import Endless, bound_loops, nodes_within
+from subpc.frontend.script_tensors import check_tensors
 
 _KEPT = re.compile(
     r"data\.pkl|constants\.pkl|version|byteorder|\.data/(version|serialization_id)"
@@ -50,6 +51,10 @@ def checked_archive(path: Path) -> io.BytesIO:
             raise _refused(path, f"has methods or C++ classes in {name[:80]} that run while it is loaded")
         if name.endswith(".pkl"):
             _check_pickle(path, name, content)
+            try:
+                check_tensors(name, kept)
+            except Exception as error:
+                raise ModelFileError(f"{path.name} is damaged: {name} cannot be read ({printable(first_line(error))}).") from error
     return written_again(kept)
 
 
