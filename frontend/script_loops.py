@@ -98,7 +98,7 @@ def _check_calls(unit: Any, forward: str) -> None:
 
 
 def _callees(node: Any) -> Iterator[str]:
-    first = next(node.inputs(), None)
+    first: Any = next(node.inputs(), None)
     if node.kind() == "prim::CallMethod":
         yield f"{first.type()}.{node.s('name')}"
     elif node.kind() == "prim::CallFunction":
