@@ -168,8 +168,8 @@ def fits(source: TensorLayout, out: TensorLayout, padding: tuple[int, int], tile
 
 
 def slots(columns: int) -> int:
-    """Lanes that hold a row of so many tiles: the next power of two."""
-    return 1 << (columns - 1).bit_length()
+    """Lanes that hold a row of so many tiles: the next power of two, and two at least, whose three vectors have all pixels of a tile."""
+    return max(2, 1 << (columns - 1).bit_length())
 
 
 class _Body:

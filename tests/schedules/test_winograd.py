@@ -82,6 +82,8 @@ def test_sizes(size: tuple[int, int], isa: VectorIsa) -> None:
         ((7, 7), tile_of(3, 4, 2, 1, 1)),
         ((13, 20), tile_of(1, 10, 2, 1, 7)),
         ((15, 37), tile_of(2, 5, 2, 3, 4)),
+        ((2, 2), tile_of(1, 1, 1, 1, 1)),
+        ((5, 5), tile_of(1, 1, 2, 3, 1)),
         ((5, 33), tile_of(1, 14, 2, 2, 1, pixels_outer=False)),
     ],
     ids=str,
