@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from subpc.cli.options import INPUT, MODEL, SHAPE, FileCommand, json_option, threads_option
+from subpc.cli.options import INPUT, MODEL, SHAPE, FileCommand, json_option, part_option, threads_option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 @click.option("--compare", default="", metavar="ENGINES", help="Of onnxruntime, openvino, torch, torch-compile, with commas.")
 @click.option("--model", type=MODEL, help="The model file that LIBRARY was compiled from, for the others.")
 @click.option("--arch", help="Architecture of --model, as for compile.")
+@part_option
 @click.option("--trust-pickle", is_flag=True, help="Load pickled modules. They can run any code: only for files that you made.")
 @click.option("--shape", "shapes", type=SHAPE, multiple=True, help="Input shape, for a library that has several.")
 @click.option("--runs", type=click.IntRange(1), default=40, show_default=True, help="Timed calls of each engine.")
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--rounds", type=click.IntRange(1), default=4, show_default=True, help="How often the engines take turns.")
 @threads_option
 @json_option
-def command(library: Path, compare: str, model: Path | None, arch: str | None, trust_pickle: bool, **rest: Any) -> None:
+def command(library: Path, compare: str, model: Path | None, arch: str | None, trust_pickle: bool, part: str | None, **rest: Any) -> None:
     """Time LIBRARY, alone or beside other engines: same model, input and threads, each engine alone in its own process.
 
     \b
@@ -41,7 +42,7 @@ def command(library: Path, compare: str, model: Path | None, arch: str | None, t
     rivals = [name.strip() for name in compare.split(",") if name.strip()]
     shapes = rest.pop("shapes") or None
     with progress_line(quiet=as_json) as progress:
-        source = source_of(model, arch, trust_pickle) if model is not None and rivals else None
+        source = source_of(model, arch, trust_pickle, part) if model is not None and rivals else None
         report = bench.compare(library, rivals, model=source, shapes=shapes, progress=progress, **rest)
     if as_json:
         show_json(as_dict(report))
@@ -51,14 +52,17 @@ def command(library: Path, compare: str, model: Path | None, arch: str | None, t
         click.get_current_context().exit(1)
 
 
-def source_of(model: Path, arch: str | None, trust_pickle: bool) -> Any:
+def source_of(model: Path, arch: str | None, trust_pickle: bool, part: str | None = None) -> Any:
     """What other engines run: the file itself if it is ONNX, else the PyTorch model in it."""
-    if model.suffix == ".onnx":
-        return model
     from subpc.frontend.load_file import check_file, load_torch_file
+    from subpc.frontend.parts import check_no_part
+
+    if model.suffix == ".onnx":
+        check_no_part(model, part)
+        return model
 
     check_file(model)
-    return load_torch_file(model, arch=arch, trust_pickle=trust_pickle).model
+    return load_torch_file(model, arch=arch, trust_pickle=trust_pickle, part=part).model
 
 
 def as_dict(report: "BenchReport") -> dict[str, Any]:

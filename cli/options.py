@@ -124,4 +124,5 @@ SHAPE = ShapeType()
 TRIPLE = TripleType()
 
 threads_option = click.option("--threads", type=int, default=None, help="Threads to use. [default: the CPUs this process may use]")
+part_option = click.option("--part", metavar="PATH", help="Only this submodule, such as backbone; or several in a row: backbone,rpn.head.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")

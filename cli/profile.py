@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from subpc.cli.options import INPUT, MODEL, OUTPUT, SHAPE, FileCommand, json_option, threads_option
+from subpc.cli.options import INPUT, MODEL, OUTPUT, SHAPE, FileCommand, json_option, part_option, threads_option
 from subpc.cli.printing import show, show_json
 from subpc.cli.tables import profile_table
 from subpc.files import described
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 @click.option("--compare", default="", metavar="ENGINES", help="Time other engines now, for the report: onnxruntime,openvino,...")
 @click.option("--model", type=MODEL, help="The model file that LIBRARY was compiled from, for --compare.")
 @click.option("--arch", help="Architecture of --model, as for compile.")
+@part_option
 @threads_option
 @json_option
 def command(library: Path, shapes: tuple[tuple[int, ...], ...], page: Path | None, as_json: bool, **rest: Any) -> None:
@@ -85,5 +86,5 @@ def _compare(library: Path, rest: dict[str, Any], shapes: tuple[tuple[int, ...],
     from subpc.cli.progress import progress_line
 
     with progress_line(quiet=quiet) as progress:
-        source = source_of(rest["model"], rest["arch"], False) if rest["model"] is not None else None
+        source = source_of(rest["model"], rest["arch"], False, rest["part"]) if rest["model"] is not None else None
         return bench.compare(library, rivals, model=source, shapes=shapes or None, threads=rest["threads"], progress=progress)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from subpc.cli.options import DATABASE, MODEL, SHAPE, FileCommand, json_option, threads_option
+from subpc.cli.options import DATABASE, MODEL, SHAPE, FileCommand, json_option, part_option, threads_option
 from subpc.cli.printing import complain, markup, show, show_json
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ LOG_SECONDS = 10.0
 @click.option("--trials", type=click.IntRange(1), help="Stop after this many candidates, too.")
 @click.option("--arch", help="Architecture of a state dict, as for compile.")
 @click.option("--shape", "shapes", type=SHAPE, multiple=True, help="Input shape.")
+@part_option
 @click.option("--target", default="llvm -mcpu=native", show_default=True, help="CPU to tune for.")
 @click.option(
     "--sparse",

@@ -13,6 +13,7 @@ from torch.export import ExportedProgram
 from subpc.algorithms.tensor_kinds import strange_kind
 from subpc.errors import ConfigError, UnsupportedModelError
 from subpc.frontend.input_shapes import DTYPES, Input, InputShape
+from subpc.frontend.parts import Part
 
 _FLOATS = ("float16", "bfloat16", "float64")
 # What a forward pass may take beside tensors: such values become part of the program.
@@ -50,7 +51,7 @@ def _script_inputs(script: torch.jit.ScriptModule) -> list[Input]:
 
 
 def _module_inputs(module: nn.Module) -> list[Input]:
-    parameters = inspect.signature(module.forward).parameters.values()
+    parameters = inspect.signature((module.entry if isinstance(module, Part) else module).forward).parameters.values()
     return [Input(name=p.name, optional=p.default is not p.empty) for p in parameters if p.kind in _POSITIONAL]
 
 
@@ -103,7 +104,7 @@ def _checked(value: Any, index: int) -> Any:
     if isinstance(value, list | tuple | Mapping) and _has_tensors(value):
         raise UnsupportedModelError(
             f"Example input {index} is a {type(value).__name__} of tensors; compiled models take each tensor as an input of its own.\n"
-            "Wrap the model in a module whose forward takes them one by one. (Detection models: compile model.backbone.)"
+            "Wrap the model in a module whose forward takes them one by one."
         )
     raise ConfigError(f"Example input {index} is a {type(value).__name__}; a tensor or a numpy array is accepted.")
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from subpc.errors import ConfigError
+from subpc.errors import ConfigError, UnsupportedModelError
 from subpc.frontend.default_shape import assumed
 from subpc.frontend.example_inputs import example_for, given_examples, model_inputs, shapes_of
 from subpc.frontend.imported import ImportedModel
@@ -18,6 +18,7 @@ from subpc.frontend.load_file import check_file, load_torch_file
 from subpc.frontend.one_at_a_time import capturing
 from subpc.frontend.onnx_import import import_onnx
 from subpc.frontend.onnx_inputs import onnx_inputs
+from subpc.frontend.parts import Part, check_no_part, suggested_part, take_part
 from subpc.frontend.pt2_guards import check_guards
 from subpc.frontend.torch_import import export, import_exported, import_module, inference_copy
 from subpc.frontend.torchscript import NOTE, export_script, input_names
@@ -36,22 +37,26 @@ def import_model(
     example_inputs: Any = None,
     arch: str | None = None,
     trust_pickle: bool = False,
+    part: str | None = None,
 ) -> list[ImportedModel]:
     """Import `source` once for each set of input shapes; files may need `arch`, and are never unpickled without `trust_pickle`.
 
-    shapes: see group_shapes for those of several inputs; example_inputs: see given_examples.
+    shapes: see group_shapes for those of several inputs; example_inputs: see given_examples; part: see take_part.
     """
     given = as_shapes(shapes)
     if isinstance(source, str | Path):
-        return _import_file(Path(source), given, example_inputs, arch, trust_pickle)
-    return _import_torch(source, given, example_inputs)
+        return _import_file(Path(source), given, example_inputs, arch, trust_pickle, part)
+    return _import_torch(source if part is None else take_part(source, part), given, example_inputs)
 
 
-def _import_file(path: Path, shapes: _Given, example_inputs: Any, arch: str | None, trust_pickle: bool) -> list[ImportedModel]:
+def _import_file(
+    path: Path, shapes: _Given, example_inputs: Any, arch: str | None, trust_pickle: bool, part: str | None
+) -> list[ImportedModel]:
     check_file(path)
     if path.suffix == ".onnx":
+        check_no_part(path, part)
         return import_onnx(path, _onnx_shapes(path, shapes, example_inputs))
-    loaded = load_torch_file(path, arch=arch, trust_pickle=trust_pickle)
+    loaded = load_torch_file(path, arch=arch, trust_pickle=trust_pickle, part=part)
     notes = loaded.notes
     if not shapes and example_inputs is None and (shape := loaded.input_shape or loaded.assumed_shape):
         shapes = [shape]
@@ -68,7 +73,13 @@ def _import_torch(model: Any, shapes: _Given, example_inputs: Any) -> list[Impor
         raise ConfigError(f"A model is a torch.nn.Module, an ExportedProgram or a path, not a {type(model).__name__}.")
     if isinstance(model, torch.jit.ScriptModule):
         return [_import_script(model, inputs) for inputs in _inputs(model, shapes, example_inputs)]
-    return [import_module(model, inputs) for inputs in _inputs(model, shapes, example_inputs)]
+    return [_import_module(model, inputs) for inputs in _inputs(model, shapes, example_inputs)]
+
+
+def _import_module(module: nn.Module, inputs: tuple[Any, ...]) -> ImportedModel:
+    model = import_module(module, inputs)
+    names = tuple(info.name for info in model_inputs(module))[: len(model.input_names)]
+    return replace(model, input_names=names) if isinstance(module, Part) and len(names) == len(model.input_names) else model
 
 
 def _import_script(script: torch.jit.ScriptModule, inputs: tuple[Any, ...]) -> ImportedModel:
@@ -114,10 +125,18 @@ def _text(shapes: Sequence[tuple[int, ...]]) -> str:
 def _inputs(model: nn.Module | ExportedProgram, shapes: _Given, example_inputs: Any) -> list[tuple[Any, ...]]:
     """What to trace with, once for each set of shapes."""
     if example_inputs is not None:
-        return [given_examples(example_inputs, model_inputs(model))]
+        return [_given(model, example_inputs)]
     if not shapes:
         raise ConfigError("The model does not say its input shape. Pass one, such as --shape 1,3,224,224 (example_inputs in Python).")
     return [tuple(map(example_for, group)) for group in group_shapes(shapes, model_inputs(model))]
+
+
+def _given(model: nn.Module | ExportedProgram, example_inputs: Any) -> tuple[Any, ...]:
+    try:
+        return given_examples(example_inputs, model_inputs(model))
+    except UnsupportedModelError as error:  # a list of pictures, as detectors take it
+        advice = suggested_part(inference_copy(model)[0], tuple(example_inputs)) if isinstance(model, nn.Module) else ""
+        raise UnsupportedModelError(f"{str(error).splitlines()[0]}\n{advice}" if advice else str(error)) from error
 
 
 def _onnx_shapes(path: Path, shapes: _Given, example_inputs: Any) -> list[list[tuple[int, ...]]]:

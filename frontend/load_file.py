@@ -2,7 +2,7 @@
 
 import io
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from subpc.frontend.archive import Kind, archive_kind
 from subpc.frontend.computed_weights import put_together
 from subpc.frontend.default_shape import default_shape
 from subpc.frontend.messages import first_line, printable
+from subpc.frontend.parts import take_part
 from subpc.frontend.pt2_check import load_checked
 from subpc.frontend.pt2_expressions import NotPlain
 from subpc.frontend.pt2_json import Unsafe
@@ -69,8 +70,15 @@ def check_file(path: Path) -> None:
         raise ModelFileError(f"{path} is empty.")
 
 
-def load_torch_file(path: Path, *, arch: str | None = None, trust_pickle: bool = False) -> LoadedModel:
-    """The PyTorch model in `path`."""
+def load_torch_file(path: Path, *, arch: str | None = None, trust_pickle: bool = False, part: str | None = None) -> LoadedModel:
+    """The PyTorch model in `path`, or a part of it, whose input nothing in the file describes."""
+    loaded = _load_whole(path, arch, trust_pickle)
+    if part is None:
+        return loaded
+    return replace(loaded, model=take_part(loaded.model, part), input_shape=(), assumed_shape=())
+
+
+def _load_whole(path: Path, arch: str | None, trust_pickle: bool) -> LoadedModel:
     with path.open("rb") as file:
         head = file.read(9)
     if head[:2] == b"PK":

@@ -1,6 +1,7 @@
 """PyTorch to Relax: torch.export, the decompositions we want (and not those we do not), then TVM's importer."""
 
 import copy
+import importlib
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from subpc.frontend.imported import ImportedModel, weight_warnings
 from subpc.frontend.messages import first_line
 from subpc.frontend.one_at_a_time import capturing
 from subpc.frontend.output_names import output_names
+from subpc.frontend.parts import suggested_part
 from subpc.frontend.prepare import abandon, prepare_module
 from subpc.frontend.torch_fold import Weights as _Weights
 from subpc.frontend.torch_fold import fold_weights
@@ -71,15 +73,24 @@ def export(module: nn.Module, example_inputs: tuple[Any, ...]) -> ExportedProgra
             module(*example_inputs)
     except Exception as error:
         shapes = ", ".join(str(tuple(x.shape)) for x in example_inputs if isinstance(x, torch.Tensor))
-        raise ConfigError(f"The model cannot run on input of shape {shapes}: {first_line(error)}\nPass the shape it expects.") from error
+        advice = suggested_part(module, example_inputs, keyed=True) or "Pass the shape it expects."
+        raise ConfigError(f"The model cannot run on input of shape {shapes}: {first_line(error)}\n{advice}") from error
     try:
         with _quiet():
-            return torch.export.export(module, example_inputs)
+            return capture(module, example_inputs)
     except Exception as error:
-        raise UnsupportedModelError(
-            f"torch.export cannot capture {type(module).__name__}: {first_line(error)}\n"
-            "The forward pass must not depend on the values in its tensors."
-        ) from error
+        advice = suggested_part(module, example_inputs) or "The forward pass must not depend on the values in its tensors."
+        raise UnsupportedModelError(f"torch.export cannot capture {type(module).__name__}: {first_line(error)}\n{advice}") from error
+
+
+def capture(module: nn.Module, example_inputs: tuple[Any, ...]) -> ExportedProgram:
+    """torch.export, which prints the whole graph to stderr where it fails: what its module prints is dropped. For use under `capturing`."""
+    names: dict[str, Any] = vars(importlib.import_module("torch.export._trace"))
+    names["print"] = lambda *args, **kwargs: None
+    try:
+        return torch.export.export(module, example_inputs)
+    finally:
+        del names["print"]
 
 
 @contextmanager

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from subpc.convenience import compile_and_run
     from subpc.report import CompileReport
     from subpc.runtime import CompiledModel, load
+    from subpc.torch_module import as_module
 
 __version__ = "0.1.0"
 
@@ -35,6 +36,7 @@ __all__ = [
     "TargetError",
     "UnsupportedModelError",
     "WriteError",
+    "as_module",
     "compare",
     "compile",
     "compile_and_run",
@@ -44,6 +46,7 @@ __all__ = [
 
 # Resolved at first use: loading a library must not import the compiler, and neither may slow down `subpc --help`.
 _LAZY = {
+    "as_module": "subpc.torch_module",
     "compare": "subpc.comparison",
     "compile": "subpc.compiler",
     "compile_and_run": "subpc.convenience",

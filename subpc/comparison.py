@@ -40,6 +40,7 @@ def compare(
     data: str | Path | None = None,
     *,
     arch: str | None = None,
+    part: str | None = None,
     shapes: Sequence[tuple[int, ...]] | None = None,
     preparation: Preparation | None = None,
     limit: int = DEFAULT_LIMIT,
@@ -53,7 +54,7 @@ def compare(
         a, b: compiled libraries, PyTorch files or ONNX files, in any combination. Each is run by an engine of its own kind: subpc,
             PyTorch, ONNX Runtime (or ONNX's reference).
         data: a .npy or .npz file, or a folder of pictures; random numbers without it.
-        arch: architecture of state dicts, as for compile.
+        arch, part: architecture of state dicts and part of PyTorch models, as for compile.
         shapes: input shapes, one an input, where neither model says.
         preparation: how pictures become inputs; without it, ImageNet's at the models' size.
         limit: at most so many samples.
@@ -66,7 +67,7 @@ def compare(
     if limit < 1 or runs < 0:
         raise ConfigError(f"limit is {limit} and runs {runs}; limit has to be 1 or more, runs 0 or more")
     threads, tell = resolve_threads(threads), progress or (lambda stage, done, total: None)
-    sides = tuple(open_side(Path(path), arch=arch, threads=threads) for path in (a, b))
+    sides = tuple(open_side(Path(path), arch=arch, part=part, threads=threads) for path in (a, b))
     samples, shapes_ = _samples(sides, data, shapes, preparation, limit)
     for side in sides:
         tell(f"preparing {side.path.name}", 0, 1)

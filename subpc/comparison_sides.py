@@ -64,13 +64,13 @@ class TorchSide:
 
     kind, engine, suffix = "PyTorch", "torch", ".pt2"
 
-    def __init__(self, path: Path, arch: str | None) -> None:
+    def __init__(self, path: Path, arch: str | None, part: str | None) -> None:
         from subpc.frontend.default_shape import assumed
         from subpc.frontend.example_inputs import model_inputs
         from subpc.frontend.load_file import load_torch_file
 
         self.path = path
-        loaded = load_torch_file(path, arch=arch)
+        loaded = load_torch_file(path, arch=arch, part=part)
         self._model, self.inputs = loaded.model, model_inputs(loaded.model)
         shape = loaded.input_shape or loaded.assumed_shape
         self.shapes = static_shapes(self.inputs) or ([[InputShape(shape)]] if shape else [])
@@ -137,8 +137,8 @@ def static_shapes(inputs: Sequence[Input]) -> list[Shapes]:
 Side = LibrarySide | TorchSide | OnnxSide
 
 
-def open_side(path: Path, *, arch: str | None, threads: int | None) -> Side:
-    """The model in `path`; the errors are those of `load` and `compile`."""
+def open_side(path: Path, *, arch: str | None, part: str | None = None, threads: int | None) -> Side:
+    """The model in `path`, or its part where it is a PyTorch model; the errors are those of `load` and `compile`."""
     if path.suffix == ".onnx":
         from subpc.frontend.load_file import check_file
 
@@ -154,7 +154,7 @@ def open_side(path: Path, *, arch: str | None, threads: int | None) -> Side:
     from subpc.frontend.load_file import check_file
 
     check_file(path)
-    return TorchSide(path, arch)
+    return TorchSide(path, arch, part)
 
 
 def common_shapes(a: Side, b: Side, wanted: Shapes | None) -> Shapes:

@@ -21,6 +21,7 @@ class Request:
     shapes: Sequence[tuple[int, ...]] | None = None
     arch: str | None = None
     trust_pickle: bool = False
+    part: str | None = None
     target: str = "llvm -mcpu=native"
     threads: int
     precision: str = "float32"

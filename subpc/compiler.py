@@ -47,6 +47,7 @@ def compile(
     shapes: Sequence[tuple[int, ...]] | None = None,
     arch: str | None = None,
     trust_pickle: bool = False,
+    part: str | None = None,
     target: str = "llvm -mcpu=native",
     threads: int | None = None,
     precision: str = "float32",
@@ -65,6 +66,8 @@ def compile(
         shapes: input shapes instead, one library function each.
         arch: architecture of a state dict, such as `torchvision:resnet50`.
         trust_pickle: allow pickled modules, which can run any code.
+        part: compile this submodule alone (`backbone`), or several with commas between, each of which takes what the one before returns
+            (`backbone,rpn.head`); inputs and shapes are those of the first.
         target: CPU to compile for.
         threads: threads to run with, as in `load`.
         precision: "float32".
@@ -83,6 +86,7 @@ def compile(
         shapes=shapes,
         arch=arch,
         trust_pickle=trust_pickle,
+        part=part,
         target=target,
         threads=resolve_threads(threads),
         precision=precision,
@@ -125,7 +129,7 @@ def _compile(model: Any, request: Request, folder: Path, path: Path, accept: Acc
 
     if request.progress is not None:
         request.progress("import", 0, 1)
-    options = {name: getattr(request, name) for name in ("shapes", "example_inputs", "arch", "trust_pickle")}
+    options = {name: getattr(request, name) for name in ("shapes", "example_inputs", "arch", "trust_pickle", "part")}
     imported = import_model(model, **options)
     return _build(imported, parsed, tuned, request, folder, path, _model_name(model, request.arch), accept)
 
@@ -135,21 +139,19 @@ def rewritten(
     model: Any,
     example_inputs: Any,
     *,
-    shapes: Sequence[tuple[int, ...]] | None,
-    arch: str | None,
-    trust_pickle: bool,
     isa: "VectorIsa",
     sparse: str,
     notes: list[str] | None = None,
+    **source: Any,
 ) -> "list[Rewritten]":
     """A model imported and rewritten, once for each set of input shapes: everything before the choice of schedules.
 
-    notes: what the import says is added to it.
+    notes: what the import says is added to it; source: `shapes`, `arch`, `trust_pickle` and `part`, as for import_model.
     """
     from subpc.frontend.import_model import import_model
 
     check_options("float32", sparse, None)
-    imported = import_model(model, shapes=shapes, example_inputs=example_inputs, arch=arch, trust_pickle=trust_pickle)
+    imported = import_model(model, example_inputs=example_inputs, **source)
     if notes is not None:
         notes += imported[0].notes
     return [_rewrite(entry, isa, sparse, None, index) for index, entry in enumerate(imported)]

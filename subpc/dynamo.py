@@ -182,9 +182,9 @@ def weight_name(placeholder: str) -> str:
 
 def _export(module: "nn.Module", inputs: "tuple[torch.Tensor, ...]") -> "ExportedProgram":
     """Export, and refuse what a library would get wrong: writing to its inputs or weights, and random numbers."""
-    import torch
+    from subpc.frontend.torch_import import capture
 
-    program = torch.export.export(module, inputs)
+    program = capture(module, inputs)
     changed = [node for node in program.graph.nodes if node.op == "call_function" and _trains(node)]
     if changed:
         raise UnsupportedModelError("it is in training mode (dropout or batch norm); call model.eval() first")

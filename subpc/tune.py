@@ -107,6 +107,7 @@ def tune(
     shapes: Sequence[tuple[int, ...]] | None = None,
     arch: str | None = None,
     trust_pickle: bool = False,
+    part: str | None = None,
     target: str = "llvm -mcpu=native",
     threads: int | None = None,
     sparse: str = "auto",
@@ -120,7 +121,7 @@ def tune(
     Each measurement is appended to the database as it is made; a later call starts from them.
 
     Args:
-        model, example_inputs, shapes, arch, trust_pickle, sparse: as for `subpc.compile`; one set of input shapes.
+        model, example_inputs, shapes, arch, trust_pickle, part, sparse: as for `subpc.compile`; one set of input shapes.
         database: JSON-lines file to read and to append to.
         budget: seconds, or text such as "10m".
         trials: stop after this many candidates, too.
@@ -145,7 +146,7 @@ def tune(
         check_outputs([database], model_files(model))
     tuning_db.check_writable(database)
     tuning_db.read(database)
-    options: dict[str, Any] = {"arch": arch, "trust_pickle": trust_pickle, "isa": parsed.isa, "sparse": sparse}
+    options: dict[str, Any] = {"arch": arch, "trust_pickle": trust_pickle, "part": part, "isa": parsed.isa, "sparse": sparse}
     notes: list[str] = []
     models = rewritten(model, example_inputs, shapes=shapes, notes=notes, **options)
     if len(models) != 1:
