@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from subpc.cli.options import INPUT, MODEL, SHAPE, FileCommand, json_option, part_option, threads_option
+from subpc.cli.options import ARCH, INPUT, MODEL, SHAPE, FileCommand, json_option, part_option, threads_option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.argument("library", type=INPUT)
 @click.option("--compare", default="", metavar="ENGINES", help="Of onnxruntime, openvino, torch, torch-compile, with commas.")
 @click.option("--model", type=MODEL, help="The model file that LIBRARY was compiled from, for the others.")
-@click.option("--arch", help="Architecture of --model, as for compile.")
+@click.option("--arch", type=ARCH, help="Architecture of --model, as for compile.")
 @part_option
 @click.option("--trust-pickle", is_flag=True, help="Load pickled modules. They can run any code: only for files that you made.")
 @click.option("--shape", "shapes", type=SHAPE, multiple=True, help="Input shape, for a library that has several.")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from subpc.cli.options import INPUT, MODEL, SHAPE, TRIPLE, FileCommand, json_option, part_option, threads_option
+from subpc.cli.options import ARCH, INPUT, MODEL, SHAPE, TRIPLE, FileCommand, json_option, part_option, threads_option
 from subpc.cli.printing import flat, show, show_json
 from subpc.cli.tables import new_table
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.argument("b", type=MODEL)
 @click.option("--data", type=INPUT, help="A folder of pictures, or a .npy file. [default: random numbers]")
 @click.option("--limit", type=click.IntRange(1), default=256, show_default=True, help="Use at most so many samples.")
-@click.option("--arch", help="Architecture of state dicts, as for compile.")
+@click.option("--arch", type=ARCH, help="Architecture of state dicts, as for compile.")
 @part_option
 @click.option("--shape", "shapes", type=SHAPE, multiple=True, help="Input shape, where neither model says it.")
 @click.option("--mean", type=TRIPLE, default="0.485,0.456,0.406", show_default=True, help="Of pictures: subtracted from x / 255.")

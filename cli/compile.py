@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from subpc.cli.options import INPUT_TEXT, MODEL, OUTPUT, OUTPUT_FOLDER, SHAPE, FileCommand, json_option, part_option, threads_option
+from subpc.cli.options import ARCH, INPUT_TEXT, MODEL, OUTPUT, OUTPUT_FOLDER, SHAPE, FileCommand, json_option, part_option, threads_option
 from subpc.cli.printing import show, show_json
 from subpc.cli.tables import layer_table
 from subpc.errors import CompileError, TargetError
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.command("compile", cls=FileCommand)
 @click.argument("model", type=MODEL)
 @click.option("-o", "--output", type=OUTPUT, help="The library to write. [default: MODEL's name with .so]")
-@click.option("--arch", help="Architecture of a state dict: torchvision:resnet50, timm:NAME or package.module:function.")
+@click.option("--arch", type=ARCH, help="Architecture of a state dict: torchvision:resnet50, timm:NAME or package.module:function.")
 @click.option("--shape", "shapes", type=SHAPE, multiple=True, help="Input shape; repeat for several inputs or sizes.")
 @part_option
 @click.option("--target", default="llvm -mcpu=native", show_default=True, help="CPU to compile for.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from subpc.cli.options import INPUT_TEXT, MODEL, OUTPUT, SHAPE, TRIPLE, json_option
+from subpc.cli.options import ARCH, INPUT_TEXT, MODEL, OUTPUT, SHAPE, TRIPLE, json_option
 from subpc.cli.printing import show, show_json
 from subpc.files import described
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 FILE_OPTIONS = (
     click.argument("model", type=MODEL),
     click.option("-o", "--output", type=OUTPUT, required=True, help="The file to write, .pt or .safetensors."),
-    click.option("--arch", help="Architecture of a state dict: torchvision:resnet50, timm:NAME or package.module:function."),
+    click.option("--arch", type=ARCH, help="Architecture of a state dict: torchvision:resnet50, timm:NAME or package.module:function."),
     click.option(
         "--shape", "shapes", type=SHAPE, multiple=True, help="Input shape, where the file does not say it: TorchScript, open ONNX shapes."
     ),

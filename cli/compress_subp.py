@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from subpc.cli.options import INPUT_TEXT, MODEL, OUTPUT, FileCommand, json_option
+from subpc.cli.options import ARCH, INPUT_TEXT, MODEL, OUTPUT, FileCommand, json_option
 from subpc.cli.printing import show, show_json
 from subpc.distributed import leads
 from subpc.files import described
@@ -33,7 +33,7 @@ class KeyValue(click.ParamType):  # type: ignore[type-arg]
 
 @click.command("subp", cls=FileCommand)
 @click.option("-o", "--output", type=OUTPUT, required=True, help="The compressed model file (.pt or .safetensors).")
-@click.option("--arch", required=True, help="torchvision:resnet18, subpc:resnet20, timm:NAME or package.module:function.")
+@click.option("--arch", type=ARCH, required=True, help="torchvision:resnet18, subpc:resnet20, timm:NAME or package.module:function.")
 @click.option("--arch-option", "arch_options", type=KeyValue(), multiple=True, help="Option of the architecture, as width=32; repeatable.")
 @click.option("--data", type=INPUT_TEXT, required=True, help="fashion-mnist[:FOLDER], or imagefolder:FOLDER with a folder for each class.")
 @click.option("--method", type=click.Choice(METHODS), default="subp", show_default=True, help="SUBP, or a baseline.")

@@ -41,6 +41,18 @@ class InputText(click.ParamType):  # type: ignore[type-arg]
         return [Path(part) for part in parts]
 
 
+class InputArch(click.ParamType):  # type: ignore[type-arg]
+    """The name of an architecture, which may be that of a function in a Python file."""
+
+    name = "text"
+
+    def files(self, value: str) -> list[Path]:
+        """See InputFile."""
+        from subpc.model_files import arch_files
+
+        return arch_files(value)
+
+
 class OutputFile(click.Path):
     """A file that a command writes; `noun` is what errors call it."""
 
@@ -71,7 +83,7 @@ class FileCommand(click.Command):
         given = [(param.type, value) for param in self.params for value in _values(ctx.params.get(param.name or ""))]
         outputs = [(kind.noun, value) for kind, value in given if isinstance(kind, OutputFile)]
         if outputs:
-            inputs = [file for kind, value in given if isinstance(kind, InputFile | InputText) for file in kind.files(value)]
+            inputs = [file for kind, value in given if isinstance(kind, InputFile | InputText | InputArch) for file in kind.files(value)]
             try:
                 check_outputs([value for _, value in outputs], inputs)
             except ConfigError as error:
@@ -83,7 +95,7 @@ def _values(value: Any) -> tuple[Any, ...]:
     return () if value is None else value if isinstance(value, tuple) else (value,)
 
 
-INPUT, MODEL, INPUT_TEXT = InputFile(), InputModel(), InputText()
+INPUT, MODEL, INPUT_TEXT, ARCH = InputFile(), InputModel(), InputText(), InputArch()
 OUTPUT, DATABASE, OUTPUT_FOLDER = OutputFile(), OutputDatabase(), OutputFolder()
 
 

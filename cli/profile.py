@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from subpc.cli.options import INPUT, MODEL, OUTPUT, SHAPE, FileCommand, json_option, part_option, threads_option
+from subpc.cli.options import ARCH, INPUT, MODEL, OUTPUT, SHAPE, FileCommand, json_option, part_option, threads_option
 from subpc.cli.printing import show, show_json
 from subpc.cli.tables import profile_table
 from subpc.files import described
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--bench", "bench_file", type=INPUT, help="What `subpc bench --json` printed, for the report.")
 @click.option("--compare", default="", metavar="ENGINES", help="Time other engines now, for the report: onnxruntime,openvino,...")
 @click.option("--model", type=MODEL, help="The model file that LIBRARY was compiled from, for --compare.")
-@click.option("--arch", help="Architecture of --model, as for compile.")
+@click.option("--arch", type=ARCH, help="Architecture of --model, as for compile.")
 @part_option
 @threads_option
 @json_option

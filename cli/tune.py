@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from subpc.cli.options import DATABASE, MODEL, SHAPE, FileCommand, json_option, part_option, threads_option
+from subpc.cli.options import ARCH, DATABASE, MODEL, SHAPE, FileCommand, json_option, part_option, threads_option
 from subpc.cli.printing import complain, markup, show, show_json
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ LOG_SECONDS = 10.0
 @click.option("--db", "database", required=True, type=DATABASE, help="Database to read, and to append to.")
 @click.option("--budget", default="10m", show_default=True, metavar="TIME", help="How long to search: 90s, 10m, 1h.")
 @click.option("--trials", type=click.IntRange(1), help="Stop after this many candidates, too.")
-@click.option("--arch", help="Architecture of a state dict, as for compile.")
+@click.option("--arch", type=ARCH, help="Architecture of a state dict, as for compile.")
 @click.option("--shape", "shapes", type=SHAPE, multiple=True, help="Input shape.")
 @part_option
 @click.option("--target", default="llvm -mcpu=native", show_default=True, help="CPU to tune for.")

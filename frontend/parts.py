@@ -76,7 +76,7 @@ def check_no_part(path: Path, part: str | None) -> None:
 
 
 def _submodule(model: nn.Module, name: str) -> nn.Module:
-    every = {path: module for path, module in model.named_modules() if path}
+    every: dict[str, nn.Module] = {path: module for path, module in model.named_modules() if path}
     if name not in every:
         close = get_close_matches(name, every, n=3)
         shown = [printable(path) for path in close or [path for path, _ in model.named_children()][:MAX_LISTED]]

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from subpc.errors import ConfigError
+from subpc.errors import ConfigError, SubpcError
+from subpc.frontend.messages import first_line
 from subpc.frontend.one_at_a_time import capturing
 
 if TYPE_CHECKING:
@@ -28,6 +29,23 @@ def export_onnx(module: "nn.Module", inputs: "tuple[torch.Tensor, ...]", path: P
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(module, inputs, str(path), dynamo=False, opset_version=OPSET)
+
+
+def _write_onnx(model: "nn.Module | ExportedProgram", inputs: "tuple[torch.Tensor, ...]", path: Path) -> None:
+    """Any PyTorch model as ONNX; ConfigError where it cannot be written."""
+    import torch
+
+    module: Any = model.eval() if isinstance(model, torch.nn.Module) else _module_of(model)
+    try:
+        with torch.no_grad():
+            module(*inputs)  # shapes that do not fit are refused by the network itself
+        export_onnx(module, inputs, path)
+    except SubpcError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"{type(model).__name__} cannot be written as ONNX: {first_line(error)}; pass the ONNX file as --model"
+        ) from error
 
 
 class RivalFiles:
@@ -65,22 +83,27 @@ class RivalFiles:
                 torch.export.save(self._program(inputs), memory := io.BytesIO())
                 path.write_bytes(memory.getbuffer())
             else:
-                module = self._model.eval() if isinstance(self._model, torch.nn.Module) else _module_of(self._program(inputs))
-                export_onnx(module, inputs, path)
+                _write_onnx(self._model if isinstance(self._model, torch.nn.Module) else self._program(inputs), inputs, path)
         return path
 
     def _program(self, inputs: "tuple[torch.Tensor, ...]") -> "ExportedProgram":
         import torch
 
-        if isinstance(self._model, torch.jit.ScriptModule):
-            from subpc.frontend.torchscript import export_script
+        from subpc.frontend.example_inputs import model_inputs
+        from subpc.frontend.pt2_guards import check_guards
+        from subpc.frontend.torch_import import export
+        from subpc.frontend.torchscript import export_script
 
+        if isinstance(self._model, torch.jit.ScriptModule):
             return export_script(self._model, inputs)[0]
         if isinstance(self._model, torch.nn.Module):
             with torch.no_grad():
                 return torch.export.export(self._model.eval(), inputs)
         assert isinstance(self._model, torch.export.ExportedProgram)
-        return self._model
+        if all(isinstance(n, int) for info in model_inputs(self._model) for n in info.shape or ()):
+            return self._model
+        check_guards(self._model, inputs)
+        return export(self._model.module(), inputs)
 
 
 def _module_of(program: "ExportedProgram") -> Any:

@@ -17,7 +17,7 @@ from subpc.errors import CompileError, SlowLayerWarning, SubpcError
 from subpc.files import check_outputs
 from subpc.frontend.one_at_a_time import one_at_a_time
 from subpc.linker import find_linker, link
-from subpc.model_files import model_files
+from subpc.model_files import arch_files, model_files
 from subpc.report import CompileReport, FunctionInfo, LayerReport, Metadata, StepInfo, TensorInfo
 from subpc.runtime import CompiledModel
 from subpc.scratch import scratch_folder
@@ -121,7 +121,7 @@ def _compile(model: Any, request: Request, folder: Path, path: Path, accept: Acc
     """Compile `model` into the library `path`, with `folder` for temporary files."""
     check_options(request.precision, request.sparse, request.debug_dump)
     source = model_files(model) if isinstance(model, str | Path) else []
-    check_outputs([path], [*source, *([request.tuning] if request.tuning not in (None, AUTO, OFF) else [])])
+    check_outputs([path], [*source, *arch_files(request.arch), *([request.tuning] if request.tuning not in (None, AUTO, OFF) else [])])
     parsed = parse_target(request.target)
     tuned = find_tuning(request.tuning, parsed, request.threads, versions(), any_cpu=request.tuning_any_cpu)
     find_linker()

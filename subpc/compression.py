@@ -12,7 +12,7 @@ from subpc.errors import ConfigError
 from subpc.files import check_outputs
 from subpc.frontend.one_at_a_time import one_at_a_time
 from subpc.image import Preparation
-from subpc.model_files import model_files
+from subpc.model_files import arch_files, model_files
 
 if TYPE_CHECKING:
     import torch
@@ -121,7 +121,7 @@ def compress_file(
     from subpc.frontend.load_network import load_network
 
     path, output, extras, progress = Path(path), Path(output), extras or Extras(), progress or silent
-    _check_output(output, path, extras)
+    _check_output(output, path, arch, extras)
     progress("reading the file", 0, 1)
     network = load_network(path, arch=arch, shape=extras.shape)
     wanted = network.input_shape
@@ -143,11 +143,11 @@ def _found_by_trying(shape: Shape) -> str:
     return f"the network runs on input {','.join(map(str, shape))}, which was found by trying; pass --shape for the one that it is for"
 
 
-def _check_output(output: Path, model: Path, extras: Extras) -> None:
+def _check_output(output: Path, model: Path, arch: str | None, extras: Extras) -> None:
     if output.suffix not in SUFFIXES:
         raise ConfigError(f"the output is {output.name}; a name that ends with .pt or .safetensors is accepted.")
     folders = [name for text in (extras.calibration, extras.evaluation) if text for name in (text, text.partition(":")[2]) if name]
-    check_outputs([output], [*model_files(model), *folders])
+    check_outputs([output], [*model_files(model), *arch_files(arch), *folders])
 
 
 def _given(model: "nn.Module", extras: Extras, shape: Shape | None, progress: Progress) -> Given:

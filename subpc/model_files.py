@@ -1,5 +1,6 @@
 """The files that a model consists of."""
 
+import sys
 from pathlib import Path
 
 
@@ -17,3 +18,13 @@ def model_files(path: str | Path) -> list[Path]:
         return [path, *(path.parent / place for place in places)]
     except Exception:  # whatever is wrong with the file, its import says it
         return [path]
+
+
+def arch_files(arch: str | None) -> list[Path]:
+    """The Python files that `package.module:function` may be in, without importing anything; none for other names."""
+    module = (arch or "").rpartition(":")[0]
+    stem = Path(*module.split(".")) if module else None
+    if stem is None or stem.is_absolute():
+        return []
+    places = [Path(folder) / form for folder in (".", *sys.path) for form in (stem.with_suffix(".py"), stem / "__init__.py")]
+    return [place for place in places if place.is_file()]

@@ -13,7 +13,7 @@ from subpc.errors import ConfigError, TargetError
 from subpc.files import check_outputs
 from subpc.linker import find_linker
 from subpc.measure import LocalMeasurer, Measurer
-from subpc.model_files import model_files
+from subpc.model_files import arch_files, model_files
 from subpc.report import Record
 from subpc.scratch import scratch_folder
 from subpc.target import Target, parse_target
@@ -143,7 +143,7 @@ def tune(
         raise TargetError(f"this CPU lacks {', '.join(missing_features(parsed.features)[:5])} of target {target!r}; tune where it runs")
     find_linker()
     if isinstance(model, str | Path):
-        check_outputs([database], model_files(model))
+        check_outputs([database], [*model_files(model), *arch_files(arch)])
     tuning_db.check_writable(database)
     tuning_db.read(database)
     options: dict[str, Any] = {"arch": arch, "trust_pickle": trust_pickle, "part": part, "isa": parsed.isa, "sparse": sparse}

@@ -75,7 +75,8 @@ class GraphNetwork(nn.Module):
 
     def forward(self, x: torch.Tensor) -> Any:
         """x: the network's one input."""
-        if type(x) is torch.Tensor and x.device.type == "cpu" and tuple(x.shape) not in self.subpc_checked:
+        tracing = torch._C._get_tracing_state() is not None  # where sizes are no numbers
+        if type(x) is torch.Tensor and x.device.type == "cpu" and not tracing and tuple(x.shape) not in self.subpc_checked:
             self._check_sizes(tuple(x.shape))
         return self._run(x)
 

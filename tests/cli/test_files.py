@@ -171,6 +171,20 @@ def test_a_default_name_is_no_exception(tmp_path: Path, monkeypatch: pytest.Monk
     assert (tmp_path / "m.so").read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize("command", [["compile"], ["compress", "blocks"], ["compress", "udfc"]])
+@pytest.mark.parametrize("form", ["mynet.py", "mynet/__init__.py"])
+def test_the_code_of_an_architecture_is_an_input(
+    command: list[str], form: str, valid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = tmp_path / form
+    code.parent.mkdir(exist_ok=True)
+    code.write_bytes(CONTENT)
+    assert run([*command, str(valid / "state.pt"), "--arch", "mynet:net", "--shape", "1,3,8,8", "-o", form]) == 2
+    assert "input" in capfd.readouterr().err
+    assert code.read_bytes() == CONTENT
+
+
 def test_weights_that_an_onnx_file_keeps_elsewhere_are_an_input(valid: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     import onnx
 

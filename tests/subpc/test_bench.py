@@ -16,6 +16,7 @@ from subpc.bench_report import BenchReport, EngineResult
 from subpc.cli.main import run
 from subpc.cpu import idle_cpus
 from subpc.errors import ConfigError, SubpcError
+from subpc.frontend.graph_from_program import network_from_program
 from subpc.timing import Timing, summarize
 
 
@@ -177,6 +178,27 @@ def test_an_engine_that_is_not_installed_is_named_with_the_command(
     assert run(["bench", str(toy), "--compare", "openvino", "--model", str(tmp_path / "toy.onnx"), "--runs", "2", "--rounds", "1"]) == 1
     words = "openvino did not run: this needs the package openvino, which is not installed. Install it with: pip install openvino\n"
     assert words in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("form", ["program", "dynamic program", "graph of a compressed file"])
+def test_other_engines_run_whatever_kind_of_model_the_file_holds(form: str, toy: Path, tmp_path: Path) -> None:
+    sizes = ({0: torch.export.Dim("batch", min=1, max=8)},) if form == "dynamic program" else None
+    batch = 2 if sizes else 1
+    shape = tuple(bench.read_metadata(toy).functions[0].inputs[0].shape)
+    program = torch.export.export(Toy(), (torch.rand(batch, *shape[1:]),), dynamic_shapes=sizes)
+    model = network_from_program(program) if "graph" in form else program
+    report = bench.compare(toy, ["onnxruntime"], model=model, runs=2, rounds=1, warmup=0)
+    assert [engine.failure for engine in report.engines] == ["", ""]
+    assert report.engines[1].agrees
+
+
+def test_a_model_that_cannot_be_written_as_onnx_is_no_defect(toy: Path) -> None:
+    class Odd(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.fft.fft(x).real
+
+    report = bench.compare(toy, ["onnxruntime"], model=Odd(), runs=2, rounds=1, warmup=0)
+    assert "cannot be written as ONNX" in report.engines[1].failure
 
 
 def test_the_command_names_a_missing_model_file(toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

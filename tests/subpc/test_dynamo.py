@@ -1,5 +1,6 @@
 """torch.compile(model, backend="subpc")."""
 
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -42,6 +43,25 @@ def image(batch: int = 1, size: int = 16) -> torch.Tensor:
 
 def test_the_backend_is_registered() -> None:
     assert "subpc" in torch._dynamo.list_backends()
+
+
+def test_several_threads_may_start_with_the_function() -> None:
+    nets, start, wrong = [small_net() for _ in range(4)], threading.Barrier(4), []
+
+    def call(net: nn.Module) -> None:
+        start.wait()
+        try:
+            with torch.inference_mode():
+                torch.testing.assert_close(torch.compile(net, backend=dynamo.backend)(image()), net(image()), rtol=1e-4, atol=1e-5)
+        except BaseException as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=call, args=(net,)) for net in nets]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
 
 
 def test_results_names_and_recompilation_for_a_new_batch_size(compiled: list[Any]) -> None:
