@@ -79,9 +79,9 @@ def _submodule(model: nn.Module, name: str) -> nn.Module:
     every: dict[str, nn.Module] = {path: module for path, module in model.named_modules() if path}
     if name not in every:
         close = get_close_matches(name, every, n=3)
-        shown = [printable(path) for path in close or [path for path, _ in model.named_children()][:MAX_LISTED]]
-        word = "did you mean" if close else "it has"
-        raise ConfigError(f"The model has no part {printable(name)!r}; {word} {', '.join(shown) or 'none at all'}?".replace("all?", "all."))
+        shown = ", ".join(printable(path) for path in close or [path for path, _ in model.named_children()][:MAX_LISTED])
+        advice = f"did you mean {shown}?" if close else f"it has {shown or 'none at all'}."
+        raise ConfigError(f"The model has no part {printable(name)!r}; {advice}")
     module = every[name]
     if isinstance(module, nn.ModuleList | nn.ModuleDict):
         inner = ", ".join(f"{name}.{printable(child)}" for child, _ in list(module.named_children())[:MAX_LISTED])

@@ -75,7 +75,7 @@ class GraphNetwork(nn.Module):
 
     def forward(self, x: torch.Tensor) -> Any:
         """x: the network's one input."""
-        tracing = torch._C._get_tracing_state() is not None  # where sizes are no numbers
+        tracing = torch._C._is_tracing()  # where sizes are no numbers
         if type(x) is torch.Tensor and x.device.type == "cpu" and not tracing and tuple(x.shape) not in self.subpc_checked:
             self._check_sizes(tuple(x.shape))
         return self._run(x)
