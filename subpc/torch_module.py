@@ -1,35 +1,16 @@
 """`subpc.as_module`: a compiled network as a module, to stand in a PyTorch model where the original stood."""
 
 from collections import OrderedDict
-from typing import Any
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from subpc.runtime import CompiledModel
 
-
-class CompiledModule(nn.Module):
-    """Calls a compiled network; it has no weights and no gradients."""
-
-    def __init__(self, compiled: CompiledModel) -> None:
-        super().__init__()
-        self.compiled = compiled
-
-    def forward(self, *inputs: torch.Tensor) -> Any:
-        """The network's result in the form that it has in PyTorch: a tensor, a tuple, or a dictionary by name."""
-        names = self.compiled.output_names
-        outputs = self.compiled(*inputs)
-        values = outputs if isinstance(outputs, tuple) else (outputs,)
-        if names == ("output",):
-            return values[0]
-        if names == tuple(f"output{i}" for i in range(len(names))):
-            return values
-        return OrderedDict(zip(names, values, strict=True))
+if TYPE_CHECKING:
+    from torch import nn
 
 
-def as_module(compiled: CompiledModel) -> nn.Module:
-    """A module that runs `compiled`: `model.backbone = subpc.as_module(compiled)`.
+def as_module(compiled: CompiledModel) -> "nn.Module":
+    """A module that runs `compiled`: `model.backbone = subpc.as_module(compiled)`. It has no weights and no gradients.
 
     Args:
         compiled: from `subpc.compile` or `subpc.load`.
@@ -41,4 +22,22 @@ def as_module(compiled: CompiledModel) -> nn.Module:
     Raises:
         ConfigError: when called, for inputs of a shape or type that the library does not take.
     """
-    return CompiledModule(compiled)
+    import torch
+
+    class CompiledModule(torch.nn.Module):
+        """Calls the compiled network."""
+
+        def forward(self, *inputs: torch.Tensor) -> Any:
+            """The network's result in the form that it has in PyTorch."""
+            return _in_form(compiled.output_names, compiled(*inputs))
+
+    return CompiledModule()
+
+
+def _in_form(names: tuple[str, ...], outputs: Any) -> Any:
+    values = outputs if isinstance(outputs, tuple) else (outputs,)
+    if names == ("output",):
+        return values[0]
+    if names == tuple(f"output{i}" for i in range(len(names))):
+        return values
+    return OrderedDict(zip(names, values, strict=True))
