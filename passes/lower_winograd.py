@@ -12,7 +12,8 @@ from subpc.passes.plan_winograd import MIN_WINOGRAD_GAIN, is_winograd, shape_for
 from subpc.schedules.choose_winograd import choose_winograd_tile
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.layout import TensorLayout
-from subpc.schedules.winograd import WinogradConv, WinogradTile, fits, transformed_filters
+from subpc.schedules.winograd import WinogradConv, WinogradTile, fits
+from subpc.schedules.winograd_transforms import transformed_filters
 from subpc.schedules.workload import DENSE_WINOGRAD, WINOGRAD, tile_fields
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from subpc.schedules.choose_tile import CHANNEL_CYCLES, FMA_LATENCY, MIN_TASKS, PORTS
 from subpc.schedules.isa import VectorIsa
-from subpc.schedules.winograd import POSITIONS, STEP, WinogradTile, slots
+from subpc.schedules.winograd import WinogradTile
+from subpc.schedules.winograd_transforms import POSITIONS, STEP, slots
 
 # Cycles of the input transform for each lane of a row of tiles and channel: its 16 results go to the second cache.
 INPUT_CYCLES = 3.0

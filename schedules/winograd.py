@@ -16,7 +16,6 @@ import itertools
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import tvm
 from tvm import tirx
 from tvm.tirx.script import builder as T
@@ -26,11 +25,8 @@ from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import MAX_PREFETCH_CHANNELS, kernel_builder, load, splat, store, thread_memory
 from subpc.schedules.layout import LINE, TensorLayout
 from subpc.schedules.vector import Register, fetch, put, segments, shuffle, transpose, units
+from subpc.schedules.winograd_transforms import POSITIONS, READ, STEP, input_transform, output_transform, slots, tiles_of
 
-# Output pixels of a tile along each axis, input pixels that it reads, and positions of the transformed tile.
-STEP, READ, POSITIONS = 2, 4, 16
-# G of F(2, 3): transforms a filter of three taps.
-FILTER_TRANSFORM = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 # Nanoseconds that the transform of a row of tiles of one channel takes: enough to size tasks.
 TRANSFORM_NS = 15.0
 FLOAT = 4
@@ -50,12 +46,6 @@ class WinogradTile:
     blocks: int
     bands: int
     pixels_outer: bool
-
-
-def transformed_filters(weight: np.ndarray) -> np.ndarray:
-    """U = G g G^T of (c_out, c_in, 3, 3) filters: (c_out, c_in, 16)."""
-    u: np.ndarray = np.einsum("pu,oiuv,qv->oipq", FILTER_TRANSFORM, weight.astype("float64"), FILTER_TRANSFORM)
-    return u.reshape(*weight.shape[:2], POSITIONS).astype("float32")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,8 +117,7 @@ class WinogradConv:
     @property
     def flops(self) -> int:
         """Of the direct convolution: what a user compares."""
-        frame = self.out.frame
-        return 2 * 9 * self.out.batch * self.blocks * self.group * frame.height * frame.width
+        return 2 * 9 * self.blocks * self.group * self.out.batch * self.out.frame.height * self.out.frame.width
 
     def sizes(self) -> dict[str, tuple[int, str]]:
         """(elements, type) of each operand, in order."""
@@ -151,11 +140,6 @@ class WinogradConv:
         return frame.func
 
 
-def tiles_of(out: TensorLayout) -> tuple[int, int]:
-    """Tiles of 2x2 pixels down and across an image; the last ones may reach beyond it."""
-    return -(-out.frame.height // STEP), -(-out.frame.width // STEP)
-
-
 def fits(source: TensorLayout, out: TensorLayout, padding: tuple[int, int], tile: WinogradTile) -> bool:
     """Whether all that the transform reads, whole vectors of tiles, lies in the source's planes."""
     frame, (down, across) = source.frame, tiles_of(out)
@@ -165,11 +149,6 @@ def fits(source: TensorLayout, out: TensorLayout, padding: tuple[int, int], tile
     last_column = STEP * (across - tile.columns) - padding[1] + 3 * slots(tile.columns)
     first = frame.first - padding[0] * frame.pitch - padding[1]
     return first >= 0 and frame.first + last_row * frame.pitch + last_column < frame.plane
-
-
-def slots(columns: int) -> int:
-    """Lanes that hold a row of so many tiles: the next power of two, and two at least, whose three vectors have all pixels of a tile."""
-    return max(2, 1 << (columns - 1).bit_length())
 
 
 class _Body:
@@ -216,7 +195,7 @@ class _Body:
         for row in range(k.tile.rows):
             for j in range(READ):
                 column = [line[j] for line in lines[STEP * row : STEP * row + READ]]
-                for i, value in enumerate(_input_transform(column, size)):
+                for i, value in enumerate(input_transform(column, size)):
                     put(self.v, into + (READ * i + j) * position + row * size, value.get(), size)
 
     def pixels(self, first: Any, size: int) -> list[Register]:
@@ -224,7 +203,7 @@ class _Body:
         a, b, c = (Register(size, fetch(self.b["x"], first + i * size, size)) for i in range(3))
         even, odd = (Register(size, shuffle([a.get(), b.get()], list(range(i, 2 * size, STEP)))) for i in range(STEP))
         after = [Register(size, shuffle([r.get(), c.get()], [*range(1, size), size + i])) for i, r in enumerate((even, odd))]
-        return _input_transform([even, odd, *after], size)
+        return input_transform([even, odd, *after], size)
 
     def products(self, image: Any, band: Any) -> None:
         """One parallel loop over (some register tiles, block of output channels)."""
@@ -251,9 +230,8 @@ class _Body:
         """sums[number, position, tile, :] = sum over input channels of V times U."""
         k, tile = self.k, self.k.tile
         group = part // self.per_group
-        if k.uniform:
-            first, count = group * k.kept, k.kept
-        else:
+        first, count = group * k.kept, k.kept
+        if not k.uniform:
             first, count = self.b["starts"][group], self.b["starts"][group + 1] - self.b["starts"][group]
         panel = (first * self.per_group + part % self.per_group * count) * POSITIONS + position * count
         acc = [[Register(self.lanes, constant(0.0, self.lanes)) for _ in range(tile.vectors)] for _ in range(self.tiles)]
@@ -278,9 +256,9 @@ class _Body:
         with T.serial(0, tile.rows) as row, T.serial(0, tile.columns) as column:
             first = (block * POSITIONS * self.tiles + row * tile.columns + column) * self.channels + vector * lanes
             m = [Register(lanes, load(sums, first + p * self.tiles * self.channels, lanes)) for p in range(POSITIONS)]
-            lines = [_output_transform(m[READ * i : READ * i + READ], lanes) for i in range(READ)]
+            lines = [output_transform(m[READ * i : READ * i + READ], lanes) for i in range(READ)]
             for j in range(STEP):
-                for i, value in enumerate(_output_transform([line[j] for line in lines], lanes)):
+                for i, value in enumerate(output_transform([line[j] for line in lines], lanes)):
                     at = (STEP * row + i) * width + STEP * column + j
                     store(results, at * lanes, value.get() + bias.get(), lanes)
 
@@ -320,15 +298,3 @@ class _Body:
                 done.append((place, Register(size, activate(k.activation, value, size))))
             for place, result in done:
                 put(self.b["y"], place, result.get(), result.lanes)
-
-
-def _input_transform(d: list[Register], lanes: int) -> list[Register]:
-    """B^T of F(2, 3) applied to four values."""
-    a, b, c, e = (register.get() for register in d)
-    return [Register(lanes, value) for value in (a - c, b + c, c - b, b - e)]
-
-
-def _output_transform(m: list[Register], lanes: int) -> list[Register]:
-    """A^T of F(2, 3) applied to four values."""
-    a, b, c, e = (register.get() for register in m)
-    return [Register(lanes, value) for value in (a + b + c, b - c - e)]

@@ -9,7 +9,8 @@ from torch.nn import functional
 
 from subpc.schedules.activation import Activation
 from subpc.schedules.isa import AVX512, VectorIsa
-from subpc.schedules.winograd import WinogradConv, WinogradTile, fits, transformed_filters
+from subpc.schedules.winograd import WinogradConv, WinogradTile, fits
+from subpc.schedules.winograd_transforms import transformed_filters
 
 from .harness import ISAS, assembly, check_tensor, cpu_supports, into, like, run_everywhere, tensor
 from .sparse import Filters, random_filters
