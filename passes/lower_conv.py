@@ -59,6 +59,7 @@ def _direct(low: Lowering, var: relax.Var, call: relax.Call) -> None:
         winograd = winograd_kernel(call, source, out.layout, pattern, kept, tile, low.isa, in_place=in_place)
         channels = [np.arange(weight.shape[1])] * winograd.groups if pattern is None else [*map(np.flatnonzero, pattern.kept)]
         operands["w"] = low.weights.add(pack_filters(weight, channels, winograd.group, low.isa.lanes * tile.vectors))
+        operands["v"] = low.new_buffer(None, winograd.sizes()["v"][0])
         low.emit(attrs["name"], winograd, operands | pack_index(low, pattern, winograd.channel_floats))
         return
     kernel = direct_kernel(low, call, source, out, pattern, weight, in_place=in_place)

@@ -19,13 +19,12 @@ from subpc.schedules.conv_flat import FlatBody, FlatConv
 from subpc.schedules.depthwise import GroupedBody, GroupedConv
 from subpc.schedules.direct_conv import DirectBody, DirectConv
 from subpc.schedules.isa import VectorIsa
-from subpc.schedules.kernel import Kernel, kernel_builder, splat, store, thread_memory
+from subpc.schedules.kernel import FLOAT, Kernel, kernel_builder, splat, store, thread_memory
 from subpc.schedules.layout import LINE, Frame, Origin, TensorLayout, round_up
 
 Stage = FlatConv | DirectConv | GroupedConv
 # Lines behind the rows of a plane in a task's memory, which vectors that overrun a row may read.
 SLACK_LINES = 3
-FLOAT = 4
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,8 @@ LOAD_CYCLES = 0.5
 STREAMED_FLOATS, CACHED_FLOATS = 2.0, 256 * 1024
 # Bytes of transformed input that the caches of the cores keep until they are read.
 MAX_BAND_BYTES = 2 << 20
+# How many times larger than the transformed pixels the filters may be, before tasks share them rather than pixels.
+MAX_FILTERS = 4
 ROWS, VECTORS, BLOCKS = (1, 2, 3, 4), (1, 2), (1, 2, 4)
 
 
@@ -64,8 +66,8 @@ def choose_winograd_tile(shape: WinogradShape, isa: VectorIsa) -> WinogradTile |
     in_band = down // bands * across
     tasks = in_band * shape.channels[1] // (vectors * isa.lanes)
     blocks = 2 if in_band % 2 == 0 and tasks >= 2 * MIN_TASKS else 1
-    # Tasks that follow each other share what is larger.
-    outer = shape.channels[0] * shape.size[0] * shape.size[1] > shape.kept * shape.channels[1] * POSITIONS
+    # A thread that transforms pixels and multiplies them itself finds them in its own cache; filters that fill it are shared out instead.
+    outer = 4 * POSITIONS * shape.kept * shape.channels[1] < MAX_FILTERS * band_bytes(shape, rows, columns, bands)
     return WinogradTile(rows=rows, columns=columns, vectors=vectors, blocks=blocks, bands=bands, pixels_outer=outer)
 
 

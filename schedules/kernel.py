@@ -19,6 +19,8 @@ from tvm.tirx.script import builder as T
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.layout import LINE
 
+# Bytes of a float32.
+FLOAT = 4
 # How far ahead a convolution asks for what it will read: input planes of this many kept channels later, and weights this many floats
 # later. Gathered planes and new weight panels are nothing that the hardware foresees: 10 % of a ResNet-50 (docs/performance.md).
 PREFETCH_CHANNELS = 12

@@ -8,8 +8,7 @@ tiles in the first transform, and neighbouring OUTPUT CHANNELS in the products a
 Sparse as in direct_conv.py: a filter that reads nothing of an input channel has nothing to transform there either, so a pattern of 1xN
 blocks is the same pattern at every position, and group g of N output channels sums over the channels in `index[g]` only.
 
-Rounding errors are those of a direct convolution, relative to the largest pixel of a tile: the transforms only add and halve. A NaN or an
-infinity reaches all four pixels of the tiles that read it.
+Rounding errors are those of a direct convolution, relative to a tile's largest pixel; a NaN or an infinity reaches all its four pixels.
 """
 
 import itertools
@@ -22,14 +21,13 @@ from tvm.tirx.script import builder as T
 
 from subpc.schedules.activation import Activation, activate, constant
 from subpc.schedules.isa import VectorIsa
-from subpc.schedules.kernel import MAX_PREFETCH_CHANNELS, kernel_builder, load, splat, store, thread_memory
+from subpc.schedules.kernel import FLOAT, MAX_PREFETCH_CHANNELS, kernel_builder, load, splat, store, thread_memory
 from subpc.schedules.layout import LINE, TensorLayout
 from subpc.schedules.vector import Register, fetch, put, segments, shuffle, transpose, units
 from subpc.schedules.winograd_transforms import POSITIONS, READ, STEP, input_transform, output_transform, slots, tiles_of
 
 # Nanoseconds that the transform of a row of tiles of one channel takes: enough to size tasks.
 TRANSFORM_NS = 15.0
-FLOAT = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +55,7 @@ class WinogradConv:
     DirectConv. in_place: y holds the residual before, and the result afterwards; register tiles then must not overlap.
 
     Operands: x, w (transformed filters: (group, row block, position, kept channel, channel in the row block)), [index: `channel_floats`
-    times the kept channels], [starts], bias, [residual], y.
+    times the kept channels], [starts], bias, [residual], v (memory for the transformed input of one band), y.
     """
 
     source: TensorLayout
@@ -78,8 +76,8 @@ class WinogradConv:
             raise ValueError(f"{self.tile.rows}x{self.tile.columns} tiles overlap in {tiles}: the residual would be added twice")
         if self.grid[0] % self.tile.bands:
             raise ValueError(f"{self.grid[0]} rows of register tiles are not {self.tile.bands} equal bands")
-        if self.tile.blocks > self.grid[0] // self.tile.bands * self.grid[1]:
-            raise ValueError(f"a task of {self.tile.blocks} register tiles; a band has {self.grid[0] // self.tile.bands * self.grid[1]}")
+        if self.tile.blocks > self.band_blocks:
+            raise ValueError(f"a task of {self.tile.blocks} register tiles; a band has {self.band_blocks}")
 
     @property
     def family(self) -> str:
@@ -111,6 +109,11 @@ class WinogradConv:
         return -(-down // self.tile.rows), -(-across // self.tile.columns)
 
     @property
+    def band_blocks(self) -> int:
+        """Register tiles of a band."""
+        return self.grid[0] // self.tile.bands * self.grid[1]
+
+    @property
     def operands(self) -> tuple[str, ...]:
         return tuple(self.sizes())
 
@@ -129,6 +132,7 @@ class WinogradConv:
         sizes["bias"] = (self.out.channels, "float32")
         if self.residual and not self.in_place:
             sizes["residual"] = (self.out.floats, "float32")
+        sizes["v"] = (self.band_blocks * POSITIONS * self.position_floats, "float32")
         sizes["y"] = (self.out.floats, "float32")
         return sizes
 
@@ -161,19 +165,15 @@ class _Body:
         self.per_group = kernel.group // self.channels
         self.tiles = kernel.tile.rows * kernel.tile.columns
         self.band_rows = kernel.grid[0] // kernel.tile.bands
-        self.band_blocks = self.band_rows * kernel.grid[1]
 
     def emit(self) -> None:
         """Image after image, band after band: transform what the band reads, then everything that is made of it."""
         k, channels = self.k, self.k.source.channels
-        floats = self.band_blocks * POSITIONS * k.position_floats
-        with thread_memory([(FLOAT * floats, "float32")]) as (pointer,):
-            self.v = T.decl_buffer((floats,), "float32", data=pointer)
-            with T.serial(0, k.out.batch * k.tile.bands) as step:
-                image, band = step // k.tile.bands, step % k.tile.bands
-                with units(self.band_blocks * channels, TRANSFORM_NS * k.tile.rows) as unit:
-                    self.transform_input(image, band, unit // channels, unit % channels)
-                self.products(image, band)
+        with T.serial(0, k.out.batch * k.tile.bands) as step:
+            image, band = step // k.tile.bands, step % k.tile.bands
+            with units(k.band_blocks * channels, TRANSFORM_NS * k.tile.rows) as unit:
+                self.transform_input(image, band, unit // channels, unit % channels)
+            self.products(image, band)
 
     def corner(self, band: Any, block: Any) -> tuple[Any, Any]:
         """The first tile of a register tile, (row, column); the last ones of the image overlap their neighbours."""
@@ -196,7 +196,7 @@ class _Body:
             for j in range(READ):
                 column = [line[j] for line in lines[STEP * row : STEP * row + READ]]
                 for i, value in enumerate(input_transform(column, size)):
-                    put(self.v, into + (READ * i + j) * position + row * size, value.get(), size)
+                    put(self.b["v"], into + (READ * i + j) * position + row * size, value.get(), size)
 
     def pixels(self, first: Any, size: int) -> list[Register]:
         """B^T applied along a line of pixels: `size` tiles, whose pixels begin two apart, in three loads and four shuffles."""
@@ -208,14 +208,14 @@ class _Body:
     def products(self, image: Any, band: Any) -> None:
         """One parallel loop over (some register tiles, block of output channels)."""
         k, tile = self.k, self.k.tile
-        groups, parts = -(-self.band_blocks // tile.blocks), k.out.channels // self.channels
+        groups, parts = -(-k.band_blocks // tile.blocks), k.out.channels // self.channels
         floats = tile.blocks * POSITIONS * self.tiles * self.channels
         pixels = STEP * STEP * self.tiles * self.lanes
         with T.parallel(0, groups * parts) as task:
             group, part = (task // parts, task % parts) if tile.pixels_outer else (task % groups, task // groups)
             start = group * tile.blocks
-            if self.band_blocks % tile.blocks:
-                start = tirx.min(start, self.band_blocks - tile.blocks)
+            if k.band_blocks % tile.blocks:
+                start = tirx.min(start, k.band_blocks - tile.blocks)
             with thread_memory([(FLOAT * floats, "float32"), (FLOAT * pixels, "float32")]) as pointers:
                 sums, results = (T.decl_buffer((size,), "float32", data=p) for size, p in zip((floats, pixels), pointers, strict=True))
                 with T.serial(0, POSITIONS) as position, T.serial(0, tile.blocks) as block:
@@ -241,7 +241,7 @@ class _Body:
             w = [load(self.b["w"], (panel + kept) * self.channels + i * self.lanes, self.lanes) for i in range(tile.vectors)]
             channel = self.b["index"][first + kept] if k.sparse else kept * k.channel_floats
             for registers, place in zip(acc, places, strict=True):
-                x = splat(self.v[v + channel + place], self.lanes)
+                x = splat(self.b["v"][v + channel + place], self.lanes)
                 for i, register in enumerate(registers):
                     register.set(register.get() + w[i] * x)
         into = (number * POSITIONS + position) * self.tiles * self.channels

@@ -35,6 +35,7 @@ def check(tile: WinogradTile, isa: VectorIsa = AVX512, *, size: tuple[int, int],
     pattern = {"group": filters.n, "kept": filters.count, "uniform": filters.uniform}
     conv = WinogradConv(source=source, out=out, padding=padding, tile=tile, **pattern, **fields)
     operands = {"x": into(source, x), "bias": bias, "y": np.zeros(out.floats, "float32")}
+    operands["v"] = np.full(conv.sizes()["v"][0], np.nan, "float32")
     operands |= filters.operands(rows, conv.channel_floats, conv.sparse) | {"w": panels(filters, rows)}
     if conv.residual:
         residual = rng.standard_normal(tuple(expected.shape)).astype("float32")
@@ -146,7 +147,7 @@ def test_pixels_beyond_the_image_do_no_harm(size: tuple[int, int]) -> None:
     weight = np.random.default_rng(3).standard_normal((16, 4, 3, 3)).astype("float32")
     filters = Filters(weight=weight, n=16, kept=[list(range(4))])
     operands = {"x": flat.ravel(), "w": panels(filters, 16), "bias": np.zeros(16, "float32")}
-    operands["y"] = np.zeros(conv.out.floats, "float32")
+    operands |= {name: np.zeros(conv.sizes()[name][0], "float32") for name in ("v", "y")}
     got = run_everywhere(conv, [operands[name] for name in conv.operands], AVX512)
     check_tensor(conv.out, got, functional.conv2d(torch.tensor(x), torch.tensor(weight), padding=1).numpy())
 
