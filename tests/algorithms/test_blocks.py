@@ -15,7 +15,7 @@ from subpc.algorithms.reconstruct import Problem, eliminate, pose, solve
 from subpc.errors import ConfigError, ModelFileError
 from subpc.frontend.arch import build_arch
 
-from .two_convs import network
+from tests.algorithms.two_convs import network
 
 
 def problem(n: int = 4, channels: int = 5, taps: int = 3) -> Problem:

@@ -12,7 +12,7 @@ from subpc.algorithms.pairing import find_pairs
 from subpc.errors import ConfigError, ModelFileError
 from subpc.frontend.arch import build_arch
 
-from .two_convs import network
+from tests.algorithms.two_convs import network
 
 
 def problem() -> tuple[torch.Tensor, ...]:

@@ -18,7 +18,7 @@ from subpc.algorithms.picture_values import changes_input
 from subpc.algorithms.udfc.compress import compress_udfc
 from subpc.algorithms.udfc.config import UdfcConfig
 
-from .trained import accuracy, digits, trained
+from tests.algorithms.trained import accuracy, digits, trained
 
 
 class Branches(nn.Module):

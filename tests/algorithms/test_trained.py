@@ -11,7 +11,7 @@ from subpc.algorithms.dfmpc.config import DfmpcConfig
 from subpc.algorithms.udfc.compress import compress_udfc
 from subpc.algorithms.udfc.config import UdfcConfig
 
-from .trained import accuracy, digits, trained
+from tests.algorithms.trained import accuracy, digits, trained
 
 
 def pictures(given: bool) -> torch.Tensor | None:

@@ -9,7 +9,7 @@ from subpc.algorithms.udfc.reconstruct import quantization_scale, solve_coeffici
 from subpc.errors import ConfigError, ModelFileError
 from subpc.frontend.arch import build_arch
 
-from .two_convs import network
+from tests.algorithms.two_convs import network
 
 
 def test_the_solve_is_the_papers_closed_form() -> None:

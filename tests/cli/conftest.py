@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from subpc.cli.main import run
 from subpc.frontend.arch import build_arch
 
-from .network import CONV, OLD, RESNET, WEIGHT, net, onnx_net
+from tests.cli.network import CONV, OLD, RESNET, WEIGHT, net, onnx_net
 
 
 @pytest.fixture(scope="module")

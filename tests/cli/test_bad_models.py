@@ -13,7 +13,7 @@ from subpc.artifact import read_metadata
 from subpc.cli.main import run
 from tests.frontend.archives import Malicious
 
-from .network import ARCH, CONV, SHAPE, WEIGHT, net, onnx_net
+from tests.cli.network import ARCH, CONV, SHAPE, WEIGHT, net, onnx_net
 
 KINDS = ["state.pt", "old.pth", "state.safetensors", "program.pt2", "trace.pt", "conv.onnx"]
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from subpc.cli.main import COMMANDS
 
-from .network import Capture, call
+from tests.cli.network import Capture, call
 
 
 @pytest.fixture

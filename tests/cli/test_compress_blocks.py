@@ -14,7 +14,7 @@ from subpc.cli.main import run
 from subpc.compiler import compile
 from subpc.frontend.arch import build_arch
 
-from .network import RESNET, Capture
+from tests.cli.network import RESNET, Capture
 
 SHAPE = (1, 3, 16, 16)
 QUICK = ["--shape", "1,3,16,16", "--synthetic", "4", "--synthetic-steps", "2"]

@@ -14,7 +14,7 @@ from subpc.compiler import compile
 from subpc.compression import compress
 from subpc.frontend.arch import build_arch
 
-from .network import RESNET, Capture
+from tests.cli.network import RESNET, Capture
 
 SHAPE = (1, 3, 16, 16)
 

@@ -17,7 +17,7 @@ from subpc.compression import compress
 from subpc.errors import ModelFileError
 from subpc.frontend.arch import build_arch
 
-from .network import RESNET, Capture
+from tests.cli.network import RESNET, Capture
 
 SHAPE = (1, 3, 16, 16)
 

@@ -10,7 +10,7 @@ import torch
 import subpc
 from subpc.artifact import FOOTER
 
-from .network import ARCH, Capture, call, net
+from tests.cli.network import ARCH, Capture, call, net
 
 
 @pytest.fixture(scope="module")

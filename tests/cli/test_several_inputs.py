@@ -17,7 +17,7 @@ from subpc.cli.main import run
 from subpc.errors import ConfigError
 from subpc.frontend.input_shapes import Input, group_shapes, parse_shape
 
-from .several_inputs import CAMERA, EXAMPLES, FRAME, MASKED, camera, masked
+from tests.cli.several_inputs import CAMERA, EXAMPLES, FRAME, MASKED, camera, masked
 
 A, B = "image=1,3,12,10", "mask=1,1,12,10"
 FILES = ["state.pt", "program.pt2", "trace.pt", "net.onnx"]

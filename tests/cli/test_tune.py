@@ -9,7 +9,7 @@ import pytest
 
 from subpc.cli.main import run
 
-from .network import ARCH, SHAPE
+from tests.cli.network import ARCH, SHAPE
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import torch
 from subpc.errors import UnsupportedModelError
 from subpc.frontend.import_model import import_model
 
-from .small_model import Calls, Function
+from tests.frontend.small_model import Calls, Function
 
 
 def doublings(x: torch.Tensor) -> torch.Tensor:

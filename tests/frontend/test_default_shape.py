@@ -15,7 +15,7 @@ from subpc.frontend.default_shape import default_shape
 from subpc.frontend.import_model import import_model
 from subpc.frontend.load_file import load_torch_file
 
-from .small_model import ARCH, small
+from tests.frontend.small_model import ARCH, small
 
 SHAPES = {
     "torchvision:mobilenet_v2": (1, 3, 224, 224),

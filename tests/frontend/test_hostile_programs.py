@@ -11,8 +11,8 @@ import pytest
 from subpc.errors import ConfigError, ModelFileError
 from subpc.frontend.import_model import import_model
 
-from .archives import Members, member, read, with_json, write
-from .small_model import SHAPE, Small, save_open, save_program
+from tests.frontend.archives import Members, member, read, with_json, write
+from tests.frontend.small_model import SHAPE, Small, save_open, save_program
 
 Change = Callable[[Any], None]
 MODEL, WEIGHTS = "models/model.json", "weights_config.json"

@@ -13,8 +13,8 @@ from subpc.frontend.import_model import import_model
 from subpc.frontend.reference import run_reference
 from subpc.frontend.torchvision_import import import_torchvision
 
-from .archives import Members, member, read, write
-from .small_model import SHAPE, Small, save_script, save_trace
+from tests.frontend.archives import Members, member, read, write
+from tests.frontend.small_model import SHAPE, Small, save_script, save_trace
 
 STOLEN = "stolen"
 

@@ -14,7 +14,7 @@ from subpc.frontend.efficientnet_lite0 import efficientnet_lite0
 from subpc.frontend.import_model import import_model
 from subpc.frontend.reference import run_reference
 
-from .small_model import ARCH, SHAPE, WRITERS, Small, save_program, save_state, small
+from tests.frontend.small_model import ARCH, SHAPE, WRITERS, Small, save_program, save_state, small
 
 
 @pytest.fixture(scope="module")

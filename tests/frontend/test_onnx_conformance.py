@@ -12,7 +12,7 @@ import pytest
 from subpc.compiler import compile
 from subpc.errors import CompileError, SubpcError
 
-from .onnx_cases import Case, cases
+from tests.frontend.onnx_cases import Case, cases
 
 pytestmark = pytest.mark.slow
 

@@ -11,8 +11,8 @@ from subpc.errors import ModelFileError, UnsupportedModelError
 from subpc.frontend.import_model import import_model
 from subpc.frontend.reference import run_reference
 
-from .archives import read, write
-from .small_model import SHAPE, Small, save_script
+from tests.frontend.archives import read, write
+from tests.frontend.small_model import SHAPE, Small, save_script
 
 
 class Loops(nn.Module):

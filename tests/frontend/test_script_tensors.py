@@ -7,8 +7,8 @@ import pytest
 from subpc.errors import ModelFileError
 from subpc.frontend.import_model import import_model
 
-from .archives import member, read, write
-from .small_model import SHAPE, Small, save_script
+from tests.frontend.archives import member, read, write
+from tests.frontend.small_model import SHAPE, Small, save_script
 
 # In the pickle, conv.weight: 108 elements from 0 in the shape 4x3x3x3, with strides 27, 9, 3, 1.
 CHANGES = {"more elements than bytes": (b"Kl", b"Km"), "a longer stride": (b"K\x1bK\tK\x03K\x01", b"K\xffK\tK\x03K\x01")}

@@ -18,7 +18,7 @@ from subpc.frontend.load_file import load_torch_file
 from subpc.frontend.reference import run_reference
 from subpc.frontend.torchvision_import import import_torchvision
 
-from .small_model import ARCH, SHAPE, Small
+from tests.frontend.small_model import ARCH, SHAPE, Small
 
 Make = Callable[[torch.Tensor], torch.Tensor]
 STRANGE: dict[str, Make] = {

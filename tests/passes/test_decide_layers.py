@@ -9,8 +9,8 @@ from subpc.passes.dataflow import Dataflow
 from subpc.passes.decide_layers import MIN_GAIN, Decision, decide_layers
 from subpc.schedules.isa import AVX512
 
-from .evaluate import stages
-from .test_end_to_end import prune_blocks
+from tests.passes.evaluate import stages
+from tests.passes.test_end_to_end import prune_blocks
 
 
 def pruned(conv: nn.Conv2d, n: int, sparsity: float) -> nn.Conv2d:

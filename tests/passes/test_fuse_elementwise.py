@@ -8,7 +8,7 @@ from torch import nn
 from subpc.passes import ops
 from subpc.passes.fuse_elementwise import MAX_OPERANDS, MAX_WORDS
 
-from .evaluate import assert_same, attributes, operators, stages
+from tests.passes.evaluate import assert_same, attributes, operators, stages
 
 SHAPE = (2, 4, 5, 6)
 Forward = Callable[..., torch.Tensor]

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from subpc.passes import ops
 
-from .evaluate import assert_same, attributes, operators, stages
+from tests.passes.evaluate import assert_same, attributes, operators, stages
 
 SHAPE = (2, 8, 7, 6)
 

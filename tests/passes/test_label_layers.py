@@ -5,7 +5,7 @@ from torch import nn
 
 from subpc.passes import ops
 
-from .evaluate import assert_same, attributes, evaluate, operators, stages
+from tests.passes.evaluate import assert_same, attributes, evaluate, operators, stages
 
 
 class Named(nn.Module):

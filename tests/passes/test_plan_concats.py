@@ -9,7 +9,7 @@ from subpc.passes import ops
 from subpc.passes.dataflow import Dataflow
 from subpc.passes.plan_layout import Slice, plan_concats
 
-from .evaluate import stages
+from tests.passes.evaluate import stages
 
 
 class Body(nn.Module):

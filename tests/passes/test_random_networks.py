@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from subpc.compiler import compile
 
-from .test_end_to_end import prune_blocks
+from tests.passes.test_end_to_end import prune_blocks
 
 TOLERANCE = 1e-4  # of the output's range
 ACTIVATIONS: list[Callable[[torch.Tensor], torch.Tensor]] = [

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from subpc.passes import ops
 from tests.frontend.small_model import Calls, Function
 
-from .evaluate import assert_same, attributes, operators, stages
+from tests.passes.evaluate import assert_same, attributes, operators, stages
 
 SPELLINGS: list[tuple[str, Function]] = [
     ("relu", F.relu),

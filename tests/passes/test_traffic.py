@@ -7,7 +7,7 @@ from torch import nn
 from subpc.compiler import compile
 from subpc.schedules.kernel import MAX_PREFETCH_CHANNELS
 
-from .test_end_to_end import prune_blocks
+from tests.passes.test_end_to_end import prune_blocks
 
 
 def traffic(net: nn.Module, *shape: int) -> int:

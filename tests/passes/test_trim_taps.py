@@ -7,7 +7,7 @@ from torch import nn
 from subpc.compiler import compile
 from subpc.schedules.layout import halo_frame
 
-from .evaluate import assert_same, attributes, stages
+from tests.passes.evaluate import assert_same, attributes, stages
 
 
 def images(height: int, width: int) -> torch.Tensor:

@@ -14,7 +14,7 @@ from subpc.schedules.activation import ACTIVATIONS, Activation, activate
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import kernel_builder, load, store
 
-from .harness import ISAS, assembly, cpu_supports, run_everywhere
+from tests.schedules.harness import ISAS, assembly, cpu_supports, run_everywhere
 
 LENGTH = 4096
 

@@ -16,8 +16,8 @@ from subpc.schedules.depthwise import GroupedConv, GroupedTile
 from subpc.schedules.direct_conv import DirectConv, DirectTile
 from subpc.schedules.isa import AVX512, VectorIsa
 
-from .harness import ISAS, call, check_tensor, cpu_supports, into, tensor
-from .sparse import Filters, random_filters
+from tests.schedules.harness import ISAS, call, check_tensor, cpu_supports, into, tensor
+from tests.schedules.sparse import Filters, random_filters
 
 RELU = Activation(kind="relu")
 Arrays = dict[str, np.ndarray]

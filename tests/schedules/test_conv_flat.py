@@ -11,8 +11,8 @@ from subpc.schedules.activation import Activation
 from subpc.schedules.conv_flat import FlatConv, Tile, tap_offsets
 from subpc.schedules.isa import AVX512, VectorIsa
 
-from .harness import ISAS, check_conv, cpu_supports, into, like
-from .sparse import Filters, random_filters
+from tests.schedules.harness import ISAS, check_conv, cpu_supports, into, like
+from tests.schedules.sparse import Filters, random_filters
 
 BOUNDS = {"floor": -0.2, "ceiling": 0.7}
 

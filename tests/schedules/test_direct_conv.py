@@ -12,8 +12,8 @@ from subpc.schedules.choose_tile import choose_direct_tile
 from subpc.schedules.direct_conv import DirectConv, DirectTile
 from subpc.schedules.isa import AVX512, VectorIsa
 
-from .harness import ISAS, assembly, check_conv, cpu_supports, into, like, tensor
-from .sparse import Filters, random_filters
+from tests.schedules.harness import ISAS, assembly, check_conv, cpu_supports, into, like, tensor
+from tests.schedules.sparse import Filters, random_filters
 
 RELU = Activation(kind="relu")
 

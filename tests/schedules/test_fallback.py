@@ -13,7 +13,7 @@ from tvm import relax
 from subpc.schedules.fallback import Fallback
 from subpc.schedules.isa import AVX512, VectorIsa
 
-from .harness import ISAS, assembly, cpu_supports, run_everywhere
+from tests.schedules.harness import ISAS, assembly, cpu_supports, run_everywhere
 
 op = relax.op
 Case = tuple[str, list[tuple[tuple[int, ...], str]], Callable[..., Any], Callable[..., torch.Tensor]]

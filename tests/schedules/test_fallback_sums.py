@@ -13,8 +13,8 @@ from subpc.schedules.fallback import Fallback
 from subpc.schedules.fallback_sums import with_partial_sums
 from subpc.schedules.isa import AVX2, AVX512, VectorIsa
 
-from .harness import assembly, run_everywhere
-from .test_fallback import legalised
+from tests.schedules.harness import assembly, run_everywhere
+from tests.schedules.test_fallback import legalised
 
 op = relax.op
 F32 = "float32"

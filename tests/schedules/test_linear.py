@@ -9,7 +9,7 @@ from subpc.schedules.activation import Activation
 from subpc.schedules.isa import AVX512, VectorIsa
 from subpc.schedules.linear import Linear
 
-from .harness import ISAS, assembly, cpu_supports, run_everywhere
+from tests.schedules.harness import ISAS, assembly, cpu_supports, run_everywhere
 
 
 @pytest.mark.parametrize("isa", ISAS.values(), ids=ISAS)

@@ -9,7 +9,7 @@ from subpc.schedules.global_pool import GlobalPool
 from subpc.schedules.isa import AVX512, GENERIC, VectorIsa
 from subpc.schedules.pool2d import Pool2d
 
-from .harness import ISAS, assembly, check_tensor, cpu_supports, into, like, run_everywhere, tensor
+from tests.schedules.harness import ISAS, assembly, check_tensor, cpu_supports, into, like, run_everywhere, tensor
 
 Case = tuple[tuple[int, int, int, int], tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, int], bool]
 # (batch, channels, height, width), kernel, stride, padding, dilation, ceil_mode

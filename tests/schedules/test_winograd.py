@@ -12,8 +12,8 @@ from subpc.schedules.isa import AVX512, VectorIsa
 from subpc.schedules.winograd import WinogradConv, WinogradTile, fits
 from subpc.schedules.winograd_transforms import transformed_filters
 
-from .harness import ISAS, assembly, check_tensor, cpu_supports, into, like, run_everywhere, tensor
-from .sparse import Filters, random_filters
+from tests.schedules.harness import ISAS, assembly, check_tensor, cpu_supports, into, like, run_everywhere, tensor
+from tests.schedules.sparse import Filters, random_filters
 
 DENSE: dict[str, Any] = {"sparse": False, "uniform": True, "residual": False, "in_place": False, "activation": Activation()}
 SMALL = WinogradTile(rows=1, columns=2, vectors=1, blocks=1, bands=1, pixels_outer=True)

@@ -12,7 +12,7 @@ from subpc.schedules.isa import GENERIC, VectorIsa
 from subpc.schedules.kernel import kernel_builder
 from subpc.threads import available_threads
 
-from .harness import call
+from tests.schedules.harness import call
 
 TASKS, LOOPS = 8, 10
 

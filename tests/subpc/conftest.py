@@ -7,7 +7,7 @@ import pytest
 from subpc.target import parse_target
 from subpc.tune_build import Builder
 
-from .tuning import NATIVE, network
+from tests.subpc.tuning import NATIVE, network
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from subpc.comparison_names import match_layers, module_path
 from subpc.compression import compress_file
 from subpc.errors import ConfigError, ModelFileError
 
-from .small_net import ARCH, SHAPE, save_state, small_net
+from tests.subpc.small_net import ARCH, SHAPE, save_state, small_net
 
 LAYERS = ["stem", "block.conv1", "block.conv2", "fc"]
 

@@ -15,7 +15,7 @@ from subpc.dynamo import GraphFallbackWarning, weight_name
 from subpc.errors import ConfigError, TargetError
 from subpc.frontend.torchvision_import import import_torchvision
 
-from .small_net import SHAPE, small_net
+from tests.subpc.small_net import SHAPE, small_net
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from subpc.report import StepInfo
 from subpc.runtime import load
 from subpc.threads import available_threads
 
-from .report_input import layer
+from tests.subpc.report_input import layer
 
 
 def step(name: str, flops: int = 10**9) -> StepInfo:

@@ -10,8 +10,8 @@ import pytest
 from subpc.errors import ConfigError
 from subpc.report_page import render_page, write_page
 
-from .browser import needs_browser, opened
-from .report_input import HOSTILE, NAMES, page_input
+from tests.subpc.browser import needs_browser, opened
+from tests.subpc.report_input import HOSTILE, NAMES, page_input
 
 
 @pytest.fixture(scope="module")

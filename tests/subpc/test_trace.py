@@ -12,7 +12,7 @@ from subpc.block_map import unpack_blocks
 from subpc.intermediate import read_result
 from subpc.report import ResultInfo
 
-from .small_net import ARCH, SHAPE, small_net
+from tests.subpc.small_net import ARCH, SHAPE, small_net
 
 
 @pytest.fixture(scope="module")

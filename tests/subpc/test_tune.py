@@ -23,7 +23,7 @@ from subpc.tune_rounds import Tuner
 from subpc.tuning import SHIPPED
 from subpc.tuning_db import Verdict, network_key
 
-from .tuning import NATIVE, example, machine, network, small_net, write_choices
+from tests.subpc.tuning import NATIVE, example, machine, network, small_net, write_choices
 
 THREADS = 1
 

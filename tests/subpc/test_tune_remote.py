@@ -17,7 +17,7 @@ from subpc.errors import ConfigError, TuningError
 from subpc.measure_remote import Fleet
 from subpc.tune import TuneProgress, tune
 
-from .tuning import example, small_net
+from tests.subpc.tuning import example, small_net
 
 pytest.importorskip("tornado", reason="TVM's tracker needs it")
 KEY, START_SECONDS = "test-cpu", 120.0

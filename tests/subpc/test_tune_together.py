@@ -15,7 +15,7 @@ from subpc.tune_layers import gain
 from subpc.tune_rounds import Tuner
 from subpc.tune_together import FIELDS, Whole, moves, search_together
 
-from .tuning import machine
+from tests.subpc.tuning import machine
 
 OnceMore = Callable[[Whole], Whole | None]
 NAMES = {name for names in FIELDS for name in names}
