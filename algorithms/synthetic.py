@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from subpc.algorithms.progress import Progress, silent
 from subpc.errors import UnsupportedModelError
+from subpc.progress import Progress, silent
 
 MAX_PICTURES = 4096
 _RATE = 0.1

@@ -28,7 +28,7 @@ def compress(net: str, method: str, threads: int, pipe: Connection) -> None:
 
     from subpc.algorithms.dfmpc.compress import DfmpcConfig, compress_dfmpc
     from subpc.algorithms.udfc.compress import UdfcConfig, compress_udfc
-    from subpc.synthetic import seeded_model
+    from subpc.demo.random_networks import seeded_model
 
     torch.set_num_threads(threads)
     model = seeded_model(net)

@@ -25,11 +25,11 @@ from subpc.algorithms.blocks.compress import compress_blocks
 from subpc.algorithms.blocks.config import BlockConfig
 from subpc.algorithms.dfmpc.compress import compress_dfmpc
 from subpc.algorithms.dfmpc.config import DfmpcConfig
-from subpc.algorithms.progress import silent
 from subpc.algorithms.subp.trainer import accuracy
 from subpc.algorithms.udfc.compress import compress_udfc
 from subpc.algorithms.udfc.config import UdfcConfig
-from subpc.calibration import generate
+from subpc.compression.calibration import generate
+from subpc.progress import silent
 
 RESULTS = Path(__file__).parent / "results" / "data_free_fashion_mnist.jsonl"
 GENERATED, CALIBRATION, SIDE, STEPS = 64, 500, 28, 100

@@ -14,11 +14,11 @@ from filelock import FileLock, Timeout
 from torch import nn
 
 from subpc.algorithms.compressed import load_compressed
-from subpc.algorithms.fashion_mnist import MEAN, STD, read_part
 from subpc.algorithms.small_nets import build
 from subpc.algorithms.subp.pictures import InMemory
 from subpc.algorithms.subp.train_config import TrainConfig
-from subpc.training import FASHION_MNIST, Job, train_files
+from subpc.images.fashion_mnist import MEAN, STD, read_part
+from subpc.training.train_files import FASHION_MNIST, Job, train_files
 
 NETS = {"resnet20": 8, "vgg_small": 8, "resnet56": 7}  # epochs
 SEEDS = (0, 1, 2)

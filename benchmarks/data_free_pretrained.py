@@ -30,7 +30,7 @@ from subpc.algorithms.dfmpc.config import DfmpcConfig
 from subpc.algorithms.random_pictures import random_pictures
 from subpc.algorithms.udfc.compress import compress_udfc
 from subpc.algorithms.udfc.config import UdfcConfig
-from subpc.demo import packaged
+from subpc.demo.show import packaged
 from subpc.frontend.arch import build_arch
 
 RESULTS = Path(__file__).parent / "results" / "data_free_pretrained.jsonl"

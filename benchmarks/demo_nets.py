@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from subp_fashion_mnist import ARCH, DENSE, OPTIONS, config
 
-from subpc.algorithms.fashion_mnist import read_part
-from subpc.demo import CLOTHES
-from subpc.training import FASHION_MNIST, Job, train_files
+from subpc.demo.show import CLOTHES
+from subpc.images.fashion_mnist import read_part
+from subpc.training.train_files import FASHION_MNIST, Job, train_files
 
 COUNT = 1000
 NETS = {"dense": config(DENSE, 0.0, 0), "sparse": config("SUBP, BPAR", 0.75, 0)}

@@ -22,16 +22,16 @@ from torch import nn
 import subpc
 from subpc.algorithms.subp.config import SubpConfig
 from subpc.algorithms.subp.subp import Subp
-from subpc.bench import compare
-from subpc.compiler import rewritten
-from subpc.demo import CLOTHES
+from subpc.bench.bench import compare
+from subpc.compiler.compile_model import rewritten
+from subpc.demo.show import CLOTHES
 from subpc.frontend.load_network import load_network
+from subpc.machine.target import parse_target
 from subpc.passes.pipeline import lower_model
 from subpc.passes.program import WeightStore
 from subpc.schedules.conv_flat import FlatConv
 from subpc.schedules.direct_conv import DirectConv
 from subpc.schedules.isa import VectorIsa
-from subpc.target import parse_target
 
 N, SPARSITY = 16, 0.75
 THREADS = (2, 4, 8, 16, 32, 64)

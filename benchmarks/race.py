@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import subpc
-from subpc import bench
+from subpc.bench import bench
 from subpc.errors import SubpcError
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 
 import subpc
-from subpc import bench
-from subpc.report_page import PageInput, write_page
-from subpc.synthetic import prune_uniform, seeded_model
+from subpc.bench import bench
+from subpc.demo.random_networks import prune_uniform, seeded_model
+from subpc.profile_page.page import PageInput, write_page
 
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]

@@ -1,13 +1,13 @@
 """Make the small database that comes with the package from full ones: of each workload the best schedule, of each network its verdict.
 
-python benchmarks/ship_tuning.py tune.jsonl ... --output subpc/tuned/CPU.jsonl
+python benchmarks/ship_tuning.py tune.jsonl ... --output subpc/tuned_schedules/CPU.jsonl
 """
 
 import argparse
 from pathlib import Path
 
-from subpc import tuning_db
-from subpc.tuning_db import Machine, Verdict, best_trials
+from subpc.tuned_schedules import database as tuning_db
+from subpc.tuned_schedules.database import Machine, Verdict, best_trials
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ import click
 from race import ROOT, Results, cells, race, write_between
 from torch import nn
 
-from subpc.synthetic import prune_uniform, seeded_model
+from subpc.demo.random_networks import prune_uniform, seeded_model
 
 RESULTS = ROOT / "benchmarks" / "results" / "speed_table.jsonl"
 PAGES = (ROOT / "docs" / "performance.md", ROOT / "README.md")

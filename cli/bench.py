@@ -10,7 +10,7 @@ from subpc.cli.options import ARCH, INPUT, MODEL, SHAPE, FileCommand, json_optio
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from subpc.bench_report import BenchReport
+    from subpc.bench.report import BenchReport
 
 
 @click.command("bench", cls=FileCommand)
@@ -34,7 +34,7 @@ def command(library: Path, compare: str, model: Path | None, arch: str | None, t
       subpc bench model.so
       subpc bench model.so --compare onnxruntime,openvino --model small.pt
     """
-    from subpc import bench
+    from subpc.bench import bench
     from subpc.cli.printing import show_json
     from subpc.cli.progress import progress_line
 

@@ -12,7 +12,7 @@ from subpc.cli.tables import new_table
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from subpc.comparison_report import ComparisonReport, SideInfo
+    from subpc.comparison.report import ComparisonReport, SideInfo
 
 
 @click.command("compare", cls=FileCommand)
@@ -42,8 +42,8 @@ def command(a: Path, b: Path, shapes: tuple[tuple[int, ...], ...], top: int | No
       subpc compare dense.pt pruned.pt --arch torchvision:resnet50 --data x.npy --top 10
     """
     from subpc.cli.progress import progress_line
-    from subpc.comparison import compare
-    from subpc.image import Preparation
+    from subpc.comparison.compare import compare
+    from subpc.images.prepare import Preparation
 
     pictures = {name: rest.pop(name) for name in ("mean", "std", "size", "resize")}
     changed = {name: value for name, value in pictures.items() if value is not None}

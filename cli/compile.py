@@ -12,7 +12,7 @@ from subpc.errors import CompileError, TargetError
 from subpc.files import check_outputs, described
 
 if TYPE_CHECKING:
-    from subpc.report import CompileReport
+    from subpc.library.report import CompileReport
 
 
 @click.command("compile", cls=FileCommand)
@@ -56,7 +56,7 @@ def command(model: Path, output: Path | None, target: str, require_sparse: bool,
     options = {**rest, "shapes": list(rest["shapes"]) or None, **(dump if dump["debug_dump"] else {})}
     accept = _need_sparse if require_sparse else None
     with progress_line(quiet=as_json) as progress:
-        from subpc.compiler import compile_file
+        from subpc.compiler.compile_model import compile_file
 
         report = compile_file(model, output, accept=accept, target=target, progress=progress, **options)
     _print(report, output, verbose, as_json)
@@ -68,7 +68,7 @@ def _need_sparse(report: "CompileReport") -> None:
 
 
 def _check_target(target: str) -> None:
-    from subpc.target import parse_target
+    from subpc.machine.target import parse_target
 
     try:
         parse_target(target)

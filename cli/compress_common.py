@@ -75,8 +75,8 @@ def compress_command(config: "Callable[..., Config]", settings: dict[str, Any], 
     options = {name: settings.pop(name) for name in _EXTRAS} | {"shape": _one(settings.pop("shapes"))}
     how = {name: settings.pop(name) for name in _PREPARATION}
     with progress_line(quiet=as_json) as progress:
-        from subpc.compression import Extras, compress_file
-        from subpc.image import Preparation
+        from subpc.compression.compress import Extras, compress_file
+        from subpc.images.prepare import Preparation
 
         extras = Extras(**options, fixed=_decided(strengths), preparation=Preparation(**how))
         report = compress_file(model, config(**settings), output, arch=arch, extras=extras, progress=progress)

@@ -7,8 +7,8 @@ import click
 
 from subpc.cli.options import ARCH, INPUT_TEXT, MODEL, OUTPUT, FileCommand, json_option
 from subpc.cli.printing import show, show_json
-from subpc.distributed import leads
 from subpc.files import described
+from subpc.training.process_group import leads
 
 METHODS = ("subp", "dense", "oneshot", "oneshot-layerwise")
 # torchrun takes --start for a short form of its own options; hence the second name.
@@ -87,7 +87,7 @@ def command(as_json: bool, threads: int | None, **options: Any) -> None:
     with training_progress(options["epochs"], quiet=as_json) as (on_epoch, on_step):
         import torch
 
-        from subpc.training import train_files
+        from subpc.training.train_files import train_files
 
         if threads is not None:
             torch.set_num_threads(threads)
@@ -103,7 +103,7 @@ def _split(options: dict[str, Any]) -> tuple[Any, Any]:
 
     from subpc.algorithms.subp.config import SubpConfig
     from subpc.algorithms.subp.train_config import TrainConfig
-    from subpc.training import Job
+    from subpc.training.train_files import Job
 
     options["arch_options"] = dict(options["arch_options"])
     if not options["keep_dense"]:

@@ -22,7 +22,7 @@ def command(image: Path | None, threads: int | None) -> None:
     from subpc.cli.bench import print_report
     from subpc.cli.printing import show as tell
     from subpc.cli.progress import progress_line
-    from subpc.demo import show
+    from subpc.demo.show import show
 
     with scratch_folder("demo") as folder, progress_line() as progress:
         report = show(Path(folder), image, threads, progress, tell)

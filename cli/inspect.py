@@ -20,9 +20,9 @@ def command(library: Path, as_json: bool) -> None:
     Example:
       subpc inspect model.so
     """
-    from subpc.artifact import read_metadata
-    from subpc.cpu import missing_features
-    from subpc.report import CompileReport
+    from subpc.library.artifact import read_metadata
+    from subpc.library.report import CompileReport
+    from subpc.machine.cpu import missing_features
 
     metadata = read_metadata(library)
     report = CompileReport(metadata=metadata)

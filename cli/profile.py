@@ -11,8 +11,8 @@ from subpc.cli.tables import profile_table
 from subpc.files import described
 
 if TYPE_CHECKING:
-    from subpc.bench_report import BenchReport
-    from subpc.profile import Profile
+    from subpc.bench.report import BenchReport
+    from subpc.profiling.profile import Profile
 
 
 @click.command("profile", cls=FileCommand)
@@ -38,7 +38,7 @@ def command(library: Path, shapes: tuple[tuple[int, ...], ...], page: Path | Non
       subpc profile model.so --top 10
       subpc profile model.so --html report.html --compare onnxruntime,openvino --model model.onnx
     """
-    from subpc.runtime import load
+    from subpc.runtime.model import load
 
     if page is None and (rest["bench_file"] or rest["compare"]):
         raise click.UsageError("--bench and --compare are for the report; give it a name with --html FILE")
@@ -48,7 +48,7 @@ def command(library: Path, shapes: tuple[tuple[int, ...], ...], page: Path | Non
     model = load(library, threads=rest["threads"])
     profile = model.profile(runs=rest["runs"], warmup=rest["warmup"], shapes=shapes or None, probes=not rest["no_probes"])
     if page is not None:
-        from subpc.report_page import PageInput, write_page
+        from subpc.profile_page.page import PageInput, write_page
 
         bench = bench or _compare(library, rest, shapes, as_json)
         size = library.stat().st_size
@@ -72,7 +72,7 @@ def _summary(profile: "Profile") -> list[str]:
 def _read_bench(path: Path | None) -> "BenchReport | None":
     if path is None:
         return None
-    from subpc.bench_report import read_bench
+    from subpc.bench.report import read_bench
 
     return read_bench(path)
 
@@ -81,7 +81,7 @@ def _compare(library: Path, rest: dict[str, Any], shapes: tuple[tuple[int, ...],
     rivals = [name.strip() for name in rest["compare"].split(",") if name.strip()]
     if not rivals:
         return None
-    from subpc import bench
+    from subpc.bench import bench
     from subpc.cli.bench import source_of
     from subpc.cli.progress import progress_line
 

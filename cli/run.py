@@ -11,8 +11,8 @@ from subpc.errors import ConfigError
 from subpc.files import described, replacing
 
 if TYPE_CHECKING:
-    from subpc.picture_output import Seen
-    from subpc.runtime import CompiledModel
+    from subpc.images.output import Seen
+    from subpc.runtime.model import CompiledModel
 
 
 @click.command("run", cls=FileCommand)
@@ -44,7 +44,7 @@ def command(library: Path, inputs: tuple[str, ...], output: Path | None, image: 
       subpc run model.so --image cat.png --labels imagenet
       subpc run segmentation.so --image street.png --mask classes.png
     """
-    from subpc.runtime import load
+    from subpc.runtime.model import load
 
     if bool(inputs) == bool(image):
         raise click.UsageError("give either --input FILE.npy or --image PICTURE")
@@ -57,7 +57,7 @@ def command(library: Path, inputs: tuple[str, ...], output: Path | None, image: 
     if output is not None:
         _write(output, outputs)
     if rest["mask"] is not None and seen is not None:
-        from subpc.picture_output import save_mask
+        from subpc.images.output import save_mask
 
         save_mask(seen.mask, rest["mask"])
     _print(outputs, seen, as_json)
@@ -98,7 +98,7 @@ def _listed(model: "CompiledModel") -> str:
 
 
 def _read_array(file: str) -> Any:
-    from subpc.arrays import read_npy
+    from subpc.runtime.arrays import read_npy
 
     array = read_npy(file)
     if isinstance(array, dict):
@@ -107,8 +107,8 @@ def _read_array(file: str) -> Any:
 
 
 def _read_picture(model: "CompiledModel", image: Path | None, rest: dict[str, Any]) -> dict[str, Any]:
-    from subpc.image import Preparation
-    from subpc.picture_input import layout_of, picture_input
+    from subpc.images.input import layout_of, picture_input
+    from subpc.images.prepare import Preparation
 
     if len(model.inputs) != 1:
         raise ConfigError(f"--image needs a model with one input; this one takes {_listed(model)}: give arrays with --input")
@@ -119,9 +119,9 @@ def _read_picture(model: "CompiledModel", image: Path | None, rest: dict[str, An
 
 
 def _look(model: "CompiledModel", outputs: dict[str, Any], rest: dict[str, Any]) -> "Seen":
-    from subpc.image import read_labels
-    from subpc.picture_input import is_channels_last
-    from subpc.picture_output import look
+    from subpc.images.input import is_channels_last
+    from subpc.images.output import look
+    from subpc.images.prepare import read_labels
 
     labels = read_labels(rest["labels"]) if rest["labels"] else None
     return look(outputs, labels, rest["top"], last=is_channels_last(model.inputs[0]))
@@ -130,7 +130,7 @@ def _look(model: "CompiledModel", outputs: dict[str, Any], rest: dict[str, Any])
 def _write(output: Path, outputs: dict[str, Any]) -> None:
     import numpy as np
 
-    from subpc.arrays import save_arrays
+    from subpc.runtime.arrays import save_arrays
 
     if output.suffix == ".npy" and len(outputs) > 1:
         raise ConfigError(f"the model has {len(outputs)} outputs ({', '.join(outputs)}); write them to a .npz file")
@@ -142,7 +142,7 @@ def _write(output: Path, outputs: dict[str, Any]) -> None:
 
 
 def _print(outputs: dict[str, Any], seen: "Seen | None", as_json: bool) -> None:
-    from subpc.picture_output import summary
+    from subpc.images.output import summary
 
     if as_json:
         facts: dict[str, Any] = {"outputs": {n: {"shape": list(a.shape), "dtype": str(a.dtype)} for n, a in outputs.items()}}

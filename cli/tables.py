@@ -7,8 +7,8 @@ from subpc.cli.printing import cell
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from subpc.profile import Profile
-    from subpc.report import CompileReport, Metadata
+    from subpc.library.report import CompileReport, Metadata
+    from subpc.profiling.profile import Profile
 
 
 def new_table(*columns: str) -> "Table":

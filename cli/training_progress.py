@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from subpc.cli.printing import complain
-from subpc.distributed import leads
+from subpc.training.process_group import leads
 
 if TYPE_CHECKING:
     from subpc.algorithms.subp.train_config import EpochInfo

@@ -12,7 +12,7 @@ from subpc.cli.options import ARCH, DATABASE, MODEL, SHAPE, FileCommand, json_op
 from subpc.cli.printing import complain, markup, show, show_json
 
 if TYPE_CHECKING:
-    from subpc.tune import Progress, TuneProgress
+    from subpc.tuning.tune import Progress, TuneProgress
 
 # Lines of progress for a log file come this often.
 LOG_SECONDS = 10.0
@@ -49,7 +49,7 @@ def command(model: Path, database: Path, as_json: bool, **rest: Any) -> None:
       subpc tune small.pt --db tune.jsonl
       subpc compile small.pt --tuning tune.jsonl -o model.so
     """
-    from subpc.tune import parse_budget, tune
+    from subpc.tuning.tune import parse_budget, tune
 
     options = {**rest, "shapes": list(rest["shapes"]) or None, "budget": parse_budget(rest["budget"])}
     with _progress(quiet=as_json) as progress:

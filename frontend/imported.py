@@ -8,7 +8,7 @@ import tvm
 
 from subpc.algorithms.quantizers import Quantized
 from subpc.frontend.messages import printable
-from subpc.report import FALLBACK, LayerReport
+from subpc.library.report import FALLBACK, LayerReport
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from tvm.support.popen_pool import PopenWorker
 
-from subpc.workers import worker_command, worker_environment
+from subpc.worker import worker_command, worker_environment
 
 
 class _Worker(PopenWorker):  # type: ignore[misc]

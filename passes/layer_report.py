@@ -2,11 +2,11 @@
 
 import math
 
+from subpc.library.report import FALLBACK, LayerReport
 from subpc.passes import ops
 from subpc.passes.dataflow import shape_of
 from subpc.passes.other_layers import OtherLayer
 from subpc.passes.pipeline import Lowered
-from subpc.report import FALLBACK, LayerReport
 
 
 def layer_report(lowered: Lowered, name: str) -> LayerReport:

@@ -1,8 +1,8 @@
 """Where a kernel call leaves its result: what a comparison of models layer by layer reads."""
 
+from subpc.library.report import ResultInfo
 from subpc.passes.plan_memory import resolve
 from subpc.passes.program import Step
-from subpc.report import ResultInfo
 from subpc.schedules.activation import Activation
 from subpc.schedules.chain import Chain
 from subpc.schedules.conv_flat import FlatConv

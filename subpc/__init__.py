@@ -15,13 +15,13 @@ from subpc.errors import (
 )
 
 if TYPE_CHECKING:
-    from subpc.comparison import compare
-    from subpc.compiler import compile
-    from subpc.compression import compress
-    from subpc.convenience import compile_and_run
-    from subpc.report import CompileReport
-    from subpc.runtime import CompiledModel, load
-    from subpc.torch_module import as_module
+    from subpc.comparison.compare import compare
+    from subpc.compiler.compile_model import compile
+    from subpc.compiler.convenience import compile_and_run
+    from subpc.compression.compress import compress
+    from subpc.library.report import CompileReport
+    from subpc.runtime.model import CompiledModel, load
+    from subpc.runtime.torch_module import as_module
 
 __version__ = "0.1.0"
 
@@ -46,14 +46,14 @@ __all__ = [
 
 # Resolved at first use: loading a library must not import the compiler, and neither may slow down `subpc --help`.
 _LAZY = {
-    "as_module": "subpc.torch_module",
-    "compare": "subpc.comparison",
-    "compile": "subpc.compiler",
-    "compile_and_run": "subpc.convenience",
-    "compress": "subpc.compression",
-    "load": "subpc.runtime",
-    "CompiledModel": "subpc.runtime",
-    "CompileReport": "subpc.report",
+    "as_module": "subpc.runtime.torch_module",
+    "compare": "subpc.comparison.compare",
+    "compile": "subpc.compiler.compile_model",
+    "compile_and_run": "subpc.compiler.convenience",
+    "compress": "subpc.compression.compress",
+    "load": "subpc.runtime.model",
+    "CompiledModel": "subpc.runtime.model",
+    "CompileReport": "subpc.library.report",
 }
 
 

@@ -7,15 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from subpc import native
-from subpc.cpu import cpu_features, cpu_name
 from subpc.errors import SubpcError, TargetError
-from subpc.linker import find_linker, link
-from subpc.report import Record
+from subpc.library.report import Record
+from subpc.library.shared_library import Library
+from subpc.machine import native
+from subpc.machine.cpu import cpu_features, cpu_name
+from subpc.machine.linker import find_linker, link
+from subpc.machine.threads import available_threads
+from subpc.machine.worker_pool import worker_pool
 from subpc.scratch import scratch_folder
-from subpc.shared_library import Library
-from subpc.threads import available_threads
-from subpc.worker_pool import worker_pool
 
 RUNNING = ("numpy", "apache-tvm", "apache-tvm-ffi", "click", "rich")
 COMPILING = ("torch", "torchvision", "onnx", "safetensors")
@@ -147,8 +147,8 @@ def _compile_and_load() -> str:
     from tvm.script.ir_builder import IRBuilder
     from tvm.tirx.script import builder as T
 
+    from subpc.machine.target import parse_target
     from subpc.passes.build_library import write_module
-    from subpc.target import parse_target
 
     target = parse_target("llvm -mcpu=native")
     with IRBuilder() as builder, T.prim_func(s_tir=True):

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from subpc import artifact
-from subpc.linker import link
-from subpc.report import FunctionInfo, LayerReport, Metadata, StepInfo, TensorInfo
+from subpc.library import artifact
+from subpc.library.report import FunctionInfo, LayerReport, Metadata, StepInfo, TensorInfo
+from subpc.machine.linker import link
 
 SIDE = 16
 

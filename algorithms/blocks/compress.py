@@ -10,12 +10,12 @@ from subpc.algorithms.check_model import checked_copy, own_weights, reference_of
 from subpc.algorithms.data_free_report import DataFreeReport, LayerResult
 from subpc.algorithms.moments import Inputs, Moments, grouped_rows
 from subpc.algorithms.pairing import find_pairs
-from subpc.algorithms.progress import Progress, silent
 from subpc.algorithms.quantizers import Quantized
 from subpc.algorithms.random_pictures import inputs_for
 from subpc.algorithms.reconstruct import eliminate, pose, solve
 from subpc.algorithms.side_by_side import run_side_by_side
 from subpc.errors import ConfigError
+from subpc.progress import Progress, silent
 
 # The longest filter whose blocks go in rounds: those of longer ones go at once, because a round costs the square of the length for
 # every group of filters.

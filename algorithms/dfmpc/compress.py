@@ -14,11 +14,11 @@ from subpc.algorithms.dfmpc.scalar import Scalar, quantize, relative_error
 from subpc.algorithms.fit_layer import Rounding, problem_of, quantize_problem
 from subpc.algorithms.moments import Inputs
 from subpc.algorithms.pairing import Pairing, check_skip, find_pairs, layers_with_weights
-from subpc.algorithms.progress import Progress, silent
 from subpc.algorithms.quantizers import Quantized
 from subpc.algorithms.random_pictures import inputs_for
 from subpc.algorithms.side_by_side import run_side_by_side
 from subpc.errors import ConfigError
+from subpc.progress import Progress, silent
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from subpc.algorithms.block_entries import BLOCKS
 from subpc.algorithms.keep_dense import PAPER
 from subpc.errors import ConfigError
-from subpc.report import Record
+from subpc.library.report import Record
 
 CRITERIA = ("bpar", "l1", "l2")
 SCHEDULES = ("cubic", "linear", "cos", "exp")

@@ -12,7 +12,6 @@ from subpc.algorithms.data_free_report import DataFreeReport
 from subpc.algorithms.fit_layer import Rounding, problem_of, quantize_problem
 from subpc.algorithms.moments import Inputs
 from subpc.algorithms.pairing import Pair, Pairing, check_skip, find_pairs, layers_with_weights
-from subpc.algorithms.progress import Progress, silent
 from subpc.algorithms.quantizers import Quantized, quantize_uniform
 from subpc.algorithms.random_pictures import inputs_for
 from subpc.algorithms.reconstruct import Problem, eliminate, solve
@@ -21,6 +20,7 @@ from subpc.algorithms.udfc.choose import choose_kept, count_kept
 from subpc.algorithms.udfc.config import UdfcConfig
 from subpc.algorithms.udfc.pairwise import prune_pair, quantize_pairwise
 from subpc.errors import ConfigError
+from subpc.progress import Progress, silent
 
 # Batches in which channels go, and the longest filter for which there is more than one: see eliminate.
 _ROUNDS, _LONGEST = 16, 1_500

@@ -1,6 +1,6 @@
 /* The worker threads of this process, shared by all libraries and all calling threads.
  *
- * A compiled library runs its parallel loops through a pointer of its own, which subpc/shared_library.py sets to subpc_launch. The thread that
+ * A compiled library runs its parallel loops through a pointer of its own, which subpc/library/shared_library.py sets to subpc_launch. The thread that
  * calls a model takes part in every loop, so that a call ends even if it gets no worker at all: workers only make it faster. The parts
  * of a loop depend on the number of threads that the model was given and never on who computes them, hence neither do results.
  *

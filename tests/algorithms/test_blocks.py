@@ -14,7 +14,6 @@ from subpc.algorithms.random_pictures import random_shapes
 from subpc.algorithms.reconstruct import Problem, eliminate, pose, solve
 from subpc.errors import ConfigError, ModelFileError
 from subpc.frontend.arch import build_arch
-
 from tests.algorithms.two_convs import network
 
 

@@ -11,7 +11,6 @@ from subpc.algorithms.dfmpc.scalar import solve_scalars
 from subpc.algorithms.pairing import find_pairs
 from subpc.errors import ConfigError, ModelFileError
 from subpc.frontend.arch import build_arch
-
 from tests.algorithms.two_convs import network
 
 

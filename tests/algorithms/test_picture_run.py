@@ -17,7 +17,6 @@ from subpc.algorithms.picture_run import PictureRun
 from subpc.algorithms.picture_values import changes_input
 from subpc.algorithms.udfc.compress import compress_udfc
 from subpc.algorithms.udfc.config import UdfcConfig
-
 from tests.algorithms.trained import accuracy, digits, trained
 
 

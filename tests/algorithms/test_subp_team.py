@@ -17,7 +17,7 @@ from subpc.algorithms.subp.config import SubpConfig
 from subpc.algorithms.subp.pictures import InMemory
 from subpc.algorithms.subp.train_config import TrainConfig
 from subpc.algorithms.subp.trainer import train
-from subpc.distributed import process_group
+from subpc.training.process_group import process_group
 
 torch.set_num_threads(1)
 torch.manual_seed(0)

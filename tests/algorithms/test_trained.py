@@ -10,7 +10,6 @@ from subpc.algorithms.dfmpc.compress import compress_dfmpc
 from subpc.algorithms.dfmpc.config import DfmpcConfig
 from subpc.algorithms.udfc.compress import compress_udfc
 from subpc.algorithms.udfc.config import UdfcConfig
-
 from tests.algorithms.trained import accuracy, digits, trained
 
 

@@ -8,7 +8,6 @@ from subpc.algorithms.udfc.config import UdfcConfig
 from subpc.algorithms.udfc.reconstruct import quantization_scale, solve_coefficients
 from subpc.errors import ConfigError, ModelFileError
 from subpc.frontend.arch import build_arch
-
 from tests.algorithms.two_convs import network
 
 

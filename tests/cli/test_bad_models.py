@@ -9,11 +9,10 @@ import pytest
 import torch
 from onnx import helper
 
-from subpc.artifact import read_metadata
 from subpc.cli.main import run
-from tests.frontend.archives import Malicious
-
+from subpc.library.artifact import read_metadata
 from tests.cli.network import ARCH, CONV, SHAPE, WEIGHT, net, onnx_net
+from tests.frontend.archives import Malicious
 
 KINDS = ["state.pt", "old.pth", "state.safetensors", "program.pt2", "trace.pt", "conv.onnx"]
 

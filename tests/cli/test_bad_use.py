@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from subpc.artifact import read_metadata
-from subpc.threads import available_threads
+from subpc.library.artifact import read_metadata
+from subpc.machine.threads import available_threads
 
 TARGETS = {
     "llvm -mcpu=skylake-avx513": "unknown CPU 'skylake-avx513'",

@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 
 from subpc.cli.main import COMMANDS
-
 from tests.cli.network import Capture, call
 
 
@@ -163,7 +162,7 @@ def test_wrong_input(
 
 
 def test_unexpected_errors_have_no_traceback(capsys: Capture, toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("subpc.artifact.read_metadata", lambda path: 1 / 0)
+    monkeypatch.setattr("subpc.library.artifact.read_metadata", lambda path: 1 / 0)
     code, _, err = call(capsys, "inspect", toy)
     assert code == 1
     assert "internal error (ZeroDivisionError" in err
@@ -177,6 +176,6 @@ def test_interruption(capsys: Capture, toy: Path, monkeypatch: pytest.MonkeyPatc
     def interrupt(path: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("subpc.artifact.read_metadata", interrupt)
+    monkeypatch.setattr("subpc.library.artifact.read_metadata", interrupt)
     code, _, err = call(capsys, "inspect", toy)
     assert (code, err) == (130, "\ninterrupted\n")

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from subpc.cli.main import run
-from subpc.synthetic import prune_uniform
+from subpc.demo.random_networks import prune_uniform
 
 Capture = pytest.CaptureFixture[str]
 SHAPE = (1, 3, 32, 32)

@@ -9,11 +9,10 @@ import torch
 
 import subpc
 from subpc.algorithms.blocks.config import BlockConfig
-from subpc.calibration import generate
 from subpc.cli.main import run
-from subpc.compiler import compile
+from subpc.compiler.compile_model import compile
+from subpc.compression.calibration import generate
 from subpc.frontend.arch import build_arch
-
 from tests.cli.network import RESNET, Capture
 
 SHAPE = (1, 3, 16, 16)

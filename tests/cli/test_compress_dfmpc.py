@@ -10,10 +10,9 @@ import torch
 from subpc.algorithms.compressed import load_compressed
 from subpc.algorithms.dfmpc.config import DfmpcConfig
 from subpc.cli.main import run
-from subpc.compiler import compile
-from subpc.compression import compress
+from subpc.compiler.compile_model import compile
+from subpc.compression.compress import compress
 from subpc.frontend.arch import build_arch
-
 from tests.cli.network import RESNET, Capture
 
 SHAPE = (1, 3, 16, 16)

@@ -15,7 +15,7 @@ from torch import nn
 
 from subpc.algorithms.compressed import load_compressed
 from subpc.cli.main import run
-from subpc.compiler import compile
+from subpc.compiler.compile_model import compile
 from subpc.frontend.load_network import load_network
 
 Capture = pytest.CaptureFixture[str]

@@ -12,11 +12,10 @@ from subpc.algorithms.packed import packed_entries, parse_packed
 from subpc.algorithms.quantizers import quantize_ternary, quantize_uniform
 from subpc.algorithms.udfc.config import UdfcConfig
 from subpc.cli.main import run
-from subpc.compiler import compile
-from subpc.compression import compress
+from subpc.compiler.compile_model import compile
+from subpc.compression.compress import compress
 from subpc.errors import ModelFileError
 from subpc.frontend.arch import build_arch
-
 from tests.cli.network import RESNET, Capture
 
 SHAPE = (1, 3, 16, 16)

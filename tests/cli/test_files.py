@@ -255,8 +255,8 @@ def test_a_link_at_the_output_is_followed_and_said(toy: Path, tmp_path: Path, ca
 
 def test_the_interface_for_python_refuses_the_same(valid: Path, tmp_path: Path, toy: Path, make_toy: Callable[..., Path]) -> None:
     import subpc
-    from subpc.compression import compress_file
-    from subpc.tune import tune
+    from subpc.compression.compress import compress_file
+    from subpc.tuning.tune import tune
 
     model = valid / "conv.onnx"
     calls: dict[str, Callable[[Path], object]] = {

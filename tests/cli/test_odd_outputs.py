@@ -7,8 +7,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from subpc.arrays import save_arrays
 from subpc.cli.main import run
+from subpc.runtime.arrays import save_arrays
 
 NAMES = ("allow_pickle", "file", "a/b", "/etc/../x", "line\nbreak", "arr_0", "self")
 

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from subpc import artifact
-from subpc.artifact import read_metadata
 from subpc.cli import printing
 from subpc.cli.main import run
-from subpc.report import Metadata
+from subpc.library import artifact
+from subpc.library.artifact import read_metadata
+from subpc.library.report import Metadata
 from subpc.text import LONGEST_LINE, line, printable, shortened
 
 ROOT = Path(__file__).parents[2]

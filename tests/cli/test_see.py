@@ -8,8 +8,7 @@ import pytest
 import torch
 
 import subpc
-from subpc.artifact import FOOTER
-
+from subpc.library.artifact import FOOTER
 from tests.cli.network import ARCH, Capture, call, net
 
 

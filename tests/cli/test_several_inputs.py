@@ -12,11 +12,10 @@ import pytest
 import torch
 
 import subpc
-from subpc.artifact import read_metadata
 from subpc.cli.main import run
 from subpc.errors import ConfigError
 from subpc.frontend.input_shapes import Input, group_shapes, parse_shape
-
+from subpc.library.artifact import read_metadata
 from tests.cli.several_inputs import CAMERA, EXAMPLES, FRAME, MASKED, camera, masked
 
 A, B = "image=1,3,12,10", "mask=1,1,12,10"

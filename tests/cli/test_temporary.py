@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from subpc import shared_library
 from subpc.cli.main import run
+from subpc.library import shared_library
 
 MOUNTS = (
     shutil.which("unshare") is not None

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from subpc.cli.main import run
-
 from tests.cli.network import ARCH, SHAPE
 
 

@@ -5,7 +5,6 @@ import torch
 
 from subpc.errors import UnsupportedModelError
 from subpc.frontend.import_model import import_model
-
 from tests.frontend.small_model import Calls, Function
 
 

@@ -13,7 +13,6 @@ from subpc.frontend.arch import build_arch
 from subpc.frontend.efficientnet_lite0 import efficientnet_lite0
 from subpc.frontend.import_model import import_model
 from subpc.frontend.reference import run_reference
-
 from tests.frontend.small_model import ARCH, SHAPE, WRITERS, Small, save_program, save_state, small
 
 

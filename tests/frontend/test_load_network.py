@@ -14,12 +14,12 @@ from torch import nn
 from subpc.algorithms.compressed import CompressedFile, save_compressed
 from subpc.algorithms.graph.network import GraphNetwork
 from subpc.algorithms.pairing import find_pairs
+from subpc.demo.random_networks import set_statistics
 from subpc.errors import ConfigError, UnsupportedModelError
 from subpc.frontend.arch import build_arch
 from subpc.frontend.graph_from_program import network_from_program
 from subpc.frontend.load_network import Network, load_network
 from subpc.frontend.torch_import import export
-from subpc.synthetic import set_statistics
 
 TOLERANCE = 1e-5
 LITE0 = "subpc.frontend.efficientnet_lite0:efficientnet_lite0"

@@ -9,9 +9,8 @@ import numpy as np
 import onnx
 import pytest
 
-from subpc.compiler import compile
+from subpc.compiler.compile_model import compile
 from subpc.errors import CompileError, SubpcError
-
 from tests.frontend.onnx_cases import Case, cases
 
 pytestmark = pytest.mark.slow

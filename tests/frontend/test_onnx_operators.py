@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from subpc.compiler import compile
+from subpc.compiler.compile_model import compile
 from subpc.errors import ModelFileError, UnsupportedModelError
 
 TOLERANCE = 1e-4  # of the output's range

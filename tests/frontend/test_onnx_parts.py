@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from subpc.compiler import compile
+from subpc.compiler.compile_model import compile
 from subpc.errors import SubpcError
 from subpc.frontend.import_model import import_model
 

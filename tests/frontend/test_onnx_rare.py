@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from subpc.compiler import compile
+from subpc.compiler.compile_model import compile
 
 F32 = np.float32
 SHAPE = (1, 4, 6, 6)

@@ -12,7 +12,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from subpc.compiler import compile
+from subpc.compiler.compile_model import compile
 from subpc.errors import SubpcError
 from subpc.frontend.graph_from_onnx import network_from_onnx
 

@@ -8,9 +8,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from subpc.compiler import compile
+from subpc.compiler.compile_model import compile
 from subpc.errors import ConfigError, UnsupportedModelError
-from subpc.runtime import CompiledModel
+from subpc.runtime.model import CompiledModel
 
 RNG = np.random.default_rng(0)
 W = RNG.standard_normal((8, 4, 3, 3)).astype(np.float32)

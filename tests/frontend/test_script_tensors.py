@@ -6,7 +6,6 @@ import pytest
 
 from subpc.errors import ModelFileError
 from subpc.frontend.import_model import import_model
-
 from tests.frontend.archives import member, read, write
 from tests.frontend.small_model import SHAPE, Small, save_script
 

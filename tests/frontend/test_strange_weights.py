@@ -17,7 +17,6 @@ from subpc.frontend.import_model import import_model
 from subpc.frontend.load_file import load_torch_file
 from subpc.frontend.reference import run_reference
 from subpc.frontend.torchvision_import import import_torchvision
-
 from tests.frontend.small_model import ARCH, SHAPE, Small
 
 Make = Callable[[torch.Tensor], torch.Tensor]

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, weight_norm
 
-from subpc.compiler import compile
+from subpc.compiler.compile_model import compile
 from subpc.errors import UnsupportedModelError
 from subpc.frontend.import_model import import_model
 from subpc.frontend.reference import build_reference

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
+from subpc.demo.random_networks import set_statistics, share_of_range
 from subpc.errors import ConfigError, UnsupportedModelError
 from subpc.frontend.arch import build_arch
 from subpc.frontend.import_model import import_model
 from subpc.frontend.imported import ImportedModel
 from subpc.frontend.reference import build_reference, run_reference
-from subpc.synthetic import set_statistics, share_of_range
 
 TOLERANCE = 1e-4  # of the output's range
 NETS = ["mobilenet_v3_small", "shufflenet_v2_x1_0"]  # tests/passes/test_networks.py has the others

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from subpc.compiler import compile
+from subpc.compiler.compile_model import compile
 from subpc.errors import ConfigError, UnsupportedModelError
 
 TOLERANCE = 1e-4  # of the output's range

@@ -11,14 +11,14 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 import subpc
-from subpc import tuning_db
 from subpc.algorithms.compressed import CompressedFile, load_compressed, save_compressed
 from subpc.algorithms.quantizers import quantize_uniform
 from subpc.algorithms.small_nets import build
-from subpc.arrays import read_npy
 from subpc.frontend.import_model import import_model
 from subpc.frontend.load_network import load_network
-from subpc.image import Preparation, read_image
+from subpc.images.prepare import Preparation, read_image
+from subpc.runtime.arrays import read_npy
+from subpc.tuned_schedules import database as tuning_db
 from tests.frontend.small_model import ARCH, SHAPE, WRITERS, Small, save_open
 
 OPTIONS = {"num_classes": 7, "in_channels": 3, "width": 4}

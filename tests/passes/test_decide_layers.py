@@ -8,7 +8,6 @@ from subpc.errors import ConfigError
 from subpc.passes.dataflow import Dataflow
 from subpc.passes.decide_layers import MIN_GAIN, Decision, decide_layers
 from subpc.schedules.isa import AVX512
-
 from tests.passes.evaluate import stages
 from tests.passes.test_end_to_end import prune_blocks
 

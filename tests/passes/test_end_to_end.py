@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from subpc.compiler import compile
+from subpc.compiler.compile_model import compile
 
 TOLERANCE = 1e-4  # of the output's range, float32
 

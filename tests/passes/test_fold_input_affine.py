@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from subpc.compiler import compile
+from subpc.compiler.compile_model import compile
 
 
 class Preactivated(nn.Module):

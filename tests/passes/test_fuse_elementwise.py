@@ -7,7 +7,6 @@ from torch import nn
 
 from subpc.passes import ops
 from subpc.passes.fuse_elementwise import MAX_OPERANDS, MAX_WORDS
-
 from tests.passes.evaluate import assert_same, attributes, operators, stages
 
 SHAPE = (2, 4, 5, 6)

@@ -8,7 +8,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from subpc.passes import ops
-
 from tests.passes.evaluate import assert_same, attributes, operators, stages
 
 SHAPE = (2, 8, 7, 6)

@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import nn
 
-from subpc import compiler
-from subpc.compiler import JOINED, compile
+from subpc.compiler.compile_model import JOINED, compile
+from subpc.compiler import compile_model
+from subpc.machine.target import parse_target
 from subpc.passes.join_steps import joinable
 from subpc.passes.pipeline import Lowered, Rewritten, lower_model
 from subpc.passes.program import WeightStore
-from subpc.runtime import CompiledModel
+from subpc.runtime.model import CompiledModel
 from subpc.schedules.chain import Chain
 from subpc.schedules.workload import Choice
-from subpc.target import parse_target
-from tests.subpc.tuning import NATIVE, machine, prune, write_choices
+from tests.subpc.tuning.schedules import NATIVE, machine, prune, write_choices
 
 TOLERANCE = 1e-5
 SIDE = 12
@@ -72,7 +72,7 @@ def example(batch: int = 1) -> torch.Tensor:
 def rewritten(make: Callable[[], nn.Module], batch: int = 1) -> Rewritten:
     """The network as the choice of schedules sees it."""
     options = {"shapes": None, "arch": None, "trust_pickle": False, "isa": parse_target(NATIVE).isa, "sparse": "always"}
-    (found,) = compiler.rewritten(make(), example(batch), **options)  # type: ignore[arg-type]
+    (found,) = compile_model.rewritten(make(), example(batch), **options)  # type: ignore[arg-type]
     return found
 
 

@@ -4,7 +4,6 @@ import torch
 from torch import nn
 
 from subpc.passes import ops
-
 from tests.passes.evaluate import assert_same, attributes, evaluate, operators, stages
 
 

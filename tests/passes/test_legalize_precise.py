@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from subpc.compiler import compile
+from subpc.compiler.compile_model import compile
 
 PRECISION = 1e-6  # of the largest result
 NORMS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {

@@ -14,12 +14,12 @@ from onnx import numpy_helper
 from PIL import Image, ImageDraw, ImageFont
 from torch import nn
 
-from subpc.compiler import compile
+from subpc.compiler.compile_model import compile
+from subpc.demo.random_networks import set_statistics, share_of_range
 from subpc.frontend.arch import build_arch
 from subpc.frontend.efficientnet_lite0 import efficientnet_lite0
 from subpc.frontend.onnx_file import with_static_shapes
 from subpc.frontend.onnx_fold import fold
-from subpc.synthetic import set_statistics, share_of_range
 
 TOLERANCE = 1e-4  # of the output's range, float32
 DEPENDS = 100 * TOLERANCE  # how far results for two inputs lie apart at least

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from torch.nn import functional as F
 
-from subpc.compiler import compile
+from subpc.compiler.compile_model import compile
 from subpc.errors import SlowLayerWarning
 
 SHAPE = (1, 3, 12, 12)

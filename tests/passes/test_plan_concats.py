@@ -8,7 +8,6 @@ from torch import nn
 from subpc.passes import ops
 from subpc.passes.dataflow import Dataflow
 from subpc.passes.plan_layout import Slice, plan_concats
-
 from tests.passes.evaluate import stages
 
 

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from subpc.compiler import compile
-
+from subpc.compiler.compile_model import compile
 from tests.passes.test_end_to_end import prune_blocks
 
 TOLERANCE = 1e-4  # of the output's range

@@ -7,7 +7,6 @@ from torch.nn import functional as F
 
 from subpc.passes import ops
 from tests.frontend.small_model import Calls, Function
-
 from tests.passes.evaluate import assert_same, attributes, operators, stages
 
 SPELLINGS: list[tuple[str, Function]] = [

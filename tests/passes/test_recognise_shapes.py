@@ -7,7 +7,6 @@ import torch
 from torch.nn import functional as F
 
 from tests.frontend.small_model import Calls, Function
-
 from tests.passes.evaluate import assert_same, attributes, operators, stages
 
 SHAPE = (2, 4, 8, 6)

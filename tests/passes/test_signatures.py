@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from subpc.compiler import compile
+from subpc.compiler.compile_model import compile
 
 TOLERANCE = 1e-4  # of the output's range
 Forward = Callable[..., Any]

@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from subpc.compiler import compile
+from subpc.compiler.compile_model import compile
 from subpc.schedules.kernel import MAX_PREFETCH_CHANNELS
-
 from tests.passes.test_end_to_end import prune_blocks
 
 

@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from subpc.compiler import compile
+from subpc.compiler.compile_model import compile
 from subpc.schedules.layout import halo_frame
-
 from tests.passes.evaluate import assert_same, attributes, stages
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from subpc.compiler import compile
+from subpc.compiler.compile_model import compile
+from subpc.machine.target import parse_target
 from subpc.passes.pipeline import lower_model
 from subpc.passes.program import WeightStore
 from subpc.schedules.search_space import search_space
-from subpc.target import parse_target
-from tests.subpc.tuning import NATIVE, example, machine, network, small_net, write_choices
+from tests.subpc.tuning.schedules import NATIVE, example, machine, network, small_net, write_choices
 
 TOLERANCE = 1e-4
 

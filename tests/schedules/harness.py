@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import tvm
 
+from subpc.library.shared_library import Library
+from subpc.machine.worker_pool import start_workers, use_threads
 from subpc.schedules.isa import AVX2, AVX512, GENERIC, VectorIsa
 from subpc.schedules.kernel import Kernel, symbol_of
 from subpc.schedules.layout import Frame, TensorLayout, compact_frame, halo_frame
-from subpc.shared_library import Library
-from subpc.worker_pool import start_workers, use_threads
 
 ISAS = {"avx512": AVX512, "avx2": AVX2, "generic": GENERIC}
 MCPU = {AVX512: "skylake-avx512", AVX2: "haswell", GENERIC: None}

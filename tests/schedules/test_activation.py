@@ -13,7 +13,6 @@ from tvm.tirx.script import builder as T
 from subpc.schedules.activation import ACTIVATIONS, Activation, activate
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import kernel_builder, load, store
-
 from tests.schedules.harness import ISAS, assembly, cpu_supports, run_everywhere
 
 LENGTH = 4096

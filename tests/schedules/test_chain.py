@@ -15,7 +15,6 @@ from subpc.schedules.conv_flat import FlatConv, Tile, tap_offsets
 from subpc.schedules.depthwise import GroupedConv, GroupedTile
 from subpc.schedules.direct_conv import DirectConv, DirectTile
 from subpc.schedules.isa import AVX512, VectorIsa
-
 from tests.schedules.harness import ISAS, call, check_tensor, cpu_supports, into, tensor
 from tests.schedules.sparse import Filters, random_filters
 

@@ -10,7 +10,6 @@ from torch.nn import functional
 from subpc.schedules.activation import Activation
 from subpc.schedules.conv_flat import FlatConv, Tile, tap_offsets
 from subpc.schedules.isa import AVX512, VectorIsa
-
 from tests.schedules.harness import ISAS, check_conv, cpu_supports, into, like
 from tests.schedules.sparse import Filters, random_filters
 

@@ -10,7 +10,6 @@ from torch.nn import functional
 from subpc.schedules.activation import Activation
 from subpc.schedules.depthwise import GroupedConv, default_rows
 from subpc.schedules.isa import AVX512, VectorIsa
-
 from tests.schedules.harness import ISAS, assembly, check_tensor, cpu_supports, into, like, run_everywhere, tensor
 
 SHAPES = [(1, 1, 1, 1), (3, 5, 7, 7), (1, 17, 13, 17), (2, 3, 14, 14), (1, 3, 28, 33), (1, 2, 56, 5)]

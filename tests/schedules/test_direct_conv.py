@@ -11,7 +11,6 @@ from subpc.schedules.activation import Activation
 from subpc.schedules.choose_tile import choose_direct_tile
 from subpc.schedules.direct_conv import DirectConv, DirectTile
 from subpc.schedules.isa import AVX512, VectorIsa
-
 from tests.schedules.harness import ISAS, assembly, check_conv, cpu_supports, into, like, tensor
 from tests.schedules.sparse import Filters, random_filters
 

@@ -10,7 +10,6 @@ from torch.nn import functional
 from subpc.schedules.activation import Activation
 from subpc.schedules.elementwise import ChannelCopy, Constant, Elementwise
 from subpc.schedules.isa import AVX512, VectorIsa
-
 from tests.schedules.harness import ISAS, check_tensor, cpu_supports, into, like, out_of, run_everywhere, tensor
 
 SHAPES = [(1, 1, 1, 1), (3, 17, 7, 7), (1, 3, 13, 17), (2, 40, 1, 1), (1, 5, 20, 150)]

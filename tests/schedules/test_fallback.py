@@ -12,7 +12,6 @@ from tvm import relax
 
 from subpc.schedules.fallback import Fallback
 from subpc.schedules.isa import AVX512, VectorIsa
-
 from tests.schedules.harness import ISAS, assembly, cpu_supports, run_everywhere
 
 op = relax.op

@@ -12,7 +12,6 @@ from tvm import relax
 from subpc.schedules.fallback import Fallback
 from subpc.schedules.fallback_sums import with_partial_sums
 from subpc.schedules.isa import AVX2, AVX512, VectorIsa
-
 from tests.schedules.harness import assembly, run_everywhere
 from tests.schedules.test_fallback import legalised
 

@@ -8,7 +8,6 @@ from torch.nn import functional
 from subpc.schedules.activation import Activation
 from subpc.schedules.isa import AVX512, VectorIsa
 from subpc.schedules.linear import Linear
-
 from tests.schedules.harness import ISAS, assembly, cpu_supports, run_everywhere
 
 

@@ -8,7 +8,6 @@ from torch.nn import functional
 from subpc.schedules.global_pool import GlobalPool
 from subpc.schedules.isa import AVX512, GENERIC, VectorIsa
 from subpc.schedules.pool2d import Pool2d
-
 from tests.schedules.harness import ISAS, assembly, check_tensor, cpu_supports, into, like, run_everywhere, tensor
 
 Case = tuple[tuple[int, int, int, int], tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, int], bool]

@@ -6,7 +6,6 @@ import pytest
 from subpc.schedules.isa import AVX512, GENERIC, VectorIsa
 from subpc.schedules.layout import halo_frame
 from subpc.schedules.relayout import PhaseSplit, Relayout
-
 from tests.schedules.harness import ISAS, assembly, check_tensor, cpu_supports, into, pixel_index, run_everywhere, tensor
 
 SHAPES = [(1, 1, 1, 1), (3, 17, 7, 7), (1, 3, 13, 17), (2, 4, 5, 150), (1, 33, 56, 56)]

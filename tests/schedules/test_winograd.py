@@ -11,7 +11,6 @@ from subpc.schedules.activation import Activation
 from subpc.schedules.isa import AVX512, VectorIsa
 from subpc.schedules.winograd import WinogradConv, WinogradTile, fits
 from subpc.schedules.winograd_transforms import transformed_filters
-
 from tests.schedules.harness import ISAS, assembly, check_tensor, cpu_supports, into, like, run_everywhere, tensor
 from tests.schedules.sparse import Filters, random_filters
 

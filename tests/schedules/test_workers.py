@@ -8,10 +8,9 @@ import tvm
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
+from subpc.machine.threads import available_threads
 from subpc.schedules.isa import GENERIC, VectorIsa
 from subpc.schedules.kernel import kernel_builder
-from subpc.threads import available_threads
-
 from tests.schedules.harness import call
 
 TASKS, LOOPS = 8, 10

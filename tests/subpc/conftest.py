@@ -4,10 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from subpc.target import parse_target
-from subpc.tune_build import Builder
-
-from tests.subpc.tuning import NATIVE, network
+from subpc.machine.target import parse_target
+from subpc.tuning.build_candidates import Builder
+from tests.subpc.tuning.schedules import NATIVE, network
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,86 @@
+"""A layer's result in two models: which of the values after it are the same thing."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy.typing as npt
+
+from subpc.library.report import ResultInfo
+
+if TYPE_CHECKING:
+    from subpc.frontend.trace import Stage
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fused:
+    """A layer's result in a compiled library: after its batch norm, and what `info` says was fused behind it."""
+
+    value: Array
+    info: ResultInfo
+
+
+Layer: TypeAlias = "Fused | tuple[Stage, ...]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traced:
+    """Outputs of one run, and each layer's result by name."""
+
+    outputs: list[Array]
+    layers: "dict[str, Layer]"
+
+
+def result_shape(layer: Layer) -> tuple[int, ...]:
+    """Of the layer's own result."""
+    value = layer.value if isinstance(layer, Fused) else layer[0].value
+    return tuple(value.shape)
+
+
+def aligned(a: Layer, b: Layer) -> tuple[Array, Array] | str:
+    """The same value of a layer in both models, or why there is none."""
+    if isinstance(a, Fused) and isinstance(b, Fused):
+        if (a.info.residual, a.info.activation) != (b.info.residual, b.info.activation):
+            return "the two libraries fuse different operators into it"
+        return _same_size(a.value, b.value)
+    if isinstance(a, Fused):
+        found = fused_stage(b, a.info) if not isinstance(b, Fused) else None
+        return _same_size(a.value, found) if found is not None else _NOT_FOUND
+    if isinstance(b, Fused):
+        found = fused_stage(a, b.info)
+        return _same_size(found, b.value) if found is not None else _NOT_FOUND
+    return _same_size(_normalised(a), _normalised(b))
+
+
+_NOT_FOUND = "what the library fuses into it is spelled in several operators in the other model"
+
+
+def fused_stage(stages: "tuple[Stage, ...]", info: ResultInfo) -> Array | None:
+    """The value after everything that a library has fused into the layer: affine operators, the addition, the activation."""
+    add, activation, chosen = info.residual, info.activation != "none", 0
+    for index, stage in enumerate(stages[1:], 1):
+        if stage.kind == "add" and add:
+            add = False
+        elif stage.kind == "other" and activation and not add:
+            return stage.value
+        elif stage.kind != "affine" or chosen != index - 1 or add != info.residual:
+            break
+        chosen = index
+    return stages[chosen].value if not add and not activation else None
+
+
+def _normalised(stages: "tuple[Stage, ...]") -> Array:
+    """The value after the batch norm and other affine operators behind the layer, which exporters fold into its weights."""
+    value = stages[0].value
+    for stage in stages[1:]:
+        if stage.kind != "affine":
+            break
+        value = stage.value
+    return value
+
+
+def _same_size(a: Array, b: Array) -> tuple[Array, Array] | str:
+    if a.shape[0] != b.shape[0] or a.size != b.size:
+        return f"different shapes: {a.shape} and {b.shape}"
+    return a, b

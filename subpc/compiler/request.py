@@ -1,0 +1,42 @@
+"""What a compile is asked for."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from subpc.compiler.debug_dump import make_folder
+from subpc.errors import ConfigError
+
+PRECISIONS = ("float32",)
+SPARSE_MODES = ("auto", "off", "always")
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What `compile` was asked for; see there."""
+
+    example_inputs: Any = None
+    shapes: Sequence[tuple[int, ...]] | None = None
+    arch: str | None = None
+    trust_pickle: bool = False
+    part: str | None = None
+    target: str = "llvm -mcpu=native"
+    threads: int
+    precision: str = "float32"
+    sparse: str = "auto"
+    tuning: str | Path | None = "auto"
+    tuning_any_cpu: bool = False
+    progress: Progress | None = None
+    debug_dump: str | Path | None = None
+
+
+def check_options(precision: str, sparse: str, debug_dump: str | Path | None) -> None:
+    """Raise before the work that a wrong option would waste."""
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision={precision!r} is not supported; accepted: {', '.join(PRECISIONS)}")
+    if sparse not in SPARSE_MODES:
+        raise ConfigError(f"sparse={sparse!r} is not known; accepted: {', '.join(SPARSE_MODES)}")
+    if debug_dump is not None:
+        make_folder(debug_dump)

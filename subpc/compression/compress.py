@@ -1,0 +1,197 @@
+"""Compress networks: modules in memory, and model files into the compressed format that `compile` takes."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from subpc.compression.calibration import Given, generate, read_calibration
+from subpc.compression.shape import check_picture_shape, check_pictures, check_shape
+from subpc.compression.steps import Evaluate, Shape, as_file, measured, run_method, strongest
+from subpc.errors import ConfigError
+from subpc.files import check_outputs
+from subpc.frontend.one_at_a_time import one_at_a_time
+from subpc.images.prepare import Preparation
+from subpc.model_files import arch_files, model_files
+from subpc.progress import Progress, silent
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from subpc.algorithms.config import Config
+    from subpc.algorithms.data_free_report import DataFreeReport
+    from subpc.compression.evaluation import Evaluation
+
+SUFFIXES = (".pt", ".safetensors")
+SYNTHETIC_STEPS = 200
+# Skipped pictures that are named.
+_NAMED = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extras:
+    """What compress_file takes beside the configuration. All of it may be left out.
+
+    shape: of the network's input, where the file does not say it. calibration: a folder of pictures without labels, or
+    `fashion-mnist[:FOLDER]`; synthetic: how many pictures to generate instead, in so many steps of matching them to the batch norms.
+    evaluation: labelled pictures (see subpc.compression.evaluation), with max_drop: find the strongest setting that loses at most so many points of
+    accuracy; fixed: settings that this search leaves as they are. preparation: how pictures become inputs.
+    """
+
+    shape: Shape | None = None
+    calibration: str | None = None
+    synthetic: int | None = None
+    synthetic_steps: int = SYNTHETIC_STEPS
+    seed: int = 0
+    evaluation: str | None = None
+    max_drop: float | None = None
+    fixed: frozenset[str] = frozenset()
+    preparation: Preparation = field(default_factory=Preparation)
+
+    def __post_init__(self) -> None:
+        if self.calibration is not None and self.synthetic is not None:
+            raise ConfigError("Both calibration and synthetic pictures were asked for; choose one.")
+        if (self.max_drop is None) != (self.evaluation is None):
+            raise ConfigError("max_drop needs labelled pictures, and they are read for it alone: give both --max-drop and --eval.")
+        if self.shape is not None:
+            check_picture_shape(self.shape)
+
+
+@one_at_a_time()
+def compress(
+    model: "nn.Module",
+    config: "Config",
+    *,
+    pictures: "torch.Tensor | None" = None,
+    synthetic: int | None = None,
+    input_shape: Shape | None = None,
+    evaluate: Evaluate | None = None,
+    max_drop: float | None = None,
+    fixed: frozenset[str] = frozenset(),
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> "tuple[nn.Module, DataFreeReport]":
+    """The compressed copy of `model`, and what was done to each layer. `model` is not changed.
+
+    Args:
+        model: a network whose forward torch.fx can trace.
+        config: UdfcConfig, DfmpcConfig or BlockConfig.
+        pictures: normalised ones (p, c, h, w) that the network's statistics are measured on; then it is no longer data-free.
+        synthetic: generate so many pictures from the network instead.
+        input_shape: (n, c, h, w); found by trying where it is left out.
+        evaluate: gives a network's accuracy in per cent; with max_drop the strongest setting is searched that loses at most so many
+            points, and `fixed` names the settings that stay as they are in `config`.
+        seed: of generated pictures.
+        progress: called with (what is done, parts done, parts in all).
+
+    Raises:
+        SubpcError: ConfigError, ModelFileError or UnsupportedModelError.
+    """
+    if pictures is not None and synthetic is not None:
+        raise ConfigError("Both pictures and synthetic were given; choose one.")
+    if (evaluate is None) != (max_drop is None):
+        raise ConfigError("max_drop needs evaluate, and evaluate is called for it alone: give both.")
+    progress, pictures = progress or silent, check_pictures(pictures)
+    wanted = input_shape or (tuple(pictures.shape) if pictures is not None else None)
+    shape = check_shape(_ready(model), wanted) if wanted else _working_shape(model)
+    given = Given(pictures=pictures, label=f"{len(pictures)} given") if pictures is not None else None
+    if given is None:
+        given = _generated(model, synthetic, shape, SYNTHETIC_STEPS, seed, progress)
+    config, search = strongest(model, config, given, shape, evaluate, max_drop, fixed, progress)
+    result = run_method(model, config, given, shape, progress)
+    return result.model, replace(measured(model, result, config, shape), search=search)
+
+
+@one_at_a_time()
+def compress_file(
+    path: str | Path,
+    config: "Config",
+    output: str | Path,
+    *,
+    arch: str | None = None,
+    extras: Extras | None = None,
+    progress: Progress | None = None,
+) -> "DataFreeReport":
+    """Compress the network in `path` and write the compressed model file `output`, whole or not at all.
+
+    path: whatever subpc.compile takes; arch: as there, files in the compressed format name theirs. output: .pt or .safetensors, with
+    bit widths and scales. Raises SubpcError: ConfigError, ModelFileError or UnsupportedModelError.
+    """
+    from subpc.algorithms.compressed import save_compressed
+    from subpc.frontend.load_network import load_network
+
+    path, output, extras, progress = Path(path), Path(output), extras or Extras(), progress or silent
+    _check_output(output, path, arch, extras)
+    progress("reading the file", 0, 1)
+    network = load_network(path, arch=arch, shape=extras.shape)
+    wanted = network.input_shape
+    shape = check_shape(_ready(network.model), wanted) if wanted else _working_shape(network.model)
+    given = _given(network.model, extras, shape, progress)
+    evaluation = _evaluation(network.model, extras, shape)
+    config, search = strongest(network.model, config, given, shape, evaluation, extras.max_drop, extras.fixed, progress)
+    result = run_method(network.model, config, given, shape, progress)
+    report = replace(measured(network.model, result, config, shape), search=search)
+    skipped = given.skipped | (evaluation.skipped if evaluation is not None else {})
+    tried = [] if network.input_shape or shape is None else [_found_by_trying(shape)]
+    report = replace(report, notes=(*network.notes, *tried, *report.notes, *_skipped(skipped)))
+    progress("writing the file", 0, 1)
+    save_compressed(output, as_file(result, report, config, network))
+    return replace(report, file_bytes=output.stat().st_size)
+
+
+def _found_by_trying(shape: Shape) -> str:
+    return f"the network runs on input {','.join(map(str, shape))}, which was found by trying; pass --shape for the one that it is for"
+
+
+def _check_output(output: Path, model: Path, arch: str | None, extras: Extras) -> None:
+    if output.suffix not in SUFFIXES:
+        raise ConfigError(f"the output is {output.name}; a name that ends with .pt or .safetensors is accepted.")
+    folders = [name for text in (extras.calibration, extras.evaluation) if text for name in (text, text.partition(":")[2]) if name]
+    check_outputs([output], [*model_files(model), *arch_files(arch), *folders])
+
+
+def _given(model: "nn.Module", extras: Extras, shape: Shape | None, progress: Progress) -> Given:
+    if extras.calibration is not None:
+        how = replace(extras.preparation, size=_known(shape)[3])
+        return read_calibration(extras.calibration, _known(shape), how, progress)
+    return _generated(model, extras.synthetic, shape, extras.synthetic_steps, extras.seed, progress)
+
+
+def _generated(model: "nn.Module", count: int | None, shape: Shape | None, steps: int, seed: int, progress: Progress) -> Given:
+    if count is None:
+        return Given()
+    return generate(_ready(model), count, _known(shape), steps=steps, seed=seed, progress=progress)
+
+
+def _ready(model: "nn.Module") -> "nn.Module":
+    from subpc.algorithms.check_model import checked_copy
+
+    return checked_copy(model)
+
+
+def _working_shape(model: "nn.Module") -> Shape | None:
+    from subpc.algorithms.output_noise import working_shape
+
+    return working_shape(_ready(model))
+
+
+def _known(shape: Shape | None) -> Shape:
+    if shape is None:
+        raise ConfigError("The network does not say its input's shape. Pass one, such as --shape 1,3,224,224.")
+    return shape
+
+
+def _evaluation(model: "nn.Module", extras: Extras, shape: Shape | None) -> "Evaluation | None":
+    if extras.evaluation is None:
+        return None
+    from subpc.compression.evaluation import Evaluation
+
+    evaluation = Evaluation(extras.evaluation, _known(shape), replace(extras.preparation, size=_known(shape)[3]))
+    evaluation.check(model)
+    return evaluation
+
+
+def _skipped(files: dict[str, str]) -> list[str]:
+    """Notes on pictures that could not be read, the first few by name."""
+    notes = [f"skipped {reason if file in reason else f'{file}: {reason}'}" for file, reason in list(files.items())[:_NAMED]]
+    return notes + ([f"skipped {len(files) - _NAMED} more pictures"] if len(files) > _NAMED else [])

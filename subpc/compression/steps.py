@@ -1,0 +1,145 @@
+"""The steps of a compression: run the method, measure what it did, search for its strength, describe the file."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from subpc.compression.calibration import Given
+from subpc.errors import ConfigError
+from subpc.progress import Progress
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from subpc.algorithms.compressed import CompressedFile
+    from subpc.algorithms.config import Config
+    from subpc.algorithms.data_free_report import DataFreeReport
+    from subpc.algorithms.quantizers import Quantized
+    from subpc.frontend.load_network import Network
+
+Shape = tuple[int, ...]
+Evaluate = Callable[["nn.Module"], float]
+# Configuration -> the function that takes (model, configuration, progress, pictures=), and its module.
+METHODS = {
+    "UdfcConfig": ("subpc.algorithms.udfc.compress", "compress_udfc"),
+    "DfmpcConfig": ("subpc.algorithms.dfmpc.compress", "compress_dfmpc"),
+    "BlockConfig": ("subpc.algorithms.blocks.compress", "compress_blocks"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a method gives."""
+
+    model: "nn.Module"
+    codes: "dict[str, Quantized]"
+    report: "DataFreeReport"
+
+
+def run_method(model: "nn.Module", config: "Config", given: Given, shape: Shape | None, progress: Progress) -> Result:
+    """The method that belongs to `config`, with the pictures that are there; ConfigError for a configuration of another kind."""
+    kind = type(config).__name__
+    if kind not in METHODS:
+        hint = "\nSUBP trains from scratch: see subpc.algorithms.subp, or `subpc compress subp`." if kind == "SubpConfig" else ""
+        raise ConfigError(f"compress takes {' or '.join(METHODS)}, got {kind}.{hint}")
+    module, function = METHODS[kind]
+    method: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    smaller, codes, report = method(model, config, progress, pictures=given.pictures, input_shape=shape)
+    return Result(model=smaller, codes=codes, report=report if given.pictures is None else replace(report, inputs=given.label))
+
+
+def measured(before: "nn.Module", result: Result, config: "Config", shape: Shape | None) -> "DataFreeReport":
+    """The report with the bytes that a file takes, each layer's signal-to-noise ratio, and what a reader should know."""
+    from subpc.algorithms.check_model import checked_copy
+    from subpc.algorithms.compressed import content_of, stored_bytes
+    from subpc.algorithms.output_noise import layer_snr
+
+    sizes = stored_bytes(content_of(_file(result, config)))
+    names = [layer.name for layer in result.report.layers]
+    ratios = layer_snr(checked_copy(before), result.model, names, shape) if shape is not None else {}
+    for layer in result.report.layers:
+        layer.bytes, layer.snr = sizes.get(layer.name, 0), ratios.get(layer.name)
+    return replace(result.report, bytes=sum(sizes.values()), notes=(*result.report.notes, *_remarks(before, result, config)))
+
+
+def _remarks(before: "nn.Module", result: Result, config: "Config") -> list[str]:
+    """What a network without batch norms still allows."""
+    from torch import nn
+
+    if any(isinstance(m, nn.BatchNorm2d) for m in before.modules()):
+        return []
+    kind = type(config).__name__
+    text = "the network has no batch norms (exporters fold them into the convolutions): "
+    if kind == "UdfcConfig":
+        return [text + "no channel can be removed; weights are quantized as asked"]
+    if kind == "DfmpcConfig":
+        return [text + "no layer can be compensated, so all have the high width"]
+    return [text + "blocks are chosen and weights solved, but no statistics are moved"]
+
+
+def as_file(result: Result, report: "DataFreeReport", config: "Config", network: "Network") -> "CompressedFile":
+    """What is written."""
+    facts: dict[str, Any] = {
+        "arch": network.arch,
+        "arch_options": network.arch_options,
+        "graph": network.graph,
+        "input_shape": network.input_shape,
+    }
+    settings = {"method": report.method, **config.to_dict()}
+    return replace(_file(result, config), **facts, config=settings, report=plain(report.lean()))
+
+
+def _file(result: Result, config: "Config") -> "CompressedFile":
+    """Weights, codes and blocks alone."""
+    from subpc.algorithms.compressed import CompressedFile
+
+    n = getattr(config, "n", 0)
+    blocks = {layer.name: n for layer in result.report.layers if layer.sparsity > 0} if n else {}
+    return CompressedFile(arch="", state_dict=result.model.state_dict(), packed=result.codes, blocks=blocks)
+
+
+def plain(value: Any) -> Any:
+    """Tuples as lists: what a file may hold."""
+    if isinstance(value, dict):
+        return {key: plain(entry) for key, entry in value.items()}
+    return [plain(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def strongest(
+    model: "nn.Module",
+    config: "Config",
+    given: Given,
+    shape: Shape | None,
+    evaluate: Evaluate | None,
+    max_drop: float | None,
+    fixed: frozenset[str],
+    progress: Progress,
+) -> "tuple[Config, dict[str, Any]]":
+    """The strongest setting of `config` whose loss is allowed, and how it was found; `config` itself where nothing is evaluated."""
+    if evaluate is None or max_drop is None:
+        return config, {}
+    from subpc.algorithms.check_model import checked_copy
+    from subpc.compression.strength_search import Outcome, StrengthSearch
+
+    progress("accuracy of the network as it is", 0, 1)
+    reference = evaluate(checked_copy(model))
+
+    def attempt(tried: "Config", text: str, before: int) -> Outcome:
+        result = run_method(
+            model, tried, given, shape, lambda stage, done, total: progress(f"trial {before + 1}, {text}: {stage}", done, total)
+        )
+        progress(f"trial {before + 1}, {text}: accuracy", 0, 1)
+        report = measured(model, result, tried, shape)
+        return Outcome(accuracy=evaluate(result.model), bytes=report.bytes, layers=report.layers)
+
+    search = StrengthSearch(config, attempt, reference=reference, max_drop=max_drop, fixed=fixed)
+    chosen, outcome = search.run()
+    return chosen, {
+        "max_drop": max_drop,
+        "accuracy_before": reference,
+        "accuracy_after": outcome.accuracy,
+        "setting": search.setting,
+        "left_alone": list(search.left_alone),
+        "trials": [asdict(trial) for trial in search.trials],
+    }

@@ -1,0 +1,233 @@
+"""What a compiled library knows about itself: functions, steps, layers, decisions. Standard library only."""
+
+import types
+import typing
+from collections import Counter
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+from subpc.errors import ConfigError
+
+FORMAT_VERSION = 2
+# The kernel of a layer that no kernel family takes.
+FALLBACK = "fallback"
+
+_R = TypeVar("_R", bound="Record")
+
+
+class Record:
+    """A frozen dataclass that turns into plain JSON values and back; unknown and missing keys are refused."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, lists, strings and numbers."""
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
+
+    @classmethod
+    def from_dict(cls: type[_R], data: Any) -> _R:
+        """The inverse of to_dict; raises ConfigError that names the key."""
+        if not isinstance(data, dict):
+            raise ConfigError(f"{cls.__name__}: expected an object, got {type(data).__name__}")
+        hints = typing.get_type_hints(cls)
+        names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+        unknown, missing = sorted(set(data) - set(names)), sorted(set(names) - set(data))
+        if unknown or missing:
+            raise ConfigError(f"{cls.__name__}: unknown keys {unknown}, missing keys {missing}; accepted keys: {names}")
+        return cls(**{name: _typed(f"{cls.__name__}.{name}", hints[name], data[name]) for name in names})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Record):
+        return value.to_dict()
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    return value
+
+
+def _typed(name: str, hint: Any, value: Any) -> Any:
+    """Check a JSON value against a field's type and rebuild tuples and records."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple and isinstance(value, list):
+        element_hints = (args[0],) * len(value) if args[-1] is Ellipsis else args
+        if len(element_hints) == len(value):
+            return tuple(_typed(name, h, v) for h, v in zip(element_hints, value, strict=True))
+    elif origin is dict and isinstance(value, dict):
+        return {str(k): _typed(f"{name}[{k}]", args[1], v) for k, v in value.items()}
+    elif origin is types.UnionType:
+        return None if value is None else _typed(name, next(a for a in args if a is not type(None)), value)
+    elif isinstance(hint, type) and issubclass(hint, Record):
+        return hint.from_dict(value)
+    elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    elif isinstance(hint, type) and type(value) is hint:
+        return value
+    raise ConfigError(f"{name}: expected {getattr(hint, '__name__', hint)}, got {value!r:.60}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorInfo(Record):
+    """One input or output of a function."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultInfo(Record):
+    """Where a step leaves its float32 result, and what it computes besides: a residual addition, an activation ("none").
+
+    Element (n, c, y, x) of `shape`, or (n, c), lies at offset + n * image + c * plane + first + y * pitch + x floats of the space, which
+    is "workspace" or "output" `index`.
+    """
+
+    space: str
+    index: int
+    offset: int
+    shape: tuple[int, ...]
+    image: int
+    plane: int
+    first: int
+    pitch: int
+    residual: bool
+    activation: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepInfo(Record):
+    """One kernel call; `layer` is the layer's name in the original model. flops: useful ones; bytes: read and written.
+
+    result: None where the kernel does not say how its result is laid out.
+    """
+
+    layer: str
+    kernel: str
+    family: str
+    flops: int
+    bytes: int
+    result: ResultInfo | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FunctionInfo(Record):
+    """One entry point of a library: the network for one set of input shapes."""
+
+    symbol: str
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    workspace_floats: int
+    steps: tuple[StepInfo, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerReport(Record):
+    """What was decided about one layer, and why.
+
+    kind: "conv" or "linear"; kernel: a family, or FALLBACK; shape: (out, in, kh, kw), in any layout in the fallback;
+    pattern: "dense", "1x16 uniform" or "1x16 layer-wise"; n: block size, 0 when dense; sparsity: share of weights that are zero;
+    reason: "" for a sparse layer without remarks, else a short phrase that
+    the summary line counts ("below threshold", "grouped"), with details after a colon; expected_gain: dense time / chosen time.
+    blocks: which of the (out / n, in) blocks the pattern keeps, as `subpc.library.block_map` packs them; "" without a pattern.
+    bits: width of the weights in the model file.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    groups: int
+    pattern: str
+    n: int
+    sparsity: float
+    kernel: str
+    sparse: bool
+    reason: str
+    expected_gain: float
+    flops_dense: int
+    flops_useful: int
+    bytes_dense: int
+    bytes_packed: int
+    blocks: str = ""
+    bits: int = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metadata(Record):
+    """Everything that a library carries beside code and weights.
+
+    features: CPU flags as in /proc/cpuinfo; compression: what the compressed model file says of how it was made, accuracy included.
+    """
+
+    model: str
+    target: str
+    features: tuple[str, ...]
+    precision: str
+    tuned: bool
+    functions: tuple[FunctionInfo, ...]
+    layers: tuple[LayerReport, ...]
+    format_version: int = FORMAT_VERSION
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    versions: dict[str, str] = field(default_factory=dict)
+    compression: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompileReport:
+    """The readable view of a library's metadata."""
+
+    metadata: Metadata
+
+    @property
+    def layers(self) -> tuple[LayerReport, ...]:
+        """One entry for each layer that a decision was made about, in model order."""
+        return self.metadata.layers
+
+    @property
+    def convs(self) -> tuple[LayerReport, ...]:
+        """The convolutions among the layers."""
+        return tuple(layer for layer in self.layers if layer.kind == "conv")
+
+    @property
+    def in_fallback(self) -> tuple[LayerReport, ...]:
+        """The layers that no kernel of ours computes."""
+        return tuple(layer for layer in self.layers if layer.kernel == FALLBACK)
+
+    @property
+    def sparsity(self) -> float:
+        """Share of zeros among the weights of all convolutions."""
+        sizes = [layer.bytes_dense for layer in self.convs]
+        zeros = sum(layer.sparsity * size for layer, size in zip(self.convs, sizes, strict=True))
+        return zeros / sum(sizes) if sum(sizes) else 0.0
+
+    @property
+    def headline(self) -> str:
+        """The line that every report starts with: sparsity, N, precision, tuned or not."""
+        blocks = sorted({layer.n for layer in self.layers if layer.sparse})
+        names = ",".join(str(n) for n in blocks) if blocks else "-"
+        state = "tuned" if self.metadata.tuned else "untuned"
+        facts = f"{self.sparsity:.0%} sparse, N={names}, {self.metadata.precision}, {state}"
+        return f"{self.metadata.model}: {facts}, {self.metadata.target}"
+
+    @property
+    def summary(self) -> str:
+        """How many convolutions run sparse, and why the others do not; how many layers have no kernel of ours."""
+        dense = [layer for layer in self.convs if not layer.sparse]
+        if not self.convs:
+            return f"no convolutions, {len(self.layers)} fully connected layers" + self._fallback_count
+        text = f"{len(self.convs) - len(dense)}/{len(self.convs)} convs sparse, {len(dense)} dense"
+        reasons = Counter(layer.reason.split(":")[0] or "no reason given" for layer in dense)
+        text += ": " + ", ".join(f"{count} {reason}" for reason, count in reasons.most_common()) if dense else ""
+        return text + self._fallback_count
+
+    @property
+    def _fallback_count(self) -> str:
+        return f"; {len(self.in_fallback)} in the fallback" if self.in_fallback else ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The metadata and both lines, for --json."""
+        return {"headline": self.headline, "summary": self.summary, **self.metadata.to_dict()}
+
+    def __str__(self) -> str:
+        return f"{self.headline}\n{self.summary}"

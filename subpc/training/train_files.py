@@ -1,0 +1,247 @@
+"""`subpc compress subp` as a function: data, network, training, and the files that come of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from subpc.errors import ConfigError
+from subpc.files import check_outputs, replacing
+from subpc.scratch import scratch_folder
+from subpc.training.report import write_csv, write_json, write_plot
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from subpc.algorithms.subp.pictures import Pictures
+    from subpc.algorithms.subp.train_config import EpochInfo, History, TrainConfig
+
+    OnEpoch: TypeAlias = Callable[[tuple[EpochInfo, ...]], None] | None
+OnStep: TypeAlias = Callable[[int, int, int, float], None] | None
+FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Pictures to train on and to test with, the names of the classes, and a picture's shape (c, h, w)."""
+
+    train: "Pictures"
+    test: "Pictures"
+    classes: tuple[str, ...]
+    shape: tuple[int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What to train, beside the settings of training.
+
+    arch: as in subpc.compile, with its options; data: `fashion-mnist[:FOLDER]` or `imagefolder:FOLDER`; output: the compressed model
+    file; init: weights to start from; resume: go on from the checkpoint beside `output`; size: of pictures from folders; workers:
+    processes that read them; device: "auto", "cpu", "cuda" or "cuda:1"; half: round weights to float16 at the end and store them so;
+    onnx, state_dict: where to write the network as ONNX, and for plain PyTorch, too.
+    """
+
+    arch: str
+    data: str
+    output: Path
+    arch_options: dict[str, Any]
+    init: Path | None = None
+    resume: bool = False
+    size: int = 224
+    workers: int = 2
+    device: str = "auto"
+    half: bool = False
+    onnx: Path | None = None
+    state_dict: Path | None = None
+
+    @property
+    def checkpoint(self) -> Path:
+        """There while a training is unfinished."""
+        return self.output.with_name(self.output.name + ".checkpoint")
+
+
+def train_files(job: Job, config: "TrainConfig", *, on_epoch: "OnEpoch" = None, on_step: OnStep = None) -> dict[str, Any]:
+    """Train, write the model and, beside it, `.csv`, `.json` and `.png`; returns the report.
+
+    Under torchrun every process calls this; the first one writes. Raises SubpcError, ConfigError or ModelFileError.
+    """
+    from subpc.algorithms.subp.trainer import train
+    from subpc.training.process_group import process_group
+
+    _check_places(job)
+    with process_group(job.device) as (team, device):
+        data = read_data(job)
+        model, options = build_network(job, config, data)
+
+        def log(epochs: "tuple[EpochInfo, ...]") -> None:
+            write_csv(job.output.with_suffix(".csv"), epochs)
+            if on_epoch is not None:
+                on_epoch(epochs)
+
+        shown = _with_channels(data, _input_channels(model))
+        history = train(model, shown.train, shown.test, config, checkpoint=job.checkpoint, device=device, on_epoch=log, on_step=on_step)
+        if job.half:
+            _round_weights(model)
+        report = make_report(job, config, shown, model, history)
+        if team.leads:
+            _write(job, config, shown, model, options, report, history)
+        team.wait()
+    return report
+
+
+def read_data(job: Job) -> Data:
+    """The pictures that `job.data` names; ConfigError says what is wrong with them."""
+    kind, _, place = job.data.partition(":")
+    if kind == "fashion-mnist":
+        return _fashion_mnist(Path(place) if place else FASHION_MNIST)
+    if kind == "imagefolder" and place:
+        return _image_folder(Path(place), job)
+    raise ConfigError(f"data is {job.data!r}; fashion-mnist, fashion-mnist:FOLDER and imagefolder:FOLDER are accepted.")
+
+
+def _fashion_mnist(folder: Path) -> Data:
+    from subpc.algorithms.subp.pictures import InMemory
+    from subpc.images.fashion_mnist import CLASSES, MEAN, STD, read_part
+
+    train, test = (InMemory(*read_part(folder, part), mean=MEAN, std=STD) for part in ("train", "t10k"))
+    if max(int(part.labels.max()) for part in (train, test)) >= len(CLASSES):
+        raise ConfigError(f"{folder} has labels above {len(CLASSES) - 1}; Fashion-MNIST has {len(CLASSES)} classes.")
+    _, channels, height, width = train.images.shape
+    return Data(train=train, test=test, classes=CLASSES, shape=(channels, height, width))
+
+
+def _image_folder(folder: Path, job: Job) -> Data:
+    from subpc.images.folder import ImageFolder, find_parts
+    from subpc.images.prepare import Preparation
+
+    training, testing, names = find_parts(folder)
+    how = Preparation(size=job.size)
+    train, test = (ImageFolder(items, preparation=how, workers=job.workers) for items in (training, testing))
+    return Data(train=train, test=test, classes=tuple(names), shape=(3, job.size, job.size))
+
+
+def build_network(job: Job, config: "TrainConfig", data: Data) -> "tuple[nn.Module, dict[str, Any]]":
+    """The network for these classes, with the weights of `job.init` or seeded ones, and its options."""
+    import torch
+
+    from subpc.frontend.arch import build_arch
+    from subpc.frontend.load_file import read_weights
+    from subpc.frontend.state_dict import start_from
+
+    source = job.arch.rpartition(":")[0]
+    options: dict[str, Any] = {"num_classes": len(data.classes)} if source in ("", "torchvision", "timm", "subpc") else {}
+    if source == "subpc":
+        options["in_channels"] = data.shape[0]
+    options |= job.arch_options
+    torch.manual_seed(config.seed)
+    model = build_arch(job.arch, **options)
+    if job.init is not None:
+        start_from(model, read_weights(job.init), job.init.name)
+        if config.rearrange:
+            from subpc.algorithms.subp.rearrange import rearrange
+
+            rearrange(model)
+    _check_scores(model, data)
+    return model, options
+
+
+def _round_weights(model: "nn.Module") -> None:
+    """What float16 leaves of the weights of two or more dimensions, so that the report is about the network in the file."""
+    import torch
+
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.copy_(parameter.half())
+
+
+def _check_scores(model: "nn.Module", data: Data) -> None:
+    """ConfigError unless the network takes the pictures and gives a score a class."""
+    import torch
+
+    with torch.no_grad():
+        try:
+            scores = model.eval()(torch.zeros(1, _input_channels(model), *data.shape[1:]))
+        except (RuntimeError, ValueError, TypeError) as error:
+            reason = (str(error).splitlines() or [""])[0][:120]
+            raise ConfigError(f"The network does not take pictures of {data.shape[1]}x{data.shape[2]}: {reason}.") from error
+    if not isinstance(scores, torch.Tensor) or tuple(scores.shape) != (1, len(data.classes)):
+        got = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
+        raise ConfigError(f"The network gives {got} for one picture; (1, {len(data.classes)}), a score for each class, is accepted.")
+
+
+def _input_channels(model: "nn.Module") -> int:
+    from torch import nn
+
+    return next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 1)
+
+
+def _with_channels(data: Data, channels: int) -> Data:
+    """Grey pictures as coloured ones for a network that takes three channels."""
+    from subpc.algorithms.subp.pictures import InMemory
+
+    if channels == data.shape[0]:
+        return data
+    if data.shape[0] != 1 or not isinstance(data.train, InMemory) or not isinstance(data.test, InMemory):
+        raise ConfigError(f"The network takes {channels} channels, the pictures have {data.shape[0]}. Choose another architecture.")
+    return replace(data, train=data.train.repeated(channels), test=data.test.repeated(channels), shape=(channels, *data.shape[1:]))
+
+
+def _check_places(job: Job) -> None:
+    if job.output.suffix not in (".pt", ".safetensors"):
+        raise ConfigError(f"the output is {job.output.name}; a name that ends with .pt or .safetensors is accepted.")
+    beside = [job.output.with_suffix(suffix) for suffix in (".csv", ".json", ".png")]
+    check_outputs([job.output, *beside, job.checkpoint, job.onnx, job.state_dict], [job.init, job.data.partition(":")[2] or None])
+    if job.checkpoint.exists() and not job.resume:
+        raise ConfigError(f"{job.checkpoint} is there from an unfinished training. Pass --resume to go on with it, or remove it.")
+
+
+def make_report(job: Job, config: "TrainConfig", data: Data, model: "nn.Module", history: "History") -> dict[str, Any]:
+    """What was trained and what came of it, as JSON values."""
+    from subpc.algorithms.subp.trainer import accuracy
+
+    last = history.epochs[-1]
+    pattern = "dense" if not history.pruned else f"1x{config.subp.n} {'layer-wise' if config.method.endswith('layerwise') else 'uniform'}"
+    return {
+        "arch": job.arch,
+        "data": job.data.partition(":")[0],
+        "pattern": pattern,
+        "top1": accuracy(model, data.test),
+        "sparsity": last.sparsity,
+        "classes": list(data.classes),
+        "config": config.to_dict(),
+        **history.to_dict(),
+    }
+
+
+def _write(
+    job: Job, config: "TrainConfig", data: Data, model: "nn.Module", options: dict[str, Any], report: dict[str, Any], history: "History"
+) -> None:
+    import torch
+
+    from subpc.algorithms.compressed import CompressedFile, save_atomic, save_compressed
+    from subpc.bench.model_files import export_onnx
+
+    shape, epochs = (1, *data.shape), history.epochs
+    blocks = dict.fromkeys(report["pruned"], config.subp.n)
+    short = {key: report[key] for key in ("data", "pattern", "top1", "sparsity", "classes", "pruned", "left_dense")}
+    file = CompressedFile(
+        arch=job.arch,
+        arch_options=options,
+        state_dict=model.state_dict(),
+        config=config.to_dict(),
+        report=short,
+        input_shape=shape,
+        blocks=blocks,
+        half=job.half,
+    )
+    save_compressed(job.output, file)
+    write_json(job.output.with_suffix(".json"), report)
+    write_plot(job.output.with_suffix(".png"), epochs, f"{job.arch}, {config.method}, {report['pattern']}")
+    if job.onnx is not None:
+        with scratch_folder("export") as folder, replacing(job.onnx) as target:
+            export_onnx(model.eval(), (torch.zeros(shape),), folder / "model.onnx")
+            target.write((folder / "model.onnx").read_bytes())
+    if job.state_dict is not None:
+        save_atomic(job.state_dict, dict(model.state_dict()))
+    job.checkpoint.unlink(missing_ok=True)

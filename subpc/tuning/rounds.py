@@ -1,0 +1,240 @@
+"""The search itself: rounds of candidates for several layers, each built, raced inside the network, judged and recorded."""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from subpc.errors import TuningError
+from subpc.tuned_schedules import database as tuning_db
+from subpc.tuned_schedules.database import FAILED, Machine, Trial, best_trials, workload_key
+from subpc.tuning.build_candidates import Builder
+from subpc.tuning.device import BATCH, Device, Outcome, Round, both
+from subpc.tuning.joint_moves import AFTER, UNTIL, search_together
+from subpc.tuning.layers import TunedLayer, by_layer, choices_of, find_layers, find_neighbours, gain, next_round, window
+from subpc.tuning.measure import DeviceLost, Measured, Measurer
+from subpc.tuning.propose import nearest, variations
+
+if TYPE_CHECKING:
+    from subpc.schedules.workload import Choice, ConvWorkload
+    from subpc.tuning.tune import Progress, TuneReport
+
+# Layers that get a candidate in one round: enough to share the cost of linking, few enough that one is soon judged.
+ROUND = 12
+# Answers may take this many times as long as the untuned network, and a grace for a busy machine.
+SLOWEST, GRACE_SECONDS = 50.0, 20.0
+# Baselines kept for each machine: the newest ones may still be read.
+KEPT = 3
+# Machines that may be lost with one candidate.
+MAX_LOSSES = 2
+# Share of the budget kept for the race of the whole network, in seconds between these.
+FINAL_SHARE, FINAL_SECONDS = 0.1, (3.0, 60.0)
+
+
+class Tuner:
+    """Search for one network on one or several devices."""
+
+    def __init__(
+        self, builder: Builder, devices: "Sequence[Callable[[], Measurer]]", machine: Machine, database: Path, deadline: float
+    ) -> None:
+        self.builder, self.machine, self.database, self.deadline = builder, machine, database, deadline
+        self.started, self.trials = time.monotonic(), 0
+        self._losses: dict[str, int] = {}
+        self.layers, self.joinable = find_layers(builder.model, builder.target.isa)
+        self.by_key = {layer.workload.key: layer for layer in self.layers}
+        self.known = self._recall()
+        self._devices = [Device(self, connect) for connect in devices]
+        self._baselines: dict[str, Measured] = {}
+        self._together_at = self.started + AFTER * (deadline - self.started)
+        # The best schedules before joint changes were tried.
+        self.apart: dict[str, Choice] | None = None
+        self._profile()
+
+    def _recall(self) -> int:
+        """Tell the searches what the database knows; returns how many records that is."""
+        records = tuning_db.select(tuning_db.read(self.database, missing_ok=True), self.machine)
+        for trial in records.trials:
+            layer = self.by_key.get(workload_key(trial.workload))
+            if layer is not None:
+                layer.search.tell(trial.choice, trial.ratio if trial.status == tuning_db.OK else None)
+                layer.trials += 1
+        best = best_trials(records.trials)
+        for key, layer in self.by_key.items():
+            if key in best and best[key].choice in layer.search.space:
+                layer.best, layer.ratio = best[key].choice, best[key].ratio
+            layer.search.tell(layer.default, 1.0)
+            others = [(other, trial.choice) for k, trial in best.items() if k != key and (other := _workload(trial.workload))]
+            start = nearest(layer.workload, others, layer.search.space)
+            layer.search.enqueue([*([start] if start is not None else []), *variations(layer.default, layer.search.space)])
+        return sum(1 for trial in records.trials if workload_key(trial.workload) in self.by_key)
+
+    def _profile(self) -> None:
+        """Each workload's share of the untuned network's time."""
+        library = self.baseline({})
+        device = self._devices[0]
+        a, b = device.run(lambda m: both(m, library, library, 5), tries=len(self._devices))
+        self.total_ns = float(np.median(np.concatenate([a.sum(axis=1), b.sum(axis=1)])))
+        find_neighbours(self.layers, library.layers, self.joinable)
+        times = by_layer(np.concatenate([a, b]), library.layers)
+        for layer in self.layers:
+            own = float(np.median(window(layer, times, alone=True)))
+            layer.share, layer.microseconds = own / self.total_ns, own / 1000 / len(layer.layers)
+
+    def baseline(self, choices: "Mapping[str, Choice]") -> Measured:
+        """The library with these schedules, the latest kept for the next round."""
+        key = workload_key(dict(choices))
+        if key not in self._baselines:
+            library = self.builder.build(choices)
+            for old in list(self._baselines)[: -KEPT * len(self._devices)]:
+                self.builder.discard(self._baselines.pop(old))
+            self._baselines[key] = library
+        return self._baselines[key]
+
+    def search(self, trials: int | None, progress: "Progress | None") -> None:
+        """Rounds until the budget, the trials or all schedules are used up."""
+        reserve = min(max(FINAL_SHARE * (self.deadline - self.started), FINAL_SECONDS[0]), FINAL_SECONDS[1])
+        with ThreadPoolExecutor(len(self._devices)) as pool:
+            running: dict[Future[dict[str, Outcome]], tuple[Device, Round]] = {}
+            try:
+                while True:
+                    self._tell("searching", progress)
+                    searching = time.monotonic() < self.deadline - reserve
+                    together = searching and time.monotonic() >= self._together_at
+                    if together and not running:
+                        self._search_together(trials, progress)
+                        continue
+                    for device in self._idle(running):
+                        entry = self._ask(trials) if searching and not together else None
+                        if entry is not None:
+                            running[pool.submit(device.measure, entry)] = (device, entry)
+                    if not running and searching and self._together_at < math.inf:
+                        self._together_at = 0.0  # single layers have nothing left
+                        continue
+                    if not running:
+                        return
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        self._collect(future, *running.pop(future))
+            finally:
+                for device in self._devices if running else ():
+                    device.close()  # whoever waits for an answer gets an error now
+
+    def _search_together(self, trials: int | None, progress: "Progress | None") -> None:
+        """Joint changes, once, on one machine."""
+        self._tell("searching, several layers at once", progress)
+        self._together_at, device = math.inf, self.final_device()
+        self.apart = {layer.workload.key: layer.best for layer in self.layers if layer.tuned}
+        try:
+            search_together(self, device, self.started + UNTIL * (self.deadline - self.started), trials)
+        except DeviceLost as error:
+            device.lost = str(error)
+
+    def _idle(self, running: "dict[Future[dict[str, Outcome]], tuple[Device, Round]]") -> "list[Device]":
+        busy = [device for device, _ in running.values()]
+        idle = [device for device in self._devices if device not in busy and not device.lost]
+        if not idle and not busy:
+            raise TuningError(
+                f"no machine is left to measure on ({self._devices[-1].lost}); records are kept in {self.database}\n"
+                "Start the servers again and repeat the command: it goes on where it was."
+            )
+        return idle
+
+    def _collect(self, future: "Future[dict[str, Outcome]]", device: "Device", entry: Round) -> None:
+        """Record a round's outcomes; the candidates of a lost machine are proposed again."""
+        try:
+            outcomes = future.result()
+        except DeviceLost as error:
+            device.lost = str(error)
+            for key, choice in entry.candidates.items():
+                self._after_loss(self.by_key[key], choice, str(error))
+            return
+        for key, outcome in outcomes.items():
+            self.record(self.by_key[key], outcome, entry.ratios[key])
+
+    def _after_loss(self, layer: TunedLayer, choice: "Choice", error: str) -> None:
+        """Propose a lost machine's candidate again; one that has lost two machines may be what ends them, and is given up."""
+        name = workload_key({"workload": layer.workload.key, **choice})
+        self._losses[name] = self._losses.get(name, 0) + 1
+        if self._losses[name] < MAX_LOSSES:
+            layer.search.give_back(choice)
+            self.trials -= 1
+        else:
+            self.record(layer, Outcome(choice=choice, error=error), 1.0)
+
+    def record(self, layer: TunedLayer, outcome: Outcome, best_ratio: float) -> None:
+        """Append a measurement to the database, and remember what it says; best_ratio: of what it was raced against."""
+        judged = outcome.judgement
+        ratio = best_ratio * judged.ratio if judged else 1.0
+        accepted = bool(judged and judged.faster and ratio < layer.ratio)
+        facts = {"ratio": ratio, "microseconds": outcome.microseconds, "pairs": outcome.pairs, "accepted": accepted}
+        status = {"status": tuning_db.OK if judged else FAILED, "error": outcome.error}
+        trial = Trial(workload=layer.workload.to_dict(), choice=dict(outcome.choice), machine=self.machine, **facts, **status)  # type: ignore[arg-type]
+        tuning_db.append(self.database, trial)
+        layer.search.tell(outcome.choice, ratio if judged else None)
+        layer.trials, layer.since_gain = layer.trials + 1, 0 if accepted else layer.since_gain + 1
+        layer.failures += judged is None
+        if accepted:
+            layer.best, layer.ratio = outcome.choice, ratio
+
+    def _ask(self, trials: int | None) -> Round | None:
+        """The next candidates, None if there are none."""
+        room = ROUND if trials is None else min(ROUND, trials - self.trials)
+        candidates: dict[str, Choice] = {}
+        while room > 0 and not candidates:
+            turn = next_round(self.layers, room)
+            if not turn:
+                return None
+            for layer in turn:
+                choice = layer.search.propose()
+                layer.exhausted = choice is None
+                if choice is not None:
+                    candidates[layer.workload.key] = choice
+        if not candidates:
+            return None
+        self.trials += len(candidates)
+        keys = list(candidates)
+        best = {layer.workload.key: layer.best for layer in self.layers}
+        return Round(candidates=candidates, best=best, ratios={key: self.by_key[key].ratio for key in keys})
+
+    def choices(self, schedules: "Mapping[str, Choice]") -> "dict[str, Choice]":
+        """Schedules by workload key -> by layer name, defaults left out."""
+        return choices_of(self.layers, schedules)
+
+    @property
+    def timeout(self) -> float:
+        """Seconds in which a batch of pairs has to be done."""
+        return GRACE_SECONDS + SLOWEST * 4 * BATCH * self.total_ns / 1e9
+
+    def finish(self, progress: "Progress | None") -> "TuneReport":
+        """Race the whole network, tuned against untuned; drop what does not help; write the verdict."""
+        from subpc.tuning.final_race import finish
+
+        self._tell("racing the whole network", progress)
+        return finish(self)
+
+    def final_device(self) -> "Device":
+        """A machine for the last race."""
+        return next((device for device in self._devices if not device.lost), self._devices[0])
+
+    def _tell(self, what: str, progress: "Progress | None") -> None:
+        if progress is None:
+            return
+        from subpc.tuning.tune import TuneProgress
+
+        counts = {"done": sum(layer.done for layer in self.layers), "layers": len(self.layers), "trials": self.trials}
+        failures, left = sum(layer.failures for layer in self.layers), max(0.0, self.deadline - time.monotonic())
+        progress(TuneProgress(what=what, seconds_left=left, failures=failures, gain=gain(self.layers), **counts))
+
+    def close(self) -> None:
+        """End the measuring processes."""
+        for device in self._devices:
+            device.close()
+
+
+def _workload(data: "dict[str, Any]") -> "ConvWorkload | None":
+    from subpc.schedules.workload import ConvWorkload
+
+    return ConvWorkload.from_dict(data)
