@@ -11,7 +11,7 @@ import torch
 
 from subpc.compiler.compile_model import compile
 from subpc.demo.random_networks import set_statistics, share_of_range
-from subpc.frontend.arch import build_arch
+from subpc.frontend.architectures.build import build_arch
 
 NETWORKS = [
     *["resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2", "resnext50_32x4d", "vgg11", "vgg11_bn", "vgg16", "vgg16_bn"],

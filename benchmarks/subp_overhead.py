@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from subpc.algorithms.subp.block_masks import Subp
 from subpc.algorithms.subp.config import SubpConfig
-from subpc.algorithms.subp.subp import Subp
-from subpc.frontend.arch import build_arch
+from subpc.frontend.architectures.build import build_arch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,7 +54,7 @@ def command(library: Path, compare: str, model: Path | None, arch: str | None, t
 
 def source_of(model: Path, arch: str | None, trust_pickle: bool, part: str | None = None) -> Any:
     """What other engines run: the file itself if it is ONNX, else the PyTorch model in it."""
-    from subpc.frontend.load_file import check_file, load_torch_file
+    from subpc.frontend.files.load_file import check_file, load_torch_file
     from subpc.frontend.parts import check_no_part
 
     if model.suffix == ".onnx":

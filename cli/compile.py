@@ -77,7 +77,7 @@ def _check_target(target: str) -> None:
 
 
 def _print(report: "CompileReport", output: Path, verbose: bool, as_json: bool) -> None:
-    from subpc.frontend.default_shape import ASSUMED
+    from subpc.frontend.architectures.default_shape import ASSUMED
 
     if as_json:
         show_json({**report.to_dict(), "output": str(output), "bytes": output.stat().st_size})

@@ -8,7 +8,7 @@ from subpc.cli.tables import new_table
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from subpc.algorithms.data_free_report import DataFreeReport, LayerResult
+    from subpc.algorithms.report import DataFreeReport, LayerResult
 
 Show = Callable[..., None]
 # Above this float32 has no more digits.

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from subpc.algorithms.tensor_kinds import strange_kind
+from subpc.algorithms.network.tensor_kinds import strange_kind
 from subpc.errors import ConfigError, UnsupportedModelError
 from subpc.frontend.input_shapes import DTYPES, Input, InputShape
 from subpc.frontend.parts import Part

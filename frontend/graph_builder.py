@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from subpc.algorithms.graph.entry import graph_entry, parse_graph
-from subpc.algorithms.graph.network import LAYER, TENSOR, Graph, GraphNetwork, Node
+from subpc.algorithms.file_format.graph.entry import graph_entry, parse_graph
+from subpc.algorithms.file_format.graph.network import LAYER, TENSOR, Graph, GraphNetwork, Node
 from subpc.errors import UnsupportedModelError
 from subpc.frontend.messages import describe_unsupported
 

@@ -10,18 +10,18 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from subpc.errors import ConfigError, UnsupportedModelError
-from subpc.frontend.default_shape import assumed
+from subpc.frontend.architectures.default_shape import assumed
 from subpc.frontend.example_inputs import example_for, given_examples, model_inputs, shapes_of
-from subpc.frontend.imported import ImportedModel
+from subpc.frontend.files.load_file import check_file, load_torch_file
+from subpc.frontend.files.pt2.guards import check_guards
+from subpc.frontend.from_onnx.model.inputs import onnx_inputs
+from subpc.frontend.from_onnx.to_relax import import_onnx
+from subpc.frontend.from_torch.to_relax import export, import_exported, import_module, inference_copy
+from subpc.frontend.from_torch.torchscript import NOTE, export_script, input_names
+from subpc.frontend.imported_model import ImportedModel
 from subpc.frontend.input_shapes import InputShape, as_shapes, group_shapes
-from subpc.frontend.load_file import check_file, load_torch_file
 from subpc.frontend.one_at_a_time import capturing
-from subpc.frontend.onnx_import import import_onnx
-from subpc.frontend.onnx_inputs import onnx_inputs
 from subpc.frontend.parts import Part, check_no_part, suggested_part, take_part
-from subpc.frontend.pt2_guards import check_guards
-from subpc.frontend.torch_import import export, import_exported, import_module, inference_copy
-from subpc.frontend.torchscript import NOTE, export_script, input_names
 
 __all__ = ["ImportedModel", "import_model"]
 

@@ -6,7 +6,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from subpc.frontend.imported import ImportedModel
+from subpc.frontend.imported_model import ImportedModel
 
 
 def run_reference(model: ImportedModel, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -3,17 +3,17 @@
 import torch
 from torch import nn
 
+from subpc.algorithms.blocks.choose_blocks import block_mask, expand, magnitudes
+from subpc.algorithms.blocks.choose_layers import sort_layers
 from subpc.algorithms.blocks.config import BlockConfig
-from subpc.algorithms.blocks.layers import sort_layers
-from subpc.algorithms.blocks.select import block_mask, expand, magnitudes
-from subpc.algorithms.check_model import checked_copy, own_weights, reference_of, set_weight
-from subpc.algorithms.data_free_report import DataFreeReport, LayerResult
-from subpc.algorithms.moments import Inputs, Moments, grouped_rows
-from subpc.algorithms.pairing import find_pairs
-from subpc.algorithms.quantizers import Quantized
-from subpc.algorithms.random_pictures import inputs_for
-from subpc.algorithms.reconstruct import eliminate, pose, solve
-from subpc.algorithms.side_by_side import run_side_by_side
+from subpc.algorithms.images.random_images import inputs_for
+from subpc.algorithms.layer_fit.least_squares import eliminate, pose, solve
+from subpc.algorithms.network.checked_copy import checked_copy, own_weights, reference_of, set_weight
+from subpc.algorithms.network.pairing import find_pairs
+from subpc.algorithms.numerics.quantizers import Quantized
+from subpc.algorithms.report import DataFreeReport, LayerResult
+from subpc.algorithms.statistics.follow import run_side_by_side
+from subpc.algorithms.statistics.moments import Inputs, Moments, grouped_rows
 from subpc.errors import ConfigError
 from subpc.progress import Progress, silent
 

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from subpc.algorithms.block_entries import BLOCKS
 from subpc.algorithms.config import Config, check_choice, check_range
-from subpc.algorithms.random_pictures import INPUTS
+from subpc.algorithms.file_format.block_entries import BLOCKS
+from subpc.algorithms.images.random_images import INPUTS
 from subpc.errors import ConfigError
 
 CRITERIA = ("error", "l1")

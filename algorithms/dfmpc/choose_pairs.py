@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from subpc.algorithms.pairing import Pair
+from subpc.algorithms.network.pairing import Pair
 
 
 def choose_pairs(pairs: tuple[Pair, ...], modules: dict[str, nn.Module]) -> tuple[Pair, ...]:

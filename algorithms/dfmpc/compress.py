@@ -5,18 +5,18 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from subpc.algorithms.check_model import checked_copy, own_weights, reference_of
-from subpc.algorithms.coded_weights import CodedWeights
-from subpc.algorithms.data_free_report import DataFreeReport
 from subpc.algorithms.dfmpc.choose_pairs import choose_pairs
 from subpc.algorithms.dfmpc.config import DfmpcConfig
-from subpc.algorithms.dfmpc.scalar import Scalar, quantize, relative_error
-from subpc.algorithms.fit_layer import Rounding, problem_of, quantize_problem
-from subpc.algorithms.moments import Inputs
-from subpc.algorithms.pairing import Pairing, check_skip, find_pairs, layers_with_weights
-from subpc.algorithms.quantizers import Quantized
-from subpc.algorithms.random_pictures import inputs_for
-from subpc.algorithms.side_by_side import run_side_by_side
+from subpc.algorithms.dfmpc.scalar_compensation import Scalar, quantize, relative_error
+from subpc.algorithms.images.random_images import inputs_for
+from subpc.algorithms.layer_fit.fit_layer import Rounding, problem_of, quantize_problem
+from subpc.algorithms.network.checked_copy import checked_copy, own_weights, reference_of
+from subpc.algorithms.network.coded_weights import CodedWeights
+from subpc.algorithms.network.pairing import Pairing, check_skip, find_pairs, layers_with_weights
+from subpc.algorithms.numerics.quantizers import Quantized
+from subpc.algorithms.report import DataFreeReport
+from subpc.algorithms.statistics.follow import run_side_by_side
+from subpc.algorithms.statistics.moments import Inputs
 from subpc.errors import ConfigError
 from subpc.progress import Progress, silent
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from subpc.algorithms.compressed import MAX_BYTES, save_atomic
+from subpc.algorithms.file_format.compressed_file import MAX_BYTES, save_atomic
 from subpc.algorithms.subp.train_config import EpochInfo, TrainConfig
 from subpc.errors import ModelFileError
 

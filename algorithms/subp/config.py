@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from subpc.algorithms.block_entries import BLOCKS
-from subpc.algorithms.keep_dense import PAPER
+from subpc.algorithms.file_format.block_entries import BLOCKS
+from subpc.algorithms.network.keep_dense import PAPER
 from subpc.errors import ConfigError
 from subpc.library.report import Record
 

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from subpc.algorithms.pairing import find_pairs
+from subpc.algorithms.network.pairing import find_pairs
 
 
 @torch.no_grad()

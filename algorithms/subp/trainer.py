@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from subpc.algorithms.subp.block_masks import Subp
 from subpc.algorithms.subp.checkpoint import load_checkpoint, save_checkpoint
-from subpc.algorithms.subp.pictures import Batch, Pictures
-from subpc.algorithms.subp.subp import Subp
+from subpc.algorithms.subp.images import Batch, Pictures
 from subpc.algorithms.subp.team import Team
 from subpc.algorithms.subp.train_config import EpochInfo, History, TrainConfig
 from subpc.errors import ConfigError, SubpcError

@@ -5,18 +5,18 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from subpc.algorithms.channels import keep_features, keep_inputs, keep_outputs
-from subpc.algorithms.check_model import checked_copy, own_weights, reference_of, set_weight
-from subpc.algorithms.coded_weights import CodedWeights
-from subpc.algorithms.data_free_report import DataFreeReport
-from subpc.algorithms.fit_layer import Rounding, problem_of, quantize_problem
-from subpc.algorithms.moments import Inputs
-from subpc.algorithms.pairing import Pair, Pairing, check_skip, find_pairs, layers_with_weights
-from subpc.algorithms.quantizers import Quantized, quantize_uniform
-from subpc.algorithms.random_pictures import inputs_for
-from subpc.algorithms.reconstruct import Problem, eliminate, solve
-from subpc.algorithms.side_by_side import run_side_by_side
-from subpc.algorithms.udfc.choose import choose_kept, count_kept
+from subpc.algorithms.images.random_images import inputs_for
+from subpc.algorithms.layer_fit.fit_layer import Rounding, problem_of, quantize_problem
+from subpc.algorithms.layer_fit.least_squares import Problem, eliminate, solve
+from subpc.algorithms.network.channels import keep_features, keep_inputs, keep_outputs
+from subpc.algorithms.network.checked_copy import checked_copy, own_weights, reference_of, set_weight
+from subpc.algorithms.network.coded_weights import CodedWeights
+from subpc.algorithms.network.pairing import Pair, Pairing, check_skip, find_pairs, layers_with_weights
+from subpc.algorithms.numerics.quantizers import Quantized, quantize_uniform
+from subpc.algorithms.report import DataFreeReport
+from subpc.algorithms.statistics.follow import run_side_by_side
+from subpc.algorithms.statistics.moments import Inputs
+from subpc.algorithms.udfc.choose_channels import choose_kept, count_kept
 from subpc.algorithms.udfc.config import UdfcConfig
 from subpc.algorithms.udfc.pairwise import prune_pair, quantize_pairwise
 from subpc.errors import ConfigError

@@ -5,16 +5,16 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from subpc.algorithms.batch_norm import gain_shift, gamma_beta, relu_moments
-from subpc.algorithms.channels import keep_features, keep_inputs, keep_outputs
-from subpc.algorithms.check_model import set_weight
-from subpc.algorithms.covariance import rectified_covariance, regression
-from subpc.algorithms.data_free_report import LayerResult
-from subpc.algorithms.pairing import Pair, Pairing
-from subpc.algorithms.quantizers import Quantized, quantize_uniform
-from subpc.algorithms.udfc.choose import choose_kept
+from subpc.algorithms.network.batch_norm import gain_shift, gamma_beta, relu_moments
+from subpc.algorithms.network.channels import keep_features, keep_inputs, keep_outputs
+from subpc.algorithms.network.checked_copy import set_weight
+from subpc.algorithms.network.pairing import Pair, Pairing
+from subpc.algorithms.numerics.hermite import rectified_covariance, regression
+from subpc.algorithms.numerics.quantizers import Quantized, quantize_uniform
+from subpc.algorithms.report import LayerResult
+from subpc.algorithms.udfc.choose_channels import choose_kept
+from subpc.algorithms.udfc.coefficients import merge_coefficients, quantization_scale, solve_coefficients
 from subpc.algorithms.udfc.config import UdfcConfig
-from subpc.algorithms.udfc.reconstruct import merge_coefficients, quantization_scale, solve_coefficients
 
 _TINY = 1e-12
 Progress = Callable[[str, int, int], None]

@@ -90,9 +90,9 @@ class RivalFiles:
         import torch
 
         from subpc.frontend.example_inputs import model_inputs
-        from subpc.frontend.pt2_guards import check_guards
-        from subpc.frontend.torch_import import export
-        from subpc.frontend.torchscript import export_script
+        from subpc.frontend.files.pt2.guards import check_guards
+        from subpc.frontend.from_torch.to_relax import export
+        from subpc.frontend.from_torch.torchscript import export_script
 
         if isinstance(self._model, torch.jit.ScriptModule):
             return export_script(self._model, inputs)[0]

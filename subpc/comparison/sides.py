@@ -65,9 +65,9 @@ class TorchSide:
     kind, engine, suffix = "PyTorch", "torch", ".pt2"
 
     def __init__(self, path: Path, arch: str | None, part: str | None) -> None:
-        from subpc.frontend.default_shape import assumed
+        from subpc.frontend.architectures.default_shape import assumed
         from subpc.frontend.example_inputs import model_inputs
-        from subpc.frontend.load_file import load_torch_file
+        from subpc.frontend.files.load_file import load_torch_file
 
         self.path = path
         loaded = load_torch_file(path, arch=arch, part=part)
@@ -80,7 +80,7 @@ class TorchSide:
     def prepare(self, shapes: Shapes) -> None:
         """Export for inputs of these shapes."""
         from subpc.frontend.example_inputs import example_for
-        from subpc.frontend.trace_torch import TorchTracer
+        from subpc.frontend.from_torch.trace import TorchTracer
 
         self._tracer = TorchTracer(self._model, tuple(map(example_for, shapes)))
 
@@ -104,8 +104,8 @@ class OnnxSide:
     kind, engine, suffix = "ONNX", "onnxruntime", ".onnx"
 
     def __init__(self, path: Path) -> None:
-        from subpc.frontend.onnx_file import read_onnx
-        from subpc.frontend.onnx_inputs import onnx_inputs
+        from subpc.frontend.from_onnx.model.inputs import onnx_inputs
+        from subpc.frontend.from_onnx.read import read_onnx
 
         self.path, model, self.inputs = path, read_onnx(path), onnx_inputs(path)
         self.shapes = static_shapes(self.inputs)
@@ -113,7 +113,7 @@ class OnnxSide:
 
     def prepare(self, shapes: Shapes) -> None:
         """Fix the shapes."""
-        from subpc.frontend.trace_onnx import OnnxTracer
+        from subpc.frontend.from_onnx.trace import OnnxTracer
 
         self._tracer = OnnxTracer(self.path, shapes)
 
@@ -140,7 +140,7 @@ Side = LibrarySide | TorchSide | OnnxSide
 def open_side(path: Path, *, arch: str | None, part: str | None = None, threads: int | None) -> Side:
     """The model in `path`, or its part where it is a PyTorch model; the errors are those of `load` and `compile`."""
     if path.suffix == ".onnx":
-        from subpc.frontend.load_file import check_file
+        from subpc.frontend.files.load_file import check_file
 
         check_file(path)
         return OnnxSide(path)
@@ -151,7 +151,7 @@ def open_side(path: Path, *, arch: str | None, part: str | None = None, threads:
         library = False
     if library or path.suffix == ".so":
         return LibrarySide(path, threads)
-    from subpc.frontend.load_file import check_file
+    from subpc.frontend.files.load_file import check_file
 
     check_file(path)
     return TorchSide(path, arch, part)

@@ -26,7 +26,7 @@ from subpc.scratch import scratch_folder
 from subpc.tuned_schedules.choose import AUTO, OFF, Tuned, find_tuning
 
 if TYPE_CHECKING:
-    from subpc.frontend.imported import ImportedModel
+    from subpc.frontend.imported_model import ImportedModel
     from subpc.passes.build_library import BuiltLibrary
     from subpc.passes.pipeline import Lowered, Rewritten
     from subpc.passes.program import Program, Step
@@ -100,7 +100,7 @@ def compile(
         path = Path(output) if output is not None else folder / "model.so"
         _compile(model, request, folder, path, None)
         compiled = CompiledModel(artifact.open_artifact(path), threads=request.threads)
-    from subpc.frontend.imported import fallback_warnings
+    from subpc.frontend.imported_model import fallback_warnings
 
     for text in fallback_warnings(compiled.report.layers):
         warnings.warn(text, SlowLayerWarning, stacklevel=2)
@@ -178,7 +178,7 @@ def _build(
     name: str,
     accept: Accept | None,
 ) -> Metadata:
-    from subpc.frontend.imported import fallback_warnings, weight_warnings
+    from subpc.frontend.imported_model import fallback_warnings, weight_warnings
     from subpc.passes.build_library import build_library
     from subpc.passes.pipeline import lower_model
     from subpc.passes.program import WeightStore

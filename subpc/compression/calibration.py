@@ -105,9 +105,9 @@ def generate(model: "nn.Module", count: int, shape: tuple[int, ...], *, steps: i
     """`count` pictures made from the network alone: random shapes, matched to its batch norms where it has some."""
     from torch import nn
 
-    from subpc.algorithms.random_pictures import random_shapes
-    from subpc.algorithms.synthetic import MAX_PICTURES as MOST
-    from subpc.algorithms.synthetic import match
+    from subpc.algorithms.images.matched_images import MAX_PICTURES as MOST
+    from subpc.algorithms.images.matched_images import match
+    from subpc.algorithms.images.random_images import random_shapes
 
     if not _MIN_PICTURES <= count <= MOST:
         raise ConfigError(f"{count} synthetic pictures; {_MIN_PICTURES} to {MOST} are accepted.")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from subpc.algorithms.config import Config
-    from subpc.algorithms.data_free_report import DataFreeReport
+    from subpc.algorithms.report import DataFreeReport
     from subpc.compression.evaluation import Evaluation
 
 SUFFIXES = (".pt", ".safetensors")
@@ -34,8 +34,8 @@ class Extras:
 
     shape: of the network's input, where the file does not say it. calibration: a folder of pictures without labels, or
     `fashion-mnist[:FOLDER]`; synthetic: how many pictures to generate instead, in so many steps of matching them to the batch norms.
-    evaluation: labelled pictures (see subpc.compression.evaluation), with max_drop: find the strongest setting that loses at most so many points of
-    accuracy; fixed: settings that this search leaves as they are. preparation: how pictures become inputs.
+    evaluation: labelled pictures (see subpc.compression.evaluation), with max_drop: find the strongest setting that loses at most so many
+    points of accuracy; fixed: settings that this search leaves as they are. preparation: how pictures become inputs.
     """
 
     shape: Shape | None = None
@@ -117,7 +117,7 @@ def compress_file(
     path: whatever subpc.compile takes; arch: as there, files in the compressed format name theirs. output: .pt or .safetensors, with
     bit widths and scales. Raises SubpcError: ConfigError, ModelFileError or UnsupportedModelError.
     """
-    from subpc.algorithms.compressed import save_compressed
+    from subpc.algorithms.file_format.compressed_file import save_compressed
     from subpc.frontend.load_network import load_network
 
     path, output, extras, progress = Path(path), Path(output), extras or Extras(), progress or silent
@@ -164,13 +164,13 @@ def _generated(model: "nn.Module", count: int | None, shape: Shape | None, steps
 
 
 def _ready(model: "nn.Module") -> "nn.Module":
-    from subpc.algorithms.check_model import checked_copy
+    from subpc.algorithms.network.checked_copy import checked_copy
 
     return checked_copy(model)
 
 
 def _working_shape(model: "nn.Module") -> Shape | None:
-    from subpc.algorithms.output_noise import working_shape
+    from subpc.algorithms.network.layer_noise import working_shape
 
     return working_shape(_ready(model))
 

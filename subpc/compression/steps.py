@@ -12,10 +12,10 @@ from subpc.progress import Progress
 if TYPE_CHECKING:
     from torch import nn
 
-    from subpc.algorithms.compressed import CompressedFile
     from subpc.algorithms.config import Config
-    from subpc.algorithms.data_free_report import DataFreeReport
-    from subpc.algorithms.quantizers import Quantized
+    from subpc.algorithms.file_format.compressed_file import CompressedFile
+    from subpc.algorithms.numerics.quantizers import Quantized
+    from subpc.algorithms.report import DataFreeReport
     from subpc.frontend.load_network import Network
 
 Shape = tuple[int, ...]
@@ -51,9 +51,9 @@ def run_method(model: "nn.Module", config: "Config", given: Given, shape: Shape 
 
 def measured(before: "nn.Module", result: Result, config: "Config", shape: Shape | None) -> "DataFreeReport":
     """The report with the bytes that a file takes, each layer's signal-to-noise ratio, and what a reader should know."""
-    from subpc.algorithms.check_model import checked_copy
-    from subpc.algorithms.compressed import content_of, stored_bytes
-    from subpc.algorithms.output_noise import layer_snr
+    from subpc.algorithms.file_format.compressed_file import content_of, stored_bytes
+    from subpc.algorithms.network.checked_copy import checked_copy
+    from subpc.algorithms.network.layer_noise import layer_snr
 
     sizes = stored_bytes(content_of(_file(result, config)))
     names = [layer.name for layer in result.report.layers]
@@ -92,7 +92,7 @@ def as_file(result: Result, report: "DataFreeReport", config: "Config", network:
 
 def _file(result: Result, config: "Config") -> "CompressedFile":
     """Weights, codes and blocks alone."""
-    from subpc.algorithms.compressed import CompressedFile
+    from subpc.algorithms.file_format.compressed_file import CompressedFile
 
     n = getattr(config, "n", 0)
     blocks = {layer.name: n for layer in result.report.layers if layer.sparsity > 0} if n else {}
@@ -119,7 +119,7 @@ def strongest(
     """The strongest setting of `config` whose loss is allowed, and how it was found; `config` itself where nothing is evaluated."""
     if evaluate is None or max_drop is None:
         return config, {}
-    from subpc.algorithms.check_model import checked_copy
+    from subpc.algorithms.network.checked_copy import checked_copy
     from subpc.compression.strength_search import Outcome, StrengthSearch
 
     progress("accuracy of the network as it is", 0, 1)

@@ -9,7 +9,7 @@ from subpc.errors import ConfigError
 
 if TYPE_CHECKING:
     from subpc.algorithms.config import Config
-    from subpc.algorithms.data_free_report import LayerResult
+    from subpc.algorithms.report import LayerResult
 
 # Layers that are tried again, one by one, after others were left alone.
 _RETRIES = 6

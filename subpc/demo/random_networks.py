@@ -17,7 +17,7 @@ def seeded_model(name: str, seed: int = 0) -> "nn.Module":
     """A torchvision architecture in eval mode whose random weights are the same in every run."""
     import torch
 
-    from subpc.frontend.torchvision_import import import_torchvision
+    from subpc.frontend.architectures.torchvision_import import import_torchvision
 
     models = import_torchvision().models
     if name not in models.list_models():

@@ -15,7 +15,7 @@ from subpc.worker import end_with_parent
 if TYPE_CHECKING:
     import torch
 
-    from subpc.algorithms.subp.pictures import Batch
+    from subpc.algorithms.subp.images import Batch
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 TRAIN_PARTS, TEST_PARTS = ("train",), ("val", "valid", "validation", "test")
@@ -120,7 +120,7 @@ def _augmented(path: str, how: Preparation, seed: int) -> Any:
     """A random part of the picture, (3, size, size) float32."""
     import torch
 
-    from subpc.frontend.torchvision_import import import_torchvision
+    from subpc.frontend.architectures.torchvision_import import import_torchvision
     from subpc.images.prepare import normalised, open_rgb
 
     import_torchvision()

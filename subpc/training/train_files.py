@@ -13,7 +13,7 @@ from subpc.training.report import write_csv, write_json, write_plot
 if TYPE_CHECKING:
     from torch import nn
 
-    from subpc.algorithms.subp.pictures import Pictures
+    from subpc.algorithms.subp.images import Pictures
     from subpc.algorithms.subp.train_config import EpochInfo, History, TrainConfig
 
     OnEpoch: TypeAlias = Callable[[tuple[EpochInfo, ...]], None] | None
@@ -100,7 +100,7 @@ def read_data(job: Job) -> Data:
 
 
 def _fashion_mnist(folder: Path) -> Data:
-    from subpc.algorithms.subp.pictures import InMemory
+    from subpc.algorithms.subp.images import InMemory
     from subpc.images.fashion_mnist import CLASSES, MEAN, STD, read_part
 
     train, test = (InMemory(*read_part(folder, part), mean=MEAN, std=STD) for part in ("train", "t10k"))
@@ -124,9 +124,9 @@ def build_network(job: Job, config: "TrainConfig", data: Data) -> "tuple[nn.Modu
     """The network for these classes, with the weights of `job.init` or seeded ones, and its options."""
     import torch
 
-    from subpc.frontend.arch import build_arch
-    from subpc.frontend.load_file import read_weights
-    from subpc.frontend.state_dict import start_from
+    from subpc.frontend.architectures.build import build_arch
+    from subpc.frontend.files.load_file import read_weights
+    from subpc.frontend.files.state_dict import start_from
 
     source = job.arch.rpartition(":")[0]
     options: dict[str, Any] = {"num_classes": len(data.classes)} if source in ("", "torchvision", "timm", "subpc") else {}
@@ -178,7 +178,7 @@ def _input_channels(model: "nn.Module") -> int:
 
 def _with_channels(data: Data, channels: int) -> Data:
     """Grey pictures as coloured ones for a network that takes three channels."""
-    from subpc.algorithms.subp.pictures import InMemory
+    from subpc.algorithms.subp.images import InMemory
 
     if channels == data.shape[0]:
         return data
@@ -219,7 +219,7 @@ def _write(
 ) -> None:
     import torch
 
-    from subpc.algorithms.compressed import CompressedFile, save_atomic, save_compressed
+    from subpc.algorithms.file_format.compressed_file import CompressedFile, save_atomic, save_compressed
     from subpc.bench.model_files import export_onnx
 
     shape, epochs = (1, *data.shape), history.epochs

@@ -9,15 +9,15 @@ from torch import nn
 
 from subpc.algorithms.blocks.compress import compress_blocks
 from subpc.algorithms.blocks.config import BlockConfig
-from subpc.algorithms.channels import keep_features, keep_inputs, keep_outputs
 from subpc.algorithms.dfmpc.compress import compress_dfmpc
 from subpc.algorithms.dfmpc.config import DfmpcConfig
+from subpc.algorithms.network.channels import keep_features, keep_inputs, keep_outputs
 from subpc.algorithms.udfc.compress import compress_udfc
 from subpc.algorithms.udfc.config import UdfcConfig
 from subpc.errors import ConfigError, UnsupportedModelError
-from subpc.frontend.arch import build_arch
+from subpc.frontend.architectures.build import build_arch
 
-LITE = "subpc.frontend.efficientnet_lite0:efficientnet_lite0"
+LITE = "subpc.frontend.architectures.efficientnet_lite0:efficientnet_lite0"
 # Whole ones, and those whose structure is tested at an eighth of their width, for seconds instead of minutes.
 WHOLE = ["mobilenet_v2", "subpc:resnet56", LITE]
 NARROW = ["resnet18", "resnet34", "resnet50", "resnet101", "vgg16_bn", "densenet121"]

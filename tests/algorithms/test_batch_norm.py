@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from subpc.algorithms.batch_norm import gain_shift, recalibrate, relu_moments
+from subpc.algorithms.network.batch_norm import gain_shift, recalibrate, relu_moments
 
 
 @pytest.mark.parametrize("limit", [math.inf, 6.0])

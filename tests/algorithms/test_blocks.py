@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import nn
 
+from subpc.algorithms.blocks.choose_blocks import block_mask, magnitudes
 from subpc.algorithms.blocks.compress import compress_blocks
 from subpc.algorithms.blocks.config import BlockConfig
-from subpc.algorithms.blocks.select import block_mask, magnitudes
-from subpc.algorithms.moments import Moments
-from subpc.algorithms.random_pictures import random_shapes
-from subpc.algorithms.reconstruct import Problem, eliminate, pose, solve
+from subpc.algorithms.images.random_images import random_shapes
+from subpc.algorithms.layer_fit.least_squares import Problem, eliminate, pose, solve
+from subpc.algorithms.statistics.moments import Moments
 from subpc.errors import ConfigError, ModelFileError
-from subpc.frontend.arch import build_arch
+from subpc.frontend.architectures.build import build_arch
 from tests.algorithms.two_convs import network
 
 

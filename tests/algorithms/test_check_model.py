@@ -10,9 +10,9 @@ from torch.nn.utils import parametrizations, prune
 
 from subpc.algorithms.blocks.compress import compress_blocks
 from subpc.algorithms.blocks.config import BlockConfig
-from subpc.algorithms.check_model import checked_copy, own_weights, reference_of, set_weight
 from subpc.algorithms.dfmpc.compress import compress_dfmpc
 from subpc.algorithms.dfmpc.config import DfmpcConfig
+from subpc.algorithms.network.checked_copy import checked_copy, own_weights, reference_of, set_weight
 from subpc.algorithms.udfc.compress import compress_udfc
 from subpc.algorithms.udfc.config import UdfcConfig
 from subpc.errors import UnsupportedModelError

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from subpc.algorithms.check_model import checked_copy
-from subpc.algorithms.coded_weights import CodedWeights
-from subpc.algorithms.quantizers import quantize_uniform
+from subpc.algorithms.network.checked_copy import checked_copy
+from subpc.algorithms.network.coded_weights import CodedWeights
+from subpc.algorithms.numerics.quantizers import quantize_uniform
 from tests.algorithms.two_convs import network
 
 X = torch.linspace(-1, 1, 3 * 8 * 8).view(1, 3, 8, 8)

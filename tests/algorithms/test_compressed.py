@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from subpc.algorithms.compressed import CompressedFile, load_compressed, save_atomic, save_compressed
-from subpc.algorithms.small_nets import NETS, build
+from subpc.algorithms.file_format.compressed_file import CompressedFile, load_compressed, save_atomic, save_compressed
 from subpc.errors import ConfigError, ModelFileError
+from subpc.frontend.architectures.small_nets import NETS, build
 from subpc.frontend.import_model import import_model
 
 OPTIONS = {"num_classes": 7, "in_channels": 3, "width": 32}

@@ -7,10 +7,10 @@ from torch import nn
 from subpc.algorithms.dfmpc.choose_pairs import choose_pairs
 from subpc.algorithms.dfmpc.compress import compress_dfmpc
 from subpc.algorithms.dfmpc.config import DfmpcConfig
-from subpc.algorithms.dfmpc.scalar import solve_scalars
-from subpc.algorithms.pairing import find_pairs
+from subpc.algorithms.dfmpc.scalar_compensation import solve_scalars
+from subpc.algorithms.network.pairing import find_pairs
 from subpc.errors import ConfigError, ModelFileError
-from subpc.frontend.arch import build_arch
+from subpc.frontend.architectures.build import build_arch
 from tests.algorithms.two_convs import network
 
 

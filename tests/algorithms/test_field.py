@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from subpc.algorithms.covariance import covariance_behind, expand
-from subpc.algorithms.field import PRECISION, Field, add, join
-from subpc.algorithms.field_layer import LayerField
-from subpc.algorithms.field_run import run_fields
-from subpc.algorithms.side_by_side import run_side_by_side
-from subpc.algorithms.steady import steady_cholesky
-from subpc.algorithms.taps import fit_taps, make_taps
+from subpc.algorithms.numerics.cholesky import steady_cholesky
+from subpc.algorithms.numerics.hermite import covariance_behind, expand
+from subpc.algorithms.statistics.filter_taps import fit_taps, make_taps
+from subpc.algorithms.statistics.follow import run_side_by_side
+from subpc.algorithms.statistics.normal_channels import PRECISION, Field, add, join
+from subpc.algorithms.statistics.normal_layer import LayerField
+from subpc.algorithms.statistics.normal_run import run_fields
 from subpc.errors import UnsupportedModelError
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from subpc.algorithms.free_memory import give_back_memory
+from subpc.algorithms.numerics.free_memory import give_back_memory
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no such call")

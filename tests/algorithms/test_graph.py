@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import fx
 
-from subpc.algorithms.compressed import CompressedFile, save_compressed
-from subpc.algorithms.graph.entry import graph_entry, parse_graph
-from subpc.algorithms.graph.layers import KINDS
-from subpc.algorithms.graph.network import GraphNetwork
-from subpc.algorithms.graph.operators import OPERATORS
+from subpc.algorithms.file_format.compressed_file import CompressedFile, save_compressed
+from subpc.algorithms.file_format.graph.entry import graph_entry, parse_graph
+from subpc.algorithms.file_format.graph.layers import KINDS
+from subpc.algorithms.file_format.graph.network import GraphNetwork
+from subpc.algorithms.file_format.graph.operators import OPERATORS
 from subpc.errors import ConfigError, ModelFileError, SubpcError
 from subpc.frontend.import_model import import_model
 

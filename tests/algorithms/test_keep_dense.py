@@ -3,8 +3,8 @@
 import pytest
 from torch import nn
 
-from subpc.algorithms.keep_dense import PAPER, dense_reasons
-from subpc.frontend.arch import build_arch
+from subpc.algorithms.network.keep_dense import PAPER, dense_reasons
+from subpc.frontend.architectures.build import build_arch
 
 
 def dense(arch: str, *keep: str, n: int = 16) -> dict[str, str]:

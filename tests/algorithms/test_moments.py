@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from subpc.algorithms.moments import grouped_rows, groups_of, patches, sample_moments
+from subpc.algorithms.statistics.moments import grouped_rows, groups_of, patches, sample_moments
 
 LAYERS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "strided": (nn.Conv2d(6, 4, 3, padding=1, stride=2), (20, 6, 9, 11)),

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from subpc.algorithms.pairing import Pairing, find_pairs
+from subpc.algorithms.network.pairing import Pairing, find_pairs
 from subpc.errors import UnsupportedModelError
-from subpc.frontend.arch import build_arch
+from subpc.frontend.architectures.build import build_arch
 
 
 def pairs(name: str) -> Pairing:
@@ -39,7 +39,7 @@ def test_what_is_left_alone_has_its_reason() -> None:
 
 
 def test_asymmetric_padding_is_traced_whole() -> None:
-    found = pairs("subpc.frontend.efficientnet_lite0:efficientnet_lite0")
+    found = pairs("subpc.frontend.architectures.efficientnet_lite0:efficientnet_lite0")
     assert len(found.norms) == 49
 
 

@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from subpc.algorithms import picture_plan, picture_run
-from subpc.algorithms.moments import Inputs, Moments
-from subpc.algorithms.picture_plan import plan_pictures
-from subpc.algorithms.picture_run import PictureRun
-from subpc.algorithms.picture_values import changes_input
+from subpc.algorithms.statistics import image_plan as picture_plan
+from subpc.algorithms.statistics import image_run as picture_run
+from subpc.algorithms.statistics.image_plan import plan_pictures
+from subpc.algorithms.statistics.image_run import PictureRun
+from subpc.algorithms.statistics.image_values import changes_input
+from subpc.algorithms.statistics.moments import Inputs, Moments
 from subpc.algorithms.udfc.compress import compress_udfc
 from subpc.algorithms.udfc.config import UdfcConfig
 from tests.algorithms.trained import accuracy, digits, trained

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from subpc.algorithms.quantizers import check_bits, pack_codes, quantize_ternary, quantize_uniform, unpack_codes
+from subpc.algorithms.numerics.quantizers import check_bits, pack_codes, quantize_ternary, quantize_uniform, unpack_codes
 from subpc.errors import ConfigError
 
 

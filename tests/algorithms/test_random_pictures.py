@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from subpc.algorithms.random_pictures import inputs_for, random_pictures, random_shapes, smooth_noise
+from subpc.algorithms.images.random_images import inputs_for, random_pictures, random_shapes, smooth_noise
 
 
 def anywhere(channels: int = 3) -> nn.Module:

@@ -6,11 +6,11 @@ import math
 import pytest
 import torch
 
-from subpc.algorithms.small_nets import resnet20
+from subpc.algorithms.subp.block_masks import Subp
 from subpc.algorithms.subp.config import SubpConfig
 from subpc.algorithms.subp.scores import score, sparsity_at
-from subpc.algorithms.subp.subp import Subp
 from subpc.errors import ConfigError
+from subpc.frontend.architectures.small_nets import resnet20
 
 CONFIG = SubpConfig(n=4, sparsity=0.6, start=2, end=6)
 

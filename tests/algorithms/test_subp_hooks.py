@@ -7,10 +7,10 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from subpc.algorithms.small_nets import resnet20
+from subpc.algorithms.subp.block_masks import Subp
 from subpc.algorithms.subp.config import SubpConfig
-from subpc.algorithms.subp.subp import Subp
 from subpc.errors import ConfigError
+from subpc.frontend.architectures.small_nets import resnet20
 
 CONFIG = SubpConfig(n=4, sparsity=0.75, start=0, end=4)
 X = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from subpc.algorithms.small_nets import build
+from subpc.algorithms.subp.block_masks import Subp
 from subpc.algorithms.subp.config import SubpConfig
 from subpc.algorithms.subp.rearrange import rearrange
-from subpc.algorithms.subp.subp import Subp
+from subpc.frontend.architectures.small_nets import build
 
 
 def network(name: str) -> nn.Module:

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from subpc.algorithms.subp.config import SubpConfig
-from subpc.algorithms.subp.pictures import InMemory
+from subpc.algorithms.subp.images import InMemory
 from subpc.algorithms.subp.train_config import TrainConfig
 from subpc.algorithms.subp.trainer import train
 from subpc.training.process_group import process_group

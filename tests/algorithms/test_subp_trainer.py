@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from subpc.algorithms.subp.config import SubpConfig
-from subpc.algorithms.subp.pictures import InMemory, augment, draw
+from subpc.algorithms.subp.images import InMemory, augment, draw
 from subpc.algorithms.subp.train_config import METHODS, EpochInfo, TrainConfig
 from subpc.algorithms.subp.trainer import learning_rate, train
 from subpc.errors import ConfigError, ModelFileError, SubpcError

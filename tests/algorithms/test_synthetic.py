@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from subpc.algorithms.random_pictures import random_shapes
-from subpc.algorithms.synthetic import match
+from subpc.algorithms.images.matched_images import match
+from subpc.algorithms.images.random_images import random_shapes
 from subpc.errors import UnsupportedModelError
 
 

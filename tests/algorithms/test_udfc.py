@@ -3,11 +3,11 @@
 import pytest
 import torch
 
+from subpc.algorithms.udfc.coefficients import quantization_scale, solve_coefficients
 from subpc.algorithms.udfc.compress import compress_udfc
 from subpc.algorithms.udfc.config import UdfcConfig
-from subpc.algorithms.udfc.reconstruct import quantization_scale, solve_coefficients
 from subpc.errors import ConfigError, ModelFileError
-from subpc.frontend.arch import build_arch
+from subpc.frontend.architectures.build import build_arch
 from tests.algorithms.two_convs import network
 
 
@@ -63,7 +63,7 @@ def test_a_channel_that_repeats_another_goes_without_a_trace(method: str) -> Non
 def test_removing_dead_channels_changes_no_output(name: str) -> None:
     torch.manual_seed(0)
     model = build_arch(name).eval()
-    from subpc.algorithms.pairing import find_pairs
+    from subpc.algorithms.network.pairing import find_pairs
 
     for pair in find_pairs(model).pairs:
         conv, norm = model.get_submodule(pair.first), model.get_submodule(pair.norm)

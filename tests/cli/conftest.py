@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from subpc.cli.main import run
-from subpc.frontend.arch import build_arch
+from subpc.frontend.architectures.build import build_arch
 from tests.cli.network import CONV, OLD, RESNET, WEIGHT, net, onnx_net
 
 

@@ -12,7 +12,7 @@ from subpc.algorithms.blocks.config import BlockConfig
 from subpc.cli.main import run
 from subpc.compiler.compile_model import compile
 from subpc.compression.calibration import generate
-from subpc.frontend.arch import build_arch
+from subpc.frontend.architectures.build import build_arch
 from tests.cli.network import RESNET, Capture
 
 SHAPE = (1, 3, 16, 16)

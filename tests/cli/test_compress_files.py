@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from subpc.algorithms.compressed import load_compressed
+from subpc.algorithms.file_format.compressed_file import load_compressed
 from subpc.cli.main import run
 from subpc.compiler.compile_model import compile
 from subpc.frontend.load_network import load_network

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from subpc.algorithms.compressed import load_compressed
+from subpc.algorithms.file_format.compressed_file import load_compressed
 from subpc.cli.main import run
 from subpc.errors import ModelFileError
 

@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto, numpy_helper
 from onnx.backend.test.loader import load_model_tests
 
-from subpc.frontend.onnx_file import user_inputs
+from subpc.frontend.from_onnx.read import user_inputs
 
 # Folders of whole models beside the generated cases of single operators; those that are called `real` are downloads.
 _FOLDERS = ("simple", "pytorch-converted", "pytorch-operator")

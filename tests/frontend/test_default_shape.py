@@ -10,10 +10,10 @@ from subpc.algorithms.dfmpc.config import DfmpcConfig
 from subpc.cli.main import run
 from subpc.compression.compress import compress_file
 from subpc.errors import ConfigError
-from subpc.frontend.arch import build_arch
-from subpc.frontend.default_shape import default_shape
+from subpc.frontend.architectures.build import build_arch
+from subpc.frontend.architectures.default_shape import default_shape
+from subpc.frontend.files.load_file import load_torch_file
 from subpc.frontend.import_model import import_model
-from subpc.frontend.load_file import load_torch_file
 from tests.frontend.small_model import ARCH, small
 
 SHAPES = {

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from subpc.errors import ConfigError, ModelFileError
-from subpc.frontend.arch import build_arch
-from subpc.frontend.efficientnet_lite0 import efficientnet_lite0
+from subpc.frontend.architectures.build import build_arch
+from subpc.frontend.architectures.efficientnet_lite0 import efficientnet_lite0
 from subpc.frontend.import_model import import_model
 from subpc.frontend.reference import run_reference
 from tests.frontend.small_model import ARCH, SHAPE, WRITERS, Small, save_program, save_state, small
@@ -138,7 +138,7 @@ def test_efficientnet_lite0_with_its_published_weights() -> None:
     if spec is None or spec.origin is None:
         pytest.skip("the weights are not installed")
     path = Path(spec.origin).parent / "models" / "efficientnet-lite0-57934424.pth"
-    (imported,) = import_model(path, shapes=[(1, 3, 64, 64)], arch="subpc.frontend.efficientnet_lite0:efficientnet_lite0")
+    (imported,) = import_model(path, shapes=[(1, 3, 64, 64)], arch="subpc.frontend.architectures.efficientnet_lite0:efficientnet_lite0")
     module = efficientnet_lite0().eval()
     module.load_state_dict(torch.load(path, weights_only=True), strict=True)
     x = torch.rand(1, 3, 64, 64)

@@ -11,18 +11,18 @@ import pytest
 import torch
 from torch import nn
 
-from subpc.algorithms.compressed import CompressedFile, save_compressed
-from subpc.algorithms.graph.network import GraphNetwork
-from subpc.algorithms.pairing import find_pairs
+from subpc.algorithms.file_format.compressed_file import CompressedFile, save_compressed
+from subpc.algorithms.file_format.graph.network import GraphNetwork
+from subpc.algorithms.network.pairing import find_pairs
 from subpc.demo.random_networks import set_statistics
 from subpc.errors import ConfigError, UnsupportedModelError
-from subpc.frontend.arch import build_arch
-from subpc.frontend.graph_from_program import network_from_program
+from subpc.frontend.architectures.build import build_arch
+from subpc.frontend.from_torch.to_graph import network_from_program
+from subpc.frontend.from_torch.to_relax import export
 from subpc.frontend.load_network import Network, load_network
-from subpc.frontend.torch_import import export
 
 TOLERANCE = 1e-5
-LITE0 = "subpc.frontend.efficientnet_lite0:efficientnet_lite0"
+LITE0 = "subpc.frontend.architectures.efficientnet_lite0:efficientnet_lite0"
 Shape = tuple[int, ...]
 
 

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from subpc.errors import ConfigError, ModelFileError, SubpcError, UnsupportedModelError
 from subpc.frontend.import_model import import_model
-from subpc.frontend.imported import ImportedModel
+from subpc.frontend.imported_model import ImportedModel
 from subpc.frontend.reference import run_reference
 
 TOLERANCE = 1e-4  # of the output's range

@@ -14,7 +14,7 @@ from onnx.reference import ReferenceEvaluator
 
 from subpc.compiler.compile_model import compile
 from subpc.errors import SubpcError
-from subpc.frontend.graph_from_onnx import network_from_onnx
+from subpc.frontend.from_onnx.to_graph import network_from_onnx
 
 TOLERANCE = 1e-4
 SHAPE = (1, 2, 5, 6)

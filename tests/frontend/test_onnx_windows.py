@@ -15,8 +15,8 @@ from onnx.reference import ReferenceEvaluator
 
 from subpc.compiler.compile_model import compile
 from subpc.errors import ModelFileError, SubpcError
-from subpc.frontend.graph_from_onnx import network_from_onnx
-from subpc.frontend.trace_onnx import OnnxTracer
+from subpc.frontend.from_onnx.to_graph import network_from_onnx
+from subpc.frontend.from_onnx.trace import OnnxTracer
 
 TOLERANCE = 1e-5
 NAMES = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from subpc.frontend.torch_import import import_module
+from subpc.frontend.from_torch.to_relax import import_module
 
 
 class Boxes(NamedTuple):

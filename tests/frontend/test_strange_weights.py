@@ -13,10 +13,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
 from subpc.errors import ConfigError, ModelFileError, SubpcError, UnsupportedModelError
+from subpc.frontend.architectures.torchvision_import import import_torchvision
+from subpc.frontend.files.load_file import load_torch_file
 from subpc.frontend.import_model import import_model
-from subpc.frontend.load_file import load_torch_file
 from subpc.frontend.reference import run_reference
-from subpc.frontend.torchvision_import import import_torchvision
 from tests.frontend.small_model import ARCH, SHAPE, Small
 
 Make = Callable[[torch.Tensor], torch.Tensor]

@@ -9,9 +9,9 @@ from torch import nn
 
 from subpc.demo.random_networks import set_statistics, share_of_range
 from subpc.errors import ConfigError, UnsupportedModelError
-from subpc.frontend.arch import build_arch
+from subpc.frontend.architectures.build import build_arch
 from subpc.frontend.import_model import import_model
-from subpc.frontend.imported import ImportedModel
+from subpc.frontend.imported_model import ImportedModel
 from subpc.frontend.reference import build_reference, run_reference
 
 TOLERANCE = 1e-4  # of the output's range

@@ -11,9 +11,9 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 import subpc
-from subpc.algorithms.compressed import CompressedFile, load_compressed, save_compressed
-from subpc.algorithms.quantizers import quantize_uniform
-from subpc.algorithms.small_nets import build
+from subpc.algorithms.file_format.compressed_file import CompressedFile, load_compressed, save_compressed
+from subpc.algorithms.numerics.quantizers import quantize_uniform
+from subpc.frontend.architectures.small_nets import build
 from subpc.frontend.import_model import import_model
 from subpc.frontend.load_network import load_network
 from subpc.images.prepare import Preparation, read_image

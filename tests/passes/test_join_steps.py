@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from subpc.compiler.compile_model import JOINED, compile
 from subpc.compiler import compile_model
+from subpc.compiler.compile_model import JOINED, compile
 from subpc.machine.target import parse_target
 from subpc.passes.join_steps import joinable
 from subpc.passes.pipeline import Lowered, Rewritten, lower_model

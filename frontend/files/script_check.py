@@ -1,0 +1,108 @@
+"""A TorchScript file, made harmless: no code of it runs while it is loaded, and what it runs later computes and nothing else.
+
+TorchScript is a language that cannot reach Python, but some of its operators write and read files, and objects of C++ classes are
+made while a file is loaded. PyTorch itself resolves the names in the source; so operators are looked at in the graphs that it
+made, and only what would run before that is looked for in the text.
+"""
+
+import io
+import pickletools
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.jit._recursive import wrap_cpp_module
+
+from subpc.errors import ModelFileError
+from subpc.frontend.files.archive import read_members, written_again
+from subpc.frontend.files.safe_operators import script_operator
+from subpc.frontend.files.script_loops import Endless, bound_loops, nodes_within
+from subpc.frontend.files.script_tensors import check_tensors
+from subpc.frontend.messages import first_line, printable
+
+_KEPT = re.compile(
+    r"data\.pkl|constants\.pkl|version|byteorder|\.data/(version|serialization_id)"
+    r"|(data|constants)/\d{1,9}|code/[A-Za-z0-9_./]{1,500}\.py"
+)
+_LEFT_OUT = re.compile(
+    r"code/.*\.debug_pkl|(extra|traced_inputs)/.*|traced_inputs\.pkl|\.format_version|bytecode\.pkl|mobile_debug_handles\.pkl"
+)
+# Methods that run while a file is loaded or copied, and C++ classes.
+_AT_LOAD = re.compile(rb"__(set|get)state__|__forward_(pre_)?hooks__|torch\s*\.\s*classes|__torch__\s*\.\s*torch\s*\.\s*classes")
+_FOREIGN = re.compile(r"(^|\.)classes(\.|$)")
+# Functions of PyTorch's that its pickles name; all other names are classes that the file itself defines.
+_GLOBALS = re.compile(
+    r"__torch__(\.[A-Za-z0-9_]+)+|collections\.OrderedDict|torch\._utils\._rebuild_(tensor|tensor_v2|parameter)|torch\.device"
+    r"|torch\.(Float|Double|Half|BFloat16|Long|Int|Short|Char|Byte|Bool|ComplexFloat|ComplexDouble|Quantized)\w*Storage"
+    r"|torch\.jit\._pickle\.(build_(int|double|bool|tensor)list|build_tensor_from_id|restore_type_tag)"
+)
+
+
+def checked_archive(path: Path) -> io.BytesIO:
+    """The archive in `path` without what a network does not need; ModelFileError where loading it would run code."""
+    members = read_members(path)
+    kept = {name: content for name, content in members.items() if _KEPT.fullmatch(name)}
+    strange = [name for name in members if name not in kept and not _LEFT_OUT.fullmatch(name)]
+    if strange or "data.pkl" not in kept or "constants.pkl" not in kept:
+        raise _refused(path, f"holds {strange[0][:80]}" if strange else "lacks data.pkl or constants.pkl, as older versions' files do")
+    for name, content in kept.items():
+        if name.startswith("code/") and _AT_LOAD.search(content):
+            raise _refused(path, f"has methods or C++ classes in {name[:80]} that run while it is loaded")
+        if name.endswith(".pkl"):
+            _check_pickle(path, name, content)
+            try:
+                check_tensors(name, kept)
+            except Exception as error:
+                raise ModelFileError(f"{path.name} is damaged: {name} cannot be read ({printable(first_line(error))}).") from error
+    return written_again(kept)
+
+
+def load_checked(path: Path) -> torch.jit.ScriptModule:
+    """The script in `path`, whose loops end; ModelFileError where it does more than compute, or whatever PyTorch raises."""
+    unit: Any = torch._C.CompilationUnit()
+    archive = checked_archive(path).getvalue()
+    load: Any = torch._C.import_ir_module_from_buffer
+    loaded = load(unit, archive, torch.device("cpu"), {}, False)
+    _check_operators(path, unit)
+    try:
+        bound_loops(unit, loaded)
+    except Endless as error:
+        raise ModelFileError(f"{path.name} cannot be run: {error}.\nExport the network with torch.export.save instead.") from error
+    script: torch.jit.ScriptModule = wrap_cpp_module(loaded)  # type: ignore[no-untyped-call]
+    return script
+
+
+def _check_operators(path: Path, unit: Any) -> None:
+    """Look at every function and method, called or not: sorting a list calls the method that compares its entries."""
+    functions: list[Any] = []
+    while len(functions) < len(unit.get_functions()):  # asking for a graph may define what it calls
+        functions = unit.get_functions()
+        for node in (node for function in functions for node in nodes_within(function.graph)):
+            kind, schema = node.kind(), node.schema()
+            overload = torch._C.parse_schema(schema).overload_name if kind.startswith("aten::") and schema != "(no schema)" else ""
+            if not script_operator(kind, overload):
+                raise ModelFileError(
+                    f"{path.name} calls {printable(kind)[:80]}, which no network needs; what reads or writes files, starts processes "
+                    "or prints is refused.\nExport the model without it, and with float weights."
+                )
+
+
+def _check_pickle(path: Path, name: str, content: bytes) -> None:
+    try:
+        for opcode, argument, _ in pickletools.genops(content):
+            if opcode.name in ("INST", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4"):
+                raise _refused(path, f"names objects in {name} as PyTorch does not")
+            if opcode.name == "GLOBAL":
+                found = ".".join(str(argument).split(" "))
+                if not _GLOBALS.fullmatch(found) or _FOREIGN.search(found):
+                    raise _refused(path, f"holds an object of {printable(found)[:80]!r}")
+    except (ValueError, UnicodeDecodeError, IndexError) as error:
+        raise ModelFileError(f"{path.name} is damaged: {name} is no pickle ({printable(str(error))[:80]}).") from error
+
+
+def _refused(path: Path, reason: str) -> ModelFileError:
+    return ModelFileError(
+        f"{path.name} {reason}, which a network does not need, so it is refused.\n"
+        "Save it with torch.jit.save and this version of torch, or use torch.export.save."
+    )
