@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "schedules": set[str](),
     "algorithms": set[str](),
 }
-LEAVES = {"subpc.errors", "subpc.library.report", "subpc.files", "subpc.text", "subpc.worker"}
+LEAVES = {"subpc.errors", "subpc.library.report", "subpc.files", "subpc.text", "subpc.worker", "subpc.progress"}
 # Only these may import the heavy libraries at module level.
 HEAVY = {"torch": {"frontend", "algorithms"}, "tvm": {"frontend", "passes", "schedules"}}
 

@@ -1,0 +1,1 @@
+"""Images for methods that have no data."""

@@ -1,0 +1,1 @@
+"""One layer fitted to what it should compute: least squares."""

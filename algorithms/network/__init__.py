@@ -1,0 +1,1 @@
+"""Questions about a network that every method asks: pairs of layers, channels, weights."""

@@ -1,0 +1,1 @@
+"""Numerical parts: quantizers, systems of equations, polynomials of normal variables, memory."""

@@ -1,0 +1,1 @@
+"""What activations look like: moments from images, or from the batch norms alone."""

@@ -1,0 +1,1 @@
+"""Networks by name: torchvision's, timm's, our own."""

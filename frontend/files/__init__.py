@@ -1,0 +1,1 @@
+"""Files from strangers: read, checked, and nothing in them run."""

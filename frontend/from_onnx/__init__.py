@@ -1,0 +1,1 @@
+"""ONNX models: read, to Relax, to a plain graph, traced."""

@@ -1,0 +1,1 @@
+"""PyTorch models: to Relax, to a plain graph, traced."""

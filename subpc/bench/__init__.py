@@ -1,0 +1,1 @@
+"""Engines timed beside each other, each alone in its process."""

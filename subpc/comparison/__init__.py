@@ -1,0 +1,1 @@
+"""Two models compared: their answers, layer by layer, their speed and their size."""

@@ -1,0 +1,1 @@
+"""From a model to a library: the function `compile`, and torch.compile's backend."""

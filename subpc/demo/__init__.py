@@ -1,0 +1,1 @@
+"""The demonstration, its networks and its data."""

@@ -4,18 +4,21 @@ import gzip
 import math
 import struct
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from subpc.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
 
 MEAN, STD = 0.2860, 0.3530
 CLASSES = ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 _MAX_BYTES = 1 << 30
 
 
-def read_idx(path: Path) -> torch.Tensor:
+def read_idx(path: Path) -> "torch.Tensor":
     """An idx file of bytes, `.gz` or plain, as uint8 of the shape in its head; ConfigError if it is not one."""
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
@@ -28,10 +31,12 @@ def read_idx(path: Path) -> torch.Tensor:
     body = data[4 + 4 * data[3] :]
     if len(body) != math.prod(shape):
         raise ConfigError(f"{path} holds {len(body)} values instead of {math.prod(shape)}; it is cut off or damaged.")
+    import torch
+
     return torch.from_numpy(np.frombuffer(body, np.uint8).reshape(shape).copy())
 
 
-def read_part(folder: Path, part: str) -> tuple[torch.Tensor, torch.Tensor]:
+def read_part(folder: Path, part: str) -> "tuple[torch.Tensor, torch.Tensor]":
     """Pictures (n, 1, 28, 28) uint8 and labels (n) int64 of the part "train" or "t10k" in `folder`."""
     images = read_idx(_find(folder, f"{part}-images-idx3-ubyte")).unsqueeze(1)
     labels = read_idx(_find(folder, f"{part}-labels-idx1-ubyte")).long()
@@ -40,7 +45,7 @@ def read_part(folder: Path, part: str) -> tuple[torch.Tensor, torch.Tensor]:
     return images, labels
 
 
-def normalised(images: torch.Tensor) -> torch.Tensor:
+def normalised(images: "torch.Tensor") -> "torch.Tensor":
     """Pictures of bytes as float32 with mean 0 and deviation 1 over the training pictures."""
     return (images.float() / 255 - MEAN) / STD
 

@@ -1,0 +1,1 @@
+"""What is asked of the machine: CPU, threads, memory, linker, target, clocks."""

@@ -1,0 +1,1 @@
+"""The page that `subpc profile --html` writes."""

@@ -1,0 +1,1 @@
+"""Running a library: models, tensors, arrays in files."""

@@ -1,0 +1,1 @@
+"""Training by files: data, teams of processes, reports."""

@@ -12,7 +12,7 @@ from onnx import helper
 from subpc.cli.main import run
 from subpc.library.artifact import read_metadata
 from tests.cli.network import ARCH, CONV, SHAPE, WEIGHT, net, onnx_net
-from tests.frontend.archives import Malicious
+from tests.frontend.files.archives import Malicious
 
 KINDS = ["state.pt", "old.pth", "state.safetensors", "program.pt2", "trace.pt", "conv.onnx"]
 

@@ -12,7 +12,7 @@ from subpc.errors import ConfigError, ModelFileError
 from subpc.frontend.architectures.torchvision_import import import_torchvision
 from subpc.frontend.import_model import import_model
 from subpc.frontend.reference import run_reference
-from tests.frontend.archives import Members, member, read, write
+from tests.frontend.files.archives import Members, member, read, write
 from tests.frontend.small_model import SHAPE, Small, save_script, save_trace
 
 STOLEN = "stolen"

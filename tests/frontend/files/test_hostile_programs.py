@@ -10,7 +10,7 @@ import pytest
 
 from subpc.errors import ConfigError, ModelFileError
 from subpc.frontend.import_model import import_model
-from tests.frontend.archives import Members, member, read, with_json, write
+from tests.frontend.files.archives import Members, member, read, with_json, write
 from tests.frontend.small_model import SHAPE, Small, save_open, save_program
 
 Change = Callable[[Any], None]

@@ -6,7 +6,7 @@ import pytest
 
 from subpc.errors import ModelFileError
 from subpc.frontend.import_model import import_model
-from tests.frontend.archives import member, read, write
+from tests.frontend.files.archives import member, read, write
 from tests.frontend.small_model import SHAPE, Small, save_script
 
 # In the pickle, conv.weight: 108 elements from 0 in the shape 4x3x3x3, with strides 27, 9, 3, 1.

@@ -10,7 +10,7 @@ from torch import nn
 from subpc.errors import ModelFileError, UnsupportedModelError
 from subpc.frontend.import_model import import_model
 from subpc.frontend.reference import run_reference
-from tests.frontend.archives import read, write
+from tests.frontend.files.archives import read, write
 from tests.frontend.small_model import SHAPE, Small, save_script
 
 

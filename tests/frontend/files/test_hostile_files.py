@@ -15,7 +15,7 @@ from torch import nn
 
 from subpc.errors import ModelFileError, SubpcError
 from subpc.frontend.import_model import import_model
-from tests.frontend.archives import Malicious
+from tests.frontend.files.archives import Malicious
 from tests.frontend.small_model import ARCH, SHAPE, WRITERS, Small, save_program, save_script
 
 

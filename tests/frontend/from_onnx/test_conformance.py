@@ -1,4 +1,4 @@
-"""ONNX's own conformance cases: compiled, each gives what ONNX says, or it is refused, in words, as onnx_refused.txt has it."""
+"""ONNX's own conformance cases: compiled, each gives what ONNX says, or it is refused, in words, as refused.txt has it."""
 
 import fnmatch
 import functools
@@ -11,11 +11,11 @@ import pytest
 
 from subpc.compiler.compile_model import compile
 from subpc.errors import CompileError, SubpcError
-from tests.frontend.onnx_cases import Case, cases
+from tests.frontend.from_onnx.cases import Case, cases
 
 pytestmark = pytest.mark.slow
 
-LIST = Path(__file__).with_name("onnx_refused.txt")
+LIST = Path(__file__).with_name("refused.txt")
 INPUT_TYPE = "is a numpy array of"
 # Of the value, and of the largest value in the result: ONNX's own files have some results with four digits.
 RELATIVE = {"float32": 1e-3, "float64": 1e-3}
