@@ -17,8 +17,8 @@ from subpc.algorithms.file_format.compressed_file import load_compressed
 from subpc.algorithms.subp.images import InMemory
 from subpc.algorithms.subp.train_config import TrainConfig
 from subpc.frontend.architectures.small_nets import build
-from subpc.images.fashion_mnist import MEAN, STD, read_part
-from subpc.training.train_files import FASHION_MNIST, Job, train_files
+from subpc.images.fashion_mnist import INSTALLED, MEAN, STD, read_part
+from subpc.training.train_files import Job, train_files
 
 NETS = {"resnet20": 8, "vgg_small": 8, "resnet56": 7}  # epochs
 SEEDS = (0, 1, 2)
@@ -55,7 +55,7 @@ def load(cache: Path, net: str, seed: int) -> nn.Module:
 
 def pictures(part: str) -> InMemory:
     """The pictures of `train` or `t10k`."""
-    return InMemory(*read_part(FASHION_MNIST, part), mean=MEAN, std=STD)
+    return InMemory(*read_part(INSTALLED, part), mean=MEAN, std=STD)
 
 
 def main() -> None:

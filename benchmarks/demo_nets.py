@@ -15,8 +15,8 @@ import torch
 from subp_fashion_mnist import ARCH, DENSE, OPTIONS, config
 
 from subpc.demo.show import CLOTHES
-from subpc.images.fashion_mnist import read_part
-from subpc.training.train_files import FASHION_MNIST, Job, train_files
+from subpc.images.fashion_mnist import INSTALLED, read_part
+from subpc.training.train_files import Job, train_files
 
 COUNT = 1000
 NETS = {"dense": config(DENSE, 0.0, 0), "sparse": config("SUBP, BPAR", 0.75, 0)}
@@ -36,7 +36,7 @@ def write_slice(source: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, required=True, help="where networks, logs and checkpoints are kept")
-    parser.add_argument("--data", type=Path, default=FASHION_MNIST, help="the folder of Fashion-MNIST")
+    parser.add_argument("--data", type=Path, default=INSTALLED, help="the folder of Fashion-MNIST")
     options = parser.parse_args()
     torch.set_num_threads(1)
     CLOTHES.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,5 @@
 """What a user has to know when something does not work: versions, CPU, threads, linker, in plain words."""
 
-import importlib.metadata
 import os
 import platform
 from collections.abc import Callable
@@ -8,14 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from subpc.errors import SubpcError, TargetError
-from subpc.library.report import Record
 from subpc.library.shared_library import Library
 from subpc.machine import native
 from subpc.machine.cpu import cpu_features, cpu_name
 from subpc.machine.linker import find_linker, link
 from subpc.machine.threads import available_threads
 from subpc.machine.worker_pool import worker_pool
+from subpc.records import Record
 from subpc.scratch import scratch_folder
+from subpc.versions import version
 
 RUNNING = ("numpy", "apache-tvm", "apache-tvm-ffi", "click", "rich")
 COMPILING = ("torch", "torchvision", "onnx", "safetensors")
@@ -63,14 +63,6 @@ def _python() -> Check:
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         return Check(state="problem", name="system", text=f"{text}: subpc is made for Linux on x86-64")
     return Check(state="ok", name="system", text=text)
-
-
-def version(package: str) -> str | None:
-    """The installed version of a package, found without importing it."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _packages() -> list[Check]:

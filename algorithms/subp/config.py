@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from subpc.algorithms.file_format.block_entries import BLOCKS
 from subpc.algorithms.network.keep_dense import PAPER
 from subpc.errors import ConfigError
-from subpc.library.report import Record
+from subpc.records import Record
 
 CRITERIA = ("bpar", "l1", "l2")
 SCHEDULES = ("cubic", "linear", "cos", "exp")

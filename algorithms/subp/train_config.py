@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from subpc.algorithms.subp.config import SubpConfig
 from subpc.errors import ConfigError
-from subpc.library.report import Record
+from subpc.records import Record
 
 METHODS = ("dense", "subp", "oneshot", "oneshot-layerwise")
 

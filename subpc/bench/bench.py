@@ -14,8 +14,6 @@ from subpc.bench.engines import ENGINES, load_inputs
 from subpc.bench.model_files import RivalFiles
 from subpc.bench.process import Worker, WorkerError
 from subpc.bench.report import BenchReport, EngineResult
-from subpc.compiler.choose_function import choose_function, random_input
-from subpc.doctor import version
 from subpc.errors import ConfigError, SubpcError
 from subpc.frontend.input_shapes import InputShape
 from subpc.library.artifact import read_metadata
@@ -24,7 +22,9 @@ from subpc.machine.cpu import cpu_name, idle_cpus
 from subpc.machine.threads import resolve_threads
 from subpc.machine.timing import summarize
 from subpc.runtime.arrays import save_arrays
+from subpc.runtime.choose_function import choose_function, random_input
 from subpc.scratch import scratch_folder
+from subpc.versions import version
 
 if TYPE_CHECKING:
     from torch import nn

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from subpc.errors import ConfigError, SubpcError
+from subpc.frontend.from_torch.to_onnx_file import export_onnx
 from subpc.frontend.messages import first_line
 from subpc.frontend.one_at_a_time import capturing
 
@@ -17,18 +18,7 @@ if TYPE_CHECKING:
 
     Source: TypeAlias = nn.Module | ExportedProgram | str | Path
 
-# The last operator set that PyTorch's stable exporter writes for plain convolutional networks without surprises.
-OPSET = 17
 READS_ONNX = ("onnxruntime", "openvino")
-
-
-def export_onnx(module: "nn.Module", inputs: "tuple[torch.Tensor, ...]", path: Path) -> None:
-    """Write `module`, which is in evaluation mode, as ONNX, for inputs of these shapes."""
-    import torch
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(module, inputs, str(path), dynamo=False, opset_version=OPSET)
 
 
 def _write_onnx(model: "nn.Module | ExportedProgram", inputs: "tuple[torch.Tensor, ...]", path: Path) -> None:

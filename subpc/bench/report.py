@@ -8,8 +8,8 @@ from typing import Any
 
 from subpc.errors import ConfigError
 from subpc.files import only_regular
-from subpc.library.report import Record
 from subpc.machine.timing import Timing
+from subpc.records import Record
 
 # A comparison of a few engines; a larger file is something else.
 MAX_FILE = 1 << 20

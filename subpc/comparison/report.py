@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from subpc.library.report import Record
 from subpc.machine.timing import Timing
+from subpc.records import Record
 
 
 @dataclass(frozen=True, kw_only=True)

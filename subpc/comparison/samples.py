@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from subpc.compiler.choose_function import random_input
 from subpc.errors import ConfigError
 from subpc.images.folder import SUFFIXES
 from subpc.images.input import picture_input
 from subpc.images.prepare import Preparation
 from subpc.library.report import TensorInfo
 from subpc.runtime.arrays import read_npy
+from subpc.runtime.choose_function import random_input
 
 Array = npt.NDArray[Any]
 # Random samples, where none were given: enough for a mean, and quick.

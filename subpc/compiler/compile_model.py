@@ -24,6 +24,7 @@ from subpc.model_files import arch_files, model_files
 from subpc.runtime.model import CompiledModel
 from subpc.scratch import scratch_folder
 from subpc.tuned_schedules.choose import AUTO, OFF, Tuned, find_tuning
+from subpc.versions import versions
 
 if TYPE_CHECKING:
     from subpc.frontend.imported_model import ImportedModel
@@ -284,16 +285,3 @@ def _model_name(model: Any, arch: str | None) -> str:
     if isinstance(model, str | Path):
         return Path(model).stem
     return arch or type(model).__name__
-
-
-def versions() -> dict[str, str]:
-    """The packages that decide what is generated."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {}
-    for package in ("subpc", "apache-tvm", "torch", "onnx"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

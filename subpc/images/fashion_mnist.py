@@ -13,6 +13,8 @@ from subpc.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
+# Where the Debian package dataset-fashion-mnist puts its files.
+INSTALLED = Path("/usr/share/datasets/fashion-mnist")
 MEAN, STD = 0.2860, 0.3530
 CLASSES = ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 _MAX_BYTES = 1 << 30

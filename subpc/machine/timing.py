@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from subpc.errors import ConfigError
-from subpc.library.report import Record
+from subpc.records import Record
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from subpc.errors import SubpcError
-from subpc.library.report import Record
 from subpc.library.shared_library import LAUNCHER, Library
 from subpc.machine import worker_pool
 from subpc.machine.cpu import cpu_name
 from subpc.machine.memory import address, workspace
 from subpc.profiling.build_probes import CACHE, FMA, MEMORY
+from subpc.records import Record
 from subpc.scratch import scratch_folder
 from subpc.worker import worker_command, worker_environment
 

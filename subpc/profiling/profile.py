@@ -9,9 +9,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from subpc.library.report import LayerReport, Record, StepInfo
+from subpc.library.report import LayerReport, StepInfo
 from subpc.machine.timing import time_calls
 from subpc.profiling.probes import MachinePeak
+from subpc.records import Record
 
 Run = Callable[[int, int], None]
 

@@ -257,7 +257,7 @@ class CompiledModel:
 
     def random_inputs(self, shapes: Sequence[tuple[int, ...]] | None = None) -> list[Array]:
         """Seeded inputs of the shapes given, or of the library's first function."""
-        from subpc.compiler.choose_function import choose_function, random_input
+        from subpc.runtime.choose_function import choose_function, random_input
 
         generator = np.random.default_rng(0)
         return [random_input(info, generator) for info in choose_function(self.functions, shapes).inputs]

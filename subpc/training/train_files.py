@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from subpc.errors import ConfigError
 from subpc.files import check_outputs, replacing
+from subpc.images.fashion_mnist import INSTALLED
 from subpc.scratch import scratch_folder
 from subpc.training.report import write_csv, write_json, write_plot
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     OnEpoch: TypeAlias = Callable[[tuple[EpochInfo, ...]], None] | None
 OnStep: TypeAlias = Callable[[int, int, int, float], None] | None
-FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ def read_data(job: Job) -> Data:
     """The pictures that `job.data` names; ConfigError says what is wrong with them."""
     kind, _, place = job.data.partition(":")
     if kind == "fashion-mnist":
-        return _fashion_mnist(Path(place) if place else FASHION_MNIST)
+        return _fashion_mnist(Path(place) if place else INSTALLED)
     if kind == "imagefolder" and place:
         return _image_folder(Path(place), job)
     raise ConfigError(f"data is {job.data!r}; fashion-mnist, fashion-mnist:FOLDER and imagefolder:FOLDER are accepted.")
@@ -220,7 +220,7 @@ def _write(
     import torch
 
     from subpc.algorithms.file_format.compressed_file import CompressedFile, save_atomic, save_compressed
-    from subpc.bench.model_files import export_onnx
+    from subpc.frontend.from_torch.to_onnx_file import export_onnx
 
     shape, epochs = (1, *data.shape), history.epochs
     blocks = dict.fromkeys(report["pruned"], config.subp.n)

@@ -6,21 +6,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from subpc.compiler.compile_model import rewritten, versions
+from subpc.compiler.compile_model import rewritten
 from subpc.errors import ConfigError, TargetError
 from subpc.files import check_outputs
-from subpc.library.report import Record
 from subpc.machine.cpu import cpu_name, missing_features
 from subpc.machine.linker import find_linker
 from subpc.machine.target import Target, parse_target
 from subpc.machine.threads import available_threads, resolve_threads
 from subpc.model_files import arch_files, model_files
+from subpc.records import Record
 from subpc.scratch import scratch_folder
 from subpc.tuned_schedules import database as tuning_db
 from subpc.tuned_schedules.database import Machine
 from subpc.tuning.build_candidates import Builder
 from subpc.tuning.measure import LocalMeasurer, Measurer
 from subpc.tuning.rounds import Tuner
+from subpc.versions import versions
 
 if TYPE_CHECKING:
     from subpc.passes.pipeline import Rewritten

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from subpc.compiler.compile_model import compile, versions
+from subpc.compiler.compile_model import compile
 from subpc.errors import CompileError, ConfigError
 from subpc.machine.target import parse_target
 from subpc.tuned_schedules import database as tuning_db
@@ -22,6 +22,7 @@ from subpc.tuning.device import Round
 from subpc.tuning.measure import LocalMeasurer, Measured, MeasureError
 from subpc.tuning.rounds import Tuner
 from subpc.tuning.tune import parse_budget, tune
+from subpc.versions import versions
 from tests.subpc.tuning.schedules import NATIVE, example, machine, network, small_net, write_choices
 
 THREADS = 1
