@@ -12,7 +12,7 @@ from subpc.cli.options import ARCH, DATABASE, MODEL, SHAPE, FileCommand, json_op
 from subpc.cli.printing import complain, markup, show, show_json
 
 if TYPE_CHECKING:
-    from subpc.tuning.tune import Progress, TuneProgress
+    from subpc.tuning.report import Progress, TuneProgress
 
 # Lines of progress for a log file come this often.
 LOG_SECONDS = 10.0

@@ -3,6 +3,7 @@
 import ast
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,16 +18,32 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("subpc", "frontend", "passes", "schedules", "algorithms", "cli")
 MAX_LINES = 300
 
-# room -> rooms of ours that it may import from (itself always). Errors and the leaf records of subpc/ are open to all.
-MAY_IMPORT = {
-    "cli": {"subpc", "frontend", "passes", "schedules", "algorithms"},
-    "subpc": {"frontend", "passes", "schedules", "algorithms"},
-    "passes": {"schedules"},
-    "frontend": {"algorithms"},
-    "schedules": set[str](),
-    "algorithms": set[str](),
-}
-LEAVES = {"subpc.errors", "subpc.library.report", "subpc.files", "subpc.text", "subpc.worker", "subpc.progress"}
+# Each room, and each file in the root of subpc/, may import what stands in a line above it; deferred imports and those for types count.
+ORDER = (
+    ("errors", "__version__"),
+    ("text", "records", "progress", "versions", "worker", "files"),
+    ("scratch", "model_files"),
+    ("schedules",),
+    ("machine",),
+    ("library",),
+    ("algorithms",),
+    ("frontend",),
+    ("tuned_schedules", "images"),
+    ("passes",),
+    ("profiling",),
+    ("runtime", "training"),
+    ("compiler", "compression", "bench"),
+    ("tuning", "comparison", "profile_page"),
+    ("doctor", "demo"),
+    ("cli",),
+)
+RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
+# Rooms of at most this many files: more are two rooms. Kernels, passes and commands stand side by side.
+MAX_FILES, FLAT = 20, {"passes", "schedules", "cli"}
+# Files of a room whose names begin alike: more would be a folder.
+MAX_PREFIX = 4
+# Files in the root of subpc/ that need nothing but the standard library.
+LEAVES = ("errors", "text", "records", "progress", "versions", "worker", "files", "scratch", "model_files")
 # Only these may import the heavy libraries at module level.
 HEAVY = {"torch": {"frontend", "algorithms"}, "tvm": {"frontend", "passes", "schedules"}}
 
@@ -52,33 +69,65 @@ def imported(path: Path, *, deferred: bool) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def room_of(module: str) -> str | None:
+def place_of(module: str) -> str | None:
+    """The room or root file that a module of ours belongs to; None for the package itself and for others' modules."""
     parts = module.split(".")
-    if parts[0] != "subpc":
-        return None
-    return parts[1] if len(parts) > 1 and parts[1] in ROOMS else "subpc"
+    return parts[1] if parts[0] == "subpc" and len(parts) > 1 else None
 
 
 ALL = [(room, path) for room in ROOMS for path in sources(room)]
+MODULES = [(module_of(path).removesuffix(".__init__"), path) for _, path in ALL]
 
 
-@pytest.mark.parametrize(("room", "path"), ALL, ids=[str(p.relative_to(ROOT)) for _, p in ALL])
-def test_import_direction(room: str, path: Path) -> None:
-    allowed = MAY_IMPORT[room] | {room}
-    for module in imported(path, deferred=True):
-        other = room_of(module)
-        leaf = any(module == leaf or module.startswith(leaf + ".") for leaf in LEAVES)
-        assert other is None or other in allowed or leaf, f"{path.relative_to(ROOT)} imports {module}"
+@pytest.mark.parametrize(("module", "path"), MODULES, ids=[str(p.relative_to(ROOT)) for _, p in ALL])
+def test_imports_follow_the_order_of_rooms(module: str, path: Path) -> None:
+    here = place_of(module)
+    if here is None:  # subpc/__init__.py, which names what is public
+        return
+    assert here in RANK, f"{path.relative_to(ROOT)}: {here} has no place in the order; give it one, in ORDER and in docs/architecture.md"
+    for other in imported(path, deferred=True):
+        there = place_of(other)
+        if there is not None and there != here:
+            assert RANK[there] < RANK[here], f"{path.relative_to(ROOT)} imports {other}"
 
 
-@pytest.mark.parametrize("leaf", sorted(LEAVES))
+def test_files_do_not_import_each_other_in_circles() -> None:
+    known = dict(MODULES)
+    edges = {m: {_file_of(i, known) for i in imported(p, deferred=True)} - {m, None, "subpc"} for m, p in known.items() if m != "subpc"}
+    circles = [module for module in edges if module in _reached(module, edges)]
+    assert not circles
+
+
+def _file_of(imported_name: str, known: dict[str, Path]) -> str | None:
+    """The module that an import reads: the name itself, or what holds it."""
+    return (
+        imported_name if imported_name in known else imported_name.rpartition(".")[0] if imported_name.rpartition(".")[0] in known else None
+    )
+
+
+def _reached(module: str, edges: dict[str, set[str | None]]) -> set[str | None]:
+    found: set[str | None] = set()
+    waiting = [module]
+    while waiting:
+        for other in edges.get(waiting.pop(), set()) - found:
+            found.add(other)
+            waiting += [other] if other is not None else []
+    return found
+
+
+@pytest.mark.parametrize("room", sorted(set(ROOMS) - FLAT))
+def test_rooms_are_small_and_their_files_share_no_prefix(room: str) -> None:
+    for folder in {path.parent for path in sources(room)}:
+        names = [path.stem for path in folder.glob("*.py") if path.stem != "__init__"]
+        assert len(names) <= MAX_FILES, f"{folder.relative_to(ROOT)} holds {len(names)} files"
+        prefixes = Counter(name.split("_")[0] for name in names)
+        assert max(prefixes.values(), default=0) <= MAX_PREFIX, f"{folder.relative_to(ROOT)}: {prefixes.most_common(1)} could be a folder"
+
+
+@pytest.mark.parametrize("leaf", LEAVES)
 def test_leaves_import_nothing_heavy(leaf: str) -> None:
-    modules = set(imported(ROOT / f"{leaf.replace('.', '/')}.py", deferred=True))
-    assert all(m.startswith("subpc.errors") for m in modules if m.startswith("subpc"))
-    others = {m.split(".")[0] for m in modules} - {"subpc", "_typeshed"}
-    assert others <= {
-        *(sys.stdlib_module_names if leaf in ("subpc.files", "subpc.worker") else {"types", "typing", "collections", "dataclasses", "enum"})
-    }
+    heads = {m.split(".")[0] for m in imported(ROOT / "subpc" / f"{leaf}.py", deferred=False)}
+    assert heads <= {*sys.stdlib_module_names, "subpc", "_typeshed"}
 
 
 @pytest.mark.parametrize(("library", "rooms"), HEAVY.items())

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from subpc.bench.bench import Progress, compare
+from subpc.bench.model_files import READS_ONNX
 from subpc.bench.report import BenchReport
-from subpc.doctor import COMPARING
 from subpc.errors import ConfigError
 from subpc.images.prepare import Preparation, best_classes, read_image, read_labels
 from subpc.runtime.model import CompiledModel
@@ -88,7 +88,7 @@ def race(folder: Path, threads: int | None, progress: Progress) -> BenchReport:
     sparse, dense = folder / "resnet50_sparse.so", folder / "resnet50_dense.so"
     for library, mode in ((sparse, "auto"), (dense, "off")):
         compile(model, shapes=[SHAPE], sparse=mode, threads=threads, output=library, progress=progress)
-    rivals = [name for name in COMPARING if version(name)] + ["torch"]
+    rivals = [name for name in READS_ONNX if version(name)] + ["torch"]
     return compare(sparse, rivals, model=model, libraries={"subpc dense": dense}, threads=threads, progress=progress)
 
 

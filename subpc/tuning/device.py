@@ -3,23 +3,20 @@
 import itertools
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
 from subpc.errors import CompileError
-from subpc.tuning.judge import Judgement, judge
+from subpc.tuning.judge import judge
 from subpc.tuning.layers import side_by_side, window
 from subpc.tuning.measure import DeviceLost, Measured, MeasureError, Measurer, Times
+from subpc.tuning.outcomes import BATCH, Outcome, Round
 
 if TYPE_CHECKING:
-    from subpc.schedules.workload import Choice
     from subpc.tuning.layers import TunedLayer
-    from subpc.tuning.rounds import Tuner
+    from subpc.tuning.session import TuningSession
 
-# Runs of each library between two looks at the clock and the judgement.
-BATCH = 4
 # A round is not measured for longer than this, however uncertain it still is: an undecided candidate gains next to nothing.
 ROUND_SECONDS = 3.0
 # Nor for more runs than this: what is undecided then gains next to nothing, too.
@@ -29,31 +26,6 @@ CONFIRM_PAIRS = 32
 # A network whose outputs deviate by more than this share of their range has a wrong kernel in it.
 TOLERANCE = 1e-3
 PROFILE_SECONDS = 120.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """One candidate: judged, or failed."""
-
-    choice: "Choice"
-    judgement: Judgement | None = None
-    pairs: int = 0
-    microseconds: float = 0.0
-    error: str = ""
-
-    @property
-    def faster(self) -> bool:
-        """Whether it is certainly faster than the best so far."""
-        return self.judgement is not None and self.judgement.faster
-
-
-@dataclass(frozen=True, kw_only=True)
-class Round:
-    """Candidates by workload key, and the schedules that they compete with."""
-
-    candidates: "dict[str, Choice]"
-    best: "dict[str, Choice]"
-    ratios: dict[str, float]
 
 
 class Race(Protocol):
@@ -103,8 +75,8 @@ class Turns:
 class Device:
     """One machine to measure on: connected when it is first needed."""
 
-    def __init__(self, tuner: "Tuner", connect: Callable[[], Measurer]) -> None:
-        self._tuner, self._connect, self.lost = tuner, connect, ""
+    def __init__(self, session: "TuningSession", connect: Callable[[], Measurer]) -> None:
+        self._session, self._connect, self.lost = session, connect, ""
         self._measurer: Measurer | None = None
 
     @property
@@ -127,14 +99,14 @@ class Device:
 
     def measure(self, entry: Round) -> dict[str, Outcome]:
         """Build and race candidates; if something fails, halves of them, until the culprit is alone."""
-        tuner = self._tuner
+        session = self._session
         try:
-            library = tuner.builder.build(tuner.choices(entry.best | entry.candidates))
-            best = tuner.baseline(tuner.choices(entry.best))
+            library = session.builder.build(session.choices(entry.best | entry.candidates))
+            best = session.baseline(session.choices(entry.best))
             try:
                 return self._race(best, library, entry)
             finally:
-                tuner.builder.discard(library)
+                session.builder.discard(library)
         except (CompileError, MeasureError) as error:
             if len(entry.candidates) == 1:
                 ((key, choice),) = entry.candidates.items()
@@ -150,7 +122,7 @@ class Device:
         """Judge every candidate of a round."""
 
         def turns(keys: Iterable[str]) -> Turns:
-            return Turns(best, library, [self._tuner.by_key[key] for key in keys])
+            return Turns(best, library, [self._session.by_key[key] for key in keys])
 
         def faster(first: Turns) -> Turns | None:
             keys = [key for key, outcome in first.outcomes(entry).items() if outcome.faster]
@@ -167,7 +139,7 @@ class Device:
         Of a thousand candidates some look faster by luck, and the question is asked after every batch. Only the second measurement
         decides and is recorded: nothing was chosen by it, and its number of runs is fixed.
         """
-        measurer, timeout = self.measurer, self._tuner.timeout
+        measurer, timeout = self.measurer, self._session.timeout
         measurer.load("a", best)
         measurer.load("b", library)
         deviation = measurer.difference()

@@ -12,11 +12,12 @@ from subpc.tuned_schedules.database import Verdict, network_key
 from subpc.tuning.judge import judge
 from subpc.tuning.layers import side_by_side, window
 from subpc.tuning.measure import Measured, MeasureError, Measurer, Times
+from subpc.tuning.report import TuneReport
 
 if TYPE_CHECKING:
     from subpc.schedules.workload import Choice
-    from subpc.tuning.rounds import Tuner
-    from subpc.tuning.tune import TuneReport
+    from subpc.tuning.device import Device
+    from subpc.tuning.session import TuningSession
 
 # Pairs of whole runs: enough for a certain median, and a bound on the time that slow networks take.
 MIN_PAIRS, MAX_PAIRS, MAX_SECONDS, BATCH = 32, 160, 10.0, 8
@@ -38,19 +39,19 @@ class Race:
         return list(self.second.sum(axis=1) / self.first.sum(axis=1))
 
 
-def finish(tuner: "Tuner") -> "TuneReport":
+def finish(session: "TuningSession", device: "Device") -> TuneReport:
     """Find the schedules that stand the race, and record the verdict."""
-    tuned = {layer.workload.key: layer.best for layer in tuner.layers if layer.tuned}
-    if tuner.apart is not None and tuner.apart != tuned and not _faster(_race(tuner, tuner.apart, tuned)):
-        tuned = tuner.apart  # joint changes, and what came after them, do not stand a long race
-    found, race = len(tuned), _race(tuner, {}, tuned)
+    tuned = {layer.workload.key: layer.best for layer in session.layers if layer.tuned}
+    if session.apart is not None and session.apart != tuned and not _faster(_race(session, device, session.apart, tuned)):
+        tuned = session.apart  # joint changes, and what came after them, do not stand a long race
+    found, race = len(tuned), _race(session, device, {}, tuned)
     for _ in range(ATTEMPTS):
-        worse = _slower(tuner, tuned, race) if race else set(tuned)
+        worse = _slower(session, tuned, race) if race else set(tuned)
         fewer = {key: choice for key, choice in tuned.items() if key not in worse}
-        if not worse or (_faster(race) and not _faster(_race(tuner, tuned, fewer))):
+        if not worse or (_faster(race) and not _faster(_race(session, device, tuned, fewer))):
             break
-        tuned, race = fewer, _race(tuner, {}, fewer)
-    return _conclude(tuner, tuned if _faster(race) else {}, race, found)
+        tuned, race = fewer, _race(session, device, {}, fewer)
+    return _conclude(session, tuned if _faster(race) else {}, race, found)
 
 
 def _faster(race: Race | None) -> bool:
@@ -58,18 +59,18 @@ def _faster(race: Race | None) -> bool:
     return race is not None and judge(race.ratios).high < 1.0
 
 
-def _race(tuner: "Tuner", first: "dict[str, Choice]", second: "dict[str, Choice]") -> Race | None:
+def _race(session: "TuningSession", device: "Device", first: "dict[str, Choice]", second: "dict[str, Choice]") -> Race | None:
     """Run the network with two sets of schedules in turns; None if one of them does not run."""
     try:
-        one, two = (tuner.baseline(tuner.choices(_all(tuner, tuned))) for tuned in (first, second))
-        a, b = tuner.final_device().run(lambda measurer: _pairs(measurer, one, two, tuner.timeout))
+        one, two = (session.baseline(session.choices(_all(session, tuned))) for tuned in (first, second))
+        a, b = device.run(lambda measurer: _pairs(measurer, one, two, session.timeout))
     except (CompileError, MeasureError):
         return None
     return Race(first=a, second=b, libraries=(one, two))
 
 
-def _all(tuner: "Tuner", tuned: "dict[str, Choice]") -> "dict[str, Choice]":
-    return {layer.workload.key: tuned.get(layer.workload.key, layer.default) for layer in tuner.layers}
+def _all(session: "TuningSession", tuned: "dict[str, Choice]") -> "dict[str, Choice]":
+    return {layer.workload.key: tuned.get(layer.workload.key, layer.default) for layer in session.layers}
 
 
 def _pairs(measurer: Measurer, untuned: Measured, tuned: Measured, timeout: float) -> tuple[Times, Times]:
@@ -86,11 +87,11 @@ def _pairs(measurer: Measurer, untuned: Measured, tuned: Measured, timeout: floa
     return np.concatenate(runs[0]), np.concatenate(runs[1])
 
 
-def _slower(tuner: "Tuner", tuned: "dict[str, Choice]", race: Race) -> set[str]:
+def _slower(session: "TuningSession", tuned: "dict[str, Choice]", race: Race) -> set[str]:
     """Workloads that are certainly slower in the whole network, and do not make up for it in the layers that run after them."""
     before, after = side_by_side((race.first, race.second), race.libraries)
     worse = set()
-    for layer in tuner.layers:
+    for layer in session.layers:
         if layer.workload.key in tuned:
             own, both = (judge(list(window(layer, after, alone=a) / window(layer, before, alone=a))) for a in (True, False))
             if own.low > 1.0 and both.high >= 1.0:
@@ -98,28 +99,26 @@ def _slower(tuner: "Tuner", tuned: "dict[str, Choice]", race: Race) -> set[str]:
     return worse
 
 
-def _conclude(tuner: "Tuner", tuned: "dict[str, Choice]", race: Race | None, found: int) -> "TuneReport":
+def _conclude(session: "TuningSession", tuned: "dict[str, Choice]", race: Race | None, found: int) -> TuneReport:
     """Write the verdict and describe it."""
-    from subpc.tuning.tune import TuneReport
-
-    network = network_key(workload.key for workload in tuner.builder.model.workloads.values())
+    network = network_key(workload.key for workload in session.builder.model.workloads.values())
     speedup = 1.0 / judge(race.ratios).ratio if tuned and race else 1.0
     dropped = found - len(tuned)
-    verdict = Verdict(network=network, machine=tuner.machine, schedules=dict(tuned), speedup=speedup, dropped=dropped)
-    tuning_db.append(tuner.database, verdict)
-    untuned_ms = float(np.median(race.first.sum(axis=1))) / 1e6 if race else tuner.total_ns / 1e6
+    verdict = Verdict(network=network, machine=session.machine, schedules=dict(tuned), speedup=speedup, dropped=dropped)
+    tuning_db.append(session.database, verdict)
+    untuned_ms = float(np.median(race.first.sum(axis=1))) / 1e6 if race else session.total_ns / 1e6
     tuned_ms = float(np.median(race.second.sum(axis=1))) / 1e6 if tuned and race else untuned_ms
     return TuneReport(
         network=network,
-        database=str(tuner.database),
+        database=str(session.database),
         speedup=speedup,
         untuned_ms=untuned_ms,
         tuned_ms=tuned_ms,
-        workloads=len(tuner.layers),
+        workloads=len(session.layers),
         tuned=len(tuned),
         dropped=dropped,
-        trials=tuner.trials,
-        known=tuner.known,
-        failures=sum(layer.failures for layer in tuner.layers),
-        seconds=time.monotonic() - tuner.started,
+        trials=session.trials,
+        known=session.known,
+        failures=sum(layer.failures for layer in session.layers),
+        seconds=time.monotonic() - session.started,
     )

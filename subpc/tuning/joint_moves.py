@@ -14,15 +14,16 @@ import numpy as np
 
 from subpc.errors import CompileError
 from subpc.tuned_schedules.database import workload_key
-from subpc.tuning.device import Device, Outcome
+from subpc.tuning.device import Device
 from subpc.tuning.judge import Judgement, judge
 from subpc.tuning.layers import TunedLayer, by_layer, gain, window
 from subpc.tuning.measure import Measured, MeasureError, Times
+from subpc.tuning.outcomes import Outcome
 from subpc.tuning.propose import difference
 
 if TYPE_CHECKING:
     from subpc.schedules.workload import Choice
-    from subpc.tuning.rounds import Tuner
+    from subpc.tuning.session import TuningSession
 
 # Fields that neighbours agree on, under the names that the kernel families give them: loop order, and planes that are asked for ahead.
 FIELDS = (("pixels_outer", "rows_outer"), ("prefetch",))
@@ -98,40 +99,40 @@ def _moved(layer: TunedLayer, names: Sequence[str], value: int | str) -> "Choice
     return min(able, key=lambda choice: difference(choice, layer.best), default=layer.best)
 
 
-def search_together(tuner: "Tuner", device: Device, end: float, trials: int | None) -> None:
-    """Try joint changes until none is left, the time has come (time.monotonic), or the tuner has made so many trials.
+def search_together(session: "TuningSession", device: Device, end: float, trials: int | None) -> None:
+    """Try joint changes until none is left, the time has come (time.monotonic), or the session has made so many trials.
 
     Raises DeviceLost where the machine is.
     """
     tried: set[str] = set()
-    for move in moves(tuner.layers):
-        if time.monotonic() > end or (trials is not None and tuner.trials >= trials):
+    for move in moves(session.layers):
+        if time.monotonic() > end or (trials is not None and session.trials >= trials):
             return
         key = workload_key(move.schedules)
         if key not in tried:
             tried.add(key)
-            tuner.trials += 1
-            _try(tuner, device, move)
+            session.trials += 1
+            _try(session, device, move)
 
 
-def _try(tuner: "Tuner", device: Device, move: Move) -> None:
+def _try(session: "TuningSession", device: Device, move: Move) -> None:
     """Race the network with and without the change; keep and record it if it is certainly faster."""
-    layers = [tuner.by_key[key] for key in move.schedules]
-    now = {layer.workload.key: layer.best for layer in tuner.layers}
+    layers = [session.by_key[key] for key in move.schedules]
+    now = {layer.workload.key: layer.best for layer in session.layers}
     try:
-        best, library = tuner.baseline(tuner.choices(now)), tuner.builder.build(tuner.choices(now | move.schedules))
+        best, library = session.baseline(session.choices(now)), session.builder.build(session.choices(now | move.schedules))
         try:
             first = Whole(library, layers)
             _, race = device.race(best, library, first, lambda one: Whole(library, layers) if one.judgement.faster else None)
         finally:
-            tuner.builder.discard(library)
+            session.builder.discard(library)
     except (CompileError, MeasureError):
         return
     if race is None or not race.judgement.faster:
         return
     # What they gain together is theirs in equal parts: a single layer's own time may have grown.
-    part, whole = sum(layer.share * layer.ratio for layer in layers), 1.0 / gain(tuner.layers)
+    part, whole = sum(layer.share * layer.ratio for layer in layers), 1.0 / gain(session.layers)
     ratio = max(1.0 - (1.0 - race.judgement.ratio) * whole / part, LEAST)
     for layer in layers:
         facts = {"judgement": replace(race.judgement, ratio=ratio), "pairs": race.count, "microseconds": race.microseconds(layer)}
-        tuner.record(layer, Outcome(choice=move.schedules[layer.workload.key], **facts), layer.ratio)  # type: ignore[arg-type]
+        session.record(layer, Outcome(choice=move.schedules[layer.workload.key], **facts), layer.ratio)  # type: ignore[arg-type]

@@ -2,31 +2,30 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from subpc.errors import TuningError
-from subpc.tuned_schedules import database as tuning_db
-from subpc.tuned_schedules.database import FAILED, Machine, Trial, best_trials, workload_key
+from subpc.tuned_schedules.database import Machine, workload_key
 from subpc.tuning.build_candidates import Builder
-from subpc.tuning.device import BATCH, Device, Outcome, Round, both
+from subpc.tuning.device import Device, both
+from subpc.tuning.final_race import finish
 from subpc.tuning.joint_moves import AFTER, UNTIL, search_together
-from subpc.tuning.layers import TunedLayer, by_layer, choices_of, find_layers, find_neighbours, gain, next_round, window
-from subpc.tuning.measure import DeviceLost, Measured, Measurer
-from subpc.tuning.propose import nearest, variations
+from subpc.tuning.layers import TunedLayer, by_layer, find_neighbours, gain, next_round, window
+from subpc.tuning.measure import DeviceLost, Measurer
+from subpc.tuning.outcomes import Outcome, Round
+from subpc.tuning.report import Progress, TuneProgress, TuneReport
+from subpc.tuning.session import TuningSession
 
 if TYPE_CHECKING:
-    from subpc.schedules.workload import Choice, ConvWorkload
-    from subpc.tuning.tune import Progress, TuneReport
+    from subpc.schedules.workload import Choice
 
 # Layers that get a candidate in one round: enough to share the cost of linking, few enough that one is soon judged.
 ROUND = 12
-# Answers may take this many times as long as the untuned network, and a grace for a busy machine.
-SLOWEST, GRACE_SECONDS = 50.0, 20.0
 # Baselines kept for each machine: the newest ones may still be read.
 KEPT = 3
 # Machines that may be lost with one candidate.
@@ -35,42 +34,17 @@ MAX_LOSSES = 2
 FINAL_SHARE, FINAL_SECONDS = 0.1, (3.0, 60.0)
 
 
-class Tuner:
+class Tuner(TuningSession):
     """Search for one network on one or several devices."""
 
     def __init__(
         self, builder: Builder, devices: "Sequence[Callable[[], Measurer]]", machine: Machine, database: Path, deadline: float
     ) -> None:
-        self.builder, self.machine, self.database, self.deadline = builder, machine, database, deadline
-        self.started, self.trials = time.monotonic(), 0
+        super().__init__(builder, machine, database, deadline, kept=KEPT * len(devices))
         self._losses: dict[str, int] = {}
-        self.layers, self.joinable = find_layers(builder.model, builder.target.isa)
-        self.by_key = {layer.workload.key: layer for layer in self.layers}
-        self.known = self._recall()
         self._devices = [Device(self, connect) for connect in devices]
-        self._baselines: dict[str, Measured] = {}
         self._together_at = self.started + AFTER * (deadline - self.started)
-        # The best schedules before joint changes were tried.
-        self.apart: dict[str, Choice] | None = None
         self._profile()
-
-    def _recall(self) -> int:
-        """Tell the searches what the database knows; returns how many records that is."""
-        records = tuning_db.select(tuning_db.read(self.database, missing_ok=True), self.machine)
-        for trial in records.trials:
-            layer = self.by_key.get(workload_key(trial.workload))
-            if layer is not None:
-                layer.search.tell(trial.choice, trial.ratio if trial.status == tuning_db.OK else None)
-                layer.trials += 1
-        best = best_trials(records.trials)
-        for key, layer in self.by_key.items():
-            if key in best and best[key].choice in layer.search.space:
-                layer.best, layer.ratio = best[key].choice, best[key].ratio
-            layer.search.tell(layer.default, 1.0)
-            others = [(other, trial.choice) for k, trial in best.items() if k != key and (other := _workload(trial.workload))]
-            start = nearest(layer.workload, others, layer.search.space)
-            layer.search.enqueue([*([start] if start is not None else []), *variations(layer.default, layer.search.space)])
-        return sum(1 for trial in records.trials if workload_key(trial.workload) in self.by_key)
 
     def _profile(self) -> None:
         """Each workload's share of the untuned network's time."""
@@ -83,16 +57,6 @@ class Tuner:
         for layer in self.layers:
             own = float(np.median(window(layer, times, alone=True)))
             layer.share, layer.microseconds = own / self.total_ns, own / 1000 / len(layer.layers)
-
-    def baseline(self, choices: "Mapping[str, Choice]") -> Measured:
-        """The library with these schedules, the latest kept for the next round."""
-        key = workload_key(dict(choices))
-        if key not in self._baselines:
-            library = self.builder.build(choices)
-            for old in list(self._baselines)[: -KEPT * len(self._devices)]:
-                self.builder.discard(self._baselines.pop(old))
-            self._baselines[key] = library
-        return self._baselines[key]
 
     def search(self, trials: int | None, progress: "Progress | None") -> None:
         """Rounds until the budget, the trials or all schedules are used up."""
@@ -164,21 +128,6 @@ class Tuner:
         else:
             self.record(layer, Outcome(choice=choice, error=error), 1.0)
 
-    def record(self, layer: TunedLayer, outcome: Outcome, best_ratio: float) -> None:
-        """Append a measurement to the database, and remember what it says; best_ratio: of what it was raced against."""
-        judged = outcome.judgement
-        ratio = best_ratio * judged.ratio if judged else 1.0
-        accepted = bool(judged and judged.faster and ratio < layer.ratio)
-        facts = {"ratio": ratio, "microseconds": outcome.microseconds, "pairs": outcome.pairs, "accepted": accepted}
-        status = {"status": tuning_db.OK if judged else FAILED, "error": outcome.error}
-        trial = Trial(workload=layer.workload.to_dict(), choice=dict(outcome.choice), machine=self.machine, **facts, **status)  # type: ignore[arg-type]
-        tuning_db.append(self.database, trial)
-        layer.search.tell(outcome.choice, ratio if judged else None)
-        layer.trials, layer.since_gain = layer.trials + 1, 0 if accepted else layer.since_gain + 1
-        layer.failures += judged is None
-        if accepted:
-            layer.best, layer.ratio = outcome.choice, ratio
-
     def _ask(self, trials: int | None) -> Round | None:
         """The next candidates, None if there are none."""
         room = ROUND if trials is None else min(ROUND, trials - self.trials)
@@ -199,21 +148,10 @@ class Tuner:
         best = {layer.workload.key: layer.best for layer in self.layers}
         return Round(candidates=candidates, best=best, ratios={key: self.by_key[key].ratio for key in keys})
 
-    def choices(self, schedules: "Mapping[str, Choice]") -> "dict[str, Choice]":
-        """Schedules by workload key -> by layer name, defaults left out."""
-        return choices_of(self.layers, schedules)
-
-    @property
-    def timeout(self) -> float:
-        """Seconds in which a batch of pairs has to be done."""
-        return GRACE_SECONDS + SLOWEST * 4 * BATCH * self.total_ns / 1e9
-
     def finish(self, progress: "Progress | None") -> "TuneReport":
         """Race the whole network, tuned against untuned; drop what does not help; write the verdict."""
-        from subpc.tuning.final_race import finish
-
         self._tell("racing the whole network", progress)
-        return finish(self)
+        return finish(self, self.final_device())
 
     def final_device(self) -> "Device":
         """A machine for the last race."""
@@ -222,8 +160,6 @@ class Tuner:
     def _tell(self, what: str, progress: "Progress | None") -> None:
         if progress is None:
             return
-        from subpc.tuning.tune import TuneProgress
-
         counts = {"done": sum(layer.done for layer in self.layers), "layers": len(self.layers), "trials": self.trials}
         failures, left = sum(layer.failures for layer in self.layers), max(0.0, self.deadline - time.monotonic())
         progress(TuneProgress(what=what, seconds_left=left, failures=failures, gain=gain(self.layers), **counts))
@@ -232,9 +168,3 @@ class Tuner:
         """End the measuring processes."""
         for device in self._devices:
             device.close()
-
-
-def _workload(data: "dict[str, Any]") -> "ConvWorkload | None":
-    from subpc.schedules.workload import ConvWorkload
-
-    return ConvWorkload.from_dict(data)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +14,12 @@ from subpc.machine.linker import find_linker
 from subpc.machine.target import Target, parse_target
 from subpc.machine.threads import available_threads, resolve_threads
 from subpc.model_files import arch_files, model_files
-from subpc.records import Record
 from subpc.scratch import scratch_folder
 from subpc.tuned_schedules import database as tuning_db
 from subpc.tuned_schedules.database import Machine
 from subpc.tuning.build_candidates import Builder
 from subpc.tuning.measure import LocalMeasurer, Measurer
+from subpc.tuning.report import Progress, TuneReport
 from subpc.tuning.rounds import Tuner
 from subpc.versions import versions
 
@@ -28,54 +28,6 @@ if TYPE_CHECKING:
 
 MIN_BUDGET = 1.0
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
-Progress = Callable[["TuneProgress"], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TuneProgress:
-    """How far a search is. done: layers (equal ones once) that are done, of `layers`; gain: untuned over tuned time so far."""
-
-    what: str
-    seconds_left: float
-    done: int
-    layers: int
-    trials: int
-    failures: int
-    gain: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class TuneReport(Record):
-    """What a search brought.
-
-    speedup: untuned over tuned time of the whole network, raced at the end; 1.0 where tuning did not help. workloads: distinct layers;
-    tuned: those with another schedule than the default; dropped: those that helped alone but not in the network. trials: measured in
-    this call; known: found in the database. untuned_ms, tuned_ms: medians of the race.
-    """
-
-    network: str
-    database: str
-    speedup: float
-    untuned_ms: float
-    tuned_ms: float
-    workloads: int
-    tuned: int
-    dropped: int
-    trials: int
-    known: int
-    failures: int
-    seconds: float
-    notes: tuple[str, ...] = ()
-
-    @property
-    def verdict(self) -> str:
-        """One line: what tuning brought on the whole network."""
-        if self.tuned == 0:
-            return f"untuned stays: no schedule made the whole network certainly faster ({self.untuned_ms:.2f} ms)"
-        return (
-            f"{self.speedup:.3f}x over untuned on the whole network ({self.untuned_ms:.2f} ms -> {self.tuned_ms:.2f} ms), "
-            f"{self.tuned} of {self.workloads} distinct layers tuned"
-        )
 
 
 def parse_budget(text: str) -> float:

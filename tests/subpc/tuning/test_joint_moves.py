@@ -113,7 +113,7 @@ def test_at_the_end_the_network_is_raced_with_and_without_them(
     search_together(tuner, Scripted(0.9), time.monotonic() + 600, trials=1)  # type: ignore[arg-type]
     tuner.apart, raced = {}, []
 
-    def race(_: Tuner, one: dict[str, object], two: dict[str, object]) -> final_race.Race:
+    def race(_: Tuner, device: object, one: dict[str, object], two: dict[str, object]) -> final_race.Race:
         raced.append((one, two))
         times, slow = np.full((40, 1), 1000.0), 0.9 if faster else 1.1
         library = tuner.baseline({})

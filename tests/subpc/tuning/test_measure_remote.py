@@ -16,7 +16,8 @@ from subpc.machine.cpu import cpu_name
 from subpc.tuned_schedules import database as tuning_db
 from subpc.tuned_schedules.choose import measure_remote
 from subpc.tuning.measure_remote import Fleet
-from subpc.tuning.tune import TuneProgress, tune
+from subpc.tuning.report import TuneProgress
+from subpc.tuning.tune import tune
 from tests.subpc.tuning.schedules import example, small_net
 
 pytest.importorskip("tornado", reason="TVM's tracker needs it")

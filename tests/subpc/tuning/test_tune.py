@@ -18,8 +18,8 @@ from subpc.tuned_schedules import database as tuning_db
 from subpc.tuned_schedules.choose import SHIPPED
 from subpc.tuned_schedules.database import Verdict, network_key
 from subpc.tuning.build_candidates import Builder
-from subpc.tuning.device import Round
 from subpc.tuning.measure import LocalMeasurer, Measured, MeasureError
+from subpc.tuning.outcomes import Round
 from subpc.tuning.rounds import Tuner
 from subpc.tuning.tune import parse_budget, tune
 from subpc.versions import versions
