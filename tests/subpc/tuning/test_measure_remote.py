@@ -14,7 +14,7 @@ import pytest
 from subpc.errors import ConfigError, TuningError
 from subpc.machine.cpu import cpu_name
 from subpc.tuned_schedules import database as tuning_db
-from subpc.tuned_schedules.choose import measure_remote
+from subpc.tuning import measure_remote
 from subpc.tuning.measure_remote import Fleet
 from subpc.tuning.report import TuneProgress
 from subpc.tuning.tune import tune
