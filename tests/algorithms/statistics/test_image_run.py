@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from subpc.algorithms.statistics import image_plan as picture_plan
-from subpc.algorithms.statistics import image_run as picture_run
+from subpc.algorithms.statistics import image_plan
+from subpc.algorithms.statistics import image_run
 from subpc.algorithms.statistics.image_plan import plan_pictures
 from subpc.algorithms.statistics.image_run import PictureRun
 from subpc.algorithms.statistics.image_values import changes_input
@@ -61,7 +61,7 @@ def follow(both: tuple[nn.Module, nn.Module], pictures: torch.Tensor, change: Ca
 
 
 def test_few_pictures_in_front_and_all_where_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(picture_plan, "VALUES", 2 * 20 * 4 * 32 * 32 * (32 + 32))  # in front of and behind the first ReLU
+    monkeypatch.setattr(image_plan, "VALUES", 2 * 20 * 4 * 32 * 32 * (32 + 32))  # in front of and behind the first ReLU
     net, _ = nets(Branches)
     nodes = [node for node in fx.symbolic_trace(net).graph.nodes if node.op != "output"]
     run = fx.Interpreter(fx.GraphModule(net, nodes[0].graph))
@@ -79,7 +79,7 @@ def test_pictures_that_join_give_what_they_would_have_given_from_the_start(monke
     pictures = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)).repeat(48, 1, 1, 1)
     found = {}
     for budget in (1 << 30, 1 << 20):
-        monkeypatch.setattr(picture_plan, "VALUES", budget)
+        monkeypatch.setattr(image_plan, "VALUES", budget)
         both = nets(Branches)
 
         def change(name: str, both: tuple[nn.Module, nn.Module] = both) -> None:
@@ -93,13 +93,13 @@ def test_pictures_that_join_give_what_they_would_have_given_from_the_start(monke
 
 
 def test_channels_that_were_removed_stay_away_from_pictures_that_join(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(picture_plan, "VALUES", 1 << 20)
+    monkeypatch.setattr(image_plan, "VALUES", 1 << 20)
     small, _, _ = compress_udfc(trained(), UdfcConfig(ratio=0.5, bits=4), pictures=digits()[0][:300])
     assert accuracy(small) > accuracy(trained()) - 5
 
 
 def test_the_order_of_the_pictures_does_not_decide_which_are_seen_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(picture_plan, "VALUES", 1 << 20)
+    monkeypatch.setattr(image_plan, "VALUES", 1 << 20)
     x, y = digits()
     small, _, _ = compress_udfc(trained(), UdfcConfig(ratio=0.5, bits=4), pictures=x[:300][y[:300].argsort()])
     assert accuracy(small) > accuracy(trained()) - 5
@@ -146,8 +146,8 @@ class Joined(nn.Module):
 @pytest.mark.parametrize(("held", "part"), [(0, 1), (0, 1 << 20), (1 << 14, 1), (1 << 30, 1 << 14)])
 def test_layers_see_the_same_whatever_is_held(make: Callable[[], nn.Module], held: int, part: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a layer sees in the unchanged network is what it sees when the network runs as a whole, with statistics of the batch."""
-    monkeypatch.setattr(picture_run, "HELD", held)
-    monkeypatch.setattr(picture_run, "_PART", part)
+    monkeypatch.setattr(image_run, "HELD", held)
+    monkeypatch.setattr(image_run, "_PART", part)
     pictures = torch.randn(9, 3, 16, 16, generator=torch.Generator().manual_seed(1))
     both = nets(make)
     expected = seen_by_layers(both[0], pictures)
@@ -189,11 +189,11 @@ class Squeezed(nn.Module):
 @pytest.mark.parametrize("few", [1 << 30, 1 << 14])
 def test_no_picture_is_alone(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """17 pictures, which no number of them at a time but one divides; the last joins 16."""
-    monkeypatch.setattr(picture_plan, "VALUES", few)
+    monkeypatch.setattr(image_plan, "VALUES", few)
     pictures = torch.randn(17, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     found = []
     for part in (1, 2 << 13, 1 << 30):
-        monkeypatch.setattr(picture_run, "_PART", part)
+        monkeypatch.setattr(image_run, "_PART", part)
         both = nets(Squeezed)
         found.append((follow(both, pictures, lambda _: None)["last"].covariance, both[1].state_dict()))
     for covariance, state in found[:-1]:
