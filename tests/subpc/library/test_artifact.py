@@ -113,7 +113,7 @@ def test_a_model_for_another_cpu_can_be_saved_but_not_called(make_toy: Maker, tm
 def test_a_killed_writer_leaves_no_half_file(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib, numpy as np\n"
-        "from subpc import artifact, report\n"
+        "from subpc.library import artifact, report\n"
         "pathlib.Path(sys.argv[1] + '.code').write_bytes(b'\\x7fELF' + bytes(5000))\n"
         "data = report.Metadata(\n"
         "    model='m', target='llvm', features=(), precision='float32', tuned=False, functions=(), layers=())\n"
