@@ -61,13 +61,15 @@ def check_file(path: Path) -> None:
         if path.exists() and not path.is_file():
             raise ModelFileError(f"{path} is a device or pipe, not a model file. {_ACCEPTED}")
         with path.open("rb") as file:
-            empty = not file.read(1)
+            head = file.read(4)
     except FileNotFoundError as error:
         raise ModelFileError(f"{path} does not exist.") from error
     except (OSError, ValueError) as error:
         raise ModelFileError(f"{path} cannot be read: {error}.") from error
-    if empty:
+    if not head:
         raise ModelFileError(f"{path} is empty.")
+    if head == b"\x7fELF":
+        raise ModelFileError(f"{path} is a library, compiled already: `subpc run {path}`, or `subpc inspect {path}`. {_ACCEPTED}")
 
 
 def load_torch_file(path: Path, *, arch: str | None = None, trust_pickle: bool = False, part: str | None = None) -> LoadedModel:

@@ -37,6 +37,11 @@ def test_a_malicious_pickle_does_not_run(legacy: bool, tmp_path: Path, compiling
     assert not mark.exists()
 
 
+def test_a_library_is_compiled_already(valid: Path, tmp_path: Path, compiling: Callable[..., str]) -> None:
+    assert run(["compile", str(valid / "conv.onnx"), "-o", str(tmp_path / "m.so")]) == 0
+    assert "compiled already" in compiling(tmp_path / "m.so", code=1)
+
+
 def test_a_state_dict_that_does_not_fit(tmp_path: Path, compiling: Callable[..., str]) -> None:
     state = dict(net().state_dict())
     del state["conv.bias"]
