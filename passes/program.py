@@ -61,6 +61,20 @@ class Program:
         """The steps that call a kernel."""
         return [step for step in self.steps if not step.joined]
 
+    def listing(self) -> str:
+        """The program as text, for those who look for a mistake in it: tensors, then one call after the other with its operands."""
+        ends = [f"input {i}: {shape} {dtype}" for i, (shape, dtype) in enumerate(self.inputs)]
+        ends += [f"output {i}: {shape} {dtype}" for i, (shape, dtype) in enumerate(self.outputs)]
+        buffers = [f"workspace {i}: {buffer.floats} floats, {buffer.layout or 'compact'}" for i, buffer in enumerate(self.buffers)]
+        return "\n".join([*ends, *buffers, *map(_call, self.steps)]) + "\n"
+
+
+def _call(step: Step) -> str:
+    # A joined step has no operands, or its result alone.
+    names = step.own.operands[-len(step.operands) :] if step.operands and step.joined else step.kernel.operands
+    places = [f"{name}={p.space} {p.index} + {p.offset}" for name, p in zip(names, step.operands, strict=False)]
+    return f"{step.layer}: {'joined, ' if step.joined else ''}{', '.join(places)}\n    {step.kernel}"
+
 
 class WeightStore:
     """All constants of a library in one blob, cache-line aligned; equal arrays are stored once, whichever network uses them."""

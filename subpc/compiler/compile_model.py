@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from subpc.compiler.debug_dump import dumper
+from subpc.compiler.debug_dump import PROGRAM, Dump, dumper
 from subpc.compiler.request import Progress, Request, check_options
 from subpc.errors import CompileError, SlowLayerWarning, SubpcError
 from subpc.files import check_outputs
@@ -155,16 +155,16 @@ def rewritten(
     imported = import_model(model, example_inputs=example_inputs, **source)
     if notes is not None:
         notes += imported[0].notes
-    return [_rewrite(entry, isa, sparse, None, index) for index, entry in enumerate(imported)]
+    return [_rewrite(entry, isa, sparse, None) for entry in imported]
 
 
-def _rewrite(model: "ImportedModel", isa: "VectorIsa", sparse: str, debug_dump: str | Path | None, index: int) -> "Rewritten":
+def _rewrite(model: "ImportedModel", isa: "VectorIsa", sparse: str, dump: Dump | None) -> "Rewritten":
     import tvm
 
     from subpc.passes.pipeline import rewrite_model
 
     params = {key: tvm.runtime.tensor(np.ascontiguousarray(value)) for key, value in model.params.items()}
-    options: dict[str, Any] = {"n_inputs": len(model.input_names), "isa": isa, "sparse": sparse, "dump": dumper(debug_dump, index)}
+    options: dict[str, Any] = {"n_inputs": len(model.input_names), "isa": isa, "sparse": sparse, "dump": dump}
     with _named_defects():
         return rewrite_model(model.module, params, model.param_names, **options)
 
@@ -187,11 +187,14 @@ def _build(
     weights = WeightStore()
     lowered, facts = [], []
     for index, model in enumerate(imported):
-        network = _rewrite(model, target.isa, request.sparse, request.debug_dump, index)
+        dump = dumper(request.debug_dump, index)
+        network = _rewrite(model, target.isa, request.sparse, dump)
         choices, fact = tuned.choose(network.workloads, target.isa, request.sparse)
         facts.append(fact)
         with _named_defects():
             lowered.append(lower_model(network, isa=target.isa, weights=weights, choices=choices))
+        if dump is not None:
+            dump(PROGRAM, lowered[-1].program.listing())
     blob = weights.blob()
     built = build_library(
         [entry.program for entry in lowered],

@@ -6,6 +6,10 @@ from pathlib import Path
 from subpc.errors import ConfigError
 from subpc.files import write_whole
 
+Dump = Callable[[str, str], None]
+# The last phase: kernel calls instead of a module.
+PROGRAM = "program"
+
 
 def make_folder(folder: str | Path) -> None:
     """Make the folder for the files, if it is not there; ConfigError where that is not possible."""
@@ -16,7 +20,7 @@ def make_folder(folder: str | Path) -> None:
         raise ConfigError(f"cannot make the folder {folder}: {reason}; choose another one") from error
 
 
-def dumper(folder: str | Path | None, index: int) -> Callable[[str, str], None] | None:
+def dumper(folder: str | Path | None, index: int) -> Dump | None:
     """What to call with (phase, program) of the network for input shape `index`; None where no folder is given."""
     if folder is None:
         return None
@@ -24,6 +28,8 @@ def dumper(folder: str | Path | None, index: int) -> Callable[[str, str], None] 
     counter = iter(range(1000))
 
     def dump(phase: str, script: str) -> None:
-        write_whole(root / f"{index}-{next(counter):02d}-{phase}.py", script)
+        # Modules are TVM script, which is Python; the lowered program is a list.
+        ending = "txt" if phase == PROGRAM else "py"
+        write_whole(root / f"{index}-{next(counter):02d}-{phase}.{ending}", script)
 
     return dump

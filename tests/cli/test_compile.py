@@ -10,6 +10,7 @@ from torch import nn
 
 from subpc.cli.main import run
 from subpc.demo.random_networks import prune_uniform
+from subpc.library.artifact import read_metadata
 
 Capture = pytest.CaptureFixture[str]
 SHAPE = (1, 3, 32, 32)
@@ -93,4 +94,10 @@ def test_another_cpu_is_compiled_for_but_not_run(capsys: Capture, models: Path, 
 def test_debug_dump(models: Path, tmp_path: Path) -> None:
     dump = tmp_path / "dump"
     assert run(["compile", str(models / "dense.pt2"), "-o", str(tmp_path / "net.so"), "--debug-dump", str(dump)]) == 0
-    assert len(list(dump.iterdir())) > 1
+    phases = sorted(path.name for path in dump.iterdir())
+    assert len(phases) > 2
+    program = (dump / phases[-1]).read_text()
+    assert phases[-1].endswith("-program.txt")
+    assert all(layer.name in program for layer in read_metadata(tmp_path / "net.so").layers)
+    assert "input 0: " in program
+    assert "bias=weights 0 +" in program

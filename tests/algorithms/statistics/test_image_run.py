@@ -10,8 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from subpc.algorithms.statistics import image_plan
-from subpc.algorithms.statistics import image_run
+from subpc.algorithms.statistics import image_plan, image_run
 from subpc.algorithms.statistics.image_plan import plan_pictures
 from subpc.algorithms.statistics.image_run import PictureRun
 from subpc.algorithms.statistics.image_values import changes_input
