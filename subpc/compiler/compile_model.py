@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from subpc.compiler.debug_dump import PROGRAM, Dump, dumper
+from subpc.compiler.debug_dump import PROGRAM, dumper
 from subpc.compiler.request import Progress, Request, check_options
 from subpc.errors import CompileError, SlowLayerWarning, SubpcError
 from subpc.files import check_outputs
@@ -29,7 +29,7 @@ from subpc.versions import versions
 if TYPE_CHECKING:
     from subpc.frontend.imported_model import ImportedModel
     from subpc.passes.build_library import BuiltLibrary
-    from subpc.passes.pipeline import Lowered, Rewritten
+    from subpc.passes.pipeline import Dump, Lowered, Rewritten
     from subpc.passes.program import Program, Step
     from subpc.schedules.isa import VectorIsa
 
@@ -158,7 +158,7 @@ def rewritten(
     return [_rewrite(entry, isa, sparse, None) for entry in imported]
 
 
-def _rewrite(model: "ImportedModel", isa: "VectorIsa", sparse: str, dump: Dump | None) -> "Rewritten":
+def _rewrite(model: "ImportedModel", isa: "VectorIsa", sparse: str, dump: "Dump | None") -> "Rewritten":
     import tvm
 
     from subpc.passes.pipeline import rewrite_model

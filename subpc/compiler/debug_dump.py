@@ -6,7 +6,6 @@ from pathlib import Path
 from subpc.errors import ConfigError
 from subpc.files import write_whole
 
-Dump = Callable[[str, str], None]
 # The last phase: kernel calls instead of a module.
 PROGRAM = "program"
 
@@ -20,7 +19,7 @@ def make_folder(folder: str | Path) -> None:
         raise ConfigError(f"cannot make the folder {folder}: {reason}; choose another one") from error
 
 
-def dumper(folder: str | Path | None, index: int) -> Dump | None:
+def dumper(folder: str | Path | None, index: int) -> Callable[[str, str], None] | None:
     """What to call with (phase, program) of the network for input shape `index`; None where no folder is given."""
     if folder is None:
         return None
