@@ -54,8 +54,9 @@ def command(library: Path, compare: str, model: Path | None, arch: str | None, t
 
 def source_of(model: Path, arch: str | None, trust_pickle: bool, part: str | None = None) -> Any:
     """What other engines run: the file itself if it is ONNX, else the PyTorch model in it."""
-    from subpc.frontend.files.load_file import check_file, load_torch_file
+    from subpc.frontend.files.load_file import load_torch_file
     from subpc.frontend.parts import check_no_part
+    from subpc.model_files import check_file
 
     if model.suffix == ".onnx":
         check_no_part(model, part)

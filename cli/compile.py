@@ -10,6 +10,7 @@ from subpc.cli.printing import show, show_json
 from subpc.cli.tables import layer_table
 from subpc.errors import CompileError, TargetError
 from subpc.files import check_outputs, described
+from subpc.model_files import check_file
 
 if TYPE_CHECKING:
     from subpc.library.report import CompileReport
@@ -50,6 +51,7 @@ def command(model: Path, output: Path | None, target: str, require_sparse: bool,
     from subpc.cli.progress import progress_line
 
     output = output or Path(model.stem + ".so")
+    check_file(model)
     check_outputs([output], MODEL.files(model))
     _check_target(target)
     dump = {"debug_dump": rest.pop("debug_dump")}

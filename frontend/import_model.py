@@ -12,7 +12,7 @@ from torch.export import ExportedProgram
 from subpc.errors import ConfigError, UnsupportedModelError
 from subpc.frontend.architectures.default_shape import assumed
 from subpc.frontend.example_inputs import example_for, given_examples, model_inputs, shapes_of
-from subpc.frontend.files.load_file import check_file, load_torch_file
+from subpc.frontend.files.load_file import load_torch_file
 from subpc.frontend.files.pt2.guards import check_guards
 from subpc.frontend.from_onnx.model.inputs import onnx_inputs
 from subpc.frontend.from_onnx.to_relax import import_onnx
@@ -22,6 +22,7 @@ from subpc.frontend.imported_model import ImportedModel
 from subpc.frontend.input_shapes import InputShape, as_shapes, group_shapes
 from subpc.frontend.one_at_a_time import capturing
 from subpc.frontend.parts import Part, check_no_part, suggested_part, take_part
+from subpc.model_files import check_file
 
 __all__ = ["ImportedModel", "import_model"]
 

@@ -12,12 +12,13 @@ from subpc.algorithms.file_format.graph.network import Graph, GraphNetwork
 from subpc.errors import ConfigError, UnsupportedModelError
 from subpc.frontend.architectures.default_shape import assumed
 from subpc.frontend.example_inputs import example_for
-from subpc.frontend.files.load_file import check_file, load_torch_file
+from subpc.frontend.files.load_file import load_torch_file
 from subpc.frontend.files.pt2.guards import check_guards
 from subpc.frontend.from_onnx.to_graph import network_from_onnx
 from subpc.frontend.from_torch.to_graph import network_from_program
 from subpc.frontend.from_torch.to_relax import export, inference_copy
 from subpc.frontend.from_torch.torchscript import NOTE, export_script
+from subpc.model_files import check_file
 
 GRAPH = "graph"
 # Networks of these sources are built again from their names; all others are kept whole in the file.

@@ -27,8 +27,8 @@ from subpc.frontend.files.state_dict import load_into_arch, unwrap_checkpoint
 from subpc.frontend.from_torch.torchscript import load_torchscript
 from subpc.frontend.messages import first_line, printable
 from subpc.frontend.parts import take_part
+from subpc.model_files import ACCEPTED, check_file
 
-_ACCEPTED = "Accepted: .pt2, TorchScript .pt, state dicts (.pt, .pth, .safetensors) with --arch, and .onnx."
 _TWO_WAYS = "Save torch.save(model.state_dict(), ...) and pass --arch, or torch.export.save(torch.export.export(...), 'model.pt2')."
 _MAX_FACTS, _MAX_FACT = 64, 200
 _TRUST = "Pass --trust-pickle only if you know who made the file."
@@ -51,25 +51,6 @@ class LoadedModel:
     arch: str = ""
     arch_options: dict[str, Any] = field(default_factory=dict)
     packed: dict[str, Quantized] = field(default_factory=dict)
-
-
-def check_file(path: Path) -> None:
-    """ModelFileError unless `path` is a readable file with something in it."""
-    try:
-        if path.is_dir():
-            raise ModelFileError(f"{path} is a directory, not a model file. {_ACCEPTED}")
-        if path.exists() and not path.is_file():
-            raise ModelFileError(f"{path} is a device or pipe, not a model file. {_ACCEPTED}")
-        with path.open("rb") as file:
-            head = file.read(4)
-    except FileNotFoundError as error:
-        raise ModelFileError(f"{path} does not exist.") from error
-    except (OSError, ValueError) as error:
-        raise ModelFileError(f"{path} cannot be read: {error}.") from error
-    if not head:
-        raise ModelFileError(f"{path} is empty.")
-    if head == b"\x7fELF":
-        raise ModelFileError(f"{path} is a library, compiled already: `subpc run {path}`, or `subpc inspect {path}`. {_ACCEPTED}")
 
 
 def load_torch_file(path: Path, *, arch: str | None = None, trust_pickle: bool = False, part: str | None = None) -> LoadedModel:
@@ -129,7 +110,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     except ModelFileError:
         raise
     except Exception as error:
-        raise ModelFileError(f"{path.name} is not a safetensors file, or is damaged: {first_line(error)}. {_ACCEPTED}") from error
+        raise ModelFileError(f"{path.name} is not a safetensors file, or is damaged: {first_line(error)}. {ACCEPTED}") from error
 
 
 def _read_pickle(path: Path, trust_pickle: bool) -> Any:
@@ -144,7 +125,7 @@ def _read_pickle(path: Path, trust_pickle: bool) -> Any:
             raise ModelFileError(
                 f"{path.name} holds {_pickled(message)}, and unpickling it could run any code.\n{_TWO_WAYS} {_TRUST}"
             ) from error
-        raise ModelFileError(f"{path.name} is not a PyTorch file, or is damaged: {_reason(error)}\n{_ACCEPTED}") from error
+        raise ModelFileError(f"{path.name} is not a PyTorch file, or is damaged: {_reason(error)}\n{ACCEPTED}") from error
 
 
 def _reason(error: Exception) -> str:

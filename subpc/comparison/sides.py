@@ -140,7 +140,7 @@ Side = LibrarySide | TorchSide | OnnxSide
 def open_side(path: Path, *, arch: str | None, part: str | None = None, threads: int | None) -> Side:
     """The model in `path`, or its part where it is a PyTorch model; the errors are those of `load` and `compile`."""
     if path.suffix == ".onnx":
-        from subpc.frontend.files.load_file import check_file
+        from subpc.model_files import check_file
 
         check_file(path)
         return OnnxSide(path)
@@ -151,7 +151,7 @@ def open_side(path: Path, *, arch: str | None, part: str | None = None, threads:
         library = False
     if library or path.suffix == ".so":
         return LibrarySide(path, threads)
-    from subpc.frontend.files.load_file import check_file
+    from subpc.model_files import check_file
 
     check_file(path)
     return TorchSide(path, arch, part)

@@ -46,3 +46,8 @@ def test_compile_without_its_packages_says_what_is_missing(tmp_path: Path) -> No
     assert result.returncode == 1
     assert re.fullmatch(r"error: this needs the package \S+, which is not installed\.\nInstall it with: pip install \S+\n", result.stderr)
     assert not (tmp_path / "m.so").exists()
+
+
+def test_a_file_that_is_not_there_is_said_before_torch_is_imported(tmp_path: Path) -> None:
+    result = light("sys.exit(code)", "compile", tmp_path / "nothing.pt")
+    assert (result.returncode, result.stderr) == (1, f"error: {tmp_path / 'nothing.pt'} does not exist.\n")
