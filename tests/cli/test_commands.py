@@ -130,7 +130,7 @@ WRONG = [
     (["profile", "TOY", "--shape", "1,3,8,8"], 2, "image 1,3,16,16 or image 2,3,16,16"),
     (["bench", "TOY", "--compare", "torch"], 2, "--model"),
     (["bench", "TOY", "--compare", "magic"], 2, "accepted, each once"),
-    (["compile", "none.pt", "--target", "llvm -mcpu=foo42"], 2, "unknown CPU 'foo42'"),
+    (["compile", "wide.npy", "--target", "llvm -mcpu=foo42"], 2, "unknown CPU 'foo42'"),
     (["compile", "none.pt", "-o", "/none/model.so"], 2, "choose a folder"),
     (["nothing"], 2, "No such command"),
 ]
