@@ -47,7 +47,7 @@ class DataFreeReport:
     """Layers in the network's order, and what the file takes.
 
     bytes: of all tensors together; file_bytes: of the file, which holds names, settings and this report too (0 where none was
-    written). inputs: which pictures were used. notes: what a reader should know. search: how the settings were found, where they were.
+    written). inputs: which images were used. notes: what a reader should know. search: how the settings were found, where they were.
     """
 
     method: str

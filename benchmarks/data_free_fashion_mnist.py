@@ -4,7 +4,7 @@
     python benchmarks/data_free_fashion_mnist.py --cache FOLDER          # resumes: rows that are there are not measured again
     python benchmarks/data_free_fashion_mnist.py --show                  # the tables, from the rows that are there
 
-Top-1 on all 10,000 test pictures; one JSON line a row in benchmarks/results/data_free_fashion_mnist.jsonl. Start it with --nets for one
+Top-1 on all 10,000 test images; one JSON line a row in benchmarks/results/data_free_fashion_mnist.jsonl. Start it with --nets for one
 network each to use several cores.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from data_free_nets import NETS, SEEDS, load, pictures
+from data_free_nets import NETS, SEEDS, images, load
 from torch import nn
 
 from subpc.algorithms.blocks.compress import compress_blocks
@@ -37,9 +37,9 @@ SHAPE = (1, 1, SIDE, SIDE)
 Row = dict[str, Any]
 Make = Callable[..., Any]
 BASELINE = {"scales": "max", "criterion": "l2"}
-# What serves best where no correlations of pictures are seen.
+# What serves best where no correlations of images are seen.
 NORMAL = {"inputs": "normal", "feedback": False, "ridge": 1e-2}
-# family -> settings of a row of its table, and columns: what is compressed how, with which pictures
+# family -> settings of a row of its table, and columns: what is compressed how, with which images
 COMPRESS: dict[str, Make] = {"dfmpc": compress_dfmpc, "udfc": compress_udfc, "blocks": compress_blocks}
 ROWS: dict[str, list[dict[str, Any]]] = {
     "dfmpc": [{"low_bits": low, "high_bits": 6} for low in (2, 3, 6)],
@@ -105,14 +105,14 @@ def rows() -> list[Row]:
 
 
 def grid(net: str, seed: int) -> list[tuple[str, str, dict[str, Any]]]:
-    """(family, column, settings): everything that is measured on a network, what needs no pictures first, the paper's own form last."""
+    """(family, column, settings): everything that is measured on a network, what needs no images first, the paper's own form last."""
     found: list[tuple[str, str, dict[str, Any]]] = [("float", "float", {})]
-    for needs_pictures in (False, True):
+    for needs_images in (False, True):
         for family, columns in COLUMNS.items():
             for column, (_, _, inputs) in columns.items():
-                if bool(inputs) == needs_pictures:
+                if bool(inputs) == needs_images:
                     found += [(family, column, settings) for settings in ROWS[family]]
-        if net == "resnet56" and seed == 0 and not needs_pictures:
+        if net == "resnet56" and seed == 0 and not needs_images:
             for family, variants in ABLATION.items():
                 settings = ROWS["ablation"][0 if family == "dfmpc" else 1]
                 found += [(f"ablation {family}", variant, settings) for variant in variants]
@@ -120,7 +120,7 @@ def grid(net: str, seed: int) -> list[tuple[str, str, dict[str, Any]]]:
 
 
 class Network:
-    """A trained network and the pictures that it may be given."""
+    """A trained network and the images that it may be given."""
 
     def __init__(self, cache: Path, net: str, seed: int) -> None:
         self.model = load(cache, net, seed)
@@ -128,14 +128,14 @@ class Network:
     @functools.cached_property
     def generated(self) -> torch.Tensor:
         """Made from the network alone."""
-        found = generate(self.model, GENERATED, SHAPE, steps=STEPS, seed=0, progress=silent).pictures
+        found = generate(self.model, GENERATED, SHAPE, steps=STEPS, seed=0, progress=silent).images
         assert found is not None
         return found
 
     @functools.cached_property
     def calibration(self) -> torch.Tensor:
-        """The first training pictures, without their classes."""
-        return next(iter(pictures("train").training([torch.arange(CALIBRATION)], 0)))[0]
+        """The first training images, without their classes."""
+        return next(iter(images("train").training([torch.arange(CALIBRATION)], 0)))[0]
 
     def compressed(self, family: str, column: str, settings: dict[str, Any]) -> nn.Module:
         """The network under the settings of a row and a column."""
@@ -147,13 +147,13 @@ class Network:
         else:
             make, fixed, inputs = COLUMNS[family][column]
         given = getattr(self, inputs) if inputs else None
-        model: nn.Module = COMPRESS[family](self.model, make(**fixed, **settings), pictures=given, input_shape=SHAPE)[0]
+        model: nn.Module = COMPRESS[family](self.model, make(**fixed, **settings), images=given, input_shape=SHAPE)[0]
         return model
 
 
 def measure(cache: Path, nets: list[str], seeds: list[int], columns: list[str]) -> None:
     """Append every row that is missing."""
-    test = pictures("t10k")
+    test = images("t10k")
     for seed, net in itertools.product(seeds, nets):
         known = [[row[key] for key in ("net", "seed", "family", "column", "settings")] for row in rows()]
         network = Network(cache, net, seed)

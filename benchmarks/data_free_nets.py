@@ -53,8 +53,8 @@ def load(cache: Path, net: str, seed: int) -> nn.Module:
     return model.eval()
 
 
-def pictures(part: str) -> InMemory:
-    """The pictures of `train` or `t10k`."""
+def images(part: str) -> InMemory:
+    """The images of `train` or `t10k`."""
     return InMemory(*read_part(INSTALLED, part), mean=MEAN, std=STD)
 
 

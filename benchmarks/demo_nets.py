@@ -1,4 +1,4 @@
-"""Make what `subpc demo` shows of trained sparsity: two networks, dense and SUBP, and a slice of the test pictures.
+"""Make what `subpc demo` shows of trained sparsity: two networks, dense and SUBP, and a slice of the test images.
 
     python benchmarks/demo_nets.py --cache FOLDER    # trains what is missing, about ten minutes a network on one core
 
@@ -23,7 +23,7 @@ NETS = {"dense": config(DENSE, 0.0, 0), "sparse": config("SUBP, BPAR", 0.75, 0)}
 
 
 def write_slice(source: Path) -> None:
-    """The first COUNT test pictures and labels as the idx files that they come from."""
+    """The first COUNT test images and labels as the idx files that they come from."""
     images, labels = read_part(source, "t10k")
     pixels, classes = images[:COUNT].numpy().tobytes(), labels[:COUNT].to(torch.uint8).numpy().tobytes()
     for name, head, body in (

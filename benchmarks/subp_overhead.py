@@ -25,26 +25,26 @@ from subpc.frontend.architectures.build import build_arch
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A training: network, a batch's shape, pictures of an epoch and of a batch there, mask updates an epoch."""
+    """A training: network, a batch's shape, images of an epoch and of a batch there, mask updates an epoch."""
 
     name: str
     arch: str
     options: dict[str, Any]
     shape: tuple[int, ...]
-    pictures: int
+    images: int
     batch: int
     updates: int = 1
 
 
 # The ResNet-18 takes smaller batches here than an ImageNet training does, in which a step's masks cost a smaller share.
 CASES = (
-    Case(name="resnet18, 224x224, batch 16", arch="resnet18", options={}, shape=(16, 3, 224, 224), pictures=1_281_167, batch=256),
+    Case(name="resnet18, 224x224, batch 16", arch="resnet18", options={}, shape=(16, 3, 224, 224), images=1_281_167, batch=256),
     Case(
         name="resnet20 width 32, 28x28, batch 128",
         arch="subpc:resnet20",
         options={"width": 32},
         shape=(128, 1, 28, 28),
-        pictures=60_000,
+        images=60_000,
         batch=128,
         updates=10,
     ),
@@ -96,7 +96,7 @@ def main() -> None:
     print("| training | dense step, ms | masked step | mask update, ms | an epoch with SUBP | limit |\n|---|---|---|---|---|---|")
     for case in CASES:
         dense, ratio, update = measure(case, options.steps)
-        epoch = dense * case.pictures / case.shape[0]
+        epoch = dense * case.images / case.shape[0]
         overhead = ratio - 1 + case.updates * update / epoch
         verdict = "met" if overhead <= LIMIT else "**missed**"
         print(f"| {case.name} | {1e3 * dense:.0f} | {ratio - 1:+.1%} | {1e3 * update:.0f} | {overhead:+.1%} | {LIMIT:.0%} {verdict} |")

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 @click.command("compare", cls=FileCommand)
 @click.argument("a", type=MODEL)
 @click.argument("b", type=MODEL)
-@click.option("--data", type=INPUT, help="A folder of pictures, or a .npy file. [default: random numbers]")
+@click.option("--data", type=INPUT, help="A folder of images, or a .npy file. [default: random numbers]")
 @click.option("--limit", type=click.IntRange(1), default=256, show_default=True, help="Use at most so many samples.")
 @click.option("--arch", type=ARCH, help="Architecture of state dicts, as for compile.")
 @part_option
 @click.option("--shape", "shapes", type=SHAPE, multiple=True, help="Input shape, where neither model says it.")
-@click.option("--mean", type=TRIPLE, default="0.485,0.456,0.406", show_default=True, help="Of pictures: subtracted from x / 255.")
+@click.option("--mean", type=TRIPLE, default="0.485,0.456,0.406", show_default=True, help="Of images: subtracted from x / 255.")
 @click.option("--std", type=TRIPLE, default="0.229,0.224,0.225", show_default=True, help="Divides the difference.")
 @click.option("--size", type=int, default=None, help="Side of the centre crop. [default: the models' input]")
 @click.option("--resize", type=int, default=None, help="Shorter side before the crop. [default: size * 256 / 224]")
@@ -38,15 +38,15 @@ def command(a: Path, b: Path, shapes: tuple[tuple[int, ...], ...], top: int | No
 
     \b
     Examples:
-      subpc compare model.onnx small.so --data pictures/
+      subpc compare model.onnx small.so --data images/
       subpc compare dense.pt pruned.pt --arch torchvision:resnet50 --data x.npy --top 10
     """
     from subpc.cli.progress import progress_line
     from subpc.comparison.compare import compare
     from subpc.images.prepare import Preparation
 
-    pictures = {name: rest.pop(name) for name in ("mean", "std", "size", "resize")}
-    changed = {name: value for name, value in pictures.items() if value is not None}
+    how = {name: rest.pop(name) for name in ("mean", "std", "size", "resize")}
+    changed = {name: value for name, value in how.items() if value is not None}
     with progress_line(quiet=as_json) as progress:
         preparation = Preparation(**changed) if "size" in changed else None
         report = compare(a, b, shapes=shapes or None, preparation=preparation, progress=progress, **rest)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def command(keep_dense: tuple[str, ...], **settings: Any) -> None:
     """Prune MODEL to 1xN blocks that the sparse kernels skip, without data.
 
-    Blocks go that the others replace best (error), or the smallest (l1). No picture is read: how
+    Blocks go that the others replace best (error), or the smallest (l1). No image is read: how
     channels and pixels go together follows from filters and batch norms.
 
     MODEL is what `subpc compile` takes: .pt2, TorchScript or .onnx, a state dict with --arch, or a file that subpc compressed. OUTPUT
@@ -36,7 +36,7 @@ def command(keep_dense: tuple[str, ...], **settings: Any) -> None:
     \b
     Examples:
       subpc compress blocks weights.pth --arch torchvision:resnet18 --sparsity 0.5 --block 16 -o sparse.pt
-      subpc compress blocks model.pt2 --calibration pictures/ -o sparse.pt
+      subpc compress blocks model.pt2 --calibration images/ -o sparse.pt
       subpc compress blocks model.onnx --max-drop 1.0 --eval labelled/ -o sparse.safetensors
       subpc compile sparse.pt -o sparse.so
     """

@@ -1,4 +1,4 @@
-"""What the data-free methods share on the command line: files and pictures in, a file out, progress, table or JSON."""
+"""What the data-free methods share on the command line: files and images in, a file out, progress, table or JSON."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -25,24 +25,24 @@ FILE_OPTIONS = (
         type=click.Choice(["random", "normal"]),
         default="random",
         show_default=True,
-        help="Followed with where no pictures are given: random pictures, or normal variables.",
+        help="Followed with where no images are given: random images, or normal variables.",
     ),
     click.option(
         "--calibration",
         type=INPUT_TEXT,
         metavar="FOLDER",
-        help="Up to 256 unlabelled pictures to measure statistics on: not data-free.",
+        help="Up to 256 unlabelled images to measure statistics on: not data-free.",
     ),
-    click.option("--synthetic", type=int, metavar="N", help="Measure them on N pictures that are generated from the network."),
+    click.option("--synthetic", type=int, metavar="N", help="Measure them on N images that are generated from the network."),
     click.option("--synthetic-steps", type=int, default=200, show_default=True, help="Steps of matching those to the batch norms."),
-    click.option("--seed", type=int, default=0, show_default=True, help="Of generated pictures."),
+    click.option("--seed", type=int, default=0, show_default=True, help="Of generated images."),
     click.option("--max-drop", type=float, metavar="POINTS", help="Find the strongest setting that loses at most so much accuracy."),
     click.option(
         "--eval",
         "evaluation",
         type=INPUT_TEXT,
         metavar="FOLDER",
-        help="Labelled pictures for it, a folder a class; or fashion-mnist[:FOLDER].",
+        help="Labelled images for it, a folder a class; or fashion-mnist[:FOLDER].",
     ),
     click.option("--mean", type=TRIPLE, default="0.485,0.456,0.406", show_default=True, help="Subtracted from pixels / 255."),
     click.option("--std", type=TRIPLE, default="0.229,0.224,0.225", show_default=True, help="Divides the difference."),
@@ -51,7 +51,7 @@ FILE_OPTIONS = (
         type=click.Choice(["bilinear", "bicubic"]),
         default="bilinear",
         show_default=True,
-        help="How pictures are scaled.",
+        help="How images are scaled.",
     ),
     json_option,
 )

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 @click.option(
     "--feedback/--no-feedback",
     default=None,
-    help="Make each rounding error good by the weights that follow (GPTQ). [default: with pictures, random ones too]",
+    help="Make each rounding error good by the weights that follow (GPTQ). [default: with images, random ones too]",
 )
 @click.option("--skip", multiple=True, metavar="LAYER", help="Leave this layer alone; repeat for several.")
 def command(**settings: Any) -> None:

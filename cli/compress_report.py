@@ -20,7 +20,7 @@ def show_report(report: "DataFreeReport", show: Show) -> None:
     show(layer_table(report))
     if report.search:
         show(search_table(report.search), *search_lines(report.search))
-    show(f"{summary(report)}; pictures used: {report.inputs}")
+    show(f"{summary(report)}; images used: {report.inputs}")
     show(size_line(report), *(f"note: {note}" for note in report.notes))
 
 

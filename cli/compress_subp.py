@@ -55,15 +55,15 @@ class KeyValue(click.ParamType):  # type: ignore[type-arg]
 @click.option("--rearrange", is_flag=True, help="Sort the filters of --init by norm before one-shot pruning.")
 @click.option("--init", type=MODEL, help="Start from these weights instead of random ones.")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint of an unfinished training.")
-@click.option("--batch", type=int, default=128, show_default=True, help="Pictures a step, all processes together.")
+@click.option("--batch", type=int, default=128, show_default=True, help="Images a step, all processes together.")
 @click.option("--rate", type=float, default=0.1, show_default=True, help="First learning rate; it falls to 0 as a cosine.")
 @click.option("--momentum", type=float, default=0.9, show_default=True)
 @click.option("--weight-decay", type=float, default=1e-4, show_default=True, help="Not of biases and batch norms.")
 @click.option("--label-smoothing", type=float, default=0.1, show_default=True)
 @click.option("--amp", is_flag=True, help="bfloat16 autocast.")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--size", type=int, default=224, show_default=True, help="Side of pictures from folders.")
-@click.option("--workers", type=click.IntRange(0, 64), default=2, show_default=True, help="Processes that read pictures.")
+@click.option("--size", type=int, default=224, show_default=True, help="Side of images from folders.")
+@click.option("--workers", type=click.IntRange(0, 64), default=2, show_default=True, help="Processes that read images.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:0.")
 @click.option("--threads", type=click.IntRange(1), help="Threads of PyTorch on the CPU. [default: its own choice]")
 @click.option("--half", is_flag=True, help="Store the weights as float16: half the bytes, rounded to three digits.")
@@ -79,7 +79,7 @@ def command(as_json: bool, threads: int | None, **options: Any) -> None:
     \b
     Examples:
       subpc compress subp --arch subpc:resnet20 --data fashion-mnist --epochs 10 --mask-updates 10 -o sparse.pt
-      subpc compress subp --arch resnet18 --data imagefolder:pictures --epochs 200 -o sparse.pt
+      subpc compress subp --arch resnet18 --data imagefolder:images --epochs 200 -o sparse.pt
       subpc compile sparse.pt -o sparse.so
     """
     from subpc.cli.training_progress import training_progress
@@ -128,5 +128,5 @@ def _tell(report: dict[str, Any], output: Path, as_json: bool) -> None:
     for name, reason in list(report["skipped"].items())[:5]:
         show(f"skipped {name}: {reason}")
     if len(report["skipped"]) > 5:
-        show(f"skipped {len(report['skipped'])} pictures in all; the report names them")
+        show(f"skipped {len(report['skipped'])} images in all; the report names them")
     show(f"wrote {described(output)} ({output.stat().st_size / 1e6:.2f} MB) and, beside it, .csv, .json and .png")

@@ -44,7 +44,7 @@ def command(bits: int, **settings: Any) -> None:
     \b
     Examples:
       subpc compress udfc weights.pth --arch torchvision:resnet18 --ratio 0.3 --bits 6 -o small.pt
-      subpc compress udfc model.pt2 --bits 4 --calibration pictures/ -o small.pt
+      subpc compress udfc model.pt2 --bits 4 --calibration images/ -o small.pt
       subpc compress udfc model.onnx --max-drop 1.0 --eval labelled/ -o small.safetensors
       subpc compile small.pt -o small.so
     """

@@ -9,10 +9,10 @@ from subpc.scratch import scratch_folder
 
 
 @click.command("demo", cls=FileCommand)
-@click.option("--image", type=INPUT, help="A picture of your own. [default: a cat]")
+@click.option("--image", type=INPUT, help="An image of your own. [default: a cat]")
 @threads_option
 def command(image: Path | None, threads: int | None) -> None:
-    """Compile a pretrained MobileNetV2 and show it a picture; compare a sparse network with its dense twin on 1,000 pictures; then race
+    """Compile a pretrained MobileNetV2 and show it an image; compare a sparse network with its dense twin on 1,000 images; then race
     a ResNet-50, sparse and dense, against other engines.
 
     \b

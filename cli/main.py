@@ -21,13 +21,13 @@ COMMANDS = {
     "compress": ("subpc.cli.compress", "Make a trained network smaller (udfc: without data)."),
     "compile": ("subpc.cli.compile", "Compile a model file into one native library."),
     "tune": ("subpc.cli.tune", "Search faster schedules for a model on this CPU."),
-    "run": ("subpc.cli.run", "Run a compiled library on arrays or a picture."),
+    "run": ("subpc.cli.run", "Run a compiled library on arrays or an image."),
     "bench": ("subpc.cli.bench", "Time a library beside ONNX Runtime, OpenVINO and PyTorch."),
     "profile": ("subpc.cli.profile", "Show the time of every layer."),
     "compare": ("subpc.cli.compare", "Compare two models: agreement, error layer by layer, speed, size."),
     "inspect": ("subpc.cli.inspect", "Show what a library contains, and what was decided for each layer."),
     "doctor": ("subpc.cli.doctor", "Check this machine and the installation."),
-    "demo": ("subpc.cli.demo", "Recognise a picture, then race a ResNet-50 against other engines."),
+    "demo": ("subpc.cli.demo", "Recognise an image, then race a ResNet-50 against other engines."),
 }
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 

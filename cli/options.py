@@ -31,7 +31,7 @@ class InputModel(InputFile):
 
 
 class InputText(click.ParamType):  # type: ignore[type-arg]
-    """A word, a file, or both with a sign between: `auto`, `x.npy`, `image=x.npy`, `imagefolder:pictures`."""
+    """A word, a file, or both with a sign between: `auto`, `x.npy`, `image=x.npy`, `imagefolder:images`."""
 
     name = "text"
 

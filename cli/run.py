@@ -1,4 +1,4 @@
-"""`subpc run`: arrays or a picture in, arrays or classes out."""
+"""`subpc run`: arrays or an image in, arrays or classes out."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     "--input", "inputs", type=INPUT_TEXT, multiple=True, metavar="[NAME=]FILE.npy", help="Input array; repeat for several inputs."
 )
 @click.option("-o", "--output", type=OUTPUT, help="Write the output: .npy, or .npz for all outputs by name.")
-@click.option("--image", type=INPUT, help="Use a picture as input; print the best classes, or those of its pixels.")
+@click.option("--image", type=INPUT, help="Use an image as input; print the best classes, or those of its pixels.")
 @click.option("--mask", type=OUTPUT, help="Write the class of every pixel as a PNG file (segmentation).")
 @click.option("--labels", type=INPUT_TEXT, help="Class names: `imagenet`, or a text file with one name a line.")
 @click.option("--mean", type=TRIPLE, default="0.485,0.456,0.406", show_default=True, help="Subtracted from x / 255.")
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @threads_option
 @json_option
 def command(library: Path, inputs: tuple[str, ...], output: Path | None, image: Path | None, as_json: bool, **rest: Any) -> None:
-    """Run LIBRARY on .npy arrays, or on a picture.
+    """Run LIBRARY on .npy arrays, or on an image.
 
     \b
     Examples:
@@ -47,11 +47,11 @@ def command(library: Path, inputs: tuple[str, ...], output: Path | None, image: 
     from subpc.runtime.model import load
 
     if bool(inputs) == bool(image):
-        raise click.UsageError("give either --input FILE.npy or --image PICTURE")
+        raise click.UsageError("give either --input FILE.npy or --image IMAGE")
     if output is not None and output.suffix not in (".npy", ".npz"):
         raise click.UsageError(f"--output {output} has to end in .npy or .npz")
     model = load(library, threads=rest["threads"])
-    values = _read_inputs(model, inputs) if inputs else _read_picture(model, image, rest)
+    values = _read_inputs(model, inputs) if inputs else _read_image(model, image, rest)
     outputs = model.run(values)
     seen = _look(model, outputs, rest) if image or rest["labels"] or rest["mask"] else None
     if output is not None:
@@ -106,8 +106,8 @@ def _read_array(file: str) -> Any:
     return array
 
 
-def _read_picture(model: "CompiledModel", image: Path | None, rest: dict[str, Any]) -> dict[str, Any]:
-    from subpc.images.input import layout_of, picture_input
+def _read_image(model: "CompiledModel", image: Path | None, rest: dict[str, Any]) -> dict[str, Any]:
+    from subpc.images.input import image_input, layout_of
     from subpc.images.prepare import Preparation
 
     if len(model.inputs) != 1:
@@ -115,7 +115,7 @@ def _read_picture(model: "CompiledModel", image: Path | None, rest: dict[str, An
     info = min((function.inputs[0] for function in model.functions), key=lambda t: t.shape[0] if t.shape else 0)
     options = {name: rest[name] for name in ("resize", "mean", "std", "interpolation")}
     how = Preparation(size=rest["size"] or layout_of(info).width, **options)
-    return {info.name: picture_input(str(image), info, how, rest["size"])}
+    return {info.name: image_input(str(image), info, how, rest["size"])}
 
 
 def _look(model: "CompiledModel", outputs: dict[str, Any], rest: dict[str, Any]) -> "Seen":

@@ -135,7 +135,7 @@ def _inputs(model: nn.Module | ExportedProgram, shapes: _Given, example_inputs: 
 def _given(model: nn.Module | ExportedProgram, example_inputs: Any) -> tuple[Any, ...]:
     try:
         return given_examples(example_inputs, model_inputs(model))
-    except UnsupportedModelError as error:  # a list of pictures, as detectors take it
+    except UnsupportedModelError as error:  # a list of images, as detectors take it
         advice = suggested_part(inference_copy(model)[0], tuple(example_inputs)) if isinstance(model, nn.Module) else ""
         raise UnsupportedModelError(f"{str(error).splitlines()[0]}\n{advice}" if advice else str(error)) from error
 

@@ -117,7 +117,7 @@ def suggested_part(model: nn.Module, inputs: tuple[Any, ...], *, keyed: bool = F
     """
     if isinstance(model, torch.jit.ScriptModule | Part):
         return ""
-    for given in (inputs, (list(inputs),)):  # detectors take a list of pictures
+    for given in (inputs, (list(inputs),)):  # detectors take a list of images
         calls = _Calls(model, given).made
         first = _first(model, calls)
         if first is not None and (not keyed or isinstance(first[2], Mapping)):

@@ -131,7 +131,7 @@ def _follows(before: Stage, after: Stage, wanted: bool) -> bool:
         return after.taps == (0,) and after.phases == 1
     if isinstance(after, DirectConv):
         return after.kernel == (1, 1) and after.stride == (1, 1) and after.padding == (0, 0)
-    # Rows outside of the picture have to be zeros: only flat kernels multiply with a mask, and they do it in the task's memory. A filter
+    # Rows outside of the image have to be zeros: only flat kernels multiply with a mask, and they do it in the task's memory. A filter
     # of more taps would read beyond the halo for them.
     depthwise = isinstance(after, GroupedConv) and after.groups == after.source.channels == after.out.channels
     return depthwise and isinstance(before, FlatConv) and before.taps == (0,) and before.masked and not wanted
@@ -206,7 +206,7 @@ class _Task:
         return self.band * rows.scale + rows.offset
 
     def start(self, layout: TensorLayout, rows: Rows) -> Any:
-        """Where a band begins in a tensor of whole pictures."""
+        """Where a band begins in a tensor of whole images."""
         return self.image * layout.image + layout.frame.first + self.row(rows) * layout.frame.pitch
 
     def clear_borders(self, number: int) -> None:

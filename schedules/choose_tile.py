@@ -100,7 +100,7 @@ def choose_direct_tile(
 
 
 def direct_fits(rows: int, columns: int, vectors: int, group: int, size: tuple[int, int], disjoint: bool, isa: VectorIsa) -> bool:
-    """Whether the sums and a weight fit the registers, and the tile the picture."""
+    """Whether the sums and a weight fit the registers, and the tile the image."""
     if group % (vectors * isa.lanes) or rows > size[0] or (disjoint and size[1] % columns):
         return False
     return rows * columns * vectors + vectors < isa.registers

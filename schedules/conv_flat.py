@@ -178,7 +178,7 @@ class FlatBody:
         return FlatBody(kernel, self.lanes, self.b, self.origin, ragged)
 
     def band(self) -> None:
-        """The whole picture, or the band that is left of it, in one task; nothing is stored behind its last pixel."""
+        """The whole image, or the band that is left of it, in one task; nothing is stored behind its last pixel."""
         full, rest = divmod(self.k.out.frame.pixels, self.span)
         outer, inner = (full, self.chunks) if self.k.tile.pixels_outer else (self.chunks, full)
         with T.serial(0, outer) as i, T.serial(0, inner) as j:

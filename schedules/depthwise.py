@@ -31,7 +31,7 @@ class GroupedTile:
     """Register tile and order of a grouped convolution.
 
     rows: output rows of a register tile, None: as `default_rows` says. narrow: vectors of half the width, for narrow planes.
-    rows_outer: neighbouring tasks take the same rows of neighbouring planes, so that a thread keeps its part of the picture.
+    rows_outer: neighbouring tasks take the same rows of neighbouring planes, so that a thread keeps its part of the image.
     prefetch: how many tiles ahead the input is asked for, and the output of this tile with it; 0: not at all.
     joined, bands: as in conv_flat.Tile.
     """
@@ -148,7 +148,7 @@ class GroupedBody:
                 self.plane(plane)
 
     def band(self) -> None:
-        """The whole picture, or the band that is left of it, in one task."""
+        """The whole image, or the band that is left of it, in one task."""
         with T.serial(0, self.k.out.channels) as plane:
             self.plane(plane)
 

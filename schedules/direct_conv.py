@@ -153,7 +153,7 @@ class DirectBody:
             self.task(task // (self.tiles * self.blocks), task % (self.tiles * self.blocks))
 
     def band(self) -> None:
-        """The whole picture, or the band that is left of it, in one task."""
+        """The whole image, or the band that is left of it, in one task."""
         with T.serial(0, self.tiles * self.blocks) as task:
             self.task(0, task)
 

@@ -93,7 +93,7 @@ class LargeWindows:
         return position * self.p.stride[axis] - self.p.padding[axis]
 
     def inside(self, axis: int, position: Any) -> tuple[Any, Any]:
-        """Where the first tap inside the picture lies, and how many there are."""
+        """Where the first tap inside the image lies, and how many there are."""
         p, start = self.p, self.start(axis, position)
         extent, step = (p.source.frame.width if axis else p.source.frame.height), p.dilation[axis]
         low = (tirx.max(0, -start) + (step - 1)) // step

@@ -87,6 +87,6 @@ class Origin:
 
 
 def whole(source: TensorLayout, out: TensorLayout) -> Origin:
-    """The origin of a kernel that computes whole pictures."""
+    """The origin of a kernel that computes whole images."""
     first = out.frame.first
     return Origin(x=source.frame.first, y=first, mask=first)

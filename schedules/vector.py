@@ -154,6 +154,6 @@ def plane_rows(planes: int, rows: int, row_nanoseconds: float) -> Iterator[tuple
 
 @contextmanager
 def rows_of_planes(planes: int, rows: int, row_nanoseconds: float) -> Iterator[tuple[Any, Any]]:
-    """The same rows of all planes one after the other: a thread gets its part of the picture in every plane; yields (plane, row)."""
+    """The same rows of all planes one after the other: a thread gets its part of the image in every plane; yields (plane, row)."""
     with units(rows * planes, row_nanoseconds) as unit:
         yield unit % planes, unit // planes

@@ -76,7 +76,7 @@ def check_writable(path: AnyPath) -> None:
 def check_outputs(outputs: Iterable[AnyPath | None], inputs: Iterable[AnyPath | None] = ()) -> None:
     """ConfigError unless every output can be written and is neither an input nor another output, whatever names they go by.
 
-    An input that is a folder stands for the pictures in it.
+    An input that is a folder stands for the images in it.
     """
     given = [Path(path) for path in inputs if path is not None and "\0" not in os.fspath(path)]
     seen: dict[object, AnyPath] = {}
@@ -111,11 +111,11 @@ def _check_no_input(output: AnyPath, inputs: list[Path]) -> None:
         if _identity(path) == key:
             same = "it is an input" if os.fspath(output) == os.fspath(path) else f"it is the same file as the input {path}"
             raise _refusal(output, f"{same}, which would be lost; give the output another name")
-        if path.is_dir() and os.path.exists(real) and Path(_real(path)) in real.parents and _is_picture(real):
-            raise _refusal(output, f"it is one of the pictures in {path}, which are read; give the output another name")
+        if path.is_dir() and os.path.exists(real) and Path(_real(path)) in real.parents and _is_image(real):
+            raise _refusal(output, f"it is one of the images in {path}, which are read; give the output another name")
 
 
-def _is_picture(path: Path) -> bool:
+def _is_image(path: Path) -> bool:
     return (mimetypes.guess_type(path.name)[0] or "").startswith("image/")
 
 

@@ -28,12 +28,12 @@ def compress_blocks(
     config: BlockConfig,
     progress: Progress = silent,
     *,
-    pictures: torch.Tensor | None = None,
+    images: torch.Tensor | None = None,
     input_shape: tuple[int, ...] | None = None,
 ) -> tuple[nn.Module, dict[str, Quantized], DataFreeReport]:
     """The pruned copy, no codes (the weights stay float), and the report. `model` is not changed.
 
-    pictures: normalised ones (p, c, h, w) to take the statistics from; without them `config.inputs` says what is used instead.
+    images: normalised ones (p, c, h, w) to take the statistics from; without them `config.inputs` says what is used instead.
     input_shape: (n, c, h, w) of the network, found by trying where it is left out.
     Raises UnsupportedModelError where the network cannot be traced or followed, ModelFileError for NaN weights or statistics,
     ConfigError where no layer can be pruned.
@@ -58,8 +58,8 @@ def compress_blocks(
             _prune(modules[name], config, results[name], inputs() if config.needs_moments else None)
 
     correct = config.compensation in ("full", "batch_norm")
-    pictures, label = inputs_for(model, config.inputs, pictures, input_shape)
-    run_side_by_side(graph, (reference_of(given, model), model), pictures, at_layer, correct=correct)
+    images, label = inputs_for(model, config.inputs, images, input_shape)
+    run_side_by_side(graph, (reference_of(given, model), model), images, at_layer, correct=correct)
     own_weights(model, given)
     return model, {}, DataFreeReport.of("blocks", model, {}, results, label)
 

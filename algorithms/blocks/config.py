@@ -18,8 +18,8 @@ class BlockConfig(Config):
     n: filters in a block; sparsity: share of input channels that each group of n filters loses, in [0, 1), the count rounded down.
     criterion: `l1` removes the smallest blocks, `error` those that the others replace best, in `rounds` batches. compensation:
     `weights` solves the kept weights anew, `batch_norm` moves the next batch norm's statistics, `full` does both.
-    ridge: share of the mean diagonal added to the normal equations. inputs: what the networks are followed with where no pictures are
-    given, `random` pictures or `normal` variables, from weights and batch norms alone.
+    ridge: share of the mean diagonal added to the normal equations. inputs: what the networks are followed with where no images are
+    given, `random` images or `normal` variables, from weights and batch norms alone.
     keep_dense: names of layers (fnmatch patterns) that stay dense, beside the stem, depthwise and grouped convolutions.
     """
 

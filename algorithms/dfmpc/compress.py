@@ -27,29 +27,29 @@ def compress_dfmpc(
     config: DfmpcConfig,
     progress: Progress = silent,
     *,
-    pictures: torch.Tensor | None = None,
+    images: torch.Tensor | None = None,
     input_shape: tuple[int, ...] | None = None,
 ) -> tuple[nn.Module, dict[str, Quantized], DataFreeReport]:
     """The quantized copy, the codes of each layer, and the report. `model` is not changed.
 
-    pictures: normalised ones (p, c, h, w) to take statistics from; without them `config.inputs` says what is used instead.
+    images: normalised ones (p, c, h, w) to take statistics from; without them `config.inputs` says what is used instead.
     input_shape: (n, c, h, w) of the network, found by trying where it is left out.
     Raises UnsupportedModelError where the network cannot be traced or followed, ModelFileError for NaN weights or statistics,
-    ConfigError for unknown names in skip, and for pictures beside settings that look at weights alone.
+    ConfigError for unknown names in skip, and for images beside settings that look at weights alone.
     """
-    if pictures is not None and not config.follows_network:
-        raise ConfigError("The settings look at weights alone, so pictures have no use.\nLeave them out, or choose recalibration network.")
+    if images is not None and not config.follows_network:
+        raise ConfigError("The settings look at weights alone, so images have no use.\nLeave them out, or choose recalibration network.")
     given, model = model, checked_copy(model)
     label = "none"
     if config.follows_network:
-        pictures, label = inputs_for(model, config.inputs, pictures, input_shape)
-    feedback = config.feedback if config.feedback is not None else pictures is not None and config.scales == "search"
+        images, label = inputs_for(model, config.inputs, images, input_shape)
+    feedback = config.feedback if config.feedback is not None else images is not None and config.scales == "search"
     run = _Run(model, replace(config, feedback=feedback), progress)
     if config.follows_network:
         reference = reference_of(given, model)
         correct = config.recalibration == "network"
-        with run.coded.hidden(pictures is not None):
-            run_side_by_side(run.pairing.graph, (reference, model), pictures, run.at_layer, correct=correct, at_norm=run.at_norm)
+        with run.coded.hidden(images is not None):
+            run_side_by_side(run.pairing.graph, (reference, model), images, run.at_layer, correct=correct, at_norm=run.at_norm)
     run.rest()
     own_weights(model, given)
     return model, run.coded.codes, DataFreeReport.of("dfmpc", model, run.coded.codes, run.results, label)

@@ -28,8 +28,8 @@ class DfmpcConfig(Config):
     layers before it give, ridge being the share of the mean diagonal in the normal equations; recalibration `network` gives every
     batch norm the statistics behind the quantized layers; scales `search` minimises each layer's error weighted with the variance of
     its inputs; per_channel: one scale a filter; feedback: each weight's rounding error made good by the weights that follow (GPTQ),
-    None where it is known how the inputs go together: with pictures, and scales `search`. inputs: what the networks are followed with
-    where no pictures are given, `random` pictures or `normal` variables, from weights and batch norms alone. `none` as recalibration
+    None where it is known how the inputs go together: with images, and scales `search`. inputs: what the networks are followed with
+    where no images are given, `random` images or `normal` variables, from weights and batch norms alone. `none` as recalibration
     or compensation leaves it out.
     """
 

@@ -1,4 +1,4 @@
-"""Pictures made from a network alone: random ones, optimised until its batch norms see what they saw in training."""
+"""Images made from a network alone: random ones, optimised until its batch norms see what they saw in training."""
 
 import copy
 
@@ -9,13 +9,13 @@ from torch import nn
 from subpc.errors import UnsupportedModelError
 from subpc.progress import Progress, silent
 
-MAX_PICTURES = 4096
+MAX_IMAGES = 4096
 _RATE = 0.1
 _BATCH = 128
 
 
-def match(model: nn.Module, pictures: torch.Tensor, steps: int, progress: Progress = silent) -> torch.Tensor:
-    """The pictures after `steps` of Adam on the distance between what each batch norm gets and its running statistics.
+def match(model: nn.Module, images: torch.Tensor, steps: int, progress: Progress = silent) -> torch.Tensor:
+    """The images after `steps` of Adam on the distance between what each batch norm gets and its running statistics.
 
     The distance of a layer is the mean over channels of ((mean - running mean) / deviation)^2 + (deviation / running deviation - 1)^2
     (ZeroQ, arXiv 2001.00281, equation 3, in units of the deviation, so that layers weigh the same).
@@ -23,11 +23,11 @@ def match(model: nn.Module, pictures: torch.Tensor, steps: int, progress: Progre
     model = copy.deepcopy(model).eval().requires_grad_(False)
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and m.running_var is not None]
     if not norms:
-        raise UnsupportedModelError("The network has no batch norm whose statistics pictures could be matched to.\nChoose 0 steps.")
+        raise UnsupportedModelError("The network has no batch norm whose statistics images could be matched to.\nChoose 0 steps.")
     distances: list[torch.Tensor] = []
     for norm in norms:
         norm.register_forward_pre_hook(lambda module, inputs: distances.append(_distance(module, inputs[0])))
-    batches = [batch.clone() for batch in torch.split(pictures, _BATCH)]
+    batches = [batch.clone() for batch in torch.split(images, _BATCH)]
     if len(batches) > 1 and len(batches[-1]) < 2:
         batches[-2:] = [torch.cat(batches[-2:])]
     with torch.enable_grad():
@@ -36,7 +36,7 @@ def match(model: nn.Module, pictures: torch.Tensor, steps: int, progress: Progre
             optimizer = torch.optim.Adam([batch], lr=_RATE)
             schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
             for step in range(steps):
-                progress("matching pictures", index * steps + step, len(batches) * steps)
+                progress("matching images", index * steps + step, len(batches) * steps)
                 distances.clear()
                 optimizer.zero_grad()
                 model(batch)

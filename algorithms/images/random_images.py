@@ -1,4 +1,4 @@
-"""Random pictures: what a network is followed with where nobody gives any. No data, no optimisation, drawn the same way each time."""
+"""Random images: what a network is followed with where nobody gives any. No data, no optimisation, drawn the same way each time."""
 
 import math
 
@@ -9,25 +9,25 @@ from torch import nn
 from subpc.algorithms.network.layer_noise import runs_on, working_shape
 
 INPUTS = ("random", "normal")
-# Shapes a picture at most, the share of a new shape's radius to the side, and how much of what lies below shines through.
+# Shapes an image at most, the share of a new shape's radius to the side, and how much of what lies below shines through.
 _SHAPES, _RADIUS, _THROUGH = 300, 0.04, 0.2
-# Deviation of what a channel has for itself: those of natural pictures go together.
+# Deviation of what a channel has for itself: those of natural images go together.
 _OWN = 0.5
-# Pixels of all pictures together; the most and the fewest pictures; sides from here on are halved where the network allows it, for
-# four times the pictures tell more. Twice the pixels cost twice the time and memory, and agree no better (docs/data_free.md).
+# Pixels of all images together; the most and the fewest images; sides from here on are halved where the network allows it, for
+# four times the images tell more. Twice the pixels cost twice the time and memory, and agree no better (docs/data_free.md).
 _PIXELS, _MOST, _FEWEST, _LARGE = 64 * 112 * 112, 256, 16, 128
 
 
 def random_shapes(count: int, channels: int, size: int, seed: int) -> torch.Tensor:
     """Dead leaves (Lee, Mumford and Huang, 2001): discs and rectangles of many sizes that cover each other, mean 0, deviation 1."""
     draw = torch.Generator().manual_seed(seed)
-    pictures = smooth_noise(count, channels, size, draw) / 2
-    for picture in pictures.numpy():
+    images = smooth_noise(count, channels, size, draw) / 2
+    for image in images.numpy():
         drawn = [_draw(channels, draw) for _ in range(int(torch.randint(1, _SHAPES, (1,), generator=draw)))]
         values = _together(torch.stack([value for _, value in drawn])).numpy()
         for (numbers, _), value in zip(drawn, values, strict=True):
-            _cover(picture, numbers.numpy(), value)
-    scaled: torch.Tensor = (pictures - pictures.mean()) / pictures.std()
+            _cover(image, numbers.numpy(), value)
+    scaled: torch.Tensor = (images - images.mean()) / images.std()
     return scaled
 
 
@@ -36,22 +36,22 @@ def _draw(channels: int, draw: torch.Generator) -> tuple[torch.Tensor, torch.Ten
     return torch.rand(5, generator=draw), torch.randn(channels, 1, 1, generator=draw)
 
 
-def _cover(picture: np.ndarray, numbers: np.ndarray, value: np.ndarray) -> None:
+def _cover(image: np.ndarray, numbers: np.ndarray, value: np.ndarray) -> None:
     """Put one shape onto (c, size, size), in place; all numbers are float32. In NumPy, because there are thousands of small ones."""
     width, left, top, height, kind = numbers
-    size, one = picture.shape[-1], np.float32(1)
+    size, one = image.shape[-1], np.float32(1)
     radius = one / (width + np.float32(0.06)) * np.float32(size * _RADIUS)
     middle, margin = (top * np.float32(size), left * np.float32(size)), np.float32(1.3) * radius
     rows, columns = (slice(max(0, int(at - margin)), min(size, int(at + margin) + 2)) for at in middle)
     y = np.abs(np.arange(rows.start, rows.stop, dtype=np.float32) - middle[0])[:, None]
     x = np.abs(np.arange(columns.start, columns.stop, dtype=np.float32) - middle[1])
     inside = (x < radius) & (y < radius * (np.float32(0.3) + height)) if kind < 0.5 else x * x + y * y < radius * radius
-    here = picture[:, rows, columns]
+    here = image[:, rows, columns]
     np.copyto(here, here * np.float32(_THROUGH) + value, where=inside)
 
 
 def smooth_noise(count: int, channels: int, size: int, draw: torch.Generator) -> torch.Tensor:
-    """(count, channels, size, size): noise whose amplitude falls with the frequency, as that of natural pictures does; deviation 1."""
+    """(count, channels, size, size): noise whose amplitude falls with the frequency, as that of natural images does; deviation 1."""
     frequency = (torch.fft.fftfreq(size)[:, None] ** 2 + torch.fft.rfftfreq(size) ** 2).sqrt().clamp(min=1 / size)
     white = torch.randn(count, channels, size, size, generator=draw)
     noise = torch.fft.irfft2(torch.fft.rfft2(white) / frequency, s=(size, size))
@@ -68,7 +68,7 @@ def _together(x: torch.Tensor) -> torch.Tensor:
     return (share * x.sum(axis, keepdim=True) + _OWN * x) / math.sqrt(1 + 2 * _OWN * share)
 
 
-def random_pictures(model: nn.Module, shape: tuple[int, ...] | None, seed: int = 0) -> torch.Tensor | None:
+def random_images(model: nn.Module, shape: tuple[int, ...] | None, seed: int = 0) -> torch.Tensor | None:
     """Shapes and noise in equal parts, (p, c, h, w), for a network with input `shape`; None where no input is found that it runs on.
 
     shape: (n, c, h, w), tried out where it is None. Large inputs are halved where the network runs on that, too.
@@ -85,11 +85,9 @@ def random_pictures(model: nn.Module, shape: tuple[int, ...] | None, seed: int =
     return torch.cat([shapes, noise])[:, :, :height, :width].contiguous()
 
 
-def inputs_for(
-    model: nn.Module, kind: str, pictures: torch.Tensor | None, shape: tuple[int, ...] | None
-) -> tuple[torch.Tensor | None, str]:
-    """The pictures to follow the networks with, and what a report says: those that are given, or what `kind` of INPUTS says."""
-    if pictures is not None:
-        return pictures, "given ones"
-    drawn = random_pictures(model, shape) if kind == "random" else None
+def inputs_for(model: nn.Module, kind: str, images: torch.Tensor | None, shape: tuple[int, ...] | None) -> tuple[torch.Tensor | None, str]:
+    """The images to follow the networks with, and what a report says: those that are given, or what `kind` of INPUTS says."""
+    if images is not None:
+        return images, "given ones"
+    drawn = random_images(model, shape) if kind == "random" else None
     return drawn, "none" if drawn is None else f"none ({len(drawn)} random ones of {drawn.shape[3]}x{drawn.shape[2]})"

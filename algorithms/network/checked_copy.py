@@ -31,7 +31,7 @@ def checked_copy(model: nn.Module) -> nn.Module:
         if isinstance(module, nn.BatchNorm2d) and module.running_var is None:
             raise UnsupportedModelError(
                 f"{name} keeps no running statistics (track_running_stats=False), so its output depends on what else is in a batch.\n"
-                "Turn them on and run some pictures through the network in training mode."
+                "Turn them on and run some images through the network in training mode."
             )
     return result
 

@@ -1,9 +1,9 @@
-"""A network and its changed copy run side by side, layer by layer, on pictures or without: what each layer saw and sees now."""
+"""A network and its changed copy run side by side, layer by layer, on images or without: what each layer saw and sees now."""
 
 import torch
 from torch import fx, nn
 
-from subpc.algorithms.statistics.image_run import PictureRun
+from subpc.algorithms.statistics.image_run import ImageRun
 from subpc.algorithms.statistics.moments import AtLayer, AtNorm
 from subpc.algorithms.statistics.normal_run import run_fields
 
@@ -11,7 +11,7 @@ from subpc.algorithms.statistics.normal_run import run_fields
 def run_side_by_side(
     graph: fx.Graph,
     networks: tuple[nn.Module, nn.Module],
-    pictures: torch.Tensor | None,
+    images: torch.Tensor | None,
     at_layer: AtLayer,
     *,
     correct: bool,
@@ -19,12 +19,12 @@ def run_side_by_side(
 ) -> None:
     """Follow the reference and the changed network and let `at_layer` change each layer of the second before it runs.
 
-    pictures (p, c, h, w): normalised, and need not be natural: the reference normalises with the statistics of the batch, so that
-    behind each batch norm every channel has the mean and deviation that the real one has, and what the pictures add is how channels
+    images (p, c, h, w): normalised, and need not be natural: the reference normalises with the statistics of the batch, so that
+    behind each batch norm every channel has the mean and deviation that the real one has, and what the images add is how channels
     and pixels go together. None: the same from weights and batch norms alone, see run_fields. correct: give the changed batch norms,
     and offsets where there is none, the statistics of the changed network.
     """
-    if pictures is None:
+    if images is None:
         run_fields(graph, networks, at_layer, correct=correct, at_norm=at_norm)
     else:
-        PictureRun(graph, networks, at_layer, at_norm, correct).run(pictures)
+        ImageRun(graph, networks, at_layer, at_norm, correct).run(images)

@@ -1,4 +1,4 @@
-"""How many pictures a network is run on, node by node, and what a picture takes there."""
+"""How many images a network is run on, node by node, and what an image takes there."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,25 +8,25 @@ import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-# Early layers have few channels and many places, so that few pictures tell all; late ones have few places and many channels, and get
-# all pictures: as many as have so many bytes of values in both networks, when they are run node by node, and never fewer than FEWEST.
+# Early layers have few channels and many places, so that few images tell all; late ones have few places and many channels, and get
+# all images: as many as have so many bytes of values in both networks, when they are run node by node, and never fewer than FEWEST.
 VALUES, FEWEST = 64 << 20, 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """at: pictures that each node is run on, never fewer than the node before; sizes: bytes that a node gives for one picture, 0 where
+    """at: images that each node is run on, never fewer than the node before; sizes: bytes that a node gives for one image, 0 where
     that is not one tensor with a row for it."""
 
     at: Mapping[fx.Node, int]
     sizes: Mapping[fx.Node, int]
 
 
-def plan_pictures(nodes: Sequence[fx.Node], run: fx.Interpreter, picture: torch.Tensor, total: int) -> Plan:
-    """For these nodes of a network, from running them on one picture (1, c, h, w); `total` are there."""
+def plan_images(nodes: Sequence[fx.Node], run: fx.Interpreter, image: torch.Tensor, total: int) -> Plan:
+    """For these nodes of a network, from running them on one image (1, c, h, w); `total` are there."""
     sizes: dict[fx.Node, int] = {}
     alive: list[int] = []
-    run.args_iter = iter([picture])
+    run.args_iter = iter([image])
     for node in nodes:
         value = run.env[node] = run.run_node(node)
         row = isinstance(value, torch.Tensor) and value.shape[:1] == (1,) and node.op != "get_attr"

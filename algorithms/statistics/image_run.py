@@ -1,4 +1,4 @@
-"""A network and its changed copy run on pictures, node by node: on few pictures in front, where values are large, on all behind."""
+"""A network and its changed copy run on images, node by node: on few images in front, where values are large, on all behind."""
 
 import itertools
 from collections.abc import Iterator
@@ -11,8 +11,8 @@ from torch import fx, nn
 
 from subpc.algorithms.network.batch_norm import move_statistics
 from subpc.algorithms.numerics.free_memory import give_back_memory
-from subpc.algorithms.statistics.image_plan import plan_pictures
-from subpc.algorithms.statistics.image_values import PictureValues, Route, needed_for, readers_of_results
+from subpc.algorithms.statistics.image_plan import plan_images
+from subpc.algorithms.statistics.image_values import ImageValues, Route, needed_for, readers_of_results
 from subpc.algorithms.statistics.moments import AtLayer, AtNorm, Moments, sample_moments
 
 # Places that the moments of a layer are taken from.
@@ -23,7 +23,7 @@ _PART = 2 << 20
 HELD = 32 << 20
 # Freed bytes that may stay with the process around a layer.
 _MAY_STAY = 16 << 20
-# Of the order of the pictures: the first ones have to be like all of them.
+# Of the order of the images: the first ones have to be like all of them.
 _SEED = 0
 # Variance and mean of each channel.
 Statistics = tuple[torch.Tensor, torch.Tensor]
@@ -39,10 +39,10 @@ class _Norm:
     shift: torch.Tensor
 
 
-class PictureRun:
+class ImageRun:
     """Both networks, followed node by node; see run_side_by_side.
 
-    Values are not kept from node to node, but worked out a few pictures at a time for whoever reads them: the moments of a layer, the
+    Values are not kept from node to node, but worked out a few images at a time for whoever reads them: the moments of a layer, the
     statistics of a batch norm. What convolutions gave is held, so that they run once, as far as there is room.
     """
 
@@ -54,27 +54,27 @@ class PictureRun:
         self.nodes = [node for node in self.graph.nodes if node.op != "output"]
         self.place = {node: i for i, node in enumerate(self.graph.nodes)}
         self.at_layer, self.at_norm, self.correct = at_layer, at_norm, correct
-        # Settled once a batch norm has been met; holds for the pictures that join later, too.
+        # Settled once a batch norm has been met; holds for the images that join later, too.
         self.norms: dict[fx.Node, _Norm] = {}
         self.known: dict[fx.Node, tuple[Statistics, ...]] = {}
         self.count = 0
 
-    def run(self, pictures: torch.Tensor) -> None:
-        """All nodes but the last; the pictures that join have been through the nodes before, as they are settled."""
-        order = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(_SEED))
-        self.values = tuple(PictureValues(network, self.graph, self.written, pictures, order) for network in self.networks)
-        plan = plan_pictures(self.nodes, self.values[0].run, pictures[:1], len(pictures))
+    def run(self, images: torch.Tensor) -> None:
+        """All nodes but the last; the images that join have been through the nodes before, as they are settled."""
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(_SEED))
+        self.values = tuple(ImageValues(network, self.graph, self.written, images, order) for network in self.networks)
+        plan = plan_images(self.nodes, self.values[0].run, images[:1], len(images))
         self.sizes = plan.sizes
         for node in self.nodes:
             wanted = plan.at[node]
-            if wanted >= 2 * self.count or wanted == len(pictures) > self.count:
+            if wanted >= 2 * self.count or wanted == len(images) > self.count:
                 self._join(wanted)
             self._settle(node)
             self._hold(node)
             self._move_offset(node)
 
     def _join(self, wanted: int) -> None:
-        """Hold what more pictures give, too."""
+        """Hold what more images give, too."""
         held = tuple(self.values[0].held)
         if held:
             route = Route.to(held, {}, self.place)
@@ -84,16 +84,16 @@ class PictureRun:
         self.known.clear()
 
     def _parts(self, route: Route, first: int, last: int) -> list[slice]:
-        """Pictures first to last, as many at a time as the route's largest value allows, but never one of several: some networks squeeze
-        one picture's values into another shape."""
+        """Images first to last, as many at a time as the route's largest value allows, but never one of several: some networks squeeze
+        one image's values into another shape."""
         first = max(0, min(first, last - 2))
         largest = max(1, *(self.sizes[node] for node, _ in route.steps), *(self.sizes[node] for node in route.start))
         together = max(2, _PART // largest)
         starts = [*range(first, max(last - 1, first + 1), together), last]
         return [slice(*ends) for ends in itertools.pairwise(starts)]
 
-    def _fill(self, values: PictureValues, route: Route, parts: list[slice], count: int) -> None:
-        """Hold the targets of the route for these pictures, beside what is held of them, `count` in all."""
+    def _fill(self, values: ImageValues, route: Route, parts: list[slice], count: int) -> None:
+        """Hold the targets of the route for these images, beside what is held of them, `count` in all."""
         new: dict[fx.Node, torch.Tensor] = {}
         for part in parts:
             for node, value in values.some(route, part).items():
@@ -152,7 +152,7 @@ class PictureRun:
             self._narrow(source, kept)
 
     def _both(self, node: fx.Node) -> tuple[Iterator[torch.Tensor], ...]:
-        """What the node gives in each network, a few pictures at a time."""
+        """What the node gives in each network, a few images at a time."""
         route = Route.to([node], self.values[0].held, self.place)
         parts = self._parts(route, 0, self.count)
         return tuple(values.parts(route, parts) for values in self.values)
@@ -192,7 +192,7 @@ class PictureRun:
         return tuple(_statistics(parts) for parts in self._both(node))
 
     def _known(self, node: fx.Node) -> tuple[Statistics, ...]:
-        """_statistics, looked for once, until pictures join."""
+        """_statistics, looked for once, until images join."""
         if node not in self.known:
             self.known[node] = self._statistics(node)
         return self.known[node]

@@ -1,4 +1,4 @@
-"""What a network's nodes give for pictures: worked out when asked for, a few pictures at a time, from the values that are held."""
+"""What a network's nodes give for images: worked out when asked for, a few images at a time, from the values that are held."""
 
 import inspect
 import operator
@@ -49,13 +49,13 @@ def needed_for(targets: Iterable[fx.Node], held: Mapping[fx.Node, Any]) -> set[f
     return needed
 
 
-class PictureValues:
-    """One network and its pictures, in this order. held: values (p, ...) of nodes for the first pictures; functions: what runs a node
+class ImageValues:
+    """One network and its images, in this order. held: values (p, ...) of nodes for the first images; functions: what runs a node
     instead of it. written: nodes whose values are written over by what follows, see readers_of_results."""
 
-    def __init__(self, network: nn.Module, graph: fx.Graph, written: set[fx.Node], pictures: torch.Tensor, order: torch.Tensor) -> None:
+    def __init__(self, network: nn.Module, graph: fx.Graph, written: set[fx.Node], images: torch.Tensor, order: torch.Tensor) -> None:
         self.run = fx.Interpreter(fx.GraphModule(network, graph))
-        self.written, self.pictures, self.order = written, pictures, order
+        self.written, self.images, self.order = written, images, order
         self.held: dict[fx.Node, torch.Tensor] = {}
         self.functions: dict[fx.Node, Callable[[torch.Tensor], torch.Tensor]] = {}
         self.input = next(node for node in graph.nodes if node.op == "placeholder")
@@ -67,11 +67,11 @@ class PictureValues:
         return module
 
     def parts(self, route: Route, parts: Iterable[slice]) -> Iterator[Any]:
-        """The value of the route's one target for these pictures, part by part."""
+        """The value of the route's one target for these images, part by part."""
         return (self.some(route, part)[route.targets[0]] for part in parts)
 
     def some(self, route: Route, part: slice) -> dict[fx.Node, Any]:
-        """Values of all targets of the route for these pictures."""
+        """Values of all targets of the route for these images."""
         env = {node: self.held[node][part] for node in route.start}
         env = self.run.env = {node: value.clone() if node in self.written else value for node, value in env.items()}
         self.run.args_iter = iter(())
@@ -84,7 +84,7 @@ class PictureValues:
 
     def _value(self, node: fx.Node, part: slice) -> Any:
         if node is self.input:
-            return self.pictures[self.order[part]]
+            return self.images[self.order[part]]
         if node in self.functions:
             return self.functions[node](self.run.env[node.all_input_nodes[0]])
         return self.run.run_node(node)

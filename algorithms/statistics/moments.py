@@ -34,7 +34,7 @@ class Moments:
     taps: int = 1
 
 
-# What a layer's inputs were before and are now, for the same pictures.
+# What a layer's inputs were before and are now, for the same images.
 Pair = tuple[torch.Tensor, torch.Tensor]
 # Moments on demand, and None where a filter is too long for them.
 Inputs = Callable[[], Moments | None]
@@ -63,11 +63,11 @@ def whole_filters(rows: torch.Tensor, taps: int) -> torch.Tensor:
     return rows.reshape(-1, taps, rows.shape[-1]).mT.flatten(1) if taps > 1 else rows.flatten(0, 1)
 
 
-def sample_moments(layer: nn.Module, read: Callable[[], Iterable[Pair]], pictures: int, limit: int) -> Moments | None:
-    """From samples of both inputs, which `read` gives part by part, the same pictures in the same order; `pictures` in all, `limit`
+def sample_moments(layer: nn.Module, read: Callable[[], Iterable[Pair]], images: int, limit: int) -> Moments | None:
+    """From samples of both inputs, which `read` gives part by part, the same images in the same order; `images` in all, `limit`
     places at most. Means are taken out.
 
-    Summed up in float64 over a few pictures at a time, each channel moved to near zero first, so that float32 products lose nothing.
+    Summed up in float64 over a few images at a time, each channel moved to near zero first, so that float32 products lose nothing.
     """
     groups, length = groups_of(layer), layer.weight[0].numel()  # type: ignore[index]
     taps = layer.weight[0, 0].numel() if isinstance(layer, nn.Conv2d) and length > LONGEST else 1
@@ -82,7 +82,7 @@ def sample_moments(layer: nn.Module, read: Callable[[], Iterable[Pair]], picture
     for pair in read():
         if not middles:
             middles = [x.mean((0, 2, 3)) if x.dim() == 4 else x.flatten(0, -2).mean(0) for x in pair]
-            step = _step(under, pair[0], pictures, limit)
+            step = _step(under, pair[0], images, limit)
             together = max(1, _AT_ONCE // patches(pair[0][:1], under, step, groups).numel())
         for parts in zip(*(torch.split(x, together) for x in pair), strict=True):
             one, two = (patches(x, under, step, groups, middle) for x, middle in zip(parts, middles, strict=True))
@@ -133,7 +133,7 @@ class _Covariance:
 
 
 def patches(x: torch.Tensor, layer: nn.Module | None, step: int = 1, groups: int = 1, middle: torch.Tensor | None = None) -> torch.Tensor:
-    """(groups, places, taps channels): what a filter sees at every `step`-th place of each picture, less `middle` (channels,).
+    """(groups, places, taps channels): what a filter sees at every `step`-th place of each image, less `middle` (channels,).
 
     None as layer: each pixel by itself.
     """
@@ -162,16 +162,16 @@ def _plane(layer: nn.Conv2d, x: torch.Tensor) -> tuple[int, int]:
     return high, wide
 
 
-def _step(layer: nn.Module | None, x: torch.Tensor, pictures: int, limit: int) -> int:
-    """Between the places that are looked at, for `limit` of them in all pictures together."""
+def _step(layer: nn.Module | None, x: torch.Tensor, images: int, limit: int) -> int:
+    """Between the places that are looked at, for `limit` of them in all images together."""
     if x.dim() != 4:
         return 1
     high, wide = _plane(_filter(layer, x), x)
-    return max(1, high * wide * pictures // limit)
+    return max(1, high * wide * images // limit)
 
 
 def _corners(layer: nn.Conv2d, x: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows and columns of the first value under the filter at the places that are looked at, in each padded picture."""
+    """Rows and columns of the first value under the filter at the places that are looked at, in each padded image."""
     high, wide = _plane(layer, x)
     places = torch.arange(0, high * wide, step)
     return places // wide * layer.stride[0], places % wide * layer.stride[1]

@@ -1,4 +1,4 @@
-"""What two networks hold at one place, as normal variables: the reference and its changed copy, without a picture."""
+"""What two networks hold at one place, as normal variables: the reference and its changed copy, without an image."""
 
 import math
 from collections.abc import Sequence
@@ -75,8 +75,8 @@ def _side(fields: Sequence[Field], kind: str, side: int) -> list[torch.Tensor]:
     return [getattr(field, kind)[side] for field in fields]
 
 
-def pictures_field(channels: int) -> Field:
-    """Normalised pictures: mean 0, variance 1, colours with a correlation of 0.9, as natural pictures have about."""
+def images_field(channels: int) -> Field:
+    """Normalised images: mean 0, variance 1, colours with a correlation of 0.9, as natural images have about."""
     covariance = 0.9 * torch.ones(channels, channels, dtype=PRECISION) + 0.1 * torch.eye(channels, dtype=PRECISION)
     zero = torch.zeros(channels, dtype=PRECISION)
     return Field(means=(zero, zero), own=(covariance, covariance), cross=covariance)

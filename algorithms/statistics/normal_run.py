@@ -1,4 +1,4 @@
-"""Both networks followed without a picture: normal variables whose scale the batch norms give, front to back."""
+"""Both networks followed without an image: normal variables whose scale the batch norms give, front to back."""
 
 import math
 import operator
@@ -11,7 +11,7 @@ from torch import fx, nn
 
 from subpc.algorithms.network.batch_norm import gamma_beta, move_statistics
 from subpc.algorithms.statistics.moments import AtLayer, AtNorm
-from subpc.algorithms.statistics.normal_channels import PRECISION, Field, add, join, pictures_field
+from subpc.algorithms.statistics.normal_channels import PRECISION, Field, add, images_field, join
 from subpc.algorithms.statistics.normal_layer import LayerField
 from subpc.algorithms.statistics.normal_shapes import is_number, reshaped
 from subpc.errors import UnsupportedModelError
@@ -44,7 +44,7 @@ _SAME_CALLS = (
 def run_fields(
     graph: fx.Graph, networks: tuple[nn.Module, nn.Module], at_layer: AtLayer, *, correct: bool, at_norm: AtNorm | None = None
 ) -> None:
-    """Like run_side_by_side without pictures: everything is taken as normal, with the correlations that filters make.
+    """Like run_side_by_side without images: everything is taken as normal, with the correlations that filters make.
 
     Means and variances in front of each activation are those of the batch norm; behind a filter, covariances follow from those of its
     inputs, whose part that the filter sees is scaled to the variances of the batch norm behind it. Branches of a sum are taken as
@@ -78,7 +78,7 @@ class _Run:
     def _step(self, node: fx.Node) -> Field | None:
         if node.op == "placeholder":
             stem = next((m for m in self.modules[0].values() if isinstance(m, nn.Conv2d)), None)
-            return pictures_field(stem.in_channels if stem is not None else 1)
+            return images_field(stem.in_channels if stem is not None else 1)
         module = self.modules[0].get(str(node.target)) if node.op == "call_module" else None
         if isinstance(module, nn.Conv2d | nn.Linear):
             return self._layer(node, module)
@@ -110,7 +110,7 @@ class _Run:
             return found
         raise UnsupportedModelError(
             f"What {node.target if module is not None else node.name} does to normal variables is not known.\n"
-            "Follow the networks with random pictures (--inputs random, the default), or give some (--calibration or --synthetic)."
+            "Follow the networks with random images (--inputs random, the default), or give some (--calibration or --synthetic)."
         )
 
     def _layer(self, node: fx.Node, layer: nn.Module) -> Field | None:

@@ -14,14 +14,14 @@ _RANK = 4
 
 
 def is_number(node: fx.Node) -> bool:
-    """Whether a step asks for sizes, which are no values of a picture."""
+    """Whether a step asks for sizes, which are no values of an image."""
     return node.target in ("size", "dim", "numel", "ndimension") or (node.target is getattr and node.args[1] in ("shape", "ndim"))
 
 
 def reshaped(node: fx.Node, source: Field) -> Field | None:
-    """What a slice or a padding of pictures (n, c, h, w) leaves; None for any other step.
+    """What a slice or a padding of images (n, c, h, w) leaves; None for any other step.
 
-    A slice of height or width leaves what is left as it was; zeros around a picture, or between two that are joined, are few.
+    A slice of height or width leaves what is left as it was; zeros around an image, or between two that are joined, are few.
     """
     if node.target is operator.getitem:
         index = node.args[1]

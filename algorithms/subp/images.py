@@ -1,4 +1,4 @@
-"""Where labelled pictures come from: the interface that training needs, and pictures in memory."""
+"""Where labelled images come from: the interface that training needs, and images in memory."""
 
 from collections.abc import Iterator, Sequence
 from typing import Protocol
@@ -12,23 +12,23 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 TEST_BATCH = 250
 
 
-class Pictures(Protocol):
-    """Labelled pictures. Batches are float pictures (n, c, h, w), normalised, and int64 labels (n), on the CPU."""
+class Images(Protocol):
+    """Labelled images. Batches are float images (n, c, h, w), normalised, and int64 labels (n), on the CPU."""
 
     labels: torch.Tensor
     skipped: dict[str, str]
 
     def training(self, batches: Sequence[torch.Tensor], seed: int) -> Iterator[Batch]:
-        """The pictures of each index tensor, augmented by draws that depend on `seed` and the picture's index alone."""
+        """The images of each index tensor, augmented by draws that depend on `seed` and the image's index alone."""
         ...
 
     def plain(self, indices: torch.Tensor) -> Iterator[Batch]:
-        """The pictures as they are, in batches."""
+        """The images as they are, in batches."""
         ...
 
 
 class InMemory:
-    """Pictures (n, c, h, w) uint8 and labels (n) int64; augmented by a crop after padding with `crop` zeros, and by mirroring.
+    """Images (n, c, h, w) uint8 and labels (n) int64; augmented by a crop after padding with `crop` zeros, and by mirroring.
 
     mean, std: of the pixels, scaled to 0 to 1. Raises ConfigError for tensors of other types or sizes.
     """
@@ -36,7 +36,7 @@ class InMemory:
     def __init__(self, images: torch.Tensor, labels: torch.Tensor, *, mean: float, std: float, crop: int = 2) -> None:
         if images.dim() != 4 or images.dtype != torch.uint8 or len(images) != len(labels):
             raise ConfigError(
-                f"Pictures {tuple(images.shape)} {images.dtype} with {len(labels)} labels; accepted: (n, c, h, w) uint8, n labels."
+                f"Images {tuple(images.shape)} {images.dtype} with {len(labels)} labels; accepted: (n, c, h, w) uint8, n labels."
             )
         if not 0 <= crop <= 64 or not 0 < std < float("inf"):
             raise ConfigError(f"crop is {crop} and std {std}; a crop of 0 to 64 and a positive std are accepted.")
@@ -44,19 +44,19 @@ class InMemory:
         self._mean, self._std, self._crop = mean, std, crop
 
     def training(self, batches: Sequence[torch.Tensor], seed: int) -> Iterator[Batch]:
-        """See Pictures."""
+        """See Images."""
         draws = draw(len(self.labels), self._crop, torch.Generator().manual_seed(seed))
         for batch in batches:
             tops, lefts, mirrored = (values[batch] for values in draws)
             yield self._scaled(augment(self.images[batch], self._crop, (tops, lefts, mirrored))), self.labels[batch]
 
     def plain(self, indices: torch.Tensor) -> Iterator[Batch]:
-        """See Pictures."""
+        """See Images."""
         for batch in torch.split(indices, TEST_BATCH):
             yield self._scaled(self.images[batch]), self.labels[batch]
 
     def repeated(self, channels: int) -> "InMemory":
-        """Grey pictures with the same values in each of `channels` channels."""
+        """Grey images with the same values in each of `channels` channels."""
         images = self.images.expand(-1, channels, -1, -1)
         return InMemory(images, self.labels, mean=self._mean, std=self._std, crop=self._crop)
 
@@ -74,7 +74,7 @@ def draw(count: int, crop: int, generator: torch.Generator) -> Draws:
 
 
 def augment(images: torch.Tensor, crop: int, draws: Draws) -> torch.Tensor:
-    """Each picture of (n, c, h, w) padded with `crop` zeros, cut to (h, w) at its corner, and mirrored where its draw says so."""
+    """Each image of (n, c, h, w) padded with `crop` zeros, cut to (h, w) at its corner, and mirrored where its draw says so."""
     tops, lefts, mirrored = (values[:, None] for values in draws)
     count, _, height, width = images.shape
     columns = torch.arange(width)

@@ -16,7 +16,7 @@ class TrainConfig(Record):
     method: "oneshot" trains dense until epoch `prune_epoch` (None: half of all), prunes uniformly to subp.sparsity by subp.criterion,
     and fine-tunes with fixed masks; "oneshot-layerwise" prunes each layer as a whole. The learning rate falls from `rate` to 0 as a
     cosine over all epochs; with a `finetune_rate`, one-shot methods reach 0 at `prune_epoch` and start again from there.
-    batch: pictures of all processes together. mask_updates: times an epoch that SUBP renews its masks; 1 in the paper, whose trainings
+    batch: images of all processes together. mask_updates: times an epoch that SUBP renews its masks; 1 in the paper, whose trainings
     have 200 epochs, more keep the number of updates in a short one. weight_decay: of parameters with two or more dimensions.
     rearrange: sort the filters of pretrained weights by norm before they are pruned at epoch 0, as the 1xN paper offers. amp: bfloat16
     autocast.
@@ -76,7 +76,7 @@ class TrainConfig(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class EpochInfo(Record):
-    """One epoch: mean loss of training, share of test pictures put into their class in per cent, share of pruned blocks."""
+    """One epoch: mean loss of training, share of test images put into their class in per cent, share of pruned blocks."""
 
     epoch: int
     loss: float
@@ -87,7 +87,7 @@ class EpochInfo(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class History(Record):
-    """What a training did: its epochs, the layers that were pruned and those that were not with the reason, pictures skipped."""
+    """What a training did: its epochs, the layers that were pruned and those that were not with the reason, images skipped."""
 
     epochs: tuple[EpochInfo, ...] = ()
     pruned: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ from torch import nn
 
 from subpc.algorithms.subp.block_masks import Subp
 from subpc.algorithms.subp.checkpoint import load_checkpoint, save_checkpoint
-from subpc.algorithms.subp.images import Batch, Pictures
+from subpc.algorithms.subp.images import Batch, Images
 from subpc.algorithms.subp.team import Team
 from subpc.algorithms.subp.train_config import EpochInfo, History, TrainConfig
 from subpc.errors import ConfigError, SubpcError
@@ -25,8 +25,8 @@ _LOOK = 16
 
 def train(
     model: nn.Module,
-    data: Pictures,
-    test: Pictures,
+    data: Images,
+    test: Images,
     config: TrainConfig,
     *,
     checkpoint: Path | None = None,
@@ -49,7 +49,7 @@ def train(
 class _Training:
     """The state of one call of `train`."""
 
-    def __init__(self, model: nn.Module, data: Pictures, test: Pictures, config: TrainConfig, device: str, on_step: OnStep | None) -> None:
+    def __init__(self, model: nn.Module, data: Images, test: Images, config: TrainConfig, device: str, on_step: OnStep | None) -> None:
         self.data, self.test, self.config, self.device, self.on_step = data, test, config, device, on_step
         self.team = Team.current()
         self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -83,9 +83,9 @@ class _Training:
         torch.manual_seed(seed * self.team.size + self.team.rank)
         called.train()
         total, looked = torch.zeros((), dtype=torch.float64, device=self.device), 0.0
-        for step, (pictures, labels) in enumerate(self._batches(seed)):
+        for step, (images, labels) in enumerate(self._batches(seed)):
             self._renew_masks(epoch, step)
-            total += self._step(called, pictures, labels, epoch + step / self.steps)
+            total += self._step(called, images, labels, epoch + step / self.steps)
             if step % _LOOK == _LOOK - 1 or step == self.steps - 1:
                 looked = self._look(total, epoch, step)
         loss = float(self.team.sums(torch.tensor(looked, dtype=torch.float64, device=self.device))) / self.team.size
@@ -98,12 +98,12 @@ class _Training:
         batches = torch.split(order[: self.steps * self.config.batch], self.config.batch)
         return self.data.training([self.team.share(batch) for batch in batches], seed)
 
-    def _step(self, called: nn.Module, pictures: torch.Tensor, labels: torch.Tensor, time: float) -> torch.Tensor:
+    def _step(self, called: nn.Module, images: torch.Tensor, labels: torch.Tensor, time: float) -> torch.Tensor:
         """One update at `time`, in epochs; returns the loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(time, self.config)
         self.optimizer.zero_grad()
-        moved = pictures.to(self.device, memory_format=torch.channels_last, non_blocking=True)
+        moved = images.to(self.device, memory_format=torch.channels_last, non_blocking=True)
         with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.config.amp):
             loss = F.cross_entropy(called(moved), labels.to(self.device), label_smoothing=self.config.label_smoothing)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -132,12 +132,12 @@ class _Training:
 
 
 @torch.no_grad()
-def accuracy(model: nn.Module, test: Pictures, *, device: str = "cpu") -> float:
-    """Share of pictures put into their class, in per cent, the team's shares together; leaves the model in eval mode."""
+def accuracy(model: nn.Module, test: Images, *, device: str = "cpu") -> float:
+    """Share of images put into their class, in per cent, the team's shares together; leaves the model in eval mode."""
     model.eval()
     team, right, seen = Team.current(), 0, 0
-    for pictures, labels in test.plain(team.share(torch.arange(len(test.labels)))):
-        scores = model(pictures.to(device, memory_format=torch.channels_last))
+    for images, labels in test.plain(team.share(torch.arange(len(test.labels)))):
+        scores = model(images.to(device, memory_format=torch.channels_last))
         right += int((scores.argmax(1).cpu() == labels).sum())
         seen += len(labels)
     sums = team.sums(torch.tensor([right, seen], dtype=torch.float64, device=device)).tolist()
@@ -153,14 +153,14 @@ def learning_rate(time: float, config: TrainConfig) -> float:
     return first * (1 + math.cos(math.pi * (time - begin) / (end - begin))) / 2
 
 
-def _check(data: Pictures, test: Pictures, config: TrainConfig) -> None:
+def _check(data: Images, test: Images, config: TrainConfig) -> None:
     count = len(data.labels)
     if count < config.batch:
-        raise ConfigError(f"{count} pictures do not fill a batch of {config.batch}; choose a smaller batch, or more pictures.")
+        raise ConfigError(f"{count} images do not fill a batch of {config.batch}; choose a smaller batch, or more images.")
     if len(torch.unique(data.labels)) < 2:
-        raise ConfigError(f"All {count} pictures are of class {int(data.labels[0])}; two classes or more can be trained on.")
+        raise ConfigError(f"All {count} images are of class {int(data.labels[0])}; two classes or more can be trained on.")
     if len(test.labels) == 0:
-        raise ConfigError("There are no test pictures; one or more are needed to measure accuracy.")
+        raise ConfigError("There are no test images; one or more are needed to measure accuracy.")
     if config.batch % Team.current().size:
         raise ConfigError(f"batch is {config.batch}; a multiple of the {Team.current().size} processes is accepted.")
 

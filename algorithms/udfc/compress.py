@@ -32,27 +32,27 @@ def compress_udfc(
     config: UdfcConfig,
     progress: Progress = silent,
     *,
-    pictures: torch.Tensor | None = None,
+    images: torch.Tensor | None = None,
     input_shape: tuple[int, ...] | None = None,
 ) -> tuple[nn.Module, dict[str, Quantized], DataFreeReport]:
     """The compressed copy, the codes of each quantized layer, and the report. `model` is not changed.
 
-    pictures: normalised ones (p, c, h, w) to take statistics from; without them `config.inputs` says what is used instead.
+    images: normalised ones (p, c, h, w) to take statistics from; without them `config.inputs` says what is used instead.
     input_shape: (n, c, h, w) of the network, found by trying where it is left out.
     Raises UnsupportedModelError where the network cannot be traced or followed, ModelFileError for NaN weights or statistics,
-    ConfigError where no channel would stay, and for pictures beside settings that look at weights alone.
+    ConfigError where no channel would stay, and for images beside settings that look at weights alone.
     """
-    if pictures is not None and not config.follows_network:
+    if images is not None and not config.follows_network:
         raise ConfigError(
-            "The settings look at weights alone, so pictures have no use.\nLeave them out, or choose method udfc, statistics network."
+            "The settings look at weights alone, so images have no use.\nLeave them out, or choose method udfc, statistics network."
         )
     given, model = model, checked_copy(model)
     run, label = _Run(model, config, progress), "none"
     if config.follows_network:
-        pictures, label = inputs_for(model, config.inputs, pictures, input_shape)
+        images, label = inputs_for(model, config.inputs, images, input_shape)
         reference = reference_of(given, model)
-        with run.coded.hidden(pictures is not None):
-            run_side_by_side(run.pairing.graph, (reference, model), pictures, run.at_layer, correct=True)
+        with run.coded.hidden(images is not None):
+            run_side_by_side(run.pairing.graph, (reference, model), images, run.at_layer, correct=True)
     else:
         run.pair_by_pair()
     own_weights(model, given)

@@ -23,7 +23,7 @@ class UdfcConfig(Config):
     ridge: share of the mean diagonal that is added to the normal equations. per_channel: one quantization scale a filter
     (the paper has one a layer). fold_scale: the paper's coefficient for quantized filters, folded into the batch norm; it shrinks the
     variance that the next batch norm expects, and at 4 bits costs up to 38 points (docs/data_free.md).
-    inputs: what the networks are followed with where no pictures are given, `random` pictures or `normal` variables, from weights and
+    inputs: what the networks are followed with where no images are given, `random` images or `normal` variables, from weights and
     batch norms alone. skip: dotted names of layers to leave alone.
     """
 

@@ -8,14 +8,14 @@ from subpc.frontend.architectures.torchvision_import import import_torchvision
 
 # Classifiers for ImageNet take it where they say nothing else.
 _USUAL = 224
-# The nets of frontend/architectures/small_nets.py: grey pictures are those of MNIST and its like, coloured ones those of CIFAR.
+# The nets of frontend/architectures/small_nets.py: grey images are those of MNIST and its like, coloured ones those of CIFAR.
 _SMALL = {1: 28, 3: 32}
 
 
 def default_shape(arch: str, module: nn.Module) -> tuple[int, ...]:
     """(1, channels, side, side) of torchvision's, timm's and our own architectures; () for functions of the user's own.
 
-    () also for architectures that take no single picture: detection, video, optical flow.
+    () also for architectures that take no single image: detection, video, optical flow.
     """
     conv = next((m for m in module.modules() if isinstance(m, nn.Conv1d | nn.Conv2d | nn.Conv3d)), None)
     if not isinstance(conv, nn.Conv2d):

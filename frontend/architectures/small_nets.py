@@ -1,4 +1,4 @@
-"""Small convolutional networks for 28x28 and 32x32 pictures, all widths multiples of 16: plain convolutions, batch norms and ReLU."""
+"""Small convolutional networks for 28x28 and 32x32 images, all widths multiples of 16: plain convolutions, batch norms and ReLU."""
 
 from collections.abc import Callable
 from typing import Any
@@ -59,7 +59,7 @@ def _stage(inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential
 
 
 def resnet20(*, num_classes: int = 10, in_channels: int = 1, width: int = 16, stem_stride: int = 2) -> nn.Module:
-    """ResNet-20, 19 convolutions and one linear layer; `stem_stride` 2 makes planes of 14x14 from pictures of 28x28."""
+    """ResNet-20, 19 convolutions and one linear layer; `stem_stride` 2 makes planes of 14x14 from images of 28x28."""
     return ResNet(3, num_classes=num_classes, in_channels=in_channels, width=width, stem_stride=stem_stride)
 
 

@@ -117,7 +117,7 @@ def _resize(reader: Any, node: onnx.NodeProto, a: dict[str, Any]) -> int:
 
 
 def _by_size(reader: Any, node: onnx.NodeProto, a: dict[str, Any], before: tuple[int, ...], after: tuple[int, ...]) -> bool:
-    """Whether the extents alone say how much the picture grows: a scale that was rounded places pixels otherwise."""
+    """Whether the extents alone say how much the image grows: a scale that was rounded places pixels otherwise."""
     if a.get("keep_aspect_ratio_policy", "stretch") != "stretch" or a.get("axes"):
         return False
     scales = reader.numbers(node, 1 if len(node.input) == 2 else 2) or a.get("scales")

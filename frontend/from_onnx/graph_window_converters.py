@@ -61,7 +61,7 @@ def _without_padding_windows(reader: Any, node: onnx.NodeProto, a: dict[str, Any
 
 
 def _inside(reader: Any, node: onnx.NodeProto, options: dict[str, Any]) -> torch.Tensor:
-    """(1, 1, h, w): which share of each window lies inside the picture. The padding is the last node but one."""
+    """(1, 1, h, w): which share of each window lies inside the image. The padding is the last node but one."""
     pads = reader.builder.nodes[-2].options["pads"]
     ones = F.pad(torch.ones(1, 1, *reader.shapes[node.input[0]][2:]), pads)
     return F.avg_pool2d(ones, options["kernel"], options["stride"], options["padding"], options["ceil"])

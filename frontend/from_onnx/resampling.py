@@ -26,7 +26,7 @@ _POLICIES = ("stretch", "not_larger", "not_smaller")
 
 @dataclass(frozen=True, kw_only=True)
 class Resampling:
-    """The attributes of a Resize. old: of a version that had but a mode; fill: what lies outside of the picture has this value."""
+    """The attributes of a Resize. old: of a version that had but a mode; fill: what lies outside of the image has this value."""
 
     old: bool
 
@@ -73,7 +73,7 @@ class Resampling:
         return offset + (new + 0.5) / factor - (0.0 if self.place == _TF_NEAREST else 0.5)
 
     def inside(self, places: np.ndarray, extent: int) -> np.ndarray:
-        """Which new pixels lie in the picture; only a region that is cut out reaches beyond it."""
+        """Which new pixels lie in the image; only a region that is cut out reaches beyond it."""
         return (places >= 0) & (places <= extent - 1) if self.crops else np.ones(len(places), bool)
 
 

@@ -24,7 +24,7 @@ from subpc.frontend.messages import first_line, printable
 def network_from_onnx(path: Path, shape: tuple[int, ...] | None) -> tuple[GraphNetwork, tuple[int, ...]]:
     """The network in `path`, for batches of any size, and its input's shape; shape None: the file's, with 1 for an open batch.
 
-    Raises ModelFileError, ConfigError where the file leaves the picture's size open, UnsupportedModelError that names all operators,
+    Raises ModelFileError, ConfigError where the file leaves the image's size open, UnsupportedModelError that names all operators,
     with their nodes, that a file of ours cannot hold.
     """
     model = read_onnx(path)

@@ -33,7 +33,7 @@ class Axis:
         return (self.kernel - 1) * self.dilation + 1
 
     def positions(self, ceil: bool) -> int:
-        """How many windows there are; rounded up, the last one has to start before the padding behind the picture."""
+        """How many windows there are; rounded up, the last one has to start before the padding behind the image."""
         room = self.extent + self.before + self.after - self.span
         count = (-(-room // self.stride) if ceil else room // self.stride) + 1
         return count - 1 if ceil and (count - 1) * self.stride >= self.extent + self.before else count
@@ -49,7 +49,7 @@ class Axis:
         return last >= self.extent or any(not self._reads(start) for start in early)
 
     def _reads(self, start: int) -> bool:
-        """Whether a window that starts before the picture has a tap inside."""
+        """Whether a window that starts before the image has a tap inside."""
         first = -(start // self.dilation)
         return first < self.kernel and start + first * self.dilation < self.extent
 

@@ -30,7 +30,7 @@ Progress = Callable[[str, int, int], None]
 # The layers of so many samples are kept at once, and no more: all activations of a network are large.
 LAYER_SAMPLES = 8
 _ROUNDS = 4
-# How pictures become inputs, and at most how many samples are read.
+# How images become inputs, and at most how many samples are read.
 DEFAULT_LIMIT = 256
 
 
@@ -53,10 +53,10 @@ def compare(
     Args:
         a, b: compiled libraries, PyTorch files or ONNX files, in any combination. Each is run by an engine of its own kind: subpc,
             PyTorch, ONNX Runtime (or ONNX's reference).
-        data: a .npy or .npz file, or a folder of pictures; random numbers without it.
+        data: a .npy or .npz file, or a folder of images; random numbers without it.
         arch, part: architecture of state dicts and part of PyTorch models, as for compile.
         shapes: input shapes, one an input, where neither model says.
-        preparation: how pictures become inputs; without it, ImageNet's at the models' size.
+        preparation: how images become inputs; without it, ImageNet's at the models' size.
         limit: at most so many samples.
         threads: for timing; None means the CPUs this process may use.
         runs: timed calls of each; 0 leaves timing out.
@@ -99,14 +99,14 @@ def _samples(
     """What to run on, and the shapes of one batch of it."""
     wanted, path = as_shapes(shapes), Path(data) if data is not None else None
     if path is not None and not path.exists():
-        raise ConfigError(f"{path} does not exist; give a folder of pictures or a .npy file")
+        raise ConfigError(f"{path} does not exist; give a folder of images or a .npy file")
     if path is None:
         chosen = common_shapes(sides[0], sides[1], wanted)
         return random_samples(chosen), chosen
     if path.is_dir():
         chosen = common_shapes(sides[0], sides[1], wanted)
         if len(chosen) != 1:
-            raise ConfigError(f"pictures need models with one input; these take {chosen}; give --data x.npz with an array for each")
+            raise ConfigError(f"images need models with one input; these take {chosen}; give --data x.npz with an array for each")
         info = TensorInfo(name=getattr(chosen[0], "name", "") or "the input", shape=(1, *chosen[0][1:]), dtype=dtype_of(chosen[0]))
         return read_folder(path, info, preparation or Preparation(size=layout_of(info).width), limit), chosen
     samples = read_arrays(path, limit)

@@ -1,4 +1,4 @@
-"""Samples to compare two models on: an array file, a folder of pictures, or random numbers."""
+"""Samples to compare two models on: an array file, a folder of images, or random numbers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from subpc.errors import ConfigError
 from subpc.images.folder import SUFFIXES
-from subpc.images.input import picture_input
+from subpc.images.input import image_input
 from subpc.images.prepare import Preparation
 from subpc.library.report import TensorInfo
 from subpc.runtime.arrays import read_npy
@@ -53,23 +53,23 @@ def read_arrays(path: Path, limit: int) -> Samples:
 
 
 def read_folder(folder: Path, info: TensorInfo, preparation: Preparation, limit: int) -> Samples:
-    """The first pictures under `folder`, by name; files that Pillow cannot read are counted in `source`."""
+    """The first images under `folder`, by name; files that Pillow cannot read are counted in `source`."""
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not files:
-        raise ConfigError(f"{folder} holds no pictures ({', '.join(SUFFIXES)}); give a folder with some, or an array with --data x.npy")
-    pictures: list[Array] = []
+        raise ConfigError(f"{folder} holds no images ({', '.join(SUFFIXES)}); give a folder with some, or an array with --data x.npy")
+    images: list[Array] = []
     unreadable = 0
     for path in files:
-        if len(pictures) == limit:
+        if len(images) == limit:
             break
         try:
-            pictures.append(picture_input(path, info, preparation))
+            images.append(image_input(path, info, preparation))
         except ConfigError:
             unreadable += 1
-    if not pictures:
-        raise ConfigError(f"none of the {len(files)} pictures in {folder} can be read; give PNG or JPEG files")
+    if not images:
+        raise ConfigError(f"none of the {len(files)} images in {folder} can be read; give PNG or JPEG files")
     remark = f", {unreadable} unreadable" if unreadable else ""
-    return Samples(arrays=(np.concatenate(pictures),), source=f"{folder}, {len(pictures)} pictures{remark}")
+    return Samples(arrays=(np.concatenate(images),), source=f"{folder}, {len(images)} images{remark}")
 
 
 def check_types(samples: Samples, shapes: Sequence[tuple[int, ...]], path: Path) -> None:
@@ -87,7 +87,7 @@ def dtype_of(shape: tuple[int, ...]) -> str:
 
 
 def random_samples(shapes: Sequence[tuple[int, ...]]) -> Samples:
-    """Seeded random numbers: what a layer does to noise is not what it does to pictures."""
+    """Seeded random numbers: what a layer does to noise is not what it does to images."""
     generator = np.random.default_rng(0)
     count = max(RANDOM_SAMPLES, shapes[0][0])
     infos = [TensorInfo(name="", shape=(count, *shape[1:]), dtype=dtype_of(shape)) for shape in shapes]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from subpc.compression.calibration import Given, generate, read_calibration
-from subpc.compression.shape import check_picture_shape, check_pictures, check_shape
+from subpc.compression.shape import check_image_shape, check_images, check_shape
 from subpc.compression.steps import Evaluate, Shape, as_file, measured, run_method, strongest
 from subpc.errors import ConfigError
 from subpc.files import check_outputs
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".pt", ".safetensors")
 SYNTHETIC_STEPS = 200
-# Skipped pictures that are named.
+# Skipped images that are named.
 _NAMED = 5
 
 
@@ -32,10 +32,10 @@ _NAMED = 5
 class Extras:
     """What compress_file takes beside the configuration. All of it may be left out.
 
-    shape: of the network's input, where the file does not say it. calibration: a folder of pictures without labels, or
-    `fashion-mnist[:FOLDER]`; synthetic: how many pictures to generate instead, in so many steps of matching them to the batch norms.
-    evaluation: labelled pictures (see subpc.compression.evaluation), with max_drop: find the strongest setting that loses at most so many
-    points of accuracy; fixed: settings that this search leaves as they are. preparation: how pictures become inputs.
+    shape: of the network's input, where the file does not say it. calibration: a folder of images without labels, or
+    `fashion-mnist[:FOLDER]`; synthetic: how many images to generate instead, in so many steps of matching them to the batch norms.
+    evaluation: labelled images (see subpc.compression.evaluation), with max_drop: find the strongest setting that loses at most so many
+    points of accuracy; fixed: settings that this search leaves as they are. preparation: how images become inputs.
     """
 
     shape: Shape | None = None
@@ -50,11 +50,11 @@ class Extras:
 
     def __post_init__(self) -> None:
         if self.calibration is not None and self.synthetic is not None:
-            raise ConfigError("Both calibration and synthetic pictures were asked for; choose one.")
+            raise ConfigError("Both calibration and synthetic images were asked for; choose one.")
         if (self.max_drop is None) != (self.evaluation is None):
-            raise ConfigError("max_drop needs labelled pictures, and they are read for it alone: give both --max-drop and --eval.")
+            raise ConfigError("max_drop needs labelled images, and they are read for it alone: give both --max-drop and --eval.")
         if self.shape is not None:
-            check_picture_shape(self.shape)
+            check_image_shape(self.shape)
 
 
 @one_at_a_time()
@@ -62,7 +62,7 @@ def compress(
     model: "nn.Module",
     config: "Config",
     *,
-    pictures: "torch.Tensor | None" = None,
+    images: "torch.Tensor | None" = None,
     synthetic: int | None = None,
     input_shape: Shape | None = None,
     evaluate: Evaluate | None = None,
@@ -76,25 +76,25 @@ def compress(
     Args:
         model: a network whose forward torch.fx can trace.
         config: UdfcConfig, DfmpcConfig or BlockConfig.
-        pictures: normalised ones (p, c, h, w) that the network's statistics are measured on; then it is no longer data-free.
-        synthetic: generate so many pictures from the network instead.
+        images: normalised ones (p, c, h, w) that the network's statistics are measured on; then it is no longer data-free.
+        synthetic: generate so many images from the network instead.
         input_shape: (n, c, h, w); found by trying where it is left out.
         evaluate: gives a network's accuracy in per cent; with max_drop the strongest setting is searched that loses at most so many
             points, and `fixed` names the settings that stay as they are in `config`.
-        seed: of generated pictures.
+        seed: of generated images.
         progress: called with (what is done, parts done, parts in all).
 
     Raises:
         SubpcError: ConfigError, ModelFileError or UnsupportedModelError.
     """
-    if pictures is not None and synthetic is not None:
-        raise ConfigError("Both pictures and synthetic were given; choose one.")
+    if images is not None and synthetic is not None:
+        raise ConfigError("Both images and synthetic were given; choose one.")
     if (evaluate is None) != (max_drop is None):
         raise ConfigError("max_drop needs evaluate, and evaluate is called for it alone: give both.")
-    progress, pictures = progress or silent, check_pictures(pictures)
-    wanted = input_shape or (tuple(pictures.shape) if pictures is not None else None)
+    progress, images = progress or silent, check_images(images)
+    wanted = input_shape or (tuple(images.shape) if images is not None else None)
     shape = check_shape(_ready(model), wanted) if wanted else _working_shape(model)
-    given = Given(pictures=pictures, label=f"{len(pictures)} given") if pictures is not None else None
+    given = Given(images=images, label=f"{len(images)} given") if images is not None else None
     if given is None:
         given = _generated(model, synthetic, shape, SYNTHETIC_STEPS, seed, progress)
     config, search = strongest(model, config, given, shape, evaluate, max_drop, fixed, progress)
@@ -192,6 +192,6 @@ def _evaluation(model: "nn.Module", extras: Extras, shape: Shape | None) -> "Eva
 
 
 def _skipped(files: dict[str, str]) -> list[str]:
-    """Notes on pictures that could not be read, the first few by name."""
+    """Notes on images that could not be read, the first few by name."""
     notes = [f"skipped {reason if file in reason else f'{file}: {reason}'}" for file, reason in list(files.items())[:_NAMED]]
-    return notes + ([f"skipped {len(files) - _NAMED} more pictures"] if len(files) > _NAMED else [])
+    return notes + ([f"skipped {len(files) - _NAMED} more images"] if len(files) > _NAMED else [])

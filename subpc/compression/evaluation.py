@@ -1,10 +1,10 @@
-"""How many labelled pictures a network gets right: from a folder a class, or Fashion-MNIST."""
+"""How many labelled images a network gets right: from a folder a class, or Fashion-MNIST."""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from subpc.compression.calibration import read_picture
+from subpc.compression.calibration import read_sized_image
 from subpc.errors import ConfigError
 from subpc.images.prepare import Preparation
 from subpc.progress import Progress
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     Batch = tuple[torch.Tensor, torch.Tensor]
 
 _BATCH = 64
-# Pictures that are kept after the first reading (2 GiB of floats); what is beyond is read again each time.
+# Images that are kept after the first reading (2 GiB of floats); what is beyond is read again each time.
 _MAX_KEPT = 1 << 29
 
 
 class Evaluation:
-    """Labelled pictures of `source` for a network with inputs of `shape`; called with a network it gives its accuracy in per cent.
+    """Labelled images of `source` for a network with inputs of `shape`; called with a network it gives its accuracy in per cent.
 
     source: a folder with a folder for each class in the order of the names (or folders named by class numbers), perhaps in a part `val`
     or `test`; or `fashion-mnist[:FOLDER]`. skipped: {file: why} of those that cannot be read. ConfigError says what is wrong.
@@ -44,12 +44,12 @@ class Evaluation:
 
         right, seen = 0, 0
         with torch.no_grad():
-            for pictures, labels in self._batches(progress):
-                scores = model(pictures)
+            for images, labels in self._batches(progress):
+                scores = model(images)
                 right += int((scores.argmax(1) == labels).sum())
                 seen += len(labels)
         if seen == 0:
-            raise ConfigError(f"No picture of {self.source} can be read, the first: {next(iter(self.skipped.values()))}")
+            raise ConfigError(f"No image of {self.source} can be read, the first: {next(iter(self.skipped.values()))}")
         return 100 * right / seen
 
     def check(self, model: "nn.Module") -> None:
@@ -61,7 +61,7 @@ class Evaluation:
         classes = scores.shape[1] if isinstance(scores, torch.Tensor) and scores.dim() == 2 else None
         if classes is None:
             got = tuple(scores.shape) if isinstance(scores, torch.Tensor) else f"{len(scores)} results"
-            raise ConfigError(f"The network gives {got} for one picture; --eval needs (1, classes), a score for each class.")
+            raise ConfigError(f"The network gives {got} for one image; --eval needs (1, classes), a score for each class.")
         numbers = _numbers(self.names)
         if numbers is not None and max(numbers) < classes and self._items:
             self._items = [(file, numbers[label]) for file, label in self._items]
@@ -80,12 +80,12 @@ class Evaluation:
         batches: list[Batch] = []
         for start in range(0, len(self._items), _BATCH):
             if progress is not None:
-                progress("reading labelled pictures", start, len(self._items))
+                progress("reading labelled images", start, len(self._items))
             rows = [row for row in map(self._row, self._items[start : start + _BATCH]) if row is not None]
             if rows:
-                batches.append((torch.cat([picture for picture, _ in rows]), torch.tensor([label for _, label in rows])))
+                batches.append((torch.cat([image for image, _ in rows]), torch.tensor([label for _, label in rows])))
                 yield batches[-1]
-            if sum(pictures.numel() for pictures, _ in batches) > _MAX_KEPT:
+            if sum(images.numel() for images, _ in batches) > _MAX_KEPT:
                 batches.clear()
         if len(batches) == -(-len(self._items) // _BATCH):
             self._kept = batches
@@ -95,7 +95,7 @@ class Evaluation:
 
         file, label = item
         try:
-            return torch.from_numpy(read_picture(file, self.shape, self.how)), label
+            return torch.from_numpy(read_sized_image(file, self.shape, self.how)), label
         except ConfigError as error:
             self.skipped[file] = str(error)
             return None
@@ -105,16 +105,16 @@ class Evaluation:
 
         from subpc.images.fashion_mnist import CLASSES, INSTALLED, normalised, read_part
 
-        images, labels = read_part(Path(place) if place else INSTALLED, "t10k")
-        if images.shape[2:] != torch.Size(self.shape[2:]):
+        pixels, labels = read_part(Path(place) if place else INSTALLED, "t10k")
+        if pixels.shape[2:] != torch.Size(self.shape[2:]):
             raise ConfigError(f"The network takes {self.shape[3]}x{self.shape[2]} pixels, Fashion-MNIST has 28x28. Pass --shape.")
-        pictures = normalised(images).expand(-1, self.shape[1], -1, -1)
+        images = normalised(pixels).expand(-1, self.shape[1], -1, -1)
         self.names = list(CLASSES)
-        self._kept = list(zip(torch.split(pictures, _BATCH), torch.split(labels, _BATCH), strict=True))
+        self._kept = list(zip(torch.split(images, _BATCH), torch.split(labels, _BATCH), strict=True))
 
 
 def labelled_files(folder: Path) -> tuple[list[str], list[tuple[str, int]]]:
-    """Class names, and (file, class) of every picture; of the part `val` or `test` where the folder has one."""
+    """Class names, and (file, class) of every image; of the part `val` or `test` where the folder has one."""
     from subpc.images.folder import TEST_PARTS, class_items
 
     part = next((folder / name for name in TEST_PARTS if (folder / name).is_dir()), folder)

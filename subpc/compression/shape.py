@@ -1,4 +1,4 @@
-"""Whether a network takes pictures of a shape, found out before a method starts on it."""
+"""Whether a network takes images of a shape, found out before a method starts on it."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +9,12 @@ if TYPE_CHECKING:
     from torch import nn
 
 Shape = tuple[int, ...]
-# Numbers in one picture: above, nothing that a network computes of it has room.
+# Numbers in one image: above, nothing that a network computes of it has room.
 _LARGEST = 1 << 26
 
 
-def check_picture_shape(shape: Shape) -> None:
-    """ConfigError unless it is that of float32 pictures, (n, c, h, w)."""
+def check_image_shape(shape: Shape) -> None:
+    """ConfigError unless it is that of float32 images, (n, c, h, w)."""
     if not isinstance(shape, tuple | list):
         raise ConfigError(f"The shape is {shape!r:.100}; four numbers are accepted, as in (1, 3, 224, 224).")
     text = ",".join(map(str, shape))
@@ -25,14 +25,14 @@ def check_picture_shape(shape: Shape) -> None:
     if getattr(shape, "dtype", "") not in ("", "float32"):
         raise ConfigError(f"The shape {text} is given for {shape.dtype}; networks with float32 input can be compressed.")  # type: ignore[attr-defined]
     if shape[1] * shape[2] * shape[3] > _LARGEST:
-        raise ConfigError(f"The shape {text} is too large: a picture of at most {_LARGEST} numbers is accepted.")
+        raise ConfigError(f"The shape {text} is too large: an image of at most {_LARGEST} numbers is accepted.")
 
 
 def check_shape(model: "nn.Module", shape: Shape) -> Shape:
-    """`shape`, after one picture of it went through the network; ConfigError that says why it did not."""
+    """`shape`, after one image of it went through the network; ConfigError that says why it did not."""
     import torch
 
-    check_picture_shape(shape)
+    check_image_shape(shape)
     try:
         with torch.no_grad():
             model(torch.zeros(1, *shape[1:]))
@@ -54,17 +54,17 @@ def _hint(model: "nn.Module") -> str:
     return f"with as many channels as its first convolution takes ({conv.in_channels})" if conv is not None else "such as 1,3,224,224"
 
 
-def check_pictures(pictures: Any) -> "torch.Tensor | None":
-    """Pictures as a method takes them, (p, c, h, w) float32 on the CPU; ConfigError for anything else."""
+def check_images(images: Any) -> "torch.Tensor | None":
+    """Images as a method takes them, (p, c, h, w) float32 on the CPU; ConfigError for anything else."""
     import torch
 
-    if pictures is None:
+    if images is None:
         return None
-    if type(pictures) is not torch.Tensor or pictures.layout is not torch.strided or pictures.is_nested:
-        kind = type(pictures).__name__
-        raise ConfigError(f"The pictures are a {kind} that is no dense tensor; a float32 tensor (p, c, h, w) is accepted.")
-    if pictures.dtype != torch.float32 or pictures.device.type != "cpu":
-        where = f"{str(pictures.dtype).removeprefix('torch.')} on {pictures.device}"
-        raise ConfigError(f"The pictures are {where}; normalised ones in float32 on the CPU are accepted.")
-    check_picture_shape(tuple(pictures.shape))
-    return pictures
+    if type(images) is not torch.Tensor or images.layout is not torch.strided or images.is_nested:
+        kind = type(images).__name__
+        raise ConfigError(f"The images are a {kind} that is no dense tensor; a float32 tensor (p, c, h, w) is accepted.")
+    if images.dtype != torch.float32 or images.device.type != "cpu":
+        where = f"{str(images.dtype).removeprefix('torch.')} on {images.device}"
+        raise ConfigError(f"The images are {where}; normalised ones in float32 on the CPU are accepted.")
+    check_image_shape(tuple(images.shape))
+    return images

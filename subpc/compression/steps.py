@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 Evaluate = Callable[["nn.Module"], float]
-# Configuration -> the function that takes (model, configuration, progress, pictures=), and its module.
+# Configuration -> the function that takes (model, configuration, progress, images=), and its module.
 METHODS = {
     "UdfcConfig": ("subpc.algorithms.udfc.compress", "compress_udfc"),
     "DfmpcConfig": ("subpc.algorithms.dfmpc.compress", "compress_dfmpc"),
@@ -38,15 +38,15 @@ class Result:
 
 
 def run_method(model: "nn.Module", config: "Config", given: Given, shape: Shape | None, progress: Progress) -> Result:
-    """The method that belongs to `config`, with the pictures that are there; ConfigError for a configuration of another kind."""
+    """The method that belongs to `config`, with the images that are there; ConfigError for a configuration of another kind."""
     kind = type(config).__name__
     if kind not in METHODS:
         hint = "\nSUBP trains from scratch: see subpc.algorithms.subp, or `subpc compress subp`." if kind == "SubpConfig" else ""
         raise ConfigError(f"compress takes {' or '.join(METHODS)}, got {kind}.{hint}")
     module, function = METHODS[kind]
     method: Callable[..., Any] = getattr(importlib.import_module(module), function)
-    smaller, codes, report = method(model, config, progress, pictures=given.pictures, input_shape=shape)
-    return Result(model=smaller, codes=codes, report=report if given.pictures is None else replace(report, inputs=given.label))
+    smaller, codes, report = method(model, config, progress, images=given.images, input_shape=shape)
+    return Result(model=smaller, codes=codes, report=report if given.images is None else replace(report, inputs=given.label))
 
 
 def measured(before: "nn.Module", result: Result, config: "Config", shape: Shape | None) -> "DataFreeReport":

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 # A parameter that starts smaller than this scales a branch that training has yet to open: LayerScale, a last batch norm of zeros.
 CLOSED = 1e-3
-PICTURES = 4
+IMAGES = 4
 
 
 def seeded_model(name: str, seed: int = 0) -> "nn.Module":
@@ -31,7 +31,7 @@ def set_statistics(model: "nn.Module", shape: Sequence[int], seed: int = 0) -> "
     """`model` in eval mode, as if it had been trained: what it returns depends on its input, through every branch.
 
     With random weights alone activations fade from layer to layer, until another input changes the output by less than rounding does.
-    Batch norms get random weights and the statistics of one forward pass in training mode over pictures of `shape`, whatever its batch.
+    Batch norms get random weights and the statistics of one forward pass in training mode over images of `shape`, whatever its batch.
     """
     import torch
 
@@ -49,7 +49,7 @@ def set_statistics(model: "nn.Module", shape: Sequence[int], seed: int = 0) -> "
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
             norm.train().momentum = 1.0
-        model(torch.randn(PICTURES, *shape[1:], generator=generator))
+        model(torch.randn(IMAGES, *shape[1:], generator=generator))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.eval().momentum = momentum
     return model

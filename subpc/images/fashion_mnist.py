@@ -39,16 +39,16 @@ def read_idx(path: Path) -> "torch.Tensor":
 
 
 def read_part(folder: Path, part: str) -> "tuple[torch.Tensor, torch.Tensor]":
-    """Pictures (n, 1, 28, 28) uint8 and labels (n) int64 of the part "train" or "t10k" in `folder`."""
+    """Images (n, 1, 28, 28) uint8 and labels (n) int64 of the part "train" or "t10k" in `folder`."""
     images = read_idx(_find(folder, f"{part}-images-idx3-ubyte")).unsqueeze(1)
     labels = read_idx(_find(folder, f"{part}-labels-idx1-ubyte")).long()
     if images.dim() != 4 or labels.dim() != 1 or len(images) != len(labels) or len(labels) == 0:
-        raise ConfigError(f"{folder}: {tuple(images.shape)} pictures and {tuple(labels.shape)} labels do not belong together.")
+        raise ConfigError(f"{folder}: {tuple(images.shape)} images and {tuple(labels.shape)} labels do not belong together.")
     return images, labels
 
 
 def normalised(images: "torch.Tensor") -> "torch.Tensor":
-    """Pictures of bytes as float32 with mean 0 and deviation 1 over the training pictures."""
+    """Images of bytes as float32 with mean 0 and deviation 1 over the training images."""
     return (images.float() / 255 - MEAN) / STD
 
 

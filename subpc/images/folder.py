@@ -1,4 +1,4 @@
-"""Labelled pictures from a folder a class, read and augmented by worker processes; unreadable files are skipped and named."""
+"""Labelled images from a folder a class, read and augmented by worker processes; unreadable files are skipped and named."""
 
 import multiprocessing
 import os
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 TRAIN_PARTS, TEST_PARTS = ("train",), ("val", "valid", "validation", "test")
-# Without folders of their own, every tenth picture of a class is kept for the test.
+# Without folders of their own, every tenth image of a class is kept for the test.
 _HELD_OUT = 10
-# So many unreadable pictures in a row are no accident.
+# So many unreadable images in a row are no accident.
 _MAX_IN_A_ROW = 16
 _PLAIN_BATCH = 64
 
@@ -29,9 +29,9 @@ Item = tuple[str, int]
 
 
 class ImageFolder:
-    """Pictures of `items`, (file, class) each; ConfigError where that is nothing, or where nothing can be read.
+    """Images of `items`, (file, class) each; ConfigError where that is nothing, or where nothing can be read.
 
-    Training pictures are cut to a random part (8 to 100 % of the area), scaled to preparation.size and mirrored at random, by draws
+    Training images are cut to a random part (8 to 100 % of the area), scaled to preparation.size and mirrored at random, by draws
     that depend on seed and index alone. An unreadable file is named in `skipped`; the next readable one takes its place in training,
     so that every process of a team makes the same number of steps.
     """
@@ -44,11 +44,11 @@ class ImageFolder:
         self.skipped: dict[str, str] = {}
 
     def training(self, batches: "Sequence[torch.Tensor]", seed: int) -> "Iterator[Batch]":
-        """See algorithms.subp.pictures.Pictures."""
+        """See algorithms.subp.images.Images."""
         return self._load([batch.tolist() for batch in batches], seed)
 
     def plain(self, indices: "torch.Tensor") -> "Iterator[Batch]":
-        """See algorithms.subp.pictures.Pictures."""
+        """See algorithms.subp.images.Images."""
         import torch
 
         return self._load([part.tolist() for part in torch.split(indices, _PLAIN_BATCH)], None)
@@ -65,9 +65,9 @@ class ImageFolder:
         for rows in loader:
             for _, _, failures in rows:
                 self.skipped.update(failures)
-            good = [(picture, label) for picture, label, _ in rows if picture is not None]
+            good = [(image, label) for image, label, _ in rows if image is not None]
             if good:
-                yield torch.stack([torch.from_numpy(picture) for picture, _ in good]), torch.tensor([label for _, label in good])
+                yield torch.stack([torch.from_numpy(image) for image, _ in good]), torch.tensor([label for _, label in good])
 
 
 class _Ends:
@@ -81,7 +81,7 @@ class _Ends:
 
 
 def can_share() -> bool:
-    """Whether this system lets processes wait for one another; without /dev/shm it does not, and pictures are read by this process."""
+    """Whether this system lets processes wait for one another; without /dev/shm it does not, and images are read by this process."""
     try:
         multiprocessing.Semaphore()
     except OSError:
@@ -90,7 +90,7 @@ def can_share() -> bool:
 
 
 class _Reader:
-    """What worker processes hold: index -> (picture or None, label, {file: why it could not be read})."""
+    """What worker processes hold: index -> (image or None, label, {file: why it could not be read})."""
 
     def __init__(self, items: tuple[Item, ...], preparation: Preparation, seed: int | None) -> None:
         self.items, self.preparation, self.seed = items, preparation, seed
@@ -107,7 +107,7 @@ class _Reader:
             except ConfigError as error:
                 failures[path] = str(error)
         if self.seed is not None:
-            raise ConfigError(f"{len(failures)} pictures in a row cannot be read, the first: {next(iter(failures.values()))}")
+            raise ConfigError(f"{len(failures)} images in a row cannot be read, the first: {next(iter(failures.values()))}")
         return None, -1, failures
 
     def _read(self, path: str, index: int) -> Any:
@@ -117,7 +117,7 @@ class _Reader:
 
 
 def _augmented(path: str, how: Preparation, seed: int) -> Any:
-    """A random part of the picture, (3, size, size) float32."""
+    """A random part of the image, (3, size, size) float32."""
     import torch
 
     from subpc.frontend.architectures.torchvision_import import import_torchvision
@@ -126,18 +126,18 @@ def _augmented(path: str, how: Preparation, seed: int) -> Any:
     import_torchvision()
     from torchvision.transforms import RandomHorizontalFlip, RandomResizedCrop
 
-    picture = open_rgb(path)
+    image = open_rgb(path)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        picture = RandomHorizontalFlip()(RandomResizedCrop(how.size)(picture))
-    return normalised(np.asarray(picture), how)[0]
+        image = RandomHorizontalFlip()(RandomResizedCrop(how.size)(image))
+    return normalised(np.asarray(image), how)[0]
 
 
 def find_parts(folder: Path) -> tuple[list[Item], list[Item], list[str]]:
     """Training items, test items and class names of `folder`; ConfigError says what is missing.
 
     The folder has a part `train` and a part `val` or `test`, each with a folder a class; or has the classes itself, of which every
-    tenth picture is kept for the test.
+    tenth image is kept for the test.
     """
     train = _first(folder, TRAIN_PARTS)
     test = _first(folder, TEST_PARTS)
@@ -158,24 +158,24 @@ def _first(folder: Path, names: Sequence[str]) -> Path | None:
 
 def _class_names(folder: Path) -> list[str]:
     if not folder.is_dir():
-        raise ConfigError(f"{folder} is not a folder; a folder with a folder of pictures for each class is accepted.")
+        raise ConfigError(f"{folder} is not a folder; a folder with a folder of images for each class is accepted.")
     return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
 def class_items(folder: Path) -> tuple[list[str], list[Item]]:
-    """Class names, and (file, class) of every picture, of a folder with a folder for each class; ConfigError says what is missing."""
+    """Class names, and (file, class) of every image, of a folder with a folder for each class; ConfigError says what is missing."""
     names = _class_names(folder)
-    items = [(str(path), label) for label, name in enumerate(names) for path in picture_files(folder / name)]
+    items = [(str(path), label) for label, name in enumerate(names) for path in image_files(folder / name)]
     filled = {label for _, label in items}
     empty = [name for label, name in enumerate(names) if label not in filled]
     if empty:
-        raise ConfigError(f"{folder / empty[0]} holds no pictures ({', '.join(SUFFIXES)}); add some, or remove the class.")
+        raise ConfigError(f"{folder / empty[0]} holds no images ({', '.join(SUFFIXES)}); add some, or remove the class.")
     if len(names) < 2:
         found = f"one class ({names[0]})" if names else "no class folders"
-        raise ConfigError(f"{folder} has {found}; two or more folders, each with the pictures of a class, are accepted.")
+        raise ConfigError(f"{folder} has {found}; two or more folders, each with the images of a class, are accepted.")
     return names, items
 
 
-def picture_files(folder: Path) -> list[Path]:
-    """The pictures in a folder and the folders in it, by name."""
+def image_files(folder: Path) -> list[Path]:
+    """The images in a folder and the folders in it, by name."""
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())

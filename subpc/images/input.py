@@ -1,4 +1,4 @@
-"""Pictures as inputs of whatever network: channels first or last, numbers or bytes, grey, coloured, or with transparency."""
+"""Images as inputs of whatever network: channels first or last, numbers or bytes, grey, coloured, or with transparency."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,31 +25,31 @@ class Layout:
 
 
 def layout_of(info: TensorInfo) -> Layout:
-    """How pictures lie in an input (n, c, h, w) or (n, h, w, c); ConfigError where it takes none."""
+    """How images lie in an input (n, c, h, w) or (n, h, w, c); ConfigError where it takes none."""
     if len(info.shape) == 4:
         _, *rest = info.shape
         orders = [Layout(channels=rest[0], height=rest[1], width=rest[2], last=False)]
         orders.append(Layout(channels=rest[2], height=rest[0], width=rest[1], last=True))
         fitting = [order for order in orders if order.channels in _CHANNELS]
-        # Of two that fit, the one with channels fewer than pixels: 1 or 3 rows are no picture.
+        # Of two that fit, the one with channels fewer than pixels: 1 or 3 rows are no image.
         if fitting:
             return min(fitting, key=lambda order: order.channels)
     raise ConfigError(
-        f"a picture needs an input of shape (n, channels, height, width) or (n, height, width, channels) with 1, 3 or 4 channels; "
+        f"an image needs an input of shape (n, channels, height, width) or (n, height, width, channels) with 1, 3 or 4 channels; "
         f"{info.name} is {info.shape}; give an array with --input FILE.npy"
     )
 
 
 def is_channels_last(info: TensorInfo) -> bool:
-    """Whether an input takes pictures with their channels behind the pixels."""
+    """Whether an input takes images with their channels behind the pixels."""
     try:
         return layout_of(info).last
     except ConfigError:
         return False
 
 
-def picture_input(path: str | Path, info: TensorInfo, how: Preparation, size: int | None = None) -> npt.NDArray[Any]:
-    """The picture as the input `info`, the same one for each of a batch.
+def image_input(path: str | Path, info: TensorInfo, how: Preparation, size: int | None = None) -> npt.NDArray[Any]:
+    """The image as the input `info`, the same one for each of a batch.
 
     how.size is replaced by the network's. A square is cut as `Preparation` says; another shape is filled by stretching. Grey networks
     get the grey value, normalised with the first mean and deviation; the fourth channel is the opacity from 0 to 1. Networks that take
@@ -67,12 +67,12 @@ def picture_input(path: str | Path, info: TensorInfo, how: Preparation, size: in
 
 def _pixels(path: str | Path, layout: Layout, how: Preparation) -> npt.NDArray[np.uint8]:
     """(height, width, channels) bytes."""
-    picture = open_rgb(path, transparency=layout.channels == 4)
+    image = open_rgb(path, transparency=layout.channels == 4)
     if layout.channels == 1:
-        picture = picture.convert("L")
+        image = image.convert("L")
     square = layout.width == layout.height
-    picture = cut(picture, replace(how, size=layout.width)) if square else scaled(picture, (layout.width, layout.height), how)
-    return np.asarray(picture).reshape(layout.height, layout.width, layout.channels)
+    image = cut(image, replace(how, size=layout.width)) if square else scaled(image, (layout.width, layout.height), how)
+    return np.asarray(image).reshape(layout.height, layout.width, layout.channels)
 
 
 def _normal(pixels: npt.NDArray[np.uint8], how: Preparation) -> npt.NDArray[np.float32]:

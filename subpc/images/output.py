@@ -1,4 +1,4 @@
-"""What a network says of a picture: the best classes, how many pixels each class has, or the sizes of what it gives."""
+"""What a network says of an image: the best classes, how many pixels each class has, or the sizes of what it gives."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ _MOST_CLASSES = 256
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """classes: (index, name, probability) of the best; pixels: (index, name, share of the picture); output: which one they are from.
+    """classes: (index, name, probability) of the best; pixels: (index, name, share of the image); output: which one they are from.
 
-    mask: (height, width) class of every pixel. All are empty where no output is a row of scores or a map of the picture.
+    mask: (height, width) class of every pixel. All are empty where no output is a row of scores or a map of the image.
     """
 
     output: str = ""
@@ -30,7 +30,7 @@ class Seen:
 
 
 def look(outputs: Mapping[str, Array], labels: Sequence[str] | None, top: int, *, last: bool = False) -> Seen:
-    """The first output that is about classes, for the first picture of a batch. last: maps have their channels behind the pixels."""
+    """The first output that is about classes, for the first image of a batch. last: maps have their channels behind the pixels."""
     for name, array in outputs.items():
         values = array[0] if array.ndim > 1 else array
         row = values.reshape(-1) if values.size == max(values.shape, default=0) else None
@@ -43,7 +43,7 @@ def look(outputs: Mapping[str, Array], labels: Sequence[str] | None, top: int, *
 
 
 def _mask(values: Array, last: bool) -> Array | None:
-    """The class of each pixel of one picture; None where `values` is no map."""
+    """The class of each pixel of one image; None where `values` is no map."""
     if values.ndim == 3:
         values = np.moveaxis(values, -1, 0) if last else values
         if values.dtype.kind != "f":
@@ -84,7 +84,7 @@ def save_mask(mask: Array | None, path: Path) -> None:
     from subpc.files import replacing
 
     if mask is None:
-        raise ConfigError("the model gives no map of the picture, so there is no mask to write; leave out --mask")
+        raise ConfigError("the model gives no map of the image, so there is no mask to write; leave out --mask")
     if mask.min() < 0 or mask.max() >= _MOST_CLASSES:
         raise ConfigError(f"the mask has classes up to {int(mask.max())}; a PNG file holds 0 to {_MOST_CLASSES - 1}. Use -o FILE.npy")
     image = Image.fromarray(mask.astype(np.uint8), "P")

@@ -1,4 +1,4 @@
-"""Pictures in, classes out: the usual ImageNet preparation with Pillow and numpy, and label lists."""
+"""Images in, classes out: the usual ImageNet preparation with Pillow and numpy, and label lists."""
 
 import importlib.util
 import json
@@ -21,7 +21,7 @@ CROP_SHARE = 224 / 256
 
 @dataclass(frozen=True, kw_only=True)
 class Preparation:
-    """How a picture becomes an input: shorter side to `resize`, centre crop of `size`, then (x / 255 - mean) / std."""
+    """How an image becomes an input: shorter side to `resize`, centre crop of `size`, then (x / 255 - mean) / std."""
 
     size: int = 224
     resize: int | None = None
@@ -44,24 +44,24 @@ class Preparation:
 
 
 def read_image(path: str | Path, preparation: Preparation) -> npt.NDArray[np.float32]:
-    """The picture as a (1, 3, size, size) array."""
+    """The image as a (1, 3, size, size) array."""
     return prepared(open_rgb(path), preparation)
 
 
 def open_rgb(path: str | Path, *, transparency: bool = False) -> Any:
-    """The picture as a Pillow image of mode RGB, or RGBA with its transparency; ConfigError for a file that is none, or is damaged."""
+    """The image as a Pillow image of mode RGB, or RGBA with its transparency; ConfigError for a file that is none, or is damaged."""
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError as error:
-        raise ConfigError("reading pictures needs Pillow; install it with: pip install pillow") from error
+        raise ConfigError("reading images needs Pillow; install it with: pip install pillow") from error
     mode = "RGBA" if transparency else "RGB"
     try:
         with open(path, "rb", opener=only_regular) as file, Image.open(file) as image:
             return image.convert("RGBA") if transparency and "A" in image.getbands() else _as_rgb(image).convert(mode)
     except UnidentifiedImageError as error:
-        raise ConfigError(f"{path} is not a picture that Pillow can read; give a PNG or JPEG file") from error
+        raise ConfigError(f"{path} is not an image that Pillow can read; give a PNG or JPEG file") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ConfigError(f"cannot read the picture {path}: {getattr(error, 'strerror', None) or error}") from error
+        raise ConfigError(f"cannot read the image {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _as_rgb(image: Any) -> Any:
@@ -78,27 +78,27 @@ def _as_rgb(image: Any) -> Any:
     return (image.convert("RGBA") if "transparency" in image.info else image).convert("RGB")
 
 
-def prepared(picture: Any, how: Preparation) -> npt.NDArray[np.float32]:
+def prepared(image: Any, how: Preparation) -> npt.NDArray[np.float32]:
     """A Pillow image of mode RGB as a (1, 3, size, size) array."""
-    return normalised(np.asarray(cut(picture, how)), how)
+    return normalised(np.asarray(cut(image, how)), how)
 
 
-def cut(picture: Any, how: Preparation) -> Any:
+def cut(image: Any, how: Preparation) -> Any:
     """The square in the middle of a Pillow image of any mode, scaled."""
 
-    width, height = picture.size
+    width, height = image.size
     short = min(width, height)
     # The longer side is cut down to a whole number, as torchvision does.
     new = (how.shorter * width // short, how.shorter * height // short)
     left, top = round((new[0] - how.size) / 2), round((new[1] - how.size) / 2)
-    return scaled(picture, new, how).crop((left, top, left + how.size, top + how.size))
+    return scaled(image, new, how).crop((left, top, left + how.size, top + how.size))
 
 
-def scaled(picture: Any, size: tuple[int, int], how: Preparation) -> Any:
+def scaled(image: Any, size: tuple[int, int], how: Preparation) -> Any:
     """A Pillow image of (width, height)."""
     from PIL import Image
 
-    return picture.resize(size, Image.Resampling.BICUBIC if how.interpolation == "bicubic" else Image.Resampling.BILINEAR)
+    return image.resize(size, Image.Resampling.BICUBIC if how.interpolation == "bicubic" else Image.Resampling.BILINEAR)
 
 
 def normalised(pixels: npt.NDArray[Any], how: Preparation) -> npt.NDArray[np.float32]:

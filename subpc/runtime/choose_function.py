@@ -10,7 +10,7 @@ from subpc.errors import ConfigError
 from subpc.frontend.input_shapes import Input, as_shapes, group_shapes
 from subpc.library.report import FunctionInfo, TensorInfo
 
-# Bytes of a picture; class numbers, masks and switches are 0 or 1 to be valid in any network.
+# Bytes of an image; class numbers, masks and switches are 0 or 1 to be valid in any network.
 _HIGHEST = {"uint8": 255}
 
 

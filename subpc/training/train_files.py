@@ -14,7 +14,7 @@ from subpc.training.report import write_csv, write_json, write_plot
 if TYPE_CHECKING:
     from torch import nn
 
-    from subpc.algorithms.subp.images import Pictures
+    from subpc.algorithms.subp.images import Images
     from subpc.algorithms.subp.train_config import EpochInfo, History, TrainConfig
 
     OnEpoch: TypeAlias = Callable[[tuple[EpochInfo, ...]], None] | None
@@ -23,10 +23,10 @@ OnStep: TypeAlias = Callable[[int, int, int, float], None] | None
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """Pictures to train on and to test with, the names of the classes, and a picture's shape (c, h, w)."""
+    """Images to train on and to test with, the names of the classes, and an image's shape (c, h, w)."""
 
-    train: "Pictures"
-    test: "Pictures"
+    train: "Images"
+    test: "Images"
     classes: tuple[str, ...]
     shape: tuple[int, int, int]
 
@@ -36,7 +36,7 @@ class Job:
     """What to train, beside the settings of training.
 
     arch: as in subpc.compile, with its options; data: `fashion-mnist[:FOLDER]` or `imagefolder:FOLDER`; output: the compressed model
-    file; init: weights to start from; resume: go on from the checkpoint beside `output`; size: of pictures from folders; workers:
+    file; init: weights to start from; resume: go on from the checkpoint beside `output`; size: of images from folders; workers:
     processes that read them; device: "auto", "cpu", "cuda" or "cuda:1"; half: round weights to float16 at the end and store them so;
     onnx, state_dict: where to write the network as ONNX, and for plain PyTorch, too.
     """
@@ -90,7 +90,7 @@ def train_files(job: Job, config: "TrainConfig", *, on_epoch: "OnEpoch" = None, 
 
 
 def read_data(job: Job) -> Data:
-    """The pictures that `job.data` names; ConfigError says what is wrong with them."""
+    """The images that `job.data` names; ConfigError says what is wrong with them."""
     kind, _, place = job.data.partition(":")
     if kind == "fashion-mnist":
         return _fashion_mnist(Path(place) if place else INSTALLED)
@@ -156,7 +156,7 @@ def _round_weights(model: "nn.Module") -> None:
 
 
 def _check_scores(model: "nn.Module", data: Data) -> None:
-    """ConfigError unless the network takes the pictures and gives a score a class."""
+    """ConfigError unless the network takes the images and gives a score a class."""
     import torch
 
     with torch.no_grad():
@@ -164,10 +164,10 @@ def _check_scores(model: "nn.Module", data: Data) -> None:
             scores = model.eval()(torch.zeros(1, _input_channels(model), *data.shape[1:]))
         except (RuntimeError, ValueError, TypeError) as error:
             reason = (str(error).splitlines() or [""])[0][:120]
-            raise ConfigError(f"The network does not take pictures of {data.shape[1]}x{data.shape[2]}: {reason}.") from error
+            raise ConfigError(f"The network does not take images of {data.shape[1]}x{data.shape[2]}: {reason}.") from error
     if not isinstance(scores, torch.Tensor) or tuple(scores.shape) != (1, len(data.classes)):
         got = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
-        raise ConfigError(f"The network gives {got} for one picture; (1, {len(data.classes)}), a score for each class, is accepted.")
+        raise ConfigError(f"The network gives {got} for one image; (1, {len(data.classes)}), a score for each class, is accepted.")
 
 
 def _input_channels(model: "nn.Module") -> int:
@@ -177,13 +177,13 @@ def _input_channels(model: "nn.Module") -> int:
 
 
 def _with_channels(data: Data, channels: int) -> Data:
-    """Grey pictures as coloured ones for a network that takes three channels."""
+    """Grey images as coloured ones for a network that takes three channels."""
     from subpc.algorithms.subp.images import InMemory
 
     if channels == data.shape[0]:
         return data
     if data.shape[0] != 1 or not isinstance(data.train, InMemory) or not isinstance(data.test, InMemory):
-        raise ConfigError(f"The network takes {channels} channels, the pictures have {data.shape[0]}. Choose another architecture.")
+        raise ConfigError(f"The network takes {channels} channels, the images have {data.shape[0]}. Choose another architecture.")
     return replace(data, train=data.train.repeated(channels), test=data.test.repeated(channels), shape=(channels, *data.shape[1:]))
 
 

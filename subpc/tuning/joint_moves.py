@@ -1,7 +1,7 @@
 """Schedules of several layers changed at once, for what pays only where neighbours do the same.
 
-How a kernel's tasks are shared out decides which core's cache holds which part of the picture. A layer that changes this alone reads
-what another core has written; all layers of one picture size together do not. The same goes for what layers ask for ahead.
+How a kernel's tasks are shared out decides which core's cache holds which part of the image. A layer that changes this alone reads
+what another core has written; all layers of one image size together do not. The same goes for what layers ask for ahead.
 """
 
 import itertools
@@ -74,7 +74,7 @@ class Whole:
 
 
 def moves(layers: Sequence[TunedLayer]) -> Iterator[Move]:
-    """For each picture size, the one that takes most time first: every value of each field, for all its layers that can have it.
+    """For each image size, the one that takes most time first: every value of each field, for all its layers that can have it.
 
     Looks at the layers' best schedules when it is asked for the next move.
     """

@@ -24,12 +24,12 @@ NARROW = ["resnet18", "resnet34", "resnet50", "resnet101", "vgg16_bn", "densenet
 NARROWER = 8
 Compress = Callable[[nn.Module, torch.Tensor | None], nn.Module]
 METHODS: dict[str, Compress] = {
-    "udfc": lambda net, pictures: compress_udfc(net, UdfcConfig(), pictures=pictures)[0],
-    "udfc-paper": lambda net, pictures: compress_udfc(net, UdfcConfig.paper())[0],
-    "dfmpc": lambda net, pictures: compress_dfmpc(net, DfmpcConfig(), pictures=pictures)[0],
-    "dfmpc-feedback": lambda net, pictures: compress_dfmpc(net, DfmpcConfig(feedback=True), pictures=pictures)[0],
-    "dfmpc-paper": lambda net, pictures: compress_dfmpc(net, DfmpcConfig.paper())[0],
-    "blocks": lambda net, pictures: compress_blocks(net, BlockConfig(n=4), pictures=pictures)[0],
+    "udfc": lambda net, images: compress_udfc(net, UdfcConfig(), images=images)[0],
+    "udfc-paper": lambda net, images: compress_udfc(net, UdfcConfig.paper())[0],
+    "dfmpc": lambda net, images: compress_dfmpc(net, DfmpcConfig(), images=images)[0],
+    "dfmpc-feedback": lambda net, images: compress_dfmpc(net, DfmpcConfig(feedback=True), images=images)[0],
+    "dfmpc-paper": lambda net, images: compress_dfmpc(net, DfmpcConfig.paper())[0],
+    "blocks": lambda net, images: compress_blocks(net, BlockConfig(n=4), images=images)[0],
 }
 
 
@@ -135,8 +135,8 @@ def test_a_shared_weight_stays_shared_and_is_quantized_once() -> None:
         assert set(codes) == {"0", "1"}
 
 
-def test_pictures_beside_settings_that_look_at_weights_alone_are_refused() -> None:
+def test_images_beside_settings_that_look_at_weights_alone_are_refused() -> None:
     net = Odd(nn.ReLU).eval()
     for compress, config in ((compress_udfc, UdfcConfig.paper()), (compress_dfmpc, DfmpcConfig.paper())):
-        with pytest.raises(ConfigError, match="pictures have no use"):
-            compress(net, config, pictures=torch.randn(2, 3, 8, 8))  # type: ignore[operator]
+        with pytest.raises(ConfigError, match="images have no use"):
+            compress(net, config, images=torch.randn(2, 3, 8, 8))  # type: ignore[operator]

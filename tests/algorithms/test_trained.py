@@ -1,4 +1,4 @@
-"""The three methods on a trained network: without data and with pictures, beside what they are meant to beat."""
+"""The three methods on a trained network: without data and with images, beside what they are meant to beat."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from subpc.algorithms.udfc.config import UdfcConfig
 from tests.algorithms.trained import accuracy, digits, trained
 
 
-def pictures(given: bool) -> torch.Tensor | None:
+def images(given: bool) -> torch.Tensor | None:
     return digits()[0][:400] if given else None
 
 
@@ -29,7 +29,7 @@ KINDS = [(False, "random", RANDOM), (False, "normal", "none"), (True, "random", 
 
 @pytest.mark.parametrize(("given", "inputs", "told"), KINDS)
 def test_ternary_layers_cost_little_where_rounding_alone_costs_a_third(given: bool, inputs: str, told: str) -> None:
-    small, codes, report = compress_dfmpc(trained(), DfmpcConfig(inputs=inputs), pictures=pictures(given))
+    small, codes, report = compress_dfmpc(trained(), DfmpcConfig(inputs=inputs), images=images(given))
     naive, _, _ = compress_dfmpc(trained(), DfmpcConfig.paper(recalibration="none", compensation="none"))
     assert accuracy(small) > accuracy(trained()) - 4
     assert accuracy(naive) < accuracy(small) - 15
@@ -39,7 +39,7 @@ def test_ternary_layers_cost_little_where_rounding_alone_costs_a_third(given: bo
 
 @pytest.mark.parametrize("given", [False, True])
 def test_half_of_the_channels_go_with_little_loss(given: bool) -> None:
-    small, _, _ = compress_udfc(trained(), UdfcConfig(ratio=0.5, bits=4), pictures=pictures(given))
+    small, _, _ = compress_udfc(trained(), UdfcConfig(ratio=0.5, bits=4), images=images(given))
     merged, _, _ = compress_udfc(trained(), UdfcConfig(ratio=0.5, bits=4, method="merge"))
     assert accuracy(small) > accuracy(trained()) - 5
     assert accuracy(merged) < accuracy(small) - 20
@@ -48,7 +48,7 @@ def test_half_of_the_channels_go_with_little_loss(given: bool) -> None:
 
 @pytest.mark.parametrize("given", [False, True])
 def test_half_of_the_blocks_go_with_little_loss(given: bool) -> None:
-    sparse, _, _ = compress_blocks(trained(), BlockConfig(n=4, sparsity=0.5), pictures=pictures(given))
+    sparse, _, _ = compress_blocks(trained(), BlockConfig(n=4, sparsity=0.5), images=images(given))
     plain, _, _ = compress_blocks(trained(), BlockConfig(n=4, sparsity=0.5, criterion="l1", compensation="none"))
     assert accuracy(sparse) > accuracy(trained()) - 5
     assert accuracy(plain) < accuracy(sparse) - 20
@@ -56,7 +56,7 @@ def test_half_of_the_blocks_go_with_little_loss(given: bool) -> None:
 
 @pytest.mark.parametrize("given", [False, True])
 def test_where_nothing_is_taken_nothing_changes(given: bool) -> None:
-    same, _, _ = compress_udfc(trained(), UdfcConfig(ratio=0.0, bits=None), pictures=pictures(given))
+    same, _, _ = compress_udfc(trained(), UdfcConfig(ratio=0.0, bits=None), images=images(given))
     x = digits()[0][:8]
     with torch.no_grad():
         torch.testing.assert_close(same(x), trained()(x), rtol=1e-3, atol=1e-3)

@@ -10,13 +10,13 @@ from torch import nn
 
 
 def digits() -> tuple[torch.Tensor, torch.Tensor]:
-    """1,797 normalised pictures of 8x8 and their classes; the last 400 are for testing."""
+    """1,797 normalised images of 8x8 and their classes; the last 400 are for testing."""
     images, classes = load_digits(return_X_y=True)
     return torch.tensor(images, dtype=torch.float32).view(-1, 1, 8, 8) / 6 - 0.8, torch.tensor(classes)
 
 
 def accuracy(net: nn.Module) -> float:
-    """Share of test pictures put into their class, in per cent."""
+    """Share of test images put into their class, in per cent."""
     x, y = digits()
     with torch.no_grad():
         return 100 * float((net(x[-400:]).argmax(1) == y[-400:]).float().mean())

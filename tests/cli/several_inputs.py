@@ -5,14 +5,14 @@ from torch import nn
 
 
 class Masked(nn.Module):
-    """A picture, a mask, and class numbers that may be left out; features by name, and which is the largest."""
+    """An image, a mask, and class numbers that may be left out; features by name, and which is the largest."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.picture, self.area, self.classes = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(1, 8, 1), nn.Embedding(2, 8)
+        self.stem, self.area, self.classes = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(1, 8, 1), nn.Embedding(2, 8)
 
     def forward(self, image: torch.Tensor, mask: torch.Tensor, ids: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
-        y = self.picture(image).relu() * self.area(mask)
+        y = self.stem(image).relu() * self.area(mask)
         if ids is not None:
             y = y + self.classes(ids).mean(1)[:, :, None, None]
         return {"features": y, "largest": y.argmax(1)}

@@ -45,7 +45,7 @@ def test_run_by_name_into_an_archive(capsys: Capture, toy: Path, x: Path, tmp_pa
     assert np.load(tmp_path / "y.npz")["scores"].shape == (1, 3, 16, 16)
 
 
-def test_run_on_a_picture(capsys: Capture, toy: Path, tmp_path: Path) -> None:
+def test_run_on_a_image(capsys: Capture, toy: Path, tmp_path: Path) -> None:
     Image.new("RGB", (40, 30), (0, 0, 0)).save(tmp_path / "a.png")
     (tmp_path / "names.txt").write_text("\n".join(f"name{i}" for i in range(768)))
     arguments = ("run", toy, "--image", tmp_path / "a.png", "--labels", tmp_path / "names.txt", "--top", 3)
@@ -119,7 +119,7 @@ WRONG = [
     (["run", "TOY", "--input", "DOUBLE"], 2, "astype('float32')"),
     (["run", "TOY", "--input", "TEXT"], 2, "cannot read"),
     (["run", "TOY", "--input", "PICKLE"], 2, "cannot read"),
-    (["run", "TOY", "--image", "TEXT"], 2, "is not a picture"),
+    (["run", "TOY", "--image", "TEXT"], 2, "is not an image"),
     (["run", "TOY", "--image", "TEXT", "--mean", "1,2"], 2, "three with commas"),
     (["run", "none.so", "--input", "X"], 1, "No such file"),
     (["run", "TEXT", "--input", "X"], 1, "not a subpc library"),

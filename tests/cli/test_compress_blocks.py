@@ -37,8 +37,8 @@ def test_the_compiled_file_equals_the_network_in_memory(weights: Path, tmp_path:
     assert run(["compress", "blocks", str(weights), "-o", str(sparse), *QUICK]) == 0
     net = build_arch(RESNET, in_channels=3)
     net.load_state_dict(torch.load(weights, weights_only=True)["state_dict"])
-    pictures = generate(net, 4, SHAPE, steps=2, seed=0, progress=lambda *facts: None).pictures
-    expected, report = subpc.compress(net, BlockConfig(), pictures=pictures)
+    images = generate(net, 4, SHAPE, steps=2, seed=0, progress=lambda *facts: None).images
+    expected, report = subpc.compress(net, BlockConfig(), images=images)
     assert report.method == "blocks"
     x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

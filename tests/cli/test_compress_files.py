@@ -1,4 +1,4 @@
-"""`subpc compress` with files and pictures of every kind: what it says, what it writes, and every wrong input."""
+"""`subpc compress` with files and images of every kind: what it says, what it writes, and every wrong input."""
 
 import json
 import resource
@@ -61,7 +61,7 @@ def program(model: nn.Module, path: Path) -> Path:
     return path
 
 
-def pictures(folder: Path, count: int, size: tuple[int, int] = (20, 16)) -> Path:
+def images(folder: Path, count: int, size: tuple[int, int] = (20, 16)) -> Path:
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -195,8 +195,8 @@ def test_half_precision_and_a_scale_of_zero(tmp_path: Path, compressing: Callabl
     assert distance(tmp_path / "small.pt") < 1e-4
 
 
-def test_calibration_leaves_out_what_is_no_picture(tmp_path: Path, compressing: Callable[..., Any]) -> None:
-    folder = pictures(tmp_path / "pictures", 5)
+def test_calibration_leaves_out_what_is_no_image(tmp_path: Path, compressing: Callable[..., Any]) -> None:
+    folder = images(tmp_path / "images", 5)
     (folder / "broken.jpg").write_bytes(b"none")
     report = compressing("udfc", program(tiny(), tmp_path / "m.pt2"), "--calibration", str(folder))
     assert report["inputs"] == f"5 from {folder}"
@@ -204,21 +204,21 @@ def test_calibration_leaves_out_what_is_no_picture(tmp_path: Path, compressing: 
 
 
 @pytest.mark.parametrize("method", ["udfc", "dfmpc", "blocks"])
-def test_generated_pictures(method: str, tmp_path: Path, compressing: Callable[..., Any]) -> None:
+def test_generated_images(method: str, tmp_path: Path, compressing: Callable[..., Any]) -> None:
     options = ["--synthetic", "4", "--synthetic-steps", "2"]
     assert compressing(method, program(tiny(), tmp_path / "m.pt2"), *options)["inputs"] == "4 generated"
 
 
 def test_the_strongest_setting_within_a_drop(tmp_path: Path, compressing: Callable[..., Any]) -> None:
     for name in ("0", "1", "2", "3"):
-        pictures(tmp_path / "labelled" / name, 3)
+        images(tmp_path / "labelled" / name, 3)
     options = ["--max-drop", "100", "--eval", str(tmp_path / "labelled")]
     report = compressing("udfc", program(tiny(), tmp_path / "m.pt2"), "--ratio", "0", *options)
     assert report["search"]["setting"] == {"bits": 2}
     assert len(report["search"]["trials"]) == 3
 
 
-def test_wrong_pictures(tmp_path: Path, failing: Callable[..., str]) -> None:
+def test_wrong_images(tmp_path: Path, failing: Callable[..., str]) -> None:
     model, empty = program(tiny(), tmp_path / "m.pt2"), tmp_path / "empty"
     empty.mkdir()
     broken, two = tmp_path / "broken", tmp_path / "two"
@@ -226,12 +226,12 @@ def test_wrong_pictures(tmp_path: Path, failing: Callable[..., str]) -> None:
     for index in range(3):
         (broken / f"{index}.png").write_bytes(b"none")
     for name in ("cat", "dog"):
-        pictures(two / name, 2)
+        images(two / name, 2)
     four = tmp_path / "four"
     for name in "0123":
-        pictures(four / name, 1)
+        images(four / name, 1)
     assert "is not a folder" in failing("udfc", model, "--calibration", str(tmp_path / "missing"))
-    assert "holds 0 pictures" in failing("udfc", model, "--calibration", str(empty))
+    assert "holds 0 images" in failing("udfc", model, "--calibration", str(empty))
     assert "cannot be read" in failing("udfc", model, "--calibration", str(broken))
     assert "choose one" in failing("udfc", model, "--calibration", str(two), "--synthetic", "4")
     assert "give both" in failing("udfc", model, "--max-drop", "1")

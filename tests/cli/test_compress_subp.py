@@ -1,4 +1,4 @@
-"""`subpc compress subp` as a user meets it: killed and resumed, short of disk, with pictures that are none, and what it leaves behind."""
+"""`subpc compress subp` as a user meets it: killed and resumed, short of disk, with images that are none, and what it leaves behind."""
 
 import csv
 import json
@@ -29,7 +29,7 @@ FAST = [*SETTINGS, "--batch", "32", "--rate", "0.05", "--threads", "1", "--devic
 
 @pytest.fixture(scope="module")
 def fashion(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files like Fashion-MNIST's: 256 + 64 pictures of ten classes, each class a bright row at another height."""
+    """Files like Fashion-MNIST's: 256 + 64 images of ten classes, each class a bright row at another height."""
     folder = tmp_path_factory.mktemp("fashion")
     random = np.random.default_rng(0)
     for part, count in (("train", 256), ("t10k", 64)):
@@ -44,15 +44,15 @@ def fashion(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folders(tmp_path: Path) -> Path:
-    """Two classes of 20 small pictures each, told apart by their colour."""
+    """Two classes of 20 small images each, told apart by their colour."""
     random = np.random.default_rng(0)
     for name, channel in (("blue", 2), ("red", 0)):
-        (tmp_path / "pictures" / name).mkdir(parents=True)
+        (tmp_path / "images" / name).mkdir(parents=True)
         for index in range(20):
             pixels = random.integers(0, 100, (40, 48, 3)).astype(np.uint8)
             pixels[..., channel] += 150
-            Image.fromarray(pixels).save(tmp_path / "pictures" / name / f"{index:02}.png")
-    return tmp_path / "pictures"
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{index:02}.png")
+    return tmp_path / "images"
 
 
 def invoke(*arguments: str) -> Result:
@@ -158,8 +158,8 @@ def test_no_space_left(fashion: Path, tmp_path: Path) -> None:
     assert not [path.name for path in tmp_path.iterdir() if path.suffix not in (".csv",)]
 
 
-def test_pictures_in_folders_and_a_corrupt_one_among_them(folders: Path, tmp_path: Path) -> None:
-    (folders / "red" / "03.png").write_bytes(b"not a picture")
+def test_images_in_folders_and_a_corrupt_one_among_them(folders: Path, tmp_path: Path) -> None:
+    (folders / "red" / "03.png").write_bytes(b"not an image")
     options = ["--arch", "subpc:resnet20", "--arch-option", "stem_stride=4", "--size", "32", "--epochs", "2", "--start", "0", "--end", "1"]
     for workers in ("0", "2"):
         output = tmp_path / f"net{workers}.pt"
@@ -180,7 +180,7 @@ def test_pictures_in_folders_and_a_corrupt_one_among_them(folders: Path, tmp_pat
         assert result.exit_code == 0, result.output
         report = json.loads(output.with_suffix(".json").read_text())
         assert [Path(name).name for name in report["skipped"]] == ["03.png"]
-        assert "not a picture" in next(iter(report["skipped"].values()))
+        assert "not an image" in next(iter(report["skipped"].values()))
         assert report["classes"] == ["blue", "red"]
         assert "03.png" in result.output
     first, second = (weights(tmp_path / f"net{workers}.pt") for workers in "02")
@@ -190,7 +190,7 @@ def test_pictures_in_folders_and_a_corrupt_one_among_them(folders: Path, tmp_pat
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("empty", "holds no pictures"),
+        ("empty", "holds no images"),
         ("one class", "one class (blue)"),
         ("no classes", "no class folders"),
         ("missing", "is not a folder"),

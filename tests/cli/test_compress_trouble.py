@@ -38,7 +38,7 @@ def program(model: nn.Module, path: Path) -> Path:
 
 
 def labelled(folder: Path, count: int) -> Path:
-    """Four classes of `count` pictures, of sizes that all differ."""
+    """Four classes of `count` images, of sizes that all differ."""
     draw = np.random.default_rng(0)
     for name in "0123":
         (folder / name).mkdir(parents=True)
@@ -54,12 +54,12 @@ def command(*words: str | Path) -> list[str]:
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
 def test_a_search_that_is_ended_leaves_nothing(ending: signal.Signals, tmp_path: Path) -> None:
-    model, pictures = program(network(SLOW), tmp_path / "m.pt2"), labelled(tmp_path / "pictures", 30)
-    words = command("udfc", model, "--max-drop", "1", "--eval", pictures, "-o", tmp_path / "small.pt")
+    model, images = program(network(SLOW), tmp_path / "m.pt2"), labelled(tmp_path / "images", 30)
+    words = command("udfc", model, "--max-drop", "1", "--eval", images, "-o", tmp_path / "small.pt")
     screen = Screen(words, until="trial 1")
     screen.process.send_signal(ending)
     assert screen.process.wait(60) == (130 if ending is signal.SIGINT else -signal.SIGKILL)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.pt2", "pictures"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.pt2", "images"]
 
 
 class Screen:
@@ -83,11 +83,11 @@ def test_a_terminal_shows_the_layer_that_is_worked_on(tmp_path: Path) -> None:
     assert screen.process.wait(60) == 0
 
 
-def test_pictures_of_any_size_calibrate(tmp_path: Path, capsys: Capture) -> None:
-    model, pictures = program(network(), tmp_path / "m.pt2"), labelled(tmp_path / "pictures", 3)
-    options = ["-o", str(tmp_path / "small.pt"), "--calibration", str(pictures), "--json"]
+def test_images_of_any_size_calibrate(tmp_path: Path, capsys: Capture) -> None:
+    model, images = program(network(), tmp_path / "m.pt2"), labelled(tmp_path / "images", 3)
+    options = ["-o", str(tmp_path / "small.pt"), "--calibration", str(images), "--json"]
     assert run(["compress", "dfmpc", str(model), *options]) == 0
-    assert json.loads(capsys.readouterr().out)["inputs"] == f"12 from {pictures}"
+    assert json.loads(capsys.readouterr().out)["inputs"] == f"12 from {images}"
 
 
 def test_scripts_in_training_mode_are_taken_as_for_inference(tmp_path: Path, capsys: Capture) -> None:

@@ -23,7 +23,7 @@ USES = {
     "run": ["run", "{in}", "--input", "x.npy", "-o", "{out}"],
     "run on an array": ["run", "m.so", "--input", "{in}", "-o", "{out}"],
     "run on a named array": ["run", "m.so", "--input", "other.npy", "--input", "image={in}", "-o", "{out}"],
-    "run on a picture": ["run", "m.so", "--image", "{in}", "-o", "{out}"],
+    "run on an image": ["run", "m.so", "--image", "{in}", "-o", "{out}"],
     "run with labels": ["run", "m.so", "--image", "p.png", "--labels", "{in}", "-o", "{out}"],
     "profile": ["profile", "{in}", "--html", "{out}"],
     "profile with times": ["profile", "m.so", "--bench", "{in}", "--html", "{out}"],
@@ -47,14 +47,14 @@ USES = {
     ],
     "train, as weights": [*TRAIN, "fashion-mnist", "--init", "{in}", "-o", "m.pt", "--export-state-dict", "{out}"],
     **{name: ["compress", name, "{in}", "-o", "{out}"] for name in METHODS if name != "subp"},
-    **{f"{name} with pictures": ["compress", name, "m.pt", "--calibration", "{in}", "-o", "{out}"] for name in METHODS if name != "subp"},
+    **{f"{name} with images": ["compress", name, "m.pt", "--calibration", "{in}", "-o", "{out}"] for name in METHODS if name != "subp"},
     **{f"{name} with labels": ["compress", name, "m.pt", "--eval", "{in}", "-o", "{out}"] for name in METHODS if name != "subp"},
 }
 READS = {
     "run": ["run", "{in}", "--input", "x.npy"],
     "run on an array": ["run", "{library}", "--input", "{in}"],
-    "run on a picture": ["run", "{library}", "--image", "{in}"],
-    "run with labels": ["run", "{library}", "--image", "{picture}", "--labels", "{in}"],
+    "run on an image": ["run", "{library}", "--image", "{in}"],
+    "run with labels": ["run", "{library}", "--image", "{image}", "--labels", "{in}"],
     "profile with times": ["profile", "{library}", "--html", "r.html", "--bench", "{in}"],
     "compile": ["compile", "{in}", "-o", "m.so"],
     "compile an ONNX file": ["compile", "{in}.onnx", "-o", "m.so"],
@@ -125,7 +125,7 @@ def test_what_is_no_file_is_refused_and_not_waited_for(
     np.save(tmp_path / "x.npy", np.zeros((1, 3, 16, 16), np.float32))
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.iterdir())
-    places = {"{in}": source, "{library}": toy, "{picture}": tmp_path / "p.png", "{model}": valid / "conv.onnx"}
+    places = {"{in}": source, "{library}": toy, "{image}": tmp_path / "p.png", "{model}": valid / "conv.onnx"}
     command = READS[use]
     for word, path in places.items():
         command = [part.replace(word, str(path)) for part in command]

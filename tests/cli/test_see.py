@@ -72,7 +72,7 @@ WRONG = [
     (["compare", "LIB", "none.onnx"], 1, "does not exist"),
     (["compare", "LIB", "old.so"], 1, "an older subpc"),
     (["compare", "LIB", "STATE"], 2, "Pass the architecture"),
-    (["compare", "LIB", "LIB", "--data", "folder"], 2, "holds no pictures"),
+    (["compare", "LIB", "LIB", "--data", "folder"], 2, "holds no images"),
     (["compare", "LIB", "LIB", "--data", "none"], 2, "does not exist"),
     (["compare", "LIB", "LIB", "--data", "text.npy"], 2, "cannot read"),
     (["compare", "LIB", "LIB", "--shape", "1,3,9,9"], 2, "compile it with --shape"),

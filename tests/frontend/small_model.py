@@ -68,7 +68,7 @@ def save_program(model: nn.Module, path: Path) -> None:
 
 
 def save_open(path: Path) -> None:
-    """A program for pictures of several sizes."""
+    """A program for images of several sizes."""
     shapes = ({0: Dim.AUTO, 2: Dim.AUTO, 3: Dim.AUTO},)
     torch.export.save(torch.export.export(Open().eval(), (torch.rand(2, 3, 10, 8),), dynamic_shapes=shapes), path)
 

@@ -39,7 +39,7 @@ def distance(a: torch.Tensor, b: torch.Tensor) -> float:
 
 @torch.no_grad()
 def check(model: nn.Module, network: nn.Module, shape: Shape) -> None:
-    """Two pictures at once through both."""
+    """Two images at once through both."""
     x = torch.randn(2, *shape[1:], generator=torch.Generator().manual_seed(1))
     expected = model(x)
     assert distance(expected[0], expected[1]) > 100 * TOLERANCE

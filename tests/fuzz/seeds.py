@@ -80,9 +80,9 @@ def _write_arrays(folder: Path) -> None:
     array = np.arange(192, dtype=np.float32).reshape(SHAPE)
     np.save(folder / "m.npy", array)
     np.savez(folder / "m.npz", x=array, y=array)
-    picture = Image.fromarray((np.arange(768) % 251).astype(np.uint8).reshape(16, 16, 3))
+    image = Image.fromarray((np.arange(768) % 251).astype(np.uint8).reshape(16, 16, 3))
     for suffix in ("png", "jpg", "gif"):
-        picture.save(folder / f"m.{suffix}")
+        image.save(folder / f"m.{suffix}")
 
 
 def _write_database(path: Path) -> None:

@@ -17,7 +17,7 @@ SHAPE = (1, 3, 12, 12)
 
 
 class Dynamic(nn.Module):
-    """A convolution whose filters are a mixture that each picture chooses, between two ordinary ones."""
+    """A convolution whose filters are a mixture that each image chooses, between two ordinary ones."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -195,13 +195,13 @@ def test_two_outputs_are_two_files(there: bool, tmp_path: Path) -> None:
         check_outputs([tmp_path / "a", tmp_path / "b", tmp_path / "sub" / ".." / "a"])
 
 
-def test_a_picture_of_a_folder_that_is_read_is_no_output(tmp_path: Path) -> None:
-    (tmp_path / "pictures" / "cats").mkdir(parents=True)
-    picture = tmp_path / "pictures" / "cats" / "model.png"
-    picture.write_bytes(b"")
-    with pytest.raises(ConfigError, match="one of the pictures in"):
-        check_outputs([picture], [tmp_path / "pictures"])
-    check_outputs([tmp_path / "pictures" / "model.pt", tmp_path / "pictures" / "model.png"], [tmp_path / "pictures"])
+def test_a_image_of_a_folder_that_is_read_is_no_output(tmp_path: Path) -> None:
+    (tmp_path / "images" / "cats").mkdir(parents=True)
+    image = tmp_path / "images" / "cats" / "model.png"
+    image.write_bytes(b"")
+    with pytest.raises(ConfigError, match="one of the images in"):
+        check_outputs([image], [tmp_path / "images"])
+    check_outputs([tmp_path / "images" / "model.pt", tmp_path / "images" / "model.png"], [tmp_path / "images"])
 
 
 @pytest.mark.usefixtures("drafts")

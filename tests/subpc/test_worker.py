@@ -34,14 +34,14 @@ from subpc.passes.compile_pool import CompilePool
 pool = CompilePool(2, 100.0)
 work = [pool.submit(time.sleep, 60) for _ in range(2)]
 """
-PICTURES = """
+IMAGES = """
 import threading
 from subpc.images import folder as image_folder
 from subpc.images.prepare import Preparation
 image_folder._Reader._read = lambda *_: time.sleep(60)
-pictures = image_folder.ImageFolder([("a.png", 0), ("b.png", 1)], preparation=Preparation(size=8), workers=2)
+images = image_folder.ImageFolder([("a.png", 0), ("b.png", 1)], preparation=Preparation(size=8), workers=2)
 import torch
-reader = lambda: next(pictures.training([torch.tensor([0]), torch.tensor([1])], 0))
+reader = lambda: next(images.training([torch.tensor([0]), torch.tensor([1])], 0))
 """
 
 
@@ -87,11 +87,11 @@ def test_compiling_processes_end_with_their_parent(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_processes_that_read_pictures_end_with_their_parent(tmp_path: Path) -> None:
-    _killed(PICTURES + "threading.Thread(target=lambda: (report(2), time.sleep(60)), daemon=True).start()\nreader()\n", tmp_path)
+def test_processes_that_read_images_end_with_their_parent(tmp_path: Path) -> None:
+    _killed(IMAGES + "threading.Thread(target=lambda: (report(2), time.sleep(60)), daemon=True).start()\nreader()\n", tmp_path)
 
 
-def test_pictures_are_read_here_where_processes_cannot_wait_for_one_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_read_here_where_processes_cannot_wait_for_one_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without /dev/shm there are no semaphores."""
     import multiprocessing
 
@@ -106,6 +106,6 @@ def test_pictures_are_read_here_where_processes_cannot_wait_for_one_another(tmp_
     items = [(str(tmp_path / "a.png"), 0), (str(tmp_path / "b.png"), 1)]
     monkeypatch.setattr(multiprocessing, "Semaphore", fail)
     monkeypatch.setattr("multiprocessing.context.BaseContext.Queue", fail)
-    pictures = ImageFolder(items, preparation=Preparation(size=8), workers=2)
-    (batch,) = pictures.plain(torch.tensor([0, 1]))
+    images = ImageFolder(items, preparation=Preparation(size=8), workers=2)
+    (batch,) = images.plain(torch.tensor([0, 1]))
     assert batch[1].tolist() == [0, 1]

@@ -24,7 +24,7 @@ def declared_shapes(model: onnx.ModelProto) -> list[tuple[int, ...]] | None:
 def for_batch(model: onnx.ModelProto, shapes: Shapes) -> onnx.ModelProto:
     """`model` with the batch of `shapes` in its reshapes, if that is all in which they differ from the file's; else itself.
 
-    A reshape that keeps the batch in front does the same to each picture of a larger batch.
+    A reshape that keeps the batch in front does the same to each image of a larger batch.
     """
     declared = declared_shapes(model)
     if not shapes or declared is None or not all(declared) or [s[1:] for s in declared] != [tuple(s[1:]) for s in shapes]:

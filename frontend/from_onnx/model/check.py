@@ -9,7 +9,7 @@ from subpc.frontend.from_onnx.model.external import tensor_bytes
 from subpc.frontend.messages import printable
 
 _WINDOWS = ("MaxPool", "AveragePool", "LpPool", "Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "DeformConv")
-# The least that each attribute of a window may be; more than the largest does not fit any picture, and overflows where it is multiplied.
+# The least that each attribute of a window may be; more than the largest does not fit any image, and overflows where it is multiplied.
 _LEAST = {"kernel_shape": 1, "strides": 1, "dilations": 1, "pads": 0, "group": 1, "output_padding": 0, "output_shape": 1}
 _LARGEST = 1 << 16
 _AUTO_PAD = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
@@ -56,7 +56,7 @@ def _check_tensor(tensor: TensorProto) -> None:
 
 
 def _check_window(node: onnx.NodeProto) -> None:
-    """A window with numbers that no picture has room for."""
+    """A window with numbers that no image has room for."""
     if node.op_type not in _WINDOWS:
         return
     a = attributes_of(node)

@@ -22,7 +22,7 @@ def max_pool(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
 
 
 def average_pool(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
-    """The mean of each window: of what lies in the picture, or of its padding too."""
+    """The mean of each window: of what lies in the image, or of its padding too."""
     counted, ceil = bool(attrs.get("count_include_pad", 0)), bool(attrs.get("ceil_mode", 0))
 
     def mean(x: Any, axes: list[Axis]) -> Any:

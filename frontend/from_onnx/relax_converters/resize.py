@@ -10,7 +10,7 @@ from tvm import relax
 from subpc.frontend.from_onnx.graph import NodeError
 from subpc.frontend.from_onnx.resampling import Resampling, matrix_along, options_of, pixels_along
 
-# A matrix along one axis larger than this (256 MiB) is no picture's.
+# A matrix along one axis larger than this (256 MiB) is no image's.
 _MAX_MATRIX = 1 << 26
 
 
@@ -97,7 +97,7 @@ def _spans(roi: list[float] | None, axes: list[int], rank: int) -> list[tuple[fl
 
 
 def _is_whole(shape: list[int], goals: list[int], factors: list[float], changed: list[int]) -> bool:
-    """Whether height and width of a float picture grow by whole factors, and nothing else changes."""
+    """Whether height and width of a float image grow by whole factors, and nothing else changes."""
     whole = all(goals[axis] == shape[axis] * factors[axis] and factors[axis] == int(factors[axis]) for axis in range(len(shape)))
     return len(shape) == 4 and whole and all(axis >= 2 for axis in changed)
 
@@ -128,6 +128,6 @@ def _column(values: np.ndarray, axis: int, rank: int) -> np.ndarray:
 
 
 def _filled(x: Any, inside: np.ndarray, fill: float) -> Any:
-    """x where `inside` is 1, else the value for what lies outside of the picture."""
+    """x where `inside` is 1, else the value for what lies outside of the image."""
     kept = relax.op.multiply(x, relax.const(inside))
     return relax.op.add(kept, relax.const((1 - inside) * np.float32(fill))) if fill else kept

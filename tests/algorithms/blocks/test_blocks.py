@@ -27,7 +27,7 @@ def problem(n: int = 4, channels: int = 5, taps: int = 3) -> Problem:
 
 @torch.no_grad()
 def settle(net: nn.Module, x: torch.Tensor) -> nn.Module:
-    """Give every batch norm the statistics of the pictures x."""
+    """Give every batch norm the statistics of the images x."""
     for norm in (m for m in net.modules() if isinstance(m, nn.BatchNorm2d)):
         norm.momentum = None
         norm.reset_running_stats()
@@ -129,12 +129,12 @@ def test_each_group_keeps_the_same_number_of_input_channels(criterion: str, comp
 
 
 @torch.no_grad()
-def test_full_compensation_on_pictures_comes_nearer_than_magnitude_alone() -> None:
+def test_full_compensation_on_images_comes_nearer_than_magnitude_alone() -> None:
     torch.manual_seed(0)
     x = random_shapes(32, 3, 24, seed=1)
     net = settle(build_arch("subpc:resnet20", in_channels=3), x)
     plain, _, _ = compress_blocks(net, quick(criterion="l1", compensation="none"))
-    full, _, _ = compress_blocks(net, quick(), pictures=x)
+    full, _, _ = compress_blocks(net, quick(), images=x)
     assert float((full(x) - net(x)).norm()) < 0.5 * float((plain(x) - net(x)).norm())
 
 

@@ -1,4 +1,4 @@
-"""Pictures made from a network alone: what its batch norms get from them comes to what they saw in training."""
+"""Images made from a network alone: what its batch norms get from them comes to what they saw in training."""
 
 import pytest
 import torch
@@ -12,14 +12,14 @@ from subpc.errors import UnsupportedModelError
 def network() -> nn.Sequential:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8))
-    for _ in range(50):  # statistics that pictures can have: those of noise, brighter and stronger than the pictures that are drawn
+    for _ in range(50):  # statistics that images can have: those of noise, brighter and stronger than the images that are drawn
         net(2 * torch.randn(4, 3, 16, 16) + 1)
     return net.eval()
 
 
-def distance(net: nn.Sequential, pictures: torch.Tensor) -> float:
+def distance(net: nn.Sequential, images: torch.Tensor) -> float:
     """Of means and deviations from the running ones, in running deviations, mean over channels and layers."""
-    found, x = [], pictures
+    found, x = [], images
     with torch.no_grad():
         for layer in net:
             if isinstance(layer, nn.BatchNorm2d):
@@ -30,16 +30,16 @@ def distance(net: nn.Sequential, pictures: torch.Tensor) -> float:
 
 
 def test_the_statistics_come_close_and_nothing_else_changes() -> None:
-    net, pictures = network(), random_shapes(16, 3, 16, 0)
-    state, drawn = {key: value.clone() for key, value in net.state_dict().items()}, pictures.clone()
-    matched = match(net, pictures, 60)
-    assert matched.shape == pictures.shape and not matched.requires_grad
-    assert distance(net, matched) < distance(net, pictures) / 4
-    assert torch.equal(pictures, drawn)
+    net, images = network(), random_shapes(16, 3, 16, 0)
+    state, drawn = {key: value.clone() for key, value in net.state_dict().items()}, images.clone()
+    matched = match(net, images, 60)
+    assert matched.shape == images.shape and not matched.requires_grad
+    assert distance(net, matched) < distance(net, images) / 4
+    assert torch.equal(images, drawn)
     assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
 
 
-def test_a_last_batch_of_one_picture_joins_the_one_before_it() -> None:
+def test_a_last_batch_of_one_image_joins_the_one_before_it() -> None:
     assert match(network(), random_shapes(129, 3, 8, 0), 1).shape == (129, 3, 8, 8)
 
 

@@ -1,10 +1,10 @@
-"""What networks are followed with where nobody gives pictures: the same shapes and noise each time, of a size that the network takes."""
+"""What networks are followed with where nobody gives images: the same shapes and noise each time, of a size that the network takes."""
 
 import pytest
 import torch
 from torch import nn
 
-from subpc.algorithms.images.random_images import inputs_for, random_pictures, random_shapes, smooth_noise
+from subpc.algorithms.images.random_images import inputs_for, random_images, random_shapes, smooth_noise
 
 
 def anywhere(channels: int = 3) -> nn.Module:
@@ -19,13 +19,13 @@ DRAWN = {"shapes": lambda: random_shapes(64, 3, 48, 0), "noise": lambda: smooth_
 
 
 @pytest.mark.parametrize("kind", DRAWN)
-def test_neighbouring_pixels_and_channels_go_together_as_in_natural_pictures(kind: str) -> None:
-    pictures = DRAWN[kind]()
-    assert pictures.shape == (64, 3, 48, 48)
-    torch.testing.assert_close(pictures.std(), torch.tensor(1.0), rtol=1e-3, atol=0)
-    first, second = pictures.transpose(0, 1)[:2].flatten(1)
+def test_neighbouring_pixels_and_channels_go_together_as_in_natural_images(kind: str) -> None:
+    images = DRAWN[kind]()
+    assert images.shape == (64, 3, 48, 48)
+    torch.testing.assert_close(images.std(), torch.tensor(1.0), rtol=1e-3, atol=0)
+    first, second = images.transpose(0, 1)[:2].flatten(1)
     assert float(torch.corrcoef(torch.stack([first, second]))[0, 1]) > 0.5
-    near, far = (float((pictures[..., step:] * pictures[..., :-step]).mean()) for step in (1, 24))
+    near, far = (float((images[..., step:] * images[..., :-step]).mean()) for step in (1, 24))
     assert near > 0.7 > far
 
 
@@ -42,24 +42,24 @@ def test_neighbouring_pixels_and_channels_go_together_as_in_natural_pictures(kin
     ],
 )
 def test_size_and_number_follow_the_network(model: nn.Module, shape: tuple[int, ...] | None, expected: tuple[int, ...]) -> None:
-    pictures = random_pictures(model, shape)
-    assert pictures is not None and pictures.shape == expected
-    assert model(pictures[:2]).shape == (2, 2)
+    images = random_images(model, shape)
+    assert images is not None and images.shape == expected
+    assert model(images[:2]).shape == (2, 2)
 
 
 def test_they_are_the_same_each_time() -> None:
-    first, second = (random_pictures(anywhere(), (1, 3, 32, 32)) for _ in range(2))
+    first, second = (random_images(anywhere(), (1, 3, 32, 32)) for _ in range(2))
     assert first is not None and second is not None and torch.equal(first, second)
 
 
 @pytest.mark.parametrize("model", [nn.Sequential(nn.Linear(4, 2)), nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(7, 2))])
 def test_none_for_a_network_that_runs_on_no_size(model: nn.Module) -> None:
-    assert random_pictures(model, None) is None
+    assert random_images(model, None) is None
 
 
-def test_given_pictures_are_taken_as_they_are() -> None:
+def test_given_images_are_taken_as_they_are() -> None:
     given = torch.zeros(2, 3, 8, 8)
     assert inputs_for(anywhere(), "random", given, None) == (given, "given ones")
     assert inputs_for(anywhere(), "normal", None, None) == (None, "none")
-    pictures, label = inputs_for(anywhere(), "random", None, (1, 3, 16, 24))
-    assert pictures is not None and label == f"none ({len(pictures)} random ones of 24x16)"
+    images, label = inputs_for(anywhere(), "random", None, (1, 3, 16, 24))
+    assert images is not None and label == f"none ({len(images)} random ones of 24x16)"

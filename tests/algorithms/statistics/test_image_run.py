@@ -1,4 +1,4 @@
-"""Both networks on few pictures in front and on all behind, values held or worked out again: what is seen is the same."""
+"""Both networks on few images in front and on all behind, values held or worked out again: what is seen is the same."""
 
 import copy
 import operator
@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from subpc.algorithms.statistics import image_plan, image_run
-from subpc.algorithms.statistics.image_plan import plan_pictures
-from subpc.algorithms.statistics.image_run import PictureRun
+from subpc.algorithms.statistics.image_plan import plan_images
+from subpc.algorithms.statistics.image_run import ImageRun
 from subpc.algorithms.statistics.image_values import changes_input
 from subpc.algorithms.statistics.moments import Inputs, Moments
 from subpc.algorithms.udfc.compress import compress_udfc
@@ -21,7 +21,7 @@ from tests.algorithms.trained import accuracy, digits, trained
 
 
 class Branches(nn.Module):
-    """Values that lie side by side while pictures join: a shortcut, a list, and one tensor for all pictures."""
+    """Values that lie side by side while images join: a shortcut, a list, and one tensor for all images."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ def nets(make: Callable[[], nn.Module]) -> tuple[nn.Module, nn.Module]:
     return first, copy.deepcopy(first)
 
 
-def follow(both: tuple[nn.Module, nn.Module], pictures: torch.Tensor, change: Callable[[str], None]) -> dict[str, Moments]:
+def follow(both: tuple[nn.Module, nn.Module], images: torch.Tensor, change: Callable[[str], None]) -> dict[str, Moments]:
     seen: dict[str, Moments] = {}
 
     def at_layer(name: str, inputs: Inputs) -> None:
@@ -55,27 +55,27 @@ def follow(both: tuple[nn.Module, nn.Module], pictures: torch.Tensor, change: Ca
         change(name)
 
     with torch.no_grad():
-        PictureRun(fx.symbolic_trace(both[0]).graph, both, at_layer, None, True).run(pictures)
+        ImageRun(fx.symbolic_trace(both[0]).graph, both, at_layer, None, True).run(images)
     return seen
 
 
-def test_few_pictures_in_front_and_all_where_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_images_in_front_and_all_where_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_plan, "VALUES", 2 * 20 * 4 * 32 * 32 * (32 + 32))  # in front of and behind the first ReLU
     net, _ = nets(Branches)
     nodes = [node for node in fx.symbolic_trace(net).graph.nodes if node.op != "output"]
     run = fx.Interpreter(fx.GraphModule(net, nodes[0].graph))
-    plan = plan_pictures(nodes, run, torch.randn(1, 3, 32, 32), 50)
+    plan = plan_images(nodes, run, torch.randn(1, 3, 32, 32), 50)
     by_name = {node.name: node for node in nodes}
     assert plan.at[by_name["wide_0"]] == 20
     assert plan.at[by_name["last"]] == 50
     assert plan.sizes[by_name["wide_0"]] == 4 * 32 * 32 * 32
-    assert plan.sizes[by_name["scale"]] == plan.sizes[by_name["chunk"]] == 0  # no row for each picture
+    assert plan.sizes[by_name["scale"]] == plan.sizes[by_name["chunk"]] == 0  # no row for each image
     in_order = [plan.at[node] for node in nodes]
     assert in_order == sorted(in_order)
 
 
-def test_pictures_that_join_give_what_they_would_have_given_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)).repeat(48, 1, 1, 1)
+def test_images_that_join_give_what_they_would_have_given_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)).repeat(48, 1, 1, 1)
     found = {}
     for budget in (1 << 30, 1 << 20):
         monkeypatch.setattr(image_plan, "VALUES", budget)
@@ -84,23 +84,23 @@ def test_pictures_that_join_give_what_they_would_have_given_from_the_start(monke
         def change(name: str, both: tuple[nn.Module, nn.Module] = both) -> None:
             both[1].get_submodule(name).weight.mul_(1.1).round_(decimals=1)  # type: ignore[operator, union-attr]
 
-        found[budget] = follow(both, pictures, change)["last"], both[1].state_dict()
+        found[budget] = follow(both, images, change)["last"], both[1].state_dict()
     (whole, state), (joined, other) = found.values()
     torch.testing.assert_close(joined.covariance, whole.covariance, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(joined.answers, whole.answers, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(other, state, rtol=1e-4, atol=1e-5)
 
 
-def test_channels_that_were_removed_stay_away_from_pictures_that_join(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_channels_that_were_removed_stay_away_from_images_that_join(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_plan, "VALUES", 1 << 20)
-    small, _, _ = compress_udfc(trained(), UdfcConfig(ratio=0.5, bits=4), pictures=digits()[0][:300])
+    small, _, _ = compress_udfc(trained(), UdfcConfig(ratio=0.5, bits=4), images=digits()[0][:300])
     assert accuracy(small) > accuracy(trained()) - 5
 
 
-def test_the_order_of_the_pictures_does_not_decide_which_are_seen_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_order_of_the_images_does_not_decide_which_are_seen_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_plan, "VALUES", 1 << 20)
     x, y = digits()
-    small, _, _ = compress_udfc(trained(), UdfcConfig(ratio=0.5, bits=4), pictures=x[:300][y[:300].argsort()])
+    small, _, _ = compress_udfc(trained(), UdfcConfig(ratio=0.5, bits=4), images=x[:300][y[:300].argsort()])
     assert accuracy(small) > accuracy(trained()) - 5
 
 
@@ -147,16 +147,16 @@ def test_layers_see_the_same_whatever_is_held(make: Callable[[], nn.Module], hel
     """What a layer sees in the unchanged network is what it sees when the network runs as a whole, with statistics of the batch."""
     monkeypatch.setattr(image_run, "HELD", held)
     monkeypatch.setattr(image_run, "_PART", part)
-    pictures = torch.randn(9, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    images = torch.randn(9, 3, 16, 16, generator=torch.Generator().manual_seed(1))
     both = nets(make)
-    expected = seen_by_layers(both[0], pictures)
-    for name, moments in follow(both, pictures, lambda _: None).items():
+    expected = seen_by_layers(both[0], images)
+    for name, moments in follow(both, images, lambda _: None).items():
         values = expected[name] - expected[name].mean(0)
         torch.testing.assert_close(moments.covariance[0].float(), values.T @ values / len(values), rtol=1e-3, atol=1e-5)
 
 
-def seen_by_layers(net: nn.Module, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
-    """(places, d) under each convolution's filters at its first call, batch norms taking the statistics of these pictures."""
+def seen_by_layers(net: nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """(places, d) under each convolution's filters at its first call, batch norms taking the statistics of these images."""
     net, seen = copy.deepcopy(net), {}
 
     def look(name: str, layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -170,12 +170,12 @@ def seen_by_layers(net: nn.Module, pictures: torch.Tensor) -> dict[str, torch.Te
         if isinstance(module, nn.Conv2d):
             module.register_forward_pre_hook(partial(look, name))
     with torch.no_grad():
-        net(pictures)
+        net(images)
     return seen
 
 
 class Squeezed(nn.Module):
-    """What one picture gives has another shape than what several give."""
+    """What one image gives has another shape than what several give."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -186,15 +186,15 @@ class Squeezed(nn.Module):
 
 
 @pytest.mark.parametrize("few", [1 << 30, 1 << 14])
-def test_no_picture_is_alone(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """17 pictures, which no number of them at a time but one divides; the last joins 16."""
+def test_no_image_is_alone(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """17 images, which no number of them at a time but one divides; the last joins 16."""
     monkeypatch.setattr(image_plan, "VALUES", few)
-    pictures = torch.randn(17, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(17, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     found = []
     for part in (1, 2 << 13, 1 << 30):
         monkeypatch.setattr(image_run, "_PART", part)
         both = nets(Squeezed)
-        found.append((follow(both, pictures, lambda _: None)["last"].covariance, both[1].state_dict()))
+        found.append((follow(both, images, lambda _: None)["last"].covariance, both[1].state_dict()))
     for covariance, state in found[:-1]:
         torch.testing.assert_close(covariance, found[-1][0], rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(state, found[-1][1], rtol=1e-4, atol=1e-5)

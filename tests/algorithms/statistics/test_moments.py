@@ -1,4 +1,4 @@
-"""Second moments of what a filter sees, summed up a few pictures at a time: those of all places at once, in float64."""
+"""Second moments of what a filter sees, summed up a few images at a time: those of all places at once, in float64."""
 
 import pytest
 import torch
@@ -45,7 +45,7 @@ def test_moments_are_those_of_all_places_at_once_however_large_the_mean(name: st
         assert float((moments - expected).abs().max()) < 1e-5 * float(expected.abs().max())
 
 
-def test_fewer_places_are_spread_over_each_picture() -> None:
+def test_fewer_places_are_spread_over_each_image() -> None:
     x = torch.arange(32.0).view(2, 1, 4, 4)
     assert patches(x, nn.Conv2d(1, 1, 1), step=5).flatten().tolist() == [0, 5, 10, 15, 16, 21, 26, 31]
 

@@ -136,9 +136,9 @@ def test_an_unchanged_network_keeps_its_statistics() -> None:
     torch.manual_seed(0)
     nets = [nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 3), nn.BatchNorm2d(4)).eval() for _ in range(2)]
     nets[1].load_state_dict(nets[0].state_dict())
-    for pictures in (None, torch.randn(4, 3, 12, 12)):
+    for images in (None, torch.randn(4, 3, 12, 12)):
         with torch.no_grad():
-            run_side_by_side(fx.symbolic_trace(nets[0]).graph, (nets[0], nets[1]), pictures, lambda name, inputs: None, correct=True)
+            run_side_by_side(fx.symbolic_trace(nets[0]).graph, (nets[0], nets[1]), images, lambda name, inputs: None, correct=True)
         for key, value in nets[0].state_dict().items():
             torch.testing.assert_close(nets[1].state_dict()[key], value, rtol=1e-4, atol=1e-5)
 

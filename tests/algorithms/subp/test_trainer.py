@@ -26,7 +26,7 @@ def network() -> nn.Module:
     return nn.Sequential(*convs, nn.Dropout(0.1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
 
 
-def pictures(count: int = 64, *, classes: int = 2) -> InMemory:
+def images(count: int = 64, *, classes: int = 2) -> InMemory:
     """Dark and bright noise: two classes that a small network tells apart."""
     labels = torch.arange(count) % classes
     noise = torch.randint(0, 100, (count, 1, 8, 8), generator=torch.Generator().manual_seed(0))
@@ -35,7 +35,7 @@ def pictures(count: int = 64, *, classes: int = 2) -> InMemory:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_resumed_training_equals_an_uninterrupted_one(method: str, tmp_path: Path) -> None:
-    config, data = dataclasses.replace(CONFIG, method=method, mask_updates=2), pictures()
+    config, data = dataclasses.replace(CONFIG, method=method, mask_updates=2), images()
     whole = network()
     history = train(whole, data, data, config)
     assert history.epochs[-1].top1 > 90
@@ -57,7 +57,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(method: str, tmp_path: P
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(tmp_path: Path) -> None:
-    data = pictures()
+    data = images()
     with pytest.raises(SubpcError, match="last good epoch is kept"):
         train(network(), data, data, dataclasses.replace(CONFIG, rate=1e30), checkpoint=tmp_path / "c.pt")
     assert list(tmp_path.iterdir()) == []
@@ -66,14 +66,14 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(tmp_path: Path)
         data._std = float("nan")
 
     with pytest.raises(SubpcError, match="of epoch 1"):
-        train(network(), data, pictures(), CONFIG, checkpoint=tmp_path / "c.pt", on_epoch=spoil)
+        train(network(), data, images(), CONFIG, checkpoint=tmp_path / "c.pt", on_epoch=spoil)
     kept = torch.load(tmp_path / "c.pt", weights_only=True)
     assert len(kept["epochs"]) == 1
     assert all(bool(value.isfinite().all()) for value in kept["model"].values())
 
 
 def test_a_checkpoint_of_another_config_is_refused(tmp_path: Path) -> None:
-    data = pictures()
+    data = images()
     train(network(), data, data, dataclasses.replace(CONFIG, epochs=3), checkpoint=tmp_path / "c.pt")
     with pytest.raises(ModelFileError, match=r"another config.*epochs"):
         train(network(), data, data, CONFIG, checkpoint=tmp_path / "c.pt")
@@ -83,7 +83,7 @@ def test_a_checkpoint_of_another_config_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
-    data, other = pictures(), network()
+    data, other = images(), network()
     train(network(), data, data, CONFIG, checkpoint=tmp_path / "c.pt")
     other[0] = nn.Conv2d(1, 8, 5, 2, 2)  # type: ignore[index]
     with pytest.raises(ModelFileError, match="does not fit this model"):
@@ -91,13 +91,13 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
 
 
 def test_data_that_cannot_be_trained_on() -> None:
-    data = pictures()
+    data = images()
     with pytest.raises(ConfigError, match="class 0"):
-        train(network(), pictures(classes=1), data, CONFIG)
+        train(network(), images(classes=1), data, CONFIG)
     with pytest.raises(ConfigError, match="do not fill a batch"):
-        train(network(), pictures(8), data, CONFIG)
-    with pytest.raises(ConfigError, match="no test pictures"):
-        train(network(), data, pictures(0), CONFIG)
+        train(network(), images(8), data, CONFIG)
+    with pytest.raises(ConfigError, match="no test images"):
+        train(network(), data, images(0), CONFIG)
     with pytest.raises(ConfigError, match="uint8"):
         InMemory(data.images.float(), data.labels, mean=0.4, std=0.3)
 
@@ -124,18 +124,18 @@ def test_the_learning_rate_falls_to_nothing_once_or_twice() -> None:
     assert [learning_rate(e, twice) for e in (0, 1, 1.999, 2, 3, 4)] == pytest.approx([0.05, 0.025, 0, 0.02, 0.01, 0], abs=1e-6)
 
 
-def test_augmented_pictures_are_crops_or_their_mirrors() -> None:
+def test_augmented_images_are_crops_or_their_mirrors() -> None:
     images = torch.arange(1, 17.0).reshape(1, 1, 4, 4).expand(50, 1, 4, 4)
     padded = torch.nn.functional.pad(images[0, 0], (1, 1, 1, 1))
     crops = [padded[y : y + 4, x : x + 4] for y in range(3) for x in range(3)]
     allowed = [c for crop in crops for c in (crop, crop.flip(1))]
     got = augment(images, 1, draw(50, 1, torch.Generator().manual_seed(0)))
-    assert all(any(torch.equal(picture[0], other) for other in allowed) for picture in got)
-    assert len({tuple(picture.flatten().tolist()) for picture in got}) > 10
+    assert all(any(torch.equal(image[0], other) for other in allowed) for image in got)
+    assert len({tuple(image.flatten().tolist()) for image in got}) > 10
 
 
-def test_a_picture_is_augmented_alike_in_whatever_batch_it_is() -> None:
-    data = pictures()
+def test_a_image_is_augmented_alike_in_whatever_batch_it_is() -> None:
+    data = images()
     (whole, _), *_ = data.training([torch.arange(64)], seed=3)
     halves = [images for images, _ in data.training([torch.arange(0, 64, 2), torch.arange(1, 64, 2)], seed=3)]
     assert torch.equal(whole[0::2], halves[0])

@@ -188,11 +188,11 @@ def test_networks_of_torchvision_load(name: str, save: object, tmp_path: Path) -
 class Refuses(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.size(0) == 1:
-            raise ValueError("pictures come in pairs")
+            raise ValueError("images come in pairs")
         return x * 2
 
 
 def test_what_a_script_says_reaches_the_message(tmp_path: Path) -> None:
     save_script(Refuses(), tmp_path / "m.pt")
-    with pytest.raises(ConfigError, match="pictures come in pairs"):
+    with pytest.raises(ConfigError, match="images come in pairs"):
         import_model(tmp_path / "m.pt", shapes=[SHAPE])

@@ -193,7 +193,7 @@ def test_indices_from_outside_read_what_there_is(op: str, shape: list[int], tmp_
 
 
 def test_regions_from_outside_read_what_there_is(tmp_path: Path) -> None:
-    """Pictures that are not there, and boxes of NaN, do not end the process."""
+    """Images that are not there, and boxes of NaN, do not end the process."""
     model = model_of([helper.make_node("RoiAlign", ["x", "r", "i"], ["y"], output_height=2, output_width=2)], (1, 2, 8, 8), {}, ["y"])
     model.graph.input.append(helper.make_tensor_value_info("r", TensorProto.FLOAT, [3, 4]))
     model.graph.input.append(helper.make_tensor_value_info("i", TensorProto.INT64, [3]))

@@ -138,7 +138,7 @@ def test_regions_axes_and_ratios(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", [(4, 6), (1, 2, 9), (1, 2, 3, 4, 5)], ids=["2-D", "3-D", "5-D"])
-def test_other_than_pictures(shape: tuple[int, ...], tmp_path: Path) -> None:
+def test_other_than_images(shape: tuple[int, ...], tmp_path: Path) -> None:
     model, x = Model(18), np.random.default_rng(1).standard_normal(shape).astype(np.float32)
     for mode in ("nearest", "linear"):
         model.add("Resize", scales=[*([1] * (len(shape) - 1)), 2], mode=mode)

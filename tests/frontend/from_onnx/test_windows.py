@@ -76,7 +76,7 @@ def along(n: int, k: int, s: int, d: int, case: Case, before: int, after: int) -
     else:
         room = n + before + after - span
         count = (-(-room // s) if case.ceil else room // s) + 1
-        count -= case.ceil and (count - 1) * s >= n + before  # windows that would start behind the picture are left out
+        count -= case.ceil and (count - 1) * s >= n + before  # windows that would start behind the image are left out
     found = []
     for i in range(count):
         places = [i * s - before + t * d for t in range(k)]
@@ -96,7 +96,7 @@ def model_of(nodes: Sequence[onnx.NodeProto], shape: Sequence[int], weights: dic
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
 
 
-def picture(*shape: int) -> np.ndarray:
+def image(*shape: int) -> np.ndarray:
     return np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32) - 1
 
 
@@ -136,7 +136,7 @@ CASES = [
 
 
 def test_all_readers_agree_with_the_definition(tmp_path: Path) -> None:
-    check_all_readers(CASES, picture(1, 2, 6, 5), tmp_path)
+    check_all_readers(CASES, image(1, 2, 6, 5), tmp_path)
 
 
 def test_poolings_have_kernels(tmp_path: Path) -> None:
@@ -148,20 +148,20 @@ def test_poolings_have_kernels(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shape", [(2, 3, 7), (1, 2, 5, 6, 7)], ids=["1-D", "3-D"])
 def test_other_than_two_axes(shape: tuple[int, ...], tmp_path: Path) -> None:
     cases = [case for case in CASES if not (case.counted and case.ceil)]
-    check_all_readers(cases, picture(*shape), tmp_path, readers="compile trace")
+    check_all_readers(cases, image(*shape), tmp_path, readers="compile trace")
 
 
 def test_dilated_means(tmp_path: Path) -> None:
     cases = [
         Case(op="AveragePool", kernel=2, stride=s, dilation=2, name=n, counted=c) for s, n, c in itertools.product((1, 2), NAMES, (0, 1))
     ]
-    check_all_readers(cases, picture(1, 2, 6, 5), tmp_path, readers="compile trace")
+    check_all_readers(cases, image(1, 2, 6, 5), tmp_path, readers="compile trace")
 
 
 @pytest.mark.parametrize("opset", [7, 8, 10, 11])
 def test_older_models(opset: int, tmp_path: Path) -> None:
     cases = [case for case in CASES if case.dilation == 1 and (opset >= 10 or not case.ceil)]
-    check_all_readers(cases, picture(1, 2, 7, 5), tmp_path, opset=opset, readers="compile compress")
+    check_all_readers(cases, image(1, 2, 7, 5), tmp_path, opset=opset, readers="compile compress")
 
 
 @pytest.mark.slow
@@ -174,13 +174,13 @@ def test_grid(op: str, extent: int, tmp_path: Path) -> None:
         twice = (counted and op == "MaxPool") or (name != "NOTSET" and pads != (0, 0)) or (d > 1 and k == 1)
         if not twice and max(pads) < k and (d == 1 or op == "MaxPool"):
             cases.append(Case(op=op, kernel=k, stride=s, dilation=d, name=name, pads=pads, ceil=ceil, counted=counted))
-    check_all_readers(cases, picture(1, 1, extent, 5), tmp_path)
+    check_all_readers(cases, image(1, 1, extent, 5), tmp_path)
 
 
 @pytest.mark.parametrize("p", [1, 2, 3])
 def test_lp_pool(p: int, tmp_path: Path) -> None:
     """The sum of powers over the window: the mean that counts its padding, times the window's size."""
-    x = picture(1, 2, 7, 6)
+    x = image(1, 2, 7, 6)
     cases = [Case(op="LpPool", kernel=k, stride=2, name=name, attributes={"p": p}) for k in (1, 2, 3) for name in NAMES[1:]]
     onnx.save(model_of([case.node(2, f"y{i}") for i, case in enumerate(cases)], x.shape), tmp_path / "m.onnx")
     for case, got in zip(cases, compile(tmp_path / "m.onnx")(x), strict=True):
@@ -190,10 +190,10 @@ def test_lp_pool(p: int, tmp_path: Path) -> None:
 
 
 def test_padded_convolutions(tmp_path: Path) -> None:
-    x = picture(1, 2, 6, 7)
+    x = image(1, 2, 6, 7)
     weights, nodes = {}, []
     for i, (k, s, name) in enumerate(itertools.product((1, 3), (1, 2), NAMES[1:])):
-        weights[f"w{i}"] = picture(3, 2, k, 2)
+        weights[f"w{i}"] = image(3, 2, k, 2)
         nodes.append(helper.make_node("Conv", ["x", f"w{i}"], [f"y{i}"], strides=[s, 2], dilations=[2, 1], auto_pad=name))
     model = model_of(nodes, x.shape, weights)
     onnx.save(model, tmp_path / "m.onnx")
@@ -214,7 +214,7 @@ TRANSPOSED = [
 @pytest.mark.parametrize("attributes", TRANSPOSED, ids=str)
 def test_transposed_convolutions(attributes: dict[str, Any], tmp_path: Path) -> None:
     runtime = pytest.importorskip("onnxruntime")
-    x, weights = picture(1, 2, 5, 6), {"w": picture(2, 3, 3, 3)}
+    x, weights = image(1, 2, 5, 6), {"w": image(2, 3, 3, 3)}
     model = model_of([helper.make_node("ConvTranspose", ["x", "w"], ["y"], **attributes)], x.shape, weights)
     onnx.save(model, tmp_path / "m.onnx")
     (expected,) = runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})
@@ -229,9 +229,9 @@ BAD = {
     "a stride of nothing": ("AveragePool", {"kernel_shape": [2, 2], "strides": [0, 1]}),
     "padding of less than nothing": ("MaxPool", {"kernel_shape": [2, 2], "pads": [-1, 0, 0, 0]}),
     "padding as wide as the window": ("MaxPool", {"kernel_shape": [2, 2], "pads": [2, 0, 0, 0]}),
-    "taps around the picture": ("MaxPool", {"kernel_shape": [2, 2], "dilations": [12, 1], "pads": [6, 0, 6, 0]}),
+    "taps around the image": ("MaxPool", {"kernel_shape": [2, 2], "dilations": [12, 1], "pads": [6, 0, 6, 0]}),
     "three axes for two": ("MaxPool", {"kernel_shape": [2, 2, 2]}),
-    "a window larger than the picture": ("AveragePool", {"kernel_shape": [20, 20]}),
+    "a window larger than the image": ("AveragePool", {"kernel_shape": [20, 20]}),
 }
 
 
@@ -239,7 +239,7 @@ BAD = {
 def test_impossible_windows_are_refused_with_their_node(what: str, tmp_path: Path) -> None:
     op, attributes = BAD[what]
     names = ["x", "w"] if op == "Conv" else ["x"]
-    model = model_of([helper.make_node(op, names, ["y"], name="guilty", **attributes)], (1, 2, 6, 6), {"w": picture(2, 2, 3, 3)})
+    model = model_of([helper.make_node(op, names, ["y"], name="guilty", **attributes)], (1, 2, 6, 6), {"w": image(2, 2, 3, 3)})
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(SubpcError, match="guilty") as caught:
         compile(tmp_path / "m.onnx")

@@ -75,14 +75,14 @@ def test_speed_and_size_of_both(models: Path) -> None:
     assert type(report).from_dict(report.to_dict()) == report
 
 
-def test_pictures_from_a_folder(models: Path, tmp_path: Path) -> None:
+def test_images_from_a_folder(models: Path, tmp_path: Path) -> None:
     for index in range(3):
         (tmp_path / f"class{index}").mkdir()
         Image.new("RGB", (20 + index, 30), (80 * index, 10, 200)).save(tmp_path / f"class{index}" / "a.png")
-    (tmp_path / "class0" / "broken.jpg").write_text("no picture")
+    (tmp_path / "class0" / "broken.jpg").write_text("no image")
     report = compare(models / "dense.so", models / "pruned.so", tmp_path, runs=0)
     assert report.samples == 3
-    assert report.data.endswith("3 pictures, 1 unreadable")
+    assert report.data.endswith("3 images, 1 unreadable")
 
 
 def test_the_numbers_follow_their_definitions() -> None:
@@ -127,7 +127,7 @@ def wrong(models: Path, tmp_path: Path, data: str, **options: object) -> str:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ("empty", "holds no pictures"),
+        ("empty", "holds no images"),
         ("none", "does not exist"),
         ("text.npy", "cannot read"),
         ("pickle.npy", "cannot read"),

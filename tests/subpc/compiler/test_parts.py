@@ -24,8 +24,8 @@ class Backbone(nn.Module):
         super().__init__()
         self.low, self.high = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 3, stride=2, padding=1)
 
-    def forward(self, picture: torch.Tensor) -> dict[str, torch.Tensor]:
-        low = self.low(picture).relu()
+    def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
+        low = self.low(image).relu()
         return OrderedDict([("low", low), ("high", self.high(low).relu())])
 
 
@@ -41,16 +41,16 @@ class Head(nn.Module):
 
 
 class Detector(nn.Module):
-    """Takes a list of pictures; how many places it returns depends on what is seen."""
+    """Takes a list of images; how many places it returns depends on what is seen."""
 
     def __init__(self) -> None:
         super().__init__()
         self.backbone, self.head, self.spare = Backbone(), Head(), nn.ModuleList([nn.Conv2d(3, 3, 1)])
 
-    def forward(self, pictures: list[torch.Tensor]) -> torch.Tensor:
-        if pictures[0].ndim != 3:
-            raise ValueError("a list of pictures is wanted")
-        features = self.backbone(torch.stack(list(pictures)))
+    def forward(self, images: list[torch.Tensor]) -> torch.Tensor:
+        if images[0].ndim != 3:
+            raise ValueError("a list of images is wanted")
+        features = self.backbone(torch.stack(list(images)))
         scores = self.head(list(features.values()))["scores"]
         found = scores[scores > 0]
         return found * 2 if found.numel() > 4 else found
@@ -64,44 +64,44 @@ def detector() -> Detector:
 ARCH = f"{__name__}:detector"
 
 
-def pictures() -> torch.Tensor:
+def images() -> torch.Tensor:
     return torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(1))
 
 
 def test_a_part_is_compiled_alone_under_the_names_of_the_whole() -> None:
     model = detector()
-    compiled = subpc.compile(model, pictures()[0], part="backbone")
-    assert compiled.input_names == ("picture",)
+    compiled = subpc.compile(model, images()[0], part="backbone")
+    assert compiled.input_names == ("image",)
     assert compiled.output_names == ("low", "high")
     assert [layer.name for layer in compiled.report.layers] == ["backbone.low", "backbone.high"]
-    for picture in pictures():
-        for got, expected in zip(compiled(picture), model.backbone(picture).values(), strict=True):
+    for image in images():
+        for got, expected in zip(compiled(image), model.backbone(image).values(), strict=True):
             assert share_of_range(got, expected.detach()) < 1e-6
 
 
 def test_parts_in_a_row_become_one_library_with_the_results_of_all() -> None:
     model = detector()
-    compiled = subpc.compile(model, pictures()[0], part="backbone,head")
+    compiled = subpc.compile(model, images()[0], part="backbone,head")
     assert compiled.output_names == ("backbone.low", "backbone.high", "head.scores")
-    for picture in pictures():
-        features = model.backbone(picture)
+    for image in images():
+        features = model.backbone(image)
         expected = [*features.values(), model.head(list(features.values()))["scores"]]
-        for got, value in zip(compiled(picture), expected, strict=True):
+        for got, value in zip(compiled(image), expected, strict=True):
             assert share_of_range(got, value.detach()) < 1e-6
 
 
 @pytest.mark.parametrize("way", ["as_module", "torch.compile"])
 def test_a_compiled_part_stands_in_the_model_again(way: str) -> None:
-    model, (picture, other) = detector(), pictures()
+    model, (image, other) = detector(), images()
     with torch.no_grad():
-        expected = [model(list(x)) for x in (picture, other)]
+        expected = [model(list(x)) for x in (image, other)]
     if way == "as_module":
-        model.backbone = subpc.as_module(subpc.compile(model, picture, part="backbone"))  # type: ignore[assignment]
-        assert isinstance(model.backbone(picture), OrderedDict)
+        model.backbone = subpc.as_module(subpc.compile(model, image, part="backbone"))  # type: ignore[assignment]
+        assert isinstance(model.backbone(image), OrderedDict)
     else:
         model.backbone = torch.compile(model.backbone, backend="subpc")  # type: ignore[assignment]
     with torch.inference_mode():
-        for x, value in zip((picture, other), expected, strict=True):
+        for x, value in zip((image, other), expected, strict=True):
             torch.testing.assert_close(model(list(x)), value, rtol=1e-5, atol=1e-6)
 
 
@@ -110,17 +110,17 @@ def test_as_module_returns_what_the_network_did() -> None:
         def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             return x.relu(), x + 1
 
-    x = pictures()[0]
+    x = images()[0]
     one, two = subpc.as_module(subpc.compile(nn.ReLU(), x)), subpc.as_module(subpc.compile(Two(), x))
     torch.testing.assert_close(one(x), x.relu())
     torch.testing.assert_close(two(x), (x.relu(), x + 1))
 
 
-@pytest.mark.parametrize("form", ["picture", "list of pictures"])
+@pytest.mark.parametrize("form", ["image", "list of images"])
 def test_a_whole_detector_is_refused_with_the_part_that_compiles(form: str, capfd: pytest.CaptureFixture[str]) -> None:
-    picture = pictures()[0]
+    image = images()[0]
     with pytest.raises(subpc.SubpcError) as caught:
-        subpc.compile(detector(), picture if form == "picture" else [list(picture)])
+        subpc.compile(detector(), image if form == "image" else [list(image)])
     lines = str(caught.value).splitlines()
     assert len(lines) == 2
     assert 'part="backbone,head" (--part backbone,head); here its input is 1,3,16,16' in lines[1]
@@ -144,12 +144,12 @@ def test_a_model_that_fails_with_a_wrong_shape_is_not_told_to_be_cut() -> None:
 )
 def test_parts_that_are_none_are_refused(part: str, words: str) -> None:
     with pytest.raises(subpc.ConfigError, match=words) as caught:
-        subpc.compile(detector(), pictures()[0], part=part)
+        subpc.compile(detector(), images()[0], part=part)
     assert len(str(caught.value).splitlines()) <= 2
 
 
 def test_programs_and_onnx_files_have_no_parts(tmp_path: Path) -> None:
-    program = torch.export.export(nn.ReLU(), (pictures()[0],))
+    program = torch.export.export(nn.ReLU(), (images()[0],))
     torch.export.save(program, tmp_path / "m.pt2")
     (tmp_path / "m.onnx").write_bytes(b"any")
     for model in (program, tmp_path / "m.pt2", tmp_path / "m.onnx"):
@@ -215,9 +215,9 @@ def test_detectors_of_torchvision(name: str, part: str, monkeypatch: pytest.Monk
             expected = torch.utils._pytree.tree_leaves([features, model.get_submodule(head)(list(features.values()))])
             for got, value in zip(compiled(x), expected, strict=True):
                 assert share_of_range(got, value) < 1e-4
-        picture = [torch.rand(3, 80, 120)]
-        before = model(picture)[0]
+        image = [torch.rand(3, 80, 120)]
+        before = model(image)[0]
         model.backbone = subpc.as_module(subpc.compile(model, inputs[0], part="backbone"))
-        after = model(picture)[0]
+        after = model(image)[0]
     assert after["scores"].shape == before["scores"].shape
     torch.testing.assert_close(after["scores"], before["scores"], rtol=1e-3, atol=1e-4)

@@ -20,7 +20,7 @@ def network() -> nn.Sequential:
 
 
 @pytest.mark.parametrize("config", [UdfcConfig(), DfmpcConfig(), BlockConfig(n=4)])
-def test_the_report_says_which_random_pictures_were_used(config: Config) -> None:
+def test_the_report_says_which_random_images_were_used(config: Config) -> None:
     smaller, report = subpc.compress(network(), config, input_shape=(1, 3, 20, 24))
     assert report.inputs == "none (256 random ones of 24x20)"
     assert smaller(torch.rand(1, 3, 20, 24)).shape == (1, 4)

@@ -1,4 +1,4 @@
-"""The demonstration's first part, on the real pretrained network and a real picture."""
+"""The demonstration's first part, on the real pretrained network and a real image."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from subpc.errors import ConfigError
 def test_the_pretrained_network_sees_the_cat(tmp_path: Path) -> None:
     stages: list[str] = []
     seen = show.recognise(None, tmp_path, None, lambda stage, done, total: stages.append(stage))
-    assert seen.picture.name == "chelsea.png"
+    assert seen.image.name == "chelsea.png"
     assert "cat" in seen.classes[0][1]
     assert [index for index, _, _ in seen.classes[:2]] in ([285, 282], [282, 285], [285, 281], [281, 285], [282, 281])
     assert len(seen.classes) == 5

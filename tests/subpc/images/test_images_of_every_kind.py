@@ -1,4 +1,4 @@
-"""Pictures into networks of every layout, and what is said of what comes out."""
+"""Images into networks of every layout, and what is said of what comes out."""
 
 import json
 from pathlib import Path
@@ -11,9 +11,9 @@ from torch import nn
 
 import subpc
 from subpc.cli.main import run
-from subpc.compression.calibration import read_picture
+from subpc.compression.calibration import read_sized_image
 from subpc.errors import ConfigError
-from subpc.images.input import picture_input
+from subpc.images.input import image_input
 from subpc.images.output import look, summary
 from subpc.images.prepare import Preparation, read_image
 from subpc.library.report import TensorInfo
@@ -34,32 +34,32 @@ def info(*shape: int, dtype: str = "float32") -> TensorInfo:
 
 def test_a_square_is_what_it_always_was(path: Path) -> None:
     expected = read_image(path, Preparation(size=16, mean=HOW.mean, std=HOW.std))
-    np.testing.assert_array_equal(picture_input(path, info(1, 3, 16, 16), HOW), expected)
-    np.testing.assert_array_equal(picture_input(path, info(2, 16, 16, 3), HOW)[1], expected[0].transpose(1, 2, 0))
+    np.testing.assert_array_equal(image_input(path, info(1, 3, 16, 16), HOW), expected)
+    np.testing.assert_array_equal(image_input(path, info(2, 16, 16, 3), HOW)[1], expected[0].transpose(1, 2, 0))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_other_shapes_are_those_of_calibration(channels: int, path: Path) -> None:
     shape = (1, channels, 12, 20)
-    np.testing.assert_array_equal(picture_input(path, info(*shape), HOW), read_picture(path, shape, HOW))
+    np.testing.assert_array_equal(image_input(path, info(*shape), HOW), read_sized_image(path, shape, HOW))
     whole = np.asarray(Image.open(path).convert("RGB" if channels == 3 else "L").resize((20, 12), Image.Resampling.BILINEAR), np.float32)
-    found = picture_input(path, info(*shape), HOW)[0, 0]
+    found = image_input(path, info(*shape), HOW)[0, 0]
     np.testing.assert_allclose(found, (whole.reshape(12, 20, channels)[..., 0] / 255 - 0.5) / 0.2, rtol=1e-4)
 
 
 def test_bytes_stay_bytes_and_opacity_is_the_fourth_channel(path: Path) -> None:
-    found = picture_input(path, info(1, 30, 50, 4, dtype="uint8"), HOW)
+    found = image_input(path, info(1, 30, 50, 4, dtype="uint8"), HOW)
     np.testing.assert_array_equal(found[0], np.asarray(Image.open(path)))
-    opacity = picture_input(path, info(1, 4, 30, 50), HOW)[0, 3]
+    opacity = image_input(path, info(1, 4, 30, 50), HOW)[0, 3]
     np.testing.assert_allclose(opacity, np.asarray(Image.open(path))[..., 3] / 255, rtol=1e-5)
     Image.open(path).convert("RGB").save(path)
-    assert picture_input(path, info(1, 4, 30, 50), HOW)[0, 3].min() == 1
+    assert image_input(path, info(1, 4, 30, 50), HOW)[0, 3].min() == 1
 
 
 @pytest.mark.parametrize("shape", [(1, 2, 8, 8), (1, 10), (3, 8, 8), (1, 3, 8, 8, 8)])
-def test_inputs_that_take_no_picture(shape: tuple[int, ...], path: Path) -> None:
+def test_inputs_that_take_no_image(shape: tuple[int, ...], path: Path) -> None:
     with pytest.raises(ConfigError, match="--input"):
-        picture_input(path, info(*shape), HOW)
+        image_input(path, info(*shape), HOW)
 
 
 def test_what_outputs_say() -> None:
@@ -85,7 +85,7 @@ def test_the_command(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     subpc.compile(net, shapes=[(1, 3, 12, 20)], output=library)
     assert run(["run", str(library), "--image", str(path), "--mask", str(mask)]) == 0
     assert "of the pixels  class" in capsys.readouterr().out
-    x = torch.from_numpy(picture_input(path, info(1, 3, 12, 20), Preparation()))
+    x = torch.from_numpy(image_input(path, info(1, 3, 12, 20), Preparation()))
     np.testing.assert_array_equal(np.asarray(Image.open(mask)), net(x)[0].argmax(0).numpy())
     assert run(["run", str(library), "--image", str(path), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)

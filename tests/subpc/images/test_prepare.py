@@ -1,4 +1,4 @@
-"""Pictures and labels."""
+"""Images and labels."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from subpc.frontend.architectures.torchvision_import import import_torchvision
 from subpc.images.prepare import Preparation, best_classes, read_image, read_labels
 
 
-def picture(path: Path, size: tuple[int, int], mode: str = "RGB") -> Path:
+def image(path: Path, size: tuple[int, int], mode: str = "RGB") -> Path:
     pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 4), np.uint8)
     Image.fromarray(pixels, "RGBA").convert(mode).save(path)
     return path
@@ -23,7 +23,7 @@ def test_same_pixels_as_torchvision(tmp_path: Path, size: tuple[int, int], inter
     import_torchvision()
     from torchvision.transforms import v2 as transforms
 
-    path = picture(tmp_path / "a.png", size)
+    path = image(tmp_path / "a.png", size)
     steps = [
         transforms.Resize(256, interpolation=transforms.InterpolationMode(interpolation)),
         transforms.CenterCrop(224),
@@ -39,7 +39,7 @@ def test_same_pixels_as_torchvision(tmp_path: Path, size: tuple[int, int], inter
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK"])
 def test_other_colour_modes(tmp_path: Path, mode: str) -> None:
-    path = picture(tmp_path / ("a.tiff" if mode == "CMYK" else "a.png"), (50, 60), mode)
+    path = image(tmp_path / ("a.tiff" if mode == "CMYK" else "a.png"), (50, 60), mode)
     assert read_image(path, Preparation(size=32)).shape == (1, 3, 32, 32)
 
 
@@ -57,15 +57,15 @@ def test_pixels_without_a_range_are_refused(tmp_path: Path) -> None:
         read_image(tmp_path / "a.tiff", Preparation(size=32))
 
 
-def test_files_that_are_no_pictures(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_text("not a picture")
-    with pytest.raises(ConfigError, match="is not a picture"):
+def test_files_that_are_no_images(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("not an image")
+    with pytest.raises(ConfigError, match="is not an image"):
         read_image(tmp_path / "a.png", Preparation())
     with pytest.raises(ConfigError, match="No such file"):
         read_image(tmp_path / "b.png", Preparation())
-    good = picture(tmp_path / "c.png", (300, 300)).read_bytes()
+    good = image(tmp_path / "c.png", (300, 300)).read_bytes()
     (tmp_path / "cut.png").write_bytes(good[: len(good) // 2])
-    with pytest.raises(ConfigError, match="cannot read the picture"):
+    with pytest.raises(ConfigError, match="cannot read the image"):
         read_image(tmp_path / "cut.png", Preparation())
 
 

@@ -139,7 +139,7 @@ def test_a_killed_writer_leaves_no_half_file(tmp_path: Path) -> None:
         ("yolo.onnx", "subpc compile yolo.onnx -o yolo.so"),
         ("net.pt2", "subpc compile net.pt2 -o net.so"),
         ("weights.safetensors", "subpc compile weights.safetensors -o weights.so"),
-        ("picture.png", "subpc compile MODEL -o NAME.so"),
+        ("image.png", "subpc compile MODEL -o NAME.so"),
         ("lib.so", "subpc compile MODEL -o lib.so"),
     ],
 )

@@ -59,13 +59,13 @@ def compiled() -> subpc.CompiledModel:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_examples_inputs_and_pictures(kind: str, compiled: subpc.CompiledModel) -> None:
+def test_examples_inputs_and_images(kind: str, compiled: subpc.CompiledModel) -> None:
     value = strange(kind)
     for call in (
         lambda: subpc.compile(net(), value),
         lambda: compiled(value),
         lambda: compiled.run({"input": value}),
-        lambda: subpc.compress(net(), DfmpcConfig(), pictures=value),
+        lambda: subpc.compress(net(), DfmpcConfig(), images=value),
     ):
         with pytest.raises((ConfigError, UnsupportedModelError)) as caught:
             call()

@@ -1,4 +1,4 @@
-"""Joint changes: all layers of one picture size at once, raced on the whole network, kept and recorded only where that is faster."""
+"""Joint changes: all layers of one image size at once, raced on the whole network, kept and recorded only where that is faster."""
 
 import time
 from collections.abc import Callable, Iterator

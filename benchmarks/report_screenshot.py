@@ -1,6 +1,6 @@
-"""The picture of the profile report in docs/profile.md: a ResNet-50 with 75 % of its blocks pruned, beside other engines.
+"""The image of the profile report in docs/profile.md: a ResNet-50 with 75 % of its blocks pruned, beside other engines.
 
-    python benchmarks/report_picture.py [--output docs/profile_report.png]
+    python benchmarks/report_screenshot.py [--output docs/profile_report.png]
 
 Needs Chromium, and a machine that does nothing else: the report says so where it does not have one.
 """
@@ -49,19 +49,19 @@ def photograph(page: Path) -> Image.Image:
         tab.goto(page.as_uri())
         tab.wait_for_selector("html[data-ready]")
         tab.wait_for_timeout(1000)
-        picture = tab.screenshot()
+        image = tab.screenshot()
         context.close()
-    return Image.open(io.BytesIO(picture))
+    return Image.open(io.BytesIO(image))
 
 
 @click.command()
 @click.option("--output", type=click.Path(path_type=Path), default=Path("docs/profile_report.png"), show_default=True)
 @click.option("--runs", default=60, show_default=True, help="Timed calls of each engine and step.")
 def main(output: Path, runs: int) -> None:
-    """Write the picture."""
+    """Write the image."""
     with tempfile.TemporaryDirectory() as folder:
-        picture = photograph(make_page(Path(folder), runs)).convert("RGB")
-    small = picture.resize((1000, round(HEIGHT * 1000 / WIDTH)), Image.Resampling.LANCZOS)
+        image = photograph(make_page(Path(folder), runs)).convert("RGB")
+    small = image.resize((1000, round(HEIGHT * 1000 / WIDTH)), Image.Resampling.LANCZOS)
     small.quantize(COLOURS, dither=Image.Dither.NONE).save(output, optimize=True)
     click.echo(f"wrote {output}: {output.stat().st_size / 1000:.0f} KB")
 
