@@ -59,7 +59,7 @@ def test_a_search_that_is_ended_leaves_nothing(ending: signal.Signals, tmp_path:
     screen = Screen(words, until="trial 1")
     screen.process.send_signal(ending)
     assert screen.process.wait(60) == (130 if ending is signal.SIGINT else -signal.SIGKILL)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.pt2", "images"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "m.pt2"]
 
 
 class Screen:
