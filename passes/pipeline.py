@@ -1,20 +1,36 @@
-"""The whole compile in one place: from an imported Relax module to a program of kernels."""
+"""The whole compile in one place: from imported Relax modules to a shared object.
+
+    compile_networks
+        rewrite_model   for each network: Relax passes, then a decision for each layer
+        choose          for each network: tuned schedules, where some are known
+        lower_model     for each network: kernel calls, into one store of weights
+        emit_library    for all: memory, kernels, entry points, linking
+
+What a file holds beside that, and how it is written, is in library/artifact.py.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import tvm
 from tvm import relax
 
 from subpc.errors import UnsupportedModelError
+from subpc.frontend.imported_model import ImportedModel
+from subpc.machine.target import Target
 from subpc.passes import ops
 from subpc.passes.dataflow import Dataflow
 from subpc.passes.decide_layers import Decision, decide_layers
+from subpc.passes.emit_library import EmittedLibrary, emit_library
 from subpc.passes.fold_affine import fold_affine
 from subpc.passes.fold_input_affine import fold_input_affine
 from subpc.passes.fuse_elementwise import fuse_elementwise
 from subpc.passes.fuse_epilogue import fuse_epilogue
 from subpc.passes.join_steps import join_steps
+from subpc.passes.kernel_objects import KernelObjects
 from subpc.passes.label_layers import label_layers, settle_layers
 from subpc.passes.legalize_rest import legalize_rest
 from subpc.passes.lower import Lowering
@@ -23,17 +39,21 @@ from subpc.passes.lower_elementwise import lower_elementwise
 from subpc.passes.lower_fallback import lower_call_tir
 from subpc.passes.lower_linear import lower_linear
 from subpc.passes.lower_planes import lower_concat, lower_global_pool, lower_pool2d, lower_view
+from subpc.passes.named_defects import named_defects
 from subpc.passes.other_layers import OtherLayer, layer_order, other_layers
 from subpc.passes.program import Program, WeightStore
 from subpc.passes.recognise_activations import recognise_activations
 from subpc.passes.recognise_shapes import recognise_shapes
 from subpc.passes.trim_taps import trim_taps
 from subpc.passes.workloads import apply_choices, chosen, conv_workloads
+from subpc.progress import Progress, silent
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.workload import Choice, ConvWorkload
 
 ModulePass = Callable[[tvm.IRModule], tvm.IRModule]
+# (phase, text): a module as TVM script, and as the last phase the program as a list.
 Dump = Callable[[str, str], None]
+PROGRAM = "program"
 
 LOWERING_RULES = {
     ops.CONV2D: lower_conv2d,
@@ -101,22 +121,64 @@ def graph_passes() -> list[tuple[str, ModulePass]]:
     ]
 
 
-def rewrite_model(
-    module: tvm.IRModule,
-    params: dict[str, tvm.runtime.Tensor],
-    param_names: dict[str, str],
+@dataclass(frozen=True, kw_only=True)
+class CompiledNetworks:
+    """A shared object, and how each of its networks was lowered."""
+
+    lowered: tuple[Lowered, ...]
+    library: EmittedLibrary
+
+
+Choose = Callable[[Rewritten], Mapping[str, Choice]]
+
+
+def compile_networks(
+    networks: Sequence[ImportedModel],
+    library: Path,
     *,
-    n_inputs: int,
-    isa: VectorIsa,
+    target: Target,
     sparse: str,
-    dump: Dump | None = None,
-) -> Rewritten:
+    objects: KernelObjects,
+    choose: Choose,
+    dump: Callable[[int], Dump | None],
+    progress: Progress = silent,
+) -> CompiledNetworks:
+    """Compile networks that share their weights into one shared object, each with an entry point.
+
+    Args:
+        library: the file to write, in the folder of `objects`.
+        sparse: "auto" (where faster), "off" or "always".
+        choose: tuned schedules for a network, by layer name; the other layers get their defaults.
+        dump: where the phases of network i go; None for nowhere.
+
+    Raises:
+        UnsupportedModelError: operators that nothing can take, all at once.
+        CompileError: a kernel does not compile, or the linker failed. OSError: no space.
+    """
+    weights, lowered = WeightStore(), []
+    for index, network in enumerate(networks):
+        show = dump(index)
+        rewritten = rewrite_model(network, isa=target.isa, sparse=sparse, dump=show)
+        choices = choose(rewritten)
+        entry = lower_model(rewritten, isa=target.isa, weights=weights, choices=choices)
+        if show is not None:
+            show(PROGRAM, entry.program.listing())
+        lowered.append(entry)
+    programs = [entry.program for entry in lowered]
+    emitted = emit_library(programs, weights, library, objects=objects, progress=progress)
+    return CompiledNetworks(lowered=tuple(lowered), library=emitted)
+
+
+@named_defects()
+def rewrite_model(network: ImportedModel, *, isa: VectorIsa, sparse: str, dump: Dump | None = None) -> Rewritten:
     """Run all passes and decide about every layer. dump(phase, script) is called after each phase.
 
     Raises:
         UnsupportedModelError: operators that nothing can take, all at once.
     """
-    for name, transform in [*import_passes(params, param_names), *graph_passes()]:
+    params: dict[str, Any] = {name: tvm.runtime.tensor(np.ascontiguousarray(value)) for name, value in network.params.items()}
+    module = network.module
+    for name, transform in [*import_passes(params, network.param_names), *graph_passes()]:
         if name == "legalize_rest":
             others, order = other_layers(module), layer_order(module)
         module = transform(module)
@@ -125,10 +187,18 @@ def rewrite_model(
     graph = Dataflow(module["main"])
     _check_shapes(graph)
     decisions = decide_layers(graph, isa, sparse)
-    workloads = conv_workloads(graph, decisions)
-    return Rewritten(module=module, graph=graph, n_inputs=n_inputs, decisions=decisions, workloads=workloads, others=others, order=order)
+    return Rewritten(
+        module=module,
+        graph=graph,
+        n_inputs=len(network.input_names),
+        decisions=decisions,
+        workloads=conv_workloads(graph, decisions),
+        others=others,
+        order=order,
+    )
 
 
+@named_defects()
 def lower_model(model: Rewritten, *, isa: VectorIsa, weights: WeightStore, choices: Mapping[str, Choice] | None = None) -> Lowered:
     """Lower to kernel calls. choices: tuned schedules by layer name; the other layers get their defaults."""
     decisions = apply_choices(model.decisions, choices or {})

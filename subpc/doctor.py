@@ -10,7 +10,7 @@ from subpc.errors import SubpcError, TargetError
 from subpc.library.shared_library import Library
 from subpc.machine import native
 from subpc.machine.cpu import cpu_features, cpu_name
-from subpc.machine.linker import find_linker, link
+from subpc.machine.linker import find_linker
 from subpc.machine.threads import available_threads
 from subpc.machine.worker_pool import worker_pool
 from subpc.records import Record
@@ -140,7 +140,7 @@ def _compile_and_load() -> str:
     from tvm.tirx.script import builder as T
 
     from subpc.machine.target import parse_target
-    from subpc.passes.build_library import write_module
+    from subpc.passes.object_files import link_modules
 
     target = parse_target("llvm -mcpu=native")
     with IRBuilder() as builder, T.prim_func(s_tir=True):
@@ -150,9 +150,8 @@ def _compile_and_load() -> str:
         T.func_attr({"global_symbol": "probe"})
         T.evaluate(0)
     with scratch_folder("doctor") as folder:
-        compiled, library = Path(folder) / "probe.o", Path(folder) / "probe.so"
-        write_module(tvm.IRModule({"probe": builder.get()}), target.tvm_target(), compiled)
-        link([compiled], library)
+        module = tvm.IRModule({"probe": builder.get()})
+        library = link_modules([module], target.tvm_target(), Path(folder) / "probe.so")
         loaded = Library.from_file(library)  # its code stays as long as this name
         native.run(loaded.function("probe"), native.Arguments([]), 1)
     return f"a test function was compiled for {target}, linked, loaded and called"

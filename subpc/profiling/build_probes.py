@@ -20,9 +20,8 @@ def build(output: Path, target_text: str, threads: int) -> dict[str, int]:
     """Write the library; returns operations, bytes and sizes of its kernels."""
     import tvm
 
-    from subpc.machine.linker import link
     from subpc.machine.target import parse_target
-    from subpc.passes.build_library import write_module
+    from subpc.passes.object_files import link_modules
     from subpc.schedules.launch_clock import launch_clock
     from subpc.schedules.peak import PeakMultiplyAdd, PeakRead
 
@@ -32,10 +31,7 @@ def build(output: Path, target_text: str, threads: int) -> dict[str, int]:
     memory = PeakRead(workers=threads, floats=MEMORY_FLOATS // threads, rounds=1)
     kernels: dict[str, PeakMultiplyAdd | PeakRead] = {FMA: fma, CACHE: cache, MEMORY: memory}
     modules = [tvm.IRModule({symbol: kernel.prim_func(symbol, target.isa)}) for symbol, kernel in kernels.items()]
-    objects = []
-    for index, module in enumerate([*modules, launch_clock()]):
-        objects.append(write_module(module, target.tvm_target(), output.with_name(f"{index}.o")))
-    link(objects, output)
+    link_modules([*modules, launch_clock()], target.tvm_target(), output)
     facts = {"lanes": target.isa.lanes, "operations": fma.operations(target.isa), "vector_floats": fma.vector_floats(target.isa)}
     return facts | {"cache_bytes": cache.bytes, "memory_bytes": memory.bytes, "floats": threads * max(CACHE_FLOATS, memory.floats)}
 

@@ -100,12 +100,12 @@ def _cpu_name(fleet: Fleet, target: Target, folder: Path) -> str:
 
 
 def _probe(stem: Path, function: Any, symbol: str, target: Target) -> Path:
-    from subpc.machine.linker import link
-    from subpc.passes.build_library import write_object
+    import tvm
 
-    write_object(function, symbol, target.tvm_target(), stem.with_suffix(".o"))
-    link([stem.with_suffix(".o")], stem.with_suffix(".so"))
-    return stem.with_suffix(".so")
+    from subpc.passes.object_files import link_modules
+
+    module = tvm.IRModule({symbol: function})
+    return link_modules([module], target.tvm_target(), stem.with_suffix(".so"))
 
 
 def _load(session: Any, library: Path) -> Any:

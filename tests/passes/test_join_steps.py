@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from subpc.compiler import compile_model
-from subpc.compiler.compile_model import JOINED, compile
+from subpc.compiler.compile_model import compile
+from subpc.compiler.describe_library import JOINED
 from subpc.machine.target import parse_target
 from subpc.passes.join_steps import joinable
 from subpc.passes.pipeline import Lowered, Rewritten, lower_model

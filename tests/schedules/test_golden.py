@@ -11,10 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-import tvm
 from torch import nn
 
 from subpc.frontend.import_model import import_model
@@ -92,8 +90,7 @@ def kernels(family: str) -> list[Any]:
     make, shape = NETWORKS[family]
     torch.manual_seed(0)
     (model,) = import_model(make(), shapes=[shape])
-    params = {name: tvm.runtime.tensor(np.ascontiguousarray(value)) for name, value in model.params.items()}
-    network = rewrite_model(model.module, params, model.param_names, n_inputs=1, isa=AVX512, sparse="always")
+    network = rewrite_model(model, isa=AVX512, sparse="always")
     lowered = lower_model(network, isa=AVX512, weights=WeightStore())
     return [step.kernel for step in lowered.program.steps]
 

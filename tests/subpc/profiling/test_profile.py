@@ -108,7 +108,7 @@ def test_names_shapes_and_types_of_inputs_and_outputs(toy: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"image": 0}, "inputs 'image' was given, the model takes a dictionary with 'image'"),
+        ({"photo": 0}, "inputs 'photo' was given, the model takes a dictionary with 'image'"),
         ({}, "the model takes a dictionary with 'image'"),
         ([1], "a list was given"),
         ({"image": np.zeros((1, 3, 8, 8), np.float32)}, r"\(1, 3, 8, 8\) was given, this library takes \(1, 3, 16, 16\)"),

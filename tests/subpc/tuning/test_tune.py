@@ -155,7 +155,7 @@ def test_a_kernel_that_does_not_compile_fails_alone(builder: Builder, how: str) 
             raise ValueError("no such tile")
 
     with pytest.raises(CompileError, match="bad kernel"):
-        builder.compile([Bad()])  # type: ignore[list-item]
+        builder.objects.compile({Bad(): "a layer"})  # type: ignore[dict-item]
     assert builder.build({}).library.exists()
 
 
