@@ -10,7 +10,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from subpc.errors import ConfigError, UnsupportedModelError
-from subpc.frontend.architectures.default_shape import assumed
+from subpc.frontend.architectures.default_shape import assumed, assumed_batch
 from subpc.frontend.example_inputs import example_for, given_examples, model_inputs, shapes_of
 from subpc.frontend.files.load_file import load_torch_file
 from subpc.frontend.files.pt2.guards import check_guards
@@ -19,7 +19,7 @@ from subpc.frontend.from_onnx.to_relax import import_onnx
 from subpc.frontend.from_torch.to_relax import export, import_exported, import_module, inference_copy
 from subpc.frontend.from_torch.torchscript import NOTE, export_script, input_names
 from subpc.frontend.imported_model import ImportedModel
-from subpc.frontend.input_shapes import InputShape, as_shapes, group_shapes
+from subpc.frontend.input_shapes import Input, InputShape, as_shapes, group_shapes, shapes_for_one
 from subpc.frontend.one_at_a_time import capturing
 from subpc.frontend.parts import Part, check_no_part, suggested_part, take_part
 from subpc.model_files import check_file
@@ -56,6 +56,8 @@ def _import_file(
     check_file(path)
     if path.suffix == ".onnx":
         check_no_part(path, part)
+        if example_inputs is None and not shapes and _is_open(inputs := onnx_inputs(path)):
+            return [m.with_notes(assumed_batch(m.input_shapes)) for m in import_onnx(path, [list(shapes_for_one(inputs))])]
         return import_onnx(path, _onnx_shapes(path, shapes, example_inputs))
     loaded = load_torch_file(path, arch=arch, trust_pickle=trust_pickle, part=part)
     notes = loaded.notes
@@ -92,7 +94,10 @@ def _import_script(script: torch.jit.ScriptModule, inputs: tuple[Any, ...]) -> I
 
 def _import_program(program: ExportedProgram, shapes: _Given, example_inputs: Any) -> list[ImportedModel]:
     if not shapes and example_inputs is None:
-        return [import_exported(program)]
+        if not _is_open(inputs := model_inputs(program)):
+            return [import_exported(program)]
+        one = shapes_for_one(inputs)
+        return [_import_dynamic(program, tuple(map(example_for, one))).with_notes(assumed_batch(one))]
     sets = _inputs(program, shapes, example_inputs)
     fixed = _static_shapes(program)
     if fixed is None:
@@ -108,6 +113,11 @@ def _import_program(program: ExportedProgram, shapes: _Given, example_inputs: An
 def _import_dynamic(program: ExportedProgram, inputs: tuple[Any, ...]) -> ImportedModel:
     check_guards(program, inputs)
     return import_exported(export(program.module(), inputs))
+
+
+def _is_open(inputs: Sequence[Input]) -> bool:
+    """Whether the model says that it takes several sizes, or nothing of its sizes."""
+    return any(info.shape is None or any(isinstance(n, str) for n in info.shape) for info in inputs)
 
 
 def _static_shapes(program: ExportedProgram) -> list[tuple[int, ...]] | None:

@@ -78,6 +78,24 @@ def _checked(shape: Any) -> tuple[int, ...]:
     return shape if isinstance(shape, InputShape) else sizes
 
 
+def shapes_for_one(inputs: Sequence[Input]) -> list[InputShape]:
+    """The inputs' own shapes, with 1 for a batch that is open; ConfigError that lists the inputs where more is open than that."""
+    shapes = [_for_one(info) for info in inputs]
+    if all(shape and all(isinstance(n, int) for n in shape) for shape in shapes):
+        return [InputShape(map(int, s), name=i.name, dtype=i.dtype) for s, i in zip(shapes, inputs, strict=True)]
+    named = len(inputs) > 1
+    options = [f"--shape {printable(i.name) + '=' if named else ''}{_example(s)}" for s, i in zip(shapes, inputs, strict=True)]
+    raise ConfigError(f"The model leaves the size of its input open. {_listed(inputs)}\nPass one, such as {' '.join(options)}.")
+
+
+def _for_one(info: Input) -> tuple[int | str, ...]:
+    return tuple(1 if index == 0 and isinstance(n, str) else n for index, n in enumerate(info.shape or ()))
+
+
+def _example(shape: tuple[int | str, ...]) -> str:
+    return ",".join(str(n if isinstance(n, int) else 224) for n in shape) or "1,3,224,224"
+
+
 def group_shapes(shapes: Sequence[tuple[int, ...]], inputs: Sequence[Input]) -> list[tuple[InputShape, ...]]:
     """The shapes of all inputs, in the model's order, once for each set that was given; ConfigError that lists the inputs.
 

@@ -66,7 +66,7 @@ def _workload(var: relax.Var, call: relax.Call, found: BlockPattern | None, clam
 
 
 def apply_choices(decisions: Mapping[str, Decision], choices: Mapping[str, Choice]) -> dict[str, Decision]:
-    """The decisions with those layers changed whose tuned schedule ignores a pattern, or uses one that the rule of thumb would not."""
+    """The decisions with those layers changed whose tuned schedule ignores a pattern, or uses one that the default rule would not."""
     return {name: _decide(decision, choices[name]) if name in choices else decision for name, decision in decisions.items()}
 
 

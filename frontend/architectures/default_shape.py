@@ -1,5 +1,6 @@
 """The input that an architecture was designed for: taken where nobody gives a shape, and said."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -58,6 +59,12 @@ def _timm_side(module: nn.Module) -> int:
 def assumed(arch: str, shape: tuple[int, ...]) -> str:
     """The note that says so."""
     return f"{ASSUMED}{','.join(map(str, shape))}, the default of {arch}; --shape (shapes= in Python) gives another"
+
+
+def assumed_batch(shapes: Sequence[tuple[int, ...]]) -> str:
+    """The note for a model that leaves the batch open and gets 1."""
+    text = " and ".join(",".join(map(str, shape)) for shape in shapes)
+    return f"{ASSUMED}{text}, because the model leaves the batch open; --shape (shapes= in Python) gives another"
 
 
 # How the note begins, for those who show it before others.

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from subpc.comparison.align_layers import Fused, Traced
 from subpc.errors import ConfigError
 from subpc.files import only_regular
-from subpc.frontend.input_shapes import Input, InputShape, group_shapes
+from subpc.frontend.input_shapes import Input, InputShape, group_shapes, shapes_for_one
 
 Array = npt.NDArray[Any]
 Shapes = list[tuple[int, ...]]
@@ -128,10 +128,11 @@ class OnnxSide:
 
 
 def static_shapes(inputs: Sequence[Input]) -> list[Shapes]:
-    """The one set of shapes of inputs whose sizes are all known; nothing where one is open."""
-    known = [info for info in inputs if info.shape and all(isinstance(n, int) for n in info.shape)]
-    shapes: Shapes = [InputShape(map(int, info.shape or ()), name=info.name, dtype=info.dtype) for info in known]
-    return [shapes] if len(shapes) == len(inputs) else []
+    """The one set of shapes of inputs whose sizes are all known, with 1 for an open batch; nothing where another is open."""
+    try:
+        return [list(shapes_for_one(inputs))]
+    except ConfigError:
+        return []
 
 
 Side = LibrarySide | TorchSide | OnnxSide

@@ -1,4 +1,4 @@
-"""The library file: an ELF shared object, and behind it the packed weights, the metadata and a footer that vouches for them.
+"""The library file: an ELF shared object, and behind it the packed weights, the metadata and a footer with their sizes and checksums.
 
     [ELF .so] [padding] [weights: float32, page-aligned] [metadata: JSON] [footer: 56 bytes]
 

@@ -1,4 +1,4 @@
-"""The process in which candidates run: loads two libraries, runs them in turns on pinned threads, and dies alone if one crashes."""
+"""The process in which candidates run: loads two libraries, runs them in turns on pinned threads, and is the only one to end if one crashes."""
 
 import json
 import os

@@ -46,12 +46,19 @@ def checked_program(program: Any) -> dict[str, Any]:
     guards = program.get("guards_code", [])
     if not isinstance(guards, list) or not all(isinstance(text, str) for text in guards):
         raise Unsafe("its conditions on inputs are not a list of texts")
-    ranges = program.get("range_constraints", {})
-    if not isinstance(ranges, dict) or not all(map(SYMBOL.fullmatch, ranges)):
-        raise Unsafe("its ranges are of something else than sizes")
-    checked = _checked_object({**program, "guards_code": []}, 0)
+    ranges = _ranges(program.get("range_constraints", {}))
+    checked = _checked_object({**program, "guards_code": [], "range_constraints": ranges}, 0)
     check_work(_expressions(checked))
     return {**checked, "guards_code": [guard(text) for text in guards]}
+
+
+def _ranges(ranges: Any) -> dict[str, Any]:
+    """The ranges of symbols. Those of expressions (`4*s39`, of derived dimensions) follow from these, and PyTorch does not read them."""
+    if not isinstance(ranges, dict):
+        raise Unsafe("its ranges are of something else than sizes")
+    for text in ranges:
+        size_expression(text)
+    return {text: entry for text, entry in ranges.items() if SYMBOL.fullmatch(text)}
 
 
 def _expressions(value: Any) -> Iterator[str]:

@@ -146,8 +146,8 @@ def test_shape_arithmetic_is_folded(tmp_path: Path) -> None:
 
 
 def test_symbolic_shapes_need_a_shape(tmp_path: Path) -> None:
-    model = _model([_node("Relu", ["x"])], shape=("batch", 3, 8, 8))
-    with pytest.raises(ConfigError, match="batch,3,8,8"):
+    model = _model([_node("Relu", ["x"])], shape=("batch", 3, "height", 8))
+    with pytest.raises(ConfigError, match="batch,3,height,8"):
         _import(model, tmp_path)
     assert _import(model, tmp_path, shapes=[(5, 3, 8, 8)]).input_shapes == ((5, 3, 8, 8),)
 
