@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from subpc.cli.options import ARCH, INPUT, MODEL, SHAPE, FileCommand, json_option, part_option, threads_option
+from subpc.cli.options import ARCH, LIBRARY, MODEL, SHAPE, FileCommand, json_option, part_option, threads_option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command("bench", cls=FileCommand)
-@click.argument("library", type=INPUT)
+@click.argument("library", type=LIBRARY)
 @click.option("--compare", default="", metavar="ENGINES", help="Of onnxruntime, openvino, torch, torch-compile, with commas.")
 @click.option("--model", type=MODEL, help="The model file that LIBRARY was compiled from, for the others.")
 @click.option("--arch", type=ARCH, help="Architecture of --model, as for compile.")

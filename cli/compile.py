@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from subpc.cli.options import ARCH, INPUT_TEXT, MODEL, OUTPUT, OUTPUT_FOLDER, SHAPE, FileCommand, json_option, part_option, threads_option
+from subpc.cli.options import ARCH, MODEL, OUTPUT, OUTPUT_FOLDER, SHAPE, TUNING, FileCommand, json_option, part_option, threads_option
 from subpc.cli.printing import show, show_json
 from subpc.cli.tables import layer_table
 from subpc.errors import CompileError, TargetError
@@ -30,9 +30,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Block-sparse kernels: where faster, nowhere, wherever a pattern is.",
 )
-@click.option(
-    "--tuning", type=INPUT_TEXT, default="auto", show_default=True, metavar="FILE|auto|off", help="Database that `subpc tune` wrote."
-)
+@click.option("--tuning", type=TUNING, default="auto", show_default=True, metavar="FILE|auto|off", help="Database that `subpc tune` wrote.")
 @click.option("--tuning-any-cpu", is_flag=True, help="Use it although it was made on another CPU, target or number of threads.")
 @click.option("--require-sparse", is_flag=True, help="Fail, and write nothing, if no layer gets a sparse kernel.")
 @click.option("--trust-pickle", is_flag=True, help="Load pickled modules. They can run any code: only for files that you made.")

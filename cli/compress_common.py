@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from subpc.cli.options import ARCH, INPUT_TEXT, MODEL, OUTPUT, SHAPE, TRIPLE, json_option
+from subpc.cli.options import ARCH, IMAGES, MODEL, OUTPUT, SHAPE, TRIPLE, json_option
 from subpc.cli.printing import show, show_json
 from subpc.files import described
 
@@ -29,7 +29,7 @@ FILE_OPTIONS = (
     ),
     click.option(
         "--calibration",
-        type=INPUT_TEXT,
+        type=IMAGES,
         metavar="FOLDER",
         help="Up to 256 unlabelled images to measure statistics on: not data-free.",
     ),
@@ -40,7 +40,7 @@ FILE_OPTIONS = (
     click.option(
         "--eval",
         "evaluation",
-        type=INPUT_TEXT,
+        type=IMAGES,
         metavar="FOLDER",
         help="Labelled images for it, a folder a class; or fashion-mnist[:FOLDER].",
     ),

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from subpc.cli.options import ARCH, INPUT_TEXT, MODEL, OUTPUT, FileCommand, json_option
+from subpc.cli.options import ARCH, MODEL, OUTPUT, TRAINING_IMAGES, FileCommand, json_option
 from subpc.cli.printing import show, show_json
 from subpc.files import described
 from subpc.training.process_group import leads
@@ -35,7 +35,9 @@ class KeyValue(click.ParamType):  # type: ignore[type-arg]
 @click.option("-o", "--output", type=OUTPUT, required=True, help="The compressed model file (.pt or .safetensors).")
 @click.option("--arch", type=ARCH, required=True, help="torchvision:resnet18, subpc:resnet20, timm:NAME or package.module:function.")
 @click.option("--arch-option", "arch_options", type=KeyValue(), multiple=True, help="Option of the architecture, as width=32; repeatable.")
-@click.option("--data", type=INPUT_TEXT, required=True, help="fashion-mnist[:FOLDER], or imagefolder:FOLDER with a folder for each class.")
+@click.option(
+    "--data", type=TRAINING_IMAGES, required=True, help="fashion-mnist[:FOLDER], or imagefolder:FOLDER with a folder for each class."
+)
 @click.option("--method", type=click.Choice(METHODS), default="subp", show_default=True, help="SUBP, or a baseline.")
 @click.option("--epochs", type=int, default=200, show_default=True)
 @click.option("--sparsity", type=float, default=0.75, show_default=True, help="Share of blocks that are pruned in the end.")

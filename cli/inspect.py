@@ -4,14 +4,14 @@ from pathlib import Path
 
 import click
 
-from subpc.cli.options import INPUT, FileCommand, json_option
+from subpc.cli.options import LIBRARY, FileCommand, json_option
 from subpc.cli.printing import show, show_json
 from subpc.cli.tables import function_lines, layer_table
 from subpc.errors import TargetError
 
 
 @click.command("inspect", cls=FileCommand)
-@click.argument("library", type=INPUT)
+@click.argument("library", type=LIBRARY)
 @json_option
 def command(library: Path, as_json: bool) -> None:
     """Show what LIBRARY contains: inputs, outputs, and what was decided for each layer and why. Nothing in it is executed.

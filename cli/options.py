@@ -1,11 +1,12 @@
 """Option types that several commands share, and the command that looks after the user's files."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import click
 
-from subpc.errors import ConfigError
+from subpc.errors import ConfigError, ModelFileError
 from subpc.files import check_outputs
 
 
@@ -19,8 +20,22 @@ class InputFile(click.Path):
         """Everything that is read for this name."""
         return [value]
 
+    def check(self, value: Path) -> None:
+        """ConfigError for a file that is not there."""
+        if reason := _missing(value):
+            raise ConfigError(f"{reason}.")
 
-class InputModel(InputFile):
+
+class InputLibrary(InputFile):
+    """What `subpc compile` wrote."""
+
+    def check(self, value: Path) -> None:
+        """ModelFileError for a library that is not there."""
+        if reason := _missing(value):
+            raise ModelFileError(f"{reason}.")
+
+
+class InputModel(InputLibrary):
     """A model, which may consist of several files."""
 
     def files(self, value: Path) -> list[Path]:
@@ -31,9 +46,25 @@ class InputModel(InputFile):
 
 
 class InputText(click.ParamType):  # type: ignore[type-arg]
-    """A word, a file, or both with a sign between: `auto`, `x.npy`, `image=x.npy`, `imagefolder:images`."""
+    """A word, a file, or both with a sign between: `auto`, `x.npy`, `image=x.npy`, `imagefolder:images`.
+
+    words: those that stand for no file, and with a colon at their end those that a file follows; path: what else is accepted. Where
+    nothing is given the command itself looks for the file.
+    """
 
     name = "text"
+
+    def __init__(self, *words: str, path: str = "") -> None:
+        self.words, self.path = words, path
+
+    def check(self, value: str) -> None:
+        """ConfigError for a file that is not there."""
+        if value in self.words:
+            return
+        start = next((word for word in self.words if word.endswith(":") and value.startswith(word)), "")
+        if (start or self.path) and (reason := _missing(Path(value.removeprefix(start)))):
+            accepted = [*([self.path] if self.path else []), *(f"{w}FOLDER" if w.endswith(":") else w for w in self.words)]
+            raise ConfigError(f"{reason}; accepted: {', '.join(accepted)}.")
 
     def files(self, value: str) -> list[Path]:
         """See InputFile."""
@@ -76,7 +107,7 @@ class OutputFolder(click.Path):
 
 
 class FileCommand(click.Command):
-    """A command that starts only if none of its outputs is one of its inputs, and all of them can be written."""
+    """A command that starts only if its inputs are there, none of its outputs is one of them, and all of these can be written."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """See click.Command."""
@@ -88,14 +119,32 @@ class FileCommand(click.Command):
                 check_outputs([value for _, value in outputs], inputs)
             except ConfigError as error:
                 raise ConfigError(str(error).replace("cannot write ", f"cannot write {outputs[0][0]}", 1)) from error
+        for kind, value in given:
+            if isinstance(kind, InputFile | InputText):
+                kind.check(value)
         return super().invoke(ctx)
+
+
+def _missing(path: Path) -> str:
+    """That `path` is not there, before anything large is imported; what else is wrong with it, the command says."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        target = f" is a link to {os.readlink(path)}, which" if os.path.islink(path) else ""
+        return f"{path}{target} does not exist"
+    except (OSError, ValueError):
+        return ""
+    return ""
 
 
 def _values(value: Any) -> tuple[Any, ...]:
     return () if value is None else value if isinstance(value, tuple) else (value,)
 
 
-INPUT, MODEL, INPUT_TEXT, ARCH = InputFile(), InputModel(), InputText(), InputArch()
+INPUT, LIBRARY, MODEL, INPUT_TEXT, ARCH = InputFile(), InputLibrary(), InputModel(), InputText(), InputArch()
+TUNING = InputText("auto", "off", path="a database that `subpc tune` wrote")
+IMAGES = InputText("fashion-mnist", "fashion-mnist:", path="a folder of images")
+TRAINING_IMAGES = InputText("fashion-mnist", "fashion-mnist:", "imagefolder:")
 OUTPUT, DATABASE, OUTPUT_FOLDER = OutputFile(), OutputDatabase(), OutputFolder()
 
 

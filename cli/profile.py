@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from subpc.cli.options import ARCH, INPUT, MODEL, OUTPUT, SHAPE, FileCommand, json_option, part_option, threads_option
+from subpc.cli.options import ARCH, INPUT, LIBRARY, MODEL, OUTPUT, SHAPE, FileCommand, json_option, part_option, threads_option
 from subpc.cli.printing import show, show_json
 from subpc.cli.tables import profile_table
 from subpc.files import described
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command("profile", cls=FileCommand)
-@click.argument("library", type=INPUT)
+@click.argument("library", type=LIBRARY)
 @click.option("--runs", type=click.IntRange(1), default=20, show_default=True, help="Timed repetitions of every step.")
 @click.option("--warmup", type=click.IntRange(0), default=5, show_default=True, help="Runs before timing starts.")
 @click.option("--top", type=click.IntRange(1), default=None, help="Show only the slowest layers.")

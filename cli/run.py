@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from subpc.cli.options import INPUT, INPUT_TEXT, OUTPUT, TRIPLE, FileCommand, json_option, threads_option
+from subpc.cli.options import INPUT, INPUT_TEXT, LIBRARY, OUTPUT, TRIPLE, FileCommand, json_option, threads_option
 from subpc.cli.printing import show, show_json
 from subpc.errors import ConfigError
 from subpc.files import described, replacing
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command("run", cls=FileCommand)
-@click.argument("library", type=INPUT)
+@click.argument("library", type=LIBRARY)
 @click.option(
     "--input", "inputs", type=INPUT_TEXT, multiple=True, metavar="[NAME=]FILE.npy", help="Input array; repeat for several inputs."
 )

@@ -121,7 +121,7 @@ WRONG = [
     (["run", "TOY", "--input", "PICKLE"], 2, "cannot read"),
     (["run", "TOY", "--image", "TEXT"], 2, "is not an image"),
     (["run", "TOY", "--image", "TEXT", "--mean", "1,2"], 2, "three with commas"),
-    (["run", "none.so", "--input", "X"], 1, "No such file"),
+    (["run", "none.so", "--input", "X"], 1, "none.so does not exist"),
     (["run", "TEXT", "--input", "X"], 1, "not a subpc library"),
     (["inspect", "TEXT"], 1, "not a subpc library"),
     (["profile", "TEXT"], 1, "not a subpc library"),

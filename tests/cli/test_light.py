@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 # Made to look as if not installed. TVM's Python package may be found (its folder holds the runtime), but not imported.
 PROLOGUE = """
@@ -48,6 +49,52 @@ def test_compile_without_its_packages_says_what_is_missing(tmp_path: Path) -> No
     assert not (tmp_path / "m.so").exists()
 
 
-def test_a_file_that_is_not_there_is_said_before_torch_is_imported(tmp_path: Path) -> None:
+# {there} is a library, {none} and what else has a name of "none" is not there.
+MISSING_FILES = {
+    "compile": "compile {none}",
+    "tuning": "compile {there} --tuning {none}",
+    "run": "run {none} --input {there}",
+    "input": "run {there} --input {none}",
+    "named input": "run {there} --input image={none}",
+    "image": "run {there} --image {none}",
+    "labels": "run {there} --input {x} --labels {none}",
+    "bench": "bench {none}",
+    "bench model": "bench {there} --compare torch --model {none}",
+    "profile": "profile {none}",
+    "profile model": "profile {there} --html page.html --compare torch --model {none}",
+    "profile bench": "profile {there} --html page.html --bench {none}",
+    "compare a": "compare {none} {there}",
+    "compare b": "compare {there} {none}",
+    "compare data": "compare {there} {there} --data {none}",
+    "inspect": "inspect {none}",
+    "tune": "tune {none} --db tune.jsonl",
+    "udfc": "compress udfc {none} -o o.pt",
+    "dfmpc": "compress dfmpc {none} -o o.pt",
+    "blocks": "compress blocks {none} -o o.pt",
+    "calibration": "compress blocks {there} --calibration {none} -o o.pt",
+    "eval": "compress blocks {there} --max-drop 1 --eval fashion-mnist:{none} -o o.pt",
+    "training": "compress subp --arch resnet18 --data imagefolder:{none} --epochs 1 -o o.pt",
+    "init": "compress subp --arch resnet18 --data fashion-mnist --epochs 1 --init {none} -o o.pt",
+    "demo": "demo --image {none}",
+}
+
+
+@pytest.mark.parametrize("case", MISSING_FILES)
+def test_a_file_that_is_not_there_is_said_before_torch_is_imported(case: str, toy: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((1, 3, 16, 16), np.float32))
+    none = tmp_path / "none.pt"
+    line = MISSING_FILES[case].format(none=none, there=toy, x=tmp_path / "x.npy")
+    result = light("sys.exit(code)", *line.split())
+    assert result.returncode in (1, 2)
+    assert result.stderr.startswith("error: ")
+    assert str(none) in result.stderr
+    assert "does not exist" in result.stderr or "No such file" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_model_that_is_not_there_in_words(tmp_path: Path) -> None:
+    (tmp_path / "latest.pt").symlink_to("gone.pt")
     result = light("sys.exit(code)", "compile", tmp_path / "nothing.pt")
     assert (result.returncode, result.stderr) == (1, f"error: {tmp_path / 'nothing.pt'} does not exist.\n")
+    result = light("sys.exit(code)", "compile", tmp_path / "latest.pt")
+    assert (result.returncode, result.stderr) == (1, f"error: {tmp_path / 'latest.pt'} is a link to gone.pt, which does not exist.\n")
