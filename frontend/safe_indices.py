@@ -42,9 +42,10 @@ class _Wrapping(PyExprMutator):  # type: ignore[misc]
         shape = [int(extent) for extent in call.args[0].ty.shape]
         extent = int(np.prod(shape)) if axis is None else shape[int(axis)]
         index = call.args[1]
-        if call.attrs.mode != "fast" or not isinstance(index.ty, relax.TensorType) or _inside(index, np.array(extent)):
+        if call.attrs.mode != "fast" or not isinstance(index.ty, relax.TensorType):
             return call
-        return relax.op.take(call.args[0], index, axis, mode="wrap")
+        # TVM warns about its mode "fast", which checks nothing, on stderr; passes/legalize_take.py leaves out checks that are not needed.
+        return relax.op.take(call.args[0], index, axis, mode="clip" if inside(index, np.array(extent)) else "wrap")
 
     def _by_tensors(self, call: Any) -> Any:
         """Indices as a tuple of tensors, the first for the first axis."""
@@ -62,7 +63,7 @@ class _Wrapping(PyExprMutator):  # type: ignore[misc]
 
     def _wrapped(self, index: Any, extent: np.ndarray) -> Any:
         """index modulo extent (which broadcasts against it)."""
-        if _inside(index, extent):
+        if inside(index, extent):
             return index
         return self.builder_.emit(relax.op.floor_mod(index, relax.const(extent, str(index.ty.dtype))))
 
@@ -81,8 +82,8 @@ def _leading(call: Any) -> np.ndarray:
     return np.array([int(extent) for extent in call.args[0].ty.shape][batch : batch + count])
 
 
-def _inside(index: Any, extent: np.ndarray) -> bool:
-    """Whether the index is a constant with nothing to bring into range."""
+def inside(index: Any, extent: np.ndarray) -> bool:
+    """Whether the index is a constant with nothing outside of [0, extent)."""
     if not isinstance(index, tvm.ir.GenericConst):
         return False
     value = index.value.numpy()

@@ -7,6 +7,7 @@ from subpc.errors import UnsupportedModelError
 from subpc.passes import ops
 from subpc.passes.legalize_positions import POSITIONS
 from subpc.passes.legalize_precise import PRECISE
+from subpc.passes.legalize_take import PICKING
 from subpc.passes.other_layers import LAYERS, carry_names, legalize_layer
 
 
@@ -14,7 +15,7 @@ def legalize_rest(module: tvm.IRModule) -> tvm.IRModule:
     """LegalizeOps, FuseOps, FuseTIR. Raises UnsupportedModelError with all operators that stay without an implementation."""
     module = tvm.transform.Sequential(
         [
-            relax.transform.LegalizeOps({**PRECISE, **POSITIONS, ops.OTHER_LAYER: legalize_layer}),
+            relax.transform.LegalizeOps({**PRECISE, **POSITIONS, **PICKING, ops.OTHER_LAYER: legalize_layer}),
             relax.transform.AnnotateTIROpPattern(),
             relax.transform.FuseOps(),
         ]
