@@ -83,10 +83,13 @@ def _call(module_name: str, function: str, options: dict[str, Any]) -> Any:
         raise ConfigError(f"Architecture {module_name}:{function} is not there: {first_line(error)}\nAccepted: {_ACCEPTED}.") from error
     finally:
         sys.path.pop()
+    if isinstance(target, nn.Module) or not callable(target):
+        found = "a network that is built already" if isinstance(target, nn.Module) else f"a {type(target).__name__}"
+        raise ConfigError(f"Architecture {module_name}:{function} is {found}; a function or class that builds the network is accepted.")
     accepted = inspect.signature(target).parameters
     return target(**{key: value for key, value in options.items() if key in accepted})
 
 
 def _close(name: str, known: list[str]) -> str:
     close = get_close_matches(name, known, n=3)
-    return f"; did you mean {' or '.join(close)}?" if close else ""
+    return f"; did you mean {' or '.join(close)}" if close else ""

@@ -23,7 +23,7 @@ from subpc.frontend.files.computed_weights import put_together
 from subpc.frontend.files.pt2.check import load_checked
 from subpc.frontend.files.pt2.expressions import NotPlain
 from subpc.frontend.files.pt2.nested_json import Unsafe
-from subpc.frontend.files.state_dict import load_into_arch, unwrap_checkpoint
+from subpc.frontend.files.state_dict import load_into_arch, network_in, unwrap_checkpoint
 from subpc.frontend.from_torch.torchscript import load_torchscript
 from subpc.frontend.messages import first_line, printable
 from subpc.frontend.parts import take_part
@@ -141,15 +141,18 @@ def _pickled(message: str) -> str:
 
 
 def _from_content(content: Any, path: Path, arch: str | None) -> LoadedModel:
-    if isinstance(content, nn.Module):
-        return LoadedModel(model=content, notes=(f"{path.name} was unpickled, as trust_pickle allows",))
+    if found := network_in(content):
+        model, entry = found
+        note = f"the network is the entry {entry!r} of {path.name}" if entry else ""
+        # Training scripts keep networks in half precision.
+        return LoadedModel(model=model.float(), notes=(f"{path.name} was unpickled, as trust_pickle allows", *([note] if note else [])))
     if isinstance(content, dict) and FORMAT_KEY in content:
         return _own_format(content, path, arch)
+    state, notes = unwrap_checkpoint(content, path.name)
     if arch is None:
         raise ConfigError(
             f"{path.name} holds weights only. Pass the architecture, such as --arch torchvision:resnet50 or my.module:function."
         )
-    state, notes = unwrap_checkpoint(content, path.name)
     module, more, options = load_into_arch(arch, state, path.name)
     shape = default_shape(arch, module)
     return LoadedModel(model=module, notes=(*notes, *more), arch=arch, arch_options=options, assumed_shape=shape)

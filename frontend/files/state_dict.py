@@ -23,6 +23,15 @@ _MAX_KEYS, _MAX_KEY = 5, 120
 _COUNTER = "num_batches_tracked"
 
 
+def network_in(content: Any) -> tuple[nn.Module, str] | None:
+    """The network in what a training script pickled, and the entry that it is in; None where there is none."""
+    if isinstance(content, nn.Module):
+        return content, ""
+    entries = content if isinstance(content, Mapping) else {}
+    # Where averaged weights are kept beside the last ones, they are those that are meant to be used.
+    return next(((entries[key], key) for key in ("ema", *_WRAPPERS) if isinstance(entries.get(key), nn.Module)), None)
+
+
 def unwrap_checkpoint(content: Any, file: str) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
     """The state dict in what a training script saved, in float32, and notes on what was changed."""
     notes = []
@@ -91,6 +100,8 @@ def _fitted(state: dict[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> 
         if wanted <= part.keys() and all(key in own for key in part):
             others = [key for key in state if not key.startswith(prefix)]
             return part, [*notes, f"weights taken from {prefix[:_MAX_KEY]!a}; left out: {_some(others)}"]
+        if wanted & part.keys() and not wanted & state.keys():
+            return part, notes  # does not fit; the names that differ are told by the network's own names
     return state, notes
 
 

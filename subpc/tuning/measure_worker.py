@@ -1,4 +1,4 @@
-"""The process in which candidates run: loads two libraries, runs them in turns on pinned threads, and is the only one to end if one crashes."""
+"""The process in which candidates run: loads two libraries and runs them in turns on pinned threads. If one crashes, it ends alone."""
 
 import json
 import os

@@ -1,5 +1,6 @@
 """Weights that are no plain floats are refused in words or put together; one number alone, and one key more, are no obstacle."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,34 @@ def test_a_whole_network_of_torchvision_is_unpickled_where_trusted(tmp_path: Pat
     with pytest.raises(ModelFileError, match="trust-pickle"):
         load_torch_file(tmp_path / "m.pt")
     assert isinstance(load_torch_file(tmp_path / "m.pt", trust_pickle=True).model, nn.Module)
+
+
+@pytest.mark.parametrize("entry", ["model", "ema", "net"])
+def test_a_network_beside_an_epoch_is_taken_where_trusted(entry: str, model: Small, tmp_path: Path) -> None:
+    torch.save({"epoch": 3, entry: copy.deepcopy(model).half()}, tmp_path / "m.pt")
+    (imported,) = import_model(tmp_path / "m.pt", shapes=[SHAPE], trust_pickle=True)
+    assert any(f"entry {entry!r}" in note for note in imported.notes)
+    x = torch.rand(SHAPE)
+    assert np.abs(run_reference(imported, [x.numpy()])[0] - model(x).detach().numpy()).max() < 1e-2
+
+
+def test_averaged_weights_go_before_the_last_ones(model: Small, tmp_path: Path) -> None:
+    torch.save({"model": nn.Conv2d(3, 4, 1), "ema": model}, tmp_path / "m.pt")
+    assert isinstance(load_torch_file(tmp_path / "m.pt", trust_pickle=True).model, Small)
+
+
+@pytest.mark.parametrize(("content", "words"), [([1, 2], "a list"), (torch.ones(3), "a Tensor"), ({"a": 1.5}, "not tensors: a")])
+def test_what_is_no_network_is_not_said_to_lack_an_architecture(content: Any, words: str, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "m.pt")
+    with pytest.raises(ModelFileError, match=words):
+        load_torch_file(tmp_path / "m.pt")
+
+
+def test_names_that_do_not_fit_are_told_without_the_prefix_that_all_have(model: Small, tmp_path: Path) -> None:
+    state = {f"net.{key}": value for key, value in model.state_dict().items() if key != "fc.bias"} | {"net.fc.scale": torch.ones(2)}
+    torch.save({**state, "loss.weight": torch.ones(3)}, tmp_path / "m.pt")
+    with pytest.raises(ModelFileError, match=r"1 missing: fc\.bias; 1 unexpected: fc\.scale\."):
+        load_torch_file(tmp_path / "m.pt", arch=ARCH)
 
 
 def test_a_damaged_deflate_stream(model: Small, tmp_path: Path) -> None:

@@ -184,6 +184,9 @@ def test_control_flow_on_values_is_refused() -> None:
         import_model(Branch(), shapes=[(1, 3)])
 
 
+READY = nn.Conv2d(3, 4, 3)
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [
@@ -191,6 +194,8 @@ def test_control_flow_on_values_is_refused() -> None:
         ("timm:nothing_here", "timm has no model"),
         ("nowhere.at.all:f", "not there"),
         ("math:sqrt", "cannot be built"),
+        ("math:pi", "pi is a float; a function or class"),
+        (f"{__name__}:READY", "READY is a network that is built already; a function or class"),
     ],
 )
 def test_unknown_architecture(name: str, words: str) -> None:
