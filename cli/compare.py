@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from subpc.cli.options import ARCH, INPUT, MODEL, SHAPE, TRIPLE, FileCommand, json_option, part_option, threads_option
+from subpc.cli.options import ARCH, DATA, MODEL, SHAPE, TRIPLE, FileCommand, json_option, part_option, threads_option
 from subpc.cli.printing import flat, show, show_json
 from subpc.cli.tables import new_table
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.command("compare", cls=FileCommand)
 @click.argument("a", type=MODEL)
 @click.argument("b", type=MODEL)
-@click.option("--data", type=INPUT, help="A folder of images, or a .npy file. [default: random numbers]")
+@click.option("--data", type=DATA, help="A folder of images, or a .npy file. [default: random numbers]")
 @click.option("--limit", type=click.IntRange(1), default=256, show_default=True, help="Use at most so many samples.")
 @click.option("--arch", type=ARCH, help="Architecture of state dicts, as for compile.")
 @part_option

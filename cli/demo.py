@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
-from subpc.cli.options import INPUT, FileCommand, threads_option
+from subpc.cli.options import DATA, FileCommand, threads_option
 from subpc.scratch import scratch_folder
 
 
 @click.command("demo", cls=FileCommand)
-@click.option("--image", type=INPUT, help="An image of your own. [default: a cat]")
+@click.option("--image", type=DATA, help="An image of your own. [default: a cat]")
 @threads_option
 def command(image: Path | None, threads: int | None) -> None:
     """Compile a pretrained MobileNetV2 and show it an image; compare a sparse network with its dense twin on 1,000 images; then race

@@ -85,9 +85,6 @@ def run(arguments: list[str] | None = None) -> int:
     if os.environ.get("SUBPC_DEBUG") == "1":
         return _result(cli.main(arguments, prog_name="subpc", standalone_mode=False))
     with warnings.catch_warnings():
-        for category in (DeprecationWarning, FutureWarning):
-            # Libraries tell each other's authors what will change; a user of this command can do nothing about it.
-            warnings.simplefilter("ignore", category)
         warnings.showwarning = _warn
         return _run(sys.argv[1:] if arguments is None else arguments)
 
@@ -143,7 +140,9 @@ def _with_names_in_line(text: str, arguments: list[str]) -> str:
 
 
 def _warn(message: "Warning | str", category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None) -> None:
-    complain(f"warning: {message}")
+    # Other libraries warn each other's authors; a user of this command can do nothing about it.
+    if category.__module__.partition(".")[0] == __name__.partition(".")[0]:
+        complain(f"warning: {message}")
 
 
 def _defect(error: Exception) -> int:

@@ -21,7 +21,14 @@ class InputFile(click.Path):
         return [value]
 
     def check(self, value: Path) -> None:
-        """ConfigError for a file that is not there."""
+        """Nothing: the command itself says at once that the file is not there, and what would make one."""
+
+
+class InputData(InputFile):
+    """Images or arrays, for a command that imports much before it reads them."""
+
+    def check(self, value: Path) -> None:
+        """ConfigError for a file or folder that is not there."""
         if reason := _missing(value):
             raise ConfigError(f"{reason}.")
 
@@ -141,7 +148,8 @@ def _values(value: Any) -> tuple[Any, ...]:
     return () if value is None else value if isinstance(value, tuple) else (value,)
 
 
-INPUT, LIBRARY, MODEL, INPUT_TEXT, ARCH = InputFile(), InputLibrary(), InputModel(), InputText(), InputArch()
+INPUT, DATA, LIBRARY, MODEL = InputFile(), InputData(), InputLibrary(), InputModel()
+INPUT_TEXT, ARCH = InputText(), InputArch()
 TUNING = InputText("auto", "off", path="a database that `subpc tune` wrote")
 IMAGES = InputText("fashion-mnist", "fashion-mnist:", path="a folder of images")
 TRAINING_IMAGES = InputText("fashion-mnist", "fashion-mnist:", "imagefolder:")

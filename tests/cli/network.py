@@ -1,5 +1,7 @@
 """A small network for the command line, how a command is called, and what a damaged library is told by."""
 
+import warnings
+
 import numpy as np
 import onnx
 import pytest
@@ -32,7 +34,15 @@ def net() -> Net:
     return Net().eval()
 
 
+def noisy() -> Net:
+    """The same, from a library that has something to say to its own authors."""
+    for category in (UserWarning, FutureWarning, DeprecationWarning, RuntimeWarning):
+        warnings.warn("tensors will be called something else", category, stacklevel=2)
+    return net()
+
+
 ARCH = f"{__name__}:net"
+NOISY = f"{__name__}:noisy"
 
 
 def onnx_net(nodes: list[onnx.NodeProto], weight: np.ndarray, opset: int = 17) -> bytes:

@@ -11,7 +11,7 @@ from onnx import helper
 
 from subpc.cli.main import run
 from subpc.library.artifact import read_metadata
-from tests.cli.network import ARCH, CONV, SHAPE, WEIGHT, net, onnx_net
+from tests.cli.network import ARCH, CONV, NOISY, SHAPE, WEIGHT, net, onnx_net
 from tests.frontend.files.archives import Malicious
 
 KINDS = ["state.pt", "old.pth", "state.safetensors", "program.pt2", "trace.pt", "conv.onnx"]
@@ -99,3 +99,7 @@ def test_weights_that_are_no_numbers_are_a_warning(value: float, words: str, tmp
     assert run(["compile", str(tmp_path / "m.pt"), "--arch", ARCH, "--shape", SHAPE, "-o", str(library)]) == 0
     assert f"warning: weights of layer conv {words}" in capfd.readouterr().out
     assert read_metadata(library).warnings == (f"weights of layer conv {words}: the outputs will too",)
+
+
+def test_warnings_of_other_libraries_are_not_shown(valid: Path, compiling: Callable[..., str]) -> None:
+    assert "channels" in compiling(valid / "state.pt", "--arch", NOISY, "--shape", "1,5,8,8", code=2)

@@ -68,7 +68,7 @@ WRONG = [
     (["profile", "LIB", "--html", "/none/r.html"], 2, "choose a folder"),
     (["profile", "LIB", "--html", "folder"], 2, "it is a folder"),
     (["profile", "old.so"], 1, "an older subpc: it has library format 1, this one reads format 2.\nCompile the model again"),
-    (["compare", "LIB", "none.so"], 1, "No such file"),
+    (["compare", "LIB", "none.so"], 1, "none.so does not exist"),
     (["compare", "LIB", "none.onnx"], 1, "does not exist"),
     (["compare", "LIB", "old.so"], 1, "an older subpc"),
     (["compare", "LIB", "STATE"], 2, "Pass the architecture"),
