@@ -50,6 +50,8 @@ def command(library: Path, inputs: tuple[str, ...], output: Path | None, image: 
         raise click.UsageError("give either --input FILE.npy or --image IMAGE")
     if output is not None and output.suffix not in (".npy", ".npz"):
         raise click.UsageError(f"--output {output} has to end in .npy or .npz")
+    if rest["mask"] is not None and rest["mask"].suffix.lower() != ".png":
+        raise click.UsageError(f"--mask {rest['mask']} has to end in .png")
     model = load(library, threads=rest["threads"])
     values = _read_inputs(model, inputs) if inputs else _read_image(model, image, rest)
     outputs = model.run(values)

@@ -147,7 +147,8 @@ def _replaceable(path: AnyPath) -> os.stat_result | None:
     except OSError as error:
         raise _no_place(path, error) from error
     if stat.S_ISDIR(old.st_mode):
-        raise _refusal(path, f"it is a folder; give a file name such as {Path(path) / 'model.so'}")
+        suffix = Path(path).suffix or ".so"
+        raise _refusal(path, f"it is a folder; give a file name such as {Path(path) / 'model'}{suffix}")
     if not stat.S_ISREG(old.st_mode):
         raise _refusal(path, f"it is {_KINDS.get(stat.S_IFMT(old.st_mode), 'no file')}; give the name of a file")
     if not os.access(path, os.W_OK):

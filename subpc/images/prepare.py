@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,8 +33,8 @@ class Preparation:
     def __post_init__(self) -> None:
         if self.size < 1 or self.shorter < self.size:
             raise ConfigError(f"size is {self.size} and resize {self.shorter}; resize has to be at least size, size at least 1")
-        if len(self.mean) != 3 or len(self.std) != 3 or any(s <= 0 for s in self.std):
-            raise ConfigError(f"mean {self.mean} and std {self.std} need three numbers each (red, green, blue), std above 0")
+        if len(self.mean) != 3 or len(self.std) != 3 or not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std) <= 0:
+            raise ConfigError(f"mean {self.mean} and std {self.std} need three finite numbers each (red, green, blue), std above 0")
         if self.interpolation not in ("bilinear", "bicubic"):
             raise ConfigError(f"interpolation is {self.interpolation!r}; accepted: bilinear, bicubic")
 
@@ -115,7 +116,7 @@ def read_labels(source: str) -> list[str]:
         with open(source, encoding="utf-8", opener=only_regular) as file:
             return file.read().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        message = getattr(error, "strerror", None) or error
+        message = getattr(error, "strerror", None) or "it is not text in UTF-8"
         raise ConfigError(f"cannot read labels {source}: {message}; give `imagenet` or a text file, one name a line") from error
 
 

@@ -255,3 +255,10 @@ def test_a_killed_writer_leaves_nothing(tmp_path: Path) -> None:
     writer.wait()
     writer.stdout.close()
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a", "old")]
+
+
+def test_the_name_that_is_advised_for_a_folder_keeps_its_suffix(tmp_path: Path) -> None:
+    for name, advised in (("y.npy", "y.npy/model.npy"), ("folder", "folder/model.so")):
+        (tmp_path / name).mkdir()
+        with pytest.raises(ConfigError, match=f"such as .*/{advised}$"):
+            check_outputs([tmp_path / name], [])

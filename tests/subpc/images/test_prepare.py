@@ -89,6 +89,9 @@ def test_labels_from_a_file(tmp_path: Path) -> None:
     assert read_labels(str(tmp_path / "names.txt")) == ["cat", "dog"]
     with pytest.raises(ConfigError, match="give `imagenet` or a text file"):
         read_labels(str(tmp_path / "none.txt"))
+    (tmp_path / "weights.bin").write_bytes(b"\x80\xff")
+    with pytest.raises(ConfigError, match=r"weights\.bin: it is not text in UTF-8; give `imagenet` or a text file"):
+        read_labels(str(tmp_path / "weights.bin"))
 
 
 def test_best_classes() -> None:
