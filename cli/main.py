@@ -59,13 +59,25 @@ def cli() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: errors become one or two lines on stderr and an exit code."""
     signal.signal(signal.SIGTERM, _terminate)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else whoever started this wants it ignored
+        signal.signal(signal.SIGINT, _interrupt)
     _open_standard_files()
     sys.exit(run(arguments))
 
 
+# Signals that came: an exception may be about the half of an import that one of them has left.
+_signals: list[int] = []
+
+
 def _terminate(number: int, frame: object) -> None:
     # An exception, so that temporary files are removed on the way out.
+    _signals.append(number)
     raise SystemExit(128 + number)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    _signals.append(number)
+    raise KeyboardInterrupt
 
 
 def _open_standard_files() -> None:
@@ -91,6 +103,8 @@ def run(arguments: list[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     def fail(text: str, code: int) -> int:
+        if _signals:
+            return _stopped()
         complain(f"error: {_with_names_in_line(text, arguments)}")
         return code
 
@@ -145,7 +159,17 @@ def _warn(message: "Warning | str", category: type[Warning], filename: str, line
         complain(f"warning: {message}")
 
 
+def _stopped() -> int:
+    """What an error after a signal comes to."""
+    if signal.SIGTERM in _signals:
+        return 128 + signal.SIGTERM
+    complain("interrupted")
+    return INTERRUPTED
+
+
 def _defect(error: Exception) -> int:
+    if _signals:
+        return _stopped()
     complain(
         f"error: internal error ({type(error).__name__}: {flat(str(error))[:500]})\n"
         "This is a defect of subpc; please report it with the traceback that SUBPC_DEBUG=1 shows."
