@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 import torch
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 from subpc.errors import ModelFileError
@@ -31,6 +32,17 @@ def strange_kind(tensor: torch.Tensor) -> str:
     if tensor.is_floating_point() and tensor.dtype not in PLAIN_FLOATS:
         return str(tensor.dtype).removeprefix("torch.")
     return ""
+
+
+def held_tensors(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    """Parameters, buffers and tensors that are plain attributes, each with its name."""
+    plain = [
+        (f"{name}.{attribute}".removeprefix("."), value)
+        for name, part in module.named_modules()
+        for attribute, value in vars(part).items()
+        if isinstance(value, torch.Tensor)
+    ]
+    return [*module.named_parameters(), *module.named_buffers(), *plain]
 
 
 def strange_tensors(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:

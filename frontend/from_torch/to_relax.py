@@ -14,7 +14,7 @@ from torch import fx, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec
 
-from subpc.algorithms.network.tensor_kinds import strange_tensors
+from subpc.algorithms.network.tensor_kinds import held_tensors, strange_tensors
 from subpc.errors import ConfigError, UnsupportedModelError
 from subpc.frontend.finish_import import abandon, prepare_module
 from subpc.frontend.from_torch.fold import Weights as _Weights
@@ -55,7 +55,7 @@ def inference_copy(module: Module) -> tuple[Module, tuple[str, ...]]:
 
 def _check_weights(module: nn.Module) -> None:
     """UnsupportedModelError where weights are no arrays of floats."""
-    strange = strange_tensors([*module.named_parameters(), *module.named_buffers()])
+    strange = strange_tensors(held_tensors(module))
     if not strange:
         wrong = [(name, value) for name, value in module.named_parameters() if value.dim() and not value.is_floating_point()]
         strange = ", ".join(f"{name} is {str(value.dtype).removeprefix('torch.')}" for name, value in wrong[:3])

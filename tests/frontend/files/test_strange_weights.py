@@ -72,6 +72,25 @@ def test_modules_with_other_weights_are_refused(kind: str, model: Small) -> None
     lines(caught.value)
 
 
+class Holds(nn.Module):
+    """Its weight is neither a parameter nor a buffer."""
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        super().__init__()
+        self.inner = nn.Identity()
+        self.inner.weight = weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.conv2d(x, self.inner.weight)
+
+
+@pytest.mark.parametrize("kind", [*STRANGE, "_mkldnn"])
+def test_plain_attributes_of_other_kinds_are_refused(kind: str) -> None:
+    with pytest.raises(UnsupportedModelError, match=rf"inner\.weight is .*{kind}") as caught:
+        import_model(Holds(IN_MEMORY[kind](torch.rand(4, 3, 3, 3))), example_inputs=torch.rand(SHAPE))
+    lines(caught.value)
+
+
 INPUTS: dict[str, Callable[[], torch.Tensor]] = {
     **{kind: lambda make=make: make(torch.rand(SHAPE)) for kind, make in IN_MEMORY.items() if kind not in ("int8", "uint8", "bool")},
     "nested": lambda: torch.nested.nested_tensor([torch.rand(SHAPE[1:])]),
