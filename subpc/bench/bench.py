@@ -23,6 +23,7 @@ from subpc.machine.threads import resolve_threads
 from subpc.machine.timing import summarize
 from subpc.runtime.arrays import save_arrays
 from subpc.runtime.choose_function import choose_function, random_input
+from subpc.runtime.output_range import range_of
 from subpc.scratch import scratch_folder
 from subpc.versions import version
 
@@ -159,4 +160,4 @@ def _deviation(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
         return 0.0
     if a.dtype.kind != "f" or b.dtype.kind != "f":
         return float((a != b).mean())
-    return float(np.abs(a - b).max() / max(float(np.ptp(b)), 1e-12))
+    return float(np.abs(a - b).max() / range_of(b))

@@ -14,6 +14,7 @@ from subpc.machine import native
 from subpc.machine.memory import address, aligned_empty, workspace
 from subpc.machine.threads import native_threads
 from subpc.machine.worker_pool import start_workers
+from subpc.runtime.output_range import range_of
 
 NANOSECONDS = 1_000_000_000
 
@@ -111,7 +112,7 @@ def deviation(x: Any, y: Any) -> float:
     """Largest deviation of y from x, as a share of the range of x."""
     if not np.isfinite(y).all():
         return float("inf") if np.isfinite(x).all() else 0.0
-    return float(np.abs(x.astype("float64") - y).max() / max(float(np.ptp(x)), 1e-12))
+    return float(np.abs(x.astype("float64") - y).max() / range_of(x))
 
 
 def main() -> None:
