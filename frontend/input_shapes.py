@@ -46,6 +46,13 @@ class Input:
         return " ".join(printable(part) for part in (self.name, self.dtype, shape) if part)
 
 
+def for_one_image(info: Input) -> tuple[int, ...] | None:
+    """The input's shape with 1 for a batch that is open; None where more is open, or nothing."""
+    first, *others = info.shape or (1,)
+    sizes = [n for n in others if isinstance(n, int)]
+    return (1, *sizes) if isinstance(first, str) and len(sizes) == len(others) else None
+
+
 def parse_shape(text: str) -> InputShape:
     """`[NAME=]1,3,224,224[:TYPE]`, where names may have any character; ValueError with what is wrong."""
     name, _, rest = text.rpartition("=")

@@ -16,6 +16,7 @@ class Dataflow:
     """
 
     def __init__(self, function: relax.Function) -> None:
+        """edited: whether `rebind` or `replace` was called."""
         self._function = function
         self.exprs: dict[relax.Var, relax.Expr] = {}
         for block in function.body.blocks:
@@ -23,6 +24,7 @@ class Dataflow:
                 self.exprs[binding.var] = binding.value
         self.output: relax.Expr = function.body.body
         self._renamed: dict[relax.Var, relax.Expr] = {}
+        self.edited = False
 
     @property
     def inputs(self) -> list[relax.Var]:
@@ -114,11 +116,11 @@ class Dataflow:
 
     def rebind(self, var: relax.Var, expr: relax.Expr) -> None:
         """Let `var` be the result of another expression of the same type."""
-        self.exprs[var] = expr
+        self.exprs[var], self.edited = expr, True
 
     def replace(self, var: relax.Var, value: relax.Expr) -> None:
         """Let every reader of `var` read `value` instead."""
-        self._renamed[var] = value
+        self._renamed[var], self.edited = value, True
 
     def function(self) -> relax.Function:
         """The edited function, normalised, with one dataflow block and no dead bindings."""
@@ -176,6 +178,8 @@ def rewrite(module: tvm.IRModule, edit: FunctionPass) -> tvm.IRModule:
     """Apply `edit` to main and return the new module; all other functions are kept."""
     graph = Dataflow(module["main"])
     edit(graph)
+    if not graph.edited and len(graph.live()) == len(graph.exprs):
+        return module  # nothing to do, and nothing dead: building it again takes longer than most edits
     functions = dict(module.functions.items())
     functions[module.get_global_var("main")] = graph.function()
     return tvm.IRModule(functions, attrs=module.attrs)

@@ -13,8 +13,9 @@ from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 from subpc.errors import UnsupportedModelError
 from subpc.frontend.from_torch.supported import layer_name
 from subpc.frontend.messages import first_line
+from subpc.frontend.plain_graph.reader import Weight
 
-Weights = dict[str, tuple[str, torch.Tensor]]  # name of the placeholder -> original name, value
+Weights = dict[str, Weight]  # by the name of the placeholder
 
 # What folding may make, each tensor and all that stay: this many elements (1 GiB), or this many times what the program has.
 LEAST_BOUND, GROWTH = 1 << 28, 4
@@ -37,12 +38,12 @@ def fold_weights(program: ExportedProgram, weights: Weights, owned: dict[str, to
         raise UnsupportedModelError(_too_large("all weights together", sum(_elements(root) for root in roots), bound))
     found = dict(weights)
     names = {spec.arg.name: str(spec.target) for spec in program.graph_signature.input_specs}
-    names |= {placeholder: name for placeholder, (name, _) in weights.items()}
+    names |= {placeholder: weight.name for placeholder, weight in weights.items()}
     for root in roots:
         value = _evaluated(root, known, bound)
         name = weight_name(root, known, names)
         placeholder = _new_weight(program, root, value, name)
-        found[placeholder] = (name, value)
+        found[placeholder] = Weight(name, value)
     program.graph.eliminate_dead_code()
     return found
 

@@ -11,7 +11,7 @@ from torch.export import ExportedProgram
 from subpc.errors import ModelFileError, SubpcError, UnsupportedModelError
 from subpc.frontend.files.script_check import load_checked
 from subpc.frontend.files.script_loops import MOST_TURNS, too_many_turns
-from subpc.frontend.from_torch.to_relax import export
+from subpc.frontend.from_torch.export import export
 from subpc.frontend.messages import first_line
 
 NOTE = "TorchScript traced again with torch.export: control flow is fixed to what this input shape takes"
