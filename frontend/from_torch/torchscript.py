@@ -1,7 +1,6 @@
 """TorchScript to an exported program: torch.export runs the script under its tracer, then the weights get their names back."""
 
 import warnings
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +8,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from subpc.errors import ModelFileError, SubpcError, UnsupportedModelError
+from subpc.frontend.files.archive import Archive
 from subpc.frontend.files.script_check import load_checked
 from subpc.frontend.files.script_loops import MOST_TURNS, too_many_turns
 from subpc.frontend.from_torch.export import export
@@ -31,14 +31,14 @@ class _Script(nn.Module):
         return script._c._get_method("forward")(*inputs)
 
 
-def load_torchscript(path: Path) -> torch.jit.ScriptModule:
-    """The script in `path`, on the CPU."""
+def load_torchscript(archive: Archive) -> torch.jit.ScriptModule:
+    """The script in `archive`, on the CPU."""
     try:
-        return load_checked(path)
+        return load_checked(archive)
     except ModelFileError:
         raise
     except Exception as error:
-        raise ModelFileError(f"{path.name} is not a TorchScript file this version of torch can read: {first_line(error)}") from error
+        raise ModelFileError(f"{archive.name} is not a TorchScript file this version of torch can read: {first_line(error)}") from error
 
 
 def export_script(script: torch.jit.ScriptModule, example_inputs: tuple[Any, ...]) -> tuple[ExportedProgram, dict[str, str]]:
