@@ -24,6 +24,7 @@ class Dataflow:
                 self.exprs[binding.var] = binding.value
         self.output: relax.Expr = function.body.body
         self._renamed: dict[relax.Var, relax.Expr] = {}
+        self._live: list[relax.Var] | None = None  # until the next edit
         self.edited = False
 
     @property
@@ -87,6 +88,11 @@ class Dataflow:
 
     def live(self) -> list[relax.Var]:
         """Bound variables that the output depends on, each after what it reads."""
+        if self._live is None:
+            self._live = self._in_order()
+        return list(self._live)
+
+    def _in_order(self) -> list[relax.Var]:
         order: dict[relax.Var, None] = {}
         stack: list[tuple[relax.Expr, bool]] = [(self.resolve(self.output), False)]
         while stack:
@@ -116,11 +122,20 @@ class Dataflow:
 
     def rebind(self, var: relax.Var, expr: relax.Expr) -> None:
         """Let `var` be the result of another expression of the same type."""
-        self.exprs[var], self.edited = expr, True
+        self.exprs[var] = expr
+        self._edit()
 
     def replace(self, var: relax.Var, value: relax.Expr) -> None:
         """Let every reader of `var` read `value` instead."""
-        self._renamed[var], self.edited = value, True
+        self._renamed[var] = value
+        self._edit()
+
+    def _edit(self) -> None:
+        self.edited, self._live = True, None
+
+    def has_dead_bindings(self) -> bool:
+        """Whether something is computed that the output does not need; other names for values count for nothing."""
+        return len(self.live()) < sum(not isinstance(expr, relax.Var | tvm.ir.Constant) for expr in self.exprs.values())
 
     def function(self) -> relax.Function:
         """The edited function, normalised, with one dataflow block and no dead bindings."""
@@ -178,7 +193,7 @@ def rewrite(module: tvm.IRModule, edit: FunctionPass) -> tvm.IRModule:
     """Apply `edit` to main and return the new module; all other functions are kept."""
     graph = Dataflow(module["main"])
     edit(graph)
-    if not graph.edited and len(graph.live()) == len(graph.exprs):
+    if not graph.edited and not graph.has_dead_bindings():
         return module  # nothing to do, and nothing dead: building it again takes longer than most edits
     functions = dict(module.functions.items())
     functions[module.get_global_var("main")] = graph.function()

@@ -6,7 +6,6 @@ made, and only what would run before that is looked for in the text.
 """
 
 import io
-import pickletools
 import re
 from typing import Any
 
@@ -17,7 +16,7 @@ from subpc.errors import ModelFileError
 from subpc.frontend.files.archive import Archive, written_again
 from subpc.frontend.files.safe_operators import script_operator
 from subpc.frontend.files.script_loops import Endless, bound_loops, nodes_within
-from subpc.frontend.files.script_tensors import check_tensors
+from subpc.frontend.files.script_pickle import Foreign, check_pickle
 from subpc.frontend.messages import first_line, printable
 
 _KEPT = re.compile(
@@ -29,13 +28,6 @@ _LEFT_OUT = re.compile(
 )
 # Methods that run while a file is loaded or copied, and C++ classes.
 _AT_LOAD = re.compile(rb"__(set|get)state__|__forward_(pre_)?hooks__|torch\s*\.\s*classes|__torch__\s*\.\s*torch\s*\.\s*classes")
-_FOREIGN = re.compile(r"(^|\.)classes(\.|$)")
-# Functions of PyTorch's that its pickles name; all other names are classes that the file itself defines.
-_GLOBALS = re.compile(
-    r"__torch__(\.[A-Za-z0-9_]+)+|collections\.OrderedDict|torch\._utils\._rebuild_(tensor|tensor_v2|parameter)|torch\.device"
-    r"|torch\.(Float|Double|Half|BFloat16|Long|Int|Short|Char|Byte|Bool|ComplexFloat|ComplexDouble|Quantized)\w*Storage"
-    r"|torch\.jit\._pickle\.(build_(int|double|bool|tensor)list|build_tensor_from_id|restore_type_tag)"
-)
 
 
 def checked_archive(archive: Archive) -> io.BytesIO:
@@ -51,11 +43,7 @@ def checked_archive(archive: Archive) -> io.BytesIO:
         if name.startswith("code/") and _AT_LOAD.search(content):
             raise _refused(archive.name, f"has methods or C++ classes in {name[:80]} that run while it is loaded")
         if name.endswith(".pkl"):
-            _check_pickle(archive.name, name, content)
-            try:
-                check_tensors(name, kept)
-            except Exception as error:
-                raise ModelFileError(f"{archive.name} is damaged: {name} cannot be read ({printable(first_line(error))}).") from error
+            _check_pickle(archive.name, name, kept)
     return written_again(kept)
 
 
@@ -89,17 +77,13 @@ def _check_operators(file: str, unit: Any) -> None:
                 )
 
 
-def _check_pickle(file: str, name: str, content: bytes) -> None:
+def _check_pickle(file: str, name: str, members: dict[str, bytes]) -> None:
     try:
-        for opcode, argument, _ in pickletools.genops(content):
-            if opcode.name in ("INST", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4"):
-                raise _refused(file, f"names objects in {name} as PyTorch does not")
-            if opcode.name == "GLOBAL":
-                found = ".".join(str(argument).split(" "))
-                if not _GLOBALS.fullmatch(found) or _FOREIGN.search(found):
-                    raise _refused(file, f"holds an object of {printable(found)[:80]!r}")
-    except (ValueError, UnicodeDecodeError, IndexError) as error:
-        raise ModelFileError(f"{file} is damaged: {name} is no pickle ({printable(str(error))[:80]}).") from error
+        check_pickle(name, members)
+    except Foreign as error:
+        raise _refused(file, f"has a pickle {name} that PyTorch does not write: {printable(str(error))}") from error
+    except Exception as error:
+        raise ModelFileError(f"{file} is damaged: {name} cannot be read ({printable(first_line(error))}).") from error
 
 
 def _refused(file: str, reason: str) -> ModelFileError:
