@@ -11,6 +11,7 @@ from torch.export.graph_signature import InputKind
 from subpc.errors import UnsupportedModelError
 from subpc.frontend.finish_import import abandon, prepare_module
 from subpc.frontend.from_torch.fold import Weights, fold_weights
+from subpc.frontend.from_torch.indices import check_indices
 from subpc.frontend.from_torch.network import ExportedNetwork
 from subpc.frontend.from_torch.supported import Importer, unsupported_operators
 from subpc.frontend.imported_model import ImportedModel, weight_warnings
@@ -22,7 +23,9 @@ def import_exported(network: ExportedNetwork) -> ImportedModel:
     """The network in Relax; UnsupportedModelError that names the layers that have no conversion."""
     simple = network.decomposed()
     program = simple.program
-    weights = fold_weights(program, _as_parameters(simple), {name: weight.value for name, weight in simple.weights.items()})
+    owned = {name: weight.value for name, weight in simple.weights.items()}
+    check_indices(program.graph, owned)
+    weights = fold_weights(program, _as_parameters(simple), owned)
     refused = unsupported_operators(program)
     if refused:
         raise UnsupportedModelError(refused)
