@@ -15,6 +15,7 @@ from torch.jit._recursive import wrap_cpp_module
 from subpc.errors import ModelFileError
 from subpc.frontend.files.archive import Archive, written_again
 from subpc.frontend.files.safe_operators import script_operator
+from subpc.frontend.files.script_growth import bound_growth
 from subpc.frontend.files.script_loops import Endless, bound_loops, nodes_within
 from subpc.frontend.files.script_pickle import Foreign, check_pickle
 from subpc.frontend.messages import first_line, printable
@@ -56,6 +57,7 @@ def load_checked(archive: Archive) -> torch.jit.ScriptModule:
     _check_operators(archive.name, unit)
     try:
         bound_loops(unit, loaded)
+        bound_growth(unit)
     except Endless as error:
         raise ModelFileError(f"{archive.name} cannot be run: {error}.\nExport the network with torch.export.save instead.") from error
     script: torch.jit.ScriptModule = wrap_cpp_module(loaded)  # type: ignore[no-untyped-call]

@@ -205,8 +205,8 @@ def _grid_sampler(node: fx.Node, importer: Any) -> Any:
     a, emit = arguments(node), importer.block_builder.emit
     if a["interpolation_mode"] != _BILINEAR:
         raise ValueError("grid_sample is supported with mode='bilinear'")
-    how = {"method": "bilinear", "padding": _PADDINGS[a["padding_mode"]], "align": bool(a["align_corners"])}
-    return emit(grid_sample(emit, importer.env[a["input"]], importer.env[a["grid"]], **how))
+    x, grid, padding = importer.env[a["input"]], importer.env[a["grid"]], _PADDINGS[a["padding_mode"]]
+    return emit(grid_sample(emit, x, grid, method="bilinear", padding=padding, align=bool(a["align_corners"])))
 
 
 OURS: dict[str, Converter] = {

@@ -10,6 +10,7 @@ from torch.export import ExportedProgram
 from subpc.errors import ModelFileError, SubpcError, UnsupportedModelError
 from subpc.frontend.files.archive import Archive
 from subpc.frontend.files.script_check import load_checked
+from subpc.frontend.files.script_growth import MOST_ELEMENTS, too_long
 from subpc.frontend.files.script_loops import MOST_TURNS, too_many_turns
 from subpc.frontend.from_torch.export import export
 from subpc.frontend.messages import first_line
@@ -48,6 +49,10 @@ def export_script(script: torch.jit.ScriptModule, example_inputs: tuple[Any, ...
             warnings.simplefilter("ignore")  # what the script itself warns of
             program = export(_Script(script), example_inputs)
     except SubpcError as error:
+        if error.__cause__ is not None and too_long(error.__cause__):
+            raise UnsupportedModelError(
+                f"The script makes lists or texts of more than {MOST_ELEMENTS:,} elements.\nExport the network without them."
+            ) from error
         if error.__cause__ is None or not too_many_turns(error.__cause__):
             raise
         raise UnsupportedModelError(
