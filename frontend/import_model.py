@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 from torch.export import ExportedProgram
 
@@ -13,15 +12,15 @@ from subpc.errors import ConfigError, UnsupportedModelError
 from subpc.frontend.architectures.default_shape import assumed, assumed_batch
 from subpc.frontend.example_inputs import example_for, given_examples, model_inputs, shapes_of
 from subpc.frontend.files.load_file import load_torch_file
-from subpc.frontend.files.pt2.guards import check_guards
-from subpc.frontend.from_onnx.model.inputs import onnx_inputs
+from subpc.frontend.from_onnx.network import OnnxFile
 from subpc.frontend.from_onnx.to_relax import import_onnx
-from subpc.frontend.from_torch.to_relax import export, import_exported, import_module, inference_copy
-from subpc.frontend.from_torch.torchscript import NOTE, export_script, input_names
+from subpc.frontend.from_torch.export import inference_copy
+from subpc.frontend.from_torch.network import exported_network, static_shapes
+from subpc.frontend.from_torch.to_relax import import_exported
 from subpc.frontend.imported_model import ImportedModel
-from subpc.frontend.input_shapes import Input, InputShape, as_shapes, group_shapes, shapes_for_one
+from subpc.frontend.input_shapes import InputShape, as_shapes, group_shapes, is_open, shapes_for_one
 from subpc.frontend.one_at_a_time import capturing
-from subpc.frontend.parts import Part, check_no_part, suggested_part, take_part
+from subpc.frontend.parts import check_no_part, suggested_part, take_part
 from subpc.model_files import check_file
 
 __all__ = ["ImportedModel", "import_model"]
@@ -56,9 +55,11 @@ def _import_file(
     check_file(path)
     if path.suffix == ".onnx":
         check_no_part(path, part)
-        if example_inputs is None and not shapes and _is_open(inputs := onnx_inputs(path)):
-            return [m.with_notes(assumed_batch(m.input_shapes)) for m in import_onnx(path, [list(shapes_for_one(inputs))])]
-        return import_onnx(path, _onnx_shapes(path, shapes, example_inputs))
+        file = OnnxFile(path)
+        if example_inputs is None and not shapes and is_open(file.inputs):
+            model = import_onnx(file.network(shapes_for_one(file.inputs)))
+            return [model.with_notes(assumed_batch(model.input_shapes))]
+        return [import_onnx(file.network(group)) for group in _onnx_shapes(file, shapes, example_inputs)]
     loaded = load_torch_file(path, arch=arch, trust_pickle=trust_pickle, part=part)
     notes = loaded.notes
     if not shapes and example_inputs is None and (shape := loaded.input_shape or loaded.assumed_shape):
@@ -70,67 +71,19 @@ def _import_file(
 
 @capturing()
 def _import_torch(model: Any, shapes: _Given, example_inputs: Any) -> list[ImportedModel]:
-    if isinstance(model, ExportedProgram):
-        return _import_program(model, shapes, example_inputs)
-    if not isinstance(model, nn.Module):
+    if not isinstance(model, nn.Module | ExportedProgram):
         raise ConfigError(f"A model is a torch.nn.Module, an ExportedProgram or a path, not a {type(model).__name__}.")
-    if isinstance(model, torch.jit.ScriptModule):
-        return [_import_script(model, inputs) for inputs in _inputs(model, shapes, example_inputs)]
-    return [_import_module(model, inputs) for inputs in _inputs(model, shapes, example_inputs)]
-
-
-def _import_module(module: nn.Module, inputs: tuple[Any, ...]) -> ImportedModel:
-    model = import_module(module, inputs)
-    names = tuple(info.name for info in model_inputs(module))[: len(model.input_names)]
-    return replace(model, input_names=names) if isinstance(module, Part) and len(names) == len(model.input_names) else model
-
-
-def _import_script(script: torch.jit.ScriptModule, inputs: tuple[Any, ...]) -> ImportedModel:
-    script, notes = inference_copy(script)
-    program, names = export_script(script, inputs)
-    model = import_exported(program, names).with_notes(NOTE, *notes)
-    return replace(model, input_names=input_names(script, len(inputs)) or model.input_names)
-
-
-def _import_program(program: ExportedProgram, shapes: _Given, example_inputs: Any) -> list[ImportedModel]:
-    if not shapes and example_inputs is None:
-        if not _is_open(inputs := model_inputs(program)):
-            return [import_exported(program)]
+    if isinstance(model, ExportedProgram) and not shapes and example_inputs is None:
+        if not is_open(inputs := model_inputs(model)):
+            return [import_exported(exported_network(model))]
         one = shapes_for_one(inputs)
-        return [_import_dynamic(program, tuple(map(example_for, one))).with_notes(assumed_batch(one))]
-    sets = _inputs(program, shapes, example_inputs)
-    fixed = _static_shapes(program)
-    if fixed is None:
-        return [_import_dynamic(program, inputs) for inputs in sets]
-    for asked in ([tuple(x.shape) for x in inputs if isinstance(x, torch.Tensor)] for inputs in sets):
-        if asked != fixed:
-            raise ConfigError(
-                f"The program was exported for input {_text(fixed)}, not {_text(asked)}.\nExport it with that shape or dynamic."
-            )
-    return [import_exported(program)]
-
-
-def _import_dynamic(program: ExportedProgram, inputs: tuple[Any, ...]) -> ImportedModel:
-    check_guards(program, inputs)
-    return import_exported(export(program.module(), inputs))
-
-
-def _is_open(inputs: Sequence[Input]) -> bool:
-    """Whether the model says that it takes several sizes, or nothing of its sizes."""
-    return any(info.shape is None or any(isinstance(n, str) for n in info.shape) for info in inputs)
-
-
-def _static_shapes(program: ExportedProgram) -> list[tuple[int, ...]] | None:
-    shapes = [info.shape or () for info in model_inputs(program)]
-    return [_whole(shape) for shape in shapes] if all(isinstance(n, int) for shape in shapes for n in shape) else None
-
-
-def _whole(shape: tuple[int | str, ...]) -> tuple[int, ...]:
-    return tuple(int(n) for n in shape)
-
-
-def _text(shapes: Sequence[tuple[int, ...]]) -> str:
-    return " and ".join(",".join(map(str, shape)) for shape in shapes)
+        network = exported_network(model, tuple(map(example_for, one)))
+        return [import_exported(network).with_notes(assumed_batch(one))]
+    sets = _inputs(model, shapes, example_inputs)
+    if isinstance(model, ExportedProgram) and static_shapes(model) is not None:
+        networks = [exported_network(model, inputs) for inputs in sets]
+        return [import_exported(networks[0])]  # the program itself, which fits each of them
+    return [import_exported(exported_network(model, inputs)) for inputs in sets]
 
 
 def _inputs(model: nn.Module | ExportedProgram, shapes: _Given, example_inputs: Any) -> list[tuple[Any, ...]]:
@@ -150,11 +103,11 @@ def _given(model: nn.Module | ExportedProgram, example_inputs: Any) -> tuple[Any
         raise UnsupportedModelError(f"{str(error).splitlines()[0]}\n{advice}" if advice else str(error)) from error
 
 
-def _onnx_shapes(path: Path, shapes: _Given, example_inputs: Any) -> list[list[tuple[int, ...]]]:
+def _onnx_shapes(file: OnnxFile, shapes: _Given, example_inputs: Any) -> list[list[tuple[int, ...]]]:
     """Per compiled function, the shapes of its inputs; empty where the model's own shapes serve."""
     if example_inputs is None and not shapes:
         return [[]]
-    inputs = onnx_inputs(path)
+    inputs = file.inputs
     groups: list[tuple[InputShape, ...]] = []
     if example_inputs is not None:
         groups = group_shapes(shapes_of(given_examples(example_inputs, inputs)), inputs)

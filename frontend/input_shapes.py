@@ -46,6 +46,13 @@ class Input:
         return " ".join(printable(part) for part in (self.name, self.dtype, shape) if part)
 
 
+def for_one_image(info: Input) -> tuple[int, ...] | None:
+    """The input's shape with 1 for a batch that is open; None where more is open, or nothing."""
+    first, *others = info.shape or (1,)
+    sizes = [n for n in others if isinstance(n, int)]
+    return (1, *sizes) if isinstance(first, str) and len(sizes) == len(others) else None
+
+
 def parse_shape(text: str) -> InputShape:
     """`[NAME=]1,3,224,224[:TYPE]`, where names may have any character; ValueError with what is wrong."""
     name, _, rest = text.rpartition("=")
@@ -76,6 +83,11 @@ def _checked(shape: Any) -> tuple[int, ...]:
     if not sizes or not all(type(size) is int and size >= 1 for size in sizes):
         raise ConfigError(f"Input shape {shape!r:.100} is not valid: every dimension must be 1 or more, such as (1, 3, 224, 224).")
     return shape if isinstance(shape, InputShape) else sizes
+
+
+def is_open(inputs: Sequence[Input]) -> bool:
+    """Whether a model says that it takes several sizes, or nothing of its sizes."""
+    return any(info.shape is None or any(isinstance(n, str) for n in info.shape) for info in inputs)
 
 
 def shapes_for_one(inputs: Sequence[Input]) -> list[InputShape]:

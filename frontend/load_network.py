@@ -11,13 +11,13 @@ from torch.export import ExportedProgram
 from subpc.algorithms.file_format.graph.network import Graph, GraphNetwork
 from subpc.errors import ConfigError, UnsupportedModelError
 from subpc.frontend.architectures.default_shape import assumed
-from subpc.frontend.example_inputs import example_for
+from subpc.frontend.example_inputs import example_for, model_inputs
 from subpc.frontend.files.load_file import load_torch_file
-from subpc.frontend.files.pt2.guards import check_guards
+from subpc.frontend.from_onnx.network import OnnxFile
 from subpc.frontend.from_onnx.to_graph import network_from_onnx
+from subpc.frontend.from_torch.network import exported_network, static_shapes
 from subpc.frontend.from_torch.to_graph import network_from_program
-from subpc.frontend.from_torch.to_relax import export, inference_copy
-from subpc.frontend.from_torch.torchscript import NOTE, export_script
+from subpc.frontend.input_shapes import for_one_image
 from subpc.model_files import check_file
 
 GRAPH = "graph"
@@ -51,7 +51,7 @@ def load_network(path: Path, *, arch: str | None = None, shape: Shape | None = N
     """
     check_file(path)
     if path.suffix == ".onnx":
-        model, shape = network_from_onnx(path, shape)
+        model, shape = network_from_onnx(OnnxFile(path), shape)
         return Network(model=model, arch=GRAPH, input_shape=shape)
     loaded = load_torch_file(path, arch=arch)
     if not shape and not loaded.input_shape and loaded.assumed_shape:
@@ -61,36 +61,26 @@ def load_network(path: Path, *, arch: str | None = None, shape: Shape | None = N
         return _from_program(loaded.model, shape)
     if isinstance(loaded.model, torch.jit.ScriptModule):
         network = _from_script(loaded.model, shape)
-        return replace(network, notes=(NOTE, *loaded.notes, *network.notes))
+        return replace(network, notes=(*loaded.notes, *network.notes))
     return _from_module(replace(loaded, input_shape=shape or ()))
 
 
 def _from_program(program: ExportedProgram, shape: Shape | None) -> Network:
-    inputs = [node.meta["val"] for node in program.graph.find_nodes(op="placeholder") if node.name in program.graph_signature.user_inputs]
-    if len(inputs) == 1 and isinstance(inputs[0], torch.Tensor):
-        own = tuple(inputs[0].shape)
-        fixed = all(isinstance(n, int) for n in own)
-        if not fixed and shape is None and all(isinstance(n, int) for n in own[1:]):
-            shape = (1, *own[1:])
-        if not fixed and shape is not None:
-            example = (example_for(shape),)
-            check_guards(program, example)
-            program = export(program.module(), example)
-        elif shape is not None and shape[1:] != own[1:]:
-            raise ConfigError(
-                f"The program was exported for input {','.join(map(str, own))}, not {','.join(map(str, shape))}.\n"
-                "Export it with that shape or dynamic."
-            )
-        shape = shape or own
-    return Network(model=network_from_program(program), arch=GRAPH, input_shape=shape or ())
+    fixed, inputs = static_shapes(program), model_inputs(program)
+    if fixed is None and shape is None and len(inputs) == 1:
+        shape = for_one_image(inputs[0])
+    if fixed is not None and shape is not None and len(fixed) == 1 and shape[1:] != fixed[0][1:]:
+        own, given = (",".join(map(str, sizes)) for sizes in (fixed[0], shape))
+        raise ConfigError(f"The program was exported for input {own}, not {given}.\nExport it with that shape or dynamic.")
+    network = exported_network(program, (example_for(shape),) if fixed is None and shape is not None else None)
+    return Network(model=network_from_program(network), arch=GRAPH, input_shape=shape or (fixed[0] if fixed else ()))
 
 
 def _from_script(script: torch.jit.ScriptModule, shape: Shape | None) -> Network:
     if shape is None:
         raise ConfigError("TorchScript does not say its input's shape. Pass one, such as --shape 1,3,224,224.")
-    script, notes = inference_copy(script)
-    program, names = export_script(script, (example_for(shape),))
-    return Network(model=network_from_program(program, names), arch=GRAPH, input_shape=shape, notes=notes)
+    network = exported_network(script, (example_for(shape),))
+    return Network(model=network_from_program(network), arch=GRAPH, input_shape=shape, notes=network.notes)
 
 
 def _from_module(loaded: Any) -> Network:
@@ -103,8 +93,8 @@ def _from_module(loaded: Any) -> Network:
     if not loaded.input_shape:
         return _with_note(named, "pass --shape to keep the network itself in the file, so that --arch is not needed again")
     try:
-        program = export(loaded.model, (example_for(loaded.input_shape),))
-        return Network(model=network_from_program(program), arch=GRAPH, **facts)
+        network = exported_network(loaded.model, (example_for(loaded.input_shape),))
+        return Network(model=network_from_program(network), arch=GRAPH, **facts)
     except UnsupportedModelError as error:
         return _with_note(named, f"the file needs --arch {loaded.arch} again: {str(error).splitlines()[0]}")
 

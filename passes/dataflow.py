@@ -16,6 +16,7 @@ class Dataflow:
     """
 
     def __init__(self, function: relax.Function) -> None:
+        """edited: whether `rebind` or `replace` was called."""
         self._function = function
         self.exprs: dict[relax.Var, relax.Expr] = {}
         for block in function.body.blocks:
@@ -23,6 +24,8 @@ class Dataflow:
                 self.exprs[binding.var] = binding.value
         self.output: relax.Expr = function.body.body
         self._renamed: dict[relax.Var, relax.Expr] = {}
+        self._live: list[relax.Var] | None = None  # until the next edit
+        self.edited = False
 
     @property
     def inputs(self) -> list[relax.Var]:
@@ -85,6 +88,11 @@ class Dataflow:
 
     def live(self) -> list[relax.Var]:
         """Bound variables that the output depends on, each after what it reads."""
+        if self._live is None:
+            self._live = self._in_order()
+        return list(self._live)
+
+    def _in_order(self) -> list[relax.Var]:
         order: dict[relax.Var, None] = {}
         stack: list[tuple[relax.Expr, bool]] = [(self.resolve(self.output), False)]
         while stack:
@@ -115,10 +123,19 @@ class Dataflow:
     def rebind(self, var: relax.Var, expr: relax.Expr) -> None:
         """Let `var` be the result of another expression of the same type."""
         self.exprs[var] = expr
+        self._edit()
 
     def replace(self, var: relax.Var, value: relax.Expr) -> None:
         """Let every reader of `var` read `value` instead."""
         self._renamed[var] = value
+        self._edit()
+
+    def _edit(self) -> None:
+        self.edited, self._live = True, None
+
+    def has_dead_bindings(self) -> bool:
+        """Whether something is computed that the output does not need; other names for values count for nothing."""
+        return len(self.live()) < sum(not isinstance(expr, relax.Var | tvm.ir.Constant) for expr in self.exprs.values())
 
     def function(self) -> relax.Function:
         """The edited function, normalised, with one dataflow block and no dead bindings."""
@@ -176,6 +193,8 @@ def rewrite(module: tvm.IRModule, edit: FunctionPass) -> tvm.IRModule:
     """Apply `edit` to main and return the new module; all other functions are kept."""
     graph = Dataflow(module["main"])
     edit(graph)
+    if not graph.edited and not graph.has_dead_bindings():
+        return module  # nothing to do, and nothing dead: building it again takes longer than most edits
     functions = dict(module.functions.items())
     functions[module.get_global_var("main")] = graph.function()
     return tvm.IRModule(functions, attrs=module.attrs)

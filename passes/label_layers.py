@@ -176,7 +176,7 @@ def _plain(graph: Dataflow, call: relax.Call) -> relax.Call:
     if a["transposed"]:
         return relax.op.matmul(x, weight)
     var = relax.Var("transposed", relax.TensorType(shape_of(weight)[::-1], dtype_of(weight)))
-    graph.exprs[var] = relax.op.permute_dims(weight)
+    graph.rebind(var, relax.op.permute_dims(weight))
     return relax.op.matmul(x, var)
 
 

@@ -10,6 +10,7 @@ relax.subpc.other_layer(x, weight)                a convolution or product that 
 Every call has `out_shape`; layers have `name`, the name that the user knows them by.
 """
 
+from functools import lru_cache
 from typing import Any
 
 import tvm
@@ -27,6 +28,8 @@ ELEMENTWISE = "relax.subpc.elementwise"
 CONCAT = "relax.subpc.concat"
 VIEW = "relax.subpc.view"
 OTHER_LAYER = "relax.subpc.other_layer"
+# Attributes never change, every pass asks for them, and reading them from TVM is slow: those of so many calls are kept as they were read.
+_REMEMBERED = 1 << 14
 ALL = (CONV2D, LINEAR, POOL2D, GLOBAL_POOL, ELEMENTWISE, CONCAT, VIEW)
 
 
@@ -69,7 +72,12 @@ def activation_of(text: str) -> Activation:
 
 def attributes(call: relax.Call) -> dict[str, Any]:
     """The attributes of one of our calls as plain Python values."""
-    return {str(key): _plain(value) for key, value in dict(call.attrs).items()} if call.attrs else {}
+    return dict(_read(call.attrs)) if call.attrs else {}
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _read(attrs: Any) -> dict[str, Any]:
+    return {str(key): _plain(value) for key, value in dict(attrs).items()}
 
 
 def with_attributes(call: relax.Call, args: list[relax.Expr] | None = None, **changed: Any) -> relax.Call:

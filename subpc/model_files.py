@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from subpc.errors import ModelFileError
+from subpc.onnx_places import external_places
 
 # What a file with a network in it may be.
 ACCEPTED = "Accepted: .pt2, TorchScript .pt, state dicts (.pt, .pth, .safetensors) with --arch, and .onnx."
@@ -33,14 +34,9 @@ def model_files(path: str | Path) -> list[Path]:
     path = Path(path)
     if path.suffix != ".onnx" or not path.is_file():
         return [path]
-    import onnx
-    from onnx.external_data_helper import ExternalDataInfo, uses_external_data
-
     try:
-        graph = onnx.load(path, load_external_data=False).graph
-        places = {ExternalDataInfo(tensor).location for tensor in graph.initializer if uses_external_data(tensor)}
-        return [path, *(path.parent / place for place in places)]
-    except Exception:  # whatever is wrong with the file, its import says it
+        return [path, *(path.parent / place for place in external_places(path))]
+    except (OSError, ValueError):  # whatever is wrong with the file, its import says it
         return [path]
 
 

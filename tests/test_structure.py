@@ -22,7 +22,8 @@ MAX_LINES = 300
 ORDER = (
     ("errors", "__version__"),
     ("text", "records", "progress", "versions", "worker", "files"),
-    ("scratch", "model_files"),
+    ("scratch", "onnx_places"),
+    ("model_files",),
     ("schedules",),
     ("machine",),
     ("library",),
@@ -43,7 +44,7 @@ MAX_FILES, FLAT = 20, {"passes", "schedules", "cli"}
 # Files of a room whose names begin alike: more would be a folder.
 MAX_PREFIX = 4
 # Files in the root of subpc/ that need nothing but the standard library.
-LEAVES = ("errors", "text", "records", "progress", "versions", "worker", "files", "scratch", "model_files")
+LEAVES = ("errors", "text", "records", "progress", "versions", "worker", "files", "scratch", "onnx_places", "model_files")
 # Only these may import the heavy libraries at module level.
 HEAVY = {"torch": {"frontend", "algorithms"}, "tvm": {"frontend", "passes", "schedules"}}
 

@@ -1,12 +1,14 @@
 """The zip files that PyTorch writes: what one claims to be, and whether its directory is sane, before anything in it is used."""
 
 import io
+import os
 import re
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
+from typing import BinaryIO
 
 from subpc.errors import ModelFileError
 from subpc.frontend.messages import printable
@@ -28,9 +30,47 @@ class Kind(Enum):
     EXPORTED = "torch.export program"
 
 
-def archive_kind(path: Path) -> Kind:
-    """What `path` holds; ModelFileError where it is not an archive that PyTorch writes."""
-    names = [name.lower() for name in member_names(path)]
+class Archive:
+    """An archive that is open: its directory has been checked. name: the file's, for messages; kind: what it holds."""
+
+    def __init__(self, name: str, file: BinaryIO) -> None:
+        """Look at the directory of the archive in `file`; ModelFileError unless it is one that PyTorch writes, and sane."""
+        self.name, self.file = name, file
+        try:
+            self._zip = zipfile.ZipFile(file)
+            self._members = self._zip.infolist()
+        except _DAMAGE as error:
+            raise self._damaged(str(error)) from error
+        _check_members(name, os.fstat(file.fileno()).st_size, self._members)
+        self.kind = _kind(name, [member.filename for member in self._members])
+
+    def content(self) -> dict[str, bytes]:
+        """The content of each member by its name without the folder that all of them lie in; ModelFileError where one is damaged."""
+        roots = {member.filename.partition("/")[0] for member in self._members}
+        if len(roots) != 1:
+            raise ModelFileError(f"{self.name} has {len(roots)} folders at its top; PyTorch writes archives with one.")
+        try:
+            return {member.filename.partition("/")[2]: self._zip.read(member) for member in self._members}
+        except _DAMAGE as error:
+            raise self._damaged(str(error)) from error
+
+    def verified(self) -> BinaryIO:
+        """The file from its beginning, every byte in it compared with its checksum; ModelFileError where one is wrong."""
+        try:
+            wrong = self._zip.testzip()
+        except _DAMAGE as error:
+            raise self._damaged(str(error)) from error
+        if wrong is not None:
+            raise self._damaged(f"the checksum of {printable(wrong)} is wrong")
+        self.file.seek(0)
+        return self.file
+
+    def _damaged(self, reason: str) -> ModelFileError:
+        return ModelFileError(f"{self.name} is damaged: {printable(reason)[:200]}. Copy or save it again.")
+
+
+def _kind(file: str, members: Sequence[str]) -> Kind:
+    names = [name.lower() for name in members]
     parts = {name.split("/", 1)[-1] for name in names}
     if "serialized_exported_program.json" in names or any(part.startswith("models/") and part.endswith(".json") for part in parts):
         return Kind.EXPORTED
@@ -39,37 +79,9 @@ def archive_kind(path: Path) -> Kind:
     if "data.pkl" in parts:
         return Kind.STATE_DICT
     raise ModelFileError(
-        f"{path.name} is a zip file but not one that PyTorch writes ({len(names)} members, no data.pkl).\n"
+        f"{file} is a zip file but not one that PyTorch writes ({len(names)} members, no data.pkl).\n"
         "Accepted: torch.save, torch.jit.save and torch.export.save files, .safetensors and .onnx."
     )
-
-
-def member_names(path: Path) -> list[str]:
-    """The members of the archive, after checking that reading them is safe and bounded."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            _check_members(path, members)
-            damaged = archive.testzip()
-    except _DAMAGE as error:
-        raise _damaged(path, str(error)) from error
-    if damaged is not None:
-        raise _damaged(path, f"the checksum of {printable(damaged)} is wrong")
-    return [member.filename for member in members]
-
-
-def read_members(path: Path) -> dict[str, bytes]:
-    """The content of each member by its name without the folder that all of them lie in."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            _check_members(path, members)
-            roots = {member.filename.partition("/")[0] for member in members}
-            if len(roots) != 1:
-                raise ModelFileError(f"{path.name} has {len(roots)} folders at its top; PyTorch writes archives with one.")
-            return {member.filename.partition("/")[2]: archive.read(member) for member in members}
-    except _DAMAGE as error:
-        raise _damaged(path, str(error)) from error
 
 
 def written_again(members: Mapping[str, bytes]) -> io.BytesIO:
@@ -82,23 +94,18 @@ def written_again(members: Mapping[str, bytes]) -> io.BytesIO:
     return buffer
 
 
-def _damaged(path: Path, reason: str) -> ModelFileError:
-    return ModelFileError(f"{path.name} is damaged: {printable(reason)[:200]}. Copy or save it again.")
-
-
-def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
+def _check_members(file: str, size: int, members: list[zipfile.ZipInfo]) -> None:
     names = [member.filename for member in members]
-    size = path.stat().st_size
     # PyTorch's reader takes names in any case for the same.
     if len({name.lower() for name in names}) != len(names) or len(names) > _MAX_MEMBERS:
-        raise ModelFileError(f"{path.name} has repeated or too many members; PyTorch does not write such archives.")
+        raise ModelFileError(f"{file} has repeated or too many members; PyTorch does not write such archives.")
     if any(".." in PurePosixPath(name).parts or name.startswith("/") for name in names):
-        raise ModelFileError(f"{path.name} has members outside its folder; PyTorch does not write such archives.")
+        raise ModelFileError(f"{file} has members outside its folder; PyTorch does not write such archives.")
     strange = [member for member in members if not _NAME.fullmatch(member.filename) or member.orig_filename != member.filename]
     if strange:
         name = printable(strange[0].orig_filename)[:80]
-        raise ModelFileError(f"{path.name} has a member with the name {name!r}; PyTorch does not write such archives.")
+        raise ModelFileError(f"{file} has a member with the name {name!r}; PyTorch does not write such archives.")
     packed = sum(member.file_size for member in members if member.compress_type != zipfile.ZIP_STORED)
     stored = sum(member.file_size for member in members if member.compress_type == zipfile.ZIP_STORED)
     if packed > _MAX_PACKED_BYTES or stored > size + _SLACK_BYTES:
-        raise ModelFileError(f"{path.name} claims to hold {packed + stored} bytes in {size}; PyTorch does not write such archives.")
+        raise ModelFileError(f"{file} claims to hold {packed + stored} bytes in {size}; PyTorch does not write such archives.")

@@ -4,7 +4,7 @@ import io
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors.torch import load_file as load_safetensors
@@ -18,7 +18,7 @@ from subpc.algorithms.numerics.quantizers import Quantized
 from subpc.errors import ConfigError, ModelFileError
 from subpc.frontend.architectures.default_shape import default_shape
 from subpc.frontend.architectures.torchvision_import import import_torchvision
-from subpc.frontend.files.archive import Kind, archive_kind
+from subpc.frontend.files.archive import Archive, Kind
 from subpc.frontend.files.computed_weights import put_together
 from subpc.frontend.files.pt2.check import load_checked
 from subpc.frontend.files.pt2.expressions import NotPlain
@@ -63,42 +63,57 @@ def load_torch_file(path: Path, *, arch: str | None = None, trust_pickle: bool =
 
 def _load_whole(path: Path, arch: str | None, trust_pickle: bool) -> LoadedModel:
     with path.open("rb") as file:
-        head = file.read(9)
-    if head[:2] == b"PK":
-        kind = archive_kind(path)
-        if kind is Kind.EXPORTED:
-            return LoadedModel(model=_load_exported(path, trust_pickle))
-        if kind is Kind.TORCHSCRIPT:
-            return LoadedModel(model=load_torchscript(path))
-    elif path.suffix == ".safetensors" or head[8:9] == b"{":
-        return _from_content(_read_safetensors(path), path, arch)
-    return _from_content(_read_pickle(path, trust_pickle), path, arch)
+        if not _is_archive(file):
+            return _from_content(_read_other(path, file, trust_pickle), path, arch)
+        archive = Archive(path.name, file)
+        if archive.kind is Kind.EXPORTED:
+            return LoadedModel(model=_load_exported(archive, trust_pickle))
+        if archive.kind is Kind.TORCHSCRIPT:
+            return LoadedModel(model=load_torchscript(archive))
+        return _from_content(_read_pickle(path, archive.verified(), trust_pickle), path, arch)
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """The state dict in `path`, which is one, holds one, or is in the compressed format; ModelFileError for anything else."""
     check_file(path)
     with path.open("rb") as file:
-        head = file.read(9)
-    if head[:2] == b"PK" and archive_kind(path) in (Kind.EXPORTED, Kind.TORCHSCRIPT):
-        raise ModelFileError(f"{path.name} holds code beside its weights. Pass a state dict (.pt, .pth, .safetensors) instead.")
-    named = path.suffix == ".safetensors" or head[8:9] == b"{"
-    content = _read_safetensors(path) if named else _read_pickle(path, False)
+        if _is_archive(file):
+            archive = Archive(path.name, file)
+            if archive.kind is not Kind.STATE_DICT:
+                raise ModelFileError(f"{path.name} holds code beside its weights. Pass a state dict (.pt, .pth, .safetensors) instead.")
+            content = _read_pickle(path, archive.verified(), False)
+        else:
+            content = _read_other(path, file, False)
     if isinstance(content, dict) and FORMAT_KEY in content:
         return parse_compressed(content, path.name).state_dict
     return put_together(unwrap_checkpoint(content, path.name)[0])[0]
 
 
-def _load_exported(path: Path, trust_pickle: bool) -> ExportedProgram:
+def _is_archive(file: BinaryIO) -> bool:
+    head = file.read(2)
+    file.seek(0)
+    return head == b"PK"
+
+
+def _read_other(path: Path, file: BinaryIO, trust_pickle: bool) -> Any:
+    """What is no archive: safetensors, or a pickle as older versions of PyTorch wrote it."""
+    head = file.read(9)
+    file.seek(0)
+    if path.suffix == ".safetensors" or head[8:9] == b"{":
+        return _read_safetensors(path)
+    return _read_pickle(path, file, trust_pickle)
+
+
+def _load_exported(archive: Archive, trust_pickle: bool) -> ExportedProgram:
     try:
         # A buffer, so that a file is an exported program whatever its name ends with.
-        return torch.export.load(io.BytesIO(path.read_bytes())) if trust_pickle else load_checked(path)
+        return torch.export.load(io.BytesIO(archive.verified().read())) if trust_pickle else load_checked(archive)
     except (NotPlain, Unsafe) as error:
-        raise ModelFileError(f"{path.name} is refused, because {error}: loading it could run code.\n{_TRUST}") from error
+        raise ModelFileError(f"{archive.name} is refused, because {error}: loading it could run code.\n{_TRUST}") from error
     except ModelFileError:
         raise
     except Exception as error:
-        raise ModelFileError(f"{path.name} is not a torch.export file this version of torch can read: {first_line(error)}") from error
+        raise ModelFileError(f"{archive.name} is not a torch.export file this version of torch can read: {first_line(error)}") from error
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
@@ -113,14 +128,15 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
         raise ModelFileError(f"{path.name} is not a safetensors file, or is damaged: {first_line(error)}. {ACCEPTED}") from error
 
 
-def _read_pickle(path: Path, trust_pickle: bool) -> Any:
+def _read_pickle(path: Path, file: BinaryIO, trust_pickle: bool) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=not trust_pickle)
+        return torch.load(file, map_location="cpu", weights_only=not trust_pickle)
     except Exception as error:
         message = " ".join(str(error).split())
         if trust_pickle and "torchvision::" in message and "torchvision" not in sys.modules:
             import_torchvision()
-            return _read_pickle(path, trust_pickle)
+            file.seek(0)
+            return _read_pickle(path, file, trust_pickle)
         if not trust_pickle and "GLOBAL" in message:
             raise ModelFileError(
                 f"{path.name} holds {_pickled(message)}, and unpickling it could run any code.\n{_TWO_WAYS} {_TRUST}"

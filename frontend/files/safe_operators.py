@@ -36,8 +36,8 @@ _SCRIPT_ATEN = names(
     "element_size endswith eq erf erfc exp expm1 extend fabs find floor floordiv fmod format frexp gcd ge get gt "
     "has_torch_function hash index insert is_autocast_cpu_enabled is_autocast_enabled is_grad_enabled "
     "is_non_overlapping_and_dense is_scripting is_strides_like_format isalnum isalpha isdigit isfinite isinf islower isnan "
-    "isspace isupper items join keys le len list log log10 log1p lower lstrip lt mH mT mathremainder matrix_H modf mul mul_ ne "
-    "neg numpy_T ord percentFormat pop popitem pow radians degrees remainder remove replace reverse rfind round rsplit rstrip "
+    "isspace isupper items keys le len list log log10 log1p lower lstrip lt mH mT mathremainder matrix_H modf mul mul_ ne "
+    "neg numpy_T ord percentFormat pop popitem pow radians degrees remainder remove reverse rfind round rsplit rstrip "
     "select set_grad_enabled setdefault sin sinh size slice sort sorted split splitlines sqrt startswith str stride strip sub "
     "sum sym_size sym_stride tan tanh tensor to update upper values warn"
 )

@@ -6,19 +6,18 @@ made, and only what would run before that is looked for in the text.
 """
 
 import io
-import pickletools
 import re
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch.jit._recursive import wrap_cpp_module
 
 from subpc.errors import ModelFileError
-from subpc.frontend.files.archive import read_members, written_again
+from subpc.frontend.files.archive import Archive, written_again
 from subpc.frontend.files.safe_operators import script_operator
+from subpc.frontend.files.script_growth import bound_growth
 from subpc.frontend.files.script_loops import Endless, bound_loops, nodes_within
-from subpc.frontend.files.script_tensors import check_tensors
+from subpc.frontend.files.script_pickle import Foreign, check_pickle
 from subpc.frontend.messages import first_line, printable
 
 _KEPT = re.compile(
@@ -30,50 +29,42 @@ _LEFT_OUT = re.compile(
 )
 # Methods that run while a file is loaded or copied, and C++ classes.
 _AT_LOAD = re.compile(rb"__(set|get)state__|__forward_(pre_)?hooks__|torch\s*\.\s*classes|__torch__\s*\.\s*torch\s*\.\s*classes")
-_FOREIGN = re.compile(r"(^|\.)classes(\.|$)")
-# Functions of PyTorch's that its pickles name; all other names are classes that the file itself defines.
-_GLOBALS = re.compile(
-    r"__torch__(\.[A-Za-z0-9_]+)+|collections\.OrderedDict|torch\._utils\._rebuild_(tensor|tensor_v2|parameter)|torch\.device"
-    r"|torch\.(Float|Double|Half|BFloat16|Long|Int|Short|Char|Byte|Bool|ComplexFloat|ComplexDouble|Quantized)\w*Storage"
-    r"|torch\.jit\._pickle\.(build_(int|double|bool|tensor)list|build_tensor_from_id|restore_type_tag)"
-)
 
 
-def checked_archive(path: Path) -> io.BytesIO:
-    """The archive in `path` without what a network does not need; ModelFileError where loading it would run code."""
-    members = read_members(path)
+def checked_archive(archive: Archive) -> io.BytesIO:
+    """The archive without what a network does not need; ModelFileError where loading it would run code."""
+    members = archive.content()
     kept = {name: content for name, content in members.items() if _KEPT.fullmatch(name)}
     strange = [name for name in members if name not in kept and not _LEFT_OUT.fullmatch(name)]
     if strange or "data.pkl" not in kept or "constants.pkl" not in kept:
-        raise _refused(path, f"holds {strange[0][:80]}" if strange else "lacks data.pkl or constants.pkl, as older versions' files do")
+        raise _refused(
+            archive.name, f"holds {strange[0][:80]}" if strange else "lacks data.pkl or constants.pkl, as older versions' files do"
+        )
     for name, content in kept.items():
         if name.startswith("code/") and _AT_LOAD.search(content):
-            raise _refused(path, f"has methods or C++ classes in {name[:80]} that run while it is loaded")
+            raise _refused(archive.name, f"has methods or C++ classes in {name[:80]} that run while it is loaded")
         if name.endswith(".pkl"):
-            _check_pickle(path, name, content)
-            try:
-                check_tensors(name, kept)
-            except Exception as error:
-                raise ModelFileError(f"{path.name} is damaged: {name} cannot be read ({printable(first_line(error))}).") from error
+            _check_pickle(archive.name, name, kept)
     return written_again(kept)
 
 
-def load_checked(path: Path) -> torch.jit.ScriptModule:
-    """The script in `path`, whose loops end; ModelFileError where it does more than compute, or whatever PyTorch raises."""
+def load_checked(archive: Archive) -> torch.jit.ScriptModule:
+    """The script in `archive`, whose loops end; ModelFileError where it does more than compute, or whatever PyTorch raises."""
     unit: Any = torch._C.CompilationUnit()
-    archive = checked_archive(path).getvalue()
+    content = checked_archive(archive).getvalue()
     load: Any = torch._C.import_ir_module_from_buffer
-    loaded = load(unit, archive, torch.device("cpu"), {}, False)
-    _check_operators(path, unit)
+    loaded = load(unit, content, torch.device("cpu"), {}, False)
+    _check_operators(archive.name, unit)
     try:
         bound_loops(unit, loaded)
+        bound_growth(unit)
     except Endless as error:
-        raise ModelFileError(f"{path.name} cannot be run: {error}.\nExport the network with torch.export.save instead.") from error
+        raise ModelFileError(f"{archive.name} cannot be run: {error}.\nExport the network with torch.export.save instead.") from error
     script: torch.jit.ScriptModule = wrap_cpp_module(loaded)  # type: ignore[no-untyped-call]
     return script
 
 
-def _check_operators(path: Path, unit: Any) -> None:
+def _check_operators(file: str, unit: Any) -> None:
     """Look at every function and method, called or not: sorting a list calls the method that compares its entries."""
     functions: list[Any] = []
     while len(functions) < len(unit.get_functions()):  # asking for a graph may define what it calls
@@ -83,26 +74,22 @@ def _check_operators(path: Path, unit: Any) -> None:
             overload = torch._C.parse_schema(schema).overload_name if kind.startswith("aten::") and schema != "(no schema)" else ""
             if not script_operator(kind, overload):
                 raise ModelFileError(
-                    f"{path.name} calls {printable(kind)[:80]}, which no network needs; what reads or writes files, starts processes "
+                    f"{file} calls {printable(kind)[:80]}, which no network needs; what reads or writes files, starts processes "
                     "or prints is refused.\nExport the model without it, and with float weights."
                 )
 
 
-def _check_pickle(path: Path, name: str, content: bytes) -> None:
+def _check_pickle(file: str, name: str, members: dict[str, bytes]) -> None:
     try:
-        for opcode, argument, _ in pickletools.genops(content):
-            if opcode.name in ("INST", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4"):
-                raise _refused(path, f"names objects in {name} as PyTorch does not")
-            if opcode.name == "GLOBAL":
-                found = ".".join(str(argument).split(" "))
-                if not _GLOBALS.fullmatch(found) or _FOREIGN.search(found):
-                    raise _refused(path, f"holds an object of {printable(found)[:80]!r}")
-    except (ValueError, UnicodeDecodeError, IndexError) as error:
-        raise ModelFileError(f"{path.name} is damaged: {name} is no pickle ({printable(str(error))[:80]}).") from error
+        check_pickle(name, members)
+    except Foreign as error:
+        raise _refused(file, f"has a pickle {name} that PyTorch does not write: {printable(str(error))}") from error
+    except Exception as error:
+        raise ModelFileError(f"{file} is damaged: {name} cannot be read ({printable(first_line(error))}).") from error
 
 
-def _refused(path: Path, reason: str) -> ModelFileError:
+def _refused(file: str, reason: str) -> ModelFileError:
     return ModelFileError(
-        f"{path.name} {reason}, which a network does not need, so it is refused.\n"
+        f"{file} {reason}, which a network does not need, so it is refused.\n"
         "Save it with torch.jit.save and this version of torch, or use torch.export.save."
     )

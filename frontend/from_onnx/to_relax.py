@@ -4,70 +4,54 @@ import contextlib
 import io
 import re
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import tvm
-from onnx import helper, numpy_helper
+from onnx import helper
 from tvm import relax
 from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
 
 from subpc.errors import SubpcError, UnsupportedModelError
 from subpc.frontend.finish_import import abandon, is_static, prepare_module
-from subpc.frontend.from_onnx.graph import NodeError, node_name, opset_of, unsupported_use, user_inputs, value_shapes
-from subpc.frontend.from_onnx.read import input_dtype, read_onnx
-from subpc.frontend.from_onnx.relax_converters.all import OURS
-from subpc.frontend.from_onnx.static import static_model
+from subpc.frontend.from_onnx.graph import NodeError, node_name, unsupported_use
+from subpc.frontend.from_onnx.network import OnnxNetwork
+from subpc.frontend.from_onnx.read import input_dtype
+from subpc.frontend.from_onnx.relax_converters.table import OURS
 from subpc.frontend.imported_model import ImportedModel, weight_warnings
 from subpc.frontend.messages import first_line, printable
 from subpc.frontend.trace import unique_names
-
-# What the inputs of the operators with weights are for, where the weights have no names of their own.
-_ROLES = {
-    "Conv": ("input", "weight", "bias"),
-    "ConvTranspose": ("input", "weight", "bias"),
-    "Gemm": ("input", "weight", "bias"),
-    "BatchNormalization": ("input", "weight", "bias", "running_mean", "running_var"),
-}
-# Names that exporters count up.
-_MEANINGLESS = re.compile(r"(onnx::.*|\d+|.*Constant(_\d+)?(_output_0)?)")
 
 # Element types that a constant can have.
 _HELD = ("float32", "float64", "float16", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "bool")
 
 
-def import_onnx(path: Path, shapes: list[list[tuple[int, ...]]]) -> list[ImportedModel]:
-    """One imported model per entry of `shapes`; an empty entry stands for the shapes in the file."""
-    model = read_onnx(path)
-    return [_import(static_model(model, entry)) for entry in shapes]
-
-
-def _import(model: onnx.ModelProto) -> ImportedModel:
-    inputs = user_inputs(model.graph)
-    importer = _Importer(model)
+def import_onnx(network: OnnxNetwork) -> ImportedModel:
+    """The network in Relax; UnsupportedModelError that names the node that has no conversion."""
+    importer = _Importer(network)
     try:
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():  # the importer prints and warns as it goes
             warnings.simplefilter("ignore")
-            module = importer.from_onnx(model.graph, opset_of(model))
-        importer.check_types(value_shapes(model.graph))
+            module = importer.from_onnx(network.model.graph, network.opset)
+        importer.check_types()
     except SubpcError:
         abandon(importer.bb)
         raise
     except Exception as error:
         abandon(importer.bb)
         raise importer.refusal(error) from error
+    inputs = network.inputs
     module, names = prepare_module(module, len(inputs))
-    originals = original_names(model.graph)
-    params = {name: importer.values[name] for name in names}
-    param_names = {name: originals[importer.sources[name]] for name in names}
+    sources = {name: importer.sources[name] for name in names}
+    params = {name: network.constants[source] for name, source in sources.items()}
+    param_names = {name: network.names[source] for name, source in sources.items()}
     return ImportedModel(
         module=module,
         input_names=tuple(value.name for value in inputs),
-        input_shapes=tuple(tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim) for value in inputs),
+        input_shapes=tuple(network.shapes[value.name] for value in inputs),
         input_dtypes=tuple(input_dtype(value) for value in inputs),
-        output_names=tuple(unique_names(value.name for value in model.graph.output)),
+        output_names=tuple(unique_names(network.outputs)),
         params=params,
         param_names=param_names,
         notes=weight_warnings(params, param_names),
@@ -77,25 +61,26 @@ def _import(model: onnx.ModelProto) -> ImportedModel:
 class _Importer(ONNXGraphImporter):  # type: ignore[misc]
     """TVM's importer with our converters first, and only float tensors (not scalars, axes or shapes) as parameters."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, network: OnnxNetwork) -> None:
         super().__init__(shape_dict={}, dtype_dict={}, keep_params_in_input=True)
-        self.values: dict[str, np.ndarray] = {}  # name of the variable -> value
-        self.sources: dict[str, str] = {}  # name of the variable -> name of the initializer
-        self.types = {value.name: value.type for part in (model.graph.input, model.graph.value_info) for value in part}
-        self.types |= {
-            tensor.name: helper.make_tensor_type_proto(tensor.data_type, list(tensor.dims)) for tensor in model.graph.initializer
-        }
+        self.network = network
+        self.sources: dict[str, str] = {}  # name of the variable -> name of the constant
         self.node = onnx.NodeProto()  # the one that is being converted
 
     def refusal(self, error: Exception) -> UnsupportedModelError:
         """What is said of an error while converting: our own words, or what the node is given, for others speak of their own insides."""
         if isinstance(error, NodeError):
             return UnsupportedModelError(f"Node {node_name(self.node)} ({self.node.op_type}) cannot be compiled: {first_line(error)}.")
-        return unsupported_use(self.node, self.types)
+        return unsupported_use(self.node, self._types())
 
-    def check_types(self, shapes: dict[str, tuple[int, ...]]) -> None:
+    def _types(self) -> dict[str, onnx.TypeProto]:
+        graph = self.network.model.graph
+        types = {value.name: value.type for part in (graph.input, graph.value_info) for value in part}
+        return types | {t.name: helper.make_tensor_type_proto(t.data_type, list(t.dims)) for t in graph.initializer}
+
+    def check_types(self) -> None:
         """A converter that ignores an attribute often shows in the shape: UnsupportedModelError where it differs from ONNX's own."""
-        for name, shape in shapes.items():
+        for name, shape in self.network.shapes.items():
             value = self._nodes.get(name)
             if isinstance(value, relax.Var) and isinstance(value.ty, relax.TensorType):
                 made = list(value.ty.shape)
@@ -109,29 +94,32 @@ class _Importer(ONNXGraphImporter):  # type: ignore[misc]
         """Nothing: operators are checked before, those that we convert and TVM does not included."""
 
     def _parse_graph_initializers(self, graph: onnx.GraphProto) -> None:
-        for tensor in graph.initializer:
-            value = np.array(numpy_helper.to_array(tensor))  # writable, as TVM wants it
+        for name, value in self.network.constants.items():
             if str(value.dtype) not in _HELD:
                 raise UnsupportedModelError(
-                    f"Constant {printable(tensor.name)!r} is {value.dtype}; accepted: {', '.join(_HELD)}. Store it dequantized."
+                    f"Constant {printable(name)!r} is {value.dtype}; accepted: {', '.join(_HELD)}. Store it dequantized."
                 )
             if value.dtype != np.float32 or value.size <= 1:
-                self._nodes[tensor.name] = relax.const(value, str(value.dtype))  # without a type, int64 becomes int32
+                self._nodes[name] = relax.const(value, str(value.dtype))  # without a type, int64 becomes int32
                 continue
-            name = self._name_supply.fresh_name("p_" + re.sub(r"\W", "_", tensor.name))
-            variable = self._new_var(name, shape=value.shape, dtype="float32")
-            self._nodes[tensor.name] = variable
-            self._params[name] = (variable, value)
-            self.values[name], self.sources[name] = value, tensor.name
+            variable_name = self._name_supply.fresh_name("p_" + re.sub(r"\W", "_", name))
+            variable = self._new_var(variable_name, shape=value.shape, dtype="float32")
+            self._nodes[name] = variable
+            self._params[variable_name] = (variable, value)
+            self.sources[variable_name] = name
 
     def _parse_value_proto(self, value_proto: Any) -> Any:
         if isinstance(value_proto, onnx.NodeProto):
             self.node = value_proto
         return super()._parse_value_proto(value_proto)
 
+    def _constant(self, value: Any) -> Any:
+        source = self.sources.get(getattr(value, "name", ""))
+        return value if source is None else relax.const(self.network.constants[source], "float32")
+
     def _convert_operator(self, op_name: str, inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
         if op_name in ("Resize", "Upsample"):  # its scales are floats, but no weights
-            inputs = [relax.const(self.values[i.name], "float32") if getattr(i, "name", "") in self.values else i for i in inputs]
+            inputs = [self._constant(value) for value in inputs]
         convert = OURS.get(op_name)
         converted = convert(inputs, attrs, opset) if convert is not None else None
         if converted is None:
@@ -145,15 +133,3 @@ class _Importer(ONNXGraphImporter):  # type: ignore[misc]
                 "Shapes have to follow from the input's shape alone; replace this layer."
             )
         return normal
-
-
-def original_names(graph: onnx.GraphProto) -> dict[str, str]:
-    """A name for every initializer: its own, or `<node>.weight` where an exporter merely counted."""
-    names = {tensor.name: tensor.name for tensor in graph.initializer}
-    for node in graph.node:
-        roles = _ROLES.get(node.op_type, ())
-        for index, source in enumerate(node.input):
-            if source in names and names[source] == source and _MEANINGLESS.fullmatch(source):
-                role = roles[index] if index < len(roles) else f"constant{index}"
-                names[source] = f"{node_name(node)}.{role}"
-    return names

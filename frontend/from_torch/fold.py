@@ -2,7 +2,7 @@
 
 import operator
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import torch
@@ -13,8 +13,9 @@ from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 from subpc.errors import UnsupportedModelError
 from subpc.frontend.from_torch.supported import layer_name
 from subpc.frontend.messages import first_line
+from subpc.frontend.plain_graph.reader import Weight
 
-Weights = dict[str, tuple[str, torch.Tensor]]  # name of the placeholder -> original name, value
+Weights = dict[str, Weight]  # by the name of the placeholder
 
 # What folding may make, each tensor and all that stay: this many elements (1 GiB), or this many times what the program has.
 LEAST_BOUND, GROWTH = 1 << 28, 4
@@ -33,29 +34,35 @@ def fold_weights(program: ExportedProgram, weights: Weights, owned: dict[str, to
         node for node in program.graph.nodes if node in made and _is_weight(node) and any(_needs_it(user, made) for user in node.users)
     ]
     bound = max(LEAST_BOUND, GROWTH * sum(value.numel() for value in known.values()))
-    if sum(_elements(root) for root in roots) > bound:
-        raise UnsupportedModelError(_too_large("all weights together", sum(_elements(root) for root in roots), bound))
+    if sum(elements(root) for root in roots) > bound:
+        raise UnsupportedModelError(_too_large("all weights together", sum(elements(root) for root in roots), bound))
     found = dict(weights)
     names = {spec.arg.name: str(spec.target) for spec in program.graph_signature.input_specs}
-    names |= {placeholder: name for placeholder, (name, _) in weights.items()}
+    names |= {placeholder: weight.name for placeholder, weight in weights.items()}
     for root in roots:
-        value = _evaluated(root, known, bound)
+        value = evaluated(root, known, bound)
         name = weight_name(root, known, names)
         placeholder = _new_weight(program, root, value, name)
-        found[placeholder] = (name, value)
+        found[placeholder] = Weight(name, value)
     program.graph.eliminate_dead_code()
     return found
 
 
-def _depending_on(graph: fx.Graph, known: dict[fx.Node, torch.Tensor]) -> set[fx.Node]:
-    """The nodes that are computed from known tensors, and from nothing that the user passes in."""
-    made: set[fx.Node] = set()
-    constant = set(known)  # also what needs no tensor at all
+def constant_nodes(graph: fx.Graph, known: Collection[fx.Node]) -> set[fx.Node]:
+    """The known nodes, and those that are computed from them or from nothing: not from what the user passes in."""
+    constant = set(known)
     for node in graph.nodes:
         if node.op == "call_function" and _is_pure(node.target) and all(source in constant for source in node.all_input_nodes):
             constant.add(node)
-            if any(source in made or source in known for source in node.all_input_nodes):
-                made.add(node)
+    return constant
+
+
+def _depending_on(graph: fx.Graph, known: Collection[fx.Node]) -> set[fx.Node]:
+    """The nodes that are computed from known ones, and from nothing that the user passes in."""
+    constant, made = constant_nodes(graph, known), set[fx.Node]()
+    for node in graph.nodes:
+        if node in constant and any(source in made or source in known for source in node.all_input_nodes):
+            made.add(node)
     return made
 
 
@@ -77,20 +84,21 @@ def _is_weight(node: fx.Node) -> bool:
     return isinstance(value, torch.Tensor) and value.dtype == torch.float32 and value.ndim > 0
 
 
-def _elements(node: fx.Node) -> int:
+def elements(node: fx.Node) -> int:
+    """How many elements a node's value, or values, have."""
     value = node.meta.get("val")
     values = value if isinstance(value, list | tuple) else [value]
     return sum(int(v.numel()) for v in values if isinstance(v, torch.Tensor))
 
 
-def _evaluated(root: fx.Node, known: dict[fx.Node, torch.Tensor], bound: int) -> torch.Tensor:
+def evaluated(root: fx.Node, known: dict[fx.Node, torch.Tensor], bound: int) -> torch.Tensor:
     """The value of `root`, computed by PyTorch; what lies between is dropped as soon as nobody needs it."""
     order = list(_ancestors(root, known))
     last = {source: node for node in order for source in node.all_input_nodes}
     values: dict[fx.Node, Any] = dict(known)
     for node in order:
-        if _elements(node) > bound:
-            raise UnsupportedModelError(_too_large(f"{node.target} in {layer_name(node)}", _elements(node), bound))
+        if elements(node) > bound:
+            raise UnsupportedModelError(_too_large(f"{node.target} in {layer_name(node)}", elements(node), bound))
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
         try:
             with torch.no_grad():

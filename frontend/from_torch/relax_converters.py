@@ -12,10 +12,12 @@ from torch import fx
 from torch.nn import functional
 from tvm import relax
 
+from subpc.frontend.sampling import grid_sample
+
 Converter = Callable[[fx.Node, Any], Any]
 
 # Mode numbers of aten.grid_sampler_2d.
-_BILINEAR, _ZEROS, _BORDER = 0, 0, 1
+_BILINEAR, _PADDINGS = 0, ("zeros", "border", "reflection")
 
 
 def arguments(node: fx.Node) -> dict[str, Any]:
@@ -200,17 +202,11 @@ def _resize_antialiased(node: fx.Node, importer: Any) -> Any:
 
 
 def _grid_sampler(node: fx.Node, importer: Any) -> Any:
-    """PyTorch's grid is (N, H, W, 2), Relax's (N, 2, H, W): TVM forgets to turn it."""
     a, emit = arguments(node), importer.block_builder.emit
-    if a["interpolation_mode"] != _BILINEAR or a["padding_mode"] not in (_ZEROS, _BORDER):
-        raise ValueError("grid_sample is supported with mode='bilinear' and padding_mode='zeros' or 'border'")
-    grid = emit(relax.op.permute_dims(importer.env[a["grid"]], [0, 3, 1, 2]))
-    padding = "zeros" if a["padding_mode"] == _ZEROS else "border"
-    return emit(
-        relax.op.image.grid_sample(
-            importer.env[a["input"]], grid, method="bilinear", layout="NCHW", padding_mode=padding, align_corners=a["align_corners"]
-        )
-    )
+    if a["interpolation_mode"] != _BILINEAR:
+        raise ValueError("grid_sample is supported with mode='bilinear'")
+    x, grid, padding = importer.env[a["input"]], importer.env[a["grid"]], _PADDINGS[a["padding_mode"]]
+    return emit(grid_sample(emit, x, grid, method="bilinear", padding=padding, align=bool(a["align_corners"])))
 
 
 OURS: dict[str, Converter] = {

@@ -1,7 +1,6 @@
 """TorchScript to an exported program: torch.export runs the script under its tracer, then the weights get their names back."""
 
 import warnings
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,9 +8,11 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from subpc.errors import ModelFileError, SubpcError, UnsupportedModelError
+from subpc.frontend.files.archive import Archive
 from subpc.frontend.files.script_check import load_checked
+from subpc.frontend.files.script_growth import MOST_ELEMENTS, too_long
 from subpc.frontend.files.script_loops import MOST_TURNS, too_many_turns
-from subpc.frontend.from_torch.to_relax import export
+from subpc.frontend.from_torch.export import export
 from subpc.frontend.messages import first_line
 
 NOTE = "TorchScript traced again with torch.export: control flow is fixed to what this input shape takes"
@@ -31,14 +32,14 @@ class _Script(nn.Module):
         return script._c._get_method("forward")(*inputs)
 
 
-def load_torchscript(path: Path) -> torch.jit.ScriptModule:
-    """The script in `path`, on the CPU."""
+def load_torchscript(archive: Archive) -> torch.jit.ScriptModule:
+    """The script in `archive`, on the CPU."""
     try:
-        return load_checked(path)
+        return load_checked(archive)
     except ModelFileError:
         raise
     except Exception as error:
-        raise ModelFileError(f"{path.name} is not a TorchScript file this version of torch can read: {first_line(error)}") from error
+        raise ModelFileError(f"{archive.name} is not a TorchScript file this version of torch can read: {first_line(error)}") from error
 
 
 def export_script(script: torch.jit.ScriptModule, example_inputs: tuple[Any, ...]) -> tuple[ExportedProgram, dict[str, str]]:
@@ -48,6 +49,10 @@ def export_script(script: torch.jit.ScriptModule, example_inputs: tuple[Any, ...
             warnings.simplefilter("ignore")  # what the script itself warns of
             program = export(_Script(script), example_inputs)
     except SubpcError as error:
+        if error.__cause__ is not None and too_long(error.__cause__):
+            raise UnsupportedModelError(
+                f"The script makes lists or texts of more than {MOST_ELEMENTS:,} elements.\nExport the network without them."
+            ) from error
         if error.__cause__ is None or not too_many_turns(error.__cause__):
             raise
         raise UnsupportedModelError(

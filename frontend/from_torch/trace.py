@@ -4,12 +4,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import fx, nn
-from torch.export import ExportedProgram
+from torch import fx
 
 from subpc.errors import ModelFileError
-from subpc.frontend.from_torch.to_relax import export, inference_copy
-from subpc.frontend.from_torch.torchscript import export_script
+from subpc.frontend.from_torch.network import ExportedNetwork
+from subpc.frontend.messages import printable
 from subpc.frontend.trace import ADD, AFFINE, LAYER, OTHER, Array, Graph, Trace, chain, collect, unique_names
 
 _LAYERS = {"aten.conv2d.default", "aten.conv2d.padding", "aten.convolution.default", "aten._convolution.default", "aten.linear.default"}
@@ -18,22 +17,16 @@ _ARITHMETIC = {"add", "add_", "sub", "sub_", "mul", "mul_", "div", "div_"}
 
 
 class TorchTracer:
-    """A model as an exported program for one input shape, with the names of its weights."""
+    """A network that PyTorch runs operator by operator."""
 
-    def __init__(self, model: nn.Module | ExportedProgram, inputs: tuple[torch.Tensor, ...]) -> None:
-        """Export `model` for inputs like these; SubpcError where it cannot be."""
-        names: dict[str, str] = {}
-        if isinstance(model, torch.jit.ScriptModule):
-            self._program, names = export_script(inference_copy(model)[0], inputs)
-        elif isinstance(model, nn.Module):
-            self._program = export(inference_copy(model)[0], inputs)
-        else:
-            self._program = model
-        self._specs = {spec.arg.name: spec for spec in self._program.graph_signature.input_specs}
-        self._weights = {name: names.get(str(s.target), str(s.target)) for name, s in self._specs.items() if s.target is not None}
-        nodes = [n for n in self._program.graph.nodes if self._kind(n) == LAYER]
+    def __init__(self, network: ExportedNetwork) -> None:
+        """Read the chains behind its layers."""
+        self._network, self._program = network, network.program
+        specs = network.program.graph_signature.input_specs
+        self._owned = {str(spec.arg.name): str(spec.target) for spec in specs if spec.target is not None}
+        nodes = [n for n in network.nodes if self._kind(n) == LAYER]
         graph = Graph[fx.Node](readers=lambda n: list(n.users), shape=_shape, kind=self._kind)
-        layers = unique_names(self._weights[node.args[1].name].removesuffix(".weight") for node in nodes)
+        layers = unique_names(network.weights[_name(node.args[1])].name.removesuffix(".weight") for node in nodes)
         self._chains = {name: chain(graph, node) for name, node in zip(layers, nodes, strict=True)}
 
     def run(self, inputs: tuple[torch.Tensor, ...]) -> Trace:
@@ -50,25 +43,24 @@ class TorchTracer:
         return collect(pairs, outputs)
 
     def _argument(self, node: fx.Node, waiting: Any) -> Any:
-        target = self._specs[node.name].target
-        if target is None:
-            return next(waiting)
-        found = self._program.state_dict.get(str(target), self._program.constants.get(str(target)))
-        if found is None:
-            raise ModelFileError(f"the program has no value for {target}; export it again")
-        # In-place operators write where they read: the program's own tensors have to survive.
-        return found.clone() if isinstance(found, torch.Tensor) else found
+        if node.name in self._owned:
+            weight = self._network.weights.get(node.name)
+            if weight is None:
+                raise ModelFileError(f"the program has no value for {printable(self._owned[node.name])}; export it again")
+            # In-place operators write where they read: the program's own tensors have to survive.
+            return weight.value.clone()
+        return next(waiting)
 
     def _kind(self, node: fx.Node) -> str:
         name = str(node.target)
-        if name in _LAYERS and isinstance(node.args[1], fx.Node) and node.args[1].name in self._weights:
+        if name in _LAYERS and _name(node.args[1]) in self._network.weights:
             return LAYER
         if name in _BATCH_NORMS:
             return AFFINE
         operator = getattr(node.target, "__name__", name).split(".")[0]
         if operator not in _ARITHMETIC:
             return OTHER
-        activations = [a for a in node.args[:2] if isinstance(a, fx.Node) and a.name not in self._weights]
+        activations = [a for a in node.args[:2] if isinstance(a, fx.Node) and a.name not in self._owned]
         if len(activations) < 2:
             return AFFINE
         return ADD if operator in ("add", "add_") and _shape(activations[0]) == _shape(activations[1]) else OTHER
@@ -86,6 +78,10 @@ class _Runner(fx.Interpreter):
         if n in self._wanted and isinstance(result, torch.Tensor):
             self.kept[n] = _array(result)
         return result
+
+
+def _name(argument: Any) -> str:
+    return str(argument.name) if isinstance(argument, fx.Node) else ""
 
 
 def _shape(node: fx.Node) -> tuple[int, ...] | None:

@@ -77,23 +77,10 @@ class RivalFiles:
         return path
 
     def _program(self, inputs: "tuple[torch.Tensor, ...]") -> "ExportedProgram":
-        import torch
+        from subpc.frontend.from_torch.network import exported_network
 
-        from subpc.frontend.example_inputs import model_inputs
-        from subpc.frontend.files.pt2.guards import check_guards
-        from subpc.frontend.from_torch.to_relax import export
-        from subpc.frontend.from_torch.torchscript import export_script
-
-        if isinstance(self._model, torch.jit.ScriptModule):
-            return export_script(self._model, inputs)[0]
-        if isinstance(self._model, torch.nn.Module):
-            with torch.no_grad():
-                return torch.export.export(self._model.eval(), inputs)
-        assert isinstance(self._model, torch.export.ExportedProgram)
-        if all(isinstance(n, int) for info in model_inputs(self._model) for n in info.shape or ()):
-            return self._model
-        check_guards(self._model, inputs)
-        return export(self._model.module(), inputs)
+        assert not isinstance(self._model, str | Path)
+        return exported_network(self._model, inputs).program
 
 
 def _module_of(program: "ExportedProgram") -> Any:

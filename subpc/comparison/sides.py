@@ -80,9 +80,10 @@ class TorchSide:
     def prepare(self, shapes: Shapes) -> None:
         """Export for inputs of these shapes."""
         from subpc.frontend.example_inputs import example_for
+        from subpc.frontend.from_torch.network import exported_network
         from subpc.frontend.from_torch.trace import TorchTracer
 
-        self._tracer = TorchTracer(self._model, tuple(map(example_for, shapes)))
+        self._tracer = TorchTracer(exported_network(self._model, tuple(map(example_for, shapes))))
 
     def run(self, inputs: Sequence[Array], *, layers: bool) -> Traced:
         """Run one batch, operator by operator."""
@@ -104,18 +105,18 @@ class OnnxSide:
     kind, engine, suffix = "ONNX", "onnxruntime", ".onnx"
 
     def __init__(self, path: Path) -> None:
-        from subpc.frontend.from_onnx.model.inputs import onnx_inputs
-        from subpc.frontend.from_onnx.read import read_onnx
+        from subpc.frontend.from_onnx.network import OnnxFile
 
-        self.path, model, self.inputs = path, read_onnx(path), onnx_inputs(path)
+        self.path, self._file = path, OnnxFile(path)
+        self.inputs = self._file.inputs
         self.shapes = static_shapes(self.inputs)
-        self.output_names = tuple(value.name for value in model.graph.output)
+        self.output_names = self._file.output_names
 
     def prepare(self, shapes: Shapes) -> None:
         """Fix the shapes."""
         from subpc.frontend.from_onnx.trace import OnnxTracer
 
-        self._tracer = OnnxTracer(self.path, shapes)
+        self._tracer = OnnxTracer(self._file.network(shapes))
 
     def run(self, inputs: Sequence[Array], *, layers: bool) -> Traced:
         """Run one batch."""

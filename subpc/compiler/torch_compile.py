@@ -182,7 +182,7 @@ def weight_name(placeholder: str) -> str:
 
 def _export(module: "nn.Module", inputs: "tuple[torch.Tensor, ...]") -> "ExportedProgram":
     """Export, and refuse what a library would get wrong: writing to its inputs or weights, and random numbers."""
-    from subpc.frontend.from_torch.to_relax import capture
+    from subpc.frontend.from_torch.export import capture
 
     program = capture(module, inputs)
     changed = [node for node in program.graph.nodes if node.op == "call_function" and _trains(node)]

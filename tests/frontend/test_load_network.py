@@ -17,8 +17,8 @@ from subpc.algorithms.network.pairing import find_pairs
 from subpc.demo.random_networks import set_statistics
 from subpc.errors import ConfigError, UnsupportedModelError
 from subpc.frontend.architectures.build import build_arch
+from subpc.frontend.from_torch.network import exported_network
 from subpc.frontend.from_torch.to_graph import network_from_program
-from subpc.frontend.from_torch.to_relax import export
 from subpc.frontend.load_network import Network, load_network
 
 TOLERANCE = 1e-5
@@ -77,7 +77,7 @@ def test_an_exported_program(arch: str, shape: Shape, tmp_path: Path) -> None:
 
 def test_pairs_are_those_of_the_original() -> None:
     model = seeded("resnet18")
-    network = network_from_program(export(model, (torch.rand(1, 3, 64, 64),)))
+    network = network_from_program(exported_network(model, (torch.rand(1, 3, 64, 64),)))
     ours, theirs = find_pairs(network), find_pairs(model)
     assert [(p.first, p.second) for p in ours.pairs] == [(p.first, p.second) for p in theirs.pairs]
     assert len(ours.pairs) == 8
@@ -247,7 +247,7 @@ def test_all_operators_that_cannot_be_kept_are_named_at_once() -> None:
             return self.first(x) + self.second(x)
 
     with pytest.raises(UnsupportedModelError) as caught:
-        network_from_program(export(Both(), (torch.rand(1, 3, 8, 8),)))
+        network_from_program(exported_network(Both(), (torch.rand(1, 3, 8, 8),)))
     assert all(words in str(caught.value) for words in ("cumsum", "in first", "sort", "in second", "2 unsupported"))
     assert len(str(caught.value).splitlines()) == 2
 
@@ -258,4 +258,4 @@ def test_two_inputs_are_refused() -> None:
             return x + y
 
     with pytest.raises(UnsupportedModelError, match="2 inputs"):
-        network_from_program(export(Adds(), (torch.rand(1, 3, 8, 8), torch.rand(1, 3, 8, 8))))
+        network_from_program(exported_network(Adds(), (torch.rand(1, 3, 8, 8), torch.rand(1, 3, 8, 8))))

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from subpc.frontend.from_torch.to_relax import import_module
+from subpc.frontend.from_torch.network import exported_network
+from subpc.frontend.from_torch.to_relax import import_exported
 
 
 class Boxes(NamedTuple):
@@ -56,4 +57,4 @@ FORMS: dict[str, tuple[Callable[[torch.Tensor], Any], tuple[str, ...]]] = {
 @pytest.mark.parametrize("form", FORMS)
 def test_names_of_outputs(form: str) -> None:
     make, names = FORMS[form]
-    assert import_module(Returning(make).eval(), (torch.rand(1, 2),)).output_names == names
+    assert import_exported(exported_network(Returning(make).eval(), (torch.rand(1, 2),))).output_names == names

@@ -11,13 +11,12 @@ import json
 import logging
 import math
 import re
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch.export import ExportedProgram
 
-from subpc.frontend.files.archive import read_members, written_again
+from subpc.frontend.files.archive import Archive, written_again
 from subpc.frontend.files.pt2.nested_json import Unsafe, checked_config, checked_program, parse
 from subpc.frontend.files.pt2.work import check_work
 
@@ -30,9 +29,9 @@ _MAX_EXPANDED = 1 << 24
 _IGNORED = re.compile(r"\.data/serialization_id|\.format_version|extra/.*")
 
 
-def load_checked(path: Path) -> ExportedProgram:
-    """The program in `path`; Unsafe where loading it could run code that its author wrote, or whatever PyTorch raises."""
-    members = read_members(path)
+def load_checked(archive: Archive) -> ExportedProgram:
+    """The program in `archive`; Unsafe where loading it could run code that its author wrote, or whatever PyTorch raises."""
+    members = archive.content()
     if _MODEL not in members:
         found = next((name for name in members if name.startswith("models/")), "")
         raise Unsafe(f"it holds {found[:80] or 'no program'}; torch.export.save writes {_MODEL}")

@@ -1,21 +1,13 @@
 """What an ONNX file says of its inputs."""
 
-from pathlib import Path
-
 import onnx
 
-from subpc.errors import ModelFileError
 from subpc.frontend.from_onnx.graph import user_inputs
 from subpc.frontend.input_shapes import Input
-from subpc.frontend.messages import first_line
 
 
-def onnx_inputs(path: Path) -> list[Input]:
-    """The inputs that a caller gives, in order; ModelFileError for a file that is no ONNX model."""
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except Exception as error:
-        raise ModelFileError(f"{path.name} is not an ONNX file, or is damaged: {first_line(error)}") from error
+def described_inputs(model: onnx.ModelProto) -> list[Input]:
+    """The inputs that a caller gives, in order."""
     return [_input(value) for value in user_inputs(model.graph)]
 
 

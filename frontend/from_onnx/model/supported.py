@@ -7,7 +7,7 @@ from subpc.errors import UnsupportedModelError
 from subpc.frontend.from_onnx.graph import STANDARD_DOMAINS, node_name
 from subpc.frontend.from_onnx.model.functions import OPENED
 from subpc.frontend.from_onnx.model.refused import refused
-from subpc.frontend.from_onnx.relax_converters.all import OURS
+from subpc.frontend.from_onnx.relax_converters.table import OURS
 from subpc.frontend.messages import describe_unsupported, printable
 
 # Branches whose condition is a constant are taken or left out, like composite operators opened, before anything is imported.

@@ -9,6 +9,7 @@ from tvm import relax
 
 from subpc.frontend.from_onnx.graph import NodeError
 from subpc.frontend.from_onnx.resampling import Resampling, matrix_along, options_of, pixels_along
+from subpc.frontend.sampling import grid_sample
 
 # A matrix along one axis larger than this (256 MiB) is no image's.
 _MAX_MATRIX = 1 << 26
@@ -24,6 +25,20 @@ def upsample(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
     if len(inputs) < 2:
         inputs = [inputs[0], relax.const(np.array(attrs["scales"], np.float32))]
     return _resized(inputs, options_of(attrs, old=True), attrs)
+
+
+def sample(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
+    """GridSample by pixels and mixtures of two an axis; TVM does the cubic one."""
+    mode, padding = (_text(attrs.get(name, default)) for name, default in (("mode", "linear"), ("padding_mode", "zeros")))
+    method = {"linear": "bilinear", "bilinear": "bilinear", "nearest": "nearest"}.get(mode)
+    x, grid = inputs
+    if method is None or int(x.ty.ndim) not in (4, 5):
+        return None
+    return grid_sample(lambda value: value, x, grid, method=method, padding=padding, align=bool(attrs.get("align_corners", 0)))
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def _resized(inputs: list[Any], options: Resampling, attrs: dict[str, Any]) -> Any:

@@ -160,7 +160,7 @@ def test_names_in_another_case_are_refused(pair: tuple[str, str], both: bool, sc
 @pytest.mark.parametrize("name", ["data.pkl", "constants.pkl"])
 def test_pickles_hold_tensors_and_modules(pickled: bytes, name: str, script: Members, tmp_path: Path) -> None:
     path = write(tmp_path / "m.pt", {**script, member(script, name): b"\x80\x02" + pickled})
-    with pytest.raises(ModelFileError, match=r"holds an object|names objects|no pickle"):
+    with pytest.raises(ModelFileError, match=r"holds an object|has the opcode|cannot be read"):
         import_model(path, shapes=[SHAPE])
 
 

@@ -14,6 +14,7 @@ from onnx.reference import ReferenceEvaluator
 
 from subpc.compiler.compile_model import compile
 from subpc.errors import SubpcError
+from subpc.frontend.from_onnx.network import OnnxFile
 from subpc.frontend.from_onnx.to_graph import network_from_onnx
 
 TOLERANCE = 1e-4
@@ -87,7 +88,7 @@ def test_compress_reads_the_same(op: str, opset: int, tmp_path: Path) -> None:
     model = Model(opset)
     model.add(op, GROWN, mode="nearest")
     onnx.save(model.proto(), tmp_path / "m.onnx")
-    model.check(model.by_runtime(), [network_from_onnx(tmp_path / "m.onnx", None)[0](torch.from_numpy(X)).numpy()])
+    model.check(model.by_runtime(), [network_from_onnx(OnnxFile(tmp_path / "m.onnx"), None)[0](torch.from_numpy(X)).numpy()])
 
 
 def grid(opset: int) -> Model:

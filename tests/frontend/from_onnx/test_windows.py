@@ -15,6 +15,7 @@ from onnx.reference import ReferenceEvaluator
 
 from subpc.compiler.compile_model import compile
 from subpc.errors import ModelFileError, SubpcError
+from subpc.frontend.from_onnx.network import OnnxFile
 from subpc.frontend.from_onnx.to_graph import network_from_onnx
 from subpc.frontend.from_onnx.trace import OnnxTracer
 
@@ -107,9 +108,9 @@ def check_all_readers(cases: Sequence[Case], x: np.ndarray, folder: Path, opset:
     if "compile" in readers:
         got["compile"] = compile(path)(x)
     if "compress" in readers:
-        got["compress"] = [y.detach().numpy() for y in network_from_onnx(path, None)[0](torch.from_numpy(x))]
+        got["compress"] = [y.detach().numpy() for y in network_from_onnx(OnnxFile(path), None)[0](torch.from_numpy(x))]
     if "trace" in readers:
-        got["trace"] = OnnxTracer(path, []).run([x]).outputs
+        got["trace"] = OnnxTracer(OnnxFile(path).network([])).run([x]).outputs
     for reader, results in got.items():
         for case, result in zip(cases, results, strict=True):
             expected = case.expected(x)

@@ -15,6 +15,7 @@ from subpc.bench.process import Worker, WorkerError
 from subpc.bench.report import BenchReport, EngineResult
 from subpc.cli.main import run
 from subpc.errors import ConfigError, SubpcError
+from subpc.frontend.from_torch.network import exported_network
 from subpc.frontend.from_torch.to_graph import network_from_program
 from subpc.machine import cpu
 from subpc.machine.cpu import idle_cpus
@@ -187,7 +188,7 @@ def test_other_engines_run_whatever_kind_of_model_the_file_holds(form: str, toy:
     batch = 2 if sizes else 1
     shape = tuple(bench.read_metadata(toy).functions[0].inputs[0].shape)
     program = torch.export.export(Toy(), (torch.rand(batch, *shape[1:]),), dynamic_shapes=sizes)
-    model = network_from_program(program) if "graph" in form else program
+    model = network_from_program(exported_network(program)) if "graph" in form else program
     report = bench.compare(toy, ["onnxruntime"], model=model, runs=2, rounds=1, warmup=0)
     assert [engine.failure for engine in report.engines] == ["", ""]
     assert report.engines[1].agrees

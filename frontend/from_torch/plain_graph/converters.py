@@ -1,52 +1,37 @@
 """aten operators as layers and operators of a GraphBuilder. Each converter gives a value's number, or a list of them."""
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import fx
 
-from subpc.frontend.from_torch import graph_shape_converters as shapes
-from subpc.frontend.from_torch.graph_shape_converters import pair, rank_of
+from subpc.frontend.from_torch.plain_graph import shape_converters as shapes
+from subpc.frontend.from_torch.plain_graph.reader import Made, ProgramReader, rank_of
+from subpc.frontend.from_torch.plain_graph.shape_converters import pair
 from subpc.frontend.from_torch.relax_converters import arguments
+from subpc.frontend.plain_graph.reader import arithmetic, clip, required_weight
+
+Converter = Callable[[fx.Node, ProgramReader], Made | None]
 
 
-@dataclass(frozen=True)
-class Weight:
-    """A tensor that the program owns, and its name there."""
-
-    name: str
-    value: torch.Tensor
-
-
-Converter = Callable[[fx.Node, Any], Any]
+def _layer_name(reader: ProgramReader, node: Any) -> str:
+    """`layer1.0.conv1` for a weight `layer1.0.conv1.weight`, and `kernel` for `kernel`."""
+    name = required_weight(reader, node).name
+    head, _, last = name.rpartition(".")
+    return head if head and last in ("weight", "weight_v", "kernel", "running_mean") else name
 
 
-def _layer_of(weight: Weight) -> str:
-    """`layer1.0.conv1` for `layer1.0.conv1.weight`, and `kernel` for `kernel`."""
-    head, _, last = weight.name.rpartition(".")
-    return head if head and last in ("weight", "weight_v", "kernel", "running_mean") else weight.name
-
-
-def _tensors(reader: Any, **nodes: Any) -> dict[str, torch.Tensor]:
+def _tensors(reader: ProgramReader, **nodes: Any) -> dict[str, torch.Tensor]:
     """The weights among the arguments; ValueError where one is computed from the input."""
-    found: dict[str, torch.Tensor] = {}
-    for name, node in nodes.items():
-        if node is not None:
-            weight = reader.env[node]
-            if not isinstance(weight, Weight):
-                raise ValueError("its weight depends on the input")
-            found[name] = weight.value
-    return found
+    return {name: required_weight(reader, node).value for name, node in nodes.items() if node is not None}
 
 
-def _conv(node: fx.Node, reader: Any) -> int:
+def _conv(node: fx.Node, reader: ProgramReader) -> int:
     a = arguments(node)
     tensors = _tensors(reader, weight=a["weight"], bias=a["bias"])
     options: dict[str, Any] = {"stride": pair(a["stride"]), "padding": a["padding"], "dilation": pair(a["dilation"])}
-    name, x = _layer_of(reader.env[a["weight"]]), reader.value(a["input"])
+    name, x = _layer_name(reader, a["weight"]), reader.value(a["input"])
     if isinstance(a["padding"], str):
         x, options["padding"] = _same(a["padding"], options, tensors["weight"], x, reader)
     options["padding"] = pair(options["padding"])
@@ -55,10 +40,10 @@ def _conv(node: fx.Node, reader: Any) -> int:
     kind = "conv_transpose2d" if a.get("transposed") or ("output_padding" in a and "transposed" not in a) else "conv2d"
     if kind == "conv_transpose2d":
         options.setdefault("output_padding", pair(a["output_padding"]))
-    return int(reader.builder.layer(name, kind, tensors, x, **options, groups=int(a["groups"])))
+    return reader.builder.layer(name, kind, tensors, x, **options, groups=int(a["groups"]))
 
 
-def _same(mode: str, options: dict[str, Any], weight: torch.Tensor, x: int, reader: Any) -> tuple[int, list[int]]:
+def _same(mode: str, options: dict[str, Any], weight: torch.Tensor, x: int, reader: ProgramReader) -> tuple[int, list[int]]:
     """Padding 'same': the odd pixel at the end."""
     if mode == "valid":
         return x, [0, 0]
@@ -69,74 +54,73 @@ def _same(mode: str, options: dict[str, Any], weight: torch.Tensor, x: int, read
     return reader.builder.add("pad", x, pads=pads, mode="constant", value=0.0), [0, 0]
 
 
-def _batch_norm(node: fx.Node, reader: Any) -> list[int]:
+def _batch_norm(node: fx.Node, reader: ProgramReader) -> list[int]:
     a = arguments(node)
     if rank_of(a["input"]) != 4:
         raise ValueError(f"a batch norm over {rank_of(a['input'])} dimensions")
     parts = {"weight": a["weight"], "bias": a["bias"], "running_mean": a["running_mean"], "running_var": a["running_var"]}
     tensors = _tensors(reader, **parts)
     first = a["weight"] if a["weight"] is not None else a["running_mean"]
-    return [reader.builder.layer(_layer_of(reader.env[first]), "batch_norm", tensors, reader.value(a["input"]), eps=float(a["eps"]))]
+    return [reader.builder.layer(_layer_name(reader, first), "batch_norm", tensors, reader.value(a["input"]), eps=float(a["eps"]))]
 
 
-def _linear(node: fx.Node, reader: Any) -> int:
+def _linear(node: fx.Node, reader: ProgramReader) -> int:
     a = arguments(node)
     tensors = _tensors(reader, weight=a["weight"], bias=a["bias"])
-    return int(reader.builder.layer(_layer_of(reader.env[a["weight"]]), "linear", tensors, reader.value(a["input"])))
+    return reader.builder.layer(_layer_name(reader, a["weight"]), "linear", tensors, reader.value(a["input"]))
 
 
-def _matrix(node: fx.Node, reader: Any) -> int:
+def _matrix(node: fx.Node, reader: ProgramReader) -> int:
     """addmm(bias, x, w) and mm(x, w): a linear layer as other tools leave it, its weight turned."""
     a = arguments(node)
     x, weight = (a["mat1"], a["mat2"]) if "mat1" in a else (a["self"], a["mat2"])
     if any(a.get(key, 1) != 1 for key in ("alpha", "beta")):
         raise ValueError("alpha or beta other than 1")
-    source = reader.env[weight]
-    if not isinstance(source, Weight):
-        return int(reader.builder.add("matmul", reader.value(x), reader.value(weight)))
+    source = reader.weight(weight)
+    if source is None:
+        return reader.builder.add("matmul", reader.value(x), reader.value(weight))
     tensors = {"weight": source.value.T}
     if "mat1" in a:
         tensors |= _tensors(reader, bias=a["self"])
-    return int(reader.builder.layer(_turned_name(weight, reader), "linear", tensors, reader.value(x)))
+    return reader.builder.layer(_turned_name(weight, reader), "linear", tensors, reader.value(x))
 
 
-def _turned_name(node: fx.Node, reader: Any) -> str:
+def _turned_name(node: fx.Node, reader: ProgramReader) -> str:
     """The layer that a transposed weight comes from."""
     while node.op == "call_function" and len(node.all_input_nodes) == 1:
         node = node.all_input_nodes[0]
-    found = reader.env[node]
-    return _layer_of(found) if isinstance(found, Weight) else str(node.name)
+    return _layer_name(reader, node) if reader.weight(node) is not None else str(node.name)
 
 
-def _layer_norm(node: fx.Node, reader: Any) -> int:
+def _layer_norm(node: fx.Node, reader: ProgramReader) -> int:
     a = arguments(node)
     tensors = _tensors(reader, weight=a["weight"], bias=a["bias"])
-    name = _layer_of(reader.env[a["weight"]]) if a["weight"] is not None else node.name
+    name = _layer_name(reader, a["weight"]) if a["weight"] is not None else node.name
     shape = [int(n) for n in a["normalized_shape"]]
-    return int(reader.builder.layer(name, "layer_norm", tensors, reader.value(a["input"]), eps=float(a["eps"]), shape=shape))
+    return reader.builder.layer(name, "layer_norm", tensors, reader.value(a["input"]), eps=float(a["eps"]), shape=shape)
 
 
-def _group_norm(node: fx.Node, reader: Any) -> list[int]:
+def _group_norm(node: fx.Node, reader: ProgramReader) -> list[int]:
     a = arguments(node)
     tensors = _tensors(reader, weight=a["weight"], bias=a["bias"])
-    name = _layer_of(reader.env[a["weight"]]) if a["weight"] is not None else node.name
+    name = _layer_name(reader, a["weight"]) if a["weight"] is not None else node.name
     options = {"eps": float(a["eps"]), "groups": int(a["group"]), "channels": int(a["C"])}
     return [reader.builder.layer(name, "group_norm", tensors, reader.value(a["input"]), **options)]
 
 
-def _prelu(node: fx.Node, reader: Any) -> int:
+def _prelu(node: fx.Node, reader: ProgramReader) -> int:
     a = arguments(node)
     tensors = _tensors(reader, weight=a["weight"])
-    return int(reader.builder.layer(_layer_of(reader.env[a["weight"]]), "prelu", tensors, reader.value(a["self"])))
+    return reader.builder.layer(_layer_name(reader, a["weight"]), "prelu", tensors, reader.value(a["self"]))
 
 
 def _unary(op: str, **names: str) -> Converter:
     """An operator of one input; names: option -> name of the argument that it is."""
 
-    def convert(node: fx.Node, reader: Any) -> int:
+    def convert(node: fx.Node, reader: ProgramReader) -> int:
         a = arguments(node)
         options = {option: _number(a[argument]) if not isinstance(a[argument], str) else a[argument] for option, argument in names.items()}
-        return int(reader.builder.add(op, reader.value(node.args[0]), **options))
+        return reader.builder.add(op, reader.value(node.args[0]), **options)
 
     return convert
 
@@ -145,25 +129,17 @@ def _number(value: Any) -> Any:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-def _hardtanh(node: fx.Node, reader: Any) -> int:
+def _hardtanh(node: fx.Node, reader: ProgramReader) -> int:
     a = arguments(node)
     low = a.get("min_val", a.get("min"))
     high = a.get("max_val", a.get("max"))
     return clip(reader.builder, reader.value(node.args[0]), low, high)
 
 
-def clip(builder: Any, x: int, low: float | None, high: float | None) -> int:
-    """A value between bounds, by the name that activations have."""
-    if low == 0 and high in (6, None, math.inf):
-        return int(builder.add("relu6" if high == 6 else "relu", x))
-    bounds = [None if value is None or math.isinf(value) else float(value) for value in (low, high)]
-    return int(builder.add("clip", x, low=bounds[0], high=bounds[1]))
-
-
 def _arithmetic(op: str, reverse: bool = False) -> Converter:
     """self op alpha * other, where other may be a number."""
 
-    def convert(node: fx.Node, reader: Any) -> int:
+    def convert(node: fx.Node, reader: ProgramReader) -> int:
         a = arguments(node)
         x, y = a["self"], a["other"]
         if a.get("alpha", 1) != 1:
@@ -171,42 +147,29 @@ def _arithmetic(op: str, reverse: bool = False) -> Converter:
                 y = y * a["alpha"]
             else:
                 scaled = reader.builder.add("mul_number", reader.value(y), number=float(a["alpha"]), reverse=False)
-                return int(reader.builder.add(op, reader.value(x), scaled))
-        numbers = [_scalar(value, reader) for value in (x, y)]
-        if numbers[1] is not None:
-            return int(reader.builder.add(f"{op}_number", reader.value(x), number=numbers[1], reverse=reverse))
-        if numbers[0] is not None:
-            return int(reader.builder.add(f"{op}_number", reader.value(y), number=numbers[0], reverse=not reverse))
-        return int(reader.builder.add(op, reader.value(x), reader.value(y)))
+                return reader.builder.add(op, reader.value(x), scaled)
+        return arithmetic(reader, op, x, y, reverse=reverse)
 
     return convert
 
 
-def _scalar(value: Any, reader: Any) -> float | None:
-    """A number, or a weight that holds one."""
-    if not isinstance(value, fx.Node):
-        return float(value)
-    found = reader.env[value]
-    return float(found.value) if isinstance(found, Weight) and found.value.dim() == 0 else None
-
-
-def _divide(node: fx.Node, reader: Any) -> int:
+def _divide(node: fx.Node, reader: ProgramReader) -> Made | None:
     if arguments(node).get("rounding_mode") is not None:
         raise ValueError("division with rounding")
-    return int(_arithmetic("div")(node, reader))
+    return _arithmetic("div")(node, reader)
 
 
-def _pow(node: fx.Node, reader: Any) -> int:
+def _pow(node: fx.Node, reader: ProgramReader) -> int:
     a = arguments(node)
-    return int(reader.builder.add("pow", reader.value(a["self"]), exponent=float(a["exponent"])))
+    return reader.builder.add("pow", reader.value(a["self"]), exponent=float(a["exponent"]))
 
 
 def _extreme(op: str) -> Converter:
-    return lambda node, reader: int(reader.builder.add(op, *(reader.value(arg) for arg in node.args)))
+    return lambda node, reader: reader.builder.add(op, *(reader.value(arg) for arg in node.args))
 
 
-def _soft(op: str, node: fx.Node, reader: Any) -> int:
-    return int(reader.builder.add(op, reader.value(node.args[0]), dim=arguments(node)["dim"] % rank_of(node)))
+def _soft(op: str, node: fx.Node, reader: ProgramReader) -> int:
+    return reader.builder.add(op, reader.value(node.args[0]), dim=arguments(node)["dim"] % rank_of(node))
 
 
 _SAME = ("relu", "sigmoid", "tanh", "silu", "mish", "hardswish", "hardsigmoid", "exp", "erf", "sqrt", "abs", "neg")
@@ -215,7 +178,7 @@ CONVERTERS: dict[str, Converter] = {
     "aten.gelu.default": _unary("gelu", approximate="approximate"),
     "aten.leaky_relu.default": _unary("leaky_relu", slope="negative_slope"),
     "aten.hardtanh.default": _hardtanh,
-    "aten.relu6.default": lambda node, reader: int(reader.builder.add("relu6", reader.value(node.args[0]))),
+    "aten.relu6.default": lambda node, reader: reader.builder.add("relu6", reader.value(node.args[0])),
     "aten.clamp.default": _hardtanh,
     "aten.clamp_min.default": _hardtanh,
     "aten.clamp_max.default": _hardtanh,

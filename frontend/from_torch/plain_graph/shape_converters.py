@@ -6,9 +6,11 @@ from typing import Any
 
 from torch import fx
 
+from subpc.frontend.from_torch.plain_graph.reader import Made, ProgramReader, rank_of, shape_of
 from subpc.frontend.from_torch.relax_converters import arguments
+from subpc.frontend.plain_graph.reader import expand, reshape, split
 
-Converter = Callable[[fx.Node, Any], Any]
+Converter = Callable[[fx.Node, ProgramReader], Made | None]
 
 
 def pair(value: Any) -> list[int]:
@@ -17,39 +19,17 @@ def pair(value: Any) -> list[int]:
     return values * 2 if len(values) == 1 else values
 
 
-def rank_of(node: Any) -> int:
-    """How many dimensions a node's value has."""
-    return len(shape_of(node))
-
-
-def shape_of(node: Any) -> tuple[int, ...]:
-    """The shape of a node's value."""
-    return tuple(int(n) for n in node.meta["val"].shape)
-
-
-def _cat(node: fx.Node, reader: Any) -> int:
+def _cat(node: fx.Node, reader: ProgramReader) -> int:
     a = arguments(node)
-    return int(reader.builder.add("cat", *(reader.value(n) for n in a["tensors"]), dim=a["dim"] % rank_of(node)))
+    return reader.builder.add("cat", *(reader.value(n) for n in a["tensors"]), dim=a["dim"] % rank_of(node))
 
 
-def _view(node: fx.Node, reader: Any) -> int:
+def _view(node: fx.Node, reader: ProgramReader) -> int:
     before, after = shape_of(node.args[0]), shape_of(node)
     return reshape(reader.builder, reader.value(node.args[0]), before, after)
 
 
-def reshape(builder: Any, x: int, before: tuple[int, ...], after: tuple[int, ...]) -> int:
-    """The first extent is the batch's, and follows the input's where it stays."""
-    if before == after:
-        return x
-    if len(after) == 2 and len(before) > 2 and before[0] == after[0]:
-        return int(builder.add("flatten", x, start=1, end=-1))
-    shape = list(after)
-    if before and after and before[0] == after[0]:
-        shape[0] = 0
-    return int(builder.add("reshape", x, shape=shape))
-
-
-def _permute(node: fx.Node, reader: Any) -> int:
+def _permute(node: fx.Node, reader: ProgramReader) -> int:
     a = arguments(node)
     rank = rank_of(node)
     if "dims" in a:
@@ -58,84 +38,75 @@ def _permute(node: fx.Node, reader: Any) -> int:
         dims = list(range(rank))
         first, second = (a["dim0"] % rank, a["dim1"] % rank) if "dim0" in a else (0, rank - 1)
         dims[first], dims[second] = dims[second], dims[first]
-    return int(reader.builder.add("permute", reader.value(node.args[0]), dims=dims))
+    return reader.builder.add("permute", reader.value(node.args[0]), dims=dims)
 
 
-def _squeeze(node: fx.Node, reader: Any) -> int:
+def _squeeze(node: fx.Node, reader: ProgramReader) -> int:
     a, rank = arguments(node), rank_of(node.args[0])
     dims = a["dim"] if isinstance(a["dim"], list | tuple) else [a["dim"]]
-    return int(reader.builder.add("squeeze", reader.value(a["self"]), dims=[d % rank for d in dims]))
+    return reader.builder.add("squeeze", reader.value(a["self"]), dims=[d % rank for d in dims])
 
 
-def _unsqueeze(node: fx.Node, reader: Any) -> int:
+def _unsqueeze(node: fx.Node, reader: ProgramReader) -> int:
     a = arguments(node)
-    return int(reader.builder.add("unsqueeze", reader.value(a["self"]), dim=a["dim"] % rank_of(node)))
+    return reader.builder.add("unsqueeze", reader.value(a["self"]), dim=a["dim"] % rank_of(node))
 
 
-def _expand(node: fx.Node, reader: Any) -> int:
-    before, after = shape_of(node.args[0]), shape_of(node)
-    own = (1,) * (len(after) - len(before)) + before
-    shape = [-1 if old == new and i >= len(after) - len(before) else new for i, (old, new) in enumerate(zip(own, after, strict=True))]
-    return int(reader.builder.add("expand", reader.value(node.args[0]), shape=shape))
+def _expand(node: fx.Node, reader: ProgramReader) -> int:
+    return expand(reader.builder, reader.value(node.args[0]), shape_of(node.args[0]), shape_of(node))
 
 
-def _slice(node: fx.Node, reader: Any) -> int:
+def _slice(node: fx.Node, reader: ProgramReader) -> int:
     a = arguments(node)
     dim = a["dim"] % rank_of(node)
     extent = shape_of(a["self"])[dim]
     start, end = a["start"] or 0, a["end"]
     end = None if end is None or end >= extent else end
     if start == 0 and end is None and a["step"] == 1:
-        return int(reader.value(a["self"]))
-    return int(reader.builder.add("slice", reader.value(a["self"]), dim=dim, start=start, end=end, step=a["step"]))
+        return reader.value(a["self"])
+    return reader.builder.add("slice", reader.value(a["self"]), dim=dim, start=start, end=end, step=a["step"])
 
 
-def _split(node: fx.Node, reader: Any) -> list[int]:
+def _split(node: fx.Node, reader: ProgramReader) -> list[int]:
     a = arguments(node)
     dim = a["dim"] % rank_of(a["self"])
     sizes = a["split_sizes"] if "split_sizes" in a else _equal(shape_of(a["self"])[dim], a["split_size"])
     return split(reader.builder, reader.value(a["self"]), dim, sizes)
 
 
-def split(builder: Any, x: int, dim: int, sizes: list[int]) -> list[int]:
-    """Parts of these sizes, one after the other."""
-    ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
-    return [builder.add("slice", x, dim=dim, start=int(end - size), end=int(end), step=1) for size, end in zip(sizes, ends, strict=True)]
-
-
 def _equal(extent: int, size: int) -> list[int]:
     return [min(size, extent - start) for start in range(0, extent, size)]
 
 
-def _select(node: fx.Node, reader: Any) -> int:
+def _select(node: fx.Node, reader: ProgramReader) -> int:
     a = arguments(node)
     rank, index = rank_of(a["self"]), a["index"]
     dim = a["dim"] % rank
     index %= shape_of(a["self"])[dim]
     part = reader.builder.add("slice", reader.value(a["self"]), dim=dim, start=index, end=index + 1, step=1)
-    return int(reader.builder.add("squeeze", part, dims=[dim]))
+    return reader.builder.add("squeeze", part, dims=[dim])
 
 
-def _pad(node: fx.Node, reader: Any) -> int:
+def _pad(node: fx.Node, reader: ProgramReader) -> int:
     a = arguments(node)
     pads, value = [int(n) for n in (a["pad"] if "pad" in a else a["padding"])], a.get("value", 0.0)
     mode = "constant" if "value" in a else "reflect" if "reflection" in str(node.target) else "replicate"
     if not any(pads):
-        return int(reader.value(node.args[0]))
+        return reader.value(node.args[0])
     value = None if math.isinf(value) else float(value)
-    return int(reader.builder.add("pad", reader.value(node.args[0]), pads=pads, mode=mode, value=value))
+    return reader.builder.add("pad", reader.value(node.args[0]), pads=pads, mode=mode, value=value)
 
 
 def _reduce(op: str) -> Converter:
-    def convert(node: fx.Node, reader: Any) -> int:
+    def convert(node: fx.Node, reader: ProgramReader) -> int:
         a, rank = arguments(node), rank_of(node.args[0])
         dims = sorted(d % rank for d in (a.get("dim") or range(rank)))
-        return int(reader.builder.add(op, reader.value(node.args[0]), dims=dims, keepdim=bool(a.get("keepdim", False))))
+        return reader.builder.add(op, reader.value(node.args[0]), dims=dims, keepdim=bool(a.get("keepdim", False)))
 
     return convert
 
 
-def _max_pool(node: fx.Node, reader: Any) -> Any:
+def _max_pool(node: fx.Node, reader: ProgramReader) -> Made:
     a = arguments(node)
     kernel = pair(a["kernel_size"])
     stride = pair(a["stride"]) if a["stride"] else kernel
@@ -144,17 +115,17 @@ def _max_pool(node: fx.Node, reader: Any) -> Any:
     return [result] if "with_indices" in str(node.target) else result
 
 
-def _avg_pool(node: fx.Node, reader: Any) -> int:
+def _avg_pool(node: fx.Node, reader: ProgramReader) -> int:
     a = arguments(node)
     kernel = pair(a["kernel_size"])
     stride = pair(a["stride"]) if a["stride"] else kernel
     options = {"kernel": kernel, "stride": stride, "padding": pair(a["padding"]), "ceil": bool(a["ceil_mode"])}
     more = {"count_pad": bool(a["count_include_pad"]), "divisor": a["divisor_override"]}
-    return int(reader.builder.add("avg_pool2d", reader.value(a["self"]), **options, **more))
+    return reader.builder.add("avg_pool2d", reader.value(a["self"]), **options, **more)
 
 
 def _adaptive(op: str) -> Converter:
-    def convert(node: fx.Node, reader: Any) -> Any:
+    def convert(node: fx.Node, reader: ProgramReader) -> Made:
         a = arguments(node)
         result = reader.builder.add(op, reader.value(a["self"]), size=pair(a["output_size"]))
         return [result] if "max" in op else result
@@ -163,23 +134,23 @@ def _adaptive(op: str) -> Converter:
 
 
 def _interpolate(mode: str) -> Converter:
-    def convert(node: fx.Node, reader: Any) -> int:
+    def convert(node: fx.Node, reader: ProgramReader) -> int:
         a = arguments(node)
         scale = [float(n) for n in a["scale_factors"]] if a.get("scale_factors") else None
         size = None if scale is not None else [int(n) for n in shape_of(node)[2:]]
         align = None if mode == "nearest" else bool(a["align_corners"])
-        return int(reader.builder.add("interpolate", reader.value(a["input"]), mode=mode, size=size, scale=scale, align=align))
+        return reader.builder.add("interpolate", reader.value(a["input"]), mode=mode, size=size, scale=scale, align=align)
 
     return convert
 
 
-def _pixel_shuffle(node: fx.Node, reader: Any) -> int:
+def _pixel_shuffle(node: fx.Node, reader: ProgramReader) -> int:
     a = arguments(node)
-    return int(reader.builder.add("pixel_shuffle", reader.value(a["self"]), factor=int(a["upscale_factor"])))
+    return reader.builder.add("pixel_shuffle", reader.value(a["self"]), factor=int(a["upscale_factor"]))
 
 
-def _same_value(node: fx.Node, reader: Any) -> Any:
-    return reader.env[node.args[0]]
+def _same_value(node: fx.Node, reader: ProgramReader) -> int:
+    return reader.value(node.args[0])
 
 
 CONVERTERS: dict[str, Converter] = {

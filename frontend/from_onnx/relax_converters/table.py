@@ -16,7 +16,7 @@ from subpc.frontend.from_onnx.relax_converters import moves as onnx_moves
 from subpc.frontend.from_onnx.relax_converters import norms as onnx_norms
 from subpc.frontend.from_onnx.relax_converters import numbers as onnx_numbers
 from subpc.frontend.from_onnx.relax_converters.pool import average_pool, lp_pool, max_pool
-from subpc.frontend.from_onnx.relax_converters.resize import resize, upsample
+from subpc.frontend.from_onnx.relax_converters.resize import resize, sample, upsample
 
 Converter = Callable[[list[Any], dict[str, Any], int], Any]
 
@@ -94,6 +94,7 @@ OURS: dict[str, Converter] = {
     "Clip": _clip,
     "Concat": _concat,
     "GlobalAveragePool": _global_average,
+    "GridSample": sample,
     "HardSigmoid": _hard_sigmoid,
     "LpPool": lp_pool,
     "MaxPool": max_pool,

@@ -5,59 +5,60 @@ from typing import Any
 
 import onnx
 
+from subpc.frontend.from_onnx.plain_graph.reader import OnnxGraphReader
 from subpc.frontend.from_onnx.resampling import options_of
-from subpc.frontend.from_torch.graph_shape_converters import reshape, split
+from subpc.frontend.plain_graph.reader import expand, reshape, split
 
-Converter = Callable[[Any, onnx.NodeProto, dict[str, Any]], Any]
+Converter = Callable[[OnnxGraphReader, onnx.NodeProto, dict[str, Any]], Any]
 
 
-def _rank(reader: Any, node: onnx.NodeProto) -> int:
-    return len(reader.shapes[node.input[0]])
+def _rank(reader: OnnxGraphReader, node: onnx.NodeProto) -> int:
+    return len(reader.shape(node.input[0]))
 
 
 def _whole(values: Any) -> list[int]:
     return [int(value) for value in values]
 
 
-def _reshape(reader: Any, node: onnx.NodeProto, a: dict[str, Any]) -> int:
+def _reshape(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) -> int:
     """Reshape and Flatten: the result's shape is known from shape inference."""
-    before, after = reader.shapes[node.input[0]], reader.shapes[node.output[0]]
+    before, after = reader.shape(node.input[0]), reader.shape(node.output[0])
     return reshape(reader.builder, reader.value(node.input[0]), tuple(before), tuple(after))
 
 
-def _squeeze(reader: Any, node: onnx.NodeProto, a: dict[str, Any]) -> int:
-    shape = reader.shapes[node.input[0]]
+def _squeeze(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) -> int:
+    shape = reader.shape(node.input[0])
     axes = a.get("axes") or reader.numbers(node, 1) or [axis for axis, n in enumerate(shape) if n == 1]
     dims = sorted(int(axis) % len(shape) for axis in axes)
-    return int(reader.builder.add("squeeze", reader.value(node.input[0]), dims=dims))
+    return reader.builder.add("squeeze", reader.value(node.input[0]), dims=dims)
 
 
-def _unsqueeze(reader: Any, node: onnx.NodeProto, a: dict[str, Any]) -> int:
-    rank, x = len(reader.shapes[node.output[0]]), reader.value(node.input[0])
+def _unsqueeze(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) -> int:
+    rank, x = len(reader.shape(node.output[0])), reader.value(node.input[0])
     for axis in sorted(int(axis) % rank for axis in a.get("axes") or reader.numbers(node, 1) or ()):
         x = reader.builder.add("unsqueeze", x, dim=axis)
     return int(x)
 
 
-def _transpose(reader: Any, node: onnx.NodeProto, a: dict[str, Any]) -> int:
+def _transpose(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) -> int:
     dims = _whole(a.get("perm") or reversed(range(_rank(reader, node))))
-    return int(reader.builder.add("permute", reader.value(node.input[0]), dims=dims))
+    return reader.builder.add("permute", reader.value(node.input[0]), dims=dims)
 
 
-def _concat(reader: Any, node: onnx.NodeProto, a: dict[str, Any]) -> int:
-    dim = int(a["axis"]) % len(reader.shapes[node.output[0]])
-    return int(reader.builder.add("cat", *(reader.value(name) for name in node.input), dim=dim))
+def _concat(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) -> int:
+    dim = int(a["axis"]) % len(reader.shape(node.output[0]))
+    return reader.builder.add("cat", *(reader.value(name) for name in node.input), dim=dim)
 
 
-def _split(reader: Any, node: onnx.NodeProto, a: dict[str, Any]) -> list[int]:
+def _split(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) -> list[int]:
     dim = int(a.get("axis", 0)) % _rank(reader, node)
-    sizes = [reader.shapes[name][dim] for name in node.output]
+    sizes = [reader.shape(name)[dim] for name in node.output]
     return split(reader.builder, reader.value(node.input[0]), dim, sizes)
 
 
-def _slice(reader: Any, node: onnx.NodeProto, a: dict[str, Any]) -> int:
-    extents = reader.shapes[node.input[0]]
-    starts, ends = a.get("starts") or reader.numbers(node, 1), a.get("ends") or reader.numbers(node, 2)
+def _slice(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) -> int:
+    extents = reader.shape(node.input[0])
+    starts, ends = (a.get(key) or reader.numbers(node, i) or () for i, key in ((1, "starts"), (2, "ends")))
     axes = a.get("axes") or reader.numbers(node, 3) or range(len(starts))
     steps = reader.numbers(node, 4) or [1] * len(starts)
     x = reader.value(node.input[0])
@@ -71,17 +72,17 @@ def _slice(reader: Any, node: onnx.NodeProto, a: dict[str, Any]) -> int:
     return int(x)
 
 
-def _gather(reader: Any, node: onnx.NodeProto, a: dict[str, Any]) -> int:
-    index = reader.constants.get(node.input[1])
-    if index is None or index.ndim > 0:
+def _gather(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) -> int:
+    index = reader.weight(node.input[1])
+    if index is None or index.value.ndim > 0:
         raise ValueError("other than one constant index")
     dim = int(a.get("axis", 0)) % _rank(reader, node)
-    place = int(index) % reader.shapes[node.input[0]][dim]
+    place = int(index.value) % reader.shape(node.input[0])[dim]
     part = reader.builder.add("slice", reader.value(node.input[0]), dim=dim, start=place, end=place + 1, step=1)
-    return int(reader.builder.add("squeeze", part, dims=[dim]))
+    return reader.builder.add("squeeze", part, dims=[dim])
 
 
-def _pad(reader: Any, node: onnx.NodeProto, a: dict[str, Any]) -> int:
+def _pad(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) -> int:
     rank, mode = _rank(reader, node), a.get("mode", "constant")
     pads = _whole(a.get("pads") or reader.numbers(node, 1) or ())
     axes = reader.numbers(node, 3)
@@ -95,12 +96,12 @@ def _pad(reader: Any, node: onnx.NodeProto, a: dict[str, Any]) -> int:
     if mode != "constant" and len(pairs) > 2:
         raise ValueError(f"mode {mode} over more than height and width")
     words = {"edge": "replicate"}.get(mode, mode)
-    return int(reader.builder.add("pad", reader.value(node.input[0]), pads=flat, mode=words, value=float(value)))
+    return reader.builder.add("pad", reader.value(node.input[0]), pads=flat, mode=words, value=float(value))
 
 
-def _resize(reader: Any, node: onnx.NodeProto, a: dict[str, Any]) -> int:
+def _resize(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) -> int:
     """What PyTorch's interpolate computes as well: pixels copied by whole factors, and bilinear mixtures."""
-    before, after = reader.shapes[node.input[0]], reader.shapes[node.output[0]]
+    before, after = reader.shape(node.input[0]), reader.shape(node.output[0])
     options = options_of(a, old=node.op_type == "Upsample" or reader.opset < 11)
     if len(before) != 4 or before[:2] != after[:2]:
         raise ValueError("other than height and width of (N, C, H, W)")
@@ -108,15 +109,15 @@ def _resize(reader: Any, node: onnx.NodeProto, a: dict[str, Any]) -> int:
     whole = all(o * f == n for o, n, f in zip(before[2:], after[2:], factors, strict=True))
     x = reader.value(node.input[0])
     if options.copies_pixels and whole:
-        return int(reader.builder.add("interpolate", x, mode="nearest", size=None, scale=[float(f) for f in factors], align=None))
+        return reader.builder.add("interpolate", x, mode="nearest", size=None, scale=[float(f) for f in factors], align=None)
     bilinear = options.is_bilinear or (options.mode == "linear" and options.place in ("pytorch_half_pixel", "align_corners"))
     if not bilinear or options.antialias or options.exclude_outside or not _by_size(reader, node, a, before, after):
         raise ValueError(f"mode {options.mode} with {options.place} from {list(before[2:])} to {list(after[2:])}")
     size = {"size": list(after[2:]), "scale": None, "align": options.place == "align_corners"}
-    return int(reader.builder.add("interpolate", x, mode="bilinear", **size))
+    return reader.builder.add("interpolate", x, mode="bilinear", **size)
 
 
-def _by_size(reader: Any, node: onnx.NodeProto, a: dict[str, Any], before: tuple[int, ...], after: tuple[int, ...]) -> bool:
+def _by_size(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any], before: tuple[int, ...], after: tuple[int, ...]) -> bool:
     """Whether the extents alone say how much the image grows: a scale that was rounded places pixels otherwise."""
     if a.get("keep_aspect_ratio_policy", "stretch") != "stretch" or a.get("axes"):
         return False
@@ -124,21 +125,18 @@ def _by_size(reader: Any, node: onnx.NodeProto, a: dict[str, Any], before: tuple
     return not scales or all(o * scale == n for o, n, scale in zip(before, after, scales, strict=True))
 
 
-def _depth_to_space(reader: Any, node: onnx.NodeProto, a: dict[str, Any]) -> int:
+def _depth_to_space(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) -> int:
     if a.get("mode", "DCR") != "CRD":
         raise ValueError("mode DCR")
-    return int(reader.builder.add("pixel_shuffle", reader.value(node.input[0]), factor=int(a["blocksize"])))
+    return reader.builder.add("pixel_shuffle", reader.value(node.input[0]), factor=int(a["blocksize"]))
 
 
-def _expand(reader: Any, node: onnx.NodeProto, a: dict[str, Any]) -> int:
-    before, after = reader.shapes[node.input[0]], reader.shapes[node.output[0]]
-    own = (1,) * (len(after) - len(before)) + tuple(before)
-    shape = [-1 if old == new and i >= len(after) - len(before) else new for i, (old, new) in enumerate(zip(own, after, strict=True))]
-    return int(reader.builder.add("expand", reader.value(node.input[0]), shape=shape))
+def _expand(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) -> int:
+    return expand(reader.builder, reader.value(node.input[0]), reader.shape(node.input[0]), reader.shape(node.output[0]))
 
 
-def _same_value(reader: Any, node: onnx.NodeProto, a: dict[str, Any]) -> int:
-    return int(reader.value(node.input[0]))
+def _same_value(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) -> int:
+    return reader.value(node.input[0])
 
 
 CONVERTERS: dict[str, Converter] = {

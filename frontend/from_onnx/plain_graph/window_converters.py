@@ -10,10 +10,14 @@ import onnx
 import torch
 import torch.nn.functional as F
 
-Converter = Callable[[Any, onnx.NodeProto, dict[str, Any]], Any]
+from subpc.frontend.from_onnx.plain_graph.reader import OnnxGraphReader
+
+Converter = Callable[[OnnxGraphReader, onnx.NodeProto, dict[str, Any]], Any]
 
 
-def window(reader: Any, node: onnx.NodeProto, a: dict[str, Any], kernel: list[int], fill: float | None) -> tuple[int, dict[str, Any]]:
+def window(
+    reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any], kernel: list[int], fill: float | None
+) -> tuple[int, dict[str, Any]]:
     """The input, padded where the padding differs from side to side, and stride, padding and dilation of a window."""
     stride, dilation = list(a.get("strides", [1, 1])), list(a.get("dilations", [1, 1]))
     if len(kernel) != 2:
@@ -26,52 +30,52 @@ def window(reader: Any, node: onnx.NodeProto, a: dict[str, Any], kernel: list[in
     return x, {"stride": stride, "padding": [top, left], "dilation": dilation}
 
 
-def _pool_options(reader: Any, node: onnx.NodeProto, a: dict[str, Any], fill: float | None) -> tuple[int, dict[str, Any]]:
+def _pool_options(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any], fill: float | None) -> tuple[int, dict[str, Any]]:
     kernel = list(a["kernel_shape"])
     x, options = window(reader, node, a, kernel, fill)
     return x, {**options, "kernel": kernel, "ceil": bool(a.get("ceil_mode", 0))}
 
 
-def _max_pool(reader: Any, node: onnx.NodeProto, a: dict[str, Any]) -> int:
+def _max_pool(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) -> int:
     x, options = _pool_options(reader, node, a, None)
     return _without_padding_windows(reader, node, a, int(reader.builder.add("max_pool2d", x, **options)))
 
 
-def _avg_pool(reader: Any, node: onnx.NodeProto, a: dict[str, Any]) -> int:
+def _avg_pool(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) -> int:
     x, options = _pool_options(reader, node, a, 0.0)
     if options.pop("dilation") != [1, 1]:
         raise ValueError("dilation")
     counted = bool(a.get("count_include_pad", 0))
     padded = x != reader.value(node.input[0])
-    result = int(reader.builder.add("avg_pool2d", x, **options, count_pad=counted, divisor=None))
+    result = reader.builder.add("avg_pool2d", x, **options, count_pad=counted, divisor=None)
     if padded and not counted:
         # The zeros of the padding are in the mean, which has to grow where there are some.
         grown = reader.builder.tensor(f"{node.output[0]}_shares", 1 / _inside(reader, node, options))
-        result = int(reader.builder.add("mul", result, grown))
+        result = reader.builder.add("mul", result, grown)
     return _without_padding_windows(reader, node, a, result)
 
 
-def _without_padding_windows(reader: Any, node: onnx.NodeProto, a: dict[str, Any], result: int) -> int:
+def _without_padding_windows(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any], result: int) -> int:
     """The result without windows that begin in padding: PyTorch leaves them out, but takes padding of one side only for pixels."""
     if not a.get("ceil_mode", 0) or not any(a.get("pads", [])):
         return result
-    for axis, extent in enumerate(reader.shapes[node.output[0]][2:], start=2):
-        result = int(reader.builder.add("slice", result, dim=axis, start=0, end=extent, step=1))
+    for axis, extent in enumerate(reader.shape(node.output[0])[2:], start=2):
+        result = reader.builder.add("slice", result, dim=axis, start=0, end=extent, step=1)
     return result
 
 
-def _inside(reader: Any, node: onnx.NodeProto, options: dict[str, Any]) -> torch.Tensor:
+def _inside(reader: OnnxGraphReader, node: onnx.NodeProto, options: dict[str, Any]) -> torch.Tensor:
     """(1, 1, h, w): which share of each window lies inside the image. The padding is the last node but one."""
     pads = reader.builder.nodes[-2].options["pads"]
-    ones = F.pad(torch.ones(1, 1, *reader.shapes[node.input[0]][2:]), pads)
+    ones = F.pad(torch.ones(1, 1, *reader.shape(node.input[0])[2:]), pads)
     return F.avg_pool2d(ones, options["kernel"], options["stride"], options["padding"], options["ceil"])
 
 
 def _global(op: str) -> Converter:
-    def convert(reader: Any, node: onnx.NodeProto, a: dict[str, Any]) -> int:
-        if len(reader.shapes[node.input[0]]) != 4:
+    def convert(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) -> int:
+        if len(reader.shape(node.input[0])) != 4:
             raise ValueError("other than 4 dimensions")
-        return int(reader.builder.add(op, reader.value(node.input[0]), size=[1, 1]))
+        return reader.builder.add(op, reader.value(node.input[0]), size=[1, 1])
 
     return convert
 

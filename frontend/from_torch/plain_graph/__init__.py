@@ -1,0 +1,1 @@
+"""An exported program as plain layers: its reader, and a converter for each operator."""
