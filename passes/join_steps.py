@@ -7,9 +7,9 @@ import numpy as np
 
 from subpc.passes.program import Location, Program, Step, WeightStore
 from subpc.schedules.chain import Chain, can_chain
-from subpc.schedules.conv_flat import FlatConv
-from subpc.schedules.depthwise import GroupedConv
 from subpc.schedules.direct_conv import DirectConv
+from subpc.schedules.flat_conv import FlatConv
+from subpc.schedules.grouped_conv import GroupedConv
 
 # Layers of one chain: an inverted residual, or the second half of a bottleneck and the layer after it.
 LONGEST = 3

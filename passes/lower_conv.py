@@ -14,9 +14,9 @@ from subpc.passes.lower_winograd import pack_filters, winograd_kernel, winograd_
 from subpc.passes.plan_layout import ConvGeometry, conv_geometry, is_flat
 from subpc.passes.program import Location
 from subpc.schedules.choose_tile import choose_direct_tile, choose_tile
-from subpc.schedules.conv_flat import FlatConv, Tile
-from subpc.schedules.depthwise import GroupedConv, GroupedTile
 from subpc.schedules.direct_conv import DirectConv, DirectTile
+from subpc.schedules.flat_conv import FlatConv, FlatTile
+from subpc.schedules.grouped_conv import GroupedConv, GroupedTile
 from subpc.schedules.kernel import MAX_PREFETCH_CHANNELS
 from subpc.schedules.layout import Frame, TensorLayout
 from subpc.schedules.relayout import PhaseSplit
@@ -26,7 +26,7 @@ from subpc.schedules.workload import tile_fields
 DENSE_ROWS = 8
 # Operands of the flat kernel that clamp its input.
 BOUNDS = ("floor", "ceiling")
-AnyTile = TypeVar("AnyTile", Tile, DirectTile, GroupedTile)
+AnyTile = TypeVar("AnyTile", FlatTile, DirectTile, GroupedTile)
 
 
 def lower_conv2d(low: Lowering, var: relax.Var, call: relax.Call) -> None:
@@ -150,7 +150,7 @@ def _flat(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     weight, bias, pattern = _weights(low, call)
     frame = low.frames.planar(*geometry.out)
     clamp = low.clamps.get(attrs["name"])
-    tuned = tuned_tile(low, attrs["name"], Tile)
+    tuned = tuned_tile(low, attrs["name"], FlatTile)
     by_rows = tuned is not None and tuned.phase_rows
     source, x = _source(low, call.args[0] if clamp is None else clamp.args[0], geometry, frame, attrs["name"], by_rows)
     residual, out = _output(low, var, call, frame)
@@ -204,7 +204,7 @@ def flat_kernel(
 ) -> FlatConv:
     """The workload of one convolution, with its default tile."""
     (c_out, c_in), name = weight.shape[:2], ops.attributes(call)["name"]
-    clamp, tuned = low.clamps.get(name), tuned_tile(low, name, Tile)
+    clamp, tuned = low.clamps.get(name), tuned_tile(low, name, FlatTile)
     dense_rows = tuned.rows if tuned else max(rows for rows in range(1, DENSE_ROWS + 1) if c_out % rows == 0)
     group = pattern.n if pattern else dense_rows
     kept = kept_count(pattern, c_in)

@@ -5,11 +5,11 @@ from subpc.passes.plan_memory import resolve
 from subpc.passes.program import Step
 from subpc.schedules.activation import Activation
 from subpc.schedules.chain import Chain
-from subpc.schedules.conv_flat import FlatConv
-from subpc.schedules.depthwise import GroupedConv
 from subpc.schedules.direct_conv import DirectConv
 from subpc.schedules.elementwise import Elementwise
+from subpc.schedules.flat_conv import FlatConv
 from subpc.schedules.global_pool import GlobalPool
+from subpc.schedules.grouped_conv import GroupedConv
 from subpc.schedules.kernel import Kernel
 from subpc.schedules.layout import TensorLayout, compact_frame
 from subpc.schedules.linear import Linear

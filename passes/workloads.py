@@ -11,9 +11,9 @@ from subpc.passes.decide_layers import Decision
 from subpc.passes.detect_pattern import BlockPattern
 from subpc.passes.plan_layout import find_clamps
 from subpc.passes.program import Program
-from subpc.schedules.conv_flat import FlatConv
-from subpc.schedules.depthwise import GroupedConv, default_rows
 from subpc.schedules.direct_conv import DirectConv
+from subpc.schedules.flat_conv import FlatConv
+from subpc.schedules.grouped_conv import GroupedConv, default_rows
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.winograd import WinogradConv
 from subpc.schedules.workload import (

@@ -15,9 +15,9 @@ from typing import Any
 import tvm
 from tvm.tirx.script import builder as T
 
-from subpc.schedules.conv_flat import FlatBody, FlatConv
-from subpc.schedules.depthwise import GroupedBody, GroupedConv
 from subpc.schedules.direct_conv import DirectBody, DirectConv
+from subpc.schedules.flat_conv import FlatBody, FlatConv
+from subpc.schedules.grouped_conv import GroupedBody, GroupedConv
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import FLOAT, Kernel, kernel_builder, splat, store, thread_memory
 from subpc.schedules.layout import LINE, Frame, Origin, TensorLayout, round_up

@@ -1,7 +1,7 @@
 """Default register tile and task shape of a convolution: a small cost model, measured, that the tuner starts from."""
 
-from subpc.schedules.conv_flat import Tile
 from subpc.schedules.direct_conv import DirectTile
+from subpc.schedules.flat_conv import FlatTile
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.layout import MAX_TILE, round_up
 
@@ -29,7 +29,7 @@ def choose_tile(
     weight_bytes: int,
     source_bytes: int,
     isa: VectorIsa,
-) -> Tile:
+) -> FlatTile:
     """The tile with the least time an output pixel, and tasks neither too small nor too few.
 
     group: output channels that share their input channels (rows must divide it); row_total: output channels; pixels: flat range;
@@ -44,7 +44,7 @@ def choose_tile(
     block_ns = channel_flops * rows * vectors * isa.lanes / FLOPS_PER_NS
     wanted = min(max(1.0, TASK_NS / block_ns), max(1.0, tiles * row_blocks / MIN_TASKS))
     blocks = max(b for b in range(1, row_blocks + 1) if row_blocks % b == 0 and b <= wanted)
-    return Tile(rows=rows, vectors=vectors, blocks=blocks, pixels_outer=source_bytes > weight_bytes)
+    return FlatTile(rows=rows, vectors=vectors, blocks=blocks, pixels_outer=source_bytes > weight_bytes)
 
 
 def flat_fits(rows: int, vectors: int, group: int, isa: VectorIsa) -> bool:

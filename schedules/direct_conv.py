@@ -4,9 +4,9 @@ The lanes of a vector are neighbouring OUTPUT CHANNELS; the weights of a tap are
 to all lanes. A register tile is `rows` x `columns` output pixels of `vectors` vectors of channels, so no lane ever computes the
 padding between two rows, and the pixels of a strided convolution are simply further apart. A broadcast pixel serves all taps of a
 filter row that meet it: for 3x3 filters 16 broadcasts feed 42 multiply-adds. Where there is nothing to share (1x1, stride 1)
-conv_flat.py, with pixels in the lanes, is faster.
+flat_conv.py, with pixels in the lanes, is faster.
 
-Sparse as in conv_flat.py: group g of N output channels reads only the planes in `index[g]`. N has to be a multiple of the lanes.
+Sparse as in flat_conv.py: group g of N output channels reads only the planes in `index[g]`. N has to be a multiple of the lanes.
 """
 
 import itertools
@@ -35,7 +35,7 @@ class DirectTile:
 
     pixels_outer: consecutive tasks share the pixels (and stream the weights) rather than the other way round.
     prefetch: how many kept channels ahead input rows are asked for, 0: not at all.
-    joined, bands: as in conv_flat.Tile.
+    joined, bands: as in flat_conv.FlatTile.
     """
 
     rows: int

@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 
 from subpc.schedules.choose_tile import direct_cost, direct_fits, flat_cost, flat_fits
 from subpc.schedules.choose_winograd import BLOCKS, MAX_BAND_BYTES, WinogradShape, band_bytes, bands_of, register_tiles, winograd_cost
-from subpc.schedules.conv_flat import Tile
-from subpc.schedules.depthwise import GroupedTile, default_rows
 from subpc.schedules.direct_conv import DirectTile
+from subpc.schedules.flat_conv import FlatTile
+from subpc.schedules.grouped_conv import GroupedTile, default_rows
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import MAX_PREFETCH_CHANNELS, PREFETCH_CHANNELS
 from subpc.schedules.layout import MAX_TILE, TensorLayout, halo_frame
@@ -87,9 +87,9 @@ def _flat_tiles(family: str, workload: ConvWorkload, group: int, kept: int, isa:
         for block, outer, ahead, split, by_rows in itertools.product(blocks, ORDERS, PREFETCHES, SPLITS, by_phases):
             if split == 1 or kept // split >= MIN_SPLIT_CHANNELS:
                 task: dict[str, Any] = {"pixels_outer": outer, "prefetch": ahead, "split": split, "tail": tail, "phase_rows": by_rows}
-                yield describe(family, Tile(rows=rows, vectors=vectors, blocks=block, **task))
+                yield describe(family, FlatTile(rows=rows, vectors=vectors, blocks=block, **task))
         for outer, ahead, join in itertools.product(ORDERS, JOINED_PREFETCHES, () if tail else _joins(workload)):
-            yield describe(family, Tile(rows=rows, vectors=vectors, blocks=1, pixels_outer=outer, prefetch=ahead, **join))
+            yield describe(family, FlatTile(rows=rows, vectors=vectors, blocks=1, pixels_outer=outer, prefetch=ahead, **join))
 
 
 def _joins(workload: ConvWorkload) -> list[dict[str, Any]]:

@@ -4,9 +4,9 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from subpc.schedules.conv_flat import Tile
-from subpc.schedules.depthwise import GroupedTile
 from subpc.schedules.direct_conv import DirectTile
+from subpc.schedules.flat_conv import FlatTile
+from subpc.schedules.grouped_conv import GroupedTile
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.winograd import WinogradTile
 
@@ -103,6 +103,6 @@ def tile_fields(choice: Choice) -> dict[str, Any]:
     return {name: value for name, value in choice.items() if name != "family"}
 
 
-def describe(family: str, tile: Tile | DirectTile | WinogradTile | GroupedTile) -> Choice:
+def describe(family: str, tile: FlatTile | DirectTile | WinogradTile | GroupedTile) -> Choice:
     """A tile as plain data."""
     return {"family": family, **asdict(tile)}

@@ -11,9 +11,9 @@ from torch.nn import functional
 from subpc.passes.lower_conv import pixel_mask
 from subpc.schedules.activation import Activation
 from subpc.schedules.chain import Chain, Stage, can_chain
-from subpc.schedules.conv_flat import FlatConv, Tile, tap_offsets
-from subpc.schedules.depthwise import GroupedConv, GroupedTile
 from subpc.schedules.direct_conv import DirectConv, DirectTile
+from subpc.schedules.flat_conv import FlatConv, FlatTile, tap_offsets
+from subpc.schedules.grouped_conv import GroupedConv, GroupedTile
 from subpc.schedules.isa import AVX512, VectorIsa
 from tests.schedules.harness import ISAS, call, check_tensor, cpu_supports, into, tensor
 from tests.schedules.sparse import Filters, random_filters
@@ -38,7 +38,7 @@ def flat(filters: Filters, size: tuple[int, int], tile: tuple[int, int, int] = (
         group=filters.n,
         kept=filters.count,
         uniform=filters.uniform,
-        tile=Tile(rows=rows, vectors=vectors, blocks=blocks, pixels_outer=outer),
+        tile=FlatTile(rows=rows, vectors=vectors, blocks=blocks, pixels_outer=outer),
         **given,
     )
 

@@ -20,9 +20,9 @@ from subpc.passes.pipeline import lower_model, rewrite_model
 from subpc.passes.program import WeightStore
 from subpc.schedules.activation import NONE
 from subpc.schedules.chain import Chain
-from subpc.schedules.conv_flat import FlatConv, Tile
-from subpc.schedules.depthwise import GroupedConv
 from subpc.schedules.elementwise import ChannelCopy
+from subpc.schedules.flat_conv import FlatConv, FlatTile
+from subpc.schedules.grouped_conv import GroupedConv
 from subpc.schedules.isa import AVX512
 from subpc.schedules.kernel import Kernel
 from subpc.schedules.layout import TensorLayout, halo_frame
@@ -70,7 +70,7 @@ def pair() -> Chain:
     """A 1x1 convolution and a depthwise one, in two bands."""
     planes = TensorLayout(batch=1, channels=2, frame=halo_frame(4, 6, 1))
     options = {"sparse": False, "uniform": True, "bounds": (), "residual": False, "in_place": False, "activation": NONE}
-    tile = Tile(rows=2, vectors=1, blocks=1, pixels_outer=False)
+    tile = FlatTile(rows=2, vectors=1, blocks=1, pixels_outer=False)
     first = FlatConv(source=planes, phases=1, out=planes, taps=(0,), group=2, kept=2, tile=tile, **options)  # type: ignore[arg-type]
     second = GroupedConv(source=planes, out=planes, groups=2, kernel=(3, 1), padding=(1, 0))
     return Chain(stages=(first, second), kept=(False, True), bands=2)

@@ -33,7 +33,7 @@ class GroupedTile:
     rows: output rows of a register tile, None: as `default_rows` says. narrow: vectors of half the width, for narrow planes.
     rows_outer: neighbouring tasks take the same rows of neighbouring planes, so that a thread keeps its part of the image.
     prefetch: how many tiles ahead the input is asked for, and the output of this tile with it; 0: not at all.
-    joined, bands: as in conv_flat.Tile.
+    joined, bands: as in flat_conv.FlatTile.
     """
 
     rows: int | None = None

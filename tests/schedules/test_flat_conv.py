@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from subpc.schedules.activation import Activation
-from subpc.schedules.conv_flat import FlatConv, Tile, tap_offsets
+from subpc.schedules.flat_conv import FlatConv, FlatTile, tap_offsets
 from subpc.schedules.isa import AVX512, VectorIsa
 from tests.schedules.harness import ISAS, check_conv, cpu_supports, into, like
 from tests.schedules.sparse import Filters, random_filters
@@ -43,7 +43,7 @@ def check(
         group=filters.n,
         kept=filters.count,
         uniform=filters.uniform,
-        tile=Tile(rows=rows, vectors=vectors, blocks=blocks, pixels_outer=batch > 1),
+        tile=FlatTile(rows=rows, vectors=vectors, blocks=blocks, pixels_outer=batch > 1),
         **(fields | options),
     )
     operands = {"x": into(source, x), "bias": bias, "y": np.zeros(out.floats, "float32")}

@@ -26,7 +26,7 @@ MAX_UNROLLED_FMAS = 1200
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tile:
+class FlatTile:
     """Register tile and task shape: `rows` output channels x `vectors` vectors, `blocks` row blocks a task.
 
     pixels_outer: consecutive tasks share the pixels (and stream the weights) rather than the other way round.
@@ -81,7 +81,7 @@ class FlatConv:
     residual: bool
     in_place: bool
     activation: Activation
-    tile: Tile
+    tile: FlatTile
 
     @property
     def family(self) -> str:

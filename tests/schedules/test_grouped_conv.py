@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from subpc.schedules.activation import Activation
-from subpc.schedules.depthwise import GroupedConv, default_rows
+from subpc.schedules.grouped_conv import GroupedConv, default_rows
 from subpc.schedules.isa import AVX512, VectorIsa
 from tests.schedules.harness import ISAS, assembly, check_tensor, cpu_supports, into, like, run_everywhere, tensor
 
