@@ -9,7 +9,7 @@ from subpc.errors import ConfigError
 from subpc.passes import ops
 from subpc.passes.dataflow import Dataflow, constant_of, shape_of
 from subpc.passes.detect_pattern import BlockPattern, detect_pattern
-from subpc.passes.plan_layout import conv_geometry, is_depthwise, is_direct
+from subpc.passes.plan_layout import conv_geometry, family_by_rule, is_depthwise
 from subpc.passes.plan_winograd import gain_over_direct
 from subpc.schedules.isa import VectorIsa
 
@@ -87,11 +87,11 @@ def expected_gain(call: relax.Call, pattern: BlockPattern, isa: VectorIsa) -> fl
     """Time of our dense kernel over time of the sparse one, phase planes included."""
     work = max(1.0 - pattern.sparsity, 1e-3)
     dense = gain_over_direct(call, None, isa)
-    if is_direct(call, pattern.n, isa):
+    if not family_by_rule(call, pattern.n, isa).sorts_strides:
         return gain_over_direct(call, pattern, isa) / dense / (DIRECT_OVERHEAD * work)
     geometry = conv_geometry(call)
     # An input channel's phase planes, written and read again, for each of its multiply-adds with c_out filters.
-    moved = 0.0 if geometry.direct else 8.0 * len(geometry.phases) / (2.0 * shape_of(call.args[1])[0] * len(geometry.taps))
+    moved = 0.0 if geometry.in_order else 8.0 * len(geometry.phases) / (2.0 * shape_of(call.args[1])[0] * len(geometry.taps))
     return 1.0 / dense / (FLAT_OVERHEAD * work + FLOPS_PER_BYTE * moved)
 
 

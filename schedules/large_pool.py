@@ -6,9 +6,8 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from subpc.schedules.activation import constant
-from subpc.schedules.kernel import load, splat
 from subpc.schedules.special_values import maximum
-from subpc.schedules.vector import Register, for_row, put, shuffle
+from subpc.schedules.vector import Register, for_row, load, put, shuffle, splat
 
 # Code for windows of up to this many taps is written out: the 13x13 of spatial pyramids is among them. Means have more borders to tell.
 MAX_UNROLLED_TAPS = {"max": 169, "avg": 81}
