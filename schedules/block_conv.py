@@ -68,6 +68,11 @@ class BlockConv(Conv):
         """Kept input channels, summed over the groups."""
         return self.groups * self.kept if self.uniform else self.kept
 
+    @property
+    def sum_type(self) -> str:
+        """The type of the sums, which begin with the bias."""
+        return self.sizes()["bias"].dtype
+
     def flops_of(self, taps: int) -> int:
         """Useful operations with so many taps a filter."""
         return 2 * self.out.batch * self.blocks * self.group * taps * self.out.frame.height * self.out.frame.width

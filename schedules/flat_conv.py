@@ -193,7 +193,7 @@ class FlatBody:
         per_group = k.group // rows
         group, part = row_block // per_group, row_block % per_group
         # One array a row, of scope "global": those of up to 1 KB TVM leaves on the stack and LLVM promotes to registers.
-        acc = [T.alloc_buffer((self.span,), "float32") for _ in range(rows)]
+        acc = [T.alloc_buffer((self.span,), k.sum_type) for _ in range(rows)]
         for r in range(rows):
             at = self.out_index(image, q, row_block * rows + r)
             prefetch(self.b["y"], at, self.span, write=True)

@@ -167,7 +167,7 @@ class _Row:
         first = self.row * p.stride[0] - p.padding[0]
         low, high = (-p.padding[0], extent + p.padding[2]) if p.count_include_pad else (0, extent)
         count = tirx.min(first + p.kernel[0], high) - tirx.max(first, low)
-        divisor = tirx.Cast("float32", count * columns)
+        divisor = tirx.Cast(p.out.dtype, count * columns)
         return value / (splat(divisor, lanes) if lanes > 1 else divisor)
 
 

@@ -134,9 +134,9 @@ def check_tensor(layout: TensorLayout, flat: np.ndarray, expected: np.ndarray, t
 
 def check_conv(conv: Any, operands: dict[str, np.ndarray], expected: np.ndarray, isa: VectorIsa) -> None:
     """Compare a convolution, with a random residual where it takes one, and ReLU behind it, to `expected` without these two."""
-    if conv.residual:
+    if conv.epilogue.residual:
         residual = np.random.default_rng(2).standard_normal(expected.shape).astype("float32")
         expected = expected + residual
-        operands = {**operands, "y" if conv.in_place else "residual": into(conv.out, residual)}
+        operands = {**operands, conv.epilogue.operand: into(conv.out, residual)}
     got = run_everywhere(conv, [operands[name] for name in conv.operands], isa)
     check_tensor(conv.out, got, np.maximum(expected, 0))

@@ -18,7 +18,6 @@ from torch import nn
 from subpc.frontend.import_model import import_model
 from subpc.passes.pipeline import lower_model, rewrite_model
 from subpc.passes.program import WeightStore
-from subpc.schedules.activation import NONE
 from subpc.schedules.chain import Chain
 from subpc.schedules.elementwise import ChannelCopy
 from subpc.schedules.flat_conv import FlatConv, FlatTile
@@ -69,7 +68,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 def pair() -> Chain:
     """A 1x1 convolution and a depthwise one, in two bands."""
     planes = TensorLayout(batch=1, channels=2, frame=halo_frame(4, 6, 1))
-    options = {"sparse": False, "uniform": True, "bounds": (), "residual": False, "in_place": False, "activation": NONE}
+    options = {"sparse": False, "uniform": True, "bounds": ()}
     tile = FlatTile(rows=2, vectors=1, blocks=1, pixels_outer=False)
     first = FlatConv(source=planes, phases=1, out=planes, taps=(0,), group=2, kept=2, tile=tile, **options)  # type: ignore[arg-type]
     second = GroupedConv(source=planes, out=planes, groups=2, kernel=(3, 1), padding=(1, 0))

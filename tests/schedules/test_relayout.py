@@ -22,7 +22,7 @@ def test_relayout(shape: tuple[int, int, int, int], halos: tuple[int | None, int
     if not cpu_supports(isa):
         pytest.skip("this CPU lacks the instructions")
     source, out, x = tensor(*shape, halos[0]), tensor(*shape, halos[1]), pixels(shape)
-    got = run_everywhere(Relayout(source=source, out=out), [into(source, x), np.zeros(out.floats, "float32")], isa)
+    got = run_everywhere(Relayout(source=source, out=out), [into(source, x), np.zeros(out.elements, "float32")], isa)
     check_tensor(out, got, x, tolerance=0)
 
 
@@ -37,7 +37,7 @@ def test_phase_split(shape: tuple[int, int, int, int], stride: tuple[int, int], 
     frame = halo_frame(-(-shape[2] // stride[0]), -(-shape[3] // stride[1]), 1)
     phases = tuple((py, px) for py in range(min(stride[0], shape[2])) for px in range(min(stride[1], shape[3])))
     kernel = PhaseSplit(source=source, stride=stride, phases=phases, out=frame)
-    got = run_everywhere(kernel, [into(source, x), np.zeros(kernel.layout.floats, "float32")], isa)
+    got = run_everywhere(kernel, [into(source, x), np.zeros(kernel.layout.elements, "float32")], isa)
     expected = np.zeros((shape[0], shape[1], len(phases), frame.plane), "float32")
     for p, (py, px) in enumerate(phases):
         part = x[:, :, py :: stride[0], px :: stride[1]]
@@ -49,7 +49,7 @@ def test_extra_row_and_column_go_into_the_halo() -> None:
     # a 3x3 stride 2 convolution without padding: 13 pixels give 6, but phase 0 has 7
     source, x = tensor(1, 2, 13, 13), pixels((1, 2, 13, 13))
     kernel = PhaseSplit(source=source, stride=(2, 2), phases=((0, 0),), out=halo_frame(6, 6, 1))
-    got = run_everywhere(kernel, [x.ravel(), np.zeros(kernel.layout.floats, "float32")], AVX512)
+    got = run_everywhere(kernel, [x.ravel(), np.zeros(kernel.layout.elements, "float32")], AVX512)
     frame = kernel.out
     at = frame.first + np.arange(7)[:, None] * frame.pitch + np.arange(7)
     np.testing.assert_array_equal(got.reshape(2, -1)[:, at], x[0, :, ::2, ::2])
