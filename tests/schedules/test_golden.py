@@ -25,6 +25,7 @@ from subpc.schedules.grouped_conv import GroupedConv
 from subpc.schedules.isa import AVX512
 from subpc.schedules.kernel import Kernel
 from subpc.schedules.layout import TensorLayout, halo_frame
+from subpc.schedules.operand import Operand
 
 GOLDEN = Path(__file__).parent / "golden"
 COMMAND = "UPDATE_GOLDEN=1 python -m pytest -q tests/schedules/test_golden.py"
@@ -98,6 +99,8 @@ def kernels(family: str) -> list[Any]:
 def test_generated_loops(family: str) -> None:
     kernel = next((k for k in kernels(family) if k.family == family), None)
     assert kernel is not None, f"the network for {family} now compiles to {[k.family for k in kernels(family)]}: choose another one"
+    layout = kernel.result_layout
+    assert layout is None or kernel.sizes()[kernel.operands[-1]] == Operand(layout.elements, layout.dtype)
     script = kernel.prim_func("kernel", AVX512).script() + "\n"
     path = GOLDEN / f"{family}.txt"
     if os.environ.get("UPDATE_GOLDEN") == "1":
