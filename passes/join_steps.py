@@ -1,4 +1,4 @@
-"""Consecutive kernel calls become one where the schedule of the first says so (schedules/chain.py)."""
+"""Consecutive kernel calls become one where the schedule of the first says so (schedules/joined.py)."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 
 from subpc.passes.program import Location, Program, Step, WeightStore
-from subpc.schedules.chain import Chain, can_chain
+from subpc.schedules.joined import Joined, can_join
 from subpc.schedules.stage import Stage
 
-# Layers of one chain: an inverted residual, or the second half of a bottleneck and the layer after it.
+# Layers of one loop: an inverted residual, or the second half of a bottleneck and the layer after it.
 LONGEST = 3
 
 Touching = dict[tuple[str, int], set[int]]  # buffer -> the numbers of the steps that read or write it
@@ -55,7 +55,7 @@ def _touching(program: Program) -> Touching:
 
 def _continues(program: Program, touching: Touching, first: int, number: int) -> bool:
     before, step = program.steps[number - 1 : number + 1]
-    if not _reads(step, before) or not _chains(program, touching, first, number):
+    if not _reads(step, before) or not _can_join(program, touching, first, number):
         return False
     after = program.steps[number + 1] if number + 1 < len(program.steps) else None
     return _overlaps(step) or after is None or not (_overlaps(after) and _reads(after, step))
@@ -74,11 +74,11 @@ def _stages(steps: Sequence[Step]) -> tuple[Stage, ...]:
     return tuple(step.kernel for step in steps if isinstance(step.kernel, Stage))
 
 
-def _chains(program: Program, touching: Touching, first: int, last: int, bands: int = 1) -> bool:
+def _can_join(program: Program, touching: Touching, first: int, last: int, bands: int = 1) -> bool:
     """Whether the steps first .. last can be one kernel, and none of its tasks overwrites what another one still reads."""
     steps, kept = program.steps[first : last + 1], _kept(program, touching, first, last)
     stages = _stages(steps)
-    if not can_chain(stages, kept, bands):
+    if not can_join(stages, kept, bands):
         return False
     x = _named(steps[0])["x"]
     written = [_named(step)["y"] for step, wanted in zip(steps, kept, strict=True) if wanted]
@@ -101,7 +101,7 @@ def _same_buffer(a: Location, b: Location) -> bool:
 
 
 def _same_tensor(y: Location, x: Location, last: Stage) -> bool:
-    """Whether the last result overwrites the source of the chain in place, which `_detach` can prevent."""
+    """Whether the last result overwrites the source of the first in place, which `_detach` can prevent."""
     return last.detaches and last.epilogue.in_place and y == x
 
 
@@ -111,19 +111,19 @@ def _named(step: Step) -> dict[str, Location]:
 
 def _join(program: Program, weights: WeightStore, first: int, count: int, bands: int) -> None:
     last = first + count - 1
-    if not _chains(program, _touching(program), first, last, bands):
+    if not _can_join(program, _touching(program), first, last, bands):
         return
     if _same_buffer(_named(program.steps[last])["y"], _named(program.steps[first])["x"]):
         _detach(program, last)
     steps, kept = program.steps[first : last + 1], _kept(program, _touching(program), first, last)
-    chain = Chain(stages=_stages(steps), kept=kept, bands=bands)
+    kernel = Joined(stages=_stages(steps), kept=kept, bands=bands)
     operands: dict[str, Location] = {}
-    for number, (step, stage) in enumerate(zip(steps, chain.stages, strict=True)):
+    for number, (step, stage) in enumerate(zip(steps, kernel.stages, strict=True)):
         named = _named(step)
         if "index" in named:
-            named["index"] = _for_planes(weights, named["index"], stage, chain.source_plane(number))
+            named["index"] = _for_planes(weights, named["index"], stage, kernel.source_plane(number))
         operands |= {f"{name}_{number}": place for name, place in named.items()}
-    together = replace(steps[0], kernel=chain, operands=tuple(operands[name] for name in chain.operands))
+    together = replace(steps[0], kernel=kernel, operands=tuple(operands[name] for name in kernel.operands))
     results = [(step.operands[-1],) if wanted else () for step, wanted in zip(steps, kept, strict=True)]
     joined = [replace(step, operands=result, joined=True) for step, result in zip(steps[1:], results[1:], strict=True)]
     program.steps[first : last + 1] = [together, *joined]

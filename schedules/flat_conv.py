@@ -37,7 +37,7 @@ class FlatTile:
     tail: the last pixel tile of a plane has as few vectors as its pixels need.
     phase_rows: the phase planes of a strided convolution are written row by row of all planes, by the threads that read them.
     joined, bands: as many of the next layers as can be, and no more than this, are computed in the same parallel loop, in so many bands
-    of rows (chain.py).
+    of rows (joined.py).
     """
 
     rows: int

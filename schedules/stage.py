@@ -1,4 +1,4 @@
-"""Convolutions that can compute a band of rows of their result: one of several layers in a loop (chain.py)."""
+"""Convolutions that can compute a band of rows of their result: one of several layers in a loop (joined.py)."""
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace

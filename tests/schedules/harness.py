@@ -47,9 +47,7 @@ def build(kernel: Any, isa: VectorIsa = AVX512) -> Any:
         objects, library = f"{folder}/k.o", f"{folder}/k.so"
         module.write_to_file(objects)
         # libc only: a call into libm does not link, but for operators that we did not write, and those who ask the runtime for memory
-        asks = (
-            kernel.family == "fallback" or kernel.family.startswith("chain") or "winograd" in kernel.family or "winograd" in kernel.family
-        )
+        asks = kernel.family == "fallback" or kernel.family.startswith("joined") or "winograd" in kernel.family
         libraries, checks = (["-lc", "-lm"], []) if asks else (["-lc"], ["-Wl,-z,defs"])
         subprocess.run(["gcc", "-shared", "-nodefaultlibs", *checks, "-o", library, objects, *libraries], check=True)
         loaded = Library.from_file(Path(library))

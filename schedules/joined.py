@@ -28,7 +28,7 @@ SLACK_LINES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chain(KernelBase):
+class Joined(KernelBase):
     """stages: the kernels as each would run alone. kept: which of their results others read, too; the last one always. bands: tasks an
     image.
 
@@ -42,12 +42,12 @@ class Chain(KernelBase):
     bands: int
 
     def __post_init__(self) -> None:
-        if not can_chain(self.stages, self.kept, self.bands):
+        if not can_join(self.stages, self.kept, self.bands):
             raise ValueError(f"{', '.join(stage.family for stage in self.stages)} cannot be computed in {self.bands} bands")
 
     @property
     def family(self) -> str:
-        return "chain_" + "_".join(stage.family.removesuffix("_f32") for stage in self.stages)
+        return "joined_" + "_".join(stage.family.removesuffix("_f32") for stage in self.stages)
 
     @property
     def flops(self) -> int:
@@ -97,7 +97,7 @@ class Chain(KernelBase):
             _Task(self, isa, b, task // self.bands, task % self.bands).run()
 
 
-def can_chain(stages: tuple[Stage, ...], kept: tuple[bool, ...], bands: int) -> bool:
+def can_join(stages: tuple[Stage, ...], kept: tuple[bool, ...], bands: int) -> bool:
     """Whether a band of each stage can be computed from a band of the one before."""
     if not all(stage.in_bands for stage in stages) or not kept[-1]:
         return False
@@ -123,12 +123,12 @@ def _band(layout: TensorLayout, rows: int) -> TensorLayout:
 
 
 @contextmanager
-def _results(chain: Chain, buffers: dict[str, Any]) -> Iterator[None]:
+def _results(joined: Joined, buffers: dict[str, Any]) -> Iterator[None]:
     """Add memory for the results that stay in a task."""
     sizes = {
         f"y_{number}": tensor(_in_task(stage.out, rows.count))
-        for number, (stage, rows) in enumerate(zip(chain.stages, chain.rows(), strict=True))
-        if not chain.kept[number]
+        for number, (stage, rows) in enumerate(zip(joined.stages, joined.rows(), strict=True))
+        if not joined.kept[number]
     }
     with thread_buffers([*sizes.values()]) as memory:
         buffers.update(zip(sizes, memory, strict=True))
@@ -138,12 +138,12 @@ def _results(chain: Chain, buffers: dict[str, Any]) -> Iterator[None]:
 class _Task:
     """Emits what one task does: band `band` of image `image` of every stage."""
 
-    def __init__(self, chain: Chain, isa: VectorIsa, buffers: dict[str, Any], image: Any, band: Any) -> None:
-        self.chain, self.isa, self.buffers, self.image, self.band = chain, isa, buffers, image, band
+    def __init__(self, joined: Joined, isa: VectorIsa, buffers: dict[str, Any], image: Any, band: Any) -> None:
+        self.joined, self.isa, self.buffers, self.image, self.band = joined, isa, buffers, image, band
 
     def run(self) -> None:
-        for number, stage in enumerate(self.chain.stages):
-            if not self.chain.kept[number] and stage.out.frame.halo:
+        for number, stage in enumerate(self.joined.stages):
+            if not self.joined.kept[number] and stage.out.frame.halo:
                 self.clear_borders(number)
             kernel, origin = self.placed(number, stage)
             names = {name: f"{name}_{number}" for name in stage.operands} | ({"x": f"y_{number - 1}"} if number else {})
@@ -152,7 +152,7 @@ class _Task:
 
     def placed(self, number: int, stage: Stage) -> tuple[Stage, Origin]:
         """The kernel of the band alone, and where its pixels are."""
-        rows, kept = self.chain.rows(), self.chain.kept
+        rows, kept = self.joined.rows(), self.joined.kept
         here = rows[number]
         out = _band(stage.out, here.count) if kept[number] else _in_task(stage.out, here.count)
         y = self.start(stage.out, here) if kept[number] else out.frame.first
@@ -179,7 +179,7 @@ class _Task:
         A flat kernel writes those between the rows itself; what a filter of one tap computes from the others is multiplied with zero,
         which does not help against what is no number.
         """
-        stage, count = self.chain.stages[number], self.chain.rows()[number].count
+        stage, count = self.joined.stages[number], self.joined.rows()[number].count
         layout = _in_task(stage.out, count)
         frame, lanes, y = layout.frame, self.isa.lanes, self.buffers[f"y_{number}"]
         ends = [frame.first + row * frame.pitch + frame.width for row in range(count)]

@@ -10,12 +10,12 @@ from torch.nn import functional
 
 from subpc.passes.pack_blocks import pixel_mask
 from subpc.schedules.activation import Activation
-from subpc.schedules.chain import Chain, Stage, can_chain
 from subpc.schedules.direct_conv import DirectConv, DirectTile
 from subpc.schedules.epilogue import Epilogue
 from subpc.schedules.flat_conv import FlatConv, FlatTile
 from subpc.schedules.grouped_conv import GroupedConv, GroupedTile
 from subpc.schedules.isa import AVX512, VectorIsa
+from subpc.schedules.joined import Joined, Stage, can_join
 from tests.schedules.harness import ISAS, call, check_tensor, cpu_supports, into, tensor
 from tests.schedules.sparse import Filters, random_filters, tap_offsets
 
@@ -102,12 +102,12 @@ def check(stages: tuple[Stage, ...], weights: list[Weights], kept: tuple[bool, .
     """Every result that is kept equals PyTorch's, and one and two threads agree to the bit."""
     if not cpu_supports(isa):
         pytest.skip("this CPU lacks the instructions")
-    chain, rng, source = Chain(stages=stages, kept=kept, bands=bands), np.random.default_rng(1), stages[0].source
+    joined, rng, source = Joined(stages=stages, kept=kept, bands=bands), np.random.default_rng(1), stages[0].source
     x = rng.standard_normal((source.batch, source.channels, source.frame.height, source.frame.width)).astype("float32")
     arrays, expected, value = {"x_0": into(source, x)}, [], torch.tensor(x)
     for number, (stage, given) in enumerate(zip(stages, weights, strict=True)):
         bias = rng.standard_normal(stage.out.channels).astype("float32")
-        mine = weight_operands(stage, given, chain.source_plane(number))
+        mine = weight_operands(stage, given, joined.source_plane(number))
         mine |= {"bias": bias, "mask": pixel_mask(stage.out.frame), "y": np.zeros(stage.out.elements, "float32")}
         frame, added = stage.out.frame, None
         if stage.epilogue.residual:
@@ -120,9 +120,9 @@ def check(stages: tuple[Stage, ...], weights: list[Weights], kept: tuple[bool, .
         arrays |= {f"{name}_{number}": array for name, array in mine.items()}
     results = []
     for threads in (1, 2):
-        copies = [arrays[name].copy() for name in chain.operands]
-        call(chain, *copies, isa=isa, threads=threads)
-        results.append(dict(zip(chain.operands, copies, strict=True)))
+        copies = [arrays[name].copy() for name in joined.operands]
+        call(joined, *copies, isa=isa, threads=threads)
+        results.append(dict(zip(joined.operands, copies, strict=True)))
     for number, stage in enumerate(stages):
         if kept[number]:
             np.testing.assert_array_equal(results[0][f"y_{number}"], results[1][f"y_{number}"])
@@ -183,22 +183,22 @@ def test_flat_taps_first_and_no_halo() -> None:
     check((flat(c, (7, 9), halo=0, sparse=False), flat(b, (7, 9), halo=0)), [c, b], (False, True), 7)
 
 
-def test_what_cannot_be_chained() -> None:
+def test_what_cannot_be_joined() -> None:
     filters, wide = random_filters(16, 16, (1, 1), n=8, sparsity=0.5), random_filters(16, 16, (3, 3), n=8, sparsity=0.5)
     first = flat(filters, (9, 11))
     planes_, yes, no = depthwise(first), (False, True), (True, True)
-    assert can_chain((first, first), yes, 3)
-    assert can_chain((first, planes_), yes, 3)
-    assert not can_chain((first, planes_), no, 3)  # its neighbours' rows would be overwritten
-    assert not can_chain((first, first), yes, 2)  # 9 rows
-    assert not can_chain((first, first), yes, 0)
-    assert not can_chain((first, first), (False, False), 3)
-    assert not can_chain((replace(first, epilogue=ADDED), first), yes, 3)
-    assert not can_chain((planes_, depthwise(planes_)), yes, 3)
-    assert not can_chain((first, flat(wide, (9, 11))), yes, 3)
-    assert not can_chain((first, replace(planes_, groups=8)), yes, 3)
-    assert not can_chain((flat(wide, (9, 11)), planes_), yes, 3)  # would read rows beyond the halo
-    assert not can_chain((first, flat(filters, (9, 11), halo=2)), yes, 3)
-    assert not can_chain((first, replace(first, tile=replace(first.tile, split=2))), yes, 3)
+    assert can_join((first, first), yes, 3)
+    assert can_join((first, planes_), yes, 3)
+    assert not can_join((first, planes_), no, 3)  # its neighbours' rows would be overwritten
+    assert not can_join((first, first), yes, 2)  # 9 rows
+    assert not can_join((first, first), yes, 0)
+    assert not can_join((first, first), (False, False), 3)
+    assert not can_join((replace(first, epilogue=ADDED), first), yes, 3)
+    assert not can_join((planes_, depthwise(planes_)), yes, 3)
+    assert not can_join((first, flat(wide, (9, 11))), yes, 3)
+    assert not can_join((first, replace(planes_, groups=8)), yes, 3)
+    assert not can_join((flat(wide, (9, 11)), planes_), yes, 3)  # would read rows beyond the halo
+    assert not can_join((first, flat(filters, (9, 11), halo=2)), yes, 3)
+    assert not can_join((first, replace(first, tile=replace(first.tile, split=2))), yes, 3)
     with pytest.raises(ValueError, match="cannot be computed in 2 bands"):
-        Chain(stages=(first, first), kept=yes, bands=2)
+        Joined(stages=(first, first), kept=yes, bands=2)
