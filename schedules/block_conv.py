@@ -82,9 +82,9 @@ class BlockConv(Conv):
         found = {"index": integers(self.blocks + MAX_PREFETCH_CHANNELS)} if self.sparse else {}
         return found if self.uniform else found | {"starts": integers(self.groups + 1)}
 
-    def operands_around(self, weights: int, before_bias: dict[str, Operand], last: dict[str, Operand]) -> dict[str, Operand]:
-        """All operands in order: w of `weights` floats, and what a kernel has of its own before the bias and before y."""
-        sizes = {"x": tensor(self.source), "w": floats(weights)} | self.pattern_operands() | before_bias
+    def operands_around(self, weights: Operand, before_bias: dict[str, Operand], last: dict[str, Operand]) -> dict[str, Operand]:
+        """All operands in order, with those that a kernel has of its own: w, what stands before the bias, and before y."""
+        sizes = {"x": tensor(self.source), "w": weights} | self.pattern_operands() | before_bias
         sizes |= {"bias": floats(self.groups * self.group)} | self.epilogue.operands(self.out)
         return sizes | last | {"y": tensor(self.out)}
 

@@ -20,7 +20,7 @@ from tvm.tirx.script import builder as T
 from subpc.schedules.block_conv import PREFETCH_CHANNELS, PREFETCH_WEIGHTS, BlockConv
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.layout import Origin, whole
-from subpc.schedules.operand import Operand
+from subpc.schedules.operand import Operand, floats
 from subpc.schedules.stage import Stage
 from subpc.schedules.vector import Register, load, prefetch, put, segments, splat, transpose
 
@@ -90,7 +90,7 @@ class DirectConv(BlockConv, Stage):
         return self.flops_of(self.taps)
 
     def sizes(self) -> dict[str, Operand]:
-        return self.operands_around(self.blocks * self.taps * self.group, {}, {})
+        return self.operands_around(floats(self.blocks * self.taps * self.group), {}, {})
 
     def emit(self, b: dict[str, Any], isa: VectorIsa) -> None:
         DirectBody(self, isa.lanes, b).tasks()

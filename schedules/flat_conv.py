@@ -96,7 +96,7 @@ class FlatConv(BlockConv, Stage):
     def sizes(self) -> dict[str, Operand]:
         bounds = {name: floats(self.blocks if self.sparse else self.kept) for name in self.bounds}
         mask = {"mask": floats(self.out.frame.plane)} if self.masked else {}
-        return self.operands_around(self.blocks * len(self.taps) * self.group, bounds, mask)
+        return self.operands_around(floats(self.blocks * len(self.taps) * self.group), bounds, mask)
 
     def emit(self, b: dict[str, Any], isa: VectorIsa) -> None:
         FlatBody(self, isa.lanes, b).tasks()

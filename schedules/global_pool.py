@@ -12,8 +12,6 @@ from subpc.schedules.layout import TensorLayout, compact_frame, round_up
 from subpc.schedules.operand import Operand, tensor
 from subpc.schedules.vector import Register, fetch, shuffle, units
 
-# Independent sums hide the latency of the addition (4 cycles, 2 a cycle); small planes take fewer.
-MAX_SUMS = 8
 PLANE_NS, FLOAT_NS = 6.0, 0.05
 
 
@@ -45,7 +43,7 @@ class GlobalPool(PlainKernel):
     def emit(self, b: dict[str, Any], isa: VectorIsa) -> None:
         frame, planes = self.source.frame, self.source.batch * self.source.channels
         with units(planes, PLANE_NS + FLOAT_NS * frame.pixels) as plane:
-            total = plane_sum(b["x"], plane * frame.plane + frame.first, self._floats(isa.lanes), isa.lanes)
+            total = plane_sum(b["x"], plane * frame.plane + frame.first, self._floats(isa.lanes), isa)
             T.buffer_store(b["y"], total / constant(float(frame.height * frame.width), 1), [plane])
 
     def _floats(self, lanes: int) -> int:
@@ -54,10 +52,11 @@ class GlobalPool(PlainKernel):
         return round_up(frame.pixels, lanes) if frame.halo else frame.pixels
 
 
-def plane_sum(x: Any, start: Any, count: int, lanes: int) -> Any:
+def plane_sum(x: Any, start: Any, count: int, isa: VectorIsa) -> Any:
     """Sum of `count` floats from `start` on, always in the same order; returns a scalar expression."""
+    lanes = isa.lanes
     whole = count // lanes
-    sums = [Register(lanes, constant(0.0, lanes)) for _ in range(max(1, min(MAX_SUMS, whole)))]
+    sums = [Register(lanes, constant(0.0, lanes)) for _ in range(max(1, min(isa.sums, whole)))]
     rounds = whole // len(sums)
     with T.serial(0, rounds) as i:
         for s, register in enumerate(sums):

@@ -14,6 +14,7 @@ class VectorIsa:
     spill_cost: share of its time that a tile loses for each register that it needs and does not get;
     streamed_floats: what comes from beyond the second cache in a cycle; cached_floats: what that
     cache may hold of one operand; shared_bytes: what the cores' caches keep of one intermediate result.
+    flops_per_byte: what a dense kernel computes while a byte is copied, at 500 Gflop/s and 50 GB/s.
     fma_ns, flops_per_ns: of one vector, and useful ones of one core; rough, for sizing tasks only.
     """
 
@@ -28,6 +29,7 @@ class VectorIsa:
     streamed_floats: float = 2.0
     cached_floats: int = 256 * 1024
     shared_bytes: int = 2 << 20
+    flops_per_byte: float = 10.0
     fma_ns: float = 0.2
     flops_per_ns: float = 200.0
 

@@ -104,7 +104,7 @@ class WinogradConv(BlockConv):
 
     def sizes(self) -> dict[str, Operand]:
         scratch = {"v": floats(self.band_blocks * POSITIONS * self.position_floats)}
-        return self.operands_around(POSITIONS * self.blocks * self.group, {}, scratch)
+        return self.operands_around(floats(POSITIONS * self.blocks * self.group), {}, scratch)
 
     def emit(self, b: dict[str, Any], isa: VectorIsa) -> None:
         _Body(self, isa.lanes, b).emit()
