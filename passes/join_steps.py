@@ -21,7 +21,7 @@ def join_steps(program: Program, weights: WeightStore) -> None:
     Which runs there are does not depend on who is to be joined: else a schedule of one layer would decide about others.
     """
     for first, length in _runs(program):
-        tile = program.steps[first].kernel.tile
+        tile = _stages(program.steps[first : first + 1])[0].tile
         count = min(length, 1 + tile.joined)
         if count > 1:
             _join(program, weights, first, count, tile.bands)

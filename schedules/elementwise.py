@@ -75,10 +75,6 @@ class Elementwise(KernelBase):
         return Epilogue(residual="add" in self.program, activation=last[0] if last else NONE)
 
     @property
-    def tile(self) -> None:
-        return None
-
-    @property
     def flops(self) -> int:
         steps = sum(isinstance(p, str | Activation) for p in self.program)
         return steps * self.layout.batch * self.layout.channels * self.layout.frame.height * self.layout.frame.width

@@ -19,7 +19,7 @@ from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import KernelBase, thread_buffers
 from subpc.schedules.layout import LINE, Frame, Origin, TensorLayout, round_up
 from subpc.schedules.operand import Operand, tensor
-from subpc.schedules.stage import BandTile, Rows, Stage
+from subpc.schedules.stage import Rows, Stage
 from subpc.schedules.vector import splat, store
 from subpc.schedules.workload import Choice
 
@@ -61,10 +61,6 @@ class Joined(KernelBase):
     @property
     def epilogue(self) -> Epilogue:
         return self.stages[0].epilogue
-
-    @property
-    def tile(self) -> BandTile:
-        return self.stages[0].tile
 
     def choice(self, isa: VectorIsa) -> Choice:
         return self.stages[0].choice(isa)

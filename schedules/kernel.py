@@ -32,7 +32,7 @@ class Kernel(Protocol):
     family: its name in symbols and reports. flops: useful floating-point operations of one call (multiply-add = 2).
     operands: names of the pointer arguments in order; the result comes last. sizes: what stands behind each of them.
     result_layout: how the result lies in memory, None where no layer's result can be read there; result_shape: its sizes as
-    the model has them. epilogue: what it does besides its sum. tile: its schedule, None where there is nothing to choose.
+    the model has them. epilogue: what it does besides its sum.
     footprint: what of its result's frame it writes; None: the pixels and nothing else.
     """
 
@@ -49,8 +49,6 @@ class Kernel(Protocol):
     @property
     def epilogue(self) -> Epilogue: ...
     @property
-    def tile(self) -> Any: ...
-    @property
     def footprint(self) -> Hashable: ...
     def sizes(self) -> dict[str, Operand]: ...
     def choice(self, isa: VectorIsa) -> Choice | None:
@@ -61,8 +59,8 @@ class Kernel(Protocol):
 
 
 class KernelBase(ABC):
-    """A function around the loops that a kernel emits. Kernels are frozen dataclasses; fields may be called `epilogue` and `tile`,
-    which is why these two are not here."""
+    """A function around the loops that a kernel emits. Kernels are frozen dataclasses, and many have a field `epilogue`, which is
+    why that is not here."""
 
     @property
     @abstractmethod
@@ -104,15 +102,11 @@ class KernelBase(ABC):
 
 
 class PlainKernel(KernelBase):
-    """A kernel that does nothing besides, in the one way that there is."""
+    """A kernel that does nothing besides."""
 
     @property
     def epilogue(self) -> Epilogue:
         return NO_EPILOGUE
-
-    @property
-    def tile(self) -> Any:
-        return None
 
 
 def symbol_of(kernel: Kernel) -> str:

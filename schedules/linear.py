@@ -52,10 +52,6 @@ class Linear(KernelBase):
         return Epilogue(activation=self.activation)
 
     @property
-    def tile(self) -> None:
-        return None
-
-    @property
     def flops(self) -> int:
         return 2 * self.rows * self.inputs * self.outputs
 
