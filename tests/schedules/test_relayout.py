@@ -1,12 +1,14 @@
 """Copies between layouts are exact and leave the halo zero."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from subpc.schedules.isa import AVX512, GENERIC, VectorIsa
-from subpc.schedules.layout import halo_frame
+from subpc.schedules.layout import TensorLayout, compact_frame, halo_frame
 from subpc.schedules.relayout import PhaseSplit, Relayout
-from tests.schedules.harness import ISAS, assembly, check_tensor, cpu_supports, into, pixel_index, run_everywhere, tensor
+from tests.schedules.harness import ISAS, assembly, check_tensor, cpu_supports, into, out_of, pixel_index, run_everywhere, tensor
 
 SHAPES = [(1, 1, 1, 1), (3, 17, 7, 7), (1, 3, 13, 17), (2, 4, 5, 150), (1, 33, 56, 56)]
 
@@ -66,3 +68,22 @@ def test_stride_two_is_two_loads_and_a_shuffle() -> None:
     assert "vpermt2ps" in text or "vpermi2ps" in text
     assert "vinsertps" not in text
     assert "Workspace" not in text
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32"])
+def test_copies_of_other_types(dtype: str) -> None:
+    """Planes are framed in whole cache lines of each type, and every element arrives as it was."""
+    x = np.random.default_rng(0).integers(0, 255, (2, 3, 5, 21)).astype(dtype)
+    source = TensorLayout(batch=2, channels=3, frame=compact_frame(5, 21), dtype=dtype)
+    out = TensorLayout(batch=2, channels=3, frame=halo_frame(5, 21, 2, dtype), dtype=dtype)
+    got = run_everywhere(Relayout(source=source, out=out), [x.ravel(), np.full(out.elements, 7, dtype)], AVX512)
+    np.testing.assert_array_equal(out_of(out, got), x)
+    untouched = got.reshape(2, 3, out.frame.plane).copy()
+    untouched[:, :, pixel_index(out.frame)] = 7
+    assert (untouched == 7).all()
+
+
+def test_no_copy_changes_a_type() -> None:
+    plane = TensorLayout(batch=1, channels=1, frame=compact_frame(2, 2))
+    with pytest.raises(ValueError, match="different shapes or types"):
+        Relayout(source=plane, out=replace(plane, dtype="int32"))
