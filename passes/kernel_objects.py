@@ -15,7 +15,6 @@ from subpc.progress import Progress, silent
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import Kernel, symbol_of
 
-
 # What a pool says of a process that crashed or hung: errors of the kernel, although they are OSErrors.
 _OF_A_WORKER = (ChildProcessError, TimeoutError)
 
