@@ -29,8 +29,8 @@ from subpc.frontend.load_network import load_network
 from subpc.machine.target import parse_target
 from subpc.passes.pipeline import lower_model
 from subpc.passes.program import WeightStore
-from subpc.schedules.conv_flat import FlatConv
 from subpc.schedules.direct_conv import DirectConv
+from subpc.schedules.flat_conv import FlatConv
 from subpc.schedules.isa import VectorIsa
 
 N, SPARSITY = 16, 0.75

@@ -1,18 +1,13 @@
 """The last steps that both importers share: dead code and unused parameters go, and equal things get one spelling.
 
 The spellings that passes can rely on:
-    silu           R.nn.silu(x)                                     also where it was written x * sigmoid(x)
-    hard sigmoid   h = R.divide(R.clip(R.add(x, 3), 0, 6), 6)       constants last
-    hard swish     R.multiply(x, h)                                 also where it was written x * clip(x + 3, 0, 6) / 6
     global pool    R.nn.adaptive_avg_pool2d(x, output_size=[1, 1])  also for means over height and width, then R.reshape
     padding        the padding=[top, left, bottom, right] of R.nn.conv2d, also where R.nn.pad stood before it
 """
 
 import contextlib
-import math
 from typing import Any
 
-import numpy as np
 import tvm
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
@@ -103,10 +98,6 @@ class _OneSpelling(PyExprMutator):  # type: ignore[misc]
         """One call, with its arguments already rewritten."""
         call = super().visit_call_(call)
         name = getattr(call.op, "name", "")
-        if name == "relax.multiply":
-            return self._silu(call)
-        if name == "relax.divide":
-            return self._hard_swish(call)
         if name == "relax.nn.conv2d":
             return self._padded(call)
         if name == "relax.concat":
@@ -136,29 +127,6 @@ class _OneSpelling(PyExprMutator):  # type: ignore[misc]
             return call
         return full[0] if len(full) == 1 else relax.op.concat(full, int(call.attrs.axis))
 
-    def _silu(self, call: Any) -> Any:
-        for x, gate in (tuple(call.args), tuple(call.args)[::-1]):
-            source = self._producer(gate, "relax.sigmoid")
-            if source is not None and source.args[0].same_as(x):
-                return relax.op.nn.silu(x)
-        return call
-
-    def _hard_swish(self, call: Any) -> Any:
-        product = self._producer(call.args[0], "relax.multiply")
-        if product is None or _value(call.args[1]) != 6:
-            return call
-        for x, gate in (tuple(product.args), tuple(product.args)[::-1]):
-            if self._is_clipped_plus_three(gate, x):
-                return relax.op.multiply(x, self.builder_.emit(relax.op.divide(gate, call.args[1])))
-        return call
-
-    def _is_clipped_plus_three(self, gate: Any, x: Any) -> bool:
-        clip = self._producer(gate, "relax.clip")
-        if clip is None or [float(bound.value) for bound in clip.args[1:]] != [0, 6]:
-            return False
-        shifted = self._producer(clip.args[0], "relax.add")
-        return shifted is not None and shifted.args[0].same_as(x) and _value(shifted.args[1]) == 3
-
     def _global_pool(self, call: Any) -> Any:
         x, axes = call.args[0], call.attrs.axis
         shape = [int(n) for n in x.ty.shape]
@@ -180,11 +148,3 @@ def _is_empty(type_: Any) -> bool:
 def _fill(pad: Any) -> float:
     value = getattr(pad.attrs, "pad_value", 0.0)
     return float(getattr(value, "value", value))
-
-
-def _value(expression: Any) -> float:
-    """The number in a constant of one element; NaN for anything else."""
-    if not isinstance(expression, tvm.ir.GenericConst):
-        return math.nan
-    array = np.asarray(expression.value.numpy())
-    return float(array.reshape(())) if array.size == 1 else math.nan

@@ -9,17 +9,15 @@ from subpc.errors import ConfigError
 from subpc.passes import ops
 from subpc.passes.dataflow import Dataflow, constant_of, shape_of
 from subpc.passes.detect_pattern import BlockPattern, detect_pattern
-from subpc.passes.plan_layout import conv_geometry, is_depthwise, is_direct
+from subpc.passes.plan_layout import conv_geometry, family_by_rule, is_depthwise
 from subpc.passes.plan_winograd import gain_over_direct
 from subpc.schedules.isa import VectorIsa
+from subpc.schedules.layout import FLOAT
 
 # Time of a sparse kernel for the same multiply-adds, against our best dense kernel, which has the channels in its lanes (the table of
 # kernels in docs/performance.md). Direct: the index, and gathered planes that miss L1 more often. Flat: pixels in the lanes.
 DIRECT_OVERHEAD = 1.04
 FLAT_OVERHEAD = 1.15
-# Sorting the pixels of a strided convolution by phase moves bytes at this many for each operation of the dense kernel in the same
-# time: 50 GB/s against 500 Gflop/s.
-FLOPS_PER_BYTE = 10.0
 # A gain below this is within what layouts and neighbours change; the dense kernel is the safer choice.
 MIN_GAIN = 1.05
 SPARSE_MODES = ("auto", "always", "off")
@@ -87,12 +85,12 @@ def expected_gain(call: relax.Call, pattern: BlockPattern, isa: VectorIsa) -> fl
     """Time of our dense kernel over time of the sparse one, phase planes included."""
     work = max(1.0 - pattern.sparsity, 1e-3)
     dense = gain_over_direct(call, None, isa)
-    if is_direct(call, pattern.n, isa):
+    if not family_by_rule(call, pattern.n, isa).sorts_strides:
         return gain_over_direct(call, pattern, isa) / dense / (DIRECT_OVERHEAD * work)
     geometry = conv_geometry(call)
     # An input channel's phase planes, written and read again, for each of its multiply-adds with c_out filters.
-    moved = 0.0 if geometry.direct else 8.0 * len(geometry.phases) / (2.0 * shape_of(call.args[1])[0] * len(geometry.taps))
-    return 1.0 / dense / (FLAT_OVERHEAD * work + FLOPS_PER_BYTE * moved)
+    moved = 0.0 if geometry.in_order else 2.0 * FLOAT * len(geometry.phases) / (2.0 * shape_of(call.args[1])[0] * len(geometry.taps))
+    return 1.0 / dense / (FLAT_OVERHEAD * work + isa.flops_per_byte * moved)
 
 
 def _no_pattern(weight: np.ndarray, zeros: float) -> str:

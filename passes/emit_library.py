@@ -10,7 +10,7 @@ from subpc.machine.linker import link
 from subpc.passes.emit_main import emit_main
 from subpc.passes.kernel_objects import KernelObjects
 from subpc.passes.object_files import write_object
-from subpc.passes.plan_memory import plan_memory
+from subpc.passes.plan_memory import MemoryPlan, plan_memory
 from subpc.passes.program import Program, WeightStore
 from subpc.progress import Progress, silent
 from subpc.schedules.kernel import Kernel
@@ -18,11 +18,10 @@ from subpc.schedules.kernel import Kernel
 
 @dataclass(frozen=True, kw_only=True)
 class EntryPoint:
-    """A function of the library: one program. offsets: of its buffers in the workspace."""
+    """A function of the library: one program. plan: of its workspace."""
 
     symbol: str
-    workspace_floats: int
-    offsets: list[int]
+    plan: MemoryPlan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +65,8 @@ def emit_library(
     blob = weights.blob()
     entries, mains = [], []
     for index, program in enumerate(programs):
-        offsets, floats = plan_memory(program)
-        entry = EntryPoint(symbol=f"{symbol}_{index}", workspace_floats=floats, offsets=offsets)
-        main = emit_main(program, entry.symbol, offsets, floats, blob.size, timed=timed)
+        entry = EntryPoint(symbol=f"{symbol}_{index}", plan=plan_memory(program))
+        main = emit_main(program, entry.symbol, entry.plan, blob.size, timed=timed)
         file = path.with_suffix(f".{index}.o")
         mains.append(write_object(main, entry.symbol, objects.target.tvm_target(), file))
         entries.append(entry)

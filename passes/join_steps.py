@@ -1,17 +1,15 @@
-"""Consecutive kernel calls become one where the schedule of the first says so (schedules/chain.py)."""
+"""Consecutive kernel calls become one where the schedule of the first says so (schedules/joined.py)."""
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from subpc.passes.program import Location, Program, Step, WeightStore
-from subpc.schedules.chain import Chain, can_chain
-from subpc.schedules.conv_flat import FlatConv
-from subpc.schedules.depthwise import GroupedConv
-from subpc.schedules.direct_conv import DirectConv
+from subpc.schedules.joined import Joined, can_join
+from subpc.schedules.stage import Stage
 
-# Layers of one chain: an inverted residual, or the second half of a bottleneck and the layer after it.
+# Layers of one loop: an inverted residual, or the second half of a bottleneck and the layer after it.
 LONGEST = 3
 
 Touching = dict[tuple[str, int], set[int]]  # buffer -> the numbers of the steps that read or write it
@@ -23,7 +21,7 @@ def join_steps(program: Program, weights: WeightStore) -> None:
     Which runs there are does not depend on who is to be joined: else a schedule of one layer would decide about others.
     """
     for first, length in _runs(program):
-        tile = program.steps[first].kernel.tile  # type: ignore[attr-defined]
+        tile = _stages(program.steps[first : first + 1])[0].tile
         count = min(length, 1 + tile.joined)
         if count > 1:
             _join(program, weights, first, count, tile.bands)
@@ -57,25 +55,34 @@ def _touching(program: Program) -> Touching:
 
 def _continues(program: Program, touching: Touching, first: int, number: int) -> bool:
     before, step = program.steps[number - 1 : number + 1]
-    if not _reads(step, before) or not _chains(program, touching, first, number):
+    if not _reads(step, before) or not _can_join(program, touching, first, number):
         return False
     after = program.steps[number + 1] if number + 1 < len(program.steps) else None
-    return isinstance(step.kernel, GroupedConv) or after is None or not (isinstance(after.kernel, GroupedConv) and _reads(after, step))
+    return _overlaps(step) or after is None or not (_overlaps(after) and _reads(after, step))
+
+
+def _overlaps(step: Step) -> bool:
+    return isinstance(step.kernel, Stage) and step.kernel.overlaps
 
 
 def _reads(step: Step, before: Step) -> bool:
-    kernels = all(isinstance(s.kernel, FlatConv | DirectConv | GroupedConv) for s in (before, step))
-    return kernels and _named(step)["x"] == _named(before)["y"]
+    stages = isinstance(step.kernel, Stage) and isinstance(before.kernel, Stage)
+    return stages and _named(step)["x"] == _named(before)["y"]
 
 
-def _chains(program: Program, touching: Touching, first: int, last: int, bands: int = 1) -> bool:
+def _stages(steps: Sequence[Step]) -> tuple[Stage, ...]:
+    return tuple(step.kernel for step in steps if isinstance(step.kernel, Stage))
+
+
+def _can_join(program: Program, touching: Touching, first: int, last: int, bands: int = 1) -> bool:
     """Whether the steps first .. last can be one kernel, and none of its tasks overwrites what another one still reads."""
     steps, kept = program.steps[first : last + 1], _kept(program, touching, first, last)
-    if not can_chain(tuple(step.kernel for step in steps), kept, bands):
+    stages = _stages(steps)
+    if not can_join(stages, kept, bands):
         return False
     x = _named(steps[0])["x"]
     written = [_named(step)["y"] for step, wanted in zip(steps, kept, strict=True) if wanted]
-    return _same_tensor(written[-1], x, steps[-1]) or not any(_same_buffer(y, x) for y in written)
+    return _same_tensor(written[-1], x, stages[-1]) or not any(_same_buffer(y, x) for y in written)
 
 
 def _kept(program: Program, touching: Touching, first: int, last: int) -> tuple[bool, ...]:
@@ -93,9 +100,9 @@ def _same_buffer(a: Location, b: Location) -> bool:
     return (a.space, a.index) == (b.space, b.index)
 
 
-def _same_tensor(y: Location, x: Location, last: Step) -> bool:
-    """Whether the last result overwrites the source of the chain in place, which `_detach` can prevent."""
-    return isinstance(last.kernel, FlatConv) and last.kernel.in_place and y == x
+def _same_tensor(y: Location, x: Location, last: Stage) -> bool:
+    """Whether the last result overwrites the source of the first in place, which `_detach` can prevent."""
+    return last.detaches and last.epilogue.in_place and y == x
 
 
 def _named(step: Step) -> dict[str, Location]:
@@ -104,39 +111,39 @@ def _named(step: Step) -> dict[str, Location]:
 
 def _join(program: Program, weights: WeightStore, first: int, count: int, bands: int) -> None:
     last = first + count - 1
-    if not _chains(program, _touching(program), first, last, bands):
+    if not _can_join(program, _touching(program), first, last, bands):
         return
     if _same_buffer(_named(program.steps[last])["y"], _named(program.steps[first])["x"]):
         _detach(program, last)
     steps, kept = program.steps[first : last + 1], _kept(program, _touching(program), first, last)
-    chain = Chain(stages=tuple(step.kernel for step in steps), kept=kept, bands=bands)  # type: ignore[misc]
+    kernel = Joined(stages=_stages(steps), kept=kept, bands=bands)
     operands: dict[str, Location] = {}
-    for number, step in enumerate(steps):
+    for number, (step, stage) in enumerate(zip(steps, kernel.stages, strict=True)):
         named = _named(step)
         if "index" in named:
-            named["index"] = _for_planes(weights, named["index"], step.kernel, chain.source_plane(number))
+            named["index"] = _for_planes(weights, named["index"], stage, kernel.source_plane(number))
         operands |= {f"{name}_{number}": place for name, place in named.items()}
-    together = replace(steps[0], kernel=chain, operands=tuple(operands[name] for name in chain.operands))
+    together = replace(steps[0], kernel=kernel, operands=tuple(operands[name] for name in kernel.operands))
     results = [(step.operands[-1],) if wanted else () for step, wanted in zip(steps, kept, strict=True)]
     joined = [replace(step, operands=result, joined=True) for step, result in zip(steps[1:], results[1:], strict=True)]
     program.steps[first : last + 1] = [together, *joined]
 
 
-def _for_planes(weights: WeightStore, index: Location, kernel: Any, plane: int) -> Location:
+def _for_planes(weights: WeightStore, index: Location, kernel: Stage, plane: int) -> Location:
     """The index of kept channels for planes of another size."""
     if plane == kernel.source.frame.plane:
         return index
-    offsets = weights.array(index, kernel.sizes()["index"][0], "int32")
+    offsets = weights.array(index, kernel.sizes()["index"])
     return weights.add(offsets // np.int32(kernel.source.frame.plane) * np.int32(plane))
 
 
 def _detach(program: Program, number: int) -> None:
     """Give the result of a step that overwrites its residual a buffer of its own."""
     step = program.steps[number]
-    old = _named(step)
+    (stage,), old = _stages([step]), _named(step)
     program.buffers.append(program.buffers[old["y"].index])
     new = replace(old["y"], index=len(program.buffers) - 1)
-    kernel = replace(step.kernel, in_place=False)  # type: ignore[type-var]
+    kernel = stage.detached()
     places = old | {"residual": old["y"], "y": new}
     program.steps[number] = replace(step, kernel=kernel, operands=tuple(places[name] for name in kernel.operands))
     for later in range(number + 1, len(program.steps)):

@@ -7,6 +7,7 @@ from subpc.passes import ops
 from subpc.passes.dataflow import shape_of
 from subpc.passes.other_layers import OtherLayer
 from subpc.passes.pipeline import Lowered
+from subpc.schedules.operand import floats, integers
 
 
 def layer_report(lowered: Lowered, name: str) -> LayerReport:
@@ -24,7 +25,7 @@ def layer_report(lowered: Lowered, name: str) -> LayerReport:
         weights *= extent
     used = decision.pattern
     density = 1.0 - used.sparsity if used else 1.0
-    index_bytes = 4 * int(used.kept.sum()) if used else 0
+    index_bytes = integers(int(used.kept.sum())).bytes if used else 0
     return LayerReport(
         name=name,
         kind="conv" if call.op.name == ops.CONV2D else "linear",
@@ -40,8 +41,8 @@ def layer_report(lowered: Lowered, name: str) -> LayerReport:
         expected_gain=decision.gain,
         flops_dense=2 * weights * pixels,
         flops_useful=int(2 * weights * pixels * density),
-        bytes_dense=4 * weights,
-        bytes_packed=int(4 * weights * density) + index_bytes,
+        bytes_dense=floats(weights).bytes,
+        bytes_packed=int(floats(weights).bytes * density) + index_bytes,
     )
 
 
@@ -63,6 +64,6 @@ def _in_the_fallback(layer: OtherLayer) -> LayerReport:
         expected_gain=1.0,
         flops_dense=flops,
         flops_useful=flops,
-        bytes_dense=4 * weights,
-        bytes_packed=4 * weights,
+        bytes_dense=floats(weights).bytes,
+        bytes_packed=floats(weights).bytes,
     )

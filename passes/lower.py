@@ -1,8 +1,10 @@
 """From the rewritten Relax function to a Program: one kernel call after the other, every tensor with a place and a layout."""
 
+import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import tvm
 from tvm import relax
@@ -10,13 +12,16 @@ from tvm import relax
 from subpc.passes import ops
 from subpc.passes.dataflow import Dataflow, constant_of, dtype_of, shape_of
 from subpc.passes.decide_layers import Decision
-from subpc.passes.plan_layout import FramePlan, Slice, find_clamps, is_direct, plan_concats
-from subpc.passes.program import Buffer, Location, Program, Step, WeightStore
+from subpc.passes.plan_layout import FramePlan, Slice, family_by_rule, find_clamps, plan_concats
+from subpc.passes.program import BLOB, Buffer, Location, Program, Step, WeightStore
+from subpc.schedules.families import family_of
+from subpc.schedules.family import Family, Tile
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import Kernel
-from subpc.schedules.layout import Frame, TensorLayout, compact_frame
+from subpc.schedules.layout import Frame, TensorLayout, compact_frame, itemsize
+from subpc.schedules.operand import Operand
 from subpc.schedules.relayout import Relayout
-from subpc.schedules.workload import DENSE_DIRECT, DENSE_WINOGRAD, DIRECT, WINOGRAD, Choice
+from subpc.schedules.workload import Choice
 
 _VARIABLE = re.compile(r"(lv|gv)\d*")  # what Relax calls values that the model gave no name
 
@@ -45,7 +50,7 @@ class Lowering:
         self.module, self.graph, self.isa, self.weights, self.decisions = module, graph, isa, weights, decisions
         self.choices = dict(choices or {})  # tuned schedules by layer name
         self.clamps = find_clamps(graph)
-        self.frames = FramePlan(graph, self.is_direct)
+        self.frames = FramePlan(graph, lambda call: self.family(call).sorts_strides)
         self.slices: dict[relax.Var, Slice] = plan_concats(graph)
         self.program = Program(inputs=[], outputs=[])
         self.places: dict[relax.Var, list[Place]] = {}
@@ -54,7 +59,7 @@ class Lowering:
         self.readers = graph.users()
         for index, var in enumerate(graph.inputs[:n_inputs]):
             self.program.inputs.append((shape_of(var), dtype_of(var)))
-            self.places[var] = [Place(location=Location(space="input", index=index), layout=compact_layout(shape_of(var)))]
+            self.places[var] = [Place(location=Location(space="input", index=index), layout=layout_of(var))]
 
     def run(self, rules: Mapping[str, Callable[["Lowering", relax.Var, relax.Call], None]]) -> Program:
         """Lower every live binding, then copy the results that are not already in the output arrays."""
@@ -70,14 +75,17 @@ class Lowering:
             self._deliver(index, value)
         return self.program
 
-    def is_direct(self, call: relax.Call) -> bool:
-        """Whether a convolution goes to the direct kernel; only the flat one can clamp what it reads."""
-        attrs = ops.attributes(call)
-        if attrs["name"] in self.choices:
-            return self.choices[attrs["name"]]["family"] in (DIRECT, DENSE_DIRECT, WINOGRAD, DENSE_WINOGRAD)
-        pattern = self.decisions[attrs["name"]].pattern
-        filters = pattern.n if pattern else shape_of(call.args[1])[0] // int(attrs["groups"])
-        return attrs["name"] not in self.clamps and is_direct(call, filters, self.isa)
+    def family(self, call: relax.Call) -> Family[Any]:
+        """The kernels that a convolution gets: those of its tuned schedule, else by rule; only flat ones can clamp what they read."""
+        name = ops.attributes(call)["name"]
+        if name in self.choices:
+            return family_of(self.choices[name])
+        pattern = self.decisions[name].pattern
+        return family_by_rule(call, pattern.n if pattern else 0, self.isa, clamped=name in self.clamps)
+
+    def tuned(self, layer: str, family: Family[Tile]) -> Tile | None:
+        """The tile that tuning chose for a layer, None if it has chosen none for kernels of this family."""
+        return family.tile_of(self.choices.get(layer))
 
     def overwritable(self, value: relax.Expr, var: relax.Var) -> bool:
         """Whether the result `var` may be written over `value`: a tensor of its own that nobody reads later."""
@@ -104,9 +112,10 @@ class Lowering:
         before = self.program.steps[-1].layer.split(" > ")[0] if self.program.steps else "input"
         return f"{before} > {kernel.family}"
 
-    def new_buffer(self, layout: TensorLayout | None, floats: int) -> Location:
-        """A fresh workspace tensor."""
-        self.program.buffers.append(Buffer(floats=floats, layout=layout))
+    def new_buffer(self, layout: TensorLayout | Operand) -> Location:
+        """A fresh workspace tensor; what is compact, or nothing but memory, may have been anything before."""
+        framed = layout if isinstance(layout, TensorLayout) and not layout.frame.compact else None
+        self.program.buffers.append(Buffer(bytes=layout.bytes, layout=framed))
         return Location(space="workspace", index=len(self.program.buffers) - 1)
 
     def define(self, var: relax.Var, frame: Frame | None = None) -> Place:
@@ -114,17 +123,12 @@ class Lowering:
 
         frame None: compact.
         """
-        layout = (
-            compact_layout(shape_of(var)) if frame is None else TensorLayout(batch=shape_of(var)[0], channels=shape_of(var)[1], frame=frame)
-        )
-        slice_ = self.slices.get(var)
-        if frame is not None and not frame.compact and slice_ is not None:
-            root = self.root(slice_.root, frame)
-            location = Location(space=root.space, index=root.index, offset=root.offset + slice_.channel * frame.plane)
-        elif layout.frame.compact and var in self.results:
+        layout = layout_of(var) if frame is None else framed_layout(var, frame)
+        location = self.sliced(var, layout.frame)
+        if location is None and layout.frame.compact and var in self.results:
             location = Location(space="output", index=self.results.index(var))
-        else:
-            location = self.new_buffer(None if layout.frame.compact else layout, _storage_floats(var, layout))
+        elif location is None:
+            location = self.new_buffer(layout)
         return self.record(var, location, layout)
 
     def record(self, var: relax.Var, location: Location, layout: TensorLayout) -> Place:
@@ -135,8 +139,7 @@ class Lowering:
 
     def root(self, root: relax.Var, frame: Frame) -> Location:
         if root not in self.roots:
-            layout = TensorLayout(batch=1, channels=shape_of(root)[1], frame=frame)
-            self.roots[root] = self.new_buffer(layout, layout.floats)
+            self.roots[root] = self.new_buffer(replace(framed_layout(root, frame), batch=1))
         return self.roots[root]
 
     def sliced(self, var: relax.Var, frame: Frame) -> Location | None:
@@ -145,21 +148,20 @@ class Lowering:
         if slice_ is None or frame.compact:
             return None
         root = self.root(slice_.root, frame)
-        return Location(space=root.space, index=root.index, offset=root.offset + slice_.channel * frame.plane)
+        return replace(root, offset=root.offset + slice_.channel * framed_layout(var, frame).plane_bytes)
 
     def home(self, value: relax.Expr) -> Place:
         """Where a value was first written; constants are placed among the weights."""
         value = self.graph.resolve(value)
         constant = constant_of(value)
         if constant is not None:
-            return Place(location=self.weights.add(constant), layout=compact_layout(constant.shape))
+            return Place(location=self.weights.add(constant), layout=compact_layout(constant.shape, str(constant.dtype)))
         return self.places[value][0]
 
     def framed(self, value: relax.Expr, frame: Frame) -> Location:
         """The value laid out as `frame`: where it is already, or a copy that is made once."""
         value = self.graph.resolve(value)
-        layout = TensorLayout(batch=shape_of(value)[0], channels=shape_of(value)[1], frame=frame)
-        return self._as(value, layout)
+        return self._as(value, framed_layout(value, frame))
 
     def compact(self, value: relax.Expr) -> Location:
         """The value as a contiguous array."""
@@ -169,14 +171,14 @@ class Lowering:
         for place in self.places[value]:
             if place.layout.frame.compact:
                 return place.location
-        return self._as(value, compact_layout(shape_of(value)))
+        return self._as(value, layout_of(value))
 
     def _as(self, value: relax.Expr, layout: TensorLayout) -> Location:
         for place in self.places.get(value, []):
             if place.layout == layout:
                 return place.location
         home = self.home(value)
-        location = self.new_buffer(None if layout.frame.compact else layout, layout.floats)
+        location = self.new_buffer(layout)
         kernel = Relayout(source=home.layout, out=layout)
         self.emit("relayout", kernel, {"x": home.location, "y": location})
         if isinstance(value, relax.Var):
@@ -194,26 +196,29 @@ class Lowering:
         if any(place.location == target for place in self.places.get(value, [])):
             return
         home = self.home(value)
-        if home.layout.frame.compact:
-            flat = TensorLayout(batch=1, channels=1, frame=compact_frame(1, _storage_floats(value, home.layout)))
-            self.emit("output", Relayout(source=flat, out=flat), {"x": home.location, "y": target})
-        else:
-            self.emit("output", Relayout(source=home.layout, out=compact_layout(shape_of(value))), {"x": home.location, "y": target})
+        row = _bytes_as_row(home.layout.bytes)
+        source, out = (row, row) if home.layout.frame.compact else (home.layout, layout_of(value))
+        self.emit("output", Relayout(source=source, out=out), {"x": home.location, "y": target})
 
 
-def compact_layout(shape: tuple[int, ...]) -> TensorLayout:
+def layout_of(value: relax.Expr) -> TensorLayout:
+    """The layout of a tensor as a contiguous array."""
+    return compact_layout(shape_of(value), dtype_of(value))
+
+
+def framed_layout(value: relax.Expr, frame: Frame) -> TensorLayout:
+    """The layout of a tensor of four dimensions on planes like `frame`."""
+    return TensorLayout(batch=shape_of(value)[0], channels=shape_of(value)[1], frame=frame, dtype=dtype_of(value))
+
+
+def compact_layout(shape: tuple[int, ...], dtype: str) -> TensorLayout:
     """The layout of a contiguous array; four dimensions keep their meaning, others are one long row."""
     if len(shape) == 4:
-        return TensorLayout(batch=shape[0], channels=shape[1], frame=compact_frame(shape[2], shape[3]))
-    count = 1
-    for extent in shape:
-        count *= extent
-    return TensorLayout(batch=1, channels=1, frame=compact_frame(1, count))
+        return TensorLayout(batch=shape[0], channels=shape[1], frame=compact_frame(shape[2], shape[3]), dtype=dtype)
+    return TensorLayout(batch=1, channels=1, frame=compact_frame(1, math.prod(shape)), dtype=dtype)
 
 
-# Bytes of an element, by type.
-BYTES = {"float32": 4, "int32": 4, "int64": 8, "float64": 8, "bool": 1, "uint8": 1, "int8": 1, "float16": 2}
-
-
-def _storage_floats(value: relax.Expr, layout: TensorLayout) -> int:
-    return -(-layout.floats * BYTES[dtype_of(value)] // 4)
+def _bytes_as_row(size: int) -> TensorLayout:
+    """A contiguous array of any shape and type, for copying."""
+    word = itemsize(BLOB)
+    return compact_layout((size,), "uint8") if size % word else compact_layout((size // word,), BLOB)

@@ -6,12 +6,12 @@ from tvm import relax
 
 from subpc.passes import ops
 from subpc.passes.dataflow import dtype_of, shape_of
-from subpc.passes.lower import Lowering
+from subpc.passes.lower import Lowering, compact_layout
 from subpc.passes.lower_planes import frame_of_elementwise
 from subpc.passes.program import Location
 from subpc.schedules.activation import Activation
 from subpc.schedules.elementwise import Constant, Elementwise
-from subpc.schedules.layout import Frame, TensorLayout, compact_frame
+from subpc.schedules.layout import Frame
 
 
 def lower_elementwise(low: Lowering, var: relax.Var, call: relax.Call) -> None:
@@ -24,7 +24,7 @@ def lower_elementwise(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     out = low.define(var, frame)
     layout = out.layout
     if frame is None and plain:
-        layout = TensorLayout(batch=1, channels=1, frame=compact_frame(1, math.prod(shape_of(var))))
+        layout = compact_layout((math.prod(shape_of(var)),), layout.dtype)
     kernel = Elementwise(layout=layout, inputs=tuple(attrs["kinds"]), program=tuple(_word(w) for w in attrs["program"]))
     low.emit(attrs["name"], kernel, {f"x{i}": x for i, x in enumerate(inputs)} | {"y": out.location})
 

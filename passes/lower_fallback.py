@@ -2,7 +2,7 @@
 
 from tvm import relax
 
-from subpc.passes.lower import BYTES, Lowering, Place, compact_layout
+from subpc.passes.lower import Lowering, Place, compact_layout
 from subpc.passes.other_layers import LAYERS, layers_of
 from subpc.passes.program import Location
 from subpc.schedules.fallback import Fallback
@@ -27,8 +27,7 @@ def _results(low: Lowering, var: relax.Var) -> list[Location]:
         return [low.define(var).location]
     places = []
     for field in var.ty.fields:
-        layout = compact_layout(tuple(int(extent) for extent in field.shape))
-        floats = -(-layout.floats * BYTES[str(field.dtype)] // 4)
-        places.append(Place(location=low.new_buffer(None, floats), layout=layout))
+        layout = compact_layout(tuple(int(extent) for extent in field.shape), str(field.dtype))
+        places.append(Place(location=low.new_buffer(layout), layout=layout))
     low.places[var] = places
     return [place.location for place in places]

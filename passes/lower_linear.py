@@ -7,9 +7,8 @@ from tvm import relax
 
 from subpc.passes import ops
 from subpc.passes.dataflow import constant_of, shape_of
-from subpc.passes.lower import Lowering
+from subpc.passes.lower import Lowering, compact_layout
 from subpc.schedules.elementwise import Elementwise
-from subpc.schedules.layout import TensorLayout, compact_frame
 from subpc.schedules.linear import Linear
 
 
@@ -46,6 +45,6 @@ def _matrix_product(low: Lowering, var: relax.Var, call: relax.Call, weight: np.
     low.emit(attrs["name"], kernel, operands | {"y": out.location})
     if residual is not None:
         # Rare (a shortcut around a single pixel): a second pass instead of another epilogue.
-        layout = TensorLayout(batch=1, channels=1, frame=compact_frame(1, rows * outputs))
+        layout = compact_layout((rows * outputs,), out.layout.dtype)
         add = Elementwise(layout=layout, inputs=("tensor", "tensor"), program=(0, 1, "add", activation))
         low.emit(attrs["name"], add, {"x0": out.location, "x1": residual, "y": out.location})

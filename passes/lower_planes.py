@@ -1,10 +1,12 @@
 """Lowering of everything that works on whole planes: pooling, concatenation, fused elementwise passes, views."""
 
+from dataclasses import replace
+
 from tvm import relax
 
 from subpc.passes import ops
 from subpc.passes.dataflow import shape_of
-from subpc.passes.lower import Lowering, compact_layout
+from subpc.passes.lower import Lowering, framed_layout, layout_of
 from subpc.passes.program import Location
 from subpc.schedules.global_pool import GlobalPool
 from subpc.schedules.layout import Frame, TensorLayout
@@ -56,7 +58,7 @@ def lower_global_pool(low: Lowering, var: relax.Var, call: relax.Call) -> None:
 
 def lower_view(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     """A subpc.view: the contiguous form of the input, under another shape."""
-    low.record(var, low.compact(call.args[0]), compact_layout(shape_of(var)))
+    low.record(var, low.compact(call.args[0]), layout_of(var))
 
 
 def lower_concat(low: Lowering, var: relax.Var, call: relax.Call) -> None:
@@ -72,20 +74,14 @@ def lower_concat(low: Lowering, var: relax.Var, call: relax.Call) -> None:
         and all(low.slices.get(f) and low.slices[f].root == var for f in fields if isinstance(f, relax.Var))
     ):
         whole = low.root(var, frame)
-    if whole is not None:
-        out = low.record(var, whole, TensorLayout(batch=batch, channels=attrs["out_shape"][1], frame=frame))
-    else:
-        out = low.define(var, frame)
+    out = low.define(var, frame) if whole is None else low.record(var, whole, framed_layout(var, frame))
     channel = 0
     for field in fields:
         channels = shape_of(field)[1]
-        part = TensorLayout(batch=1, channels=channels, frame=frame)
+        part = replace(out.layout, batch=1, channels=channels)
         for image in range(batch):
-            target = Location(
-                space=out.location.space,
-                index=out.location.index,
-                offset=out.location.offset + (image * out.layout.channels + channel) * frame.plane,
-            )
+            start = out.location.offset + image * out.layout.image_bytes + channel * out.layout.plane_bytes
+            target = replace(out.location, offset=start)
             _copy_part(low, attrs["name"], field, part, target, image)
         channel += channels
 
@@ -95,8 +91,8 @@ def _copy_part(low: Lowering, layer: str, field: relax.Expr, part: TensorLayout,
     home = low.home(field)
     if home.location == target and home.layout == part:
         return
-    source = TensorLayout(batch=1, channels=part.channels, frame=home.layout.frame)
-    at = Location(space=home.location.space, index=home.location.index, offset=home.location.offset + image * source.image)
+    source = replace(home.layout, batch=1, channels=part.channels)
+    at = replace(home.location, offset=home.location.offset + image * source.image_bytes)
     low.emit(layer, Relayout(source=source, out=part), {"x": at, "y": target})
 
 

@@ -3,12 +3,18 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 from tvm import relax
 
 from subpc.passes import ops
 from subpc.passes.dataflow import Dataflow, shape_of
 from subpc.passes.fold_input_affine import FLOOR, FLOOR_AND_CEILING, is_pointwise
+from subpc.schedules.choose_direct import DIRECT
+from subpc.schedules.choose_flat import FLAT
+from subpc.schedules.choose_grouped import GROUPED
+from subpc.schedules.choose_winograd import WINOGRAD
+from subpc.schedules.family import Family
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.layout import Frame, compact_frame, halo_frame
 from subpc.schedules.workload import MIN_FILTERS
@@ -35,7 +41,7 @@ class ConvGeometry:
     taps: tuple[tuple[int, int, int], ...]
 
     @property
-    def direct(self) -> bool:
+    def in_order(self) -> bool:
         """Whether the taps can read the input tensor as it is, without sorting its pixels first."""
         return self.stride == (1, 1) and self.source == self.out
 
@@ -86,20 +92,34 @@ def is_depthwise(call: relax.Call) -> bool:
 
 
 def is_flat(call: relax.Call) -> bool:
-    """Whether the flat kernels take a convolution: a grouped one with enough filters a group is a block-diagonal 1xN pattern."""
+    """Whether 1xN kernels take a convolution: a grouped one with enough filters a group is a block-diagonal 1xN pattern."""
     groups, weight = ops.attributes(call)["groups"], shape_of(call.args[1])
     return bool(groups == 1 or (weight[0] // groups) % MIN_FILTERS == 0)
 
 
-def is_direct(call: relax.Call, n: int, isa: VectorIsa) -> bool:
-    """Whether the direct kernel takes a convolution: where a broadcast pixel serves several taps, or several vectors of channels on
-    a small plane, it is faster than the flat one. n: filters that share their input channels."""
-    if n % isa.lanes:
-        return False
-    if shape_of(call.args[1])[2:] != (1, 1):
-        return True
+def is_winograd(call: relax.Call) -> bool:
+    """Whether Winograd's formula holds: 3x3 filters, every pixel, not grouped."""
+    attrs = ops.attributes(call)
+    every = tuple(attrs["strides"]) == tuple(attrs["dilation"]) == (1, 1)
+    return every and attrs["groups"] == 1 and tuple(shape_of(call.args[1])[2:]) == (3, 3)
+
+
+def family_by_rule(call: relax.Call, n: int, isa: VectorIsa, *, clamped: bool = False) -> Family[Any]:
+    """The kernels for a convolution without a tuned schedule. n: filters of a block, 0: a dense kernel; clamped: its input has to be.
+
+    Where a broadcast pixel serves several taps, or several vectors of channels on a small plane, direct kernels are faster than flat
+    ones; whether Winograd's are faster than those is decided when everything else is known.
+    """
+    if not is_flat(call):
+        return GROUPED
+    filters = n or shape_of(call.args[1])[0] // int(ops.attributes(call)["groups"])
+    if clamped or filters % isa.lanes:
+        return FLAT
+    if is_winograd(call):
+        return WINOGRAD
     height, width = ops.attributes(call)["out_shape"][2:]
-    return bool(n % (2 * isa.lanes) == 0 and height * width <= MAX_DIRECT_PIXELS)
+    small = filters % (2 * isa.lanes) == 0 and height * width <= MAX_DIRECT_PIXELS
+    return DIRECT if small or shape_of(call.args[1])[2:] != (1, 1) else FLAT
 
 
 def find_clamps(graph: Dataflow) -> dict[str, relax.Call]:
@@ -122,16 +142,16 @@ class FramePlan:
     A convolution that reads far beyond its plane, with dilation 12 for instance, gets a copy with a frame of its own instead: the zeros
     would make every other tensor of that size several times larger.
 
-    direct: whether a convolution goes to the direct kernel.
+    sorts: whether a convolution goes to a kernel for which strided pixels are sorted first.
     """
 
-    def __init__(self, graph: Dataflow, direct: Callable[[relax.Call], bool]) -> None:
+    def __init__(self, graph: Dataflow, sorts: Callable[[relax.Call], bool]) -> None:
         self._halo: dict[tuple[int, int], int] = {}
         for _, call in graph.calls(ops.CONV2D):
             geometry = conv_geometry(call)
             if not is_flat(call):
                 self._widen(geometry.source, max(ops.attributes(call)["padding"]))
-            elif direct(call):
+            elif not sorts(call):
                 if padding_read(call) <= MAX_SHARED_HALO:
                     self._widen(geometry.source, padding_read(call))
             else:

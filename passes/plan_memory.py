@@ -1,19 +1,42 @@
 """Give every workspace buffer an offset; buffers whose lifetimes do not overlap share memory."""
 
-from subpc.passes.program import Location, Program
-from subpc.schedules.layout import LINE, MAX_TILE, round_up
-from subpc.schedules.relayout import PhaseSplit
+from collections.abc import Hashable
+from dataclasses import dataclass
 
-# Consecutive buffers start this many floats apart from a multiple of 4 KB: same pixels of two tensors then do not alias in L1.
-STAGGER = 5 * LINE
+from subpc.passes.program import BLOB, Location, Program
+from subpc.schedules.layout import FLOAT, LINE_BYTES, MAX_TILE, itemsize, round_up
+
+# Consecutive buffers start this many bytes apart from a multiple of 4 KB: same pixels of two tensors then do not alias in L1.
+STAGGER = 5 * LINE_BYTES
+# A kernel may store a whole tile behind the last pixel of a tensor.
+OVERRUN = MAX_TILE * FLOAT
 
 
-def plan_memory(program: Program) -> tuple[list[int], int]:
-    """(offset of each buffer in floats, total floats). A framed buffer is reused only where the same floats stay zero (see Buffer)."""
+@dataclass(frozen=True, kw_only=True)
+class MemoryPlan:
+    """offsets: where each buffer begins in the workspace; size: of the workspace; in bytes."""
+
+    offsets: tuple[int, ...]
+    size: int
+
+    @property
+    def floats(self) -> int:
+        """Size of the workspace as entry points take it."""
+        return self.size // itemsize(BLOB)
+
+    def resolve(self, location: Location) -> tuple[str, int, int]:
+        """(space, which input or output, offset in bytes) of an operand."""
+        if location.space == "workspace":
+            return "workspace", 0, self.offsets[location.index] + location.offset
+        return location.space, location.index, location.offset
+
+
+def plan_memory(program: Program) -> MemoryPlan:
+    """A place for each buffer. A framed one is reused only where the same bytes stay zero (see Buffer)."""
     first, last = _lifetimes(program)
     kinds = _kinds(program)
     offsets = [-1] * len(program.buffers)
-    free: dict[object, list[tuple[int, int]]] = {}
+    free: dict[Hashable, list[tuple[int, int]]] = {}
     total = 0
     starting: dict[int, list[int]] = {}
     expiring: dict[int, list[int]] = {}
@@ -24,30 +47,26 @@ def plan_memory(program: Program) -> tuple[list[int], int]:
         for index in sorted(starting.get(step, [])):
             buffer = program.buffers[index]
             room = free.setdefault(kinds[index], [])
-            fits = min((slot for slot in room if slot[1] >= buffer.floats), key=lambda slot: slot[1], default=None)
+            fits = min((slot for slot in room if slot[1] >= buffer.bytes), key=lambda slot: slot[1], default=None)
             if fits is not None:
                 room.remove(fits)
                 offsets[index] = fits[0]
             else:
                 offsets[index] = total
-                total += round_up(buffer.floats + MAX_TILE, LINE) + STAGGER
+                total += round_up(buffer.bytes + OVERRUN, LINE_BYTES) + STAGGER
         for index in expiring.get(step, []):
-            free.setdefault(kinds[index], []).append((offsets[index], program.buffers[index].floats))
-    return offsets, total + MAX_TILE
+            free.setdefault(kinds[index], []).append((offsets[index], program.buffers[index].bytes))
+    return MemoryPlan(offsets=tuple(offsets), size=total + OVERRUN)
 
 
-def _kinds(program: Program) -> list[object]:
-    """For each buffer, what has to be equal for two to share memory: the layout, and where phases lie in it.
+def _kinds(program: Program) -> list[Hashable]:
+    """For each buffer, what has to be equal for two to share memory: the layout, and what of it is written.
 
     The planes of a phase fill less of a frame than an activation, or one row or column more: where one has data, the other counts
     on zeros that nobody writes again.
     """
-    phases: dict[int, tuple[object, ...]] = {}
-    for step in program.steps:
-        if isinstance(step.kernel, PhaseSplit):
-            source = step.kernel.source.frame
-            phases[step.operands[-1].index] = (source.height, source.width, step.kernel.stride, step.kernel.phases)
-    return [None if buffer.layout is None else (buffer.layout, phases.get(index)) for index, buffer in enumerate(program.buffers)]
+    written = {step.operands[-1].index: step.kernel.footprint for step in program.steps if step.operands and step.kernel.footprint}
+    return [None if buffer.layout is None else (buffer.layout, written.get(index)) for index, buffer in enumerate(program.buffers)]
 
 
 def _lifetimes(program: Program) -> tuple[dict[int, int], dict[int, int]]:
@@ -60,10 +79,3 @@ def _lifetimes(program: Program) -> tuple[dict[int, int], dict[int, int]]:
                 first.setdefault(operand.index, number)
                 last[operand.index] = number
     return first, last
-
-
-def resolve(location: Location, offsets: list[int]) -> tuple[str, int, int]:
-    """(space, which input or output, offset in floats) of an operand."""
-    if location.space == "workspace":
-        return "workspace", 0, offsets[location.index] + location.offset
-    return location.space, location.index, location.offset

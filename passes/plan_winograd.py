@@ -1,11 +1,15 @@
-"""Which convolutions Winograd's formula takes, and what it gains."""
+"""What Winograd's formula gains over a direct convolution."""
+
+import functools
+from dataclasses import dataclass
 
 from tvm import relax
 
 from subpc.passes import ops
 from subpc.passes.dataflow import shape_of
 from subpc.passes.detect_pattern import BlockPattern
-from subpc.schedules.choose_tile import choose_direct_tile, direct_cost
+from subpc.passes.plan_layout import is_winograd
+from subpc.schedules.choose_direct import choose_direct_tile, direct_cost
 from subpc.schedules.choose_winograd import WinogradShape, choose_winograd_tile, winograd_cost
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.winograd import WinogradTile
@@ -14,11 +18,12 @@ from subpc.schedules.winograd import WinogradTile
 MIN_WINOGRAD_GAIN = 1.05
 
 
-def is_winograd(call: relax.Call) -> bool:
-    """Whether the formula holds: 3x3 filters, every pixel, not grouped."""
-    attrs = ops.attributes(call)
-    every = tuple(attrs["strides"]) == tuple(attrs["dilation"]) == (1, 1)
-    return every and attrs["groups"] == 1 and tuple(shape_of(call.args[1])[2:]) == (3, 3)
+@dataclass(frozen=True, kw_only=True)
+class WinogradEstimate:
+    """The best tile, and the time of the direct kernel over time of this one."""
+
+    tile: WinogradTile
+    gain: float
 
 
 def shape_for(call: relax.Call, pattern: BlockPattern | None, *, disjoint: bool) -> WinogradShape:
@@ -33,8 +38,12 @@ def shape_for(call: relax.Call, pattern: BlockPattern | None, *, disjoint: bool)
     )
 
 
-def winograd_gain(tile: WinogradTile, shape: WinogradShape, isa: VectorIsa) -> float:
-    """Time of the direct kernel over time of this one."""
+@functools.lru_cache(maxsize=1024)
+def winograd_estimate(shape: WinogradShape, isa: VectorIsa) -> WinogradEstimate | None:
+    """Whether the formula is expected to gain enough; None if not. Decisions and lowering ask for the same shapes, layers too."""
+    tile = choose_winograd_tile(shape, isa)
+    if tile is None:
+        return None
     direct = choose_direct_tile(
         group=shape.group,
         size=shape.size,
@@ -48,12 +57,13 @@ def winograd_gain(tile: WinogradTile, shape: WinogradShape, isa: VectorIsa) -> f
     )
     cycles = direct_cost(direct.rows, direct.columns, direct.vectors, shape.size, (3, 3), 1, 1, isa)
     whole = cycles * shape.kept * shape.channels[1] / isa.lanes
-    return whole / winograd_cost((tile.rows, tile.columns, tile.vectors), shape, isa)
+    gain = whole / winograd_cost((tile.rows, tile.columns, tile.vectors), shape, isa)
+    return WinogradEstimate(tile=tile, gain=gain) if gain >= MIN_WINOGRAD_GAIN else None
 
 
 def gain_over_direct(call: relax.Call, pattern: BlockPattern | None, isa: VectorIsa) -> float:
     """What the formula gains with a pattern, or with all blocks; 1.0 where it is not taken."""
-    shape = shape_for(call, pattern, disjoint=False)
-    tile = choose_winograd_tile(shape, isa) if is_winograd(call) else None
-    gain = winograd_gain(tile, shape, isa) if tile is not None else 1.0
-    return gain if gain >= MIN_WINOGRAD_GAIN else 1.0
+    if not is_winograd(call):
+        return 1.0
+    estimate = winograd_estimate(shape_for(call, pattern, disjoint=False), isa)
+    return estimate.gain if estimate is not None else 1.0

@@ -5,14 +5,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from subpc.schedules.chain import Chain
 from subpc.schedules.kernel import Kernel
-from subpc.schedules.layout import LINE, TensorLayout, round_up
+from subpc.schedules.layout import LINE_BYTES, TensorLayout, round_up
+from subpc.schedules.operand import Operand
+
+# The type under which entry points take weights and workspace, whatever lies in them.
+BLOB = "float32"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Location:
-    """Address of an operand: `offset` floats into the weight blob, an input, an output, or workspace buffer `index`."""
+    """Address of an operand: `offset` bytes into the weight blob, an input, an output, or workspace buffer `index`."""
 
     space: str  # "weights", "workspace", "input", "output"
     index: int = 0
@@ -32,18 +35,13 @@ class Step:
     operands: tuple[Location, ...]
     joined: bool = False
 
-    @property
-    def own(self) -> Kernel:
-        """The kernel of this step's layer, without what it is joined with."""
-        return self.kernel.stages[0] if isinstance(self.kernel, Chain) else self.kernel
-
 
 @dataclass(frozen=True, kw_only=True)
 class Buffer:
     """A workspace tensor. layout None: compact, its old contents do not matter; else buffers are shared only among equal layouts that
     hold their data in the same places, because every kernel counts on the zeros of a frame and none writes them again."""
 
-    floats: int
+    bytes: int
     layout: TensorLayout | None
 
 
@@ -65,13 +63,13 @@ class Program:
         """The program as text, for those who look for a mistake in it: tensors, then one call after the other with its operands."""
         ends = [f"input {i}: {shape} {dtype}" for i, (shape, dtype) in enumerate(self.inputs)]
         ends += [f"output {i}: {shape} {dtype}" for i, (shape, dtype) in enumerate(self.outputs)]
-        buffers = [f"workspace {i}: {buffer.floats} floats, {buffer.layout or 'compact'}" for i, buffer in enumerate(self.buffers)]
+        buffers = [f"workspace {i}: {buffer.bytes} bytes, {buffer.layout or 'compact'}" for i, buffer in enumerate(self.buffers)]
         return "\n".join([*ends, *buffers, *map(_call, self.steps)]) + "\n"
 
 
 def _call(step: Step) -> str:
     # A joined step has no operands, or its result alone.
-    names = step.own.operands[-len(step.operands) :] if step.operands and step.joined else step.kernel.operands
+    names = step.kernel.operands[-len(step.operands) :] if step.operands and step.joined else step.kernel.operands
     places = [f"{name}={p.space} {p.index} + {p.offset}" for name, p in zip(names, step.operands, strict=False)]
     return f"{step.layer}: {'joined, ' if step.joined else ''}{', '.join(places)}\n    {step.kernel}"
 
@@ -82,7 +80,7 @@ class WeightStore:
     def __init__(self) -> None:
         self._known: dict[tuple[bytes, tuple[int, ...], str], int] = {}
         self._arrays: dict[int, np.ndarray] = {}
-        self.floats = 0
+        self.bytes = 0
 
     def add(self, array: np.ndarray) -> Location:
         """Place float32 or int32 values (other types as raw bytes); returns where they are."""
@@ -90,21 +88,22 @@ class WeightStore:
         raw = array.reshape(-1).view("uint8")
         key = (raw.tobytes() if raw.size < 1 << 16 else _digest(raw), array.shape, str(array.dtype))
         if key not in self._known:
-            self._known[key] = self.floats
-            padded = np.zeros(round_up(raw.size, 4 * LINE), "uint8")
+            self._known[key] = self.bytes
+            padded = np.zeros(round_up(raw.size, LINE_BYTES), "uint8")
             padded[: raw.size] = raw
-            self._arrays[self.floats] = padded.view("float32")
-            self.floats += padded.size // 4
+            self._arrays[self.bytes] = padded
+            self.bytes += padded.size
         return Location(space="weights", offset=self._known[key])
 
-    def array(self, location: Location, count: int, dtype: str) -> np.ndarray:
-        """The first `count` values that were added there."""
-        values: np.ndarray = self._arrays[location.offset].view(dtype)[:count]
+    def array(self, location: Location, operand: Operand) -> np.ndarray:
+        """The first values that were added there."""
+        values: np.ndarray = self._arrays[location.offset].view(operand.dtype)[: operand.elements]
         return values
 
     def blob(self) -> np.ndarray:
-        """Everything that was added, one float32 array."""
-        return np.concatenate(list(self._arrays.values())) if self._arrays else np.zeros(LINE, "float32")
+        """Everything that was added, as the float32 array that entry points take."""
+        arrays = list(self._arrays.values()) or [np.zeros(LINE_BYTES, "uint8")]
+        return np.concatenate(arrays).view(BLOB)
 
 
 def _digest(raw: np.ndarray) -> bytes:

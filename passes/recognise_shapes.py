@@ -16,9 +16,7 @@ def recognise_shapes(module: tvm.IRModule) -> tvm.IRModule:
 
 
 def _recognise(graph: Dataflow) -> None:
-    for var, call in graph.calls(
-        *_VIEWS, *_POOLS, "relax.mean", "relax.nn.adaptive_avg_pool2d", "relax.concat", "relax.permute_dims", "relax.zeros_like"
-    ):
+    for var, call in graph.calls(*_VIEWS, *_POOLS, "relax.mean", "relax.nn.adaptive_avg_pool2d", "relax.concat"):
         if dtype_of(var) == "float32":
             converted = _convert(graph, var, call)
             if converted is not None:

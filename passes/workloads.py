@@ -11,25 +11,10 @@ from subpc.passes.decide_layers import Decision
 from subpc.passes.detect_pattern import BlockPattern
 from subpc.passes.plan_layout import find_clamps
 from subpc.passes.program import Program
-from subpc.schedules.conv_flat import FlatConv
-from subpc.schedules.depthwise import GroupedConv, default_rows
-from subpc.schedules.direct_conv import DirectConv
+from subpc.schedules.families import family_of
+from subpc.schedules.family import ignores_pattern, ignoring_pattern
 from subpc.schedules.isa import VectorIsa
-from subpc.schedules.winograd import WinogradConv
-from subpc.schedules.workload import (
-    DENSE_DIRECT,
-    DENSE_FLAT,
-    DENSE_WINOGRAD,
-    DIRECT,
-    FLAT,
-    GROUPED,
-    WINOGRAD,
-    Choice,
-    ConvWorkload,
-    describe,
-)
-
-DENSE = {FLAT: DENSE_FLAT, DIRECT: DENSE_DIRECT, WINOGRAD: DENSE_WINOGRAD}
+from subpc.schedules.workload import Choice, ConvWorkload
 
 
 def conv_workloads(graph: Dataflow, decisions: Mapping[str, Decision]) -> dict[str, ConvWorkload]:
@@ -71,9 +56,9 @@ def apply_choices(decisions: Mapping[str, Decision], choices: Mapping[str, Choic
 
 
 def _decide(decision: Decision, choice: Choice) -> Decision:
-    if choice["family"] in DENSE.values():
+    if ignores_pattern(choice):
         return replace(decision, kernel="dense_conv", pattern=None, reason="tuned: the dense kernel was measured to be faster", gain=1.0)
-    if choice["family"] in DENSE and decision.found is not None and decision.pattern is None:
+    if family_of(choice).patterns and decision.found is not None and decision.pattern is None:
         return replace(decision, kernel="bsr_conv", pattern=decision.found, reason="")
     return decision
 
@@ -82,14 +67,8 @@ def chosen(program: Program, workloads: Mapping[str, ConvWorkload], decisions: M
     """The schedule that each layer of a lowered network got, by layer name."""
     found: dict[str, Choice] = {}
     for step in program.steps:
-        kernel, workload = step.own, workloads.get(step.layer)
-        if workload is None:
-            continue
-        if isinstance(kernel, GroupedConv):
-            rows = kernel.tile.rows or default_rows(kernel.out.frame.height, isa)
-            found[step.layer] = describe(GROUPED, replace(kernel.tile, rows=rows))
-        elif isinstance(kernel, FlatConv | DirectConv | WinogradConv):
-            family = FLAT if isinstance(kernel, FlatConv) else DIRECT if isinstance(kernel, DirectConv) else WINOGRAD
+        choice, workload = step.kernel.choice(isa), workloads.get(step.layer)
+        if choice is not None and workload is not None:
             ignored = workload.n and decisions[step.layer].pattern is None
-            found[step.layer] = describe(DENSE[family] if ignored else family, kernel.tile)
+            found[step.layer] = ignoring_pattern(choice) if ignored else choice
     return found

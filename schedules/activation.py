@@ -6,7 +6,7 @@ from typing import Any
 
 from tvm import tirx
 
-from subpc.schedules.kernel import splat
+from subpc.schedules.vector import splat
 
 # exp(x) = 2^n * exp(r), n = round(x / ln 2), |r| <= ln 2 / 2. ln 2 is split so that n * LN2_HIGH is exact.
 LOG2_E = 1.44269504088896341

@@ -4,9 +4,9 @@ The lanes of a vector are neighbouring OUTPUT CHANNELS; the weights of a tap are
 to all lanes. A register tile is `rows` x `columns` output pixels of `vectors` vectors of channels, so no lane ever computes the
 padding between two rows, and the pixels of a strided convolution are simply further apart. A broadcast pixel serves all taps of a
 filter row that meet it: for 3x3 filters 16 broadcasts feed 42 multiply-adds. Where there is nothing to share (1x1, stride 1)
-conv_flat.py, with pixels in the lanes, is faster.
+flat_conv.py, with pixels in the lanes, is faster.
 
-Sparse as in conv_flat.py: group g of N output channels reads only the planes in `index[g]`. N has to be a multiple of the lanes.
+Sparse as in flat_conv.py: group g of N output channels reads only the planes in `index[g]`. N has to be a multiple of the lanes.
 """
 
 import itertools
@@ -17,11 +17,12 @@ from typing import Any
 import tvm
 from tvm.tirx.script import builder as T
 
-from subpc.schedules.activation import Activation, activate
+from subpc.schedules.block_conv import PREFETCH_CHANNELS, PREFETCH_WEIGHTS, BlockConv
 from subpc.schedules.isa import VectorIsa
-from subpc.schedules.kernel import MAX_PREFETCH_CHANNELS, PREFETCH_CHANNELS, PREFETCH_WEIGHTS, kernel_builder, load, prefetch, splat
-from subpc.schedules.layout import Origin, TensorLayout, whole
-from subpc.schedules.vector import Register, fetch, put, segments, transpose
+from subpc.schedules.layout import Origin, whole
+from subpc.schedules.operand import Operand, floats
+from subpc.schedules.stage import Stage
+from subpc.schedules.vector import Register, load, prefetch, put, segments, splat, transpose
 
 # Filters whose tile has more multiply-adds than this loop over their rows instead of unrolling them: the code has to stay in L1i.
 MAX_UNROLLED_FMAS = 500
@@ -35,7 +36,7 @@ class DirectTile:
 
     pixels_outer: consecutive tasks share the pixels (and stream the weights) rather than the other way round.
     prefetch: how many kept channels ahead input rows are asked for, 0: not at all.
-    joined, bands: as in conv_flat.Tile.
+    joined, bands: as in flat_conv.FlatTile.
     """
 
     rows: int
@@ -48,34 +49,26 @@ class DirectTile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DirectConv:
-    """y[n, o, i, j] = activation(bias[o] + sum_{k, u, v} w[o, k, u, v] * x[n, channel(o, k), i * sy + u * dy - top, j * sx + v * dx - left]
-    + residual[n, o, i, j]).
+class DirectConv(BlockConv, Stage):
+    """y[n, o, i, j] = epilogue(bias[o]
+    + sum_{k, u, v} w[o, k, u, v] * x[n, channel(o, k), i * sy + u * dy - top, j * sx + v * dx - left]).
 
-    The halo of `source` has to hold every padding pixel that is read. group, kept, uniform, sparse: as in FlatConv.
-    in_place: y holds the residual before, and the result afterwards; the tile's columns then have to divide the width.
+    The halo of `source` has to hold every padding pixel that is read. group, kept, uniform, sparse: as in BlockConv.
+    With an epilogue in place the tile's columns have to divide the width.
 
-    Operands: x, w ((group, row block, kept channel, tap, channel in the row block)), [index, with MAX_PREFETCH_CHANNELS more at its end],
-    [starts], bias, [residual], y.
+    Operands: x, w ((group, row block, kept channel, tap, channel in the row block)), [index], [starts], bias, [residual], y.
     """
 
-    source: TensorLayout
-    out: TensorLayout
+    SCHEDULES = "direct"
+
     kernel: tuple[int, int]
     stride: tuple[int, int]
     dilation: tuple[int, int]
     padding: tuple[int, int]  # rows above, columns to the left
-    group: int
-    kept: int
-    sparse: bool
-    uniform: bool
-    residual: bool
-    in_place: bool
-    activation: Activation
     tile: DirectTile
 
     def __post_init__(self) -> None:
-        if self.in_place and self.out.frame.width % self.tile.columns:
+        if self.epilogue.in_place and self.out.frame.width % self.tile.columns:
             raise ValueError(f"{self.tile.columns} columns overlap in {self.out.frame.width}: the residual would be added twice")
 
     @property
@@ -83,22 +76,8 @@ class DirectConv:
         return "bsr_direct_conv_f32" if self.sparse else "dense_direct_conv_f32"
 
     @property
-    def phases(self) -> int:
-        """Planes that hold one input channel."""
-        return 1
-
-    @property
-    def groups(self) -> int:
-        return self.out.channels // self.group
-
-    @property
     def taps(self) -> int:
         return self.kernel[0] * self.kernel[1]
-
-    @property
-    def blocks(self) -> int:
-        """Kept input channels, summed over the groups."""
-        return self.groups * self.kept if self.uniform else self.kept
 
     @property
     def reads_much_padding(self) -> bool:
@@ -107,32 +86,24 @@ class DirectConv:
         return max(reach) > 0 and min(reach) >= MIN_REACH * min(frame.height, frame.width)
 
     @property
-    def operands(self) -> tuple[str, ...]:
-        return tuple(self.sizes())
+    def flops(self) -> int:
+        return self.flops_of(self.taps)
+
+    def sizes(self) -> dict[str, Operand]:
+        return self.operands_around(floats(self.blocks * self.taps * self.group), {}, {})
+
+    def emit(self, b: dict[str, Any], isa: VectorIsa) -> None:
+        DirectBody(self, isa.lanes, b).tasks()
+
+    def emit_band(self, b: dict[str, Any], isa: VectorIsa, origin: Origin) -> None:
+        DirectBody(self, isa.lanes, b, origin).band()
+
+    def follows(self, before: Stage, kept: bool) -> bool:
+        return self.kernel == (1, 1) and self.stride == (1, 1) and self.padding == (0, 0)
 
     @property
-    def flops(self) -> int:
-        return 2 * self.out.batch * self.blocks * self.group * self.taps * self.out.frame.height * self.out.frame.width
-
-    def sizes(self) -> dict[str, tuple[int, str]]:
-        """(elements, type) of each operand, in order."""
-        sizes = {"x": (self.source.floats, "float32"), "w": (self.blocks * self.taps * self.group, "float32")}
-        if self.sparse:
-            sizes["index"] = (self.blocks + MAX_PREFETCH_CHANNELS, "int32")
-        if not self.uniform:
-            sizes["starts"] = (self.groups + 1, "int32")
-        sizes["bias"] = (self.out.channels, "float32")
-        if self.residual and not self.in_place:
-            sizes["residual"] = (self.out.floats, "float32")
-        sizes["y"] = (self.out.floats, "float32")
-        return sizes
-
-    def prim_func(self, symbol: str, isa: VectorIsa) -> tvm.tirx.PrimFunc:
-        sizes = self.sizes()
-        with kernel_builder(symbol, sizes) as frame:
-            DirectBody(self, isa.lanes, dict(zip(sizes, frame.buffers, strict=True))).tasks()
-        assert frame.func is not None
-        return frame.func
+    def row_stride(self) -> int:
+        return self.stride[0]
 
 
 class DirectBody:
@@ -185,10 +156,7 @@ class DirectBody:
         for v in range(vectors):
             bias = load(self.b["bias"], block * self.channels + v * self.lanes, self.lanes)
             acc += [Register(self.lanes, bias) for _ in range(rows * columns)]
-        if k.uniform:
-            first, count = group * k.kept, k.kept
-        else:
-            first, count = self.b["starts"][group], self.b["starts"][group + 1] - self.b["starts"][group]
+        first, count = k.kept_of(self.b, group)
         panel = first * per_group + part * count
         frame = k.source.frame
         corner = self.origin.x + (y * k.stride[0] - k.padding[0]) * frame.pitch + (x * k.stride[1] - k.padding[1])
@@ -263,7 +231,7 @@ class DirectBody:
             for r in range(rows):
                 at = self.out_index(image, y + r, x, block * self.channels + channel)
                 prefetch(self.b["y"], at, 1, write=True)
-                if self.k.residual and not self.k.in_place:
+                if self.k.epilogue.operand == "residual":
                     prefetch(self.b["residual"], at, 1, write=False)
 
     def out_index(self, image: Any, y: Any, x: Any, channel: Any) -> Any:
@@ -281,10 +249,8 @@ class DirectBody:
                 results = []
                 for r, c, lane, size in self.pieces(start, len(pixels)):
                     at = self.out_index(image, y + r, x + c, channel + o)
-                    value = vector.slice(lane, size)
-                    if k.residual:
-                        value = value + fetch(self.b["y" if k.in_place else "residual"], at, size)
-                    results.append((at, Register(size, activate(k.activation, value, size))))
+                    value = k.epilogue.finish(vector.slice(lane, size), self.b, at, size)
+                    results.append((at, Register(size, value)))
                 for at, result in results:
                     put(self.b["y"], at, result.get(), result.lanes)
 

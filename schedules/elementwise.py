@@ -4,14 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import tvm
-
-from subpc.schedules.activation import Activation, activate, constant
+from subpc.schedules.activation import NONE, Activation, activate, constant
+from subpc.schedules.epilogue import Epilogue
 from subpc.schedules.isa import VectorIsa
-from subpc.schedules.kernel import kernel_builder, splat
+from subpc.schedules.kernel import KernelBase, PlainKernel
 from subpc.schedules.layout import Frame, TensorLayout, round_up
+from subpc.schedules.operand import Operand, floats, tensor
 from subpc.schedules.special_values import maximum, minimum
-from subpc.schedules.vector import Register, fetch, for_row, plane_rows, put, units
+from subpc.schedules.vector import Register, fetch, for_row, plane_rows, put, splat, units
 
 # Rough cost of a row or plane, and of a float in each operand: enough to size tasks.
 ROW_NS, FLOAT_NS = 4.0, 0.08
@@ -35,7 +35,7 @@ class Constant:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Elementwise:
+class Elementwise(KernelBase):
     """y = program(inputs). Operands: x0, x1, ..., y.
 
     inputs: "tensor" (laid out as `layout`, like y), "channel" (one float a channel) or "image_channel" (batch x channels floats).
@@ -65,8 +65,14 @@ class Elementwise:
         return "elementwise"
 
     @property
-    def operands(self) -> tuple[str, ...]:
-        return (*(f"x{i}" for i in range(len(self.inputs))), "y")
+    def result_layout(self) -> TensorLayout:
+        return self.layout
+
+    @property
+    def epilogue(self) -> Epilogue:
+        """What the whole program amounts to behind a sum: a sum of tensors, and the last activation."""
+        last = [part for part in self.program if isinstance(part, Activation)][-1:]
+        return Epilogue(residual="add" in self.program, activation=last[0] if last else NONE)
 
     @property
     def flops(self) -> int:
@@ -88,18 +94,14 @@ class Elementwise:
                 zero.append(step.value == 0.0 if isinstance(step, Constant) else self.inputs[step] == "tensor")
         return zero[0]
 
-    def prim_func(self, symbol: str, isa: VectorIsa) -> tvm.tirx.PrimFunc:
+    def sizes(self) -> dict[str, Operand]:
         layout, channels = self.layout, self.layout.channels
-        sizes = {"tensor": layout.floats, "channel": channels, "image_channel": layout.batch * channels}
-        floats = [sizes[kind] for kind in (*self.inputs, "tensor")]
-        operands = {name: (size, "float32") for name, size in zip(self.operands, floats, strict=True)}
-        with kernel_builder(symbol, operands) as kernel:
-            if layout.frame.plane == 1:
-                self._vectors(kernel.buffers, isa.lanes)
-            else:
-                self._planes(kernel.buffers, isa.lanes)
-        assert kernel.func is not None
-        return kernel.func
+        kinds = {"tensor": tensor(layout), "channel": floats(channels), "image_channel": floats(layout.batch * channels)}
+        return {f"x{i}": kinds[kind] for i, kind in enumerate(self.inputs)} | {"y": tensor(layout)}
+
+    def emit(self, b: dict[str, Any], isa: VectorIsa) -> None:
+        emit = self._vectors if self.layout.frame.plane == 1 else self._planes
+        emit([*b.values()], isa.lanes)
 
     def _vectors(self, buffers: list[Any], lanes: int) -> None:
         """Planes of one pixel: the channels of an image are the row, and channel operands are vectors like the rest."""
@@ -153,7 +155,7 @@ class Elementwise:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChannelCopy:
+class ChannelCopy(PlainKernel):
     """y[n, out_start + i * out_step] = x[n, source_start + i * source_step] for i < count; other planes of y stay as they are.
 
     Concat is one of these an input, split one an output, and a channel shuffle one a group. Operands: x, y.
@@ -179,24 +181,17 @@ class ChannelCopy:
         return "channel_copy"
 
     @property
-    def operands(self) -> tuple[str, ...]:
-        return ("x", "y")
-
-    @property
     def flops(self) -> int:
         return 0
 
-    def prim_func(self, symbol: str, isa: VectorIsa) -> tvm.tirx.PrimFunc:
+    def sizes(self) -> dict[str, Operand]:
+        x, y = (self.batch * channels * self.frame.plane for channels in (self.source_channels, self.out_channels))
+        return {"x": floats(x), "y": floats(y)}
+
+    def emit(self, b: dict[str, Any], isa: VectorIsa) -> None:
         plane = self.frame.plane
-        sizes = [self.batch * channels * plane for channels in (self.source_channels, self.out_channels)]
-        operands = {name: (size, "float32") for name, size in zip(self.operands, sizes, strict=True)}
-        with (
-            kernel_builder(symbol, operands) as kernel,
-            units(self.batch * self.count, ROW_NS + FLOAT_NS * self.frame.pixels) as unit,
-        ):
-            (x, y), image, i = kernel.buffers, unit // self.count, unit % self.count
+        with units(self.batch * self.count, ROW_NS + FLOAT_NS * self.frame.pixels) as unit:
+            image, i = unit // self.count, unit % self.count
             read = (image * self.source_channels + self.source_start + i * self.source_step) * plane + self.frame.first
             write = (image * self.out_channels + self.out_start + i * self.out_step) * plane + self.frame.first
-            for_row(self.frame.pixels, isa.lanes, lambda at, size: put(y, write + at, fetch(x, read + at, size), size))
-        assert kernel.func is not None
-        return kernel.func
+            for_row(self.frame.pixels, isa.lanes, lambda at, size: put(b["y"], write + at, fetch(b["x"], read + at, size), size))

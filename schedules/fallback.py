@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
-import numpy as np
 import tvm
 import tvm_ffi
 from tvm import s_tir, tirx
@@ -18,7 +17,8 @@ from subpc.schedules.bounded_reads import bounded_reads
 from subpc.schedules.fallback_schedule import extents, iterations, scheduled
 from subpc.schedules.fallback_sums import with_partial_sums
 from subpc.schedules.isa import VectorIsa
-from subpc.schedules.kernel import kernel_builder, thread_memory
+from subpc.schedules.kernel import PlainKernel, thread_memory
+from subpc.schedules.operand import Operand
 from subpc.schedules.special_values import reduced_from_infinity, with_special_values
 
 # What is left of scheduling when blocks become plain loops and buffers; the pipeline of TVM's build does the rest.
@@ -44,12 +44,11 @@ POLYNOMIALS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fallback:
-    """A legalised PrimFunc as a kernel. Its buffer parameters, in order, are the operands; make one with `Fallback.of`."""
+class Fallback(PlainKernel):
+    """A legalised PrimFunc as a kernel. Its buffer parameters p0, p1, ... are the operands; make one with `Fallback.of`."""
 
     name: str
     digest: str
-    operands: tuple[str, ...]
     func: tirx.PrimFunc = field(compare=False, repr=False)
 
     @classmethod
@@ -62,7 +61,7 @@ class Fallback:
                 raise ValueError(f"fallback kernel {name}: the shape of {param} is not static")
         plain = func.without_attr("global_symbol") if func.attrs and "global_symbol" in func.attrs else func
         digest = hashlib.sha256(plain.script().encode()).hexdigest()[:24]
-        return cls(name=name, digest=digest, operands=tuple(f"p{i}" for i in range(len(func.params))), func=plain)
+        return cls(name=name, digest=digest, func=plain)
 
     @property
     def family(self) -> str:
@@ -73,19 +72,18 @@ class Fallback:
         """Iterations of all blocks: the nearest that can be said of any operator."""
         return iterations(self.func.with_attr("global_symbol", "main"))
 
-    def prim_func(self, symbol: str, isa: VectorIsa) -> tvm.tirx.PrimFunc:
+    def sizes(self) -> dict[str, Operand]:
+        return {f"p{i}": _operand(param) for i, param in enumerate(self.func.params)}
+
+    def emit(self, b: dict[str, Any], isa: VectorIsa) -> None:
         func = reduced_from_infinity(bounded_reads(self.func)).with_attr("global_symbol", "main")
         lowered = LOWER_BLOCKS(tvm.IRModule({"main": scheduled(func, isa.lanes)}))["main"]
         body = _without_libm(lowered.body)
-        operands = {name: (prod(extents(p)), _dtype(p)) for name, p in zip(self.operands, lowered.params, strict=True)}
-        with kernel_builder(symbol, operands) as kernel:
-            for flat, param in zip(kernel.buffers, lowered.params, strict=True):
-                # The very variable of the old parameter becomes a view of the pointer: no substitution in the body.
-                T.add_to_parent(tirx.DeclBuffer(param, data=tirx.buffer_data(flat)))
-            with _workspaces([a.buffer for a in _outer_allocations(body)]):
-                T.add_to_parent(with_special_values(with_partial_sums(_without_allocations(body), isa.lanes)))
-        assert kernel.func is not None
-        return kernel.func
+        for flat, param in zip(b.values(), lowered.params, strict=True):
+            # The very variable of the old parameter becomes a view of the pointer: no substitution in the body.
+            T.add_to_parent(tirx.DeclBuffer(param, data=tirx.buffer_data(flat)))
+        with _workspaces([a.buffer for a in _outer_allocations(body)]):
+            T.add_to_parent(with_special_values(with_partial_sums(_without_allocations(body), isa.lanes)))
 
 
 @contextmanager
@@ -94,14 +92,10 @@ def _workspaces(buffers: list[Any]) -> Iterator[None]:
 
     TVM would do so itself, but hoists the allocations out of reach of what kernel_builder tells it about the device.
     """
-    with thread_memory([(prod(extents(buffer)) * _bytes(_dtype(buffer)), _dtype(buffer)) for buffer in buffers]) as pointers:
+    with thread_memory([_operand(buffer) for buffer in buffers]) as pointers:
         for buffer, pointer in zip(buffers, pointers, strict=True):
             T.add_to_parent(tirx.DeclBuffer(buffer, data=pointer))
         yield
-
-
-def _bytes(dtype: str) -> int:
-    return 1 if dtype == "bool" else int(np.dtype(dtype).itemsize)
 
 
 def _outer_allocations(stmt: Any) -> list[Any]:
@@ -128,8 +122,8 @@ def _shape(param: Any) -> Any:
     return param.ty.shape
 
 
-def _dtype(param: Any) -> str:
-    return str(param.ty.dtype)
+def _operand(buffer: Any) -> Operand:
+    return Operand(prod(extents(buffer)), str(buffer.ty.dtype))
 
 
 def _without_libm(body: Any) -> Any:

@@ -1,24 +1,22 @@
 """Global average pooling: the mean of every channel plane."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import tvm
 from tvm.tirx.script import builder as T
 
 from subpc.schedules.activation import constant
 from subpc.schedules.isa import VectorIsa
-from subpc.schedules.kernel import kernel_builder
-from subpc.schedules.layout import TensorLayout, round_up
+from subpc.schedules.kernel import PlainKernel
+from subpc.schedules.layout import TensorLayout, compact_frame, round_up
+from subpc.schedules.operand import Operand, tensor
 from subpc.schedules.vector import Register, fetch, shuffle, units
 
-# Independent sums hide the latency of the addition (4 cycles, 2 a cycle); small planes take fewer.
-MAX_SUMS = 8
 PLANE_NS, FLOAT_NS = 6.0, 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
-class GlobalPool:
+class GlobalPool(PlainKernel):
     """y[n * channels + c] = mean of plane (n, c). Operands: x, y."""
 
     source: TensorLayout
@@ -28,22 +26,25 @@ class GlobalPool:
         return "global_pool"
 
     @property
-    def operands(self) -> tuple[str, ...]:
-        return ("x", "y")
+    def result_layout(self) -> TensorLayout:
+        return replace(self.source, frame=compact_frame(1, 1))
+
+    @property
+    def result_shape(self) -> tuple[int, ...]:
+        return self.source.batch, self.source.channels
 
     @property
     def flops(self) -> int:
         return self.source.batch * self.source.channels * self.source.frame.height * self.source.frame.width
 
-    def prim_func(self, symbol: str, isa: VectorIsa) -> tvm.tirx.PrimFunc:
+    def sizes(self) -> dict[str, Operand]:
+        return {"x": tensor(self.source), "y": tensor(self.result_layout)}
+
+    def emit(self, b: dict[str, Any], isa: VectorIsa) -> None:
         frame, planes = self.source.frame, self.source.batch * self.source.channels
-        with kernel_builder(symbol, {"x": (self.source.floats, "float32"), "y": (planes, "float32")}) as kernel:
-            x, y = kernel.buffers
-            with units(planes, PLANE_NS + FLOAT_NS * frame.pixels) as plane:
-                total = plane_sum(x, plane * frame.plane + frame.first, self._floats(isa.lanes), isa.lanes)
-                T.buffer_store(y, total / constant(float(frame.height * frame.width), 1), [plane])
-        assert kernel.func is not None
-        return kernel.func
+        with units(planes, PLANE_NS + FLOAT_NS * frame.pixels) as plane:
+            total = plane_sum(b["x"], plane * frame.plane + frame.first, self._floats(isa.lanes), isa)
+            T.buffer_store(b["y"], total / constant(float(frame.height * frame.width), 1), [plane])
 
     def _floats(self, lanes: int) -> int:
         """What a sum may run over: the flat pixel range, whose border columns are zero, and with a halo the zeros behind it."""
@@ -51,10 +52,11 @@ class GlobalPool:
         return round_up(frame.pixels, lanes) if frame.halo else frame.pixels
 
 
-def plane_sum(x: Any, start: Any, count: int, lanes: int) -> Any:
+def plane_sum(x: Any, start: Any, count: int, isa: VectorIsa) -> Any:
     """Sum of `count` floats from `start` on, always in the same order; returns a scalar expression."""
+    lanes = isa.lanes
     whole = count // lanes
-    sums = [Register(lanes, constant(0.0, lanes)) for _ in range(max(1, min(MAX_SUMS, whole)))]
+    sums = [Register(lanes, constant(0.0, lanes)) for _ in range(max(1, min(isa.sums, whole)))]
     rounds = whole // len(sums)
     with T.serial(0, rounds) as i:
         for s, register in enumerate(sums):

@@ -6,7 +6,8 @@ workload and are compiled once, into an object file of their own.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,24 +17,23 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
+from subpc.schedules.epilogue import Epilogue
 from subpc.schedules.isa import VectorIsa
-from subpc.schedules.layout import LINE
+from subpc.schedules.layout import TensorLayout
+from subpc.schedules.operand import Operand
+from subpc.schedules.workload import Choice
 
-# Bytes of a float32.
-FLOAT = 4
-# How far ahead a convolution asks for what it will read: input planes of this many kept channels later, and weights this many floats
-# later. Gathered planes and new weight panels are nothing that the hardware foresees: 10 % of a ResNet-50 (docs/performance.md).
-PREFETCH_CHANNELS = 12
-# The farthest that a tuned kernel looks ahead: the index of kept channels is this much longer than its channels.
-MAX_PREFETCH_CHANNELS = 24
-PREFETCH_WEIGHTS = 1024
+NO_EPILOGUE = Epilogue()
 
 
 class Kernel(Protocol):
     """One workload of a kernel family: hashable, with everything that the generated code depends on.
 
-    operands: names of the pointer arguments in order; outputs come last.
-    flops: useful floating-point operations of one call (multiply-add = 2).
+    family: its name in symbols and reports. flops: useful floating-point operations of one call (multiply-add = 2).
+    operands: names of the pointer arguments in order; the result comes last. sizes: what stands behind each of them.
+    result_layout: how the result lies in memory, None where no layer's result can be read there; result_shape: its sizes as
+    the model has them. epilogue: what it does besides its sum.
+    footprint: what of its result's frame it writes; None: the pixels and nothing else.
     """
 
     @property
@@ -42,7 +42,71 @@ class Kernel(Protocol):
     def operands(self) -> tuple[str, ...]: ...
     @property
     def flops(self) -> int: ...
-    def prim_func(self, symbol: str, isa: VectorIsa) -> tvm.tirx.PrimFunc: ...
+    @property
+    def result_layout(self) -> TensorLayout | None: ...
+    @property
+    def result_shape(self) -> tuple[int, ...]: ...
+    @property
+    def epilogue(self) -> Epilogue: ...
+    @property
+    def footprint(self) -> Hashable: ...
+    def sizes(self) -> dict[str, Operand]: ...
+    def choice(self, isa: VectorIsa) -> Choice | None:
+        """Its schedule as plain data, None where tuning has nothing to say."""
+
+    def prim_func(self, symbol: str, isa: VectorIsa) -> tvm.tirx.PrimFunc:
+        """Its code as the C function `symbol`."""
+
+
+class KernelBase(ABC):
+    """A function around the loops that a kernel emits. Kernels are frozen dataclasses, and many have a field `epilogue`, which is
+    why that is not here."""
+
+    @property
+    @abstractmethod
+    def family(self) -> str: ...
+    @property
+    @abstractmethod
+    def flops(self) -> int: ...
+    @abstractmethod
+    def sizes(self) -> dict[str, Operand]: ...
+    @abstractmethod
+    def emit(self, b: dict[str, Any], isa: VectorIsa) -> None:
+        """The kernel's loops; b: its operands by name, as flat buffers."""
+
+    @property
+    def operands(self) -> tuple[str, ...]:
+        return tuple(self.sizes())
+
+    @property
+    def result_layout(self) -> TensorLayout | None:
+        return None
+
+    @property
+    def result_shape(self) -> tuple[int, ...]:
+        return self.result_layout.shape if self.result_layout is not None else ()
+
+    @property
+    def footprint(self) -> Hashable:
+        return None
+
+    def choice(self, isa: VectorIsa) -> Choice | None:
+        return None
+
+    def prim_func(self, symbol: str, isa: VectorIsa) -> tvm.tirx.PrimFunc:
+        sizes = self.sizes()
+        with kernel_builder(symbol, sizes) as frame:
+            self.emit(dict(zip(sizes, frame.buffers, strict=True)), isa)
+        assert frame.func is not None
+        return frame.func
+
+
+class PlainKernel(KernelBase):
+    """A kernel that does nothing besides."""
+
+    @property
+    def epilogue(self) -> Epilogue:
+        return NO_EPILOGUE
 
 
 def symbol_of(kernel: Kernel) -> str:
@@ -71,15 +135,15 @@ class KernelFrame:
 
 
 @contextmanager
-def kernel_builder(symbol: str, operands: dict[str, tuple[int, str]]) -> Iterator[KernelFrame]:
-    """Open a PrimFunc that follows the kernel ABI; `operands` maps a name to (elements, dtype)."""
+def kernel_builder(symbol: str, operands: Mapping[str, Operand]) -> Iterator[KernelFrame]:
+    """Open a PrimFunc that follows the kernel ABI, with these pointer arguments by name."""
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         T.func_name(symbol)
         T.func_ret(tvm.ir.PrimType("int32"))
-        pointers = Pointers(list(operands), [dtype for _, dtype in operands.values()])
+        pointers = Pointers(list(operands), [operand.dtype for operand in operands.values()])
         # calling_conv 1: the C signature is final, TVM must not wrap it into its packed calling convention.
         T.func_attr({"tirx.noalias": True, "global_symbol": symbol, "calling_conv": 1})
-        frame = KernelFrame(pointers.buffers([size for size, _ in operands.values()]))
+        frame = KernelFrame(pointers.buffers([operand.elements for operand in operands.values()]))
         # What MakePackedAPI would have said: small arrays live on the stack of the CPU.
         with T.attr(0, "device_id", 0), T.attr(0, "device_type", 1):
             yield frame
@@ -88,38 +152,20 @@ def kernel_builder(symbol: str, operands: dict[str, tuple[int, str]]) -> Iterato
 
 
 @contextmanager
-def thread_memory(wanted: Sequence[tuple[int, str]]) -> Iterator[list[Any]]:
-    """Pointers to memory for (bytes, type) each, from the runtime's pool of the calling thread: a task gets what the last one used."""
+def thread_memory(wanted: Sequence[Operand]) -> Iterator[list[Any]]:
+    """Pointers to memory from the runtime's pool of the calling thread: a task gets what the last one used."""
     pointers = []
-    for size, dtype in wanted:
+    for operand in wanted:
         # Arguments: device type (CPU), device, bytes, and two hints about the elements' type that the CPU ignores.
-        kind, count = tvm.ir.PointerType(tvm.ir.PrimType(dtype), "global"), tirx.const(size, "uint64")
+        kind, count = tvm.ir.PointerType(tvm.ir.PrimType(operand.dtype), "global"), tirx.const(operand.bytes, "uint64")
         pointers.append(T.bind(tirx.call_extern(kind, "TVMBackendAllocWorkspace", 1, 0, count, 2, 32)))
     yield pointers
     for pointer in reversed(pointers):
         T.evaluate(tirx.call_extern("int32", "TVMBackendFreeWorkspace", 1, 0, pointer))
 
 
-def load(buffer: Any, index: Any, lanes: int) -> Any:
-    """`lanes` neighbouring elements from `index` on, as one vector."""
-    return buffer[tirx.Ramp(index, 1, lanes)]
-
-
-def store(buffer: Any, index: Any, value: Any, lanes: int) -> None:
-    """Store a vector to `lanes` neighbouring elements from `index` on."""
-    T.buffer_store(buffer, value, [tirx.Ramp(index, 1, lanes)])
-
-
-def prefetch(buffer: Any, index: Any, floats: int, *, write: bool) -> None:
-    """Ask for the cache lines of `floats` elements from the line-aligned `index` on.
-
-    write: take them away from the other cores now, while there is something to compute. Without it every store to a line that
-    another core has read waits for that core: 7 GB/s instead of 49 (docs/performance.md).
-    """
-    for at in range(0, floats, LINE):
-        T.evaluate(tirx.call_intrin("void", "tirx.prefetch", T.address_of(buffer[index + at]), int(write), 3, 1))
-
-
-def splat(value: Any, lanes: int) -> Any:
-    """One scalar in every lane."""
-    return tirx.Broadcast(value, lanes)
+@contextmanager
+def thread_buffers(wanted: Sequence[Operand]) -> Iterator[list[Any]]:
+    """The same memory as flat buffers."""
+    with thread_memory(wanted) as pointers:
+        yield [T.decl_buffer((o.elements,), o.dtype, data=p) for o, p in zip(wanted, pointers, strict=True)]

@@ -6,9 +6,8 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from subpc.schedules.activation import constant
-from subpc.schedules.kernel import load, splat
 from subpc.schedules.special_values import maximum
-from subpc.schedules.vector import Register, for_row, put, shuffle
+from subpc.schedules.vector import Register, for_row, load, put, shuffle, splat
 
 # Code for windows of up to this many taps is written out: the 13x13 of spatial pyramids is among them. Means have more borders to tell.
 MAX_UNROLLED_TAPS = {"max": 169, "avg": 81}
@@ -51,7 +50,7 @@ class LargeWindows:
             total.set(self.combine(total.get(), self.load(at, lanes)))
         value = total.get()
         if p.kind == "avg":
-            length = tirx.Cast("float32", self.length(0, self.row, rows) * p.kernel[1])
+            length = tirx.Cast(p.out.dtype, self.length(0, self.row, rows) * p.kernel[1])
             value = value / (splat(length, lanes) if lanes > 1 else length)
         put(self.y, self.write + column, value, lanes)
 
@@ -74,7 +73,7 @@ class LargeWindows:
                 single.set(self.combine(single.get(), self.x[at + (whole * lanes + i) * p.dilation[1]]))
         total = single.get() if vector is None else self.combine(single.get(), self.across(vector))
         if p.kind == "avg":
-            total = total / tirx.Cast("float32", self.length(0, self.row, rows) * self.length(1, column, columns))
+            total = total / tirx.Cast(p.out.dtype, self.length(0, self.row, rows) * self.length(1, column, columns))
         put(self.y, self.write + column, total, 1)
 
     def combine(self, a: Any, b: Any) -> Any:

@@ -9,26 +9,25 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import tvm
 from tvm.tirx.script import builder as T
 
 from subpc.schedules.activation import NONE, Activation, activate, constant
+from subpc.schedules.epilogue import Epilogue
 from subpc.schedules.isa import VectorIsa
-from subpc.schedules.kernel import kernel_builder, load, splat
-from subpc.schedules.layout import LINE
-from subpc.schedules.vector import Register, put_first, units
+from subpc.schedules.kernel import KernelBase
+from subpc.schedules.layout import LINE, TensorLayout, compact_frame
+from subpc.schedules.operand import Operand, floats
+from subpc.schedules.vector import Register, load, put_first, splat, units
 
-# Independent sums: two FMA ports with a latency of 4.
-SUMS = 8
 MAX_ROWS = 8
 # Registers besides the sums: weight vectors and the broadcast input.
 SPARE_REGISTERS = 4
-# One multiply-add of a vector: rough, and dearer for one row, where each weight comes from memory.
-FMA_NS, STREAM_NS = 0.2, 0.8
+# One multiply-add of a vector with a single row, where each weight comes from memory: rough.
+STREAM_NS = 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Linear:
+class Linear(KernelBase):
     """y[r, o] = activation(bias[o] + sum_k w[o, k] x[r, k]). Operands: x, w (`pack_weights`), bias (`pack_bias`), y."""
 
     rows: int
@@ -41,8 +40,16 @@ class Linear:
         return "linear_f32"
 
     @property
-    def operands(self) -> tuple[str, ...]:
-        return ("x", "w", "bias", "y")
+    def result_layout(self) -> TensorLayout:
+        return TensorLayout(batch=self.rows, channels=self.outputs, frame=compact_frame(1, 1))
+
+    @property
+    def result_shape(self) -> tuple[int, ...]:
+        return self.rows, self.outputs
+
+    @property
+    def epilogue(self) -> Epilogue:
+        return Epilogue(activation=self.activation)
 
     @property
     def flops(self) -> int:
@@ -54,32 +61,31 @@ class Linear:
 
     def pack_weights(self, weights: np.ndarray) -> np.ndarray:
         """(outputs, inputs) -> (panels, inputs, 16), the last panel padded with zeros."""
-        padded = np.zeros((self.panels * LINE, self.inputs), "float32")
+        padded = np.zeros((self.panels * LINE, self.inputs), self.sizes()["w"].dtype)
         padded[: self.outputs] = weights
         return np.ascontiguousarray(padded.reshape(self.panels, LINE, self.inputs).transpose(0, 2, 1))
 
     def pack_bias(self, bias: np.ndarray | None) -> np.ndarray:
         """(outputs) -> (panels * 16); None is zero."""
-        padded = np.zeros(self.panels * LINE, "float32")
+        padded = np.zeros(self.panels * LINE, self.sizes()["bias"].dtype)
         if bias is not None:
             padded[: self.outputs] = bias
         return padded
 
-    def prim_func(self, symbol: str, isa: VectorIsa) -> tvm.tirx.PrimFunc:
+    def sizes(self) -> dict[str, Operand]:
         panels = self.panels * LINE
-        sizes = (self.rows * self.inputs, panels * self.inputs, panels, self.rows * self.outputs)
-        operands = {name: (size, "float32") for name, size in zip(self.operands, sizes, strict=True)}
-        with kernel_builder(symbol, operands) as kernel:
-            _Body(self, isa, dict(zip(self.operands, kernel.buffers, strict=True))).tasks()
-        assert kernel.func is not None
-        return kernel.func
+        sizes = {"x": self.rows * self.inputs, "w": panels * self.inputs, "bias": panels, "y": self.rows * self.outputs}
+        return {name: floats(count) for name, count in sizes.items()}
+
+    def emit(self, b: dict[str, Any], isa: VectorIsa) -> None:
+        _Body(self, isa, b).tasks()
 
 
 class _Body:
     """Emits the loops of one kernel; `b` are its operands by name."""
 
     def __init__(self, linear: Linear, isa: VectorIsa, b: dict[str, Any]) -> None:
-        self.k, self.b, self.lanes = linear, b, isa.lanes
+        self.k, self.b, self.isa, self.lanes = linear, b, isa, isa.lanes
         # Two panels a tile where they come in pairs: twice the use of every broadcast input.
         self.panels = 2 if linear.rows > 1 and isa.lanes == LINE and linear.outputs % (2 * LINE) == 0 else 1
         self.vectors = self.panels * LINE // isa.lanes
@@ -90,7 +96,7 @@ class _Body:
         k = self.k
         whole, rest = divmod(k.rows, self.rows)
         tiles = whole + (rest > 0)
-        cost = k.inputs * self.vectors * (STREAM_NS if k.rows == 1 else FMA_NS * self.rows)
+        cost = k.inputs * self.vectors * (STREAM_NS if k.rows == 1 else self.isa.fma_ns * self.rows)
         with units(k.panels // self.panels * tiles, cost) as unit:
             panel, tile = unit // tiles * self.panels, unit % tiles
             if rest == 0 or whole == 0:
@@ -105,7 +111,7 @@ class _Body:
     def tile(self, panel: Any, row: Any, rows: int) -> None:
         """`rows` rows x `vectors` vectors of outputs, in `split` partial sums over interleaved inputs."""
         k = self.k
-        split = max(1, min(SUMS // (rows * self.vectors), k.inputs))
+        split = max(1, min(self.isa.sums // (rows * self.vectors), k.inputs))
         sums = [[[Register(self.lanes, self.start(panel, v, s)) for s in range(split)] for v in range(self.vectors)] for _ in range(rows)]
         with T.serial(0, k.inputs // split) as i:
             for s in range(split):

@@ -4,23 +4,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import tvm
 from tvm import tirx
 
 from subpc.schedules.activation import constant
 from subpc.schedules.isa import VectorIsa
-from subpc.schedules.kernel import kernel_builder, load, splat
+from subpc.schedules.kernel import PlainKernel
 from subpc.schedules.large_pool import MAX_UNROLLED_TAPS, LargeWindows
 from subpc.schedules.layout import TensorLayout
+from subpc.schedules.operand import Operand, tensor
 from subpc.schedules.special_values import maximum
-from subpc.schedules.vector import Register, for_row, plane_rows, put, shuffle
+from subpc.schedules.vector import Register, for_row, load, plane_rows, put, shuffle, splat
 
 # Rough cost of one output row: enough to size tasks.
 ROW_NS, TAP_NS = 5.0, 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pool2d:
+class Pool2d(PlainKernel):
     """y[n, c, Y, X] = max or mean of a window of x. Operands: x, y.
 
     padding: rows above, columns left, rows below, columns right; positions there never win a maximum and add nothing to a sum.
@@ -52,25 +52,23 @@ class Pool2d:
         return f"{self.kind}_pool2d"
 
     @property
-    def operands(self) -> tuple[str, ...]:
-        return ("x", "y")
+    def result_layout(self) -> TensorLayout:
+        return self.out
 
     @property
     def flops(self) -> int:
         out = self.out
         return out.batch * out.channels * out.frame.height * out.frame.width * self.kernel[0] * self.kernel[1]
 
-    def prim_func(self, symbol: str, isa: VectorIsa) -> tvm.tirx.PrimFunc:
+    def sizes(self) -> dict[str, Operand]:
+        return {"x": tensor(self.source), "y": tensor(self.out)}
+
+    def emit(self, b: dict[str, Any], isa: VectorIsa) -> None:
         out, taps = self.out.frame, self.kernel[0] * self.kernel[1]
         cost = ROW_NS + TAP_NS * taps * out.width
-        with (
-            kernel_builder(symbol, {"x": (self.source.floats, "float32"), "y": (self.out.floats, "float32")}) as kernel,
-            plane_rows(self.out.batch * self.out.channels, out.height, cost) as (plane, row),
-        ):
+        with plane_rows(self.out.batch * self.out.channels, out.height, cost) as (plane, row):
             emitter = LargeWindows if taps > MAX_UNROLLED_TAPS[self.kind] else _Row
-            emitter(self, kernel.buffers, plane, row).emit(isa.lanes)
-        assert kernel.func is not None
-        return kernel.func
+            emitter(self, [b["x"], b["y"]], plane, row).emit(isa.lanes)
 
 
 class _Row:
@@ -169,7 +167,7 @@ class _Row:
         first = self.row * p.stride[0] - p.padding[0]
         low, high = (-p.padding[0], extent + p.padding[2]) if p.count_include_pad else (0, extent)
         count = tirx.min(first + p.kernel[0], high) - tirx.max(first, low)
-        divisor = tirx.Cast("float32", count * columns)
+        divisor = tirx.Cast(p.out.dtype, count * columns)
         return value / (splat(divisor, lanes) if lanes > 1 else divisor)
 
 

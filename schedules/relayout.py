@@ -1,14 +1,15 @@
 """Copies between layouts: compact to framed and back, a wider or narrower halo, and the phase planes of strided convolutions."""
 
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
 from typing import Any
 
-import tvm
 from tvm.tirx.script import builder as T
 
 from subpc.schedules.isa import VectorIsa
-from subpc.schedules.kernel import kernel_builder
+from subpc.schedules.kernel import PlainKernel
 from subpc.schedules.layout import Frame, TensorLayout
+from subpc.schedules.operand import Operand, tensor
 from subpc.schedules.vector import fetch, for_row, plane_rows, put, rows_of_planes
 
 # Rough cost of copying one row: enough to size tasks.
@@ -16,44 +17,42 @@ ROW_NS, FLOAT_NS = 4.0, 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Relayout:
-    """y = x in another layout of the same (batch, channels, height, width). Operands: x, y."""
+class Relayout(PlainKernel):
+    """y = x in another layout of the same (batch, channels, height, width) and type. Operands: x, y."""
 
     source: TensorLayout
     out: TensorLayout
 
     def __post_init__(self) -> None:
         a, b = self.source, self.out
-        if (a.batch, a.channels, a.frame.height, a.frame.width) != (b.batch, b.channels, b.frame.height, b.frame.width):
-            raise ValueError(f"Relayout between different shapes: {a} and {b}")
+        if (a.shape, a.dtype) != (b.shape, b.dtype):
+            raise ValueError(f"Relayout between different shapes or types: {a} and {b}")
 
     @property
     def family(self) -> str:
         return "relayout"
 
     @property
-    def operands(self) -> tuple[str, ...]:
-        return ("x", "y")
+    def result_layout(self) -> TensorLayout:
+        return self.out
 
     @property
     def flops(self) -> int:
         return 0
 
-    def prim_func(self, symbol: str, isa: VectorIsa) -> tvm.tirx.PrimFunc:
-        source, out = self.source.frame, self.out.frame
-        planes = self.out.batch * self.out.channels
-        with kernel_builder(symbol, {"x": (self.source.floats, "float32"), "y": (self.out.floats, "float32")}) as kernel:
-            x, y = kernel.buffers
-            with plane_rows(planes, out.height, ROW_NS + FLOAT_NS * out.width) as (plane, row):
-                read = plane * source.plane + row * source.pitch + source.first
-                write = plane * out.plane + row * out.pitch + out.first
-                for_row(out.width, isa.lanes, lambda at, lanes: put(y, write + at, fetch(x, read + at, lanes), lanes))
-        assert kernel.func is not None
-        return kernel.func
+    def sizes(self) -> dict[str, Operand]:
+        return {"x": tensor(self.source), "y": tensor(self.out)}
+
+    def emit(self, b: dict[str, Any], isa: VectorIsa) -> None:
+        source, out, x, y = self.source.frame, self.out.frame, b["x"], b["y"]
+        with plane_rows(self.out.batch * self.out.channels, out.height, ROW_NS + FLOAT_NS * out.width) as (plane, row):
+            read = plane * source.plane + row * source.pitch + source.first
+            write = plane * out.plane + row * out.pitch + out.first
+            for_row(out.width, isa.lanes, lambda at, lanes: put(y, write + at, fetch(x, read + at, lanes), lanes))
 
 
 @dataclass(frozen=True, kw_only=True)
-class PhaseSplit:
+class PhaseSplit(PlainKernel):
     """Sort the input pixels of a strided convolution by their phase, so that each of its taps becomes one constant offset.
 
     Plane c * len(phases) + p of the output, laid out as `out`, holds pixel (Y * stride_y + py, X * stride_x + px) of channel c at
@@ -81,17 +80,18 @@ class PhaseSplit:
         return "phase_split"
 
     @property
-    def operands(self) -> tuple[str, ...]:
-        return ("x", "y")
-
-    @property
     def flops(self) -> int:
         return 0
 
     @property
     def layout(self) -> TensorLayout:
         """The output: one plane a channel and phase."""
-        return TensorLayout(batch=self.source.batch, channels=self.source.channels * len(self.phases), frame=self.out)
+        return replace(self.source, channels=self.source.channels * len(self.phases), frame=self.out)
+
+    @property
+    def footprint(self) -> Hashable:
+        """The pixels of a phase: fewer than the frame's, or a row or column more."""
+        return self.source.frame.height, self.source.frame.width, self.stride, self.phases
 
     def extent(self) -> tuple[int, int]:
         """Rows and columns of the largest phase."""
@@ -104,25 +104,23 @@ class PhaseSplit:
         end = self.out.first + (rows - 1) * self.out.pitch + columns
         return columns <= self.out.pitch and rows <= self.out.height + self.out.halo and end <= self.out.plane
 
-    def prim_func(self, symbol: str, isa: VectorIsa) -> tvm.tirx.PrimFunc:
+    def sizes(self) -> dict[str, Operand]:
+        return {"x": tensor(self.source), "y": tensor(self.layout)}
+
+    def emit(self, b: dict[str, Any], isa: VectorIsa) -> None:
         planes, rows = self.source.batch * self.source.channels, self.extent()[0]
         cost = len(self.phases) * (ROW_NS + FLOAT_NS * self.out.width)
-        with (
-            kernel_builder(symbol, {"x": (self.source.floats, "float32"), "y": (self.layout.floats, "float32")}) as kernel,
-            (rows_of_planes if self.rows_outer else plane_rows)(planes, rows, cost) as (plane, row),
-        ):
+        with (rows_of_planes if self.rows_outer else plane_rows)(planes, rows, cost) as (plane, row):
             for index in range(len(self.phases)):
                 if _count(self.source.frame.height, self.stride[0], self.phases[index][0]) == rows:
-                    self._row(kernel.buffers, plane, row, index, isa.lanes)
+                    self._row(b, plane, row, index, isa.lanes)
                 else:
                     with T.If(row < rows - 1), T.Then():
-                        self._row(kernel.buffers, plane, row, index, isa.lanes)
-        assert kernel.func is not None
-        return kernel.func
+                        self._row(b, plane, row, index, isa.lanes)
 
-    def _row(self, buffers: list[Any], plane: Any, row: Any, index: int, lanes: int) -> None:
+    def _row(self, b: dict[str, Any], plane: Any, row: Any, index: int, lanes: int) -> None:
         """Copy row `row` of phase `index`."""
-        (x, y), frame, (py, px) = buffers, self.source.frame, self.phases[index]
+        x, y, frame, (py, px) = b["x"], b["y"], self.source.frame, self.phases[index]
         stride = self.stride[1]
         read = plane * frame.plane + (row * self.stride[0] + py) * frame.pitch + (frame.first + px)
         write = (plane * len(self.phases) + index) * self.out.plane + row * self.out.pitch + self.out.first

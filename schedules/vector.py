@@ -7,12 +7,37 @@ from typing import Any
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
-from subpc.schedules.kernel import load, store
+from subpc.schedules.layout import LINE
 
 # Starting a parallel loop costs about 0.75 us, so a task should last longer than this.
 TASK_NS = 2000.0
 # Rows of up to this many vectors are unrolled; longer ones become a loop.
 MAX_UNROLLED_VECTORS = 8
+
+
+def load(buffer: Any, index: Any, lanes: int) -> Any:
+    """`lanes` neighbouring elements from `index` on, as one vector."""
+    return buffer[tirx.Ramp(index, 1, lanes)]
+
+
+def store(buffer: Any, index: Any, value: Any, lanes: int) -> None:
+    """Store a vector to `lanes` neighbouring elements from `index` on."""
+    T.buffer_store(buffer, value, [tirx.Ramp(index, 1, lanes)])
+
+
+def prefetch(buffer: Any, index: Any, floats: int, *, write: bool) -> None:
+    """Ask for the cache lines of `floats` elements from the line-aligned `index` on.
+
+    write: take them away from the other cores now, while there is something to compute. Without it every store to a line that
+    another core has read waits for that core: 7 GB/s instead of 49 (docs/performance.md).
+    """
+    for at in range(0, floats, LINE):
+        T.evaluate(tirx.call_intrin("void", "tirx.prefetch", T.address_of(buffer[index + at]), int(write), 3, 1))
+
+
+def splat(value: Any, lanes: int) -> Any:
+    """One scalar in every lane."""
+    return tirx.Broadcast(value, lanes)
 
 
 def segments(width: int, lanes: int) -> list[tuple[int, int]]:
@@ -75,9 +100,9 @@ def put_first(buffer: Any, index: Any, register: "Register", count: int) -> None
 class Register:
     """A vector variable. TVM keeps small global-scope arrays on the stack, and LLVM moves them into a register."""
 
-    def __init__(self, lanes: int, value: Any) -> None:
+    def __init__(self, lanes: int, value: Any, dtype: str = "float32") -> None:
         self.lanes = lanes
-        self._array = T.alloc_buffer((lanes,), "float32")
+        self._array = T.alloc_buffer((lanes,), dtype)
         self.set(value)
 
     def get(self) -> Any:

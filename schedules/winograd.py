@@ -15,15 +15,16 @@ import itertools
 from dataclasses import dataclass
 from typing import Any
 
-import tvm
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
-from subpc.schedules.activation import Activation, activate, constant
+from subpc.schedules.activation import constant
+from subpc.schedules.block_conv import BlockConv
 from subpc.schedules.isa import VectorIsa
-from subpc.schedules.kernel import FLOAT, MAX_PREFETCH_CHANNELS, kernel_builder, load, splat, store, thread_memory
+from subpc.schedules.kernel import thread_buffers
 from subpc.schedules.layout import LINE, TensorLayout
-from subpc.schedules.vector import Register, fetch, put, segments, shuffle, transpose, units
+from subpc.schedules.operand import Operand, floats
+from subpc.schedules.vector import Register, fetch, load, put, segments, shuffle, splat, store, transpose, units
 from subpc.schedules.winograd_transforms import POSITIONS, READ, STEP, input_transform, output_transform, slots, tiles_of
 
 # Nanoseconds that the transform of a row of tiles of one channel takes: enough to size tasks.
@@ -47,32 +48,24 @@ class WinogradTile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WinogradConv:
-    """y[n, o, i, j] = activation(bias[o] + sum_{k, u, v} w[o, k, u, v] * x[n, channel(o, k), i + u - top, j + v - left]
-    + residual[n, o, i, j]).
+class WinogradConv(BlockConv):
+    """y[n, o, i, j] = epilogue(bias[o] + sum_{k, u, v} w[o, k, u, v] * x[n, channel(o, k), i + u - top, j + v - left]).
 
     The halo of `source` has to hold every padding pixel that is read, and `fits` has to be true. group, kept, uniform, sparse: as in
-    DirectConv. in_place: y holds the residual before, and the result afterwards; register tiles then must not overlap.
+    BlockConv. With an epilogue in place register tiles must not overlap.
 
     Operands: x, w (transformed filters: (group, row block, position, kept channel, channel in the row block)), [index: `channel_floats`
     times the kept channels], [starts], bias, [residual], v (memory for the transformed input of one band), y.
     """
 
-    source: TensorLayout
-    out: TensorLayout
+    SCHEDULES = "winograd"
+
     padding: tuple[int, int]  # rows above, columns to the left
-    group: int
-    kept: int
-    sparse: bool
-    uniform: bool
-    residual: bool
-    in_place: bool
-    activation: Activation
     tile: WinogradTile
 
     def __post_init__(self) -> None:
         tiles = tiles_of(self.out)
-        if self.in_place and (tiles[0] % self.tile.rows or tiles[1] % self.tile.columns):
+        if self.epilogue.in_place and (tiles[0] % self.tile.rows or tiles[1] % self.tile.columns):
             raise ValueError(f"{self.tile.rows}x{self.tile.columns} tiles overlap in {tiles}: the residual would be added twice")
         if self.grid[0] % self.tile.bands:
             raise ValueError(f"{self.grid[0]} rows of register tiles are not {self.tile.bands} equal bands")
@@ -82,15 +75,6 @@ class WinogradConv:
     @property
     def family(self) -> str:
         return "bsr_winograd_conv_f32" if self.sparse else "dense_winograd_conv_f32"
-
-    @property
-    def groups(self) -> int:
-        return self.out.channels // self.group
-
-    @property
-    def blocks(self) -> int:
-        """Kept input channels, summed over the groups."""
-        return self.groups * self.kept if self.uniform else self.kept
 
     @property
     def channel_floats(self) -> int:
@@ -114,34 +98,16 @@ class WinogradConv:
         return self.grid[0] // self.tile.bands * self.grid[1]
 
     @property
-    def operands(self) -> tuple[str, ...]:
-        return tuple(self.sizes())
-
-    @property
     def flops(self) -> int:
         """Of the direct convolution: what a user compares."""
-        return 2 * 9 * self.blocks * self.group * self.out.batch * self.out.frame.height * self.out.frame.width
+        return self.flops_of(9)
 
-    def sizes(self) -> dict[str, tuple[int, str]]:
-        """(elements, type) of each operand, in order."""
-        sizes = {"x": (self.source.floats, "float32"), "w": (POSITIONS * self.blocks * self.group, "float32")}
-        if self.sparse:
-            sizes["index"] = (self.blocks + MAX_PREFETCH_CHANNELS, "int32")
-        if not self.uniform:
-            sizes["starts"] = (self.groups + 1, "int32")
-        sizes["bias"] = (self.out.channels, "float32")
-        if self.residual and not self.in_place:
-            sizes["residual"] = (self.out.floats, "float32")
-        sizes["v"] = (self.band_blocks * POSITIONS * self.position_floats, "float32")
-        sizes["y"] = (self.out.floats, "float32")
-        return sizes
+    def sizes(self) -> dict[str, Operand]:
+        scratch = {"v": floats(self.band_blocks * POSITIONS * self.position_floats)}
+        return self.operands_around(floats(POSITIONS * self.blocks * self.group), {}, scratch)
 
-    def prim_func(self, symbol: str, isa: VectorIsa) -> tvm.tirx.PrimFunc:
-        sizes = self.sizes()
-        with kernel_builder(symbol, sizes) as frame:
-            _Body(self, isa.lanes, dict(zip(sizes, frame.buffers, strict=True))).emit()
-        assert frame.func is not None
-        return frame.func
+    def emit(self, b: dict[str, Any], isa: VectorIsa) -> None:
+        _Body(self, isa.lanes, b).emit()
 
 
 def fits(source: TensorLayout, out: TensorLayout, padding: tuple[int, int], tile: WinogradTile) -> bool:
@@ -209,15 +175,13 @@ class _Body:
         """One parallel loop over (some register tiles, block of output channels)."""
         k, tile = self.k, self.k.tile
         groups, parts = -(-k.band_blocks // tile.blocks), k.out.channels // self.channels
-        floats = tile.blocks * POSITIONS * self.tiles * self.channels
-        pixels = STEP * STEP * self.tiles * self.lanes
+        memory = [floats(tile.blocks * POSITIONS * self.tiles * self.channels), floats(STEP * STEP * self.tiles * self.lanes)]
         with T.parallel(0, groups * parts) as task:
             group, part = (task // parts, task % parts) if tile.pixels_outer else (task % groups, task // groups)
             start = group * tile.blocks
             if k.band_blocks % tile.blocks:
                 start = tirx.min(start, k.band_blocks - tile.blocks)
-            with thread_memory([(FLOAT * floats, "float32"), (FLOAT * pixels, "float32")]) as pointers:
-                sums, results = (T.decl_buffer((size,), "float32", data=p) for size, p in zip((floats, pixels), pointers, strict=True))
+            with thread_buffers(memory) as (sums, results):
                 with T.serial(0, POSITIONS) as position, T.serial(0, tile.blocks) as block:
                     self.register_tile(sums, start + block, block, position, part)
                 with T.serial(0, tile.blocks) as block, T.serial(0, tile.vectors) as vector:
@@ -230,9 +194,7 @@ class _Body:
         """sums[number, position, tile, :] = sum over input channels of V times U."""
         k, tile = self.k, self.k.tile
         group = part // self.per_group
-        first, count = group * k.kept, k.kept
-        if not k.uniform:
-            first, count = self.b["starts"][group], self.b["starts"][group + 1] - self.b["starts"][group]
+        first, count = k.kept_of(self.b, group)
         panel = (first * self.per_group + part % self.per_group * count) * POSITIONS + position * count
         acc = [[Register(self.lanes, constant(0.0, self.lanes)) for _ in range(tile.vectors)] for _ in range(self.tiles)]
         v = (block * POSITIONS + position) * k.position_floats
@@ -292,9 +254,7 @@ class _Body:
             done = []
             for start, size in segments(count, self.lanes):
                 place = at + o * k.out.frame.plane + start
-                value = vector.slice(start, size)
-                if k.residual:
-                    value = value + fetch(self.b["y" if k.in_place else "residual"], place, size)
-                done.append((place, Register(size, activate(k.activation, value, size))))
+                value = k.epilogue.finish(vector.slice(start, size), self.b, place, size)
+                done.append((place, Register(size, value)))
             for place, result in done:
                 put(self.b["y"], place, result.get(), result.lanes)

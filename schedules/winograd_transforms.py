@@ -14,7 +14,7 @@ FILTER_TRANSFORM = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0
 def transformed_filters(weight: np.ndarray) -> np.ndarray:
     """U = G g G^T of (c_out, c_in, 3, 3) filters: (c_out, c_in, 16)."""
     u: np.ndarray = np.einsum("pu,oiuv,qv->oipq", FILTER_TRANSFORM, weight.astype("float64"), FILTER_TRANSFORM)
-    return u.reshape(*weight.shape[:2], POSITIONS).astype("float32")
+    return u.reshape(*weight.shape[:2], POSITIONS).astype(weight.dtype)
 
 
 def tiles_of(out: TensorLayout) -> tuple[int, int]:

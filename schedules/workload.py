@@ -4,23 +4,11 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from subpc.schedules.conv_flat import Tile
-from subpc.schedules.depthwise import GroupedTile
-from subpc.schedules.direct_conv import DirectTile
-from subpc.schedules.isa import VectorIsa
-from subpc.schedules.winograd import WinogradTile
-
 # A schedule as plain data: "family", and the fields of that family's tile.
 Choice = dict[str, int | str]
 
-FLAT, DIRECT, DENSE_FLAT, DENSE_DIRECT, GROUPED = "flat", "direct", "dense flat", "dense direct", "grouped"
-WINOGRAD, DENSE_WINOGRAD = "winograd", "dense winograd"
-# Those that ignore the pattern of the weights.
-DENSE_FAMILIES = (DENSE_FLAT, DENSE_DIRECT, DENSE_WINOGRAD)
 # A register tile of fewer output channels than this loads more than it multiplies.
 MIN_FILTERS = 4
-# A dense kernel for a pattern that leaves less than this would have to be more than twice as fast as the sparse one at the same work.
-MIN_DENSITY = 0.45
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,26 +64,14 @@ class ConvWorkload:
         return self.groups == 1 or (self.out[0] // self.groups) % MIN_FILTERS == 0
 
     @property
+    def filters(self) -> int:
+        """Output channels that share their input channels."""
+        return self.n or self.out[0] // self.groups
+
+    @property
     def density(self) -> float:
         """Share of the blocks that are left."""
         return self.kept / (self.source[0] * -(-self.out[0] // self.n)) if self.n else 1.0
-
-    def families(self, isa: VectorIsa) -> tuple[str, ...]:
-        """The kernel families that can compute it."""
-        if not self.flat:
-            return (GROUPED,)
-        filters = self.n or self.out[0] // self.groups
-        sparse = self._with_lanes((FLAT, DIRECT, WINOGRAD), filters, isa)
-        if not self.n or self.density < MIN_DENSITY:
-            return sparse
-        return sparse + self._with_lanes((DENSE_FLAT, DENSE_DIRECT, DENSE_WINOGRAD), self.out[0], isa)
-
-    def _with_lanes(self, names: tuple[str, str, str], filters: int, isa: VectorIsa) -> tuple[str, ...]:
-        """Those of the flat, the direct and the Winograd family that take `filters` output channels together."""
-        if filters % isa.lanes or self.clamped:
-            return names[:1]
-        formula = self.kernel == (3, 3) and self.stride == self.dilation == (1, 1) and self.groups == 1
-        return names if formula else names[:2]
 
 
 def tile_fields(choice: Choice) -> dict[str, Any]:
@@ -103,6 +79,6 @@ def tile_fields(choice: Choice) -> dict[str, Any]:
     return {name: value for name, value in choice.items() if name != "family"}
 
 
-def describe(family: str, tile: Tile | DirectTile | WinogradTile | GroupedTile) -> Choice:
-    """A tile as plain data."""
+def describe(family: str, tile: Any) -> Choice:
+    """A tile, a dataclass of numbers and switches, as plain data."""
     return {"family": family, **asdict(tile)}

@@ -34,8 +34,9 @@ def _kernel(symbol: str, size: int, step: int, rectify: bool) -> Any:
     from tvm.tirx.script import builder as T
 
     from subpc.schedules.kernel import kernel_builder
+    from subpc.schedules.operand import floats
 
-    with kernel_builder(symbol, {"x": (size, "float32"), "w": (2, "float32"), "y": (size, "float32")}) as frame:
+    with kernel_builder(symbol, {"x": floats(size), "w": floats(2), "y": floats(size)}) as frame:
         x, w, y = frame.buffers
         with T.parallel(0, size) as i:
             value = [lambda: x[i] + w[0], lambda: x[i] * w[1], lambda: (tirx.max if rectify else tirx.min)(x[i], T.float32(0))][step]()

@@ -66,7 +66,7 @@ def _function_info(model: "ImportedModel", program: "Program", emitted: "Emitted
         symbol=entry.symbol,
         inputs=_tensors(model.input_names, program.inputs),
         outputs=_tensors(model.output_names, program.outputs),
-        workspace_floats=entry.workspace_floats,
+        workspace_floats=entry.plan.floats,
         steps=tuple(_step_info(program, step, emitted, index) for step in program.steps),
     )
 
@@ -89,7 +89,7 @@ def _step_info(program: "Program", step: "Step", emitted: "EmittedLibrary", inde
         family=JOINED if step.joined else step.kernel.family,
         flops=0 if step.joined else step.kernel.flops,
         bytes=0 if step.joined else step_bytes(program, step, sizes[step.kernel]),
-        result=step_result(step, emitted.entries[index].offsets),
+        result=step_result(step, emitted.entries[index].plan),
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from subpc.errors import TargetError
-from subpc.schedules.isa import AVX2, AVX512, GENERIC, VectorIsa
+from subpc.schedules.isa import AVX512, VectorIsa, level_of
 
 if TYPE_CHECKING:
     import tvm
@@ -77,9 +77,7 @@ class Target:
     @property
     def isa(self) -> VectorIsa:
         """The vector unit that kernels are generated for."""
-        if "avx512f" in self.llvm_features:
-            return AVX512
-        return AVX2 if {"avx2", "fma"} <= self.llvm_features else GENERIC
+        return level_of(self.llvm_features)
 
     @property
     def features(self) -> tuple[str, ...]:

@@ -26,13 +26,13 @@ def build(output: Path, target_text: str, threads: int) -> dict[str, int]:
     from subpc.schedules.peak import PeakMultiplyAdd, PeakRead
 
     target = parse_target(target_text)
-    fma = PeakMultiplyAdd(workers=threads, rounds=FMA_ROUNDS)
+    fma = PeakMultiplyAdd(workers=threads, rounds=FMA_ROUNDS, lanes=target.isa.lanes)
     cache = PeakRead(workers=threads, floats=CACHE_FLOATS, rounds=CACHE_ROUNDS)
     memory = PeakRead(workers=threads, floats=MEMORY_FLOATS // threads, rounds=1)
     kernels: dict[str, PeakMultiplyAdd | PeakRead] = {FMA: fma, CACHE: cache, MEMORY: memory}
     modules = [tvm.IRModule({symbol: kernel.prim_func(symbol, target.isa)}) for symbol, kernel in kernels.items()]
     link_modules([*modules, launch_clock()], target.tvm_target(), output)
-    facts = {"lanes": target.isa.lanes, "operations": fma.operations(target.isa), "vector_floats": fma.vector_floats(target.isa)}
+    facts = {"lanes": target.isa.lanes, "operations": fma.flops, "vector_floats": fma.vector_floats}
     return facts | {"cache_bytes": cache.bytes, "memory_bytes": memory.bytes, "floats": threads * max(CACHE_FLOATS, memory.floats)}
 
 

@@ -66,12 +66,12 @@ class Tuned:
 
 def why_not(choice: "Choice", workload: "ConvWorkload", isa: "VectorIsa", sparse: str = "auto") -> str:
     """Why a recorded schedule cannot be used, "" if it can."""
+    from subpc.schedules.family import ignores_pattern
     from subpc.schedules.search_space import is_valid
-    from subpc.schedules.workload import DENSE_FAMILIES
 
     if not is_valid(choice, workload, isa):
         return f"{str(choice)[:120]} is no valid schedule for it"
-    if sparse == "always" and choice["family"] in DENSE_FAMILIES:
+    if sparse == "always" and ignores_pattern(choice):
         return "the record wants a dense kernel, sparse='always' does not"
     return ""
 

@@ -61,7 +61,7 @@ class Builder:
             symbol=entry.symbol,
             inputs=tuple(program.inputs),
             outputs=tuple(program.outputs),
-            workspace=entry.workspace_floats,
+            workspace=entry.plan.floats,
             layers=tuple(step.layer for step in program.steps),
             joined=tuple(step.layer for step in program.steps if step.joined),
         )

@@ -53,6 +53,7 @@ def find_layers(model: "Rewritten", isa: "VectorIsa") -> tuple[list[TunedLayer],
     """The distinct workloads of a network, with their default schedules; how many of the next layers each layer can be joined with."""
     from subpc.passes.pipeline import lower_model
     from subpc.passes.program import WeightStore
+    from subpc.schedules.families import families_for
     from subpc.schedules.search_space import search_space
 
     lowered = lower_model(model, isa=isa, weights=WeightStore())
@@ -64,7 +65,7 @@ def find_layers(model: "Rewritten", isa: "VectorIsa") -> tuple[list[TunedLayer],
     layers = []
     for key, members in names.items():
         workload, default = lowered.workloads[members[0]], lowered.choices[members[0]]
-        limit = {family: max(most[name].get(family, 0) for name in members) for family in workload.families(isa)}
+        limit = {family: max(most[name].get(family, 0) for name in members) for family in families_for(workload, isa)}
         # Kernels by transforms are never joined, and have no such field.
         offered = [choice for choice in spaces[key] if int(choice.get("joined", 0)) <= limit[str(choice["family"])]]
         search = Search(offered, seed=zlib.crc32(key.encode()))

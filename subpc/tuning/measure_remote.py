@@ -88,7 +88,7 @@ def remote_devices(tracker: str, key: str, threads: int, target: Target, folder:
 
 
 def _cpu_name(fleet: Fleet, target: Target, folder: Path) -> str:
-    from subpc.passes.emit_probes import CPUINFO_BYTES, READ_CPUINFO, emit_read_cpuinfo
+    from subpc.passes.emit_remote_helpers import CPUINFO_BYTES, READ_CPUINFO, emit_read_cpuinfo
 
     library = _probe(folder / "cpuinfo", emit_read_cpuinfo(), READ_CPUINFO, target)
     session = fleet.request()
@@ -154,7 +154,7 @@ class RemoteMeasurer:
         self._slots[slot] = self._guard(lambda: self._prepare(library))
 
     def _prepare(self, library: Measured) -> _Loaded:
-        from subpc.passes.emit_probes import ZERO, emit_zero
+        from subpc.passes.emit_remote_helpers import ZERO, emit_zero
 
         module, generator = _load(self._session, library.library), np.random.default_rng(0)
         inputs = [self._filled(shape, dtype, generator) for shape, dtype in library.inputs]

@@ -17,7 +17,7 @@ from subpc.passes.join_steps import joinable
 from subpc.passes.pipeline import Lowered, Rewritten, lower_model
 from subpc.passes.program import WeightStore
 from subpc.runtime.model import CompiledModel
-from subpc.schedules.chain import Chain
+from subpc.schedules.joined import Joined
 from subpc.schedules.workload import Choice
 from tests.subpc.tuning.schedules import NATIVE, machine, prune, write_choices
 
@@ -111,11 +111,11 @@ def test_results_that_nobody_else_reads_need_no_memory() -> None:
     model = rewritten(mobile)
     plain, together = lowered(model).program, lowered(model, joined_choices(model, 2, 3)).program
     assert [step.layer for step in together.steps] == [step.layer for step in plain.steps]
-    chains = [step for step in together.steps if isinstance(step.kernel, Chain)]
-    assert [(step.layer, step.kernel.kept, step.kernel.bands) for step in chains] == [  # type: ignore[attr-defined]
+    kernels = [step for step in together.steps if isinstance(step.kernel, Joined)]
+    assert [(step.layer, step.kernel.kept, step.kernel.bands) for step in kernels] == [  # type: ignore[attr-defined]
         (f"{block}.expand", (False, False, True), 3) for block in (2, 3, 4)
     ]
-    assert len(together.calls) == len(plain.calls) - 2 * len(chains)
+    assert len(together.calls) == len(plain.calls) - 2 * len(kernels)
     touched = {operand.index for step in together.steps for operand in step.operands if operand.space == "workspace"}
     expanded = [step.operands[-1].index for step in plain.steps if step.layer.endswith(("expand", "depthwise"))]
     assert touched.isdisjoint(expanded)
@@ -123,14 +123,14 @@ def test_results_that_nobody_else_reads_need_no_memory() -> None:
 
 def test_a_result_that_others_read_is_kept() -> None:
     model = rewritten(residual)
-    chains = [s.kernel for s in lowered(model, joined_choices(model, 2, 4)).program.steps if isinstance(s.kernel, Chain)]
-    assert [chain.kept for chain in chains] == [(False, True, True)] * 2
+    kernels = [s.kernel for s in lowered(model, joined_choices(model, 2, 4)).program.steps if isinstance(s.kernel, Joined)]
+    assert [kernel.kept for kernel in kernels] == [(False, True, True)] * 2
 
 
 def test_bands_that_do_not_divide_the_rows_join_nothing() -> None:
     model = rewritten(mobile)
     choices = joined_choices(model, 2, 4)  # 6 rows
-    assert not any(isinstance(step.kernel, Chain) for step in lowered(model, choices).program.steps)
+    assert not any(isinstance(step.kernel, Joined) for step in lowered(model, choices).program.steps)
 
 
 @pytest.mark.parametrize("batch", [1, 2])
@@ -170,12 +170,12 @@ def test_a_profile_has_all_layers_and_the_work_once(tmp_path: Path) -> None:
     assert {row.family for row in profile.layers if row.layer.endswith("project")} == {JOINED}
 
 
-def test_a_kernel_keeps_its_own_schedule_in_a_chain() -> None:
+def test_a_kernel_keeps_its_own_schedule_in_a_joined_one() -> None:
     model = rewritten(mobile)
     choices = joined_choices(model, 2, 3)
     narrow = {"2.depthwise": lowered(model).choices["2.depthwise"] | {"rows": 4}}
     program = lowered(model, choices | narrow).program
-    (chain,) = [step.kernel for step in program.steps if step.layer == "2.expand"]
-    assert isinstance(chain, Chain)
-    assert chain.stages[1].tile.rows == 4
-    assert replace(chain, bands=6) != chain
+    (kernel,) = [step.kernel for step in program.steps if step.layer == "2.expand"]
+    assert isinstance(kernel, Joined)
+    assert kernel.stages[1].tile.rows == 4
+    assert replace(kernel, bands=6) != kernel

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from subpc.compiler.compile_model import compile
-from subpc.schedules.kernel import MAX_PREFETCH_CHANNELS
+from subpc.schedules.block_conv import MAX_PREFETCH_CHANNELS
 from tests.passes.test_end_to_end import prune_blocks
 
 

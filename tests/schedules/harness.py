@@ -47,9 +47,7 @@ def build(kernel: Any, isa: VectorIsa = AVX512) -> Any:
         objects, library = f"{folder}/k.o", f"{folder}/k.so"
         module.write_to_file(objects)
         # libc only: a call into libm does not link, but for operators that we did not write, and those who ask the runtime for memory
-        asks = (
-            kernel.family == "fallback" or kernel.family.startswith("chain") or "winograd" in kernel.family or "winograd" in kernel.family
-        )
+        asks = kernel.family == "fallback" or kernel.family.startswith("joined") or "winograd" in kernel.family
         libraries, checks = (["-lc", "-lm"], []) if asks else (["-lc"], ["-Wl,-z,defs"])
         subprocess.run(["gcc", "-shared", "-nodefaultlibs", *checks, "-o", library, objects, *libraries], check=True)
         loaded = Library.from_file(Path(library))
@@ -134,9 +132,9 @@ def check_tensor(layout: TensorLayout, flat: np.ndarray, expected: np.ndarray, t
 
 def check_conv(conv: Any, operands: dict[str, np.ndarray], expected: np.ndarray, isa: VectorIsa) -> None:
     """Compare a convolution, with a random residual where it takes one, and ReLU behind it, to `expected` without these two."""
-    if conv.residual:
+    if conv.epilogue.residual:
         residual = np.random.default_rng(2).standard_normal(expected.shape).astype("float32")
         expected = expected + residual
-        operands = {**operands, "y" if conv.in_place else "residual": into(conv.out, residual)}
+        operands = {**operands, conv.epilogue.operand: into(conv.out, residual)}
     got = run_everywhere(conv, [operands[name] for name in conv.operands], isa)
     check_tensor(conv.out, got, np.maximum(expected, 0))

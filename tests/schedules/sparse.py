@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from subpc.schedules.kernel import MAX_PREFETCH_CHANNELS
+from subpc.schedules.block_conv import MAX_PREFETCH_CHANNELS
+from subpc.schedules.layout import Frame
 
 
 @dataclass(frozen=True)
@@ -56,3 +57,9 @@ def random_filters(
         weight[group * n : (group + 1) * n, channels] = rng.standard_normal((n, count, *kernel))
         kept.append(channels)
     return Filters(weight=weight, n=n, kept=kept)
+
+
+def tap_offsets(frame: Frame, kernel: tuple[int, int], dilation: tuple[int, int], padding: tuple[int, int]) -> tuple[int, ...]:
+    """Offsets of the taps of a stride-1 convolution (padding: rows above, columns to the left) on planes laid out as `frame`."""
+    (kh, kw), (dy, dx), (top, left) = kernel, dilation, padding
+    return tuple((y * dy - top) * frame.pitch + x * dx - left for y in range(kh) for x in range(kw))

@@ -12,7 +12,9 @@ from tvm.tirx.script import builder as T
 
 from subpc.schedules.activation import ACTIVATIONS, Activation, activate
 from subpc.schedules.isa import VectorIsa
-from subpc.schedules.kernel import kernel_builder, load, store
+from subpc.schedules.kernel import kernel_builder
+from subpc.schedules.operand import floats
+from subpc.schedules.vector import load, store
 from tests.schedules.harness import ISAS, assembly, cpu_supports, run_everywhere
 
 LENGTH = 4096
@@ -30,7 +32,7 @@ class Apply:
 
     def prim_func(self, symbol: str, isa: VectorIsa) -> tvm.tirx.PrimFunc:
         lanes = self.lanes or isa.lanes
-        with kernel_builder(symbol, {"x": (LENGTH, "float32"), "y": (LENGTH, "float32")}) as frame:
+        with kernel_builder(symbol, {"x": floats(LENGTH), "y": floats(LENGTH)}) as frame:
             x, y = frame.buffers
             with T.serial(0, LENGTH // lanes) as i:
                 if lanes > 1:

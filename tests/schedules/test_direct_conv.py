@@ -8,13 +8,15 @@ import torch
 from torch.nn import functional
 
 from subpc.schedules.activation import Activation
-from subpc.schedules.choose_tile import choose_direct_tile
+from subpc.schedules.choose_direct import choose_direct_tile
 from subpc.schedules.direct_conv import DirectConv, DirectTile
+from subpc.schedules.epilogue import Epilogue
 from subpc.schedules.isa import AVX512, VectorIsa
 from tests.schedules.harness import ISAS, assembly, check_conv, cpu_supports, into, like, tensor
 from tests.schedules.sparse import Filters, random_filters
 
 RELU = Activation(kind="relu")
+PLAIN = Epilogue(activation=RELU)
 
 
 def check(
@@ -36,10 +38,10 @@ def check(
         dilation=dilation[1],
         weight_bytes=1,
         source_bytes=2,
-        disjoint=options.get("in_place", False),
+        disjoint=options.get("epilogue", PLAIN).in_place,
         isa=isa,
     )
-    fields = {"stride": stride, "dilation": dilation, "padding": padding, "residual": False, "in_place": False, "activation": RELU}
+    fields = {"stride": stride, "dilation": dilation, "padding": padding, "epilogue": PLAIN}
     conv = DirectConv(
         source=source,
         out=out,
@@ -51,7 +53,7 @@ def check(
         tile=tile,
         **(fields | options),
     )
-    operands = {"x": into(source, x), "bias": bias, "y": np.zeros(out.floats, "float32")}
+    operands = {"x": into(source, x), "bias": bias, "y": np.zeros(out.elements, "float32")}
     operands |= filters.operands(tile.vectors * isa.lanes, source.frame.plane, sparse)
     check_conv(conv, operands, expected.numpy(), isa)
 
@@ -98,7 +100,8 @@ def test_dilation(dilation: tuple[int, int]) -> None:
 @pytest.mark.parametrize("in_place", [False, True])
 @pytest.mark.parametrize("width", [7, 14, 13, 16])
 def test_residual(width: int, in_place: bool) -> None:
-    check(random_filters(32, 6, (3, 3), n=16, sparsity=0.5), AVX512, size=(5, width), residual=True, in_place=in_place)
+    added = Epilogue(residual=True, in_place=in_place, activation=RELU)
+    check(random_filters(32, 6, (3, 3), n=16, sparsity=0.5), AVX512, size=(5, width), epilogue=added)
 
 
 def test_columns_that_overlap_cannot_add_a_residual_in_place() -> None:
@@ -107,8 +110,7 @@ def test_columns_that_overlap_cannot_add_a_residual_in_place() -> None:
             random_filters(16, 4, (3, 3), n=16, sparsity=0.5),
             AVX512,
             tile=DirectTile(rows=1, columns=4, vectors=1, pixels_outer=True),
-            residual=True,
-            in_place=True,
+            epilogue=Epilogue(residual=True, in_place=True),
         )
 
 
@@ -116,7 +118,7 @@ def test_the_inner_loop_has_fused_multiply_adds_and_no_spills() -> None:
     layout = tensor(1, 64, 14, 14, 1)
     tile = DirectTile(rows=1, columns=14, vectors=1, pixels_outer=True)
     fields = {"stride": (1, 1), "dilation": (1, 1), "padding": (1, 1), "group": 16, "kept": 16, "sparse": True, "uniform": True}
-    conv = DirectConv(source=layout, out=layout, kernel=(3, 3), residual=False, in_place=False, activation=RELU, tile=tile, **fields)
+    conv = DirectConv(source=layout, out=layout, kernel=(3, 3), epilogue=PLAIN, tile=tile, **fields)
     lines = assembly(conv, AVX512).splitlines()
     multiply_adds = [i for i, line in enumerate(lines) if "vfmadd" in line]
     assert len(multiply_adds) == 14 * 9

@@ -47,7 +47,7 @@ def test_program(index: int, halo: int | None, isa: VectorIsa) -> None:
         flat = [into(layout, v) if k == "tensor" else v.ravel() for k, v in zip(kinds, values, strict=True)]
         kernel = Elementwise(layout=layout, inputs=kinds, program=program)
         assert kernel.keeps_zero == keeps_zero
-        got = run_everywhere(kernel, [*flat, np.zeros(layout.floats, "float32")], isa)
+        got = run_everywhere(kernel, [*flat, np.zeros(layout.elements, "float32")], isa)
         check_tensor(layout, got, reference(*map(torch.tensor, values)).numpy(), 1e-5)
 
 
@@ -71,7 +71,7 @@ def test_concat(halo: int | None, isa: VectorIsa) -> None:
     rng = np.random.default_rng(0)
     a, b = (rng.standard_normal((3, c, 7, 9)).astype("float32") for c in (5, 4))
     expected = np.concatenate([a, b], axis=1)
-    out, y = like(expected, halo), np.zeros(like(expected, halo).floats, "float32")
+    out, y = like(expected, halo), np.zeros(like(expected, halo).elements, "float32")
     for x, start in ((a, 0), (b, 5)):
         count = x.shape[1]
         kernel = ChannelCopy(batch=3, frame=out.frame, source_channels=count, out_channels=9, count=count, out_start=start)
@@ -81,7 +81,7 @@ def test_concat(halo: int | None, isa: VectorIsa) -> None:
 
 def test_channel_shuffle() -> None:
     x = np.random.default_rng(0).standard_normal((2, 6, 5, 5)).astype("float32")
-    layout, y = like(x, 1), np.zeros(like(x, 1).floats, "float32")
+    layout, y = like(x, 1), np.zeros(like(x, 1).elements, "float32")
     for group in range(2):
         kernel = ChannelCopy(
             batch=2,

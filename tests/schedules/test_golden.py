@@ -18,14 +18,14 @@ from torch import nn
 from subpc.frontend.import_model import import_model
 from subpc.passes.pipeline import lower_model, rewrite_model
 from subpc.passes.program import WeightStore
-from subpc.schedules.activation import NONE
-from subpc.schedules.chain import Chain
-from subpc.schedules.conv_flat import FlatConv, Tile
-from subpc.schedules.depthwise import GroupedConv
 from subpc.schedules.elementwise import ChannelCopy
+from subpc.schedules.flat_conv import FlatConv, FlatTile
+from subpc.schedules.grouped_conv import GroupedConv
 from subpc.schedules.isa import AVX512
+from subpc.schedules.joined import Joined
 from subpc.schedules.kernel import Kernel
 from subpc.schedules.layout import TensorLayout, halo_frame
+from subpc.schedules.operand import Operand
 
 GOLDEN = Path(__file__).parent / "golden"
 COMMAND = "UPDATE_GOLDEN=1 python -m pytest -q tests/schedules/test_golden.py"
@@ -66,20 +66,20 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }
 
 
-def pair() -> Chain:
+def pair() -> Joined:
     """A 1x1 convolution and a depthwise one, in two bands."""
     planes = TensorLayout(batch=1, channels=2, frame=halo_frame(4, 6, 1))
-    options = {"sparse": False, "uniform": True, "bounds": (), "residual": False, "in_place": False, "activation": NONE}
-    tile = Tile(rows=2, vectors=1, blocks=1, pixels_outer=False)
+    options = {"sparse": False, "uniform": True, "bounds": ()}
+    tile = FlatTile(rows=2, vectors=1, blocks=1, pixels_outer=False)
     first = FlatConv(source=planes, phases=1, out=planes, taps=(0,), group=2, kept=2, tile=tile, **options)  # type: ignore[arg-type]
     second = GroupedConv(source=planes, out=planes, groups=2, kernel=(3, 1), padding=(1, 0))
-    return Chain(stages=(first, second), kept=(False, True), bands=2)
+    return Joined(stages=(first, second), kept=(False, True), bands=2)
 
 
 # Kernels that no network here reaches.
 ALONE: dict[str, Kernel] = {
     "channel_copy": ChannelCopy(batch=1, frame=halo_frame(3, 4, 1), source_channels=2, out_channels=3, count=2, out_start=1),
-    "chain_dense_conv_depthwise_conv": pair(),
+    "joined_dense_conv_depthwise_conv": pair(),
 }
 
 
@@ -99,6 +99,8 @@ def kernels(family: str) -> list[Any]:
 def test_generated_loops(family: str) -> None:
     kernel = next((k for k in kernels(family) if k.family == family), None)
     assert kernel is not None, f"the network for {family} now compiles to {[k.family for k in kernels(family)]}: choose another one"
+    layout = kernel.result_layout
+    assert layout is None or kernel.sizes()[kernel.operands[-1]] == Operand(layout.elements, layout.dtype)
     script = kernel.prim_func("kernel", AVX512).script() + "\n"
     path = GOLDEN / f"{family}.txt"
     if os.environ.get("UPDATE_GOLDEN") == "1":

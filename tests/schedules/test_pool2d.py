@@ -43,7 +43,7 @@ def check(kind: str, case: Case, halos: tuple[int | None, int | None], isa: Vect
         kind=kind, source=source, out=out, kernel=kernel, stride=stride, padding=(*padding, *padding), dilation=dilation,
         count_include_pad=include, nonnegative=positive,
     )  # fmt: skip
-    got = run_everywhere(pool, [into(source, x), np.zeros(out.floats, "float32")], isa)
+    got = run_everywhere(pool, [into(source, x), np.zeros(out.elements, "float32")], isa)
     check_tensor(out, got, expected, tolerance=0 if kind == "max" else 1e-5)
 
 
@@ -104,7 +104,7 @@ def test_asymmetric_padding() -> None:
     expected = functional.max_pool2d(functional.pad(torch.tensor(x), (0, 1, 0, 1), value=float("-inf")), 3, 2).numpy()
     source, out = tensor(1, 2, 12, 20, 1), like(expected, 1)
     pool = Pool2d(kind="max", source=source, out=out, kernel=(3, 3), stride=(2, 2), padding=(0, 0, 1, 1))
-    check_tensor(out, run_everywhere(pool, [into(source, x), np.zeros(out.floats, "float32")], AVX512), expected, 0)
+    check_tensor(out, run_everywhere(pool, [into(source, x), np.zeros(out.elements, "float32")], AVX512), expected, 0)
 
 
 def test_empty_window_is_refused() -> None:

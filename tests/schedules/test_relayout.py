@@ -1,12 +1,14 @@
 """Copies between layouts are exact and leave the halo zero."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from subpc.schedules.isa import AVX512, GENERIC, VectorIsa
-from subpc.schedules.layout import halo_frame
+from subpc.schedules.layout import TensorLayout, compact_frame, halo_frame
 from subpc.schedules.relayout import PhaseSplit, Relayout
-from tests.schedules.harness import ISAS, assembly, check_tensor, cpu_supports, into, pixel_index, run_everywhere, tensor
+from tests.schedules.harness import ISAS, assembly, check_tensor, cpu_supports, into, out_of, pixel_index, run_everywhere, tensor
 
 SHAPES = [(1, 1, 1, 1), (3, 17, 7, 7), (1, 3, 13, 17), (2, 4, 5, 150), (1, 33, 56, 56)]
 
@@ -22,7 +24,7 @@ def test_relayout(shape: tuple[int, int, int, int], halos: tuple[int | None, int
     if not cpu_supports(isa):
         pytest.skip("this CPU lacks the instructions")
     source, out, x = tensor(*shape, halos[0]), tensor(*shape, halos[1]), pixels(shape)
-    got = run_everywhere(Relayout(source=source, out=out), [into(source, x), np.zeros(out.floats, "float32")], isa)
+    got = run_everywhere(Relayout(source=source, out=out), [into(source, x), np.zeros(out.elements, "float32")], isa)
     check_tensor(out, got, x, tolerance=0)
 
 
@@ -37,7 +39,7 @@ def test_phase_split(shape: tuple[int, int, int, int], stride: tuple[int, int], 
     frame = halo_frame(-(-shape[2] // stride[0]), -(-shape[3] // stride[1]), 1)
     phases = tuple((py, px) for py in range(min(stride[0], shape[2])) for px in range(min(stride[1], shape[3])))
     kernel = PhaseSplit(source=source, stride=stride, phases=phases, out=frame)
-    got = run_everywhere(kernel, [into(source, x), np.zeros(kernel.layout.floats, "float32")], isa)
+    got = run_everywhere(kernel, [into(source, x), np.zeros(kernel.layout.elements, "float32")], isa)
     expected = np.zeros((shape[0], shape[1], len(phases), frame.plane), "float32")
     for p, (py, px) in enumerate(phases):
         part = x[:, :, py :: stride[0], px :: stride[1]]
@@ -49,7 +51,7 @@ def test_extra_row_and_column_go_into_the_halo() -> None:
     # a 3x3 stride 2 convolution without padding: 13 pixels give 6, but phase 0 has 7
     source, x = tensor(1, 2, 13, 13), pixels((1, 2, 13, 13))
     kernel = PhaseSplit(source=source, stride=(2, 2), phases=((0, 0),), out=halo_frame(6, 6, 1))
-    got = run_everywhere(kernel, [x.ravel(), np.zeros(kernel.layout.floats, "float32")], AVX512)
+    got = run_everywhere(kernel, [x.ravel(), np.zeros(kernel.layout.elements, "float32")], AVX512)
     frame = kernel.out
     at = frame.first + np.arange(7)[:, None] * frame.pitch + np.arange(7)
     np.testing.assert_array_equal(got.reshape(2, -1)[:, at], x[0, :, ::2, ::2])
@@ -66,3 +68,22 @@ def test_stride_two_is_two_loads_and_a_shuffle() -> None:
     assert "vpermt2ps" in text or "vpermi2ps" in text
     assert "vinsertps" not in text
     assert "Workspace" not in text
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32"])
+def test_copies_of_other_types(dtype: str) -> None:
+    """Planes are framed in whole cache lines of each type, and every element arrives as it was."""
+    x = np.random.default_rng(0).integers(0, 255, (2, 3, 5, 21)).astype(dtype)
+    source = TensorLayout(batch=2, channels=3, frame=compact_frame(5, 21), dtype=dtype)
+    out = TensorLayout(batch=2, channels=3, frame=halo_frame(5, 21, 2, dtype), dtype=dtype)
+    got = run_everywhere(Relayout(source=source, out=out), [x.ravel(), np.full(out.elements, 7, dtype)], AVX512)
+    np.testing.assert_array_equal(out_of(out, got), x)
+    untouched = got.reshape(2, 3, out.frame.plane).copy()
+    untouched[:, :, pixel_index(out.frame)] = 7
+    assert (untouched == 7).all()
+
+
+def test_no_copy_changes_a_type() -> None:
+    plane = TensorLayout(batch=1, channels=1, frame=compact_frame(2, 2))
+    with pytest.raises(ValueError, match="different shapes or types"):
+        Relayout(source=plane, out=replace(plane, dtype="int32"))

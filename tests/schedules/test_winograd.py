@@ -8,13 +8,15 @@ import torch
 from torch.nn import functional
 
 from subpc.schedules.activation import Activation
+from subpc.schedules.epilogue import Epilogue
 from subpc.schedules.isa import AVX512, VectorIsa
 from subpc.schedules.winograd import WinogradConv, WinogradTile, fits
 from subpc.schedules.winograd_transforms import transformed_filters
 from tests.schedules.harness import ISAS, assembly, check_tensor, cpu_supports, into, like, run_everywhere, tensor
 from tests.schedules.sparse import Filters, random_filters
 
-DENSE: dict[str, Any] = {"sparse": False, "uniform": True, "residual": False, "in_place": False, "activation": Activation()}
+RELU = Activation(kind="relu")
+DENSE: dict[str, Any] = {"sparse": False, "uniform": True}
 SMALL = WinogradTile(rows=1, columns=2, vectors=1, blocks=1, bands=1, pixels_outer=True)
 
 
@@ -30,16 +32,16 @@ def check(tile: WinogradTile, isa: VectorIsa = AVX512, *, size: tuple[int, int],
     expected = functional.conv2d(torch.tensor(x), torch.tensor(filters.weight), torch.tensor(bias), 1, padding)
     source, out = tensor(*x.shape, 1), like(expected.numpy(), 1)
     assert fits(source, out, padding, tile)
-    fields = {"residual": False, "in_place": False, "sparse": True, "activation": Activation(kind="relu")} | options
+    fields = {"sparse": True, "epilogue": Epilogue(activation=RELU)} | options
     pattern = {"group": filters.n, "kept": filters.count, "uniform": filters.uniform}
     conv = WinogradConv(source=source, out=out, padding=padding, tile=tile, **pattern, **fields)
-    operands = {"x": into(source, x), "bias": bias, "y": np.zeros(out.floats, "float32")}
-    operands["v"] = np.full(conv.sizes()["v"][0], np.nan, "float32")
+    operands = {"x": into(source, x), "bias": bias, "y": np.zeros(out.elements, "float32")}
+    operands["v"] = np.full(conv.sizes()["v"].elements, np.nan, "float32")
     operands |= filters.operands(rows, conv.channel_floats, conv.sparse) | {"w": panels(filters, rows)}
-    if conv.residual:
+    if conv.epilogue.residual:
         residual = rng.standard_normal(tuple(expected.shape)).astype("float32")
         expected = expected + torch.tensor(residual)
-        operands["y" if conv.in_place else "residual"] = into(out, residual)
+        operands[conv.epilogue.operand] = into(out, residual)
     got = run_everywhere(conv, [operands[name] for name in conv.operands], isa)
     check_tensor(out, got, functional.relu(expected).numpy())
 
@@ -113,12 +115,12 @@ def test_padding(padding: tuple[int, int]) -> None:
 @pytest.mark.parametrize("in_place", [False, True])
 @pytest.mark.parametrize("size", [(7, 7), (6, 8), (5, 12)], ids=str)
 def test_residual(size: tuple[int, int], in_place: bool) -> None:
-    check(SMALL, size=size, residual=True, in_place=in_place)
+    check(SMALL, size=size, epilogue=Epilogue(residual=True, in_place=in_place, activation=RELU))
 
 
 def test_tiles_that_overlap_cannot_add_a_residual_in_place() -> None:
     with pytest.raises(ValueError, match="added twice"):
-        check(SMALL, size=(6, 10), residual=True, in_place=True)
+        check(SMALL, size=(6, 10), epilogue=Epilogue(residual=True, in_place=True))
 
 
 def test_bands_are_equal() -> None:
@@ -146,7 +148,7 @@ def test_pixels_beyond_the_image_do_no_harm(size: tuple[int, int]) -> None:
     weight = np.random.default_rng(3).standard_normal((16, 4, 3, 3)).astype("float32")
     filters = Filters(weight=weight, n=16, kept=[list(range(4))])
     operands = {"x": flat.ravel(), "w": panels(filters, 16), "bias": np.zeros(16, "float32")}
-    operands |= {name: np.zeros(conv.sizes()[name][0], "float32") for name in ("v", "y")}
+    operands |= {name: np.zeros(conv.sizes()[name].elements, "float32") for name in ("v", "y")}
     got = run_everywhere(conv, [operands[name] for name in conv.operands], AVX512)
     check_tensor(conv.out, got, functional.conv2d(torch.tensor(x), torch.tensor(weight), padding=1).numpy())
 

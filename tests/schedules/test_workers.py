@@ -11,6 +11,7 @@ from tvm.tirx.script import builder as T
 from subpc.machine.threads import available_threads
 from subpc.schedules.isa import GENERIC, VectorIsa
 from subpc.schedules.kernel import kernel_builder
+from subpc.schedules.operand import integers
 from tests.schedules.harness import call
 
 TASKS, LOOPS = 8, 10
@@ -25,7 +26,7 @@ class WhoRuns:
     flops: int = 0
 
     def prim_func(self, symbol: str, isa: VectorIsa) -> tvm.tirx.PrimFunc:
-        with kernel_builder(symbol, {"y": (TASKS, "int32")}) as frame:
+        with kernel_builder(symbol, {"y": integers(TASKS)}) as frame:
             (y,) = frame.buffers
             with T.parallel(0, TASKS) as i:
                 T.evaluate(tirx.call_extern("int32", "usleep", 1000))  # long enough for a thread that is late

@@ -100,7 +100,6 @@ SPELLED = {
     "HardSwish": ([_node("HardSwish", ["x"])], ["R.clip", "R.divide", "R.multiply"]),
     "HardSigmoid": ([_node("HardSigmoid", ["x"], alpha=1 / 6, beta=0.5)], ["R.clip", "R.divide"]),
     "HardSigmoid 0.2": ([_node("HardSigmoid", ["x"])], ["R.clip", "R.multiply"]),
-    "silu": ([_node("Sigmoid", ["x"], "s"), _node("Mul", ["s", "x"])], ["R.nn.silu"]),
     "relu6": ([_node("Clip", ["x", "zero", "six"])], ["R.clip"]),
     "Clip from 0": ([_node("Clip", ["x", "zero"])], ["R.nn.relu"]),
     "global pool": ([_node("GlobalAveragePool", ["x"])], ["R.nn.adaptive_avg_pool2d"]),

@@ -8,7 +8,8 @@ import torch
 from torch.nn import functional
 
 from subpc.schedules.activation import Activation
-from subpc.schedules.depthwise import GroupedConv, default_rows
+from subpc.schedules.epilogue import Epilogue
+from subpc.schedules.grouped_conv import GroupedConv, default_rows
 from subpc.schedules.isa import AVX512, VectorIsa
 from tests.schedules.harness import ISAS, assembly, check_tensor, cpu_supports, into, like, run_everywhere, tensor
 
@@ -30,14 +31,14 @@ def check(shape: tuple[int, int, int, int], isa: VectorIsa, *, outs: int, groups
     source, out = tensor(*shape, options.pop("halo", max(top, left, below, right))), like(expected.numpy(), 1)
     kernel_ = GroupedConv(source=source, out=out, groups=groups, kernel=kernel, **options)
     arrays = [into(source, x), w.ravel(), bias]
-    if kernel_.residual:
+    if kernel_.epilogue.residual:
         residual = rng.standard_normal(tuple(expected.shape)).astype("float32")
         expected, arrays = expected + torch.tensor(residual), [*arrays, into(out, residual)]
-    if kernel_.activation.kind == "relu6":
+    if kernel_.epilogue.activation.kind == "relu6":
         expected = functional.relu6(expected)
-    if kernel_.activation.kind == "sigmoid":
+    if kernel_.epilogue.activation.kind == "sigmoid":
         expected = torch.sigmoid(expected)
-    got = run_everywhere(kernel_, [*arrays, np.zeros(out.floats, "float32")], isa)
+    got = run_everywhere(kernel_, [*arrays, np.zeros(out.elements, "float32")], isa)
     check_tensor(out, got, expected.numpy())
 
 
@@ -53,7 +54,7 @@ def test_depthwise_3x3(shape: tuple[int, int, int, int], stride: tuple[int, int]
         kernel=(3, 3),
         stride=stride,
         padding=(1, 1),
-        activation=Activation(kind="relu6"),
+        epilogue=Epilogue(activation=Activation(kind="relu6")),
     )
 
 
@@ -71,7 +72,7 @@ def test_depthwise_5x5(stride: tuple[int, int], isa: VectorIsa) -> None:
         {"kernel": (3, 3), "padding": (0, 0), "after": (1, 1), "stride": (2, 2)},
         {"kernel": (1, 5), "padding": (0, 2), "stride": (1, 2)},
         {"kernel": (3, 3), "padding": (1, 1), "stride": (3, 3)},
-        {"kernel": (3, 3), "padding": (1, 1), "residual": True, "activation": Activation(kind="sigmoid")},
+        {"kernel": (3, 3), "padding": (1, 1), "epilogue": Epilogue(residual=True, activation=Activation(kind="sigmoid"))},
         {"kernel": (2, 2), "padding": (0, 0), "halo": 0},
     ],
     ids=lambda o: "-".join(map(str, o.values())),
@@ -97,7 +98,7 @@ def test_inner_loop_is_vectors_only(size: int, stride: int) -> None:
     side = size // stride
     kernel = GroupedConv(
         source=tensor(1, 144, size, size, 1), out=tensor(1, 144, side, side, 1), groups=144,
-        kernel=(3, 3), stride=(stride, stride), padding=(1, 1), activation=Activation(kind="relu6"),
+        kernel=(3, 3), stride=(stride, stride), padding=(1, 1), epilogue=Epilogue(activation=Activation(kind="relu6")),
     )  # fmt: skip
     text = assembly(kernel, AVX512)
     assert "Workspace" not in text

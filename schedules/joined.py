@@ -12,37 +12,29 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import tvm
 from tvm.tirx.script import builder as T
 
-from subpc.schedules.conv_flat import FlatBody, FlatConv
-from subpc.schedules.depthwise import GroupedBody, GroupedConv
-from subpc.schedules.direct_conv import DirectBody, DirectConv
+from subpc.schedules.epilogue import Epilogue
 from subpc.schedules.isa import VectorIsa
-from subpc.schedules.kernel import FLOAT, Kernel, kernel_builder, splat, store, thread_memory
+from subpc.schedules.kernel import KernelBase, thread_buffers
 from subpc.schedules.layout import LINE, Frame, Origin, TensorLayout, round_up
+from subpc.schedules.operand import Operand, tensor
+from subpc.schedules.stage import Rows, Stage
+from subpc.schedules.vector import splat, store
+from subpc.schedules.workload import Choice
 
-Stage = FlatConv | DirectConv | GroupedConv
 # Lines behind the rows of a plane in a task's memory, which vectors that overrun a row may read.
 SLACK_LINES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rows:
-    """Rows scale * band + offset and the `count` - 1 after it."""
-
-    scale: int
-    offset: int
-    count: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chain:
+class Joined(KernelBase):
     """stages: the kernels as each would run alone. kept: which of their results others read, too; the last one always. bands: tasks an
     image.
 
     Operands: those of each stage, `_<number>` after their names, the last stage's first; without x, which is the result before, and
     without y where nobody else reads it. Where x is in a task's memory, the index counts in planes of `source_plane` floats.
+    Result, epilogue and schedule are those of the first stage, whose layer it is called for.
     """
 
     stages: tuple[Stage, ...]
@@ -50,25 +42,31 @@ class Chain:
     bands: int
 
     def __post_init__(self) -> None:
-        if not can_chain(self.stages, self.kept, self.bands):
+        if not can_join(self.stages, self.kept, self.bands):
             raise ValueError(f"{', '.join(stage.family for stage in self.stages)} cannot be computed in {self.bands} bands")
 
     @property
     def family(self) -> str:
-        return "chain_" + "_".join(stage.family.removesuffix("_f32") for stage in self.stages)
-
-    @property
-    def operands(self) -> tuple[str, ...]:
-        return tuple(self.sizes())
+        return "joined_" + "_".join(stage.family.removesuffix("_f32") for stage in self.stages)
 
     @property
     def flops(self) -> int:
         """Without the rows that are computed twice."""
         return sum(stage.flops for stage in self.stages)
 
-    def sizes(self) -> dict[str, tuple[int, str]]:
-        """(elements, type) of each operand, in order."""
-        sizes: dict[str, tuple[int, str]] = {}
+    @property
+    def result_layout(self) -> TensorLayout | None:
+        return self.stages[0].out if self.kept[0] else None
+
+    @property
+    def epilogue(self) -> Epilogue:
+        return self.stages[0].epilogue
+
+    def choice(self, isa: VectorIsa) -> Choice:
+        return self.stages[0].choice(isa)
+
+    def sizes(self) -> dict[str, Operand]:
+        sizes: dict[str, Operand] = {}
         for number, stage in reversed(list(enumerate(self.stages))):
             left_out = {"x"} if number else set()
             left_out |= set() if self.kept[number] else {"y"}
@@ -80,12 +78,7 @@ class Chain:
         height = self.stages[-1].out.frame.height // self.bands
         rows = [Rows(scale=height, offset=0, count=height)]
         for stage in reversed(self.stages[1:]):
-            last = rows[0]
-            if isinstance(stage, GroupedConv):
-                (stride, _), (top, _), reach = stage.stride, stage.padding, (stage.kernel[0] - 1) * stage.dilation[0]
-                offset, count = last.offset * stride - top, (last.count - 1) * stride + reach + 1
-                last = Rows(scale=last.scale * stride, offset=offset, count=count)
-            rows.insert(0, last)
+            rows.insert(0, stage.rows_read(rows[0]))
         return rows
 
     def source_plane(self, number: int) -> int:
@@ -95,46 +88,21 @@ class Chain:
             return stage.source.frame.plane
         return _in_task(stage.source, self.rows()[number - 1].count).frame.plane
 
-    def prim_func(self, symbol: str, isa: VectorIsa) -> tvm.tirx.PrimFunc:
-        sizes = self.sizes()
-        with kernel_builder(symbol, sizes) as frame:
-            buffers = dict(zip(sizes, frame.buffers, strict=True))
-            with T.parallel(0, self.stages[-1].out.batch * self.bands) as task, _results(self, buffers):
-                _Task(self, isa, buffers, task // self.bands, task % self.bands).run()
-        assert frame.func is not None
-        return frame.func
+    def emit(self, b: dict[str, Any], isa: VectorIsa) -> None:
+        with T.parallel(0, self.stages[-1].out.batch * self.bands) as task, _results(self, b):
+            _Task(self, isa, b, task // self.bands, task % self.bands).run()
 
 
-def can_chain(stages: tuple[Kernel, ...], kept: tuple[bool, ...], bands: int) -> bool:
+def can_join(stages: tuple[Stage, ...], kept: tuple[bool, ...], bands: int) -> bool:
     """Whether a band of each stage can be computed from a band of the one before."""
-    if not all(isinstance(stage, Stage) and _whole_blocks(stage) for stage in stages) or not kept[-1]:
+    if not all(stage.in_bands for stage in stages) or not kept[-1]:
         return False
-    if any(stage.residual and not wanted for stage, wanted in zip(stages, kept, strict=True)):  # type: ignore[attr-defined]
+    if any(stage.epilogue.residual and not wanted for stage, wanted in zip(stages, kept, strict=True)):
         return False  # the residual is laid out like the result
-    if bands < 1 or stages[-1].out.frame.height % bands:  # type: ignore[attr-defined]
+    if bands < 1 or stages[-1].out.frame.height % bands:
         return False
     pairs = zip(stages, stages[1:], kept, strict=False)
-    return all(_follows(before, after, wanted) for before, after, wanted in pairs)  # type: ignore[arg-type]
-
-
-def _whole_blocks(stage: Stage) -> bool:
-    """Whether sums stay in registers, and no filters are added to fill a group."""
-    if not isinstance(stage, FlatConv):
-        return True
-    return stage.tile.split == 1 and stage.groups * stage.group == stage.out.channels
-
-
-def _follows(before: Stage, after: Stage, wanted: bool) -> bool:
-    if after.source != before.out:
-        return False
-    if isinstance(after, FlatConv):
-        return after.taps == (0,) and after.phases == 1
-    if isinstance(after, DirectConv):
-        return after.kernel == (1, 1) and after.stride == (1, 1) and after.padding == (0, 0)
-    # Rows outside of the image have to be zeros: only flat kernels multiply with a mask, and they do it in the task's memory. A filter
-    # of more taps would read beyond the halo for them.
-    depthwise = isinstance(after, GroupedConv) and after.groups == after.source.channels == after.out.channels
-    return depthwise and isinstance(before, FlatConv) and before.taps == (0,) and before.masked and not wanted
+    return all(after.source == before.out and after.follows(before, wanted) for before, after, wanted in pairs)
 
 
 def _in_task(layout: TensorLayout, rows: int) -> TensorLayout:
@@ -142,65 +110,57 @@ def _in_task(layout: TensorLayout, rows: int) -> TensorLayout:
     frame = layout.frame
     lines = round_up(LINE + rows * frame.pitch, LINE) // LINE + SLACK_LINES
     small = Frame(height=rows, width=frame.width, halo=frame.halo, pitch=frame.pitch, first=LINE, plane=(lines | 1) * LINE)
-    return TensorLayout(batch=1, channels=layout.channels, frame=small)
+    return replace(layout, batch=1, frame=small)
 
 
 def _band(layout: TensorLayout, rows: int) -> TensorLayout:
     """So many rows of one image, where they are."""
-    return TensorLayout(batch=1, channels=layout.channels, frame=replace(layout.frame, height=rows))
+    return replace(layout, batch=1, frame=replace(layout.frame, height=rows))
 
 
 @contextmanager
-def _results(chain: Chain, buffers: dict[str, Any]) -> Iterator[None]:
+def _results(joined: Joined, buffers: dict[str, Any]) -> Iterator[None]:
     """Add memory for the results that stay in a task."""
     sizes = {
-        f"y_{number}": _in_task(stage.out, rows.count).floats
-        for number, (stage, rows) in enumerate(zip(chain.stages, chain.rows(), strict=True))
-        if not chain.kept[number]
+        f"y_{number}": tensor(_in_task(stage.out, rows.count))
+        for number, (stage, rows) in enumerate(zip(joined.stages, joined.rows(), strict=True))
+        if not joined.kept[number]
     }
-    with thread_memory([(FLOAT * floats, "float32") for floats in sizes.values()]) as pointers:
-        for (name, floats), pointer in zip(sizes.items(), pointers, strict=True):
-            buffers[name] = T.decl_buffer((floats,), "float32", data=pointer)
+    with thread_buffers([*sizes.values()]) as memory:
+        buffers.update(zip(sizes, memory, strict=True))
         yield
 
 
 class _Task:
     """Emits what one task does: band `band` of image `image` of every stage."""
 
-    def __init__(self, chain: Chain, isa: VectorIsa, buffers: dict[str, Any], image: Any, band: Any) -> None:
-        self.chain, self.isa, self.buffers, self.image, self.band = chain, isa, buffers, image, band
+    def __init__(self, joined: Joined, isa: VectorIsa, buffers: dict[str, Any], image: Any, band: Any) -> None:
+        self.joined, self.isa, self.buffers, self.image, self.band = joined, isa, buffers, image, band
 
     def run(self) -> None:
-        for number, stage in enumerate(self.chain.stages):
-            if not self.chain.kept[number] and stage.out.frame.halo:
+        for number, stage in enumerate(self.joined.stages):
+            if not self.joined.kept[number] and stage.out.frame.halo:
                 self.clear_borders(number)
             kernel, origin = self.placed(number, stage)
             names = {name: f"{name}_{number}" for name in stage.operands} | ({"x": f"y_{number - 1}"} if number else {})
             operands = {name: self.buffers[names[name]] for name in stage.operands}
-            if isinstance(kernel, FlatConv):
-                FlatBody(kernel, self.isa.lanes, operands, origin).band()
-            elif isinstance(kernel, DirectConv):
-                DirectBody(kernel, self.isa.lanes, operands, origin).band()
-            else:
-                GroupedBody(kernel, self.isa, operands, origin).band()
+            kernel.emit_band(operands, self.isa, origin)
 
     def placed(self, number: int, stage: Stage) -> tuple[Stage, Origin]:
         """The kernel of the band alone, and where its pixels are."""
-        rows, kept = self.chain.rows(), self.chain.kept
+        rows, kept = self.joined.rows(), self.joined.kept
         here = rows[number]
         out = _band(stage.out, here.count) if kept[number] else _in_task(stage.out, here.count)
         y = self.start(stage.out, here) if kept[number] else out.frame.first
         mask = stage.out.frame.first + self.row(here) * stage.out.frame.pitch
-        changes: dict[str, Any] = {"out": out}
-        if number and not kept[number - 1]:
+        own = number > 0 and not kept[number - 1]
+        if own:
             source = _in_task(stage.source, rows[number - 1].count)
             x = source.frame.first
-            # The rows above are in the task's memory.
-            changes |= {"padding": (0, stage.padding[1])} if isinstance(stage, GroupedConv) else {}
         else:
-            source, stride = replace(stage.source, batch=1), 1 if isinstance(stage, FlatConv) else stage.stride[0]
+            source, stride = replace(stage.source, batch=1), stage.row_stride
             x = self.start(stage.source, replace(here, scale=here.scale * stride, offset=here.offset * stride))
-        return replace(stage, source=source, **changes), Origin(x=x, y=y, mask=mask)
+        return stage.banded(source, out, own_rows=own), Origin(x=x, y=y, mask=mask)
 
     def row(self, rows: Rows) -> Any:
         return self.band * rows.scale + rows.offset
@@ -215,11 +175,11 @@ class _Task:
         A flat kernel writes those between the rows itself; what a filter of one tap computes from the others is multiplied with zero,
         which does not help against what is no number.
         """
-        stage, count = self.chain.stages[number], self.chain.rows()[number].count
+        stage, count = self.joined.stages[number], self.joined.rows()[number].count
         layout = _in_task(stage.out, count)
         frame, lanes, y = layout.frame, self.isa.lanes, self.buffers[f"y_{number}"]
         ends = [frame.first + row * frame.pitch + frame.width for row in range(count)]
-        starts = [0, ends[-1]] if isinstance(stage, FlatConv) else ends
+        starts = [0, ends[-1]] if stage.zeros_between else ends
         with T.serial(0, layout.channels) as channel:
             for start, at in itertools.product(starts, range(0, LINE, lanes)):
                 store(y, channel * frame.plane + start + at, splat(T.float32(0), lanes), lanes)

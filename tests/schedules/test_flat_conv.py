@@ -8,11 +8,13 @@ import torch
 from torch.nn import functional
 
 from subpc.schedules.activation import Activation
-from subpc.schedules.conv_flat import FlatConv, Tile, tap_offsets
+from subpc.schedules.epilogue import Epilogue
+from subpc.schedules.flat_conv import FlatConv, FlatTile
 from subpc.schedules.isa import AVX512, VectorIsa
 from tests.schedules.harness import ISAS, check_conv, cpu_supports, into, like
-from tests.schedules.sparse import Filters, random_filters
+from tests.schedules.sparse import Filters, random_filters, tap_offsets
 
+RELU = Activation(kind="relu")
 BOUNDS = {"floor": -0.2, "ceiling": 0.7}
 
 
@@ -34,7 +36,7 @@ def check(
     x, bias = rng.standard_normal((batch, c_in, *size)).astype("float32"), rng.standard_normal(c_out).astype("float32")
     source, out = like(x, halo), like(np.zeros((batch, c_out, *size)), halo)
     rows, vectors, blocks = tile
-    fields = {"residual": False, "in_place": False, "bounds": (), "sparse": True, "activation": Activation(kind="relu")}
+    fields = {"bounds": (), "sparse": True, "epilogue": Epilogue(activation=RELU)}
     conv = FlatConv(
         source=source,
         phases=1,
@@ -43,10 +45,10 @@ def check(
         group=filters.n,
         kept=filters.count,
         uniform=filters.uniform,
-        tile=Tile(rows=rows, vectors=vectors, blocks=blocks, pixels_outer=batch > 1),
+        tile=FlatTile(rows=rows, vectors=vectors, blocks=blocks, pixels_outer=batch > 1),
         **(fields | options),
     )
-    operands = {"x": into(source, x), "bias": bias, "y": np.zeros(out.floats, "float32")}
+    operands = {"x": into(source, x), "bias": bias, "y": np.zeros(out.elements, "float32")}
     operands |= filters.operands(rows, source.frame.plane, conv.sparse)
     limits = {name: value + 0.01 * np.arange(c_in, dtype="float32") for name, value in BOUNDS.items() if name in conv.bounds}
     order = [channel for channels in filters.kept for channel in channels] if conv.sparse else list(range(c_in))
@@ -88,4 +90,4 @@ def test_inputs_are_clamped_channel_by_channel(bounds: tuple[str, ...], sparse: 
 
 @pytest.mark.parametrize("in_place", [False, True])
 def test_residual(in_place: bool) -> None:
-    check(random_filters(16, 6, (1, 1), n=8, sparsity=0.5), AVX512, residual=True, in_place=in_place)
+    check(random_filters(16, 6, (1, 1), n=8, sparsity=0.5), AVX512, epilogue=Epilogue(residual=True, in_place=in_place, activation=RELU))

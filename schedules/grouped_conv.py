@@ -6,24 +6,23 @@ kernel that works pixel by pixel. Stride 2 sorts
 even and odd columns with a shuffle after two loads, which neighbouring taps share.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import tvm
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
-from subpc.schedules.activation import NONE, Activation, activate
 from subpc.schedules.isa import VectorIsa
-from subpc.schedules.kernel import kernel_builder, load, prefetch, splat
 from subpc.schedules.layout import Origin, TensorLayout, whole
-from subpc.schedules.vector import Register, fetch, plane_rows, put_first, shuffle, units
+from subpc.schedules.operand import Operand, floats, tensor
+from subpc.schedules.stage import Rows, Stage
+from subpc.schedules.vector import Register, fetch, load, plane_rows, prefetch, put_first, shuffle, splat, units
 
 # A tile of 8 rows has enough independent sums for two FMA ports with a latency of 4, fewer than 4 reload too much. A quarter of the
 # registers goes to the sums: weights that find no room in the rest are read again from the stack, which costs less than fewer rows.
 MIN_ROWS, REGISTERS_A_ROW = 4, 4
-# A multiply-add of one vector, and what a vector of outputs costs besides: enough to size tasks.
-FMA_NS, VECTOR_NS = 0.2, 1.0
+# What a vector of outputs costs besides its multiply-adds: enough to size tasks.
+VECTOR_NS = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +32,7 @@ class GroupedTile:
     rows: output rows of a register tile, None: as `default_rows` says. narrow: vectors of half the width, for narrow planes.
     rows_outer: neighbouring tasks take the same rows of neighbouring planes, so that a thread keeps its part of the image.
     prefetch: how many tiles ahead the input is asked for, and the output of this tile with it; 0: not at all.
-    joined, bands: as in conv_flat.Tile.
+    joined, bands: as in flat_conv.FlatTile.
     """
 
     rows: int | None = None
@@ -45,28 +44,28 @@ class GroupedTile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GroupedConv:
-    """y[n, o] = activation(bias[o] + sum over channels c of o's group and taps t of w[o, c, t] * x[n, c, t] + residual[n, o]).
+class GroupedConv(Stage):
+    """y[n, o] = epilogue(bias[o] + sum over channels c of o's group and taps t of w[o, c, t] * x[n, c, t]).
 
     groups == source.channels is a depthwise convolution. padding: rows above, columns left; below and right follow from the
     size of `out`. The frame of the source has a halo of at least the padding on every side.
     Operands: x, w (c_out, c_in / groups, kh, kw: as PyTorch has it), bias (c_out), [residual, laid out as y], y.
     """
 
-    source: TensorLayout
-    out: TensorLayout
+    SCHEDULES = "grouped"
+
     groups: int
     kernel: tuple[int, int]
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)
-    residual: bool = False
-    activation: Activation = NONE
     tile: GroupedTile = GroupedTile()
 
     def __post_init__(self) -> None:
         if self.source.channels % self.groups or self.out.channels % self.groups:
             raise ValueError(f"{self.groups} groups do not divide {self.source.channels} and {self.out.channels} channels")
+        if self.epilogue.in_place:
+            raise ValueError("vectors overlap in a row: a residual that the result overwrites would be added twice")
         if self.source.frame.compact or self.out.frame.compact:
             raise ValueError("grouped convolution works on framed planes")
         if self.halo_needed() > self.source.frame.halo:
@@ -82,10 +81,6 @@ class GroupedConv:
         return self.source.channels // self.groups
 
     @property
-    def operands(self) -> tuple[str, ...]:
-        return tuple(self.sizes())
-
-    @property
     def flops(self) -> int:
         frame, taps = self.out.frame, self.kernel[0] * self.kernel[1]
         return 2 * self.out.batch * self.out.channels * frame.height * frame.width * self.per_group * taps
@@ -99,18 +94,42 @@ class GroupedConv:
             needs.append(last - (size - 1))
         return max(needs)
 
-    def sizes(self) -> dict[str, tuple[int, str]]:
-        """(elements, type) of each operand, in order."""
-        floats = {"x": self.source.floats, "w": self.out.channels * self.per_group * self.kernel[0] * self.kernel[1]}
-        floats |= {"bias": self.out.channels} | ({"residual": self.out.floats} if self.residual else {}) | {"y": self.out.floats}
-        return {name: (count, "float32") for name, count in floats.items()}
+    def sizes(self) -> dict[str, Operand]:
+        weights = floats(self.out.channels * self.per_group * self.kernel[0] * self.kernel[1])
+        sizes = {"x": tensor(self.source), "w": weights, "bias": floats(self.out.channels)}
+        return sizes | self.epilogue.operands(self.out) | {"y": tensor(self.out)}
 
-    def prim_func(self, symbol: str, isa: VectorIsa) -> tvm.tirx.PrimFunc:
-        sizes = self.sizes()
-        with kernel_builder(symbol, sizes) as kernel:
-            GroupedBody(self, isa, dict(zip(sizes, kernel.buffers, strict=True))).tasks()
-        assert kernel.func is not None
-        return kernel.func
+    def settled_tile(self, isa: VectorIsa) -> "GroupedTile":
+        return replace(self.tile, rows=self.tile.rows or default_rows(self.out.frame.height, isa))
+
+    def emit(self, b: dict[str, Any], isa: VectorIsa) -> None:
+        GroupedBody(self, isa, b).tasks()
+
+    def emit_band(self, b: dict[str, Any], isa: VectorIsa, origin: Origin) -> None:
+        GroupedBody(self, isa, b, origin).band()
+
+    def follows(self, before: Stage, kept: bool) -> bool:
+        """Depthwise, and rows outside of the image are zeros that the layer before has written for it."""
+        depthwise = self.groups == self.source.channels == self.out.channels
+        return depthwise and before.zeros_rows and not kept
+
+    @property
+    def row_stride(self) -> int:
+        return self.stride[0]
+
+    @property
+    def overlaps(self) -> bool:
+        return True
+
+    def rows_read(self, rows: Rows) -> Rows:
+        stride, reach = self.stride[0], (self.kernel[0] - 1) * self.dilation[0]
+        offset, count = rows.offset * stride - self.padding[0], (rows.count - 1) * stride + reach + 1
+        return Rows(scale=rows.scale * stride, offset=offset, count=count)
+
+    def banded(self, source: TensorLayout, out: TensorLayout, *, own_rows: bool) -> "GroupedConv":
+        """The rows above are among its own rows: nothing is padded there."""
+        padding = (0, self.padding[1]) if own_rows else self.padding
+        return replace(self, source=source, out=out, padding=padding)
 
 
 def default_rows(height: int, isa: VectorIsa) -> int:
@@ -125,7 +144,7 @@ class GroupedBody:
 
     def __init__(self, conv: GroupedConv, isa: VectorIsa, b: dict[str, Any], origin: Origin | None = None) -> None:
         self.origin = origin or whole(conv.source, conv.out)
-        self.k, self.b, self.lanes = conv, b, isa.lanes // 2 if conv.tile.narrow else isa.lanes
+        self.k, self.b, self.isa, self.lanes = conv, b, isa, isa.lanes // 2 if conv.tile.narrow else isa.lanes
         self.rows = min(conv.tile.rows or default_rows(conv.out.frame.height, isa), conv.out.frame.height)
 
     def tasks(self) -> None:
@@ -133,7 +152,7 @@ class GroupedBody:
         k, height = self.k, self.k.out.frame.height
         tiles = -(-height // self.rows)
         vectors = -(-k.out.frame.width // self.lanes) * self.rows
-        cost = vectors * (VECTOR_NS + FMA_NS * k.per_group * k.kernel[0] * k.kernel[1])
+        cost = vectors * (VECTOR_NS + self.isa.fma_ns * k.per_group * k.kernel[0] * k.kernel[1])
         # Tiles that overlap (their number of rows does not divide the height) stay in one task.
         blocks = tiles if height % self.rows == 0 else 1
         planes = k.out.batch * k.out.channels
@@ -230,8 +249,5 @@ class GroupedBody:
         frame = self.k.out.frame
         for r, total in enumerate(sums):
             at = plane * frame.plane + (row + r) * frame.pitch + (self.origin.y + column)
-            value = total.get()
-            if self.k.residual:
-                value = value + load(self.b["residual"], at, self.lanes)
-            total.set(activate(self.k.activation, value, self.lanes))
+            total.set(self.k.epilogue.finish(total.get(), self.b, at, self.lanes))
             put_first(self.b["y"], at, total, min(self.lanes, frame.width))

@@ -15,18 +15,19 @@ from typing import Any
 import tvm
 from tvm.tirx.script import builder as T
 
-from subpc.schedules.activation import Activation, activate
+from subpc.schedules.block_conv import PREFETCH_CHANNELS, PREFETCH_WEIGHTS, BlockConv
 from subpc.schedules.isa import VectorIsa
-from subpc.schedules.kernel import MAX_PREFETCH_CHANNELS, PREFETCH_CHANNELS, PREFETCH_WEIGHTS, kernel_builder, load, prefetch, splat, store
-from subpc.schedules.layout import Frame, Origin, TensorLayout, whole
-from subpc.schedules.vector import Register, put_first
+from subpc.schedules.layout import Origin, whole
+from subpc.schedules.operand import Operand, floats
+from subpc.schedules.stage import Stage
+from subpc.schedules.vector import Register, load, prefetch, put_first, splat, store
 
 # Filters with more taps than this loop over rows of taps instead of unrolling them all: the code of a tile has to stay in the 32 KB L1i.
 MAX_UNROLLED_FMAS = 1200
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tile:
+class FlatTile:
     """Register tile and task shape: `rows` output channels x `vectors` vectors, `blocks` row blocks a task.
 
     pixels_outer: consecutive tasks share the pixels (and stream the weights) rather than the other way round.
@@ -36,7 +37,7 @@ class Tile:
     tail: the last pixel tile of a plane has as few vectors as its pixels need.
     phase_rows: the phase planes of a strided convolution are written row by row of all planes, by the threads that read them.
     joined, bands: as many of the next layers as can be, and no more than this, are computed in the same parallel loop, in so many bands
-    of rows (chain.py).
+    of rows (joined.py).
     """
 
     rows: int
@@ -52,45 +53,31 @@ class Tile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FlatConv:
-    """y[n, o, q] = activation(bias[o] + sum_{k, tap} w[o, k, tap] * x[n, channel(o, k), q + offset(tap)] + residual[n, o, q]) * mask[q].
+class FlatConv(BlockConv, Stage):
+    """y[n, o, q] = epilogue(bias[o] + sum_{k, tap} w[o, k, tap] * x[n, channel(o, k), q + offset(tap)]) * mask[q].
 
     source: the input planes; one input channel is `phases` consecutive planes of it.
     out: the output tensor; its pitch equals the pitch of the source.
     taps: offset of each filter tap in floats from pixel q of the channel's first plane.
-    group: output channels that share their kept input channels (N); kept: input channels a group reads.
-    uniform: every group keeps `kept`; else `starts` (groups + 1) tells where each group's kept channels begin and `kept` is their sum.
-    sparse: input channels are named by `index` (else group g reads channels 0 .. kept - 1).
+    group, kept, uniform, sparse: as in BlockConv.
 
     bounds: () or "floor" or "floor", "ceiling": x is clamped as it is read, each channel to its own bounds, laid out like the index
-    (without one: a float an input channel). in_place: y holds the residual before, and the result afterwards.
+    (without one: a float an input channel).
 
-    Operands: x, w (packed by `pack_weights`), [index, with MAX_PREFETCH_CHANNELS more at its end], [starts], bias (c_out), [residual],
-    [mask: a plane with 1 for its pixels, else 0], y; [floor], [ceiling] before bias.
+    Operands: x, w (packed by `pack_weights`), [index], [starts], [floor], [ceiling], bias (c_out), [residual],
+    [mask: a plane with 1 for its pixels, else 0], y.
     """
 
-    source: TensorLayout
+    SCHEDULES = "flat"
+
     phases: int
-    out: TensorLayout
     taps: tuple[int, ...]
-    group: int
-    kept: int
-    sparse: bool
-    uniform: bool
     bounds: tuple[str, ...]
-    residual: bool
-    in_place: bool
-    activation: Activation
-    tile: Tile
+    tile: FlatTile
 
     @property
     def family(self) -> str:
         return "bsr_conv_f32" if self.sparse else "dense_conv_f32"
-
-    @property
-    def groups(self) -> int:
-        """Groups of output channels, the last one padded with zero filters if N does not divide c_out."""
-        return -(-self.out.channels // self.group)
 
     @property
     def row_blocks(self) -> int:
@@ -103,39 +90,40 @@ class FlatConv:
         return self.out.frame.halo > 0
 
     @property
-    def operands(self) -> tuple[str, ...]:
-        return tuple(self.sizes())
+    def flops(self) -> int:
+        return self.flops_of(len(self.taps))
+
+    def sizes(self) -> dict[str, Operand]:
+        bounds = {name: floats(self.blocks if self.sparse else self.kept) for name in self.bounds}
+        mask = {"mask": floats(self.out.frame.plane)} if self.masked else {}
+        return self.operands_around(floats(self.blocks * len(self.taps) * self.group), bounds, mask)
+
+    def emit(self, b: dict[str, Any], isa: VectorIsa) -> None:
+        FlatBody(self, isa.lanes, b).tasks()
+
+    def emit_band(self, b: dict[str, Any], isa: VectorIsa, origin: Origin) -> None:
+        FlatBody(self, isa.lanes, b, origin).band()
+
+    def follows(self, before: Stage, kept: bool) -> bool:
+        return self.taps == (0,) and self.phases == 1
 
     @property
-    def flops(self) -> int:
-        blocks = self.groups * self.kept if self.uniform else self.kept
-        pixels = self.out.frame.height * self.out.frame.width
-        return 2 * self.out.batch * blocks * self.group * len(self.taps) * pixels
+    def in_bands(self) -> bool:
+        """Whether sums stay in registers, and no filters are added to fill a group."""
+        return self.tile.split == 1 and self.groups * self.group == self.out.channels
 
-    def sizes(self) -> dict[str, tuple[int, str]]:
-        """(elements, type) of each operand, in order."""
-        blocks = self.groups * self.kept if self.uniform else self.kept
-        sizes = {"x": (self.source.floats, "float32"), "w": (blocks * len(self.taps) * self.group, "float32")}
-        if self.sparse:
-            sizes["index"] = (blocks + MAX_PREFETCH_CHANNELS, "int32")
-        if not self.uniform:
-            sizes["starts"] = (self.groups + 1, "int32")
-        for name in self.bounds:
-            sizes[name] = (blocks if self.sparse else self.kept, "float32")
-        sizes["bias"] = (self.groups * self.group, "float32")
-        if self.residual and not self.in_place:
-            sizes["residual"] = (self.out.floats, "float32")
-        if self.masked:
-            sizes["mask"] = (self.out.frame.plane, "float32")
-        sizes["y"] = (self.out.floats, "float32")
-        return sizes
+    @property
+    def zeros_rows(self) -> bool:
+        """By its mask, in a task's memory. A filter of more taps would read beyond the halo for them."""
+        return self.taps == (0,) and self.masked
 
-    def prim_func(self, symbol: str, isa: VectorIsa) -> tvm.tirx.PrimFunc:
-        sizes = self.sizes()
-        with kernel_builder(symbol, sizes) as frame:
-            FlatBody(self, isa.lanes, dict(zip(sizes, frame.buffers, strict=True))).tasks()
-        assert frame.func is not None
-        return frame.func
+    @property
+    def zeros_between(self) -> bool:
+        return True
+
+    @property
+    def detaches(self) -> bool:
+        return True
 
 
 class FlatBody:
@@ -205,17 +193,14 @@ class FlatBody:
         per_group = k.group // rows
         group, part = row_block // per_group, row_block % per_group
         # One array a row, of scope "global": those of up to 1 KB TVM leaves on the stack and LLVM promotes to registers.
-        acc = [T.alloc_buffer((self.span,), "float32") for _ in range(rows)]
+        acc = [T.alloc_buffer((self.span,), k.sum_type) for _ in range(rows)]
         for r in range(rows):
             at = self.out_index(image, q, row_block * rows + r)
             prefetch(self.b["y"], at, self.span, write=True)
-            if k.residual and not k.in_place:
+            if k.epilogue.operand == "residual":
                 prefetch(self.b["residual"], at, self.span, write=False)
         self.start(acc, image, q, row_block * rows, portion)
-        if k.uniform:
-            first, count = group * k.kept, k.kept
-        else:
-            first, count = self.b["starts"][group], self.b["starts"][group + 1] - self.b["starts"][group]
+        first, count = k.kept_of(self.b, group)
         panel = first * per_group + part * count
         begin, end = count * portion // k.tile.split, count * (portion + 1) // k.tile.split
         with T.serial(0, end - begin) as step:
@@ -233,7 +218,7 @@ class FlatBody:
         if portion < k.tile.split - 1:
             self.put_aside(acc, image, q, row_block * rows)
         else:
-            self.epilogue(acc, image, q, row_block * rows, residual=k.residual and k.tile.split == 1)
+            self.epilogue(acc, image, q, row_block * rows)
 
     def start(self, acc: list[Any], image: Any, q: Any, channel: Any, portion: int) -> None:
         """The first part begins with the bias (and the residual, if there are more parts), the others with the sums so far."""
@@ -242,8 +227,8 @@ class FlatBody:
             for v in range(k.tile.vectors):
                 at = self.out_index(image, q, channel + r) + v * self.lanes
                 value = splat(self.b["bias"][channel + r], self.lanes) if portion == 0 else load(self.b["y"], at, self.lanes)
-                if portion == 0 and k.tile.split > 1 and k.residual:
-                    value = value + load(self.b["y" if k.in_place else "residual"], at, self.lanes)
+                if portion == 0 and k.tile.split > 1:
+                    value = k.epilogue.start(value, self.b, at, self.lanes)
                 store(acc[r], v * self.lanes, value, self.lanes)
 
     def put_aside(self, acc: list[Any], image: Any, q: Any, channel: Any) -> None:
@@ -270,25 +255,17 @@ class FlatBody:
         out = self.k.out
         return image * out.image + channel * out.frame.plane + self.origin.y + q
 
-    def epilogue(self, acc: list[Any], image: Any, q: Any, channel: Any, *, residual: bool) -> None:
-        """Residual add, activation, mask, store."""
+    def epilogue(self, acc: list[Any], image: Any, q: Any, channel: Any) -> None:
+        """Residual add, if the sums have not begun with it, activation, mask, store."""
         k = self.k
+        epilogue = k.epilogue if k.tile.split == 1 else k.epilogue.without_residual()
         for r in range(k.tile.rows):
             for v in range(k.tile.vectors):
                 at = self.out_index(image, q, channel + r) + v * self.lanes
-                value = load(acc[r], v * self.lanes, self.lanes)
-                if residual:
-                    value = value + load(self.b["y" if k.in_place else "residual"], at, self.lanes)
-                value = activate(k.activation, value, self.lanes)
+                value = epilogue.finish(load(acc[r], v * self.lanes, self.lanes), self.b, at, self.lanes)
                 if k.masked:
                     value = value * load(self.b["mask"], self.origin.mask + q + v * self.lanes, self.lanes)
                 if self.ragged and v == k.tile.vectors - 1:
                     put_first(self.b["y"], at, Register(self.lanes, value), self.ragged)
                 else:
                     store(self.b["y"], at, value, self.lanes)
-
-
-def tap_offsets(frame: Frame, kernel: tuple[int, int], dilation: tuple[int, int], padding: tuple[int, int]) -> tuple[int, ...]:
-    """Offsets of the taps of a stride-1 convolution (padding: rows above, columns to the left) on planes laid out as `frame`."""
-    (kh, kw), (dy, dx), (top, left) = kernel, dilation, padding
-    return tuple((y * dy - top) * frame.pitch + x * dx - left for y in range(kh) for x in range(kw))

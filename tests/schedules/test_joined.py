@@ -8,17 +8,20 @@ import pytest
 import torch
 from torch.nn import functional
 
-from subpc.passes.lower_conv import pixel_mask
+from subpc.passes.pack_blocks import pixel_mask
 from subpc.schedules.activation import Activation
-from subpc.schedules.chain import Chain, Stage, can_chain
-from subpc.schedules.conv_flat import FlatConv, Tile, tap_offsets
-from subpc.schedules.depthwise import GroupedConv, GroupedTile
 from subpc.schedules.direct_conv import DirectConv, DirectTile
+from subpc.schedules.epilogue import Epilogue
+from subpc.schedules.flat_conv import FlatConv, FlatTile
+from subpc.schedules.grouped_conv import GroupedConv, GroupedTile
 from subpc.schedules.isa import AVX512, VectorIsa
+from subpc.schedules.joined import Joined, Stage, can_join
 from tests.schedules.harness import ISAS, call, check_tensor, cpu_supports, into, tensor
-from tests.schedules.sparse import Filters, random_filters
+from tests.schedules.sparse import Filters, random_filters, tap_offsets
 
 RELU = Activation(kind="relu")
+PLAIN = Epilogue(activation=RELU)
+ADDED, IN_PLACE = replace(PLAIN, residual=True), replace(PLAIN, residual=True, in_place=True)
 Arrays = dict[str, np.ndarray]
 Weights = Filters | np.ndarray
 
@@ -29,7 +32,7 @@ def flat(filters: Filters, size: tuple[int, int], tile: tuple[int, int, int] = (
     batch, halo = fields.pop("batch", 1), fields.pop("halo", 1)
     out = tensor(batch, c_out, *size, halo)
     (rows, vectors, blocks), outer = tile, fields.pop("pixels_outer", False)
-    given = {"residual": False, "in_place": False, "bounds": (), "sparse": True, "activation": RELU} | fields
+    given = {"bounds": (), "sparse": True, "epilogue": PLAIN} | fields
     return FlatConv(
         source=tensor(batch, c_in, *size, halo),
         phases=1,
@@ -38,7 +41,7 @@ def flat(filters: Filters, size: tuple[int, int], tile: tuple[int, int, int] = (
         group=filters.n,
         kept=filters.count,
         uniform=filters.uniform,
-        tile=Tile(rows=rows, vectors=vectors, blocks=blocks, pixels_outer=outer),
+        tile=FlatTile(rows=rows, vectors=vectors, blocks=blocks, pixels_outer=outer),
         **given,
     )
 
@@ -58,9 +61,8 @@ def direct(filters: Filters, size: tuple[int, int], stride: int = 1, **fields: A
         kept=filters.count,
         sparse=True,
         uniform=True,
-        activation=RELU,
         tile=DirectTile(rows=2, columns=fields.pop("columns", 5), vectors=1, pixels_outer=False),
-        **({"residual": False, "in_place": False} | fields),
+        **({"epilogue": PLAIN} | fields),
     )
 
 
@@ -93,34 +95,34 @@ def convolve(stage: Stage, x: torch.Tensor, weights: Weights, bias: np.ndarray, 
     stride = 1 if isinstance(stage, FlatConv) else stage.stride
     y = functional.conv2d(x, w, torch.tensor(bias), stride, w.shape[-1] // 2, 1, x.shape[1] // w.shape[1])
     y = y if added is None else y + added
-    return functional.relu(y) if stage.activation.kind == "relu" else y
+    return functional.relu(y) if stage.epilogue.activation.kind == "relu" else y
 
 
 def check(stages: tuple[Stage, ...], weights: list[Weights], kept: tuple[bool, ...], bands: int, isa: VectorIsa = AVX512) -> None:
     """Every result that is kept equals PyTorch's, and one and two threads agree to the bit."""
     if not cpu_supports(isa):
         pytest.skip("this CPU lacks the instructions")
-    chain, rng, source = Chain(stages=stages, kept=kept, bands=bands), np.random.default_rng(1), stages[0].source
+    joined, rng, source = Joined(stages=stages, kept=kept, bands=bands), np.random.default_rng(1), stages[0].source
     x = rng.standard_normal((source.batch, source.channels, source.frame.height, source.frame.width)).astype("float32")
     arrays, expected, value = {"x_0": into(source, x)}, [], torch.tensor(x)
     for number, (stage, given) in enumerate(zip(stages, weights, strict=True)):
         bias = rng.standard_normal(stage.out.channels).astype("float32")
-        mine = weight_operands(stage, given, chain.source_plane(number))
-        mine |= {"bias": bias, "mask": pixel_mask(stage.out.frame), "y": np.zeros(stage.out.floats, "float32")}
+        mine = weight_operands(stage, given, joined.source_plane(number))
+        mine |= {"bias": bias, "mask": pixel_mask(stage.out.frame), "y": np.zeros(stage.out.elements, "float32")}
         frame, added = stage.out.frame, None
-        if stage.residual:
+        if stage.epilogue.residual:
             residual = rng.standard_normal((stage.out.batch, stage.out.channels, frame.height, frame.width)).astype("float32")
             mine["residual"] = into(stage.out, residual)
             added = torch.tensor(residual)
-            mine["y"] = mine["residual"].copy() if getattr(stage, "in_place", False) else mine["y"]
+            mine["y"] = mine["residual"].copy() if stage.epilogue.in_place else mine["y"]
         value = convolve(stage, value, given, bias, added)
         expected.append(value.numpy())
         arrays |= {f"{name}_{number}": array for name, array in mine.items()}
     results = []
     for threads in (1, 2):
-        copies = [arrays[name].copy() for name in chain.operands]
-        call(chain, *copies, isa=isa, threads=threads)
-        results.append(dict(zip(chain.operands, copies, strict=True)))
+        copies = [arrays[name].copy() for name in joined.operands]
+        call(joined, *copies, isa=isa, threads=threads)
+        results.append(dict(zip(joined.operands, copies, strict=True)))
     for number, stage in enumerate(stages):
         if kept[number]:
             np.testing.assert_array_equal(results[0][f"y_{number}"], results[1][f"y_{number}"])
@@ -155,12 +157,12 @@ def test_sizes(vectors: tuple[int, int], size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("kept", [False, True])
-@pytest.mark.parametrize("fields", [{"residual": True}, {"residual": True, "in_place": True}, {}], ids=["residual", "in place", "plain"])
-def test_points_with_residuals(fields: dict[str, bool], *, kept: bool) -> None:
+@pytest.mark.parametrize("epilogue", [ADDED, IN_PLACE, PLAIN], ids=["residual", "in place", "plain"])
+def test_points_with_residuals(epilogue: Epilogue, *, kept: bool) -> None:
     a, b = random_filters(16, 12, (1, 1), n=8, sparsity=0.0), random_filters(8, 16, (1, 1), n=8, sparsity=0.5, uniform=False, seed=1)
-    if not fields or kept:
-        check((flat(a, (9, 11), **fields), flat(b, (9, 11), (8, 3, 1))), [a, b], (kept, True), 3)
-    check((flat(a, (9, 11)), flat(b, (9, 11), (8, 3, 1), **fields)), [a, b], (kept, True), 3)
+    if epilogue == PLAIN or kept:
+        check((flat(a, (9, 11), epilogue=epilogue), flat(b, (9, 11), (8, 3, 1))), [a, b], (kept, True), 3)
+    check((flat(a, (9, 11)), flat(b, (9, 11), (8, 3, 1), epilogue=epilogue)), [a, b], (kept, True), 3)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -168,9 +170,9 @@ def test_points_with_residuals(fields: dict[str, bool], *, kept: bool) -> None:
 def test_bottleneck(stride: int, *, kept: bool) -> None:
     a, b = random_filters(32, 12, (3, 3), n=16, sparsity=0.5), random_filters(48, 32, (1, 1), n=16, sparsity=0.5, seed=1)
     c, size = random_filters(16, 48, (1, 1), n=16, sparsity=0.5, seed=2), (12 // stride, -(-11 // stride))
-    second, third = flat(b, size, (8, 2, 1), residual=kept, in_place=kept), flat(c, size, (4, 5, 1))
+    second, third = flat(b, size, (8, 2, 1), epilogue=IN_PLACE if kept else PLAIN), flat(c, size, (4, 5, 1))
     check((direct(a, (12, 11), stride), second, third), [a, b, c], (False, kept, True), 2)
-    second = direct(b, size, residual=kept, in_place=kept, columns=size[1])  # type: ignore[assignment]
+    second = direct(b, size, epilogue=IN_PLACE if kept else PLAIN, columns=size[1])  # type: ignore[assignment]
     check((direct(a, (12, 11), stride), second, direct(c, size)), [a, b, c], (False, kept, True), 3)
 
 
@@ -181,22 +183,22 @@ def test_flat_taps_first_and_no_halo() -> None:
     check((flat(c, (7, 9), halo=0, sparse=False), flat(b, (7, 9), halo=0)), [c, b], (False, True), 7)
 
 
-def test_what_cannot_be_chained() -> None:
+def test_what_cannot_be_joined() -> None:
     filters, wide = random_filters(16, 16, (1, 1), n=8, sparsity=0.5), random_filters(16, 16, (3, 3), n=8, sparsity=0.5)
     first = flat(filters, (9, 11))
     planes_, yes, no = depthwise(first), (False, True), (True, True)
-    assert can_chain((first, first), yes, 3)
-    assert can_chain((first, planes_), yes, 3)
-    assert not can_chain((first, planes_), no, 3)  # its neighbours' rows would be overwritten
-    assert not can_chain((first, first), yes, 2)  # 9 rows
-    assert not can_chain((first, first), yes, 0)
-    assert not can_chain((first, first), (False, False), 3)
-    assert not can_chain((replace(first, residual=True), first), yes, 3)
-    assert not can_chain((planes_, depthwise(planes_)), yes, 3)
-    assert not can_chain((first, flat(wide, (9, 11))), yes, 3)
-    assert not can_chain((first, replace(planes_, groups=8)), yes, 3)
-    assert not can_chain((flat(wide, (9, 11)), planes_), yes, 3)  # would read rows beyond the halo
-    assert not can_chain((first, flat(filters, (9, 11), halo=2)), yes, 3)
-    assert not can_chain((first, replace(first, tile=replace(first.tile, split=2))), yes, 3)
+    assert can_join((first, first), yes, 3)
+    assert can_join((first, planes_), yes, 3)
+    assert not can_join((first, planes_), no, 3)  # its neighbours' rows would be overwritten
+    assert not can_join((first, first), yes, 2)  # 9 rows
+    assert not can_join((first, first), yes, 0)
+    assert not can_join((first, first), (False, False), 3)
+    assert not can_join((replace(first, epilogue=ADDED), first), yes, 3)
+    assert not can_join((planes_, depthwise(planes_)), yes, 3)
+    assert not can_join((first, flat(wide, (9, 11))), yes, 3)
+    assert not can_join((first, replace(planes_, groups=8)), yes, 3)
+    assert not can_join((flat(wide, (9, 11)), planes_), yes, 3)  # would read rows beyond the halo
+    assert not can_join((first, flat(filters, (9, 11), halo=2)), yes, 3)
+    assert not can_join((first, replace(first, tile=replace(first.tile, split=2))), yes, 3)
     with pytest.raises(ValueError, match="cannot be computed in 2 bands"):
-        Chain(stages=(first, first), kept=yes, bands=2)
+        Joined(stages=(first, first), kept=yes, bands=2)

@@ -1,0 +1,25 @@
+"""Vector units by what LLVM says that a CPU has."""
+
+import pytest
+
+from subpc.schedules.isa import AVX2, AVX512, GENERIC, VectorIsa, level_of
+
+
+@pytest.mark.parametrize(
+    ("features", "level"),
+    [
+        ({"avx512f", "avx2", "fma", "avx512vnni"}, AVX512),
+        ({"avx2", "fma", "avxvnni"}, AVX2),
+        ({"avx2"}, GENERIC),
+        ({"fma", "avx"}, GENERIC),
+        (set(), GENERIC),
+    ],
+    ids=str,
+)
+def test_the_best_level_that_is_there_in_full(features: set[str], level: VectorIsa) -> None:
+    assert level_of(frozenset(features)) is level
+
+
+def test_sums_that_hide_the_latency() -> None:
+    """Two multiply-adds a cycle, each of which takes four."""
+    assert AVX512.sums == 8
