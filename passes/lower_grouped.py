@@ -7,9 +7,9 @@ from subpc.passes.dataflow import constant_of
 from subpc.passes.lower import Lowering, framed_layout
 from subpc.passes.plan_layout import conv_geometry
 from subpc.passes.program import Location
-from subpc.schedules.choose_grouped import GROUPED
+from subpc.schedules.choose_grouped import GROUPED, default_grouped_tile
 from subpc.schedules.epilogue import Epilogue
-from subpc.schedules.grouped_conv import GroupedConv, GroupedTile
+from subpc.schedules.grouped_conv import GroupedConv
 
 
 def lower_grouped(low: Lowering, var: relax.Var, call: relax.Call) -> None:
@@ -30,7 +30,7 @@ def lower_grouped(low: Lowering, var: relax.Var, call: relax.Call) -> None:
         padding=tuple(attrs["padding"][:2]),
         dilation=tuple(attrs["dilation"]),
         epilogue=Epilogue(residual=residual is not None, activation=ops.activation_of(attrs["activation"])),
-        tile=low.tuned(attrs["name"], GROUPED) or GroupedTile(),
+        tile=low.tuned(attrs["name"], GROUPED) or default_grouped_tile(out.layout, low.isa),
     )
     operands: dict[str, Location | None] = {"x": x, "w": low.weights.add(weight), "bias": low.weights.add(bias), "y": out.location}
     low.emit(attrs["name"], kernel, operands | {"residual": residual})

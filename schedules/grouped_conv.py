@@ -221,15 +221,19 @@ class GroupedBody:
         return plane // k.out.channels * k.source.channels + first if k.out.batch > 1 else first
 
     def multiply_add(self, sums: list[Register], at: Any, weight: Any) -> None:
-        """Add one input channel: every input row is loaded once a tap column and meets all output rows that it belongs to."""
+        """Add one input channel: every input row is loaded once a tap column and meets all output rows that it belongs to.
+
+        Column by column, so that neighbouring multiply-adds belong to different sums: row by row, a sum
+        would wait for itself, and a core does not look far enough ahead to fill the time.
+        """
         (kh, kw), k = self.k.kernel, self.k
         w = [Register(self.lanes, splat(self.b["w"][weight + t], self.lanes)) for t in range(kh * kw)]
         users: dict[int, list[tuple[int, int]]] = {}
         for r in range(self.rows):
             for ky in range(kh):
                 users.setdefault(r * k.stride[0] + ky * k.dilation[0], []).append((r, ky))
-        for row in sorted(users):
-            for kx in range(kw):
+        for kx in range(kw):
+            for row in sorted(users):
                 x = Register(self.lanes, self.column(at + row * k.source.frame.pitch, kx * k.dilation[1]))
                 for r, ky in users[row]:
                     sums[r].set(sums[r].get() + x.get() * w[ky * kw + kx].get())
