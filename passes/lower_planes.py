@@ -7,6 +7,7 @@ from subpc.passes.dataflow import shape_of
 from subpc.passes.lower import Lowering, compact_layout
 from subpc.passes.program import Location
 from subpc.schedules.global_pool import GlobalPool
+from subpc.schedules.interleave import Interleave
 from subpc.schedules.layout import Frame, TensorLayout
 from subpc.schedules.pool2d import Pool2d
 from subpc.schedules.relayout import Relayout
@@ -52,6 +53,23 @@ def lower_global_pool(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     x = low.home(call.args[0])
     out = low.define(var)
     low.emit(ops.attributes(call)["name"], GlobalPool(source=x.layout), {"x": x.location, "y": out.location})
+
+
+def lower_interleave(low: Lowering, var: relax.Var, call: relax.Call) -> None:
+    """A subpc.interleave, from whatever layout the input has to the frame of the output's size."""
+    attrs, x = ops.attributes(call), low.home(call.args[0])
+    out = low.define(var, low.frames.frame(*attrs["out_shape"][2:]))
+    kernel = Interleave(
+        source=x.layout,
+        out=out.layout,
+        factors=tuple(attrs["factors"]),
+        crop=tuple(attrs["crop"]),
+        starts=tuple(attrs["starts"]),
+        steps=tuple(attrs["steps"]),
+        activation=ops.activation_of(attrs["activation"]),
+    )
+    fill = {"fill": low.home(call.args[1]).location} if kernel.filled else {}
+    low.emit(attrs["name"], kernel, {"x": x.location, "y": out.location, **fill})
 
 
 def lower_view(low: Lowering, var: relax.Var, call: relax.Call) -> None:

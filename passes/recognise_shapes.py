@@ -1,23 +1,25 @@
-"""Recognise what moves or pools whole channels: pooling, global pooling, concatenation, reshapes that move nothing."""
+"""Recognise what moves or pools whole channels: pooling, concatenation, pixel shuffles, reshapes that move nothing."""
 
 import tvm
 from tvm import relax
 
 from subpc.passes import ops
 from subpc.passes.dataflow import Dataflow, dtype_of, rewrite, shape_of
+from subpc.passes.recognise_interleaved import interleaved
 
 _VIEWS = ("relax.reshape", "relax.flatten", "relax.squeeze", "relax.expand_dims", "relax.nn.batch_flatten")
+_SPREADS = ("relax.image.resize2d", "relax.nn.pixel_shuffle")
 _POOLS = ("relax.nn.max_pool2d", "relax.nn.avg_pool2d")
 
 
 def recognise_shapes(module: tvm.IRModule) -> tvm.IRModule:
-    """max_pool2d, avg_pool2d, mean over the plane, concat of channels and reshape become our operators."""
+    """max_pool2d, avg_pool2d, mean over the plane, concat of channels, nearest upsampling and reshape become our operators."""
     return rewrite(module, _recognise)
 
 
 def _recognise(graph: Dataflow) -> None:
     for var, call in graph.calls(
-        *_VIEWS, *_POOLS, "relax.mean", "relax.nn.adaptive_avg_pool2d", "relax.concat", "relax.permute_dims", "relax.zeros_like"
+        *_VIEWS, *_POOLS, *_SPREADS, "relax.mean", "relax.nn.adaptive_avg_pool2d", "relax.concat", "relax.permute_dims", "relax.zeros_like"
     ):
         if dtype_of(var) == "float32":
             converted = _convert(graph, var, call)
@@ -27,6 +29,9 @@ def _recognise(graph: Dataflow) -> None:
 
 def _convert(graph: Dataflow, var: relax.Var, call: relax.Call) -> relax.Call | None:
     name = call.op.name
+    spread = interleaved(graph, var, call) if name in (*_SPREADS, "relax.reshape") else None
+    if spread is not None:
+        return spread
     if name in _VIEWS and isinstance(graph.resolve(call.args[0]), relax.Var):
         return ops.make(ops.VIEW, [call.args[0]], out_shape=list(shape_of(var)))
     if name == "relax.concat":

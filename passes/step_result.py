@@ -10,6 +10,7 @@ from subpc.schedules.depthwise import GroupedConv
 from subpc.schedules.direct_conv import DirectConv
 from subpc.schedules.elementwise import Elementwise
 from subpc.schedules.global_pool import GlobalPool
+from subpc.schedules.interleave import Interleave
 from subpc.schedules.kernel import Kernel
 from subpc.schedules.layout import TensorLayout, compact_frame
 from subpc.schedules.linear import Linear
@@ -48,7 +49,7 @@ def step_result(step: Step, offsets: list[int]) -> ResultInfo | None:
 
 
 def _layout(kernel: Kernel) -> TensorLayout | None:
-    if isinstance(kernel, FlatConv | DirectConv | WinogradConv | GroupedConv | Pool2d | Relayout):
+    if isinstance(kernel, FlatConv | DirectConv | WinogradConv | GroupedConv | Pool2d | Relayout | Interleave):
         return kernel.out
     if isinstance(kernel, Elementwise):
         return kernel.layout
@@ -66,4 +67,4 @@ def _epilogue(kernel: Kernel) -> tuple[bool, str]:
     if isinstance(kernel, Elementwise):
         names = [part.kind for part in kernel.program if isinstance(part, Activation)]
         return "add" in kernel.program, names[-1] if names else "none"
-    return False, kernel.activation.kind if isinstance(kernel, Linear) else "none"
+    return False, kernel.activation.kind if isinstance(kernel, Linear | Interleave) else "none"
