@@ -1,7 +1,8 @@
 """The operators that passes/ rewrites a model into: Relax calls whose attributes carry everything the schedules need.
 
 relax.subpc.conv2d(x, weight, bias, [residual])   y = activation(conv(x) + bias + residual)
-relax.subpc.conv2d_transpose(x, weight, bias)     the same of a transposed convolution, until split_phases; weight (out, in / groups, kh, kw)
+relax.subpc.conv2d_transpose(x, weight, bias)     the same of a transposed convolution, until split_phases;
+                                                  weight (out, in / groups, kh, kw)
 relax.subpc.linear(x, weight, bias)               y = activation(x weight^T + bias), weight (out, in)
 relax.subpc.pool2d(x), relax.subpc.global_pool(x)
 relax.subpc.elementwise(x, ...)                   one fused pass over equally shaped tensors and per-channel operands
