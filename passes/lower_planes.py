@@ -1,5 +1,7 @@
 """Lowering of everything that works on whole planes: pooling, concatenation, fused elementwise passes, views."""
 
+from dataclasses import replace
+
 from tvm import relax
 
 from subpc.passes import ops
@@ -75,6 +77,23 @@ def lower_interleave(low: Lowering, var: relax.Var, call: relax.Call) -> None:
 def lower_view(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     """A subpc.view: the contiguous form of the input, under another shape."""
     low.record(var, low.compact(call.args[0]), compact_layout(shape_of(var)))
+
+
+def lower_channels(low: Lowering, var: relax.Var, call: relax.Call) -> None:
+    """A subpc.channels: nothing to do where one image's planes are whole cache lines, else a copy."""
+    attrs, x = ops.attributes(call), low.home(call.args[0])
+    batch, channels = attrs["out_shape"][:2]
+    frame, start = x.layout.frame, attrs["first"] * x.layout.frame.plane
+    if batch == 1 and not frame.compact:
+        place = replace(x.location, offset=x.location.offset + start)
+        low.record(var, place, TensorLayout(batch=1, channels=channels, frame=frame))
+        return
+    out = low.define(var, frame)
+    part = TensorLayout(batch=1, channels=channels, frame=frame)
+    for image in range(batch):
+        source = replace(x.location, offset=x.location.offset + image * x.layout.image + start)
+        target = replace(out.location, offset=out.location.offset + image * out.layout.image)
+        low.emit(attrs["name"], Relayout(source=part, out=part), {"x": source, "y": target})
 
 
 def lower_concat(low: Lowering, var: relax.Var, call: relax.Call) -> None:

@@ -8,6 +8,7 @@ relax.subpc.pool2d(x), relax.subpc.global_pool(x)
 relax.subpc.elementwise(x, ...)                   one fused pass over equally shaped tensors and per-channel operands
 relax.subpc.interleave(x, [fill])                 the pixels of several planes next to each other in one (schedules/interleave.py)
 relax.subpc.concat(x, ...)                        along the channels
+relax.subpc.channels(x)                           some neighbouring channels of it, from `first` on
 relax.subpc.view(x)                               the same elements in another shape
 relax.subpc.other_layer(x, weight)                a convolution or product that no kernel of ours takes, under its name, until legalize_rest
 Every call has `out_shape`; layers have `name`, the name that the user knows them by. A conv2d that is one part of a layer has `layer`, that
@@ -32,9 +33,10 @@ ELEMENTWISE = "relax.subpc.elementwise"
 CONCAT = "relax.subpc.concat"
 VIEW = "relax.subpc.view"
 INTERLEAVE = "relax.subpc.interleave"
+CHANNELS = "relax.subpc.channels"
 OTHER_LAYER = "relax.subpc.other_layer"
 LAYERS = (CONV2D, CONV2D_TRANSPOSE, LINEAR)
-ALL = (CONV2D, LINEAR, POOL2D, GLOBAL_POOL, ELEMENTWISE, CONCAT, VIEW, INTERLEAVE)
+ALL = (CONV2D, LINEAR, POOL2D, GLOBAL_POOL, ELEMENTWISE, CONCAT, VIEW, INTERLEAVE, CHANNELS)
 
 
 def _result_type(call: relax.Call, _context: object) -> relax.TensorType:

@@ -38,7 +38,7 @@ from subpc.passes.lower_conv import lower_conv2d
 from subpc.passes.lower_elementwise import lower_elementwise
 from subpc.passes.lower_fallback import lower_call_tir
 from subpc.passes.lower_linear import lower_linear
-from subpc.passes.lower_planes import lower_concat, lower_global_pool, lower_interleave, lower_pool2d, lower_view
+from subpc.passes.lower_planes import lower_channels, lower_concat, lower_global_pool, lower_interleave, lower_pool2d, lower_view
 from subpc.passes.named_defects import named_defects
 from subpc.passes.other_layers import OtherLayer, layer_order, other_layers
 from subpc.passes.program import Program, WeightStore
@@ -65,6 +65,7 @@ LOWERING_RULES = {
     ops.CONCAT: lower_concat,
     ops.VIEW: lower_view,
     ops.INTERLEAVE: lower_interleave,
+    ops.CHANNELS: lower_channels,
     "relax.call_tir": lower_call_tir,
 }
 

@@ -18,6 +18,11 @@ def recognise_shapes(module: tvm.IRModule) -> tvm.IRModule:
 
 
 def _recognise(graph: Dataflow) -> None:
+    for var, expr in list(graph.exprs.items()):
+        if isinstance(expr, relax.TupleGetItem):
+            part = _part_of_split(graph, var, expr)
+            if part is not None:
+                graph.rebind(var, part)
     for var, call in graph.calls(
         *_VIEWS, *_POOLS, *_SPREADS, "relax.mean", "relax.nn.adaptive_avg_pool2d", "relax.concat", "relax.permute_dims", "relax.zeros_like"
     ):
@@ -41,6 +46,17 @@ def _convert(graph: Dataflow, var: relax.Var, call: relax.Call) -> relax.Call | 
     if name in ("relax.mean", "relax.nn.adaptive_avg_pool2d"):
         return _global_pool(var, call)
     return None
+
+
+def _part_of_split(graph: Dataflow, var: relax.Var, item: relax.TupleGetItem) -> relax.Call | None:
+    """One of the parts that the channels of an image are split into."""
+    split = graph.call(item.tuple_value, "relax.split")
+    if split is None or int(split.attrs.axis) != 1 or len(shape_of(var)) != 4 or dtype_of(var) != "float32":
+        return None
+    if not isinstance(graph.resolve(split.args[0]), relax.Var):
+        return None
+    first = sum(int(field.shape[1]) for field in graph.resolve(item.tuple_value).ty.fields[: item.index])
+    return ops.make(ops.CHANNELS, [split.args[0]], first=first, out_shape=list(shape_of(var)), name=str(var.name))
 
 
 def _concat(graph: Dataflow, var: relax.Var, call: relax.Call) -> relax.Call | None:
