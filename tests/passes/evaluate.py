@@ -188,6 +188,11 @@ def _our_elementwise(call: relax.Call, *operands: Tensor) -> Tensor:
     return result.expand(a["out_shape"])
 
 
+def _sections(sections: Any) -> int | list[int]:
+    """How many parts of a split, or where they begin."""
+    return _values(sections) if hasattr(sections, "__iter__") else int(sections)
+
+
 def _batch_norm(call: relax.Call, x: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, variance: Tensor) -> Sequence[Tensor]:
     return F.batch_norm(x, mean, variance, gamma, beta, eps=float(call.attrs.epsilon)), mean, variance
 
@@ -216,7 +221,7 @@ RULES: dict[str, Callable[..., Any]] = {
     "relax.permute_dims": lambda c, x: x.permute(_numbers(c.attrs.axes) if c.attrs.axes is not None else range(x.ndim - 1, -1, -1)),
     "relax.strided_slice": lambda c, x, axes, begin, end, strides: _slice(x, axes, begin, end, strides),
     "relax.reshape": lambda c, x, shape: x.reshape(_numbers(shape.values)),
-    "relax.split": lambda c, x: torch.split(x, x.shape[1] // int(c.attrs.indices_or_sections), 1),
+    "relax.split": lambda c, x: torch.tensor_split(x, _sections(c.attrs.indices_or_sections), int(c.attrs.axis)),
     "relax.concat": lambda c, parts: torch.cat(parts, int(c.attrs.axis)),
     "relax.clip": lambda c, x, low, high: x.clamp(float(low.value), float(high.value)),
     "relax.exp": lambda c, x: torch.exp(x),
