@@ -12,7 +12,7 @@ Affine = tuple[np.ndarray, np.ndarray]
 
 
 def fold_affine(module: tvm.IRModule) -> tvm.IRModule:
-    """conv2d or linear -> batch_norm / add(bias) / multiply(scale) becomes one layer with other weights and bias.
+    """conv2d, conv2d_transpose or linear -> batch_norm / add(bias) / multiply(scale) becomes one layer with other weights and bias.
 
     A batch norm that no layer precedes alone becomes a per-channel subpc.elementwise `x * scale + shift`.
     """
@@ -26,7 +26,7 @@ def _fold(graph: Dataflow) -> None:
         if found is None:
             continue
         source, (scale, shift) = found
-        layer = graph.call(source, ops.CONV2D, ops.LINEAR)
+        layer = graph.call(source, *ops.LAYERS)
         source_var = graph.resolve(source)
         alone = layer is not None and isinstance(source_var, relax.Var) and len(users.get(source_var, [])) == 1
         if layer is not None and alone and constant_of(graph.resolve(layer.args[1])) is not None:
@@ -78,10 +78,10 @@ def _binary(graph: Dataflow, var: relax.Var, call: relax.Call) -> tuple[relax.Ex
     constant = constant_of(other)
     if constant is None or constant_of(x) is not None or shape_of(x) != shape_of(var) or (swapped and op in ("subtract", "divide")):
         return None
-    layer = graph.call(x, ops.CONV2D, ops.LINEAR)
+    layer = graph.call(x, *ops.LAYERS)
     if layer is None or ops.attributes(layer)["activation"] != "none":
         return None
-    channels = _per_channel(constant, shape_of(var), 1 if layer.op.name == ops.CONV2D else -1)
+    channels = _per_channel(constant, shape_of(var), -1 if layer.op.name == ops.LINEAR else 1)
     if channels is None:
         return None
     one, zero = np.ones_like(channels), np.zeros_like(channels)

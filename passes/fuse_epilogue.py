@@ -8,7 +8,7 @@ from subpc.passes.dataflow import Dataflow, rewrite, shape_of
 
 
 def fuse_epilogue(module: tvm.IRModule) -> tvm.IRModule:
-    """conv2d -> [add(residual)] -> [activation] becomes one conv2d; linear -> activation one linear."""
+    """conv2d -> [add(residual)] -> [activation] becomes one conv2d; conv2d_transpose or linear -> activation one such layer."""
     return rewrite(module, _fuse)
 
 
@@ -40,7 +40,7 @@ def _activation(graph: Dataflow, users: dict[relax.Var, list[relax.Var | None]],
     program: tuple[str, ...] = ops.attributes(act)["program"] if act is not None else ()
     if act is None or len(program) != 2 or not program[1].startswith("act "):
         return None
-    layer = _single_layer(graph, users, act.args[0], ops.CONV2D, ops.LINEAR)
+    layer = _single_layer(graph, users, act.args[0], *ops.LAYERS)
     if layer is None:
         return None
     return graph.resolve(act.args[0]), ops.with_attributes(layer, activation=program[1].removeprefix("act "))

@@ -9,6 +9,7 @@ from tvm import relax
 
 from subpc.passes import ops
 from subpc.passes.dataflow import Dataflow, constant_of, dtype_of, rewrite, shape_of
+from subpc.passes.transposed_convs import gather_transposed
 
 CONVOLUTIONS = {
     "relax.nn.conv1d": "1-D convolution",
@@ -18,13 +19,17 @@ CONVOLUTIONS = {
     "relax.nn.conv2d_transpose": "transposed convolution",
     "relax.nn.conv3d_transpose": "3-D transposed convolution",
 }
+# Those that become an operator of ours, and the layout of their weights.
+_OURS = {"relax.nn.conv2d": (ops.CONV2D, "OIHW"), "relax.nn.conv2d_transpose": (ops.CONV2D_TRANSPOSE, "IOHW")}
 # Operators that FoldConstant never computes: what is made of them stays to be computed at each call.
 _NEVER_CONSTANT = ("relax.call_tir", "relax.call_tir_with_grad")
 _TENSOR_OF_LAYER = re.compile(r"\.weight[^.]*")
 
 
 def label_layers(module: tvm.IRModule, param_names: dict[str, str]) -> tvm.IRModule:
-    """conv2d and matmul with weights that depend on no input become named subpc.conv2d and subpc.linear, the others subpc.other_layer.
+    """Layers whose weights depend on no input become named subpc.conv2d, subpc.conv2d_transpose and subpc.linear.
+
+    The others become subpc.other_layer.
 
     param_names: Relax parameter name -> name in the user's model. Run before the parameters are bound: binding loses their names.
     """
@@ -32,7 +37,10 @@ def label_layers(module: tvm.IRModule, param_names: dict[str, str]) -> tvm.IRMod
 
 
 def settle_layers(module: tvm.IRModule) -> tvm.IRModule:
-    """Where a layer's weights did not become a constant after all, the operator that it was. Run after constants are folded."""
+    """Where a layer's weights did not become a constant after all, the operator that it was; transposed weights as convolutions have them.
+
+    Run after constants are folded.
+    """
     return rewrite(module, _settle)
 
 
@@ -59,10 +67,11 @@ class _Labeller:
             return
         attrs, out = call.attrs, shape_of(var)
         padding = [int(p) for p in attrs.padding]
+        transposed = {"output_padding": [int(p) for p in attrs.output_padding]} if "transpose" in call.op.name else {}
         self.graph.rebind(
             var,
             ops.make(
-                ops.CONV2D,
+                _OURS[call.op.name][0],
                 [call.args[0], self.graph.resolve(call.args[1]), _zeros(out[1])],
                 name=self._name(call.args[1], var),
                 strides=[int(s) for s in attrs.strides],
@@ -71,6 +80,7 @@ class _Labeller:
                 groups=int(attrs.groups),
                 out_shape=list(out),
                 activation="none",
+                **transposed,
             ),
         )
 
@@ -79,12 +89,12 @@ class _Labeller:
         kind = CONVOLUTIONS[call.op.name]
         if self._parameters(call.args[1]) is None:
             return f"weights depend on the input: this {kind} has others at each call"
-        if call.op.name != "relax.nn.conv2d":
+        if call.op.name not in _OURS:
             return f"{kind}: kernels are for 2-D convolutions"
         if dtype_of(var) != "float32":
             return f"{dtype_of(var)}: kernels take float32"
         layouts = str(call.attrs.data_layout), str(call.attrs.kernel_layout)
-        return "" if layouts == ("NCHW", "OIHW") else f"layout {layouts[0]}: kernels take NCHW"
+        return "" if layouts == ("NCHW", _OURS[call.op.name][1]) else f"layout {layouts[0]}: kernels take NCHW"
 
     def _linear(self, var: relax.Var, call: relax.Call) -> None:
         x, transposed = call.args
@@ -162,8 +172,11 @@ def other_layer(call: relax.Call, name: str, reason: str, shape: tuple[int, ...]
 
 
 def _settle(graph: Dataflow) -> None:
-    for var, call in graph.calls(ops.CONV2D, ops.LINEAR):
-        if constant_of(graph.resolve(call.args[1])) is None:
+    for var, call in graph.calls(ops.CONV2D, ops.CONV2D_TRANSPOSE, ops.LINEAR):
+        weight = constant_of(graph.resolve(call.args[1]))
+        if weight is not None and call.op.name == ops.CONV2D_TRANSPOSE:
+            gather_transposed(graph, var, call, weight)
+        elif weight is None:
             a = ops.attributes(call)
             graph.rebind(var, other_layer(_plain(graph, call), a["name"], "weights cannot be computed when compiling", shape_of(var)))
 
@@ -173,6 +186,8 @@ def _plain(graph: Dataflow, call: relax.Call) -> relax.Call:
     a, (x, weight) = ops.attributes(call), call.args[:2]
     if call.op.name == ops.CONV2D:
         return relax.op.nn.conv2d(x, weight, a["strides"], a["padding"], a["dilation"], a["groups"])
+    if call.op.name == ops.CONV2D_TRANSPOSE:
+        return relax.op.nn.conv2d_transpose(x, weight, a["strides"], a["padding"], a["output_padding"], a["dilation"], a["groups"])
     if a["transposed"]:
         return relax.op.matmul(x, weight)
     var = relax.Var("transposed", relax.TensorType(shape_of(weight)[::-1], dtype_of(weight)))

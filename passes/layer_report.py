@@ -1,6 +1,7 @@
 """The entry that a layer gets in reports: what was found in its weights, what was decided, what it costs."""
 
 import math
+from dataclasses import replace
 
 from subpc.library.report import FALLBACK, LayerReport
 from subpc.passes import ops
@@ -14,6 +15,8 @@ def layer_report(lowered: Lowered, name: str) -> LayerReport:
     """Describe layer `name` of a lowered network."""
     if name in lowered.others:
         return _in_the_fallback(lowered.others[name])
+    if name not in lowered.decisions:
+        return _in_parts(lowered, name)
     decision, call = lowered.decisions[name], lowered.layers[name]
     attrs, shape = ops.attributes(call), shape_of(call.args[1])
     pattern = decision.found
@@ -43,6 +46,25 @@ def layer_report(lowered: Lowered, name: str) -> LayerReport:
         flops_useful=int(2 * weights * pixels * density),
         bytes_dense=floats(weights).bytes,
         bytes_packed=int(floats(weights).bytes * density) + index_bytes,
+    )
+
+
+def _in_parts(lowered: Lowered, name: str) -> LayerReport:
+    """A layer that several convolutions compute: what the largest of them is, and what all cost together."""
+    calls = [call for call in lowered.layers.values() if ops.layer_of(call) == name]
+    parts = [layer_report(lowered, ops.attributes(call)["name"]) for call in calls]
+    weights = sum(part.bytes_dense for part in parts)
+    attrs = ops.attributes(calls[0])
+    return replace(
+        max(parts, key=lambda part: part.flops_dense),
+        name=name,
+        shape=attrs["layer_shape"],
+        stride=attrs["layer_strides"],
+        sparsity=sum(part.sparsity * part.bytes_dense for part in parts) / weights,
+        flops_dense=sum(part.flops_dense for part in parts),
+        flops_useful=sum(part.flops_useful for part in parts),
+        bytes_dense=weights,
+        bytes_packed=sum(part.bytes_packed for part in parts),
     )
 
 

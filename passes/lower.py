@@ -96,7 +96,9 @@ class Lowering:
         if self.graph.call(value, *makers) is None or None in readers:
             return False
         others = [reader for reader in readers if reader is not None and not reader.same_as(var)]
-        return readers.count(var) == 1 and all(o in self.places and self.graph.call(o, ops.VIEW, ops.CONCAT) is None for o in others)
+        return readers.count(var) == 1 and all(
+            o in self.places and self.graph.call(o, ops.VIEW, ops.CONCAT, ops.CHANNELS) is None for o in others
+        )
 
     def emit(self, layer: str, kernel: Kernel, operands: Mapping[str, Location | None]) -> None:
         """Append a kernel call; operands by name, in any order, and those that the kernel does not have are left out."""

@@ -9,6 +9,7 @@ from subpc.passes.dataflow import shape_of
 from subpc.passes.lower import Lowering, framed_layout, layout_of
 from subpc.passes.program import Location
 from subpc.schedules.global_pool import GlobalPool
+from subpc.schedules.interleave import Interleave
 from subpc.schedules.layout import Frame, TensorLayout
 from subpc.schedules.pool2d import Pool2d
 from subpc.schedules.relayout import Relayout
@@ -56,9 +57,43 @@ def lower_global_pool(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     low.emit(ops.attributes(call)["name"], GlobalPool(source=x.layout), {"x": x.location, "y": out.location})
 
 
+def lower_interleave(low: Lowering, var: relax.Var, call: relax.Call) -> None:
+    """A subpc.interleave, from whatever layout the input has to the frame of the output's size."""
+    attrs, x = ops.attributes(call), low.home(call.args[0])
+    out = low.define(var, low.frames.frame(*attrs["out_shape"][2:]))
+    kernel = Interleave(
+        source=x.layout,
+        out=out.layout,
+        factors=tuple(attrs["factors"]),
+        crop=tuple(attrs["crop"]),
+        starts=tuple(attrs["starts"]),
+        steps=tuple(attrs["steps"]),
+        activation=ops.activation_of(attrs["activation"]),
+    )
+    fill = {"fill": low.home(call.args[1]).location} if kernel.filled else {}
+    low.emit(attrs["name"], kernel, {"x": x.location, "y": out.location, **fill})
+
+
 def lower_view(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     """A subpc.view: the contiguous form of the input, under another shape."""
     low.record(var, low.compact(call.args[0]), layout_of(var))
+
+
+def lower_channels(low: Lowering, var: relax.Var, call: relax.Call) -> None:
+    """A subpc.channels: nothing to do where one image's planes are whole cache lines, else a copy."""
+    attrs, x = ops.attributes(call), low.home(call.args[0])
+    batch, channels = attrs["out_shape"][:2]
+    frame, start = x.layout.frame, attrs["first"] * x.layout.frame.plane
+    if batch == 1 and not frame.compact:
+        place = replace(x.location, offset=x.location.offset + start)
+        low.record(var, place, TensorLayout(batch=1, channels=channels, frame=frame))
+        return
+    out = low.define(var, frame)
+    part = TensorLayout(batch=1, channels=channels, frame=frame)
+    for image in range(batch):
+        source = replace(x.location, offset=x.location.offset + image * x.layout.image + start)
+        target = replace(out.location, offset=out.location.offset + image * out.layout.image)
+        low.emit(attrs["name"], Relayout(source=part, out=part), {"x": source, "y": target})
 
 
 def lower_concat(low: Lowering, var: relax.Var, call: relax.Call) -> None:

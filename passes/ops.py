@@ -1,13 +1,18 @@
 """The operators that passes/ rewrites a model into: Relax calls whose attributes carry everything the schedules need.
 
 relax.subpc.conv2d(x, weight, bias, [residual])   y = activation(conv(x) + bias + residual)
+relax.subpc.conv2d_transpose(x, weight, bias)     the same of a transposed convolution, until split_phases;
+                                                  weight (out, in / groups, kh, kw)
 relax.subpc.linear(x, weight, bias)               y = activation(x weight^T + bias), weight (out, in)
 relax.subpc.pool2d(x), relax.subpc.global_pool(x)
 relax.subpc.elementwise(x, ...)                   one fused pass over equally shaped tensors and per-channel operands
+relax.subpc.interleave(x, [fill])                 the pixels of several planes next to each other in one (schedules/interleave.py)
 relax.subpc.concat(x, ...)                        along the channels
+relax.subpc.channels(x)                           some neighbouring channels of it, from `first` on
 relax.subpc.view(x)                               the same elements in another shape
 relax.subpc.other_layer(x, weight)                a convolution or product that no kernel of ours takes, under its name, until legalize_rest
-Every call has `out_shape`; layers have `name`, the name that the user knows them by.
+Every call has `out_shape`; layers have `name`, the name that the user knows them by. A conv2d that is one part of a layer has `layer`, that
+name, with `layer_shape` (out, in / groups, kh, kw) and `layer_strides`, and a name of its own.
 """
 
 from functools import lru_cache
@@ -21,16 +26,20 @@ from tvm.ir.attrs import make_node
 from subpc.schedules.activation import Activation
 
 CONV2D = "relax.subpc.conv2d"
+CONV2D_TRANSPOSE = "relax.subpc.conv2d_transpose"
 LINEAR = "relax.subpc.linear"
 POOL2D = "relax.subpc.pool2d"
 GLOBAL_POOL = "relax.subpc.global_pool"
 ELEMENTWISE = "relax.subpc.elementwise"
 CONCAT = "relax.subpc.concat"
 VIEW = "relax.subpc.view"
+INTERLEAVE = "relax.subpc.interleave"
+CHANNELS = "relax.subpc.channels"
 OTHER_LAYER = "relax.subpc.other_layer"
 # Attributes never change, every pass asks for them, and reading them from TVM is slow: those of so many calls are kept as they were read.
 _REMEMBERED = 1 << 14
-ALL = (CONV2D, LINEAR, POOL2D, GLOBAL_POOL, ELEMENTWISE, CONCAT, VIEW)
+LAYERS = (CONV2D, CONV2D_TRANSPOSE, LINEAR)
+ALL = (CONV2D, LINEAR, POOL2D, GLOBAL_POOL, ELEMENTWISE, CONCAT, VIEW, INTERLEAVE, CHANNELS)
 
 
 def _result_type(call: relax.Call, _context: object) -> relax.TensorType:
@@ -39,7 +48,7 @@ def _result_type(call: relax.Call, _context: object) -> relax.TensorType:
 
 def _register() -> None:
     known = {str(name) for name in tvm_ffi.get_global_func("ir.ListOpNames")()}
-    for name in (*ALL, OTHER_LAYER):
+    for name in (*ALL, CONV2D_TRANSPOSE, OTHER_LAYER):
         if name not in known:
             tvm_ffi.get_global_func("ir.RegisterOp")(name, "subpc operator, see subpc/passes/ops.py")
             tvm.ir.register_op_attr(name, "FInferType", _result_type)
@@ -78,6 +87,12 @@ def attributes(call: relax.Call) -> dict[str, Any]:
 @lru_cache(maxsize=_REMEMBERED)
 def _read(attrs: Any) -> dict[str, Any]:
     return {str(key): _plain(value) for key, value in dict(attrs).items()}
+
+
+def layer_of(call: relax.Call) -> str:
+    """The name of the layer in the user's model that a call computes, or computes a part of."""
+    a = attributes(call)
+    return str(a.get("layer", a["name"]))
 
 
 def with_attributes(call: relax.Call, args: list[relax.Expr] | None = None, **changed: Any) -> relax.Call:

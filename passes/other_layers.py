@@ -29,8 +29,9 @@ class OtherLayer:
 
 
 def layer_order(module: tvm.IRModule) -> list[str]:
-    """The names of all layers, in the order of the model."""
-    return [ops.attributes(call)["name"] for _, call in Dataflow(module["main"]).calls(ops.CONV2D, ops.LINEAR, ops.OTHER_LAYER)]
+    """The names of all layers, in the order of the model; parts of one layer are that layer."""
+    calls = Dataflow(module["main"]).calls(ops.CONV2D, ops.LINEAR, ops.OTHER_LAYER)
+    return list(dict.fromkeys(ops.layer_of(call) for _, call in calls))
 
 
 def other_layers(module: tvm.IRModule) -> dict[str, OtherLayer]:

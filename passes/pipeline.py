@@ -38,12 +38,13 @@ from subpc.passes.lower_conv import lower_conv2d
 from subpc.passes.lower_elementwise import lower_elementwise
 from subpc.passes.lower_fallback import lower_call_tir
 from subpc.passes.lower_linear import lower_linear
-from subpc.passes.lower_planes import lower_concat, lower_global_pool, lower_pool2d, lower_view
+from subpc.passes.lower_planes import lower_channels, lower_concat, lower_global_pool, lower_interleave, lower_pool2d, lower_view
 from subpc.passes.named_defects import named_defects
 from subpc.passes.other_layers import OtherLayer, layer_order, other_layers
 from subpc.passes.program import Program, WeightStore
 from subpc.passes.recognise_activations import recognise_activations
 from subpc.passes.recognise_shapes import recognise_shapes
+from subpc.passes.transposed_convs import split_phases
 from subpc.passes.trim_taps import trim_taps
 from subpc.passes.workloads import apply_choices, chosen, conv_workloads
 from subpc.progress import Progress, silent
@@ -63,6 +64,8 @@ LOWERING_RULES = {
     ops.ELEMENTWISE: lower_elementwise,
     ops.CONCAT: lower_concat,
     ops.VIEW: lower_view,
+    ops.INTERLEAVE: lower_interleave,
+    ops.CHANNELS: lower_channels,
     "relax.call_tir": lower_call_tir,
 }
 
@@ -115,6 +118,7 @@ def graph_passes() -> list[tuple[str, ModulePass]]:
         ("recognise_shapes", recognise_shapes),
         ("recognise_activations", recognise_activations),
         ("fuse_epilogue", fuse_epilogue),
+        ("split_phases", split_phases),
         ("fuse_elementwise", fuse_elementwise),
         ("fold_input_affine", fold_input_affine),
         ("legalize_rest", legalize_rest),

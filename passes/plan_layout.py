@@ -150,7 +150,7 @@ class FramePlan:
         for _, call in graph.calls(ops.CONV2D):
             geometry = conv_geometry(call)
             if not is_flat(call):
-                self._widen(geometry.source, max(ops.attributes(call)["padding"]))
+                self._widen(geometry.source, padding_read(call))
             elif not sorts(call):
                 if padding_read(call) <= MAX_SHARED_HALO:
                     self._widen(geometry.source, padding_read(call))

@@ -1,22 +1,29 @@
-"""Recognise what moves or pools whole channels: pooling, global pooling, concatenation, reshapes that move nothing."""
+"""Recognise what moves or pools whole channels: pooling, concatenation, pixel shuffles, reshapes that move nothing."""
 
 import tvm
 from tvm import relax
 
 from subpc.passes import ops
 from subpc.passes.dataflow import Dataflow, dtype_of, rewrite, shape_of
+from subpc.passes.recognise_interleaved import interleaved
 
 _VIEWS = ("relax.reshape", "relax.flatten", "relax.squeeze", "relax.expand_dims", "relax.nn.batch_flatten")
+_SPREADS = ("relax.image.resize2d", "relax.nn.pixel_shuffle")
 _POOLS = ("relax.nn.max_pool2d", "relax.nn.avg_pool2d")
 
 
 def recognise_shapes(module: tvm.IRModule) -> tvm.IRModule:
-    """max_pool2d, avg_pool2d, mean over the plane, concat of channels and reshape become our operators."""
+    """max_pool2d, avg_pool2d, mean over the plane, concat of channels, nearest upsampling and reshape become our operators."""
     return rewrite(module, _recognise)
 
 
 def _recognise(graph: Dataflow) -> None:
-    for var, call in graph.calls(*_VIEWS, *_POOLS, "relax.mean", "relax.nn.adaptive_avg_pool2d", "relax.concat"):
+    for var, expr in list(graph.exprs.items()):
+        if isinstance(expr, relax.TupleGetItem):
+            part = _part_of_split(graph, var, expr)
+            if part is not None:
+                graph.rebind(var, part)
+    for var, call in graph.calls(*_VIEWS, *_POOLS, *_SPREADS, "relax.mean", "relax.nn.adaptive_avg_pool2d", "relax.concat"):
         if dtype_of(var) == "float32":
             converted = _convert(graph, var, call)
             if converted is not None:
@@ -25,6 +32,9 @@ def _recognise(graph: Dataflow) -> None:
 
 def _convert(graph: Dataflow, var: relax.Var, call: relax.Call) -> relax.Call | None:
     name = call.op.name
+    spread = interleaved(graph, var, call) if name in (*_SPREADS, "relax.reshape") else None
+    if spread is not None:
+        return spread
     if name in _VIEWS and isinstance(graph.resolve(call.args[0]), relax.Var):
         return ops.make(ops.VIEW, [call.args[0]], out_shape=list(shape_of(var)))
     if name == "relax.concat":
@@ -34,6 +44,17 @@ def _convert(graph: Dataflow, var: relax.Var, call: relax.Call) -> relax.Call | 
     if name in ("relax.mean", "relax.nn.adaptive_avg_pool2d"):
         return _global_pool(var, call)
     return None
+
+
+def _part_of_split(graph: Dataflow, var: relax.Var, item: relax.TupleGetItem) -> relax.Call | None:
+    """One of the parts that the channels of an image are split into."""
+    split = graph.call(item.tuple_value, "relax.split")
+    if split is None or int(split.attrs.axis) != 1 or len(shape_of(var)) != 4 or dtype_of(var) != "float32":
+        return None
+    if not isinstance(graph.resolve(split.args[0]), relax.Var):
+        return None
+    first = sum(int(field.shape[1]) for field in graph.resolve(item.tuple_value).ty.fields[: item.index])
+    return ops.make(ops.CHANNELS, [split.args[0]], first=first, out_shape=list(shape_of(var)), name=str(var.name))
 
 
 def _concat(graph: Dataflow, var: relax.Var, call: relax.Call) -> relax.Call | None:

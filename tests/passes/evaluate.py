@@ -132,6 +132,32 @@ def _our_conv(call: relax.Call, x: Tensor, weight: Tensor, bias: Tensor, residua
     return activated(y if residual is None else y + residual, a["activation"])
 
 
+def _our_transposed(call: relax.Call, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """From weights (out, in / groups, kh, kw) back to PyTorch's, and the sides cut off that its padding cuts off."""
+    a, (out, inputs, *size) = ops.attributes(call), weight.shape
+    groups = a["groups"]
+    own = weight.reshape(groups, out // groups, inputs, *size).swapaxes(1, 2).reshape(groups * inputs, out // groups, *size)
+    whole = F.conv_transpose2d(x, own, bias, a["strides"], dilation=a["dilation"], groups=groups)
+    top, left = a["padding"][:2]
+    after = [cut + n - whole.shape[2 + i] for i, (cut, n) in enumerate(zip((top, left), a["out_shape"][2:], strict=True))]
+    padded = F.pad(whole - bias.reshape(1, -1, 1, 1), (-left, after[1], -top, after[0])) + bias.reshape(1, -1, 1, 1)
+    return activated(padded, a["activation"])
+
+
+def _our_interleave(call: relax.Call, x: Tensor, fill: Tensor | None = None) -> Tensor:
+    a, (rows, columns) = ops.attributes(call), ops.attributes(call)["factors"]
+    channels, (height, width) = a["out_shape"][1], a["out_shape"][2:]
+    whole = torch.empty(len(x), channels, x.shape[2] * rows, x.shape[3] * columns)
+    for phase, (start, step) in enumerate(zip(a["starts"], a["steps"], strict=True)):
+        part = x[:, [start + c * step for c in range(channels)]] if start >= 0 else None
+        if part is None:
+            assert fill is not None
+            part = activated(fill, a["activation"]).reshape(1, -1, 1, 1).expand(len(x), -1, *x.shape[2:])
+        whole[:, :, phase // columns :: rows, phase % columns :: columns] = part
+    top, left = a["crop"]
+    return whole[:, :, top : top + height, left : left + width]
+
+
 def _our_linear(call: relax.Call, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     a = ops.attributes(call)
     return activated(x @ (weight if a["transposed"] else weight.T) + bias, a["activation"])
@@ -162,6 +188,11 @@ def _our_elementwise(call: relax.Call, *operands: Tensor) -> Tensor:
     return result.expand(a["out_shape"])
 
 
+def _sections(sections: Any) -> int | list[int]:
+    """How many parts of a split, or where they begin."""
+    return _values(sections) if hasattr(sections, "__iter__") else int(sections)
+
+
 def _batch_norm(call: relax.Call, x: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, variance: Tensor) -> Sequence[Tensor]:
     return F.batch_norm(x, mean, variance, gamma, beta, eps=float(call.attrs.epsilon)), mean, variance
 
@@ -190,6 +221,7 @@ RULES: dict[str, Callable[..., Any]] = {
     "relax.permute_dims": lambda c, x: x.permute(_numbers(c.attrs.axes) if c.attrs.axes is not None else range(x.ndim - 1, -1, -1)),
     "relax.strided_slice": lambda c, x, axes, begin, end, strides: _slice(x, axes, begin, end, strides),
     "relax.reshape": lambda c, x, shape: x.reshape(_numbers(shape.values)),
+    "relax.split": lambda c, x: torch.tensor_split(x, _sections(c.attrs.indices_or_sections), int(c.attrs.axis)),
     "relax.concat": lambda c, parts: torch.cat(parts, int(c.attrs.axis)),
     "relax.clip": lambda c, x, low, high: x.clamp(float(low.value), float(high.value)),
     "relax.exp": lambda c, x: torch.exp(x),
@@ -206,7 +238,10 @@ RULES: dict[str, Callable[..., Any]] = {
     "relax.maximum": lambda c, x, y: torch.maximum(x, y),
     "relax.minimum": lambda c, x, y: torch.minimum(x, y),
     ops.CONV2D: _our_conv,
+    ops.CONV2D_TRANSPOSE: _our_transposed,
     ops.LINEAR: _our_linear,
+    ops.INTERLEAVE: _our_interleave,
+    ops.CHANNELS: lambda c, x: x[:, ops.attributes(c)["first"] :][:, : ops.attributes(c)["out_shape"][1]],
     ops.POOL2D: _our_pool,
     ops.GLOBAL_POOL: lambda c, x: x.mean((2, 3)).reshape(ops.attributes(c)["out_shape"]),
     ops.ELEMENTWISE: _our_elementwise,

@@ -60,7 +60,7 @@ def test_weights_that_depend_on_the_input() -> None:
 CASES: dict[str, tuple[nn.Module, tuple[int, ...], str]] = {
     "1-D": (nn.Sequential(nn.Conv1d(3, 8, 3), nn.ReLU(), nn.Conv1d(8, 8, 3, groups=2)), (1, 3, 20), "1-D convolution"),
     "3-D": (nn.Sequential(nn.Conv3d(3, 8, 3), nn.BatchNorm3d(8), nn.ReLU()), (1, 3, 6, 6, 6), "3-D convolution"),
-    "transposed": (nn.Sequential(nn.ConvTranspose2d(3, 8, 2, 2), nn.ReLU()), SHAPE, "transposed convolution"),
+    "transposed": (nn.Sequential(nn.ConvTranspose1d(3, 8, 2, 2), nn.ReLU()), (1, 3, 20), "1-D transposed convolution"),
 }
 
 
