@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-from subpc.algorithms.config import Config, check_choice, check_range
-from subpc.algorithms.file_format.block_entries import BLOCKS
-from subpc.algorithms.images.random_images import INPUTS
+from subpc.algorithms.config import INPUTS, Config, check_choice, check_range
+from subpc.algorithms.numerics.one_by_n import BLOCKS
 from subpc.errors import ConfigError
 
 CRITERIA = ("error", "l1")

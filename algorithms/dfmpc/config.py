@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from subpc.algorithms.config import Config, check_choice, check_range
-from subpc.algorithms.images.random_images import INPUTS
-from subpc.algorithms.numerics.quantizers import check_bits
+from subpc.algorithms.config import INPUTS, Config, check_bits, check_choice, check_range
 from subpc.errors import ConfigError
 
 RECALIBRATIONS = ("network", "norm-ratio", "none")

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from subpc.algorithms.numerics.quantizers import MAX_BITS, MIN_BITS, Quantized, pack_codes, unpack_codes
+from subpc.algorithms.config import MAX_BITS, MIN_BITS
+from subpc.algorithms.numerics.quantizers import Quantized, pack_codes, unpack_codes
 from subpc.errors import ModelFileError
 
 _KEYS = {"codes", "scale", "bits", "ternary", "shape"}

@@ -8,7 +8,6 @@ from torch import nn
 
 from subpc.algorithms.network.layer_noise import runs_on, working_shape
 
-INPUTS = ("random", "normal")
 # Shapes an image at most, the share of a new shape's radius to the side, and how much of what lies below shines through.
 _SHAPES, _RADIUS, _THROUGH = 300, 0.04, 0.2
 # Deviation of what a channel has for itself: those of natural images go together.
@@ -86,7 +85,7 @@ def random_images(model: nn.Module, shape: tuple[int, ...] | None, seed: int = 0
 
 
 def inputs_for(model: nn.Module, kind: str, images: torch.Tensor | None, shape: tuple[int, ...] | None) -> tuple[torch.Tensor | None, str]:
-    """The images to follow the networks with, and what a report says: those that are given, or what `kind` of INPUTS says."""
+    """The images to follow the networks with, and what a report says: those that are given, or what `kind`, one of config.INPUTS, says."""
     if images is not None:
         return images, "given ones"
     drawn = random_images(model, shape) if kind == "random" else None

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from subpc.algorithms.file_format.block_entries import BLOCKS
-from subpc.algorithms.network.keep_dense import PAPER
+from subpc.algorithms.config import PAPER
+from subpc.algorithms.numerics.one_by_n import BLOCKS
 from subpc.errors import ConfigError
 from subpc.records import Record
 

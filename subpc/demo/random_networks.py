@@ -85,11 +85,9 @@ def prune_uniform(model: "nn.Module", *, n: int, sparsity: float, pointwise_only
 def _prune(conv: "nn.Conv2d", n: int, sparsity: float, layerwise: bool) -> None:
     import torch
 
+    from subpc.algorithms.numerics.one_by_n import block_mask, expand, magnitudes
+
     with torch.no_grad():
-        blocks = conv.weight.view(conv.out_channels // n, n, conv.in_channels, -1)
         kept = max(1, round((1 - sparsity) * conv.in_channels))
-        scores = blocks.abs().sum(dim=(1, 3))  # (groups, c_in)
-        rows = scores.view(1, -1) if layerwise else scores
-        best = rows.topk(kept * (scores.shape[0] if layerwise else 1), dim=1).indices
-        mask = torch.zeros_like(rows).scatter_(1, best, 1.0).view_as(scores)
-        blocks.mul_(mask[:, None, :, None] * (conv.in_channels / kept) ** 0.5)
+        mask = block_mask(magnitudes(conv.weight, n), conv.in_channels - kept, layerwise=layerwise)
+        conv.weight.mul_(expand(mask, n) * (conv.in_channels / kept) ** 0.5)
