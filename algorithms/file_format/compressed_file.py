@@ -17,6 +17,7 @@ from subpc.algorithms.network.tensor_kinds import check_state
 from subpc.algorithms.numerics.quantizers import Quantized
 from subpc.errors import ModelFileError
 from subpc.files import replacing
+from subpc.text import first_line
 
 FORMAT_KEY, FORMAT_VERSION = "subpc_format", 1
 MAX_BYTES = 4 << 30
@@ -146,8 +147,7 @@ def load_compressed(path: Path) -> CompressedFile:
     except ModelFileError:
         raise
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise ModelFileError(f"{path.name} is not a compressed model, or is damaged: {reason}") from error
+        raise ModelFileError(f"{path.name} is not a compressed model, or is damaged: {first_line(error, 120)}") from error
     return parse_compressed(content, path.name)
 
 

@@ -1,7 +1,7 @@
 """Networks without a checkpoint: torchvision architectures, seeded weights, a 1xN pattern, activations that stay alive to the end."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from subpc.errors import ConfigError
 
@@ -53,16 +53,6 @@ def set_statistics(model: "nn.Module", shape: Sequence[int], seed: int = 0) -> "
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.eval().momentum = momentum
     return model
-
-
-def share_of_range(got: Any, expected: Any) -> float:
-    """The largest difference between two arrays or tensors of one shape, as a share of the second one's range."""
-    import numpy as np
-
-    got, expected = np.asarray(got, "float64"), np.asarray(expected, "float64")
-    if got.shape != expected.shape:
-        raise ConfigError(f"two results of different shapes: {got.shape} and {expected.shape}")
-    return float(np.abs(got - expected).max() / max(expected.max() - expected.min(), np.finfo("float32").tiny))
 
 
 def prune_uniform(model: "nn.Module", *, n: int, sparsity: float, pointwise_only: bool = False, layerwise: bool = False) -> "nn.Module":

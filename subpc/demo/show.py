@@ -5,11 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from subpc.bench.bench import Progress, compare
+from subpc.bench.bench import compare
 from subpc.bench.model_files import READS_ONNX
 from subpc.bench.report import BenchReport
 from subpc.errors import ConfigError
 from subpc.images.prepare import Preparation, best_classes, read_image, read_labels
+from subpc.progress import Progress
 from subpc.runtime.model import CompiledModel
 from subpc.versions import version
 

@@ -20,6 +20,14 @@ CLASSES = ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shi
 _MAX_BYTES = 1 << 30
 
 
+def folder_named_by(source: str) -> Path | None:
+    """The folder with the files that `fashion-mnist` or `fashion-mnist:FOLDER` names; None for a source of another kind."""
+    kind, _, place = source.partition(":")
+    if kind != "fashion-mnist":
+        return None
+    return Path(place) if place else INSTALLED
+
+
 def read_idx(path: Path) -> "torch.Tensor":
     """An idx file of bytes, `.gz` or plain, as uint8 of the shape in its head; ConfigError if it is not one."""
     try:

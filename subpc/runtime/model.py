@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
 from subpc.errors import ConfigError
@@ -257,7 +256,7 @@ class CompiledModel:
 
     def random_inputs(self, shapes: Sequence[tuple[int, ...]] | None = None) -> list[Array]:
         """Seeded inputs of the shapes given, or of the library's first function."""
-        from subpc.runtime.choose_function import choose_function, random_input
+        from subpc.runtime.choose_function import choose_function
+        from subpc.runtime.random_inputs import random_inputs
 
-        generator = np.random.default_rng(0)
-        return [random_input(info, generator) for info in choose_function(self.functions, shapes).inputs]
+        return random_inputs(choose_function(self.functions, shapes).inputs)

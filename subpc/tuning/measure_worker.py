@@ -1,4 +1,4 @@
-"""The process in which candidates run: loads two libraries, runs them in turns on pinned threads, and dies alone if one crashes."""
+"""The process in which candidates run: loads two libraries, runs them in turns on pinned threads; a crash ends it and not its parent."""
 
 import json
 import os
@@ -9,11 +9,14 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from subpc.library.report import TensorInfo
 from subpc.library.shared_library import Library
 from subpc.machine import native
 from subpc.machine.memory import address, aligned_empty, workspace
 from subpc.machine.threads import native_threads
 from subpc.machine.worker_pool import start_workers
+from subpc.runtime.deviation import share_of_range
+from subpc.runtime.random_inputs import random_inputs
 
 NANOSECONDS = 1_000_000_000
 
@@ -42,8 +45,8 @@ def load(spec: dict[str, Any], threads: int) -> Loaded:
     """Load what `Measured.spec` describes, with seeded input, to run on so many threads."""
     from pathlib import Path
 
-    generator = np.random.default_rng(0)
-    inputs = [_fill(aligned_empty(shape, dtype), generator) for shape, dtype in spec["inputs"]]
+    infos = [TensorInfo(name="", shape=tuple(shape), dtype=dtype) for shape, dtype in spec["inputs"]]
+    inputs = [_aligned(array) for array in random_inputs(infos)]
     outputs = [aligned_empty(shape, dtype) for shape, dtype in spec["outputs"]]
     source = np.load(spec["weights"], mmap_mode="r", allow_pickle=False)
     weights = workspace(source.size)
@@ -68,9 +71,10 @@ def load(spec: dict[str, Any], threads: int) -> Loaded:
     )
 
 
-def _fill(array: Any, generator: np.random.Generator) -> Any:
-    array[...] = generator.standard_normal(array.shape) if array.dtype.kind == "f" else generator.integers(0, 2, array.shape)
-    return array
+def _aligned(array: Any) -> Any:
+    copy = aligned_empty(array.shape, str(array.dtype))
+    copy[...] = array
+    return copy
 
 
 def pin() -> None:
@@ -108,10 +112,8 @@ def difference(a: Loaded, b: Loaded) -> float:
 
 
 def deviation(x: Any, y: Any) -> float:
-    """Largest deviation of y from x, as a share of the range of x."""
-    if not np.isfinite(y).all():
-        return float("inf") if np.isfinite(x).all() else 0.0
-    return float(np.abs(x.astype("float64") - y).max() / max(float(np.ptp(x)), 1e-12))
+    """Largest deviation of y from x, as a share of the range of x; 0 where x is not finite, and nothing can be compared."""
+    return share_of_range(y, x) if np.isfinite(x).all() else 0.0
 
 
 def main() -> None:

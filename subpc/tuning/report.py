@@ -53,4 +53,4 @@ class TuneReport(Record):
         )
 
 
-Progress = Callable[[TuneProgress], None]
+ShowProgress = Callable[[TuneProgress], None]

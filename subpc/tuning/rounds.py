@@ -18,7 +18,7 @@ from subpc.tuning.joint_moves import AFTER, UNTIL, search_together
 from subpc.tuning.layers import TunedLayer, by_layer, find_neighbours, gain, next_round, window
 from subpc.tuning.measure import DeviceLost, Measurer
 from subpc.tuning.outcomes import Outcome, Round
-from subpc.tuning.report import Progress, TuneProgress, TuneReport
+from subpc.tuning.report import ShowProgress, TuneProgress, TuneReport
 from subpc.tuning.session import TuningSession
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Tuner(TuningSession):
             own = float(np.median(window(layer, times, alone=True)))
             layer.share, layer.microseconds = own / self.total_ns, own / 1000 / len(layer.layers)
 
-    def search(self, trials: int | None, progress: "Progress | None") -> None:
+    def search(self, trials: int | None, progress: "ShowProgress | None") -> None:
         """Rounds until the budget, the trials or all schedules are used up."""
         reserve = min(max(FINAL_SHARE * (self.deadline - self.started), FINAL_SECONDS[0]), FINAL_SECONDS[1])
         with ThreadPoolExecutor(len(self._devices)) as pool:
@@ -86,7 +86,7 @@ class Tuner(TuningSession):
                 for device in self._devices if running else ():
                     device.close()  # whoever waits for an answer gets an error now
 
-    def _search_together(self, trials: int | None, progress: "Progress | None") -> None:
+    def _search_together(self, trials: int | None, progress: "ShowProgress | None") -> None:
         """Joint changes, once, on one machine."""
         self._tell("searching, several layers at once", progress)
         self._together_at, device = math.inf, self.final_device()
@@ -148,7 +148,7 @@ class Tuner(TuningSession):
         best = {layer.workload.key: layer.best for layer in self.layers}
         return Round(candidates=candidates, best=best, ratios={key: self.by_key[key].ratio for key in keys})
 
-    def finish(self, progress: "Progress | None") -> "TuneReport":
+    def finish(self, progress: "ShowProgress | None") -> "TuneReport":
         """Race the whole network, tuned against untuned; drop what does not help; write the verdict."""
         self._tell("racing the whole network", progress)
         return finish(self, self.final_device())
@@ -157,7 +157,7 @@ class Tuner(TuningSession):
         """A machine for the last race."""
         return next((device for device in self._devices if not device.lost), self._devices[0])
 
-    def _tell(self, what: str, progress: "Progress | None") -> None:
+    def _tell(self, what: str, progress: "ShowProgress | None") -> None:
         if progress is None:
             return
         counts = {"done": sum(layer.done for layer in self.layers), "layers": len(self.layers), "trials": self.trials}

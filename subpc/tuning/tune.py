@@ -19,7 +19,7 @@ from subpc.tuned_schedules import database as tuning_db
 from subpc.tuned_schedules.database import Machine
 from subpc.tuning.build_candidates import Builder
 from subpc.tuning.measure import LocalMeasurer, Measurer
-from subpc.tuning.report import Progress, TuneReport
+from subpc.tuning.report import ShowProgress, TuneReport
 from subpc.tuning.rounds import Tuner
 from subpc.versions import versions
 
@@ -66,7 +66,7 @@ def tune(
     sparse: str = "auto",
     tracker: str | None = None,
     device_key: str | None = None,
-    progress: Progress | None = None,
+    progress: ShowProgress | None = None,
 ) -> TuneReport:
     """Search faster schedules for a network's convolutions on this CPU, or on machines behind a tracker.
 
@@ -131,7 +131,7 @@ def _run(
     database: Path,
     deadline: float,
     trials: int | None,
-    progress: Progress | None,
+    progress: ShowProgress | None,
 ) -> TuneReport:
     builder = Builder(model, target, folder, available_threads())
     try:
