@@ -6,11 +6,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from subpc.algorithms.file_format.compressed_file import MAX_BYTES, save_atomic
+from subpc.algorithms.file_format.compressed_file import save_atomic
 from subpc.algorithms.subp.train_config import EpochInfo, TrainConfig
 from subpc.errors import ModelFileError
 from subpc.text import first_line
 
+_MAX_BYTES = 4 << 30
 _KEYS = {"subp_checkpoint", "config", "epochs", "model", "optimizer"}
 
 
@@ -46,8 +47,8 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ModelFileError(f"{path.name} has more than {MAX_BYTES >> 30} GiB; it is not a checkpoint.")
+        if path.stat().st_size > _MAX_BYTES:
+            raise ModelFileError(f"{path.name} has more than {_MAX_BYTES >> 30} GiB; it is not a checkpoint.")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except ModelFileError:
         raise

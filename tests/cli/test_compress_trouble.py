@@ -16,9 +16,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from subpc.algorithms.file_format.compressed_file import load_compressed
 from subpc.cli.main import run
 from subpc.errors import ModelFileError
+from subpc.frontend.files.load_file import read_weights
 
 Capture = pytest.CaptureFixture[str]
 SIDE = 16
@@ -157,4 +157,4 @@ def test_flipped_bytes_are_refused_or_harmless(seed: int, small: Path, tmp_path:
         data[place] ^= int(draw.integers(1, 256))
     (tmp_path / f"flipped{small.suffix}").write_bytes(data)
     with contextlib.suppress(ModelFileError):
-        load_compressed(tmp_path / f"flipped{small.suffix}")
+        read_weights(tmp_path / f"flipped{small.suffix}")

@@ -12,13 +12,13 @@ from torch import nn
 
 import subpc
 from subpc.algorithms.config import Config, check_range
-from subpc.algorithms.file_format.compressed_file import load_compressed
 from subpc.algorithms.method import SKIP_OPTION, Compressed, Option, Setting
 from subpc.algorithms.network.checked_copy import checked_copy, own_weights, set_weight
 from subpc.algorithms.registry import METHODS
 from subpc.algorithms.report import DataFreeReport, LayerResult
 from subpc.cli.main import run
 from subpc.progress import Progress
+from tests.algorithms.file_format.reader import load_compressed
 
 SIDE = 8
 Capture = pytest.CaptureFixture[str]
