@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import subpc
+
 try:
     import tomllib
 except ModuleNotFoundError:  # Python 3.10
@@ -151,6 +153,15 @@ def test_every_folder_is_packaged() -> None:
     assert set(setup["packages"]) == names
     for room in ROOMS:
         assert {p.parent for p in sources(room)} <= folders, f"{room}: a folder with code but no __init__.py"
+
+
+@pytest.mark.skipif(tomllib is None, reason="reading pyproject.toml needs Python 3.11")
+def test_the_version_stands_in_one_place() -> None:
+    setup = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert "version" not in setup["project"]
+    assert setup["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "subpc.__version__"}
+    sources_with_it = [str(path.relative_to(ROOT)) for _, path in ALL if subpc.__version__ in path.read_text()]
+    assert sources_with_it == ["subpc/__init__.py"]
 
 
 def test_files_are_short() -> None:

@@ -37,10 +37,12 @@ def relative_error(a: Array, b: Array) -> float:
 
 
 def _divergence(a: Array, b: Array) -> Array:
-    """sum softmax(a) (log softmax(a) - log softmax(b)) of each row: Kullback and Leibler, 1951."""
+    """sum softmax(a) (log softmax(a) - log softmax(b)) of each row, (samples,): Kullback and Leibler, 1951.
+
+    It is never negative; what rounding takes it below zero is cut off.
+    """
     first, second = _log_softmax(a), _log_softmax(b)
-    result: Array = (np.exp(first) * (first - second)).sum(axis=1)
-    return result
+    return np.maximum((np.exp(first) * (first - second)).sum(axis=1), 0.0)
 
 
 def _log_softmax(x: Array) -> Array:

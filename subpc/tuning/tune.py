@@ -98,7 +98,7 @@ def tune(
     if isinstance(model, str | Path):
         check_outputs([database], [*model_files(model), *arch_files(arch)])
     tuning_db.check_writable(database)
-    tuning_db.read(database)
+    tuning_db.read(database, missing_ok=True)
     options: dict[str, Any] = {"arch": arch, "trust_pickle": trust_pickle, "part": part, "isa": parsed.isa, "sparse": sparse}
     notes: list[str] = []
     models = rewritten(model, example_inputs, shapes=shapes, notes=notes, **options)
