@@ -7,7 +7,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 PIP := PYTHONUNBUFFERED=1 $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt
 # What pip does, on one line that is gone at the end; a log has the headings alone. Errors and warnings are shown as they are.
-ON_ONE_LINE := | while IFS= read -r line; do [ ! -t 1 ] || printf '\r\033[K  %.75s' "$$line"; done; [ ! -t 1 ] || printf '\r\033[K'
+ON_ONE_LINE := | while IFS= read -r line; do [ ! -t 1 ] || printf '\r\033[K  %.75s\r' "$$line"; done; [ ! -t 1 ] || printf '\033[K'
 
 # torch goes first, so that a CPU build is taken where one is configured; torchvision would ask for its own torch.
 # The last group are model files in packages. Their metadata asks for versions from years ago that nothing here needs, and pip would

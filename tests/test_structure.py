@@ -40,6 +40,18 @@ ORDER = (
     ("cli",),
 )
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
+# The same inside algorithms/: what is shared first, then the methods, which do not know each other, then the list of them.
+ALGORITHMS = (
+    ("config",),
+    ("numerics",),
+    ("report",),
+    ("method", "network"),
+    ("images", "file_format"),
+    ("statistics",),
+    ("layer_fit",),
+    ("udfc", "dfmpc", "blocks", "subp"),
+    ("registry",),
+)
 # Rooms of at most this many files: more are two rooms. Kernels, passes and commands stand side by side.
 MAX_FILES, FLAT = 20, {"passes", "schedules", "cli"}
 # Files of a room whose names begin alike: more would be a folder.
@@ -91,6 +103,20 @@ def test_imports_follow_the_order_of_rooms(module: str, path: Path) -> None:
         there = place_of(other)
         if there is not None and there != here:
             assert RANK[there] < RANK[here], f"{path.relative_to(ROOT)} imports {other}"
+
+
+RANK_INSIDE = {part: rank for rank, parts in enumerate(ALGORITHMS) for part in parts}
+INSIDE = [(module, path) for module, path in MODULES if module.startswith("subpc.algorithms.")]
+
+
+@pytest.mark.parametrize(("module", "path"), INSIDE, ids=[module for module, _ in INSIDE])
+def test_imports_inside_algorithms_follow_an_order(module: str, path: Path) -> None:
+    here = module.split(".")[2]
+    assert here in RANK_INSIDE, f"{path.relative_to(ROOT)}: {here} has no place in ALGORITHMS"
+    for other in imported(path, deferred=True):
+        if other.startswith("subpc.algorithms."):
+            there = other.split(".")[2]
+            assert there == here or RANK_INSIDE[there] < RANK_INSIDE[here], f"{path.relative_to(ROOT)} imports {other}"
 
 
 def test_files_do_not_import_each_other_in_circles() -> None:
