@@ -6,7 +6,7 @@ from torch import nn
 from subpc.algorithms.blocks.choose_layers import sort_layers
 from subpc.algorithms.blocks.config import BlockConfig
 from subpc.algorithms.images.random_images import inputs_for
-from subpc.algorithms.layer_fit.least_squares import eliminate, pose, solve
+from subpc.algorithms.layer_fit.least_squares import eliminate, layer_problem, solve
 from subpc.algorithms.network.checked_copy import checked_copy, own_weights, reference_of, set_weight
 from subpc.algorithms.network.pairing import find_pairs
 from subpc.algorithms.numerics.one_by_n import block_mask, expand, magnitudes, pruned_count
@@ -74,7 +74,7 @@ def _prune(conv: nn.Module, config: BlockConfig, result: LayerResult, moments: M
     if moments is None:
         set_weight(conv, weight * expand(mask, config.n))
         return
-    problem = pose(conv, moments, config.ridge)
+    problem = layer_problem(conv, moments, config.ridge)
     if config.criterion == "error":
         rounds = config.rounds if problem.best.shape[2] <= _LONGEST else 1
         mask = eliminate(problem, channels, config.n, count, rounds)

@@ -45,10 +45,10 @@ class BlockConfig(Config):
 
     @property
     def follows_network(self) -> bool:
-        """Whether the settings look at more than the weights."""
+        """Whether the settings need more than the weights."""
         return (self.criterion, self.compensation) != ("l1", "none")
 
     @property
     def needs_moments(self) -> bool:
-        """Whether the settings look at how a layer's inputs go together."""
+        """Whether the settings need the second moments of a layer's inputs."""
         return self.criterion == "error" or self.compensation in ("full", "weights")

@@ -72,5 +72,5 @@ class DfmpcConfig(Config):
 
     @property
     def follows_network(self) -> bool:
-        """Whether the settings look at more than the weights of a pair and its batch norm."""
+        """Whether the settings need more than the weights of a pair and its batch norm."""
         return self.recalibration == "network" or self.compensation == "solve" or self.scales == "search"

@@ -29,7 +29,10 @@ def _entry(weight: torch.Tensor, n: int) -> dict[str, Any]:
 
 
 def parse_blocks(content: Any, file: str) -> dict[str, torch.Tensor]:
-    """The inverse of block_entries for content from a stranger: {layer: weight}; ModelFileError that names the layer."""
+    """The inverse of block_entries for content of an untrusted file.
+
+    {layer: weight (out, in, kh, kw) float32}; ModelFileError that names the layer.
+    """
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise ModelFileError(f"{file}: the entry 'blocks' has to map layer names to blocks.")
     return {name: _parse(entry, f"{file}: the sparse layer {name!r:.60}") for name, entry in content.items()}

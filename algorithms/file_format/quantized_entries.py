@@ -29,7 +29,7 @@ def packed_entries(layers: Mapping[str, Quantized]) -> dict[str, dict[str, Any]]
 
 
 def parse_packed(content: Any, file: str) -> dict[str, Quantized]:
-    """The inverse of packed_entries for content from a stranger; ModelFileError that names the layer."""
+    """The inverse of packed_entries for content of an untrusted file; ModelFileError that names the layer."""
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise ModelFileError(f"{file}: the entry 'packed' has to map layer names to packed weights.")
     return {name: _parse(entry, f"{file}: the packed layer {name!r:.60}") for name, entry in content.items()}

@@ -114,7 +114,7 @@ def codes_of(rows: torch.Tensor, scale: torch.Tensor, bits: int, *, ternary: boo
 
 
 def rounding(scale: torch.Tensor, bits: int, *, ternary: bool) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The function that gives the values that the nearest codes stand for; scale as in codes_of."""
+    """The function from values (out, ...) to those that the nearest codes stand for; scale as in codes_of."""
     if ternary:
         return lambda rows: (rows / scale).round_().clamp_(-1, 1).mul_(scale)
     most = 2**bits - 1

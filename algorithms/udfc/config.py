@@ -57,5 +57,5 @@ class UdfcConfig(Config):
 
     @property
     def follows_network(self) -> bool:
-        """Whether the settings look at more than the weights of a pair and its batch norm."""
+        """Whether the settings need more than the weights of a pair and its batch norm."""
         return self.method == "udfc" and self.statistics == "network"

@@ -1,4 +1,4 @@
-"""Compare a compiled library with other engines: same model, same input, same threads, each alone in its own process."""
+"""A compiled library timed beside other engines: same model, same input, same threads, each alone in its own process."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 ROUNDS = 4
 
 
-def compare(
+def time_engines(
     library: str | Path,
     rivals: Sequence[str] = (),
     *,

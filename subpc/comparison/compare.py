@@ -1,4 +1,4 @@
-"""Compare two models: how well they agree, where they part, and what each costs."""
+"""Compare two models: how far their outputs and layers are apart, and the time and size of each."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack

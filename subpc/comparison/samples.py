@@ -87,7 +87,7 @@ def dtype_of(shape: tuple[int, ...]) -> str:
 
 
 def random_samples(shapes: Sequence[tuple[int, ...]]) -> Samples:
-    """Seeded random numbers: what a layer does to noise is not what it does to images."""
+    """Seeded random numbers of these shapes, (n, ...) each; errors on them say less than errors on images."""
     count = max(RANDOM_SAMPLES, shapes[0][0])
     infos = [TensorInfo(name="", shape=(count, *shape[1:]), dtype=dtype_of(shape)) for shape in shapes]
     arrays = tuple(random_inputs(infos))

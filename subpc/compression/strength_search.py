@@ -103,7 +103,7 @@ class StrengthSearch:
         return self._known[key]
 
     def _within(self, outcome: Attempt) -> bool:
-        # A hair more than asked for is not a loss that anybody measures.
+        # Rounding of the sum that an accuracy is computed from is no loss.
         return outcome.accuracy >= self.allowed - 1e-9
 
     def _climb(self, rungs: list[Setting]) -> tuple[int, Attempt | None]:

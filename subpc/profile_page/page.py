@@ -67,7 +67,7 @@ def render_page(given: PageInput) -> str:
 
 
 def _shown(value: Any) -> Any:
-    """Names of others without control characters, and cut; what the template vouches for as it is."""
+    """Names of others without control characters, and cut; what the template marks as safe as it is."""
     return line(value) if type(value) is str else value
 
 

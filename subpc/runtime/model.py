@@ -240,7 +240,7 @@ class CompiledModel:
             return profile_function(self._artifact.metadata, entry.info, entry.library, run, **options)
 
     def trace(self, inputs: "Sequence[Value]") -> tuple[list[Array], dict[str, tuple[Array, ResultInfo]]]:
-        """The outputs, and each layer's result by its original name, with what was fused into it."""
+        """The outputs, and each layer's result (n, c, ...) by its original name, with what was fused into it."""
         from subpc.library.layer_results import read_result
 
         entry, arrays = self._accept(inputs)

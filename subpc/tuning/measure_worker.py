@@ -34,7 +34,7 @@ class Loaded:
     outputs: list[Any]
 
     def run(self) -> npt.NDArray[np.float64]:
-        """One call; nanoseconds of each step."""
+        """One call; nanoseconds of each step, (steps,)."""
         native.run(self.function, self.arguments, self.threads)
         clock = self.times[:, 0] * NANOSECONDS + self.times[:, 1]
         steps: npt.NDArray[np.float64] = np.diff(clock).astype(np.float64)
@@ -87,7 +87,9 @@ def pin() -> None:
 class Runs(Protocol):
     """Anything that runs once and says how many nanoseconds each of its steps took."""
 
-    def run(self) -> npt.NDArray[np.float64]: ...
+    def run(self) -> npt.NDArray[np.float64]:
+        """One call; nanoseconds of each step, (steps,)."""
+        ...
 
 
 def take_turns(a: Runs, b: Runs, count: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

@@ -168,7 +168,7 @@ def _place_tensor(root: nn.Module, name: str, value: torch.Tensor) -> None:
 
 
 def _last_uses(graph: Graph) -> dict[int, list[int]]:
-    """node index -> values that nobody reads after it."""
+    """Node index -> values that no later node reads."""
     last: dict[int, int] = {}
     for index, node in enumerate(graph.nodes):
         for value in node.inputs:
