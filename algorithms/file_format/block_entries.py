@@ -29,9 +29,9 @@ def _entry(weight: torch.Tensor, n: int) -> dict[str, Any]:
 
 
 def parse_blocks(content: Any, file: str) -> dict[str, torch.Tensor]:
-    """The inverse of block_entries for content of an untrusted file.
+    """{layer: weight (out, in, kh, kw) float32}, the inverse of block_entries, for an untrusted file.
 
-    {layer: weight (out, in, kh, kw) float32}; ModelFileError that names the layer.
+    Raises ModelFileError that names the layer.
     """
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise ModelFileError(f"{file}: the entry 'blocks' has to map layer names to blocks.")

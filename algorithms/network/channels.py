@@ -31,9 +31,9 @@ def keep_features(norm: nn.BatchNorm2d, kept: torch.Tensor) -> None:
 
 
 def fit_widths(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
-    """Narrow the convolutions and batch norms of `model` to the widths in `state`, {name.
+    """Narrow the convolutions and batch norms of `model` to the widths in `state`.
 
-    Tensor of any shape}; what would have to grow is left as it is.
+    state: {name: tensor of any shape}. What would have to grow is left as it is.
     """
     for name, module in model.named_modules():
         wanted = state.get(f"{name}.weight")

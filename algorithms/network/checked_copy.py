@@ -49,7 +49,7 @@ def _check_weights(model: nn.Module) -> None:
 def set_weight(layer: nn.Module, weight: torch.Tensor) -> None:
     """Give a layer of a checked copy another weight of the same shape, in memory of its own.
 
-    Layers that share the parameter see them too.
+    Layers that share the parameter get it, too.
     """
     assert isinstance(layer.weight, nn.Parameter)
     layer.weight.data = weight

@@ -41,10 +41,9 @@ def strange_tensors(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:
 
 
 def check_state(state: Mapping[str, torch.Tensor], file: str) -> None:
-    """ModelFileError where a state dict {name.
+    """ModelFileError where `state` has tensors of another kind, or larger ones than the file holds.
 
-    Tensor of any shape} has tensors of another kind, or such that are larger than what the file
-    holds of them.
+    state: {name: tensor of any shape}.
     """
     strange = strange_tensors(state.items())
     if strange:

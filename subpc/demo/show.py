@@ -1,4 +1,4 @@
-"""The demonstration: a network recognises an image, a sparse one is compared with the same one before pruning, and a ResNet-50 races other engines."""
+"""The demonstration: a network recognises an image, another one is compared with its pruned self, a ResNet-50 races other engines."""
 
 import importlib.util
 from collections.abc import Callable

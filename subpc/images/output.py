@@ -30,7 +30,11 @@ class Seen:
 
 
 def look(outputs: Mapping[str, Array], labels: Sequence[str] | None, top: int, *, last: bool = False) -> Seen:
-    """The first of {name: array} that is (n, classes) or a map (n, classes, h, w) of them, for the first image of a batch. last: maps have their channels behind the pixels."""
+    """What the first output that is about classes says of the first image of a batch.
+
+    outputs: {name: array}; scores are (n, classes), maps of scores (n, classes, h, w), or
+    (n, h, w, classes) with `last`.
+    """
     for name, array in outputs.items():
         values = array[0] if array.ndim > 1 else array
         row = values.reshape(-1) if values.size == max(values.shape, default=0) else None

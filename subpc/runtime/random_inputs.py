@@ -13,7 +13,10 @@ _HIGHEST = {"uint8": 255}
 
 
 def random_inputs(infos: Sequence[TensorInfo]) -> list[npt.NDArray[Any]]:
-    """An array of the shape and type of each of `infos`, the same in every call: normal numbers, bytes from 0 to 255, zeros and ones of other types."""
+    """An array of the shape and type of each of `infos`, the same in every call.
+
+    Normal numbers, bytes from 0 to 255, zeros and ones of other types.
+    """
     generator = np.random.default_rng(0)
     return [_random(info, generator) for info in infos]
 
