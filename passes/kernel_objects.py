@@ -12,10 +12,9 @@ from subpc.machine.target import Target
 from subpc.passes.object_files import write_object
 from subpc.passes.traffic import operand_bytes
 from subpc.progress import Progress, silent
-from subpc.text import last_line
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import Kernel, symbol_of
-
+from subpc.text import last_line
 
 # What a pool says of a process that crashed or hung: errors of the kernel, although they are OSErrors.
 _OF_A_WORKER = (ChildProcessError, TimeoutError)
