@@ -38,7 +38,7 @@ class PairedRuns(Protocol):
     def add(self, best: Times, library: Times) -> None: ...
 
 
-Runs = TypeVar("Runs", bound=PairedRuns)
+AnyRuns = TypeVar("AnyRuns", bound=PairedRuns)
 
 
 class LayerRuns:
@@ -119,7 +119,7 @@ class Device:
         return outcomes
 
     def _race(self, best: Measured, library: Measured, entry: CandidateRound) -> dict[str, Outcome]:
-        """Runs every candidate of a round."""
+        """Judge every candidate of a round."""
 
         def runs_of(keys: Iterable[str]) -> LayerRuns:
             return LayerRuns(best, library, [self._session.by_key[key] for key in keys])
@@ -131,7 +131,13 @@ class Device:
         first, second = self.race(best, library, runs_of(entry.candidates), faster)
         return first.outcomes(entry) | (second.outcomes(entry) if second else {})
 
-    def race(self, best: Measured, library: Measured, first: Runs, once_more: Callable[[Runs], Runs | None]) -> tuple[Runs, Runs | None]:
+    def race(
+        self,
+        best: Measured,
+        library: Measured,
+        first: AnyRuns,
+        once_more: Callable[[AnyRuns], AnyRuns | None],
+    ) -> tuple[AnyRuns, AnyRuns | None]:
         """Run both in turns until `first` is certain, or time is up; then what looks faster once more.
 
         Of a thousand candidates some look faster by luck, and the question is asked after every batch. Only the second measurement
