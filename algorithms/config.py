@@ -1,30 +1,33 @@
-"""What the configurations of the data-free methods share: JSON there and back, unknown keys refused."""
+"""What the configurations of the data-free methods share: JSON there and back, and checks of single values.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+Nothing here needs PyTorch: the command line reads the settings' names and defaults.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from subpc.errors import ConfigError
+from subpc.records import Record
 
-T = TypeVar("T", bound="Config")
+C = TypeVar("C", bound="Config")
+
+# Widths of quantized weights.
+MIN_BITS, MAX_BITS = 2, 8
+# What a network is followed with where no images are given.
+INPUTS = ("random", "normal")
+# Among the layers to keep dense: those that the SUBP paper keeps dense (see network/keep_dense.py).
+PAPER = "paper"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """Base of the configurations."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Values that JSON takes."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+class Config(Record):
+    """Base of the configurations of the data-free methods; each has a default for every setting."""
 
     @classmethod
-    def from_dict(cls: type[T], data: Mapping[str, Any]) -> T:
-        """The configuration with these values; ConfigError for keys that it does not have."""
-        known = {field.name for field in fields(cls)}
-        unknown = sorted(set(data) - known)
-        if unknown:
-            raise ConfigError(f"{cls.__name__} has no {', '.join(unknown)}; it has {', '.join(sorted(known))}.")
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in data.items()})
+    def from_dict(cls: type[C], data: Any) -> C:
+        """The configuration with these values, defaults where a key is missing; ConfigError for unknown keys and other types."""
+        return super().from_dict({**cls().to_dict(), **data} if isinstance(data, dict) else data)
 
 
 def check_range(name: str, value: float, low: float, high: float) -> None:
@@ -37,3 +40,9 @@ def check_choice(name: str, value: Any, accepted: Sequence[str]) -> None:
     """ConfigError unless the value is one of `accepted`."""
     if value not in accepted:
         raise ConfigError(f"{name} is {value!r}; accepted: {', '.join(accepted)}.")
+
+
+def check_bits(bits: int, name: str = "bits") -> None:
+    """ConfigError unless `bits` is a width that weights can be quantized to."""
+    if not isinstance(bits, int) or isinstance(bits, bool) or not MIN_BITS <= bits <= MAX_BITS:
+        raise ConfigError(f"{name} is {bits!r}; accepted: whole numbers from {MIN_BITS} to {MAX_BITS}.")

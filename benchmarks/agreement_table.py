@@ -10,8 +10,9 @@ import time
 import torch
 
 from subpc.compiler.compile_model import compile
-from subpc.demo.random_networks import set_statistics, share_of_range
+from subpc.demo.random_networks import set_statistics
 from subpc.frontend.architectures.build import build_arch
+from subpc.runtime.deviation import share_of_range
 
 NETWORKS = [
     *["resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2", "resnext50_32x4d", "vgg11", "vgg11_bn", "vgg16", "vgg16_bn"],

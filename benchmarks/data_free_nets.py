@@ -13,10 +13,9 @@ import torch
 from filelock import FileLock, Timeout
 from torch import nn
 
-from subpc.algorithms.file_format.compressed_file import load_compressed
 from subpc.algorithms.subp.images import InMemory
 from subpc.algorithms.subp.train_config import TrainConfig
-from subpc.frontend.architectures.small_nets import build
+from subpc.frontend.load_network import load_network
 from subpc.images.fashion_mnist import INSTALLED, MEAN, STD, read_part
 from subpc.training.train_files import Job, train_files
 
@@ -47,10 +46,7 @@ def train(cache: Path, net: str, seed: int) -> None:
 
 def load(cache: Path, net: str, seed: int) -> nn.Module:
     """A trained network in eval mode."""
-    file = load_compressed(cache / f"{net}-{seed}.safetensors")
-    model = build(net, **file.arch_options)
-    model.load_state_dict(file.state_dict)
-    return model.eval()
+    return load_network(cache / f"{net}-{seed}.safetensors").model.eval()
 
 
 def images(part: str) -> InMemory:

@@ -22,7 +22,7 @@ from torch import nn
 import subpc
 from subpc.algorithms.subp.block_masks import Subp
 from subpc.algorithms.subp.config import SubpConfig
-from subpc.bench.bench import compare
+from subpc.bench.bench import time_engines
 from subpc.compiler.compile_model import rewritten
 from subpc.demo.show import CLOTHES
 from subpc.frontend.load_network import load_network
@@ -110,7 +110,7 @@ def time_both(case: Case) -> str:
         paths = {name: Path(folder) / f"{name}.so" for name in ("uniform", "layer-wise")}
         for name, path in paths.items():
             subpc.compile(pruned(case, layerwise=name == "layer-wise"), shapes=[case.shape], sparse="always", output=path)
-        report = compare(paths["uniform"], libraries={"layer-wise": paths["layer-wise"]}, runs=200, rounds=10)
+        report = time_engines(paths["uniform"], libraries={"layer-wise": paths["layer-wise"]}, runs=200, rounds=10)
     ms = [e.timing.p50 if e.timing else float("nan") for e in report.engines]
     return (
         f"{case.name}: uniform {ms[0]:.3f} ms, layer-wise {ms[1]:.3f} ms ({ms[1] / ms[0]:.3f}) on {report.threads} threads {report.warning}"

@@ -24,7 +24,7 @@ def race(model: "nn.Module", shape: Sequence[int], *, runs: int, rounds: int) ->
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "model.so"
         subpc.compile(model, shapes=[tuple(shape)], output=library)
-        report = bench.compare(library, RIVALS, model=model, runs=runs, rounds=rounds)
+        report = bench.time_engines(library, RIVALS, model=model, runs=runs, rounds=rounds)
     times = {e.engine: e.timing.p50 if e.timing else None for e in report.engines}
     versions = {e.engine: e.version for e in report.engines}
     disagree = [f"{e.engine} {e.failure or e.difference}" for e in report.engines[1:] if not e.agrees]

@@ -30,7 +30,7 @@ def make_page(folder: Path, runs: int) -> Path:
     model, x = prune_uniform(seeded_model("resnet50"), n=16, sparsity=0.75), torch.rand(1, 3, 224, 224)
     library, page = folder / "resnet50.so", folder / "report.html"
     compiled = subpc.compile(model, x, output=library)
-    compared = bench.compare(library, ["onnxruntime", "openvino"], model=model, runs=runs)
+    compared = bench.time_engines(library, ["onnxruntime", "openvino"], model=model, runs=runs)
     profile = compiled.profile(runs=runs)
     given = PageInput(metadata=compiled.report.metadata, profile=profile, file_bytes=library.stat().st_size, bench=compared)
     write_page(page, given)

@@ -43,7 +43,7 @@ def command(library: Path, compare: str, model: Path | None, arch: str | None, t
     shapes = rest.pop("shapes") or None
     with progress_line(quiet=as_json) as progress:
         source = source_of(model, arch, trust_pickle, part) if model is not None and rivals else None
-        report = bench.compare(library, rivals, model=source, shapes=shapes, progress=progress, **rest)
+        report = bench.time_engines(library, rivals, model=source, shapes=shapes, progress=progress, **rest)
     if as_json:
         show_json(as_dict(report))
     else:

@@ -11,6 +11,7 @@ from subpc.cli.tables import layer_table
 from subpc.errors import CompileError, TargetError
 from subpc.files import check_outputs, described
 from subpc.model_files import check_file
+from subpc.passes.sparse_modes import SPARSE_MODES
 
 if TYPE_CHECKING:
     from subpc.library.report import CompileReport
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--target", default="llvm -mcpu=native", show_default=True, help="CPU to compile for.")
 @click.option(
     "--sparse",
-    type=click.Choice(["auto", "off", "always"]),
+    type=click.Choice(SPARSE_MODES),
     default="auto",
     show_default=True,
     help="Block-sparse kernels: where faster, nowhere, wherever a pattern is.",

@@ -1,30 +1,30 @@
-"""`subpc compress`: the group of compression methods; each method's module is imported when it is chosen."""
-
-import importlib
+"""`subpc compress`: the group of compression methods, those of the registry and the training by SUBP."""
 
 import click
 
-METHODS = {
-    "subp": ("subpc.cli.compress_subp", "Train a 1xN block-sparse network, from scratch or from weights."),
-    "udfc": ("subpc.cli.compress_udfc", "Remove channels and quantize weights, without data."),
-    "dfmpc": ("subpc.cli.compress_dfmpc", "Quantize to mixed precision, without data."),
-    "blocks": ("subpc.cli.compress_blocks", "Prune 1xN blocks, without data."),
-}
+from subpc.algorithms.registry import METHODS
+
+_SUBP = "Train a 1xN block-sparse network, from scratch or from weights."
 
 
 class _Methods(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(METHODS)
+        return ["subp", *METHODS]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name == "subp":
+            from subpc.cli.compress_subp import command as train
+
+            return train
         if cmd_name not in METHODS:
             return None
-        method: click.Command = importlib.import_module(METHODS[cmd_name][0]).command
-        return method
+        from subpc.cli.compress_method import command_of
+
+        return command_of(METHODS[cmd_name])
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Methods"):
-            formatter.write_dl([(name, line) for name, (_, line) in METHODS.items()])
+            formatter.write_dl([("subp", _SUBP), *((name, method.title) for name, method in METHODS.items())])
 
 
 @click.group("compress", cls=_Methods)

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from subpc.algorithms.registry import METHODS
 from subpc.cli.tables import new_table
+from subpc.compression.strength_search import setting_words
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -69,10 +71,7 @@ _COLUMNS: tuple[tuple[str, Callable[["LayerResult"], str]], ...] = (
 def summary(report: "DataFreeReport") -> str:
     """What was done, in a line: channels, zeros, widths."""
     layers = report.layers
-    removed, channels = sum(layer.filters - layer.kept for layer in layers), sum(layer.filters for layer in layers)
-    parts = [f"{removed} of {channels} channels removed"] if report.method == "udfc" else []
-    if report.method == "blocks":
-        parts.append(f"{sum(layer.sparsity > 0 for layer in layers)} of {len(layers)} layers pruned")
+    parts = METHODS[report.method].summary(layers)
     widths = sorted({layer.bits for layer in layers})
     if widths != [32]:
         parts.append(", ".join(f"{sum(layer.bits == width for layer in layers)} layers at {width} bits" for width in widths))
@@ -105,7 +104,7 @@ def search_table(search: dict[str, Any]) -> "Table":
 def search_lines(search: dict[str, Any]) -> list[str]:
     """The result of a search."""
     before, after = search["accuracy_before"], search["accuracy_after"]
-    setting = ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in search["setting"].items()) or "the gentlest setting"
+    setting = setting_words(search["setting"]) or "the gentlest setting"
     allowed = f"{search['max_drop']:g} {'point was' if search['max_drop'] == 1 else 'points were'} allowed"
     lines = [f"chosen: {setting}; accuracy {after:.2f} % instead of {before:.2f} %, {allowed}"]
     alone = search["left_alone"]

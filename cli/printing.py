@@ -25,7 +25,7 @@ class OutputError(Exception):
 
     def __init__(self, error: OSError) -> None:
         super().__init__(error.strerror or str(error))
-        # Nobody reads any more, as after `| head`: that needs no words.
+        # The reader has closed the pipe, as `| head` does: that needs no message.
         self.unread = isinstance(error, BrokenPipeError)
 
 

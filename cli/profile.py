@@ -87,4 +87,4 @@ def _compare(library: Path, rest: dict[str, Any], shapes: tuple[tuple[int, ...],
 
     with progress_line(quiet=quiet) as progress:
         source = source_of(rest["model"], rest["arch"], False, rest["part"]) if rest["model"] is not None else None
-        return bench.compare(library, rivals, model=source, shapes=shapes or None, threads=rest["threads"], progress=progress)
+        return bench.time_engines(library, rivals, model=source, shapes=shapes or None, threads=rest["threads"], progress=progress)

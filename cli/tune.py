@@ -10,9 +10,10 @@ import click
 
 from subpc.cli.options import ARCH, DATABASE, MODEL, SHAPE, FileCommand, json_option, part_option, threads_option
 from subpc.cli.printing import complain, markup, show, show_json
+from subpc.passes.sparse_modes import SPARSE_MODES
 
 if TYPE_CHECKING:
-    from subpc.tuning.report import Progress, TuneProgress
+    from subpc.tuning.report import ShowProgress, TuneProgress
 
 # Lines of progress for a log file come this often.
 LOG_SECONDS = 10.0
@@ -29,7 +30,7 @@ LOG_SECONDS = 10.0
 @click.option("--target", default="llvm -mcpu=native", show_default=True, help="CPU to tune for.")
 @click.option(
     "--sparse",
-    type=click.Choice(["auto", "off", "always"]),
+    type=click.Choice(SPARSE_MODES),
     default="auto",
     show_default=True,
     help="Block-sparse kernels, as for compile.",
@@ -65,7 +66,7 @@ def command(model: Path, database: Path, as_json: bool, **rest: Any) -> None:
 
 
 @contextmanager
-def _progress(*, quiet: bool) -> "Iterator[Progress | None]":
+def _progress(*, quiet: bool) -> "Iterator[ShowProgress | None]":
     """A live line on a terminal, now and then a line in a log, nothing with --json."""
     if quiet:
         yield None
@@ -80,7 +81,7 @@ def _progress(*, quiet: bool) -> "Iterator[Progress | None]":
 
 
 class _Log:
-    """Progress lines for a file, one every few seconds."""
+    """ShowProgress lines for a file, one every few seconds."""
 
     def __init__(self) -> None:
         self._last = -LOG_SECONDS

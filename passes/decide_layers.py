@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 from tvm import relax
 
-from subpc.errors import ConfigError
 from subpc.passes import ops
 from subpc.passes.dataflow import Dataflow, constant_of, shape_of
 from subpc.passes.detect_pattern import BlockPattern, detect_pattern
 from subpc.passes.plan_layout import conv_geometry, family_by_rule, is_depthwise
 from subpc.passes.plan_winograd import gain_over_direct
+from subpc.passes.sparse_modes import check_sparse
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.layout import FLOAT
 
@@ -20,7 +20,6 @@ DIRECT_OVERHEAD = 1.04
 FLAT_OVERHEAD = 1.15
 # A gain below this is within what layouts and neighbours change; the dense kernel is the safer choice.
 MIN_GAIN = 1.05
-SPARSE_MODES = ("auto", "always", "off")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +41,7 @@ class Decision:
 
 def decide_layers(graph: Dataflow, isa: VectorIsa, sparse: str = "auto") -> dict[str, Decision]:
     """A decision for every convolution and fully connected layer, by layer name. sparse: "auto", "always" or "off"."""
-    if sparse not in SPARSE_MODES:
-        raise ConfigError(f"sparse={sparse!r} is not known; accepted: {', '.join(SPARSE_MODES)}")
+    check_sparse(sparse)
     decisions: dict[str, Decision] = {}
     for _, call in graph.calls(ops.CONV2D, ops.LINEAR):
         name = ops.attributes(call)["name"]

@@ -14,6 +14,7 @@ from subpc.passes.traffic import operand_bytes
 from subpc.progress import Progress, silent
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import Kernel, symbol_of
+from subpc.text import last_line
 
 # What a pool says of a process that crashed or hung: errors of the kernel, although they are OSErrors.
 _OF_A_WORKER = (ChildProcessError, TimeoutError)
@@ -73,7 +74,7 @@ class KernelObjects:
                 if isinstance(error, OSError) and not isinstance(error, _OF_A_WORKER):
                     raise
                 layer = f"layer {users[kernel]!r}: kernel {kernel.family}"
-                failures.append(f"{layer} does not compile: {_last_line(error)}")
+                failures.append(f"{layer} does not compile: {last_line(error, 300)}")
             progress("kernels", done, len(jobs))
         if failures:
             raise CompileError("; ".join(failures[:2]))
@@ -91,9 +92,3 @@ class KernelObjects:
         except Exception as error:
             here.set_exception(error)
         return here
-
-
-def _last_line(error: Exception) -> str:
-    """What TVM's errors say at their end, after what was called."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip()[:300] if lines else type(error).__name__

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from subpc.errors import CompileError, SubpcError
+from subpc.text import first_line
 
 
 @contextmanager
@@ -14,10 +15,8 @@ def named_defects() -> Iterator[None]:
     except (SubpcError, MemoryError):
         raise
     except Exception as error:
-        lines = (line.strip() for line in str(error).splitlines())
-        first = next(filter(None, lines), type(error).__name__)
         raise CompileError(
-            f"the network cannot be lowered to kernels: {first[:200]}\n"
+            f"the network cannot be lowered to kernels: {first_line(error)}\n"
             "Please report it with the model; --debug-dump FOLDER writes the program after each "
             "phase."
         ) from error

@@ -15,7 +15,7 @@ from subpc.errors import ConfigError, WriteError
 
 # Every folder of ours has this file in it: a folder that only happens to have such a name is not touched.
 MARK = ".made-by-subpc"
-# A folder is locked before it gets its name, so that one with a name and without a lock is nobody's any more.
+# A folder is locked before it gets its name, so that one with a name and without a lock has no process any more.
 _NAME = re.compile(r"subpc-[a-z]+-[a-z0-9_]{8}")
 _UNNAMED = re.compile(r"\.subpc-[a-z]+-[a-z0-9_]{8}")
 _UNNAMED_SECONDS = 600.0

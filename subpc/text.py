@@ -40,3 +40,18 @@ def line(text: str) -> str:
     # Cut before anything looks at each character: a name may have megabytes.
     words = (shortened(word, LONGEST_WORD) for word in text.split(" "))
     return shortened(printable(shortened(" ".join(words), LONGEST_LINE)), 2 * LONGEST_LINE)
+
+
+def first_line(error: BaseException, limit: int = 200) -> str:
+    """The first line of an error's message that is not blank, at most `limit` characters; its type where it says nothing."""
+    return _lines(error)[0][:limit]
+
+
+def last_line(error: BaseException, limit: int = 200) -> str:
+    """The last line of an error's message that is not blank, as TVM and compilers put the reason there; else as first_line."""
+    return _lines(error)[-1][:limit]
+
+
+def _lines(error: BaseException) -> list[str]:
+    lines = [stripped for line in str(error).splitlines() if (stripped := line.strip())]
+    return lines or [type(error).__name__]

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import subpc
+
 try:
     import tomllib
 except ModuleNotFoundError:  # Python 3.10
@@ -39,6 +41,18 @@ ORDER = (
     ("cli",),
 )
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
+# The same inside algorithms/: what is shared first, then the methods, which do not know each other, then the list of them.
+ALGORITHMS = (
+    ("config",),
+    ("numerics",),
+    ("report",),
+    ("method", "network"),
+    ("images", "file_format"),
+    ("statistics",),
+    ("layer_fit",),
+    ("udfc", "dfmpc", "blocks", "subp"),
+    ("registry",),
+)
 # Rooms of at most this many files: more are two rooms. Kernels, passes and commands stand side by side.
 MAX_FILES, FLAT = 20, {"passes", "schedules", "cli"}
 # Files of a room whose names begin alike: more would be a folder.
@@ -90,6 +104,20 @@ def test_imports_follow_the_order_of_rooms(module: str, path: Path) -> None:
         there = place_of(other)
         if there is not None and there != here:
             assert RANK[there] < RANK[here], f"{path.relative_to(ROOT)} imports {other}"
+
+
+RANK_INSIDE = {part: rank for rank, parts in enumerate(ALGORITHMS) for part in parts}
+INSIDE = [(module, path) for module, path in MODULES if module.startswith("subpc.algorithms.")]
+
+
+@pytest.mark.parametrize(("module", "path"), INSIDE, ids=[module for module, _ in INSIDE])
+def test_imports_inside_algorithms_follow_an_order(module: str, path: Path) -> None:
+    here = module.split(".")[2]
+    assert here in RANK_INSIDE, f"{path.relative_to(ROOT)}: {here} has no place in ALGORITHMS"
+    for other in imported(path, deferred=True):
+        if other.startswith("subpc.algorithms."):
+            there = other.split(".")[2]
+            assert there == here or RANK_INSIDE[there] < RANK_INSIDE[here], f"{path.relative_to(ROOT)} imports {other}"
 
 
 def test_files_do_not_import_each_other_in_circles() -> None:
@@ -152,6 +180,15 @@ def test_every_folder_is_packaged() -> None:
     assert set(setup["packages"]) == names
     for room in ROOMS:
         assert {p.parent for p in sources(room)} <= folders, f"{room}: a folder with code but no __init__.py"
+
+
+@pytest.mark.skipif(tomllib is None, reason="reading pyproject.toml needs Python 3.11")
+def test_the_version_stands_in_one_place() -> None:
+    setup = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert "version" not in setup["project"]
+    assert setup["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "subpc.__version__"}
+    sources_with_it = [str(path.relative_to(ROOT)) for _, path in ALL if subpc.__version__ in path.read_text()]
+    assert sources_with_it == ["subpc/__init__.py"]
 
 
 def test_files_are_short() -> None:

@@ -6,6 +6,7 @@ from torch import fx, nn
 
 from subpc.algorithms.blocks.config import BlockConfig
 from subpc.algorithms.network.keep_dense import dense_reasons
+from subpc.algorithms.numerics.one_by_n import pruned_count
 from subpc.algorithms.report import LayerResult
 
 
@@ -26,6 +27,6 @@ def sort_layers(graph: fx.Graph, modules: dict[str, nn.Module], config: BlockCon
 
 
 def _reason(conv: nn.Conv2d | nn.Linear, reason: str, uses: int, config: BlockConfig) -> str:
-    if not reason and int(config.sparsity * conv.weight.shape[1]) == 0:
+    if not reason and pruned_count(config.sparsity, conv.weight.shape[1]) == 0:
         return f"{conv.weight.shape[1]} input channels: the share of them is less than one"
     return reason or ("the layer, or its weight, is used more than once" if uses > 1 else "")

@@ -3,13 +3,13 @@
 import torch
 from torch import nn
 
-from subpc.algorithms.blocks.choose_blocks import block_mask, expand, magnitudes
 from subpc.algorithms.blocks.choose_layers import sort_layers
 from subpc.algorithms.blocks.config import BlockConfig
 from subpc.algorithms.images.random_images import inputs_for
-from subpc.algorithms.layer_fit.least_squares import eliminate, pose, solve
+from subpc.algorithms.layer_fit.least_squares import eliminate, layer_problem, solve
 from subpc.algorithms.network.checked_copy import checked_copy, own_weights, reference_of, set_weight
 from subpc.algorithms.network.pairing import find_pairs
+from subpc.algorithms.numerics.one_by_n import block_mask, expand, magnitudes, pruned_count
 from subpc.algorithms.numerics.quantizers import Quantized
 from subpc.algorithms.report import DataFreeReport, LayerResult
 from subpc.algorithms.statistics.follow import run_side_by_side
@@ -67,16 +67,17 @@ def compress_blocks(
 def _prune(conv: nn.Module, config: BlockConfig, result: LayerResult, moments: Moments | None) -> None:
     """Zero the blocks of one layer and, with the moments of its inputs, solve the others."""
     assert isinstance(conv, nn.Conv2d)
-    weight = conv.weight
-    mask = block_mask(magnitudes(weight, config.n), config.sparsity)
+    weight, channels = conv.weight, conv.in_channels
+    count = pruned_count(config.sparsity, channels)
+    mask = block_mask(magnitudes(weight, config.n), count)
     result.sparsity = 1 - float(mask.float().mean())
     if moments is None:
         set_weight(conv, weight * expand(mask, config.n))
         return
-    problem, channels = pose(conv, moments, config.ridge), weight.shape[1]
+    problem = layer_problem(conv, moments, config.ridge)
     if config.criterion == "error":
         rounds = config.rounds if problem.best.shape[2] <= _LONGEST else 1
-        mask = eliminate(problem, channels, config.n, int(config.sparsity * channels), rounds)
+        mask = eliminate(problem, channels, config.n, count, rounds)
     set_weight(conv, weight * expand(mask, config.n))
     cut = grouped_rows(conv, problem.taps)
     solved = solve(problem, mask, config.n)[None] if config.compensation in ("full", "weights") else cut

@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-from subpc.algorithms.config import Config, check_choice, check_range
-from subpc.algorithms.file_format.block_entries import BLOCKS
-from subpc.algorithms.images.random_images import INPUTS
+from subpc.algorithms.config import INPUTS, Config, check_choice, check_range
+from subpc.algorithms.numerics.one_by_n import BLOCKS
 from subpc.errors import ConfigError
 
 CRITERIA = ("error", "l1")
@@ -46,10 +45,10 @@ class BlockConfig(Config):
 
     @property
     def follows_network(self) -> bool:
-        """Whether the settings look at more than the weights."""
+        """Whether the settings need more than the weights."""
         return (self.criterion, self.compensation) != ("l1", "none")
 
     @property
     def needs_moments(self) -> bool:
-        """Whether the settings look at how a layer's inputs go together."""
+        """Whether the settings need the second moments of a layer's inputs."""
         return self.criterion == "error" or self.compensation in ("full", "weights")

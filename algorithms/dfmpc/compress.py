@@ -56,7 +56,7 @@ def compress_dfmpc(
 
 
 class _Run:
-    """One compression: layers are quantized in the order in which they are met."""
+    """One compression: layers are quantized in the order of the graph."""
 
     def __init__(self, model: nn.Module, config: DfmpcConfig, progress: Progress) -> None:
         self.config, self.progress, self.modules = config, progress, dict(model.named_modules())
@@ -70,7 +70,7 @@ class _Run:
         self.seen = {id(self.modules[name].weight) for name in config.skip if name in self.results}
 
     def at_layer(self, name: str, inputs: Inputs) -> None:
-        """Quantize one layer for what it sees."""
+        """Quantize one layer given its inputs."""
         layer, result = self.modules[name], self.results[name]
         if not self._is_next(name):
             return
@@ -99,7 +99,7 @@ class _Run:
         return quantize_problem(problem, layer.weight.shape, how)
 
     def rest(self) -> None:
-        """Quantize what no run has met: all of it where the settings look at weights alone."""
+        """Quantize the layers that were not reached: all of it where the settings look at weights alone."""
         for name, result in self.results.items():
             layer = self.modules[name]
             if not self._is_next(name):

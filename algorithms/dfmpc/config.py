@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from subpc.algorithms.config import Config, check_choice, check_range
-from subpc.algorithms.images.random_images import INPUTS
-from subpc.algorithms.numerics.quantizers import check_bits
+from subpc.algorithms.config import INPUTS, Config, check_bits, check_choice, check_range
 from subpc.errors import ConfigError
 
 RECALIBRATIONS = ("network", "norm-ratio", "none")
@@ -74,5 +72,5 @@ class DfmpcConfig(Config):
 
     @property
     def follows_network(self) -> bool:
-        """Whether the settings look at more than the weights of a pair and its batch norm."""
+        """Whether the settings need more than the weights of a pair and its batch norm."""
         return self.recalibration == "network" or self.compensation == "solve" or self.scales == "search"

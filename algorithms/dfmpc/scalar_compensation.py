@@ -13,17 +13,17 @@ from subpc.algorithms.numerics.quantizers import Quantized, quantize_ternary, qu
 from subpc.algorithms.report import LayerResult
 
 _TINY = 1e-30
-# Filters that are looked at together.
+# Filters whose errors are computed together.
 _TOGETHER = 64
 
 
 def quantize(weight: torch.Tensor, bits: int, *, per_channel: bool) -> Quantized:
-    """Ternary at 2 bits, uniform above (section 3.1 of the paper)."""
+    """Codes of a weight of any shape, out first: ternary at 2 bits, uniform above (section 3.1 of the paper)."""
     return quantize_ternary(weight, per_channel=per_channel) if bits == 2 else quantize_uniform(weight, bits, per_channel=per_channel)
 
 
 def relative_error(old: torch.Tensor, codes: Quantized) -> float:
-    """|new - old| / |old| for the weights that the codes stand for, looked at a few filters at a time."""
+    """|new - old| / |old| of a weight (out, ...) and the one that the codes stand for, a few filters at a time."""
     few = [torch.arange(len(old)) // _TOGETHER == i for i in range(math.ceil(len(old) / _TOGETHER))]
     lost = sum(float((codes.keep(kept).dequantize() - old[kept]).double().square().sum()) for kept in few)
     return math.sqrt(lost) / max(float(old.norm()), _TINY)
@@ -69,7 +69,7 @@ class Scalar:
             self.old[name] = self._part(self.pairs[name])
 
     def recalibrate(self, name: str, new: torch.Tensor) -> None:
-        """Set the statistics behind the low layer `name` by the norms of its filters, if the settings say so."""
+        """Set the statistics behind the low layer `name` by the norms of its filters, if the settings say so; new: (out, in, kh, kw)."""
         conv, norm = self._parts(self.pairs[name])
         if self.config.recalibration == "norm-ratio":
             recalibrate(norm, conv.weight, new, None)

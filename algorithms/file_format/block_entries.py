@@ -6,11 +6,10 @@ from typing import Any
 
 import torch
 
+from subpc.algorithms.numerics.one_by_n import BLOCKS, blocks
 from subpc.errors import ModelFileError
 
 _KEYS = {"n", "shape", "kept", "values"}
-# Filters of a block.
-BLOCKS = (4, 8, 16, 32)
 _MAX_WEIGHTS = 1 << 30
 _TYPES = (torch.float32, torch.float16)
 
@@ -24,19 +23,16 @@ def block_entries(state: Mapping[str, torch.Tensor], layers: Mapping[str, int]) 
 
 
 def _entry(weight: torch.Tensor, n: int) -> dict[str, Any]:
-    rows = _rows(weight, n)
+    rows = blocks(weight, n).flatten(0, 1)
     kept = rows.abs().amax(1).nonzero().flatten()
     return {"n": n, "shape": list(weight.shape), "kept": kept.to(torch.int32), "values": rows[kept].contiguous()}
 
 
-def _rows(weight: torch.Tensor, n: int) -> torch.Tensor:
-    """(out, in, kh, kw) to (out / n * in, n * kh * kw): one row a block."""
-    groups, channels = weight.shape[0] // n, weight.shape[1]
-    return weight.reshape(groups, n, channels, -1).transpose(1, 2).reshape(groups * channels, -1)
-
-
 def parse_blocks(content: Any, file: str) -> dict[str, torch.Tensor]:
-    """The inverse of block_entries for content from a stranger: {layer: weight}; ModelFileError that names the layer."""
+    """{layer: weight (out, in, kh, kw) float32}, the inverse of block_entries, for an untrusted file.
+
+    Raises ModelFileError that names the layer.
+    """
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise ModelFileError(f"{file}: the entry 'blocks' has to map layer names to blocks.")
     return {name: _parse(entry, f"{file}: the sparse layer {name!r:.60}") for name, entry in content.items()}

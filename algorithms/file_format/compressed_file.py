@@ -12,14 +12,13 @@ from subpc.algorithms.file_format.block_entries import block_entries, parse_bloc
 from subpc.algorithms.file_format.graph.entry import graph_entry, parse_graph
 from subpc.algorithms.file_format.graph.network import Graph
 from subpc.algorithms.file_format.quantized_entries import packed_entries, parse_packed
-from subpc.algorithms.file_format.safetensors_file import from_file, to_bytes
+from subpc.algorithms.file_format.safetensors_file import to_bytes
 from subpc.algorithms.network.tensor_kinds import check_state
 from subpc.algorithms.numerics.quantizers import Quantized
 from subpc.errors import ModelFileError
 from subpc.files import replacing
 
 FORMAT_KEY, FORMAT_VERSION = "subpc_format", 1
-MAX_BYTES = 4 << 30
 # Of batch norms: read in training only.
 _COUNTER = "num_batches_tracked"
 _PLAIN = (str, int, float, bool, type(None))
@@ -133,22 +132,6 @@ def _replaced(value: Any, places: dict[int, torch.Tensor]) -> Any:
     if isinstance(value, dict):
         return {key: _replaced(entry, places) for key, entry in value.items()}
     return [_replaced(entry, places) for entry in value] if isinstance(value, list | tuple) else value
-
-
-def load_compressed(path: Path) -> CompressedFile:
-    """Read what save_compressed wrote; ModelFileError for anything else, and nothing in the file is run."""
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ModelFileError(f"{path.name} has more than {MAX_BYTES >> 30} GiB; compressed models are smaller.")
-        with path.open("rb") as stream:
-            safe = stream.read(9)[8:] == b"{"
-        content = from_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
-    except ModelFileError:
-        raise
-    except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise ModelFileError(f"{path.name} is not a compressed model, or is damaged: {reason}") from error
-    return parse_compressed(content, path.name)
 
 
 def parse_compressed(content: Any, name: str) -> CompressedFile:

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from subpc.algorithms.numerics.quantizers import MAX_BITS, MIN_BITS, Quantized, pack_codes, unpack_codes
+from subpc.algorithms.config import MAX_BITS, MIN_BITS
+from subpc.algorithms.numerics.quantizers import Quantized, pack_codes, unpack_codes
 from subpc.errors import ModelFileError
 
 _KEYS = {"codes", "scale", "bits", "ternary", "shape"}
@@ -28,7 +29,7 @@ def packed_entries(layers: Mapping[str, Quantized]) -> dict[str, dict[str, Any]]
 
 
 def parse_packed(content: Any, file: str) -> dict[str, Quantized]:
-    """The inverse of packed_entries for content from a stranger; ModelFileError that names the layer."""
+    """The inverse of packed_entries for content of an untrusted file; ModelFileError that names the layer."""
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise ModelFileError(f"{file}: the entry 'packed' has to map layer names to packed weights.")
     return {name: _parse(entry, f"{file}: the packed layer {name!r:.60}") for name, entry in content.items()}

@@ -27,9 +27,9 @@ def to_bytes(content: dict[str, Any]) -> bytes:
         return save({key: value.contiguous() for key, value in content.items()})
     tensors: dict[str, torch.Tensor] = {}
     tree = _without_tensors({key: value for key, value in content.items() if key != STATE}, (), tensors)
-    both = tensors.keys() & content.get(STATE, {}).keys()
-    if both:
-        raise ModelFileError(f"A tensor of the network is named {min(both)}, as the file names parts of packed layers.")
+    taken = tensors.keys() & content.get(STATE, {}).keys()
+    if taken:
+        raise ModelFileError(f"A tensor of the network is named {min(taken)}, as the file names parts of packed layers.")
     return save(tensors | content.get(STATE, {}), {HEADER_KEY: json.dumps(tree, separators=(",", ":"))})
 
 

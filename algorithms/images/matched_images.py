@@ -1,4 +1,4 @@
-"""Images made from a network alone: random ones, optimised until its batch norms see what they saw in training."""
+"""Images made from a network alone: random ones, optimised until the inputs of its batch norms have the running statistics."""
 
 import copy
 
@@ -15,7 +15,7 @@ _BATCH = 128
 
 
 def match(model: nn.Module, images: torch.Tensor, steps: int, progress: Progress = silent) -> torch.Tensor:
-    """The images after `steps` of Adam on the distance between what each batch norm gets and its running statistics.
+    """Images (p, c, h, w) after `steps` of Adam on the distance between what each batch norm gets and its running statistics.
 
     The distance of a layer is the mean over channels of ((mean - running mean) / deviation)^2 + (deviation / running deviation - 1)^2
     (ZeroQ, arXiv 2001.00281, equation 3, in units of the deviation, so that layers weigh the same).

@@ -1,4 +1,4 @@
-"""Random images: what a network is followed with where nobody gives any. No data, no optimisation, drawn the same way each time."""
+"""Random images, which statistics are taken from where none are given: no data, no optimisation, the same in every run."""
 
 import math
 
@@ -8,13 +8,13 @@ from torch import nn
 
 from subpc.algorithms.network.layer_noise import runs_on, working_shape
 
-INPUTS = ("random", "normal")
 # Shapes an image at most, the share of a new shape's radius to the side, and how much of what lies below shines through.
 _SHAPES, _RADIUS, _THROUGH = 300, 0.04, 0.2
-# Deviation of what a channel has for itself: those of natural images go together.
+# Deviation of a channel's own part, the rest being common to all: channels of natural images are correlated.
 _OWN = 0.5
-# Pixels of all images together; the most and the fewest images; sides from here on are halved where the network allows it, for
-# four times the images tell more. Twice the pixels cost twice the time and memory, and agree no better (docs/data_free.md).
+# Pixels of all images together; the most and the fewest images; sides from here on are halved where the network allows it, because
+# four times as many images give better statistics. Twice the pixels cost twice the time and memory
+# for the same accuracy (docs/data_free.md).
 _PIXELS, _MOST, _FEWEST, _LARGE = 64 * 112 * 112, 256, 16, 128
 
 
@@ -61,7 +61,7 @@ def smooth_noise(count: int, channels: int, size: int, draw: torch.Generator) ->
 
 
 def _together(x: torch.Tensor) -> torch.Tensor:
-    """Independent channels (..., c, h, w) or (c, 1) of variance 1, given something in common; variance 1."""
+    """Independent channels (..., c, h, w) or (c, 1) of variance 1, with a common part added, which correlates them; variance 1."""
     axis = max(x.dim() - 3, 0)
     channels = x.shape[axis]
     share = math.sqrt(1 - _OWN**2) / math.sqrt(channels)
@@ -86,7 +86,10 @@ def random_images(model: nn.Module, shape: tuple[int, ...] | None, seed: int = 0
 
 
 def inputs_for(model: nn.Module, kind: str, images: torch.Tensor | None, shape: tuple[int, ...] | None) -> tuple[torch.Tensor | None, str]:
-    """The images to follow the networks with, and what a report says: those that are given, or what `kind` of INPUTS says."""
+    """Images (p, c, h, w) to take statistics from, None for normal variables, and what a report says of them.
+
+    images: those that are given, if any; else `kind`, one of config.INPUTS, and the input's `shape` (n, c, h, w) decide.
+    """
     if images is not None:
         return images, "given ones"
     drawn = random_images(model, shape) if kind == "random" else None

@@ -1,11 +1,11 @@
-"""One layer solved anew and quantized, for the inputs that it saw and sees."""
+"""One layer solved anew and quantized, from the moments of its inputs in the reference and in the changed network."""
 
 from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
-from subpc.algorithms.layer_fit.least_squares import Problem, pose
+from subpc.algorithms.layer_fit.least_squares import Problem, layer_problem
 from subpc.algorithms.numerics.quantizers import Quantized, codes_of, quantize_with_feedback, search_scale
 from subpc.algorithms.statistics.moments import Moments, grouped_rows, groups_of, whole_filters
 
@@ -21,17 +21,17 @@ class Rounding:
 
 
 def problem_of(layer: nn.Module, moments: Moments | None, *, ridge: float, solve: bool) -> Problem:
-    """The layer's problem; without `solve`, or moments, the best weights are the old ones."""
+    """The least-squares problem of a layer with weight (out, ...); without `solve`, or moments, its best weights are the old ones."""
     if moments is None:
         assert isinstance(layer.weight, torch.Tensor)
         rows = layer.weight.detach().reshape(groups_of(layer), -1, layer.weight[0].numel())
         return Problem(best=rows, curvature=torch.ones(len(rows), 1, 1))
-    posed = pose(layer, moments, ridge)
-    return posed if solve else replace(posed, best=grouped_rows(layer, posed.taps))
+    problem = layer_problem(layer, moments, ridge)
+    return problem if solve else replace(problem, best=grouped_rows(layer, problem.taps))
 
 
 def quantize_problem(problem: Problem, shape: torch.Size, how: Rounding) -> Quantized:
-    """Codes of the shape of the layer's weight that come near the problem's best weights."""
+    """Codes of `shape`, that of the layer's weight (out, ...), near the problem's best weights."""
     best, taps = problem.best, problem.taps
     scale = search_scale(whole_filters(best, taps), _importance(problem), how.bits, ternary=how.ternary, per_channel=how.per_channel)
     if how.feedback and problem.curvature.shape[1] == best.shape[2]:

@@ -1,4 +1,4 @@
-"""Weights solved anew: least squares on what a layer gave before, in closed form, under whatever restriction they are put."""
+"""Weights solved anew: least squares on the outputs of the unchanged layer, in closed form, some weights being zero."""
 
 import math
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ _TOGETHER = 512
 class Problem:
     """min over W' of tr((W' - best) A (W' - best)^T): the error of a layer's output, as a quadratic form of its weights.
 
-    best (groups, filters, d): minimum without a restriction; curvature A (groups, d, d): covariance of the inputs that the layer sees
-    now, plus the ridge. Both in float64. taps as in Moments: a filter is that many rows of `best`.
+    best (groups, filters, d): minimum without a restriction; curvature A (groups, d, d): covariance of the layer's inputs
+    in the changed network, plus the ridge. Both in float64. taps as in Moments: a filter is that many rows of `best`.
     """
 
     best: torch.Tensor
@@ -44,11 +44,11 @@ class Problem:
         return float((rows @ self.curvature).mul_(rows).sum())
 
 
-def pose(layer: nn.Module, moments: Moments, ridge: float) -> Problem:
-    """The problem of the unchanged layer, which saw and now sees inputs of these moments.
+def layer_problem(layer: nn.Module, moments: Moments, ridge: float) -> Problem:
+    """The problem of a layer whose weight (out, ...) is unchanged, with these moments of its inputs before and now.
 
     Least squares of W' now on W before, both without their means, which the next batch norm or the offset takes. The ridge, a share
-    of the mean diagonal, draws W' to W. What is solved is put together in the moments' memory.
+    of the mean diagonal, draws W' to W. The moments' memory is written over.
     """
     curvature = moments.covariance
     diagonal = curvature.diagonal(dim1=1, dim2=2)

@@ -89,5 +89,5 @@ def recalibrate(
 
 
 def _per_output(values: torch.Tensor, weight: torch.Tensor, groups: int) -> torch.Tensor:
-    """(c_in,) as (c_out, c_in / groups): what each filter sees."""
+    """(c_in,) as (c_out, c_in / groups): those of each filter's input channels."""
     return values.view(groups, -1).repeat_interleave(weight.shape[0] // groups, dim=0)

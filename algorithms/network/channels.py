@@ -31,7 +31,10 @@ def keep_features(norm: nn.BatchNorm2d, kept: torch.Tensor) -> None:
 
 
 def fit_widths(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
-    """Narrow the convolutions and batch norms of `model` to the widths in `state`; what would have to grow is left as it is."""
+    """Narrow the convolutions and batch norms of `model` to the widths in `state`.
+
+    state: {name: tensor of any shape}. What would have to grow is left as it is.
+    """
     for name, module in model.named_modules():
         wanted = state.get(f"{name}.weight")
         if wanted is None or not isinstance(module, nn.Conv2d | nn.BatchNorm2d) or wanted.dim() != module.weight.dim():

@@ -47,7 +47,10 @@ def _check_weights(model: nn.Module) -> None:
 
 
 def set_weight(layer: nn.Module, weight: torch.Tensor) -> None:
-    """Give a layer of a checked copy other weights, in memory of their own; layers that share the parameter see them too."""
+    """Give a layer of a checked copy another weight of the same shape, in memory of its own.
+
+    Layers that share the parameter get it, too.
+    """
     assert isinstance(layer.weight, nn.Parameter)
     layer.weight.data = weight
 

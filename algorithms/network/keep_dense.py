@@ -6,7 +6,8 @@ from fnmatch import fnmatch
 
 from torch import nn
 
-PAPER = "paper"
+from subpc.algorithms.config import PAPER
+
 _SHORTCUTS = ("*downsample*", "*shortcut*")
 _SIZE = re.compile(r"(\d+)x(\d+)")
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-# float32 outputs that are equal bit for bit, or nearly so, have no more to tell.
+# Above this, float32 outputs are equal bit for bit, or nearly so.
 EXACT_DB = 150.0
 # Sides that are tried where nothing says the input's size.
 _SIDES = (64, 224, 32, 28, 299)

@@ -11,6 +11,7 @@ from torch import fx, nn
 
 from subpc.algorithms.report import LayerResult
 from subpc.errors import ConfigError, UnsupportedModelError
+from subpc.text import first_line
 
 _RELU = (nn.ReLU, F.relu, torch.relu, "relu", "relu_")
 _RELU6 = (nn.ReLU6, F.relu6, nn.Hardtanh, F.hardtanh)
@@ -53,9 +54,9 @@ def find_pairs(model: nn.Module) -> Pairing:
     try:
         graph = _Tracer().trace(model)
     except Exception as error:
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UnsupportedModelError(
-            f"The network cannot be traced ({text[:150]}).\nIts forward has to be free of decisions that depend on tensor values."
+            f"The network cannot be traced ({first_line(error, 150)}).\n"
+            "Its forward has to be free of decisions that depend on tensor values."
         ) from error
     modules = dict(model.named_modules())
     uses = _uses(graph, modules)

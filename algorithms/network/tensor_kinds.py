@@ -18,7 +18,7 @@ def _cut(name: str) -> str:
 
 
 def strange_kind(tensor: torch.Tensor) -> str:
-    """What makes the tensor more than an array of numbers; empty for an ordinary one."""
+    """What makes a tensor, of any shape, more than an array of numbers; empty for an ordinary one."""
     if isinstance(tensor, FakeTensor):
         return "fake, without values"
     if tensor.is_nested:
@@ -46,14 +46,17 @@ def held_tensors(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
 
 
 def strange_tensors(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:
-    """The first few of the tensors that are strange, with their kinds; empty where all are ordinary."""
+    """The first few of {name: tensor of any shape} that are strange, with their kinds; empty where all are ordinary."""
     found = [f"{_cut(name)} is {kind}" for name, tensor in tensors if (kind := strange_kind(tensor))]
     more = f", and {len(found) - 3} more" if len(found) > 3 else ""
     return ", ".join(found[:3]) + more
 
 
 def check_state(state: Mapping[str, torch.Tensor], file: str) -> None:
-    """ModelFileError where a state dict has tensors of another kind, or such that are larger than what the file holds of them."""
+    """ModelFileError where `state` has tensors of another kind, or larger ones than the file holds.
+
+    state: {name: tensor of any shape}.
+    """
     strange = strange_tensors(state.items())
     if strange:
         raise ModelFileError(

@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from subpc.algorithms.config import check_bits
 from subpc.algorithms.numerics.cholesky import steady_cholesky
-from subpc.errors import ConfigError
 
-MIN_BITS, MAX_BITS = 2, 8
 # TWN, equation 6: the threshold as a share of the mean magnitude.
 TERNARY_SHARE = 0.7
 # Scales that are tried, as shares of the largest magnitude; values that are rounded before the rest is brought up to date.
@@ -44,12 +43,6 @@ class Quantized:
     def nbytes(self) -> int:
         """Bytes of packed codes and scales."""
         return (self.codes.numel() * self.bits + 7) // 8 + 4 * self.scale.numel()
-
-
-def check_bits(bits: int, name: str = "bits") -> None:
-    """ConfigError unless `bits` is a width that the quantizers have."""
-    if not isinstance(bits, int) or isinstance(bits, bool) or not MIN_BITS <= bits <= MAX_BITS:
-        raise ConfigError(f"{name} is {bits!r}; accepted: whole numbers from {MIN_BITS} to {MAX_BITS}.")
 
 
 def quantize_ternary(weight: torch.Tensor, *, per_channel: bool = False) -> Quantized:
@@ -121,7 +114,7 @@ def codes_of(rows: torch.Tensor, scale: torch.Tensor, bits: int, *, ternary: boo
 
 
 def rounding(scale: torch.Tensor, bits: int, *, ternary: bool) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The function that gives the values that the nearest codes stand for; scale as in codes_of."""
+    """The function from values (out, ...) to those that the nearest codes stand for; scale as in codes_of."""
     if ternary:
         return lambda rows: (rows / scale).round_().clamp_(-1, 1).mul_(scale)
     most = 2**bits - 1

@@ -1,4 +1,4 @@
-"""How the pixels under a filter go together: correlation that falls with the distance, and zeros beyond the border."""
+"""How the pixels under a filter are correlated: less with the distance, and zeros beyond the border."""
 
 import math
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ class Taps:
 
 
 def one_tap(count: int = 1) -> Taps:
-    """`count` pixels that have nothing to do with each other, and no border."""
+    """`count` independent pixels, and no border."""
     eye = torch.eye(count, dtype=PRECISION)
     return Taps(together=eye, border=torch.zeros_like(eye), inside=torch.ones(count, dtype=PRECISION))
 
@@ -53,9 +53,9 @@ def make_taps(conv: nn.Conv2d, correlation: float, side: float) -> Taps:
     """Pixels at distance d (the sum of both directions) have the correlation r^d, and the plane has side x side of them."""
     steps = [torch.arange(k, dtype=PRECISION) * d for k, d in zip(conv.kernel_size, conv.dilation, strict=True)]
     near = [correlation ** (s[:, None] - s).abs() for s in steps]
-    both = torch.kron(*(_both_inside(s - p, side if p else math.inf) for s, p in zip(steps, _padding(conv), strict=True)))
-    inside = both.diagonal()
-    return Taps(together=torch.kron(*near) * both, border=both - torch.outer(inside, inside), inside=inside)
+    share = torch.kron(*(_both_inside(s - p, side if p else math.inf) for s, p in zip(steps, _padding(conv), strict=True)))
+    inside = share.diagonal()
+    return Taps(together=torch.kron(*near) * share, border=share - torch.outer(inside, inside), inside=inside)
 
 
 def _both_inside(offsets: torch.Tensor, side: float) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""A network and its changed copy run side by side, layer by layer, on images or without: what each layer saw and sees now."""
+"""A network and its changed copy run side by side, layer by layer, on images or without: the inputs of each layer in both."""
 
 import torch
 from torch import fx, nn

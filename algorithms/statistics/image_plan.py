@@ -8,7 +8,7 @@ import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-# Early layers have few channels and many places, so that few images tell all; late ones have few places and many channels, and get
+# Early layers have few channels and many places, so that few images are enough; late ones have few places and many channels, and get
 # all images: as many as have so many bytes of values in both networks, when they are run node by node, and never fewer than FEWEST.
 VALUES, FEWEST = 64 << 20, 16
 

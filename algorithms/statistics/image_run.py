@@ -31,7 +31,7 @@ Statistics = tuple[torch.Tensor, torch.Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class _Norm:
-    """(c,) each: mean and variance that the reference normalises with, and what brings its inputs to those that it was trained with."""
+    """(c,) each: mean and variance that the reference normalises with, and what scales and moves its inputs to those of its training."""
 
     mean: torch.Tensor
     variance: torch.Tensor
@@ -54,13 +54,13 @@ class ImageRun:
         self.nodes = [node for node in self.graph.nodes if node.op != "output"]
         self.place = {node: i for i, node in enumerate(self.graph.nodes)}
         self.at_layer, self.at_norm, self.correct = at_layer, at_norm, correct
-        # Settled once a batch norm has been met; holds for the images that join later, too.
+        # Decided once a batch norm has been met; holds for the images that join later, too.
         self.norms: dict[fx.Node, _Norm] = {}
         self.known: dict[fx.Node, tuple[Statistics, ...]] = {}
         self.count = 0
 
     def run(self, images: torch.Tensor) -> None:
-        """All nodes but the last; the images that join have been through the nodes before, as they are settled."""
+        """Follow all nodes but the last on images (p, c, h, w); those that join later go through the nodes before first."""
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(_SEED))
         self.values = tuple(ImageValues(network, self.graph, self.written, images, order) for network in self.networks)
         plan = plan_images(self.nodes, self.values[0].run, images[:1], len(images))
@@ -130,7 +130,7 @@ class ImageRun:
         return sum(self.sizes[node] for node in nodes)
 
     def _settle(self, node: fx.Node) -> None:
-        """Have the changed network's layer or batch norm changed, for what it sees."""
+        """Have the changed network's layer or batch norm changed, given its inputs."""
         module = self._module(node)
         if isinstance(module, nn.BatchNorm2d):
             self._settle_norm(node, module)

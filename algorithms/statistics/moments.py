@@ -1,4 +1,4 @@
-"""Second moments of what a layer sees, in a network and in its changed copy."""
+"""Second moments of a layer's inputs, in a network and in its changed copy."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +13,7 @@ from torch import nn
 LONGEST = 1152
 # Longest filter without taps.
 WIDEST = 4608
-# Values that are looked at in all: a product takes places times length squared.
+# Values that moments are taken from in all: a product takes places times length squared.
 _VALUES = 5_000 * 1152
 # Values that are summed up together: what still fits the cache.
 _AT_ONCE = 1 << 20
@@ -23,8 +23,9 @@ _ROWS = 128
 
 @dataclass(frozen=True, kw_only=True)
 class Moments:
-    """For each group of a layer's inputs, in float64: covariance (groups, d, d) of what the changed layer sees, answers (groups,
-    filters taps, d) between what the filters gave before and what they see now; d values under a filter, in the order of its weights.
+    """For each group of a layer's inputs, in float64: covariance (groups, d, d) of the inputs in the changed network,
+    answers (groups, filters taps, d) between the filters' outputs in the reference and those
+    inputs; d values under a filter, in the order of its weights.
 
     taps: 1, or the number of a filter's taps that are filters of their own here, of d = channels.
     """
@@ -35,7 +36,7 @@ class Moments:
 
 
 # What a layer's inputs were before and are now, for the same images.
-Pair = tuple[torch.Tensor, torch.Tensor]
+BeforeAndNow = tuple[torch.Tensor, torch.Tensor]
 # Moments on demand, and None where a filter is too long for them.
 Inputs = Callable[[], Moments | None]
 # Called with a layer's name and inputs before the layer runs; may change the layer in the changed network, and its batch norm is
@@ -63,9 +64,10 @@ def whole_filters(rows: torch.Tensor, taps: int) -> torch.Tensor:
     return rows.reshape(-1, taps, rows.shape[-1]).mT.flatten(1) if taps > 1 else rows.flatten(0, 1)
 
 
-def sample_moments(layer: nn.Module, read: Callable[[], Iterable[Pair]], images: int, limit: int) -> Moments | None:
-    """From samples of both inputs, which `read` gives part by part, the same images in the same order; `images` in all, `limit`
-    places at most. Means are taken out.
+def sample_moments(layer: nn.Module, read: Callable[[], Iterable[BeforeAndNow]], images: int, limit: int) -> Moments | None:
+    """Moments of a layer from its inputs in both networks, (p, c, h, w) or (p, ..., d), less their means; None for a long filter.
+
+    read: gives them part by part, the same images in the same order; images: how many in all; limit: places that are used at most.
 
     Summed up in float64 over a few images at a time, each channel moved to near zero first, so that float32 products lose nothing.
     """

@@ -1,4 +1,4 @@
-"""What two networks hold at one place, as normal variables: the reference and its changed copy, without an image."""
+"""The values of two networks at one place as normal variables: the reference and its changed copy, without an image."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,8 @@ from subpc.algorithms.numerics.hermite import Function, covariance_behind, expan
 
 # float32 was tried: it halves the memory, and rounding then costs a deep network tens of points.
 PRECISION = torch.float64
-Two = tuple[torch.Tensor, torch.Tensor]
+# One tensor of the reference, one of the changed network.
+OfBoth = tuple[torch.Tensor, torch.Tensor]
 # Mean and variance of the largest of 4 and of 9 independent standard normal values.
 _LARGEST = {4: (1.0294, 0.4917), 9: (1.4850, 0.3574)}
 
@@ -23,11 +24,11 @@ class Field:
     the two.
     """
 
-    means: Two
-    own: Two
+    means: OfBoth
+    own: OfBoth
     cross: torch.Tensor
 
-    def scaled(self, gains: Two, shifts: Two) -> "Field":
+    def scaled(self, gains: OfBoth, shifts: OfBoth) -> "Field":
         """gain x + shift, channel by channel."""
         means = (gains[0] * self.means[0] + shifts[0], gains[1] * self.means[1] + shifts[1])
         own = (gains[0][:, None] * self.own[0] * gains[0], gains[1][:, None] * self.own[1] * gains[1])

@@ -1,4 +1,4 @@
-"""One layer between two fields: what its filters see, and what they make of it."""
+"""One layer with the field in front of it: the second moments of its inputs, and the field of its outputs."""
 
 import torch
 from torch import nn
@@ -37,7 +37,7 @@ class LayerField:
         self.field = self.field.keep(kept)
 
     def moments(self) -> Moments | None:
-        """The second moments of what the layer sees; None where a filter is too long."""
+        """The second moments of the layer's inputs; None where a filter is too long."""
         groups, length = groups_of(self.layer), self.layer.weight[0].numel()  # type: ignore[index]
         taps = self.rows.shape[2] if length > LONGEST else 1
         if length // taps > WIDEST:
@@ -60,7 +60,7 @@ class LayerField:
         return Moments(covariance=covariance.clone(), answers=grouped_rows(self.layer, taps) @ between, taps=taps)
 
     def outputs(self, changed: nn.Module) -> Field:
-        """What the layer and `changed`, its counterpart, give."""
+        """The field of the outputs of the layer and of `changed`, its counterpart."""
         rows, new = self.rows, self._rows(changed)
         if rows.shape[1] > WIDEST:
             return unknown_field(len(rows))

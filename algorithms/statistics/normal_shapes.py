@@ -76,9 +76,9 @@ def select(source: Field, kept: list[int]) -> Field:
 
 def _with_zeros(source: Field, first: int, last: int) -> Field:
     """Channels that are always zero before and behind the others."""
-    one, both = (first, last), (first, last, first, last)
+    one, two = (first, last), (first, last, first, last)
     means = (F.pad(source.means[0], one), F.pad(source.means[1], one))
-    return Field(means=means, own=(F.pad(source.own[0], both), F.pad(source.own[1], both)), cross=F.pad(source.cross, both))
+    return Field(means=means, own=(F.pad(source.own[0], two), F.pad(source.own[1], two)), cross=F.pad(source.cross, two))
 
 
 def _times(source: Field, factor: float) -> Field:

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from subpc.algorithms.network.keep_dense import dense_reasons
+from subpc.algorithms.numerics.one_by_n import block_mask, expand, pruned_count
 from subpc.algorithms.subp.config import SubpConfig
 from subpc.algorithms.subp.scores import score, sparsity_at, update
 from subpc.errors import ConfigError
@@ -40,7 +41,7 @@ class BlockMask(nn.Module):
 
     def expanded(self, dtype: torch.dtype) -> torch.Tensor:
         """(out, in, 1, 1), ready to be multiplied with the weight."""
-        return self.mask.to(dtype).repeat_interleave(self.n, 0)[:, :, None, None]
+        return expand(self.mask.to(dtype), self.n)
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         """The masked weight, with the gradient of the unmasked one."""
@@ -111,11 +112,8 @@ class Subp:
         """
         for weight, block in self._pairs():
             scores = score(weight, block.mask, self.config)
-            groups, channels = scores.shape
-            rows = scores.reshape(1, -1) if layerwise else scores
-            count = int(self.config.sparsity * channels) * (groups if layerwise else 1)
-            lowest = rows.argsort(dim=1, stable=True)[:, :count]
-            block.mask.copy_(torch.ones_like(rows).scatter_(1, lowest, 0.0).reshape(groups, channels))
+            count = pruned_count(self.config.sparsity, scores.shape[1])
+            block.mask.copy_(block_mask(scores, count, layerwise=layerwise))
         return self.sparsity
 
     @property

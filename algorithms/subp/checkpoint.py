@@ -6,10 +6,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from subpc.algorithms.file_format.compressed_file import MAX_BYTES, save_atomic
+from subpc.algorithms.file_format.compressed_file import save_atomic
 from subpc.algorithms.subp.train_config import EpochInfo, TrainConfig
 from subpc.errors import ModelFileError
+from subpc.text import first_line
 
+_MAX_BYTES = 4 << 30
 _KEYS = {"subp_checkpoint", "config", "epochs", "model", "optimizer"}
 
 
@@ -39,20 +41,19 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
         model.load_state_dict(content["model"])
         optimizer.load_state_dict(content["optimizer"])
     except Exception as error:
-        raise ModelFileError(f"{path.name} does not fit this model: {str(error).splitlines()[0][:120]}") from error
+        raise ModelFileError(f"{path.name} does not fit this model: {first_line(error, 120)}") from error
     return epochs
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ModelFileError(f"{path.name} has more than {MAX_BYTES >> 30} GiB; it is not a checkpoint.")
+        if path.stat().st_size > _MAX_BYTES:
+            raise ModelFileError(f"{path.name} has more than {_MAX_BYTES >> 30} GiB; it is not a checkpoint.")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except ModelFileError:
         raise
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise ModelFileError(f"{path.name} is not a checkpoint, or is damaged: {reason}") from error
+        raise ModelFileError(f"{path.name} is not a checkpoint, or is damaged: {first_line(error, 120)}") from error
     if not isinstance(content, dict) or set(content) != _KEYS or content["subp_checkpoint"] != 1:
         raise ModelFileError(f"{path.name} is not a checkpoint of this version of subpc. Pass another path, or remove the file.")
     return content

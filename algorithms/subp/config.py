@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from subpc.algorithms.file_format.block_entries import BLOCKS
-from subpc.algorithms.network.keep_dense import PAPER
+from subpc.algorithms.config import PAPER
+from subpc.algorithms.numerics.one_by_n import BLOCKS
 from subpc.errors import ConfigError
 from subpc.records import Record
 
@@ -18,7 +18,7 @@ class SubpConfig(Record):
     n: filters in a block; sparsity: final share of pruned blocks, in [0, 1); criterion: what ranks the blocks, `bpar`, `l1` or `l2`;
     alpha: weight of the redundancy in BPAR; temperature: of the regrowth's softmax; schedule: how the sparsity grows; start, end: epochs
     between which it does, or, where end is below 1, fractions of the training, which `resolved` turns into epochs; soft_decay: extra
-    decay of masked weights; keep_dense: layers that stay dense (see algorithms.keep_dense): names, patterns, kernel sizes, "paper";
+    decay of masked weights; keep_dense: layers that stay dense (see algorithms.network.keep_dense): names, patterns, kernel sizes, "paper";
     latent_scores: rank by the dense weights that lie behind the mask instead of the masked ones; seed: of the regrowth.
     """
 

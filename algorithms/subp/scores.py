@@ -1,18 +1,12 @@
-"""Block scores and the sparsity schedule. A block is all taps of one input channel in N consecutive filters."""
+"""Scores of 1xN blocks, the sparsity schedule, and the masks that follow from both."""
 
 import math
 
 import torch
 import torch.nn.functional as F
 
+from subpc.algorithms.numerics.one_by_n import block_mask, blocks, lowest_blocks, pruned_count
 from subpc.algorithms.subp.config import SubpConfig
-
-
-def blocks(weight: torch.Tensor, n: int) -> torch.Tensor:
-    """(out, in, kh, kw) to (out / n, in, n * kh * kw): one row a block."""
-    groups, channels = weight.shape[0] // n, weight.shape[1]
-    rows: torch.Tensor = weight.reshape(groups, n, channels, -1).transpose(1, 2).reshape(groups, channels, -1)
-    return rows
 
 
 def score(weight: torch.Tensor, mask: torch.Tensor, config: SubpConfig) -> torch.Tensor:
@@ -51,12 +45,11 @@ def update(scores: torch.Tensor, rate: float, config: SubpConfig, generator: tor
     The draw weighs candidates by a softmax of their normalised scores and is made on the CPU, so that it is the same on every device.
     """
     scores = scores.detach().float().cpu()
-    count = int(config.sparsity * scores.shape[1])
-    grow = min(count, int((config.sparsity - rate) * scores.shape[1]))
-    mask = torch.ones_like(scores)
-    candidates = scores.argsort(dim=1, stable=True)[:, :count]
-    mask.scatter_(1, candidates, 0.0)
+    count = pruned_count(config.sparsity, scores.shape[1])
+    grow = min(count, pruned_count(config.sparsity - rate, scores.shape[1]))
+    mask = block_mask(scores, count).float()
     if grow:
+        candidates = lowest_blocks(scores, count)
         likely = (F.normalize(scores.gather(1, candidates), dim=1, eps=1e-12) / config.temperature).softmax(1)
         drawn = torch.multinomial(likely.clamp_min(1e-30), grow, generator=generator)
         mask.scatter_(1, candidates.gather(1, drawn), 1.0)

@@ -28,7 +28,7 @@ class Team:
         return self.rank == 0
 
     def share(self, indices: torch.Tensor) -> torch.Tensor:
-        """Every size-th index, from rank on: the processes' shares make up the whole."""
+        """Of indices (n,) every size-th one, from rank on: the shares of all processes are all of them."""
         return indices[self.rank :: self.size]
 
     def wrap(self, model: nn.Module) -> nn.Module:
@@ -36,12 +36,12 @@ class Team:
         return DistributedDataParallel(model) if self.size > 1 else model
 
     def sums(self, values: torch.Tensor) -> torch.Tensor:
-        """`values` added over the team, in every process."""
+        """`values`, of any shape, added over the team, in every process."""
         if self.size > 1:
             dist.all_reduce(values)
         return values
 
     def wait(self) -> None:
-        """Until everybody is here."""
+        """Return once every process has called this."""
         if self.size > 1:
             dist.barrier()

@@ -19,7 +19,7 @@ from subpc.errors import ConfigError, SubpcError
 
 OnEpoch = Callable[[tuple[EpochInfo, ...]], None]
 OnStep = Callable[[int, int, int, float], None]
-# Steps between two looks at the loss: each look waits for a device that computes in the background.
+# Steps between two readings of the loss: each waits for a device that computes in the background.
 _LOOK = 16
 
 
@@ -133,7 +133,10 @@ class _Training:
 
 @torch.no_grad()
 def accuracy(model: nn.Module, test: Images, *, device: str = "cpu") -> float:
-    """Share of images put into their class, in per cent, the team's shares together; leaves the model in eval mode."""
+    """Share of test images (n, c, h, w) put into their class, in per cent, over the whole team.
+
+    Leaves the model in eval mode.
+    """
     model.eval()
     team, right, seen = Team.current(), 0, 0
     for images, labels in test.plain(team.share(torch.arange(len(test.labels)))):

@@ -81,7 +81,7 @@ class _Run:
             self.coded.codes = quantize_pairwise(self.modules, self.pairing, self.config, self.results, self.progress)
 
     def at_layer(self, name: str, inputs: Inputs) -> torch.Tensor | None:
-        """Take input channels from one layer, solve the others anew for what it sees, and quantize."""
+        """Take input channels from one layer, solve the others anew given its inputs, and quantize."""
         layer = self.modules[name]
         assert isinstance(layer, nn.Conv2d | nn.Linear)
         if id(layer.weight) in self.seen:

@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from subpc.algorithms.config import Config, check_choice, check_range
-from subpc.algorithms.images.random_images import INPUTS
-from subpc.algorithms.numerics.quantizers import check_bits
+from subpc.algorithms.config import INPUTS, Config, check_bits, check_choice, check_range
 
 METHODS = ("udfc", "merge", "plain")
 STATISTICS = ("network", "gaussian", "weights")
@@ -59,5 +57,5 @@ class UdfcConfig(Config):
 
     @property
     def follows_network(self) -> bool:
-        """Whether the settings look at more than the weights of a pair and its batch norm."""
+        """Whether the settings need more than the weights of a pair and its batch norm."""
         return self.method == "udfc" and self.statistics == "network"

@@ -1,7 +1,5 @@
 """UDFC pair by pair, as the paper has it: removed channels expressed by kept ones, from the pair's weights and batch norms alone."""
 
-from collections.abc import Callable
-
 import torch
 from torch import nn
 
@@ -15,9 +13,9 @@ from subpc.algorithms.report import LayerResult
 from subpc.algorithms.udfc.choose_channels import choose_kept
 from subpc.algorithms.udfc.coefficients import merge_coefficients, quantization_scale, solve_coefficients
 from subpc.algorithms.udfc.config import UdfcConfig
+from subpc.progress import Progress
 
 _TINY = 1e-12
-Progress = Callable[[str, int, int], None]
 
 
 def prune_pair(pair: Pair, modules: dict[str, nn.Module], config: UdfcConfig, result: LayerResult) -> None:

@@ -1,13 +1,12 @@
-"""Compare a compiled library with other engines: same model, same input, same threads, each alone in its own process."""
+"""A compiled library timed beside other engines: same model, same input, same threads, each alone in its own process."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
 from subpc.bench.engines import ENGINES, load_inputs
@@ -21,9 +20,11 @@ from subpc.library.report import CompileReport, FunctionInfo
 from subpc.machine.cpu import cpu_name, idle_cpus
 from subpc.machine.threads import resolve_threads
 from subpc.machine.timing import summarize
+from subpc.progress import Progress
 from subpc.runtime.arrays import save_arrays
-from subpc.runtime.choose_function import choose_function, random_input
-from subpc.runtime.output_range import range_of
+from subpc.runtime.choose_function import choose_function
+from subpc.runtime.deviation import share_of_range
+from subpc.runtime.random_inputs import random_inputs
 from subpc.scratch import scratch_folder
 from subpc.versions import version
 
@@ -31,12 +32,11 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.export import ExportedProgram
 
-Progress = Callable[[str, int, int], None]
 # Several short turns instead of one long: a machine that speeds up or slows down meanwhile does so for every engine.
 ROUNDS = 4
 
 
-def compare(
+def time_engines(
     library: str | Path,
     rivals: Sequence[str] = (),
     *,
@@ -108,8 +108,8 @@ def _marked(function: FunctionInfo) -> list[InputShape]:
 
 
 def _write_inputs(function: FunctionInfo, folder: Path) -> Path:
-    generator = np.random.default_rng(0)
-    save_arrays(folder / "inputs.npz", {info.name: random_input(info, generator) for info in function.inputs})
+    arrays = zip(function.inputs, random_inputs(function.inputs), strict=True)
+    save_arrays(folder / "inputs.npz", {info.name: array for info, array in arrays})
     return folder / "inputs.npz"
 
 
@@ -156,8 +156,6 @@ def difference(ours: dict[str, npt.NDArray[Any]], theirs: dict[str, npt.NDArray[
 
 
 def _deviation(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
-    if a.size == 0:
-        return 0.0
     if a.dtype.kind != "f" or b.dtype.kind != "f":
-        return float((a != b).mean())
-    return float(np.abs(a - b).max() / range_of(b))
+        return float((a != b).mean()) if a.size else 0.0
+    return share_of_range(a, b)

@@ -88,6 +88,6 @@ ENGINES: dict[str, Callable[[str, dict[str, Array], int], Call]] = {
 
 
 def load_inputs(path: str) -> dict[str, Array]:
-    """The inputs that all engines get, in order."""
+    """The inputs that all engines get, {name: array of any shape}, in order."""
     with np.load(path, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}

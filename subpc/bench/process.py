@@ -1,4 +1,4 @@
-"""The parent's side of a worker: started, given its turns, and frozen while the others have theirs."""
+"""The parent's side of a worker: started, given its turns, and stopped while the others have theirs."""
 
 import json
 import os
@@ -43,7 +43,7 @@ class Worker:
             raise
 
     def turn(self, runs: int, warmup: int) -> None:
-        """Wake the worker, let it run, freeze it again."""
+        """Continue the worker, let it run, stop it again."""
         self._process.send_signal(signal.SIGCONT)
         answer = self._ask({"runs": runs, "warmup": warmup})
         self._stop()

@@ -83,7 +83,7 @@ class BenchReport(Record):
 
     @property
     def verdict(self) -> str:
-        """The comparison in one line; a loss is told like a win."""
+        """The comparison in one line; whether faster or slower."""
         rival = self.best_rival
         ratio = self.ratio(rival) if rival else None
         if rival is None or ratio is None:

@@ -39,7 +39,7 @@ def result_shape(layer: Layer) -> tuple[int, ...]:
 
 
 def aligned(a: Layer, b: Layer) -> tuple[Array, Array] | str:
-    """The same value of a layer in both models, or why there is none."""
+    """One value of a layer in both models, two arrays of one shape, or why there is none."""
     if isinstance(a, Fused) and isinstance(b, Fused):
         if (a.info.residual, a.info.activation) != (b.info.residual, b.info.activation):
             return "the two libraries fuse different operators into it"
@@ -57,7 +57,7 @@ _NOT_FOUND = "what the library fuses into it is spelled in several operators in 
 
 
 def fused_stage(stages: "tuple[Stage, ...]", info: ResultInfo) -> Array | None:
-    """The value after everything that a library has fused into the layer: affine operators, the addition, the activation."""
+    """The value, (n, c, ...), after everything that a library has fused into the layer: affine operators, the addition, the activation."""
     add, activation, chosen = info.residual, info.activation != "none", 0
     for index, stage in enumerate(stages[1:], 1):
         if stage.kind == "add" and add:

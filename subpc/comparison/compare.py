@@ -1,6 +1,6 @@
-"""Compare two models: how well they agree, where they part, and what each costs."""
+"""Compare two models: how far their outputs and layers are apart, and the time and size of each."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -20,13 +20,13 @@ from subpc.images.prepare import Preparation
 from subpc.library.report import TensorInfo
 from subpc.machine.threads import resolve_threads
 from subpc.machine.timing import summarize
+from subpc.progress import Progress
 from subpc.runtime.arrays import save_arrays
 from subpc.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Progress = Callable[[str, int, int], None]
 # The layers of so many samples are kept at once, and no more: all activations of a network are large.
 LAYER_SAMPLES = 8
 _ROUNDS = 4

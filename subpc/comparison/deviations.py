@@ -15,7 +15,7 @@ Array = npt.NDArray[np.float64]
 
 
 def output_error(name: str, first: npt.NDArray[Any], second: npt.NDArray[Any]) -> OutputError:
-    """Compare one output, (samples, ...), of both models."""
+    """How far output `name` of the second model is from that of the first, arrays (samples, ...) of one shape."""
     numbers = first.dtype.kind == "f" and second.dtype.kind == "f"
     a, b = first.astype(np.float64), second.astype(np.float64)
     difference, scores = np.abs(a - b), numbers and a.ndim == 2 and a.shape[1] > 1
@@ -32,14 +32,17 @@ def output_error(name: str, first: npt.NDArray[Any], second: npt.NDArray[Any]) -
 
 
 def relative_error(a: Array, b: Array) -> float:
-    """||a - b|| / ||a||."""
+    """||a - b|| / ||a|| of two arrays of one shape."""
     return float(np.linalg.norm(a - b) / max(float(np.linalg.norm(a)), 1e-30))
 
 
 def _divergence(a: Array, b: Array) -> Array:
-    """sum softmax(a) (log softmax(a) - log softmax(b)) of each row: Kullback and Leibler, 1951."""
+    """sum softmax(a) (log softmax(a) - log softmax(b)) of each row, (samples,): Kullback and Leibler, 1951.
+
+    It is never negative; what rounding takes it below zero is cut off.
+    """
     first, second = _log_softmax(a), _log_softmax(b)
-    result: Array = (np.exp(first) * (first - second)).sum(axis=1)
+    result: Array = np.maximum((np.exp(first) * (first - second)).sum(axis=1), 0.0)
     return result
 
 

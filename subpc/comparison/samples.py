@@ -14,7 +14,7 @@ from subpc.images.input import image_input
 from subpc.images.prepare import Preparation
 from subpc.library.report import TensorInfo
 from subpc.runtime.arrays import read_npy
-from subpc.runtime.choose_function import random_input
+from subpc.runtime.random_inputs import random_inputs
 
 Array = npt.NDArray[Any]
 # Random samples, where none were given: enough for a mean, and quick.
@@ -87,9 +87,8 @@ def dtype_of(shape: tuple[int, ...]) -> str:
 
 
 def random_samples(shapes: Sequence[tuple[int, ...]]) -> Samples:
-    """Seeded random numbers: what a layer does to noise is not what it does to images."""
-    generator = np.random.default_rng(0)
+    """Seeded random numbers of these shapes, (n, ...) each; errors on them say less than errors on images."""
     count = max(RANDOM_SAMPLES, shapes[0][0])
     infos = [TensorInfo(name="", shape=(count, *shape[1:]), dtype=dtype_of(shape)) for shape in shapes]
-    arrays = tuple(random_input(info, generator) for info in infos)
+    arrays = tuple(random_inputs(infos))
     return Samples(arrays=arrays, source=f"random numbers, {count} samples: give --data for errors that mean something")

@@ -45,7 +45,7 @@ class LibrarySide:
         """Nothing to do: the library was made for its shapes."""
 
     def run(self, inputs: Sequence[Array], *, layers: bool) -> Traced:
-        """Run one batch."""
+        """Outputs of one batch, and each layer's result by name; inputs: (n, ...) each, as prepared for."""
         if not layers:
             outputs = self._model(*inputs)
             return Traced(outputs=list(outputs) if isinstance(outputs, tuple) else [outputs], layers={})
@@ -86,7 +86,7 @@ class TorchSide:
         self._tracer = TorchTracer(exported_network(self._model, tuple(map(example_for, shapes))))
 
     def run(self, inputs: Sequence[Array], *, layers: bool) -> Traced:
-        """Run one batch, operator by operator."""
+        """Outputs of one batch, and each layer's result by name, operator by operator; inputs: (n, ...) each."""
         import torch
 
         trace = self._tracer.run(tuple(torch.from_numpy(np.ascontiguousarray(x)) for x in inputs))
@@ -119,7 +119,7 @@ class OnnxSide:
         self._tracer = OnnxTracer(self._file.network(shapes))
 
     def run(self, inputs: Sequence[Array], *, layers: bool) -> Traced:
-        """Run one batch."""
+        """Outputs of one batch, and each layer's result by name; inputs: (n, ...) each, as prepared for."""
         trace = self._tracer.run(list(inputs))
         return Traced(outputs=list(trace.outputs), layers=dict(trace.layers) if layers else {})
 

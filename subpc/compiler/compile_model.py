@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from subpc.compiler.debug_dump import dumper
 from subpc.compiler.describe_library import describe_library, model_name
-from subpc.compiler.request import Progress, Request, check_options
+from subpc.compiler.request import Request, check_options
 from subpc.errors import SlowLayerWarning
 from subpc.files import check_outputs
 from subpc.frontend.one_at_a_time import one_at_a_time
@@ -19,7 +19,7 @@ from subpc.machine.linker import find_linker
 from subpc.machine.target import Target, parse_target
 from subpc.machine.threads import available_threads, resolve_threads
 from subpc.model_files import arch_files, model_files
-from subpc.progress import silent
+from subpc.progress import Progress, silent
 from subpc.runtime.model import CompiledModel
 from subpc.scratch import scratch_folder
 from subpc.tuned_schedules.choose import AUTO, OFF, Tuned, TuningFact, find_tuning

@@ -1,16 +1,16 @@
 """What a compile is asked for."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from subpc.compiler.debug_dump import make_folder
 from subpc.errors import ConfigError
+from subpc.passes.sparse_modes import check_sparse
+from subpc.progress import Progress
 
 PRECISIONS = ("float32",)
-SPARSE_MODES = ("auto", "off", "always")
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,6 @@ def check_options(precision: str, sparse: str, debug_dump: str | Path | None) ->
     """Raise before the work that a wrong option would waste."""
     if precision not in PRECISIONS:
         raise ConfigError(f"precision={precision!r} is not supported; accepted: {', '.join(PRECISIONS)}")
-    if sparse not in SPARSE_MODES:
-        raise ConfigError(f"sparse={sparse!r} is not known; accepted: {', '.join(SPARSE_MODES)}")
+    check_sparse(sparse)
     if debug_dump is not None:
         make_folder(debug_dump)

@@ -51,17 +51,16 @@ def backend(graph: "fx.GraphModule", example_inputs: "Sequence[Any]", *, options
 
 
 def _check_options(options: Mapping[str, Any]) -> None:
-    from subpc.compiler.request import SPARSE_MODES
     from subpc.machine.target import parse_target
     from subpc.machine.threads import resolve_threads
+    from subpc.passes.sparse_modes import check_sparse
 
     unknown = sorted(set(options) - set(OPTIONS))
     if unknown:
         raise ConfigError(f"options {', '.join(map(repr, unknown))} are not known; accepted: {', '.join(OPTIONS)}")
     resolve_threads(options.get("threads"))
     parse_target(options.get("target", "llvm -mcpu=native"))
-    if options.get("sparse", "auto") not in SPARSE_MODES:
-        raise ConfigError(f"sparse={options['sparse']!r} is not known; accepted: {', '.join(SPARSE_MODES)}")
+    check_sparse(options.get("sparse", "auto"))
 
 
 def _refusal(graph: "fx.GraphModule", example_inputs: "Sequence[Any]") -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from subpc.errors import ConfigError
+from subpc.images.fashion_mnist import folder_named_by
 from subpc.images.prepare import Preparation
 from subpc.library.report import TensorInfo
 from subpc.progress import Progress
@@ -33,9 +34,8 @@ def read_calibration(source: str, shape: tuple[int, ...], how: Preparation, prog
 
     shape: (n, c, h, w) of the network's input. Files that cannot be read are left out, and named. ConfigError where nothing is left.
     """
-    kind, _, place = source.partition(":")
-    if kind == "fashion-mnist":
-        return _fashion_mnist(Path(place) if place else None, shape, source)
+    if (installed := folder_named_by(source)) is not None:
+        return _fashion_mnist(installed, shape, source)
     from subpc.images.folder import SUFFIXES, image_files
 
     folder = Path(source)
@@ -84,12 +84,12 @@ def read_sized_image(path: str | Path, shape: tuple[int, ...], how: Preparation)
     return image_input(path, TensorInfo(name="input", shape=(1, channels, height, width)), how)
 
 
-def _fashion_mnist(folder: Path | None, shape: tuple[int, ...], source: str) -> Given:
+def _fashion_mnist(folder: Path, shape: tuple[int, ...], source: str) -> Given:
     import torch
 
-    from subpc.images.fashion_mnist import INSTALLED, normalised, read_part
+    from subpc.images.fashion_mnist import normalised, read_part
 
-    pixels, _ = read_part(folder or INSTALLED, "train")
+    pixels, _ = read_part(folder, "train")
     chosen = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))[:MAX_IMAGES]
     images = normalised(pixels[chosen]).expand(-1, shape[1], -1, -1)
     if images.shape[2:] != torch.Size(shape[2:]):

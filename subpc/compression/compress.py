@@ -75,7 +75,7 @@ def compress(
 
     Args:
         model: a network whose forward torch.fx can trace.
-        config: UdfcConfig, DfmpcConfig or BlockConfig.
+        config: UdfcConfig, DfmpcConfig or BlockConfig, or that of another method in subpc.algorithms.registry.
         images: normalised ones (p, c, h, w) that the network's statistics are measured on; then it is no longer data-free.
         synthetic: generate so many images from the network instead.
         input_shape: (n, c, h, w); found by trying where it is left out.

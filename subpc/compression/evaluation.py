@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from subpc.compression.calibration import read_sized_image
 from subpc.errors import ConfigError
+from subpc.images.fashion_mnist import folder_named_by
 from subpc.images.prepare import Preparation
 from subpc.progress import Progress
 
@@ -33,9 +34,8 @@ class Evaluation:
         self._kept: list[Batch] = []
         self._items: list[tuple[str, int]] = []
         self.names: list[str] = []
-        kind, _, place = source.partition(":")
-        if kind == "fashion-mnist":
-            self._take_fashion_mnist(place)
+        if (installed := folder_named_by(source)) is not None:
+            self._take_fashion_mnist(installed)
         else:
             self.names, self._items = labelled_files(Path(source))
 
@@ -100,12 +100,12 @@ class Evaluation:
             self.skipped[file] = str(error)
             return None
 
-    def _take_fashion_mnist(self, place: str) -> None:
+    def _take_fashion_mnist(self, folder: Path) -> None:
         import torch
 
-        from subpc.images.fashion_mnist import CLASSES, INSTALLED, normalised, read_part
+        from subpc.images.fashion_mnist import CLASSES, normalised, read_part
 
-        pixels, labels = read_part(Path(place) if place else INSTALLED, "t10k")
+        pixels, labels = read_part(folder, "t10k")
         if pixels.shape[2:] != torch.Size(self.shape[2:]):
             raise ConfigError(f"The network takes {self.shape[3]}x{self.shape[2]} pixels, Fashion-MNIST has 28x28. Pass --shape.")
         images = normalised(pixels).expand(-1, self.shape[1], -1, -1)

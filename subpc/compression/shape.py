@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from subpc.errors import ConfigError, SubpcError
+from subpc.text import first_line
 
 if TYPE_CHECKING:
     import torch
@@ -39,9 +40,8 @@ def check_shape(model: "nn.Module", shape: Shape) -> Shape:
     except SubpcError:
         raise
     except Exception as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ConfigError(
-            f"The network does not take input of shape {','.join(map(str, shape))}: {reason[:200]}\n"
+            f"The network does not take input of shape {','.join(map(str, shape))}: {first_line(error)}\n"
             f"Pass the shape that it expects, {_hint(model)}."
         ) from error
     return shape

@@ -1,12 +1,11 @@
 """The steps of a compression: run the method, measure what it did, search for its strength, describe the file."""
 
-import importlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from subpc.algorithms.registry import method_of
 from subpc.compression.calibration import Given
-from subpc.errors import ConfigError
 from subpc.progress import Progress
 
 if TYPE_CHECKING:
@@ -14,71 +13,51 @@ if TYPE_CHECKING:
 
     from subpc.algorithms.config import Config
     from subpc.algorithms.file_format.compressed_file import CompressedFile
-    from subpc.algorithms.numerics.quantizers import Quantized
+    from subpc.algorithms.method import Compressed
     from subpc.algorithms.report import DataFreeReport
     from subpc.frontend.load_network import Network
 
 Shape = tuple[int, ...]
 Evaluate = Callable[["nn.Module"], float]
-# Configuration -> the function that takes (model, configuration, progress, images=), and its module.
-METHODS = {
-    "UdfcConfig": ("subpc.algorithms.udfc.compress", "compress_udfc"),
-    "DfmpcConfig": ("subpc.algorithms.dfmpc.compress", "compress_dfmpc"),
-    "BlockConfig": ("subpc.algorithms.blocks.compress", "compress_blocks"),
-}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """What a method gives."""
+def run_method(model: "nn.Module", config: "Config", given: Given, shape: Shape | None, progress: Progress) -> "Compressed":
+    """The method that belongs to `config`, with the images that are there; ConfigError for a configuration of another kind.
 
-    model: "nn.Module"
-    codes: "dict[str, Quantized]"
-    report: "DataFreeReport"
-
-
-def run_method(model: "nn.Module", config: "Config", given: Given, shape: Shape | None, progress: Progress) -> Result:
-    """The method that belongs to `config`, with the images that are there; ConfigError for a configuration of another kind."""
-    kind = type(config).__name__
-    if kind not in METHODS:
-        hint = "\nSUBP trains from scratch: see subpc.algorithms.subp, or `subpc compress subp`." if kind == "SubpConfig" else ""
-        raise ConfigError(f"compress takes {' or '.join(METHODS)}, got {kind}.{hint}")
-    module, function = METHODS[kind]
-    method: Callable[..., Any] = getattr(importlib.import_module(module), function)
-    smaller, codes, report = method(model, config, progress, images=given.images, input_shape=shape)
-    return Result(model=smaller, codes=codes, report=report if given.images is None else replace(report, inputs=given.label))
+    shape: (n, c, h, w) of the network's input, None where it is not known.
+    """
+    method = method_of(config)
+    result = method.run(model, config, progress, images=given.images, input_shape=shape)
+    if given.images is None:
+        return result
+    return replace(result, report=replace(result.report, inputs=given.label))
 
 
-def measured(before: "nn.Module", result: Result, config: "Config", shape: Shape | None) -> "DataFreeReport":
+def measured(before: "nn.Module", result: "Compressed", config: "Config", shape: Shape | None) -> "DataFreeReport":
     """The report with the bytes that a file takes, each layer's signal-to-noise ratio, and what a reader should know."""
     from subpc.algorithms.file_format.compressed_file import content_of, stored_bytes
     from subpc.algorithms.network.checked_copy import checked_copy
     from subpc.algorithms.network.layer_noise import layer_snr
 
-    sizes = stored_bytes(content_of(_file(result, config)))
+    sizes = stored_bytes(content_of(_file(result)))
     names = [layer.name for layer in result.report.layers]
     ratios = layer_snr(checked_copy(before), result.model, names, shape) if shape is not None else {}
     for layer in result.report.layers:
         layer.bytes, layer.snr = sizes.get(layer.name, 0), ratios.get(layer.name)
-    return replace(result.report, bytes=sum(sizes.values()), notes=(*result.report.notes, *_remarks(before, result, config)))
+    return replace(result.report, bytes=sum(sizes.values()), notes=(*result.report.notes, *_remarks(before, config)))
 
 
-def _remarks(before: "nn.Module", result: Result, config: "Config") -> list[str]:
+def _remarks(before: "nn.Module", config: "Config") -> list[str]:
     """What a network without batch norms still allows."""
     from torch import nn
 
     if any(isinstance(m, nn.BatchNorm2d) for m in before.modules()):
         return []
-    kind = type(config).__name__
-    text = "the network has no batch norms (exporters fold them into the convolutions): "
-    if kind == "UdfcConfig":
-        return [text + "no channel can be removed; weights are quantized as asked"]
-    if kind == "DfmpcConfig":
-        return [text + "no layer can be compensated, so all have the high width"]
-    return [text + "blocks are chosen and weights solved, but no statistics are moved"]
+    left = method_of(config).without_batch_norms
+    return [f"the network has no batch norms (exporters fold them into the convolutions): {left}"]
 
 
-def as_file(result: Result, report: "DataFreeReport", config: "Config", network: "Network") -> "CompressedFile":
+def as_file(result: "Compressed", report: "DataFreeReport", config: "Config", network: "Network") -> "CompressedFile":
     """What is written."""
     facts: dict[str, Any] = {
         "arch": network.arch,
@@ -87,16 +66,14 @@ def as_file(result: Result, report: "DataFreeReport", config: "Config", network:
         "input_shape": network.input_shape,
     }
     settings = {"method": report.method, **config.to_dict()}
-    return replace(_file(result, config), **facts, config=settings, report=plain(report.lean()))
+    return replace(_file(result), **facts, config=settings, report=plain(report.lean()))
 
 
-def _file(result: Result, config: "Config") -> "CompressedFile":
+def _file(result: "Compressed") -> "CompressedFile":
     """Weights, codes and blocks alone."""
     from subpc.algorithms.file_format.compressed_file import CompressedFile
 
-    n = getattr(config, "n", 0)
-    blocks = {layer.name: n for layer in result.report.layers if layer.sparsity > 0} if n else {}
-    return CompressedFile(arch="", state_dict=result.model.state_dict(), packed=result.codes, blocks=blocks)
+    return CompressedFile(arch="", state_dict=result.model.state_dict(), packed=result.codes, blocks=result.blocks)
 
 
 def plain(value: Any) -> Any:
@@ -120,18 +97,18 @@ def strongest(
     if evaluate is None or max_drop is None:
         return config, {}
     from subpc.algorithms.network.checked_copy import checked_copy
-    from subpc.compression.strength_search import Outcome, StrengthSearch
+    from subpc.compression.strength_search import Attempt, StrengthSearch
 
     progress("accuracy of the network as it is", 0, 1)
     reference = evaluate(checked_copy(model))
 
-    def attempt(tried: "Config", text: str, before: int) -> Outcome:
+    def attempt(tried: "Config", text: str, before: int) -> Attempt:
         result = run_method(
             model, tried, given, shape, lambda stage, done, total: progress(f"trial {before + 1}, {text}: {stage}", done, total)
         )
         progress(f"trial {before + 1}, {text}: accuracy", 0, 1)
         report = measured(model, result, tried, shape)
-        return Outcome(accuracy=evaluate(result.model), bytes=report.bytes, layers=report.layers)
+        return Attempt(accuracy=evaluate(result.model), bytes=report.bytes, layers=report.layers)
 
     search = StrengthSearch(config, attempt, reference=reference, max_drop=max_drop, fixed=fixed)
     chosen, outcome = search.run()
@@ -141,5 +118,5 @@ def strongest(
         "accuracy_after": outcome.accuracy,
         "setting": search.setting,
         "left_alone": list(search.left_alone),
-        "trials": [asdict(trial) for trial in search.trials],
+        "trials": [asdict(step) for step in search.steps],
     }

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from subpc.compression.strength import Setting, gentlest, ladders, without, words
+from subpc.algorithms.method import Setting
+from subpc.algorithms.registry import method_of
 from subpc.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ _RETRIES = 6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class Attempt:
     """One compression that was tried: accuracy in per cent, bytes of the weights, and what was done to each layer, with its SNR."""
 
     accuracy: float
@@ -25,8 +26,8 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
-    """A line of the search's protocol."""
+class SearchStep:
+    """One attempt of a search as its report tells it: accuracy in per cent, bytes of the weights, whether the loss is allowed."""
 
     setting: str
     left_alone: int
@@ -35,31 +36,33 @@ class Trial:
     within: bool
 
 
-# (configuration, what is tried in words, how many were tried before) -> what came of it
-Attempt = Callable[["Config", str, int], Outcome]
+# (configuration, what is tried in words, how many were tried before) -> what it gives
+TryConfig = Callable[["Config", str, int], Attempt]
 
 
 class StrengthSearch:
     """Finds the strongest setting of `config` that loses at most `max_drop` points of `reference`, an accuracy in per cent.
 
-    fixed: names of settings that the user decided. trials: the protocol; setting, left_alone: what was found.
+    fixed: names of settings that the user decided. steps: what was tried, in order; setting, left_alone: what was found.
     """
 
-    def __init__(self, config: "Config", attempt: Attempt, *, reference: float, max_drop: float, fixed: frozenset[str]) -> None:
+    def __init__(self, config: "Config", attempt: TryConfig, *, reference: float, max_drop: float, fixed: frozenset[str]) -> None:
         if not 0 <= max_drop <= 100:
             raise ConfigError(f"max_drop is {max_drop}; points of accuracy from 0 to 100 are accepted.")
-        self.base, self.attempt, self.fixed = gentlest(config, fixed), attempt, fixed
+        self.method, self.fixed = method_of(config), fixed
+        self.base = self.method.gentlest(config, fixed)
+        self.attempt = attempt
         self.reference, self.allowed = reference, reference - max_drop
-        self.trials: list[Trial] = []
+        self.steps: list[SearchStep] = []
         self.left_alone: tuple[str, ...] = ()
         self.setting: Setting = {}
-        self._known: dict[tuple[Any, ...], Outcome] = {}
+        self._known: dict[tuple[Any, ...], Attempt] = {}
 
-    def run(self) -> "tuple[Config, Outcome]":
+    def run(self) -> "tuple[Config, Attempt]":
         """The configuration and what it gives; ConfigError where even the gentlest loses too much."""
-        best: Outcome | None = None
+        best: Attempt | None = None
         stronger: list[list[Setting]] = []
-        for rungs in ladders(self.base, self.fixed):
+        for rungs in self._ladders():
             index, outcome = self._climb(rungs)
             best = outcome or best
             stronger.append([{**self.setting, **rung} for rung in rungs[index + 1 :]])
@@ -70,28 +73,40 @@ class StrengthSearch:
         for settings in stronger:
             best = self._back_off_from(settings, best)
         if best is None:
-            worst = max(self.trials, key=lambda trial: trial.accuracy)
+            worst = max(self.steps, key=lambda step: step.accuracy)
             raise ConfigError(
                 f"Even {worst.setting} loses {self.reference - worst.accuracy:.2f} points of {self.reference:.2f} %, more than --max-drop "
                 "allows.\nAllow more, give other settings, or pass --calibration."
             )
-        return without(replace(self.base, **self.setting), self.left_alone), best
+        return self._config(self.setting, self.left_alone), best
 
-    def _try(self, setting: Setting, alone: tuple[str, ...] = ()) -> Outcome:
+    def _ladders(self) -> list[list[Setting]]:
+        found = self.method.ladders(self.fixed)
+        if not found:
+            raise ConfigError(
+                "The strength of every part is given, so there is nothing to search.\nLeave one out, or leave out --max-drop."
+            )
+        return found
+
+    def _config(self, setting: Setting, alone: tuple[str, ...]) -> "Config":
+        changed: Config = self.method.without(replace(self.base, **setting), alone)
+        return changed
+
+    def _try(self, setting: Setting, alone: tuple[str, ...] = ()) -> Attempt:
         key = (*sorted(setting.items()), *sorted(alone))
         if key not in self._known:
-            text = words(setting) + (f", {len(alone)} layers left alone" if alone else "")
-            outcome = self.attempt(without(replace(self.base, **setting), alone), text, len(self.trials))
+            text = setting_words(setting) + (f", {len(alone)} layers left alone" if alone else "")
+            outcome = self.attempt(self._config(setting, alone), text, len(self.steps))
             self._known[key] = outcome
             facts: dict[str, Any] = {"accuracy": outcome.accuracy, "bytes": outcome.bytes, "within": self._within(outcome)}
-            self.trials.append(Trial(setting=words(setting), left_alone=len(alone), **facts))
+            self.steps.append(SearchStep(setting=setting_words(setting), left_alone=len(alone), **facts))
         return self._known[key]
 
-    def _within(self, outcome: Outcome) -> bool:
-        # A hair more than asked for is not a loss that anybody measures.
+    def _within(self, outcome: Attempt) -> bool:
+        # Rounding of the sum that an accuracy is computed from is no loss.
         return outcome.accuracy >= self.allowed - 1e-9
 
-    def _climb(self, rungs: list[Setting]) -> tuple[int, Outcome | None]:
+    def _climb(self, rungs: list[Setting]) -> tuple[int, Attempt | None]:
         """The highest rung that is allowed, by bisection, -1 where none is; and what it gives."""
         low, high, found = -1, len(rungs), None
         while high - low > 1:
@@ -103,7 +118,7 @@ class StrengthSearch:
                 high = middle
         return low, found
 
-    def _back_off_from(self, settings: list[Setting], best: Outcome | None) -> Outcome | None:
+    def _back_off_from(self, settings: list[Setting], best: Attempt | None) -> Attempt | None:
         """Each setting that is too strong as a whole, until one gains nothing."""
         for setting in settings:
             better = self._back_off(setting, best)
@@ -112,7 +127,7 @@ class StrengthSearch:
             best = better
         return best
 
-    def _back_off(self, setting: Setting, best: Outcome | None) -> Outcome | None:
+    def _back_off(self, setting: Setting, best: Attempt | None) -> Attempt | None:
         """A setting that loses too much, without the layers that it hurts most: taken where the file becomes smaller."""
         order = harm_order(self._try(setting).layers)
         low, high, found = 0, len(order), None
@@ -131,7 +146,7 @@ class StrengthSearch:
         self.setting, self.left_alone = setting, alone
         return found
 
-    def _take_back(self, setting: Setting, alone: tuple[str, ...], found: Outcome) -> tuple[tuple[str, ...], Outcome]:
+    def _take_back(self, setting: Setting, alone: tuple[str, ...], found: Attempt) -> tuple[tuple[str, ...], Attempt]:
         """Try the largest of the layers that were left alone again, one after the other."""
         sizes = {layer.name: layer.bytes for layer in found.layers}
         for name in sorted(alone, key=lambda name: -sizes.get(name, 0))[:_RETRIES]:
@@ -140,6 +155,11 @@ class StrengthSearch:
             if self._within(outcome):
                 alone, found = fewer, outcome
         return alone, found
+
+
+def setting_words(setting: Setting) -> str:
+    """`bits 4, ratio 0.3`."""
+    return ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in setting.items())
 
 
 def harm_order(layers: "Sequence[LayerResult]") -> list[str]:

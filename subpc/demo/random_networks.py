@@ -1,7 +1,7 @@
 """Networks without a checkpoint: torchvision architectures, seeded weights, a 1xN pattern, activations that stay alive to the end."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from subpc.errors import ConfigError
 
@@ -55,16 +55,6 @@ def set_statistics(model: "nn.Module", shape: Sequence[int], seed: int = 0) -> "
     return model
 
 
-def share_of_range(got: Any, expected: Any) -> float:
-    """The largest difference between two arrays or tensors of one shape, as a share of the second one's range."""
-    import numpy as np
-
-    got, expected = np.asarray(got, "float64"), np.asarray(expected, "float64")
-    if got.shape != expected.shape:
-        raise ConfigError(f"two results of different shapes: {got.shape} and {expected.shape}")
-    return float(np.abs(got - expected).max() / max(expected.max() - expected.min(), np.finfo("float32").tiny))
-
-
 def prune_uniform(model: "nn.Module", *, n: int, sparsity: float, pointwise_only: bool = False, layerwise: bool = False) -> "nn.Module":
     """Zero whole blocks of n filters in one input channel, the smallest first, equally many in each group of filters.
 
@@ -85,11 +75,9 @@ def prune_uniform(model: "nn.Module", *, n: int, sparsity: float, pointwise_only
 def _prune(conv: "nn.Conv2d", n: int, sparsity: float, layerwise: bool) -> None:
     import torch
 
+    from subpc.algorithms.numerics.one_by_n import block_mask, expand, magnitudes
+
     with torch.no_grad():
-        blocks = conv.weight.view(conv.out_channels // n, n, conv.in_channels, -1)
         kept = max(1, round((1 - sparsity) * conv.in_channels))
-        scores = blocks.abs().sum(dim=(1, 3))  # (groups, c_in)
-        rows = scores.view(1, -1) if layerwise else scores
-        best = rows.topk(kept * (scores.shape[0] if layerwise else 1), dim=1).indices
-        mask = torch.zeros_like(rows).scatter_(1, best, 1.0).view_as(scores)
-        blocks.mul_(mask[:, None, :, None] * (conv.in_channels / kept) ** 0.5)
+        mask = block_mask(magnitudes(conv.weight, n), conv.in_channels - kept, layerwise=layerwise)
+        conv.weight.mul_(expand(mask, n) * (conv.in_channels / kept) ** 0.5)

@@ -1,15 +1,16 @@
-"""The demonstration: a network recognises an image, a sparse one is as good as its dense twin, and a ResNet-50 races other engines."""
+"""The demonstration: a network recognises an image, another one is compared with its pruned self, a ResNet-50 races other engines."""
 
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from subpc.bench.bench import Progress, compare
+from subpc.bench.bench import time_engines
 from subpc.bench.model_files import READS_ONNX
 from subpc.bench.report import BenchReport
 from subpc.errors import ConfigError
 from subpc.images.prepare import Preparation, best_classes, read_image, read_labels
+from subpc.progress import Progress
 from subpc.runtime.model import CompiledModel
 from subpc.versions import version
 
@@ -89,7 +90,7 @@ def race(folder: Path, threads: int | None, progress: Progress) -> BenchReport:
     for library, mode in ((sparse, "auto"), (dense, "off")):
         compile(model, shapes=[SHAPE], sparse=mode, threads=threads, output=library, progress=progress)
     rivals = [name for name in READS_ONNX if version(name)] + ["torch"]
-    return compare(sparse, rivals, model=model, libraries={"subpc dense": dense}, threads=threads, progress=progress)
+    return time_engines(sparse, rivals, model=model, libraries={"subpc dense": dense}, threads=threads, progress=progress)
 
 
 def show(folder: Path, image: Path | None, threads: int | None, progress: Progress, tell: Callable[[str], None]) -> BenchReport:

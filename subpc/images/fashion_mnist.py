@@ -20,6 +20,14 @@ CLASSES = ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shi
 _MAX_BYTES = 1 << 30
 
 
+def folder_named_by(source: str) -> Path | None:
+    """The folder with the files that `fashion-mnist` or `fashion-mnist:FOLDER` names; None for a source of another kind."""
+    kind, _, place = source.partition(":")
+    if kind != "fashion-mnist":
+        return None
+    return Path(place) if place else INSTALLED
+
+
 def read_idx(path: Path) -> "torch.Tensor":
     """An idx file of bytes, `.gz` or plain, as uint8 of the shape in its head; ConfigError if it is not one."""
     try:
@@ -48,7 +56,7 @@ def read_part(folder: Path, part: str) -> "tuple[torch.Tensor, torch.Tensor]":
 
 
 def normalised(images: "torch.Tensor") -> "torch.Tensor":
-    """Images of bytes as float32 with mean 0 and deviation 1 over the training images."""
+    """Images (n, 1, 28, 28) uint8 as float32 with mean 0 and deviation 1 over the training images."""
     return (images.float() / 255 - MEAN) / STD
 
 

@@ -30,7 +30,11 @@ class Seen:
 
 
 def look(outputs: Mapping[str, Array], labels: Sequence[str] | None, top: int, *, last: bool = False) -> Seen:
-    """The first output that is about classes, for the first image of a batch. last: maps have their channels behind the pixels."""
+    """What the first output that is about classes says of the first image of a batch.
+
+    outputs: {name: array}; scores are (n, classes), maps of scores (n, classes, h, w), or
+    (n, h, w, classes) with `last`.
+    """
     for name, array in outputs.items():
         values = array[0] if array.ndim > 1 else array
         row = values.reshape(-1) if values.size == max(values.shape, default=0) else None
@@ -78,7 +82,7 @@ def summary(name: str, array: Array) -> str:
 
 
 def save_mask(mask: Array | None, path: Path) -> None:
-    """Write the classes as a PNG file: the value of a pixel is its class, shown in a colour of its own."""
+    """Write classes (height, width) as a PNG file: the value of a pixel is its class, shown in a colour of its own."""
     from PIL import Image
 
     from subpc.files import replacing

@@ -45,7 +45,7 @@ class Artifact:
 
 
 def write(path: str | Path, shared_object: Path, weights: npt.NDArray[np.float32], metadata: Metadata) -> None:
-    """Write a library in one step: readers see the old file or the complete new one, whatever happens in between."""
+    """Write a library in one step, weights (n,) float32 behind the code: readers see the old file or the complete new one."""
     code = Path(shared_object).read_bytes()
     text = json.dumps(metadata.to_dict(), separators=(",", ":")).encode()
     if weights.dtype != np.float32 or weights.ndim != 1:

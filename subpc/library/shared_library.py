@@ -1,7 +1,7 @@
-"""Native code from memory to callable functions, and back out of the process when nobody uses it any more.
+"""Native code from memory to callable functions, and back out of the process when nothing uses it any more.
 
 The dynamic loader opens files by path, and takes a path or a file that it has seen before for the library that it already has. So
-code is given to it as a file in memory that nobody else can reach, under a path that is spelled in a way that was never used before.
+code is given to it as a file in memory that no other process can reach, under a path that is spelled in a way that was never used before.
 """
 
 import ctypes
@@ -34,7 +34,7 @@ _PREFIX = "__tvm_ffi_"
 _SPELLINGS = 32
 
 _count = itertools.count()
-# A fork waits until nobody is inside the dynamic loader: the child would inherit the loader's own lock, held by a thread that it lacks.
+# A fork waits until no thread is inside the dynamic loader: the child would inherit the loader's own lock, held by a thread that it lacks.
 # Reentrant, because the collector may unload a library while another is loaded.
 _loading = threading.RLock()
 os.register_at_fork(before=_loading.acquire, after_in_parent=_loading.release, after_in_child=_loading.release)

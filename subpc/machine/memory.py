@@ -23,7 +23,7 @@ def workspace(floats: int) -> npt.NDArray[np.float32]:
 
 
 def aligned_empty(shape: Sequence[int], dtype: str) -> npt.NDArray[np.generic]:
-    """A contiguous array at a cache-line boundary, contents undefined."""
+    """A contiguous array of `shape` at a cache-line boundary, contents undefined."""
     size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
     raw = np.empty(size + ALIGNMENT, np.uint8)
     start = -address(raw) % ALIGNMENT
@@ -31,5 +31,5 @@ def aligned_empty(shape: Sequence[int], dtype: str) -> npt.NDArray[np.generic]:
 
 
 def address(array: npt.NDArray[np.generic]) -> int:
-    """Where the array's first element lies."""
+    """The address of the first element of an array of any shape, in bytes."""
     return int(array.__array_interface__["data"][0])

@@ -66,8 +66,13 @@ class Profile(Record):
 class Clock(Protocol):
     """Counts how long each worker was busy."""
 
-    def reset(self) -> None: ...
-    def busy(self) -> npt.NDArray[np.int64]: ...
+    def reset(self) -> None:
+        """Start to count anew."""
+        ...
+
+    def busy(self) -> npt.NDArray[np.int64]:
+        """(threads,) clock cycles that each worker has spent in parallel loops since `reset`."""
+        ...
 
 
 def time_steps(count: int, run: Run, *, runs: int, warmup: int) -> tuple[float, list[float]]:

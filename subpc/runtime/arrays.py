@@ -34,7 +34,7 @@ def save_arrays(file: str | os.PathLike[str] | Any, arrays: Mapping[str, np.ndar
 
 
 def read_npy(path: str | Path) -> dict[str, npt.NDArray[Any]] | npt.NDArray[Any]:
-    """The array in a .npy file, or the arrays of an .npz file by name; ConfigError in one line for anything else."""
+    """The array, of any shape, in a .npy file, or {name: array} in an .npz file; ConfigError in one line for anything else."""
     try:
         with open(path, "rb", opener=only_regular) as file:
             if file.read(2) == b"PK":

@@ -1,17 +1,11 @@
-"""Which of a library's functions the user means, and random inputs for it."""
+"""Which of a library's functions the user means."""
 
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from subpc.errors import ConfigError
 from subpc.frontend.input_shapes import Input, as_shapes, group_shapes
-from subpc.library.report import FunctionInfo, TensorInfo
-
-# Bytes of an image; class numbers, masks and switches are 0 or 1 to be valid in any network.
-_HIGHEST = {"uint8": 255}
+from subpc.library.report import FunctionInfo
 
 
 def choose_function(functions: Sequence[FunctionInfo], shapes: Any) -> FunctionInfo:
@@ -32,11 +26,3 @@ def choose_function(functions: Sequence[FunctionInfo], shapes: Any) -> FunctionI
 
 def _accepted(functions: Sequence[FunctionInfo]) -> str:
     return " or ".join(", ".join(f"{t.name} {','.join(map(str, t.shape))}" for t in function.inputs) for function in functions)
-
-
-def random_input(info: TensorInfo, generator: np.random.Generator, shape: tuple[int, ...] | None = None) -> npt.NDArray[Any]:
-    """Values that a network may get there: normal numbers, bytes from 0 to 255, zeros and ones of other types."""
-    size = info.shape if shape is None else shape
-    if info.dtype.startswith("float"):
-        return generator.standard_normal(size).astype(info.dtype)
-    return generator.integers(0, _HIGHEST.get(info.dtype, 1), size, endpoint=True).astype(info.dtype)

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
 from subpc.errors import ConfigError
@@ -241,7 +240,7 @@ class CompiledModel:
             return profile_function(self._artifact.metadata, entry.info, entry.library, run, **options)
 
     def trace(self, inputs: "Sequence[Value]") -> tuple[list[Array], dict[str, tuple[Array, ResultInfo]]]:
-        """The outputs, and each layer's result by its original name, with what was fused into it."""
+        """The outputs, and each layer's result (n, c, ...) by its original name, with what was fused into it."""
         from subpc.library.layer_results import read_result
 
         entry, arrays = self._accept(inputs)
@@ -257,7 +256,7 @@ class CompiledModel:
 
     def random_inputs(self, shapes: Sequence[tuple[int, ...]] | None = None) -> list[Array]:
         """Seeded inputs of the shapes given, or of the library's first function."""
-        from subpc.runtime.choose_function import choose_function, random_input
+        from subpc.runtime.choose_function import choose_function
+        from subpc.runtime.random_inputs import random_inputs
 
-        generator = np.random.default_rng(0)
-        return [random_input(info, generator) for info in choose_function(self.functions, shapes).inputs]
+        return random_inputs(choose_function(self.functions, shapes).inputs)

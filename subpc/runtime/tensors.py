@@ -23,7 +23,7 @@ def is_torch(value: object) -> bool:
 
 
 def to_numpy(value: "Value", name: str) -> npt.NDArray[Any]:
-    """The value as a numpy array, without copying."""
+    """A value of any shape as a numpy array, without copying."""
     if isinstance(value, np.ndarray):
         return value
     if not is_torch(value):
@@ -40,14 +40,14 @@ def to_numpy(value: "Value", name: str) -> npt.NDArray[Any]:
 
 
 def to_torch(array: npt.NDArray[Any]) -> "torch.Tensor":
-    """The array as a PyTorch tensor that shares its memory."""
+    """The array, of any shape, as a PyTorch tensor that shares its memory."""
     import torch
 
     return torch.from_numpy(array)
 
 
 def check_dtype(array: npt.NDArray[Any], info: TensorInfo) -> None:
-    """Refuse other types: a silent conversion would cost time at every call."""
+    """ConfigError for an array of another type than `info` says: a silent conversion would cost time at every call."""
     if array.dtype != np.dtype(info.dtype):
         how = f"x.astype('{info.dtype}') in numpy, x.to(torch.{info.dtype}) in PyTorch"
         raise ConfigError(f"input {info.name!r} is {array.dtype}, the model takes {info.dtype}; convert it with {how}")

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from subpc.errors import ConfigError
 from subpc.files import check_outputs, replacing
-from subpc.images.fashion_mnist import INSTALLED
+from subpc.images.fashion_mnist import folder_named_by
 from subpc.scratch import scratch_folder
+from subpc.text import first_line
 from subpc.training.report import write_csv, write_json, write_plot
 
 if TYPE_CHECKING:
@@ -91,9 +92,9 @@ def train_files(job: Job, config: "TrainConfig", *, on_epoch: "OnEpoch" = None, 
 
 def read_data(job: Job) -> Data:
     """The images that `job.data` names; ConfigError says what is wrong with them."""
+    if (installed := folder_named_by(job.data)) is not None:
+        return _fashion_mnist(installed)
     kind, _, place = job.data.partition(":")
-    if kind == "fashion-mnist":
-        return _fashion_mnist(Path(place) if place else INSTALLED)
     if kind == "imagefolder" and place:
         return _image_folder(Path(place), job)
     raise ConfigError(f"data is {job.data!r}; fashion-mnist, fashion-mnist:FOLDER and imagefolder:FOLDER are accepted.")
@@ -163,8 +164,7 @@ def _check_scores(model: "nn.Module", data: Data) -> None:
         try:
             scores = model.eval()(torch.zeros(1, _input_channels(model), *data.shape[1:]))
         except (RuntimeError, ValueError, TypeError) as error:
-            reason = (str(error).splitlines() or [""])[0][:120]
-            raise ConfigError(f"The network does not take images of {data.shape[1]}x{data.shape[2]}: {reason}.") from error
+            raise ConfigError(f"The network does not take images of {data.shape[1]}x{data.shape[2]}: {first_line(error, 120)}.") from error
     if not isinstance(scores, torch.Tensor) or tuple(scores.shape) != (1, len(data.classes)):
         got = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
         raise ConfigError(f"The network gives {got} for one image; (1, {len(data.classes)}), a score for each class, is accepted.")

@@ -89,7 +89,10 @@ def network_key(keys: Iterable[str]) -> str:
 
 
 def check_writable(path: str | Path) -> None:
-    """Raise ConfigError if records cannot be appended, or if the file is none of ours and would be spoilt by them."""
+    """Raise ConfigError if records cannot be appended, or if the file is none of ours and would be spoilt by them.
+
+    A database that is not there yet is made with its first record, so that a search that ends before it leaves nothing.
+    """
     target, lock = Path(path), _lock_file(path)
     try:
         files.check_outputs([target, lock])
@@ -99,6 +102,8 @@ def check_writable(path: str | Path) -> None:
     if lock.exists() and lock.stat().st_size:
         words = f"cannot write the database {target}: {lock} would be its lock, and holds something else"
         raise ConfigError(f"{words}; give the database another name")
+    if not target.exists():
+        return
     try:
         with target.open("ab"), _lock(target):
             pass

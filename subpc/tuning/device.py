@@ -11,7 +11,7 @@ from subpc.errors import CompileError
 from subpc.tuning.judge import judge
 from subpc.tuning.layers import side_by_side, window
 from subpc.tuning.measure import DeviceLost, Measured, MeasureError, Measurer, Times
-from subpc.tuning.outcomes import BATCH, Outcome, Round
+from subpc.tuning.outcomes import BATCH, CandidateRound, Outcome
 
 if TYPE_CHECKING:
     from subpc.tuning.layers import TunedLayer
@@ -28,7 +28,7 @@ TOLERANCE = 1e-3
 PROFILE_SECONDS = 120.0
 
 
-class Race(Protocol):
+class PairedRuns(Protocol):
     """Pairs of runs of two libraries, and whether more of them would change a decision."""
 
     count: int
@@ -38,10 +38,10 @@ class Race(Protocol):
     def add(self, best: Times, library: Times) -> None: ...
 
 
-Judge = TypeVar("Judge", bound=Race)
+AnyRuns = TypeVar("AnyRuns", bound=PairedRuns)
 
 
-class Turns:
+class LayerRuns:
     """What pairs of runs of two libraries say about the candidates of some layers: each with the layer after it."""
 
     def __init__(self, best: Measured, library: Measured, layers: "Sequence[TunedLayer]") -> None:
@@ -62,7 +62,7 @@ class Turns:
         """Whether more pairs would change no decision."""
         return all(judge(ratios).certain for ratios in self._ratios.values())
 
-    def outcomes(self, entry: Round) -> dict[str, Outcome]:
+    def outcomes(self, entry: CandidateRound) -> dict[str, Outcome]:
         """By workload key."""
         return {
             key: Outcome(
@@ -97,8 +97,8 @@ class Device:
                     raise
         raise AssertionError
 
-    def measure(self, entry: Round) -> dict[str, Outcome]:
-        """Build and race candidates; if something fails, halves of them, until the culprit is alone."""
+    def measure(self, entry: CandidateRound) -> dict[str, Outcome]:
+        """Build and race candidates; if something fails, halves of them, until the one that fails is alone."""
         session = self._session
         try:
             library = session.builder.build(session.choices(entry.best | entry.candidates))
@@ -115,25 +115,29 @@ class Device:
         halves = [dict(items[: len(items) // 2]), dict(items[len(items) // 2 :])]
         outcomes: dict[str, Outcome] = {}
         for half in halves:
-            outcomes |= self.measure(Round(candidates=half, best=entry.best, ratios=entry.ratios))
+            outcomes |= self.measure(CandidateRound(candidates=half, best=entry.best, ratios=entry.ratios))
         return outcomes
 
-    def _race(self, best: Measured, library: Measured, entry: Round) -> dict[str, Outcome]:
+    def _race(self, best: Measured, library: Measured, entry: CandidateRound) -> dict[str, Outcome]:
         """Judge every candidate of a round."""
 
-        def turns(keys: Iterable[str]) -> Turns:
-            return Turns(best, library, [self._session.by_key[key] for key in keys])
+        def runs_of(keys: Iterable[str]) -> LayerRuns:
+            return LayerRuns(best, library, [self._session.by_key[key] for key in keys])
 
-        def faster(first: Turns) -> Turns | None:
+        def faster(first: LayerRuns) -> LayerRuns | None:
             keys = [key for key, outcome in first.outcomes(entry).items() if outcome.faster]
-            return turns(keys) if keys else None
+            return runs_of(keys) if keys else None
 
-        first, second = self.race(best, library, turns(entry.candidates), faster)
+        first, second = self.race(best, library, runs_of(entry.candidates), faster)
         return first.outcomes(entry) | (second.outcomes(entry) if second else {})
 
     def race(
-        self, best: Measured, library: Measured, first: Judge, once_more: Callable[[Judge], Judge | None]
-    ) -> tuple[Judge, Judge | None]:
+        self,
+        best: Measured,
+        library: Measured,
+        first: AnyRuns,
+        once_more: Callable[[AnyRuns], AnyRuns | None],
+    ) -> tuple[AnyRuns, AnyRuns | None]:
         """Run both in turns until `first` is certain, or time is up; then what looks faster once more.
 
         Of a thousand candidates some look faster by luck, and the question is asked after every batch. Only the second measurement
@@ -164,7 +168,8 @@ class Device:
             self._measurer = None
 
 
-def both(measurer: Measurer, a: Measured, b: Measured, count: int) -> tuple[Times, Times]:
+def run_in_turns(measurer: Measurer, a: Measured, b: Measured, count: int) -> tuple[Times, Times]:
+    """(count, steps) nanoseconds of a and of b, for a first look at a network."""
     measurer.load("a", a)
     measurer.load("b", b)
     return measurer.pairs(count, PROFILE_SECONDS)

@@ -26,7 +26,7 @@ ATTEMPTS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Race:
+class NetworkTimes:
     """Nanoseconds of runs of two networks in turn, (runs, steps) each, and their libraries."""
 
     first: Times
@@ -54,19 +54,19 @@ def finish(session: "TuningSession", device: "Device") -> TuneReport:
     return _conclude(session, tuned if _faster(race) else {}, race, found)
 
 
-def _faster(race: Race | None) -> bool:
+def _faster(race: NetworkTimes | None) -> bool:
     """Whether the second network is certainly faster than the first."""
     return race is not None and judge(race.ratios).high < 1.0
 
 
-def _race(session: "TuningSession", device: "Device", first: "dict[str, Choice]", second: "dict[str, Choice]") -> Race | None:
+def _race(session: "TuningSession", device: "Device", first: "dict[str, Choice]", second: "dict[str, Choice]") -> NetworkTimes | None:
     """Run the network with two sets of schedules in turns; None if one of them does not run."""
     try:
         one, two = (session.baseline(session.choices(_all(session, tuned))) for tuned in (first, second))
         a, b = device.run(lambda measurer: _pairs(measurer, one, two, session.timeout))
     except (CompileError, MeasureError):
         return None
-    return Race(first=a, second=b, libraries=(one, two))
+    return NetworkTimes(first=a, second=b, libraries=(one, two))
 
 
 def _all(session: "TuningSession", tuned: "dict[str, Choice]") -> "dict[str, Choice]":
@@ -87,19 +87,19 @@ def _pairs(measurer: Measurer, untuned: Measured, tuned: Measured, timeout: floa
     return np.concatenate(runs[0]), np.concatenate(runs[1])
 
 
-def _slower(session: "TuningSession", tuned: "dict[str, Choice]", race: Race) -> set[str]:
+def _slower(session: "TuningSession", tuned: "dict[str, Choice]", race: NetworkTimes) -> set[str]:
     """Workloads that are certainly slower in the whole network, and do not make up for it in the layers that run after them."""
     before, after = side_by_side((race.first, race.second), race.libraries)
     worse = set()
     for layer in session.layers:
         if layer.workload.key in tuned:
-            own, both = (judge(list(window(layer, after, alone=a) / window(layer, before, alone=a))) for a in (True, False))
-            if own.low > 1.0 and both.high >= 1.0:
+            own, window_of_two = (judge(list(window(layer, after, alone=a) / window(layer, before, alone=a))) for a in (True, False))
+            if own.low > 1.0 and window_of_two.high >= 1.0:
                 worse.add(layer.workload.key)
     return worse
 
 
-def _conclude(session: "TuningSession", tuned: "dict[str, Choice]", race: Race | None, found: int) -> TuneReport:
+def _conclude(session: "TuningSession", tuned: "dict[str, Choice]", race: NetworkTimes | None, found: int) -> TuneReport:
     """Write the verdict and describe it."""
     network = network_key(workload.key for workload in session.builder.model.workloads.values())
     speedup = 1.0 / judge(race.ratios).ratio if tuned and race else 1.0

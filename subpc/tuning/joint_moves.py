@@ -42,7 +42,7 @@ class Move:
     schedules: "dict[str, Choice]"
 
 
-class Whole:
+class NetworkRuns:
     """What pairs of runs of two libraries say about the whole network; and how long each of the changed layers takes."""
 
     def __init__(self, library: Measured, layers: Sequence[TunedLayer]) -> None:
@@ -122,8 +122,8 @@ def _try(session: "TuningSession", device: Device, move: Move) -> None:
     try:
         best, library = session.baseline(session.choices(now)), session.builder.build(session.choices(now | move.schedules))
         try:
-            first = Whole(library, layers)
-            _, race = device.race(best, library, first, lambda one: Whole(library, layers) if one.judgement.faster else None)
+            first = NetworkRuns(library, layers)
+            _, race = device.race(best, library, first, lambda one: NetworkRuns(library, layers) if one.judgement.faster else None)
         finally:
             session.builder.discard(library)
     except (CompileError, MeasureError):

@@ -152,7 +152,7 @@ def find_neighbours(layers: Sequence[TunedLayer], steps: Sequence[str], joinable
 
 
 def next_round(layers: Sequence[TunedLayer], most: int) -> list[TunedLayer]:
-    """Whose turn it is: trials in proportion to shares of the time, and never two neighbours at once."""
+    """The workloads to try next: trials in proportion to shares of the time, and never two neighbours at once."""
     chosen: list[TunedLayer] = []
     taken: set[str] = set()
     for layer in sorted((entry for entry in layers if not entry.exhausted), key=_turn):

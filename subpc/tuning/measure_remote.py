@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 
 from subpc.errors import ConfigError, TuningError
+from subpc.library.report import TensorInfo
 from subpc.machine.target import Target
+from subpc.runtime.random_inputs import random_inputs
+from subpc.text import last_line
 from subpc.tuning.measure import DeviceLost, Measured, MeasureError, Measurer, Times
 
 # A session ends after this long whatever happens: a candidate that hangs does not keep a machine.
@@ -47,7 +50,7 @@ class Fleet:
         try:
             return self._session().request(self.key, session_timeout=SESSION_SECONDS, max_retry=1)
         except (OSError, RuntimeError) as error:
-            raise DeviceLost(f"a machine with key {self.key!r} does not answer: {_first_line(error)}") from error
+            raise DeviceLost(f"a machine with key {self.key!r} does not answer: {last_line(error, 150)}") from error
 
     def _session(self) -> Any:
         import tvm.rpc
@@ -58,7 +61,7 @@ class Fleet:
             return tvm.rpc.connect_tracker(*self._address)
         except (OSError, RuntimeError) as error:
             raise TuningError(
-                f"the tracker {self.tracker} cannot be reached ({_first_line(error)}); records that were made are kept\n"
+                f"the tracker {self.tracker} cannot be reached ({last_line(error, 150)}); records that were made are kept\n"
                 "Start it with: python -m tvm.exec.rpc_tracker --host 0.0.0.0 --port PORT, then repeat the command."
             ) from error
 
@@ -156,8 +159,9 @@ class RemoteMeasurer:
     def _prepare(self, library: Measured) -> _Loaded:
         from subpc.passes.emit_remote_helpers import ZERO, emit_zero
 
-        module, generator = _load(self._session, library.library), np.random.default_rng(0)
-        inputs = [self._filled(shape, dtype, generator) for shape, dtype in library.inputs]
+        module = _load(self._session, library.library)
+        infos = [TensorInfo(name="", shape=tuple(shape), dtype=dtype) for shape, dtype in library.inputs]
+        inputs = [self._filled(array) for array in random_inputs(infos)]
         outputs = [_empty(shape or (1,), dtype, self._session) for shape, dtype in library.outputs]
         blob = np.load(library.weights, mmap_mode="r", allow_pickle=False)
         weights = _empty(blob.shape, "float32", self._session)
@@ -169,10 +173,9 @@ class RemoteMeasurer:
         times, entry = _empty((2 * steps + 2,), "int64", self._session), module[library.symbol]
         return _Loaded(call=lambda: entry(*inputs, *outputs, weights, space, times, 0, steps), times=times, outputs=outputs)
 
-    def _filled(self, shape: tuple[int, ...], dtype: str, generator: np.random.Generator) -> Any:
-        tensor = _empty(shape or (1,), dtype, self._session)
-        values = generator.standard_normal(shape) if dtype.startswith("float") else generator.integers(0, 2, shape)
-        tensor.copyfrom(values.astype(dtype).reshape(shape or (1,)))
+    def _filled(self, array: Any) -> Any:
+        tensor = _empty(array.shape or (1,), str(array.dtype), self._session)
+        tensor.copyfrom(array.reshape(array.shape or (1,)))
         return tensor
 
     def difference(self) -> float:
@@ -199,7 +202,7 @@ class RemoteMeasurer:
         try:
             return work()
         except Exception as error:
-            before = _first_line(error)
+            before = last_line(error, 150)
             self.close()
             if TIMEOUT_ERROR in str(error):
                 raise MeasureError(f"no answer within {SESSION_SECONDS} s") from error
@@ -211,8 +214,3 @@ class RemoteMeasurer:
         """End the session."""
         self._slots.clear()
         self._session = None
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip()[:150] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""The process in which candidates run: loads two libraries and runs them in turns on pinned threads. If one crashes, it ends alone."""
+"""The process in which candidates run: loads two libraries, runs them in turns on pinned threads; a crash ends it and not its parent."""
 
 import json
 import os
@@ -9,12 +9,14 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from subpc.library.report import TensorInfo
 from subpc.library.shared_library import Library
 from subpc.machine import native
 from subpc.machine.memory import address, aligned_empty, workspace
 from subpc.machine.threads import native_threads
 from subpc.machine.worker_pool import start_workers
-from subpc.runtime.output_range import range_of
+from subpc.runtime.deviation import share_of_range
+from subpc.runtime.random_inputs import random_inputs
 
 NANOSECONDS = 1_000_000_000
 
@@ -32,7 +34,7 @@ class Loaded:
     outputs: list[Any]
 
     def run(self) -> npt.NDArray[np.float64]:
-        """One call; nanoseconds of each step."""
+        """One call; nanoseconds of each step, (steps,)."""
         native.run(self.function, self.arguments, self.threads)
         clock = self.times[:, 0] * NANOSECONDS + self.times[:, 1]
         steps: npt.NDArray[np.float64] = np.diff(clock).astype(np.float64)
@@ -43,8 +45,8 @@ def load(spec: dict[str, Any], threads: int) -> Loaded:
     """Load what `Measured.spec` describes, with seeded input, to run on so many threads."""
     from pathlib import Path
 
-    generator = np.random.default_rng(0)
-    inputs = [_fill(aligned_empty(shape, dtype), generator) for shape, dtype in spec["inputs"]]
+    infos = [TensorInfo(name="", shape=tuple(shape), dtype=dtype) for shape, dtype in spec["inputs"]]
+    inputs = [_aligned(array) for array in random_inputs(infos)]
     outputs = [aligned_empty(shape, dtype) for shape, dtype in spec["outputs"]]
     source = np.load(spec["weights"], mmap_mode="r", allow_pickle=False)
     weights = workspace(source.size)
@@ -69,9 +71,10 @@ def load(spec: dict[str, Any], threads: int) -> Loaded:
     )
 
 
-def _fill(array: Any, generator: np.random.Generator) -> Any:
-    array[...] = generator.standard_normal(array.shape) if array.dtype.kind == "f" else generator.integers(0, 2, array.shape)
-    return array
+def _aligned(array: Any) -> Any:
+    copy = aligned_empty(array.shape, str(array.dtype))
+    copy[...] = array
+    return copy
 
 
 def pin() -> None:
@@ -84,7 +87,9 @@ def pin() -> None:
 class Runs(Protocol):
     """Anything that runs once and says how many nanoseconds each of its steps took."""
 
-    def run(self) -> npt.NDArray[np.float64]: ...
+    def run(self) -> npt.NDArray[np.float64]:
+        """One call; nanoseconds of each step, (steps,)."""
+        ...
 
 
 def take_turns(a: Runs, b: Runs, count: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -109,10 +114,8 @@ def difference(a: Loaded, b: Loaded) -> float:
 
 
 def deviation(x: Any, y: Any) -> float:
-    """Largest deviation of y from x, as a share of the range of x."""
-    if not np.isfinite(y).all():
-        return float("inf") if np.isfinite(x).all() else 0.0
-    return float(np.abs(x.astype("float64") - y).max() / range_of(x))
+    """Largest deviation of y from x, as a share of the range of x; 0 where x is not finite, and nothing can be compared."""
+    return share_of_range(y, x) if np.isfinite(x).all() else 0.0
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Round:
+class CandidateRound:
     """Candidates by workload key, and the schedules that they compete with."""
 
     candidates: "dict[str, Choice]"

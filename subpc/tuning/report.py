@@ -1,4 +1,4 @@
-"""How far a search is, and what it brought."""
+"""The progress of a search, and its result."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,4 +53,4 @@ class TuneReport(Record):
         )
 
 
-Progress = Callable[[TuneProgress], None]
+ShowProgress = Callable[[TuneProgress], None]

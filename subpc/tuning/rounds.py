@@ -12,13 +12,13 @@ import numpy as np
 from subpc.errors import TuningError
 from subpc.tuned_schedules.database import Machine, workload_key
 from subpc.tuning.build_candidates import Builder
-from subpc.tuning.device import Device, both
+from subpc.tuning.device import Device, run_in_turns
 from subpc.tuning.final_race import finish
 from subpc.tuning.joint_moves import AFTER, UNTIL, search_together
 from subpc.tuning.layers import TunedLayer, by_layer, find_neighbours, gain, next_round, window
 from subpc.tuning.measure import DeviceLost, Measurer
-from subpc.tuning.outcomes import Outcome, Round
-from subpc.tuning.report import Progress, TuneProgress, TuneReport
+from subpc.tuning.outcomes import CandidateRound, Outcome
+from subpc.tuning.report import ShowProgress, TuneProgress, TuneReport
 from subpc.tuning.session import TuningSession
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Tuner(TuningSession):
         """Each workload's share of the untuned network's time."""
         library = self.baseline({})
         device = self._devices[0]
-        a, b = device.run(lambda m: both(m, library, library, 5), tries=len(self._devices))
+        a, b = device.run(lambda m: run_in_turns(m, library, library, 5), tries=len(self._devices))
         self.total_ns = float(np.median(np.concatenate([a.sum(axis=1), b.sum(axis=1)])))
         find_neighbours(self.layers, library.layers, self.joinable)
         times = by_layer(np.concatenate([a, b]), library.layers)
@@ -58,11 +58,11 @@ class Tuner(TuningSession):
             own = float(np.median(window(layer, times, alone=True)))
             layer.share, layer.microseconds = own / self.total_ns, own / 1000 / len(layer.layers)
 
-    def search(self, trials: int | None, progress: "Progress | None") -> None:
+    def search(self, trials: int | None, progress: "ShowProgress | None") -> None:
         """Rounds until the budget, the trials or all schedules are used up."""
         reserve = min(max(FINAL_SHARE * (self.deadline - self.started), FINAL_SECONDS[0]), FINAL_SECONDS[1])
         with ThreadPoolExecutor(len(self._devices)) as pool:
-            running: dict[Future[dict[str, Outcome]], tuple[Device, Round]] = {}
+            running: dict[Future[dict[str, Outcome]], tuple[Device, CandidateRound]] = {}
             try:
                 while True:
                     self._tell("searching", progress)
@@ -86,7 +86,7 @@ class Tuner(TuningSession):
                 for device in self._devices if running else ():
                     device.close()  # whoever waits for an answer gets an error now
 
-    def _search_together(self, trials: int | None, progress: "Progress | None") -> None:
+    def _search_together(self, trials: int | None, progress: "ShowProgress | None") -> None:
         """Joint changes, once, on one machine."""
         self._tell("searching, several layers at once", progress)
         self._together_at, device = math.inf, self.final_device()
@@ -96,7 +96,7 @@ class Tuner(TuningSession):
         except DeviceLost as error:
             device.lost = str(error)
 
-    def _idle(self, running: "dict[Future[dict[str, Outcome]], tuple[Device, Round]]") -> "list[Device]":
+    def _idle(self, running: "dict[Future[dict[str, Outcome]], tuple[Device, CandidateRound]]") -> "list[Device]":
         busy = [device for device, _ in running.values()]
         idle = [device for device in self._devices if device not in busy and not device.lost]
         if not idle and not busy:
@@ -106,7 +106,7 @@ class Tuner(TuningSession):
             )
         return idle
 
-    def _collect(self, future: "Future[dict[str, Outcome]]", device: "Device", entry: Round) -> None:
+    def _collect(self, future: "Future[dict[str, Outcome]]", device: "Device", entry: CandidateRound) -> None:
         """Record a round's outcomes; the candidates of a lost machine are proposed again."""
         try:
             outcomes = future.result()
@@ -128,7 +128,7 @@ class Tuner(TuningSession):
         else:
             self.record(layer, Outcome(choice=choice, error=error), 1.0)
 
-    def _ask(self, trials: int | None) -> Round | None:
+    def _ask(self, trials: int | None) -> CandidateRound | None:
         """The next candidates, None if there are none."""
         room = ROUND if trials is None else min(ROUND, trials - self.trials)
         candidates: dict[str, Choice] = {}
@@ -146,9 +146,9 @@ class Tuner(TuningSession):
         self.trials += len(candidates)
         keys = list(candidates)
         best = {layer.workload.key: layer.best for layer in self.layers}
-        return Round(candidates=candidates, best=best, ratios={key: self.by_key[key].ratio for key in keys})
+        return CandidateRound(candidates=candidates, best=best, ratios={key: self.by_key[key].ratio for key in keys})
 
-    def finish(self, progress: "Progress | None") -> "TuneReport":
+    def finish(self, progress: "ShowProgress | None") -> "TuneReport":
         """Race the whole network, tuned against untuned; drop what does not help; write the verdict."""
         self._tell("racing the whole network", progress)
         return finish(self, self.final_device())
@@ -157,7 +157,7 @@ class Tuner(TuningSession):
         """A machine for the last race."""
         return next((device for device in self._devices if not device.lost), self._devices[0])
 
-    def _tell(self, what: str, progress: "Progress | None") -> None:
+    def _tell(self, what: str, progress: "ShowProgress | None") -> None:
         if progress is None:
             return
         counts = {"done": sum(layer.done for layer in self.layers), "layers": len(self.layers), "trials": self.trials}

@@ -19,7 +19,7 @@ from subpc.tuned_schedules import database as tuning_db
 from subpc.tuned_schedules.database import Machine
 from subpc.tuning.build_candidates import Builder
 from subpc.tuning.measure import LocalMeasurer, Measurer
-from subpc.tuning.report import Progress, TuneReport
+from subpc.tuning.report import ShowProgress, TuneReport
 from subpc.tuning.rounds import Tuner
 from subpc.versions import versions
 
@@ -66,7 +66,7 @@ def tune(
     sparse: str = "auto",
     tracker: str | None = None,
     device_key: str | None = None,
-    progress: Progress | None = None,
+    progress: ShowProgress | None = None,
 ) -> TuneReport:
     """Search faster schedules for a network's convolutions on this CPU, or on machines behind a tracker.
 
@@ -98,7 +98,7 @@ def tune(
     if isinstance(model, str | Path):
         check_outputs([database], [*model_files(model), *arch_files(arch)])
     tuning_db.check_writable(database)
-    tuning_db.read(database)
+    tuning_db.read(database, missing_ok=True)
     options: dict[str, Any] = {"arch": arch, "trust_pickle": trust_pickle, "part": part, "isa": parsed.isa, "sparse": sparse}
     notes: list[str] = []
     models = rewritten(model, example_inputs, shapes=shapes, notes=notes, **options)
@@ -131,7 +131,7 @@ def _run(
     database: Path,
     deadline: float,
     trials: int | None,
-    progress: Progress | None,
+    progress: ShowProgress | None,
 ) -> TuneReport:
     builder = Builder(model, target, folder, available_threads())
     try:

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from subpc.algorithms.dfmpc.config import DfmpcConfig
-from subpc.algorithms.file_format.compressed_file import load_compressed
 from subpc.cli.main import run
 from subpc.compiler.compile_model import compile
 from subpc.compression.compress import compress
 from subpc.frontend.architectures.build import build_arch
+from tests.algorithms.file_format.reader import load_compressed
 from tests.cli.network import RESNET, Capture
 
 SHAPE = (1, 3, 16, 16)

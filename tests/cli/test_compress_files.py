@@ -13,10 +13,10 @@ import pytest
 import torch
 from torch import nn
 
-from subpc.algorithms.file_format.compressed_file import load_compressed
 from subpc.cli.main import run
 from subpc.compiler.compile_model import compile
 from subpc.frontend.load_network import load_network
+from tests.algorithms.file_format.reader import load_compressed
 
 Capture = pytest.CaptureFixture[str]
 SHAPE = (1, 3, 16, 16)

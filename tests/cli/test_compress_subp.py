@@ -18,10 +18,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import subpc
-from subpc.algorithms.file_format.compressed_file import load_compressed
 from subpc.algorithms.file_format.safetensors_file import is_compressed
 from subpc.cli.main import cli, run
 from subpc.frontend.architectures.build import build_arch
+from tests.algorithms.file_format.reader import load_compressed
 
 SETTINGS = ["--arch", "subpc:resnet20", "--arch-option", "stem_stride=4", "--epochs", "3", "--start", "0", "--end", "1"]
 FAST = [*SETTINGS, "--batch", "32", "--rate", "0.05", "--threads", "1", "--device", "cpu"]

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from subpc.algorithms.file_format.compressed_file import load_compressed
 from subpc.algorithms.file_format.quantized_entries import packed_entries, parse_packed
 from subpc.algorithms.numerics.quantizers import quantize_ternary, quantize_uniform
 from subpc.algorithms.udfc.config import UdfcConfig
@@ -16,6 +15,7 @@ from subpc.compiler.compile_model import compile
 from subpc.compression.compress import compress
 from subpc.errors import ModelFileError
 from subpc.frontend.architectures.build import build_arch
+from tests.algorithms.file_format.reader import load_compressed
 from tests.cli.network import RESNET, Capture
 
 SHAPE = (1, 3, 16, 16)

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from subpc.cli.compress import METHODS
+from subpc.algorithms.registry import METHODS
 from subpc.cli.main import COMMANDS, cli, run
 from subpc.cli.options import FileCommand, InputFile, InputText, OutputFile, OutputFolder
 
+COMPRESS = ["subp", *METHODS]
 TRAIN = ["compress", "subp", "--arch", "resnet18", "--data"]
 # Every way in which a command reads {in} and writes {out}.
 USES = {
@@ -46,9 +47,9 @@ USES = {
         "{out}",
     ],
     "train, as weights": [*TRAIN, "fashion-mnist", "--init", "{in}", "-o", "m.pt", "--export-state-dict", "{out}"],
-    **{name: ["compress", name, "{in}", "-o", "{out}"] for name in METHODS if name != "subp"},
-    **{f"{name} with images": ["compress", name, "m.pt", "--calibration", "{in}", "-o", "{out}"] for name in METHODS if name != "subp"},
-    **{f"{name} with labels": ["compress", name, "m.pt", "--eval", "{in}", "-o", "{out}"] for name in METHODS if name != "subp"},
+    **{name: ["compress", name, "{in}", "-o", "{out}"] for name in METHODS},
+    **{f"{name} with images": ["compress", name, "m.pt", "--calibration", "{in}", "-o", "{out}"] for name in METHODS},
+    **{f"{name} with labels": ["compress", name, "m.pt", "--eval", "{in}", "-o", "{out}"] for name in METHODS},
 }
 READS = {
     "run": ["run", "{in}", "--input", "x.npy"],
@@ -147,10 +148,10 @@ def _commands() -> dict[str, click.Command]:
     found = {name: cli.get_command(context, name) for name in COMMANDS}
     group = found.pop("compress")
     assert isinstance(group, click.Group)
-    return {**found, **{name: group.get_command(context, name) for name in METHODS}}  # type: ignore[dict-item]
+    return {**found, **{name: group.get_command(context, name) for name in COMPRESS}}  # type: ignore[dict-item]
 
 
-@pytest.mark.parametrize("name", [*(name for name in COMMANDS if name != "compress"), *METHODS])
+@pytest.mark.parametrize("name", [*(name for name in COMMANDS if name != "compress"), *COMPRESS])
 def test_every_path_says_whether_it_is_read_or_written(name: str) -> None:
     """What says so is checked before the command starts; a new option is not forgotten."""
     command = _commands()[name]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from subpc.cli.main import run
+from subpc.tuning.rounds import Tuner
 from tests.cli.network import ARCH, SHAPE
 
 
@@ -32,6 +33,21 @@ def test_wrong_options(attempt: Callable[..., str], valid: Path, tmp_path: Path,
 def test_a_database_that_cannot_be_written(attempt: Callable[..., str], valid: Path, tmp_path: Path) -> None:
     assert "cannot write the database" in attempt("tune", valid / "program.pt2", "--db", tmp_path / "no folder" / "db", code=2)
     assert "cannot write the database" in attempt("tune", valid / "program.pt2", "--db", tmp_path, code=2)
+
+
+def test_a_search_that_is_interrupted_before_its_first_record_leaves_nothing(
+    valid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached = []
+
+    def interrupted(*arguments: object, **options: object) -> None:
+        reached.append(arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Tuner, "search", interrupted)
+    assert run(["tune", str(valid / "program.pt2"), "--db", str(tmp_path / "db"), "--threads", "1"]) == 130
+    assert reached
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_database_of_a_newer_version(compiling: Callable[..., str], attempt: Callable[..., str], valid: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 import subpc
-from subpc.algorithms.file_format.compressed_file import CompressedFile, load_compressed, save_compressed
+from subpc.algorithms.file_format.compressed_file import CompressedFile, save_compressed
 from subpc.algorithms.numerics.quantizers import quantize_uniform
 from subpc.frontend.architectures.small_nets import build
 from subpc.frontend.import_model import import_model
@@ -96,14 +96,9 @@ def _model(path: Path) -> None:
     import_model(path, shapes=[SHAPE], arch=ARCH)
 
 
-def _compressed(path: Path) -> None:
-    load_compressed(path)
-    load_network(path)
-
-
 LOADERS: dict[str, Callable[[Path], Any]] = {
     **dict.fromkeys(("pt2", "torchscript", "state dict", "safetensors", "onnx"), _model),
-    **dict.fromkeys(("compressed .pt", "compressed .safetensors"), _compressed),
+    **dict.fromkeys(("compressed .pt", "compressed .safetensors"), load_network),
     "library": lambda path: subpc.load(path, threads=1),
     "npy": read_npy,
     "image": lambda path: read_image(path, Preparation(size=8)),

@@ -15,11 +15,12 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import nn
 
 from subpc.compiler.compile_model import compile
-from subpc.demo.random_networks import set_statistics, share_of_range
+from subpc.demo.random_networks import set_statistics
 from subpc.frontend.architectures.build import build_arch
 from subpc.frontend.architectures.efficientnet_lite0 import efficientnet_lite0
 from subpc.frontend.from_onnx.model.fold import fold
 from subpc.frontend.from_onnx.read import with_static_shapes
+from subpc.runtime.deviation import share_of_range
 
 TOLERANCE = 1e-4  # of the output's range, float32
 DEPENDS = 100 * TOLERANCE  # how far results for two inputs lie apart at least

@@ -68,7 +68,7 @@ def test_interleave(
     kernel = Interleave(
         source=source, out=out, factors=factors, crop=crop, activation=Activation(kind="relu"), **phases(factors, channels, order)
     )
-    operands = {"x": into(source, x), "fill": fill, "y": np.zeros(out.floats, "float32")}
+    operands = {"x": into(source, x), "fill": fill, "y": np.zeros(out.elements, "float32")}
     got = run_everywhere(kernel, [operands[name] for name in kernel.operands], isa)
     check_tensor(out, got, reference(x, kernel, fill), tolerance=0)
 

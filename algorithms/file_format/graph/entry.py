@@ -22,7 +22,7 @@ def graph_entry(graph: Graph) -> dict[str, Any]:
 
 
 def parse_graph(content: Any, file: str) -> Graph:
-    """The inverse of graph_entry for content from a stranger; ModelFileError that names the node or the layer."""
+    """The inverse of graph_entry for content of an untrusted file; ModelFileError that names the node or the layer."""
     if not isinstance(content, dict) or set(content) != {"layers", "nodes", "outputs"}:
         raise ModelFileError(f"{file}: the entry 'graph' has to have exactly the keys layers, nodes and outputs.")
     layers, nodes, outputs = content["layers"], content["nodes"], content["outputs"]

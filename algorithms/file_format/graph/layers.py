@@ -15,7 +15,7 @@ _GROUPS = whole(1, 1 << 20)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kind:
+class LayerKind:
     """build(tensors by their short names, **options) -> module, whose weights are empty; options: what checks each of them."""
 
     build: Callable[..., nn.Module]
@@ -78,12 +78,12 @@ def _weight(tensors: Tensors, dims: int) -> list[int]:
 
 
 _CONV = {"stride": _PAIR, "padding": _PADS, "dilation": _PAIR, "groups": _GROUPS}
-KINDS: dict[str, Kind] = {
-    "conv2d": Kind(build=_conv, options=_CONV),
-    "conv_transpose2d": Kind(build=_transposed, options={**_CONV, "output_padding": _PADS}),
-    "batch_norm": Kind(build=_batch_norm, options={"eps": number}),
-    "linear": Kind(build=_linear, options={}),
-    "layer_norm": Kind(build=_layer_norm, options={"eps": number, "shape": wholes(1, 1 << 20, counts=(1, 2, 3))}),
-    "group_norm": Kind(build=_group_norm, options={"eps": number, "groups": _GROUPS, "channels": whole(1, 1 << 20)}),
-    "prelu": Kind(build=_prelu, options={}),
+KINDS: dict[str, LayerKind] = {
+    "conv2d": LayerKind(build=_conv, options=_CONV),
+    "conv_transpose2d": LayerKind(build=_transposed, options={**_CONV, "output_padding": _PADS}),
+    "batch_norm": LayerKind(build=_batch_norm, options={"eps": number}),
+    "linear": LayerKind(build=_linear, options={}),
+    "layer_norm": LayerKind(build=_layer_norm, options={"eps": number, "shape": wholes(1, 1 << 20, counts=(1, 2, 3))}),
+    "group_norm": LayerKind(build=_group_norm, options={"eps": number, "groups": _GROUPS, "channels": whole(1, 1 << 20)}),
+    "prelu": LayerKind(build=_prelu, options={}),
 }

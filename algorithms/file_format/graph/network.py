@@ -11,6 +11,7 @@ from torch import nn
 from subpc.algorithms.file_format.graph.layers import KINDS
 from subpc.algorithms.file_format.graph.operators import OPERATORS
 from subpc.errors import ConfigError, ModelFileError
+from subpc.text import first_line
 
 LAYER, TENSOR = "layer", "tensor"
 # What is alive at once never takes more (16 GiB of floats); a hostile list of nodes could ask for any size.
@@ -104,8 +105,7 @@ class GraphNetwork(nn.Module):
         try:
             shapes.run(torch.empty(shape, device="meta"))
         except (RuntimeError, IndexError, ValueError, TypeError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:150]
-            raise ConfigError(f"The network does not take input of shape {','.join(map(str, shape))}: {reason}.") from error
+            raise ConfigError(f"The network does not take input of shape {','.join(map(str, shape))}: {first_line(error, 150)}.") from error
         self.subpc_checked.add(shape)
 
 
@@ -168,7 +168,7 @@ def _place_tensor(root: nn.Module, name: str, value: torch.Tensor) -> None:
 
 
 def _last_uses(graph: Graph) -> dict[int, list[int]]:
-    """node index -> values that nobody reads after it."""
+    """Node index -> values that no later node reads."""
     last: dict[int, int] = {}
     for index, node in enumerate(graph.nodes):
         for value in node.inputs:

@@ -1,4 +1,4 @@
-"""What an operator's options may be. A network from a stranger is checked with these before any of it runs."""
+"""What an operator's options may be. A network from an untrusted file is checked with these before any of it runs."""
 
 import math
 from collections.abc import Callable, Mapping

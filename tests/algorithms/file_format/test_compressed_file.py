@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 import torch
 
-from subpc.algorithms.file_format.compressed_file import CompressedFile, load_compressed, save_atomic, save_compressed
+from subpc.algorithms.file_format.compressed_file import CompressedFile, save_atomic, save_compressed
 from subpc.errors import ConfigError, ModelFileError
 from subpc.frontend.architectures.small_nets import NETS, build
+from subpc.frontend.files.load_file import read_weights
 from subpc.frontend.import_model import import_model
+from tests.algorithms.file_format.reader import load_compressed
 
 OPTIONS = {"num_classes": 7, "in_channels": 3, "width": 32}
 
@@ -50,7 +52,7 @@ def test_bad_content_is_named(change: dict[str, Any], words: str, tmp_path: Path
     content = torch.load(tmp_path / "m.pt", weights_only=True)
     torch.save({**content, **change}, tmp_path / "bad.pt")
     with pytest.raises(ModelFileError, match=words):
-        load_compressed(tmp_path / "bad.pt")
+        read_weights(tmp_path / "bad.pt")
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:

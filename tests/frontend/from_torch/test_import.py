@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from subpc.demo.random_networks import set_statistics, share_of_range
+from subpc.demo.random_networks import set_statistics
 from subpc.errors import ConfigError, UnsupportedModelError
 from subpc.frontend.architectures.build import build_arch
 from subpc.frontend.import_model import import_model
 from subpc.frontend.imported_model import ImportedModel
 from subpc.frontend.reference import build_reference, run_reference
+from subpc.runtime.deviation import share_of_range
 
 TOLERANCE = 1e-4  # of the output's range
 NETS = ["mobilenet_v3_small", "shufflenet_v2_x1_0"]  # tests/passes/test_networks.py has the others

@@ -43,7 +43,7 @@ def report(*engines: EngineResult) -> BenchReport:
 
 def test_engines_agree_and_are_counted(toy: Path) -> None:
     seen: list[str] = []
-    result = bench.compare(
+    result = bench.time_engines(
         toy, ["onnxruntime"], model=Toy(), runs=6, warmup=1, rounds=2, threads=1, progress=lambda stage, d, t: seen.append(stage)
     )
     assert [e.engine for e in result.engines] == ["subpc", "onnxruntime"]
@@ -55,13 +55,13 @@ def test_engines_agree_and_are_counted(toy: Path) -> None:
 
 
 def test_another_function_is_noticed(toy: Path) -> None:
-    result = bench.compare(toy, ["onnxruntime"], model=Toy(offset=1.0), runs=2, warmup=0, rounds=1)
+    result = bench.time_engines(toy, ["onnxruntime"], model=Toy(offset=1.0), runs=2, warmup=0, rounds=1)
     assert not result.engines[1].agrees
 
 
 def test_an_engine_that_fails_says_why_and_the_others_go_on(toy: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"nothing")
-    result = bench.compare(toy, ["onnxruntime", "torch"], model=tmp_path / "broken.onnx", runs=2, warmup=0, rounds=1)
+    result = bench.time_engines(toy, ["onnxruntime", "torch"], model=tmp_path / "broken.onnx", runs=2, warmup=0, rounds=1)
     assert result.ours.timing is not None
     assert "onnx" in result.engines[1].failure.lower()
     assert "needs the PyTorch model" in result.engines[2].failure
@@ -102,17 +102,17 @@ def _state(worker: Worker) -> str:
 )
 def test_wrong_options(toy: Path, options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        bench.compare(toy, **{"model": Toy(), **options})  # type: ignore[arg-type]
+        bench.time_engines(toy, **{"model": Toy(), **options})  # type: ignore[arg-type]
 
 
 def test_a_library_that_cannot_run(make_toy: object, tmp_path: Path) -> None:
     path = make_toy(tmp_path / "a.so", ("avx999f",))  # type: ignore[operator]
     with pytest.raises(SubpcError, match="avx999f"):
-        bench.compare(path)
+        bench.time_engines(path)
 
 
 def test_several_libraries_in_one_table(toy: Path) -> None:
-    result = bench.compare(toy, libraries={"subpc dense": toy}, runs=2, warmup=0, rounds=1)
+    result = bench.time_engines(toy, libraries={"subpc dense": toy}, runs=2, warmup=0, rounds=1)
     assert [(e.engine, e.version) for e in result.engines] == [
         ("subpc", result.ours.version),
         ("subpc dense", result.ours.version),
@@ -189,7 +189,7 @@ def test_other_engines_run_whatever_kind_of_model_the_file_holds(form: str, toy:
     shape = tuple(bench.read_metadata(toy).functions[0].inputs[0].shape)
     program = torch.export.export(Toy(), (torch.rand(batch, *shape[1:]),), dynamic_shapes=sizes)
     model = network_from_program(exported_network(program)) if "graph" in form else program
-    report = bench.compare(toy, ["onnxruntime"], model=model, runs=2, rounds=1, warmup=0)
+    report = bench.time_engines(toy, ["onnxruntime"], model=model, runs=2, rounds=1, warmup=0)
     assert [engine.failure for engine in report.engines] == ["", ""]
     assert report.engines[1].agrees
 
@@ -199,7 +199,7 @@ def test_a_model_that_cannot_be_written_as_onnx_is_no_defect(toy: Path) -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.fft.fft(x).real
 
-    report = bench.compare(toy, ["onnxruntime"], model=Odd(), runs=2, rounds=1, warmup=0)
+    report = bench.time_engines(toy, ["onnxruntime"], model=Odd(), runs=2, rounds=1, warmup=0)
     assert "cannot be written as ONNX" in report.engines[1].failure
 
 

@@ -10,9 +10,10 @@ from torch import nn
 
 import subpc
 from subpc.cli.main import run
-from subpc.demo.random_networks import set_statistics, share_of_range
+from subpc.demo.random_networks import set_statistics
 from subpc.frontend.architectures.build import build_arch
 from subpc.frontend.architectures.torchvision_import import import_torchvision
+from subpc.runtime.deviation import share_of_range
 
 SHAPE = (1, 3, 16, 16)
 

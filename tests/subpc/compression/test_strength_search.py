@@ -5,10 +5,10 @@ import pytest
 from subpc.algorithms.blocks.config import BlockConfig
 from subpc.algorithms.config import Config
 from subpc.algorithms.dfmpc.config import DfmpcConfig
+from subpc.algorithms.registry import method_of
 from subpc.algorithms.report import LayerResult
 from subpc.algorithms.udfc.config import UdfcConfig
-from subpc.compression.strength import ladders
-from subpc.compression.strength_search import Outcome, StrengthSearch, harm_order
+from subpc.compression.strength_search import Attempt, StrengthSearch, harm_order
 from subpc.errors import ConfigError
 
 NONE: frozenset[str] = frozenset()
@@ -24,7 +24,7 @@ class Network:
     def __init__(self, cost: float) -> None:
         self.cost, self.tried = cost, list[str]()
 
-    def __call__(self, config: Config, text: str, before: int) -> Outcome:
+    def __call__(self, config: Config, text: str, before: int) -> Attempt:
         assert before == len(self.tried)
         self.tried.append(text)
         assert isinstance(config, UdfcConfig)
@@ -33,7 +33,7 @@ class Network:
         sizes = {name: (1 if name == "weak" else 100) * (32 if name in config.skip else width) for name in names}
         costs = {name: 0 if name in config.skip else (8 - width) * self.cost * (20 if name == "weak" else 1) for name in names}
         layers = [layer(name, bytes=sizes[name], bits=32 if name in config.skip else width, error_after=costs[name]) for name in names]
-        return Outcome(accuracy=90 - sum(costs.values()), bytes=sum(sizes.values()), layers=layers)
+        return Attempt(accuracy=90 - sum(costs.values()), bytes=sum(sizes.values()), layers=layers)
 
 
 def search(network: Network, max_drop: float, fixed: frozenset[str] = frozenset({"ratio"})) -> StrengthSearch:
@@ -58,13 +58,13 @@ def test_what_was_tried_is_told_and_nothing_is_tried_twice() -> None:
     network = Network(0.05)
     found = search(network, 1.0)
     found.run()
-    assert len(set(network.tried)) == len(found.trials)
-    assert [(trial.left_alone, trial.within) for trial in found.trials if trial.setting == "bits 5"] == [(0, False), (2, True), (1, True)]
+    assert len(set(network.tried)) == len(found.steps)
+    assert [(step.left_alone, step.within) for step in found.steps if step.setting == "bits 5"] == [(0, False), (2, True), (1, True)]
 
 
 def test_nothing_that_is_allowed() -> None:
     with pytest.raises(ConfigError, match="more than --max-drop"):
-        StrengthSearch(UdfcConfig(), lambda *facts: Outcome(accuracy=10, bytes=1, layers=[]), reference=90, max_drop=1, fixed=NONE).run()
+        StrengthSearch(UdfcConfig(), lambda *facts: Attempt(accuracy=10, bytes=1, layers=[]), reference=90, max_drop=1, fixed=NONE).run()
 
 
 def test_where_every_layer_hurts_the_gentlest_setting_stays() -> None:
@@ -83,14 +83,19 @@ def test_where_every_layer_hurts_the_gentlest_setting_stays() -> None:
     ],
 )
 def test_ladders_go_from_gentle_to_strong(config: Config, fixed: frozenset[str], first: list[object], last: list[object]) -> None:
-    found = ladders(config, fixed)
+    found = method_of(config).ladders(fixed)
     assert [rungs[0] for rungs in found] == first
     assert [rungs[-1] for rungs in found] == last
 
 
+def test_every_ladder_starts_where_the_search_does() -> None:
+    gentle = method_of(UdfcConfig()).gentlest(UdfcConfig(ratio=0.5, bits=3), frozenset({"bits"}))
+    assert (gentle.ratio, gentle.bits) == (0.0, 3)
+
+
 def test_nothing_left_to_search() -> None:
     with pytest.raises(ConfigError, match="nothing to search"):
-        ladders(UdfcConfig(), frozenset({"bits", "ratio"}))
+        search(Network(0.05), 1.0, fixed=frozenset({"bits", "ratio"})).run()
 
 
 def test_harm_is_noise_for_bytes() -> None:

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from subpc.demo.random_networks import prune_uniform, seeded_model, set_statistics, share_of_range
+from subpc.demo.random_networks import prune_uniform, seeded_model, set_statistics
 from subpc.errors import ConfigError
+from subpc.runtime.deviation import share_of_range
 
 
 def network() -> nn.Sequential:
@@ -64,10 +65,3 @@ def test_with_statistics_a_network_depends_on_its_input_through_every_branch(nam
         assert share_of_range(second, first) > 0.05
         model.get_submodule(branch).register_forward_hook(lambda _module, _inputs, output: output.flip(1))
         assert share_of_range(model(x)[0], first) > 0.01
-
-
-def test_share_of_range() -> None:
-    assert share_of_range([0.0, 1.0, 4.5], [0.0, 1.0, 4.0]) == pytest.approx(0.125)
-    assert share_of_range([1.0, 1.0], [1.0, 1.0]) == 0
-    with pytest.raises(ConfigError, match="different shapes"):
-        share_of_range([1.0], [1.0, 2.0])

@@ -41,8 +41,8 @@ def test_run_by_name(toy: Path, toy_expected: Expected) -> None:
     outputs = load(toy).run({"image": image()})
     assert list(outputs) == ["scores"]
     np.testing.assert_array_equal(outputs["scores"], toy_expected(image()))
-    with pytest.raises(ConfigError, match="image"):
-        load(toy).run({"image": image()})
+    with pytest.raises(ConfigError, match="pixels"):
+        load(toy).run({"pixels": image()})
 
 
 def test_outputs_are_not_overwritten_by_the_next_call(toy: Path, toy_expected: Expected) -> None:

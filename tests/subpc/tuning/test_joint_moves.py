@@ -11,13 +11,13 @@ from subpc.schedules.search_space import is_valid
 from subpc.tuned_schedules import database as tuning_db
 from subpc.tuning import final_race
 from subpc.tuning.build_candidates import Builder
-from subpc.tuning.joint_moves import FIELDS, Whole, moves, search_together
+from subpc.tuning.joint_moves import FIELDS, NetworkRuns, moves, search_together
 from subpc.tuning.layers import gain
 from subpc.tuning.measure import LocalMeasurer, Measured
 from subpc.tuning.rounds import Tuner
 from tests.subpc.tuning.schedules import machine
 
-OnceMore = Callable[[Whole], Whole | None]
+OnceMore = Callable[[NetworkRuns], NetworkRuns | None]
 NAMES = {name for names in FIELDS for name in names}
 
 
@@ -41,15 +41,15 @@ class Scripted:
         self.factors = (factor, again or factor)
 
     def race(
-        self, best: Measured, library: Measured, first: Whole, once_more: Callable[[Whole], Whole | None]
-    ) -> tuple[Whole, Whole | None]:
+        self, best: Measured, library: Measured, first: NetworkRuns, once_more: Callable[[NetworkRuns], NetworkRuns | None]
+    ) -> tuple[NetworkRuns, NetworkRuns | None]:
         self.run(best, library, first, self.factors[0])
         second = once_more(first)
         if second is not None:
             self.run(best, library, second, self.factors[1])
         return first, second
 
-    def run(self, best: Measured, library: Measured, whole: Whole, factor: float) -> None:
+    def run(self, best: Measured, library: Measured, whole: NetworkRuns, factor: float) -> None:
         times = 1000.0 + np.arange(40)[:, None]
         whole.add(np.repeat(times, len(best.layers), 1), factor * np.repeat(times, len(library.layers), 1))
 
@@ -113,11 +113,11 @@ def test_at_the_end_the_network_is_raced_with_and_without_them(
     search_together(tuner, Scripted(0.9), time.monotonic() + 600, trials=1)  # type: ignore[arg-type]
     tuner.apart, raced = {}, []
 
-    def race(_: Tuner, device: object, one: dict[str, object], two: dict[str, object]) -> final_race.Race:
+    def race(_: Tuner, device: object, one: dict[str, object], two: dict[str, object]) -> final_race.NetworkTimes:
         raced.append((one, two))
         times, slow = np.full((40, 1), 1000.0), 0.9 if faster else 1.1
         library = tuner.baseline({})
-        return final_race.Race(first=times, second=slow * times, libraries=(library, library))
+        return final_race.NetworkTimes(first=times, second=slow * times, libraries=(library, library))
 
     monkeypatch.setattr(final_race, "_race", race)
     monkeypatch.setattr(final_race, "_slower", lambda *_: set())

@@ -19,7 +19,7 @@ from subpc.tuned_schedules.choose import SHIPPED
 from subpc.tuned_schedules.database import Verdict, network_key
 from subpc.tuning.build_candidates import Builder
 from subpc.tuning.measure import LocalMeasurer, Measured, MeasureError
-from subpc.tuning.outcomes import Round
+from subpc.tuning.outcomes import CandidateRound
 from subpc.tuning.rounds import Tuner
 from subpc.tuning.tune import parse_budget, tune
 from subpc.versions import versions
@@ -134,7 +134,7 @@ def test_bad_candidates_die_alone(tmp_path: Path, how: str, words: str) -> None:
     device.close()
     device._connect = lambda: Breaks(how, repr((culprit, candidates[keys[1]])))
     best = {layer.workload.key: layer.best for layer in search.layers}
-    outcomes = device.measure(Round(candidates=candidates, best=best, ratios=dict.fromkeys(keys, 1.0)))
+    outcomes = device.measure(CandidateRound(candidates=candidates, best=best, ratios=dict.fromkeys(keys, 1.0)))
     search.close()
     builder.close()
     assert words in outcomes[keys[1]].error

@@ -5,7 +5,7 @@ import pytest
 
 from subpc.bench.bench import difference
 from subpc.bench.report import AGREEMENT
-from subpc.runtime.output_range import range_of
+from subpc.runtime.deviation import range_of
 from subpc.tuning.device import TOLERANCE
 from subpc.tuning.measure_worker import deviation
 
