@@ -1,4 +1,5 @@
-"""What the configurations of the data-free methods share: JSON there and back, and checks of single values.
+"""What the configurations of the data-free methods share: JSON there and back, and checks of single
+values.
 
 Nothing here needs PyTorch: the command line reads the settings' names and defaults.
 """
@@ -26,7 +27,8 @@ class Config(Record):
 
     @classmethod
     def from_dict(cls: type[C], data: Any) -> C:
-        """The configuration with these values, defaults where a key is missing; ConfigError for unknown keys and other types."""
+        """The configuration with these values, defaults where a key is missing; ConfigError for
+        unknown keys and other types."""
         return super().from_dict({**cls().to_dict(), **data} if isinstance(data, dict) else data)
 
 
@@ -45,4 +47,6 @@ def check_choice(name: str, value: Any, accepted: Sequence[str]) -> None:
 def check_bits(bits: int, name: str = "bits") -> None:
     """ConfigError unless `bits` is a width that weights can be quantized to."""
     if not isinstance(bits, int) or isinstance(bits, bool) or not MIN_BITS <= bits <= MAX_BITS:
-        raise ConfigError(f"{name} is {bits!r}; accepted: whole numbers from {MIN_BITS} to {MAX_BITS}.")
+        raise ConfigError(
+            f"{name} is {bits!r}; accepted: whole numbers from {MIN_BITS} to {MAX_BITS}."
+        )

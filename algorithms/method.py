@@ -1,7 +1,8 @@
-"""What a data-free compression method is to the rest of subpc: the search for its strength, files, reports, the command line.
+"""What a data-free compression method is to the rest of subpc: the search for its strength, files,
+reports, the command line.
 
-An object of this protocol stands in each method's folder, in method.py, and is registered in registry.py. It needs no PyTorch until
-it runs.
+An object of this protocol stands in each method's folder, in method.py, and is registered in
+registry.py. It needs no PyTorch until it runs.
 """
 
 from collections.abc import Sequence
@@ -24,10 +25,13 @@ Setting = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """One field of a configuration as an option of the command line; its type and default are those of the field.
+    """One field of a configuration as an option of the command line; its type and default are those
+    of the field.
 
-    setting: the field's name. help: one sentence. spelling: the option where it is not the field's name, `--yes/--no` for a bool.
-    accepted: the words that are accepted, for a str. none: the number that stands for None where the field may be None.
+    setting: the field's name. help: one sentence. spelling: the option where it is not the field's
+    name, `--yes/--no` for a bool.
+    accepted: the words that are accepted, for a str. none: the number that stands for None where
+    the field may be None.
     metavar: what the help calls a value of a setting with several.
     """
 
@@ -51,7 +55,8 @@ SKIP_OPTION = Option(setting="skip", help="Leave this layer alone; repeat for se
 class Compressed:
     """What a method makes of a network.
 
-    model: the compressed copy. codes: {layer: its quantized weight}. blocks: {layer: N} of the layers whose zeros are 1xN blocks.
+    model: the compressed copy. codes: {layer: its quantized weight}. blocks: {layer: N} of the
+    layers whose zeros are 1xN blocks.
     """
 
     model: "nn.Module"
@@ -63,8 +68,10 @@ class Compressed:
 class CompressionMethod(Protocol[C]):
     """One data-free method with configurations of the class `config`.
 
-    name: of the command and in reports. title: one line for the list of methods. text, examples: for the command's help.
-    options: the settings that the command line has. without_batch_norms: what is left to do in a network that has none.
+    name: of the command and in reports. title: one line for the list of methods. text, examples:
+    for the command's help.
+    options: the settings that the command line has. without_batch_norms: what is left to do in a
+    network that has none.
     """
 
     name: str
@@ -76,14 +83,16 @@ class CompressionMethod(Protocol[C]):
     without_batch_norms: str
 
     def ladders(self, fixed: frozenset[str]) -> list[list[Setting]]:
-        """Lists of settings, each from gentle to strong, to be climbed one after the other; `fixed` names what the user decided.
+        """Lists of settings, each from gentle to strong, to be climbed one after the other; `fixed`
+        names what the user decided.
 
         Empty where the user decided everything.
         """
         ...
 
     def gentlest(self, config: C, fixed: frozenset[str]) -> C:
-        """Where a search starts: `config` with everything at its gentlest that the ladders change and the user did not decide."""
+        """Where a search starts: `config` with everything at its gentlest that the ladders change
+        and the user did not decide."""
         ...
 
     def without(self, config: C, layers: tuple[str, ...]) -> C:
@@ -91,7 +100,8 @@ class CompressionMethod(Protocol[C]):
         ...
 
     def summary(self, layers: "Sequence[LayerResult]") -> list[str]:
-        """What was done to the network, in a few words each; widths of the weights are told for every method."""
+        """What was done to the network, in a few words each; widths of the weights are told for
+        every method."""
         ...
 
     def run(
@@ -105,7 +115,8 @@ class CompressionMethod(Protocol[C]):
     ) -> Compressed:
         """Compress a copy of `model`.
 
-        images: normalised ones (p, c, h, w) to measure on, None where there are none. input_shape: (n, c, h, w) of the network, None
-        where it is not known. Raises ConfigError, ModelFileError, UnsupportedModelError.
+        images: normalised ones (p, c, h, w) to measure on, None where there are none. input_shape:
+        (n, c, h, w) of the network, None where it is not known. Raises ConfigError, ModelFileError,
+        UnsupportedModelError.
         """
         ...

@@ -1,4 +1,5 @@
-"""The data-free compression methods: what `subpc.compress`, the search for a strength and the command line find them in."""
+"""The data-free compression methods: what `subpc.compress`, the search for a strength and the
+command line find them in."""
 
 from typing import Any
 

@@ -11,11 +11,13 @@ from subpc.algorithms.numerics.quantizers import Quantized
 
 @dataclass(kw_only=True)
 class LayerResult:
-    """One layer: relative error of the filters before and after reconstruction, range of the coefficients, bytes on disk.
+    """One layer: relative error of the filters before and after reconstruction, range of the
+    coefficients, bytes on disk.
 
-    sparsity: share of blocks that are zero; kept counts filters, which 1xN pruning keeps all. snr: signal to noise of the layer's
-    output in dB, both networks run on the same random input; None where it was not measured, or where filters went, which leaves
-    nothing to compare before the next layer.
+    sparsity: share of blocks that are zero; kept counts filters, which 1xN pruning keeps all. snr:
+    signal to noise of the layer's output in dB, both networks run on the same random input; None
+    where it was not measured, or where filters went, which leaves nothing to compare before the
+    next layer.
     """
 
     name: str
@@ -32,7 +34,11 @@ class LayerResult:
 
     def lean(self) -> dict[str, Any]:
         """What differs from the defaults, numbers to four digits: for the report inside a file."""
-        facts = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        facts = {
+            f.name: getattr(self, f.name)
+            for f in fields(self)
+            if getattr(self, f.name) != f.default
+        }
         return {key: _rounded(value) for key, value in facts.items()}
 
 
@@ -46,8 +52,9 @@ def _rounded(value: Any) -> Any:
 class DataFreeReport:
     """Layers in the network's order, and what the file takes.
 
-    bytes: of all tensors together; file_bytes: of the file, which holds names, settings and this report too (0 where none was
-    written). inputs: which images were used. notes: what a reader should know. search: how the settings were found, where they were.
+    bytes: of all tensors together; file_bytes: of the file, which holds names, settings and this
+    report too (0 where none was written). inputs: which images were used. notes: what a reader
+    should know. search: how the settings were found, where they were.
     """
 
     method: str
@@ -60,7 +67,12 @@ class DataFreeReport:
 
     @classmethod
     def of(
-        cls, method: str, model: nn.Module, codes: Mapping[str, Quantized], results: Mapping[str, LayerResult], inputs: str = "none"
+        cls,
+        method: str,
+        model: nn.Module,
+        codes: Mapping[str, Quantized],
+        results: Mapping[str, LayerResult],
+        inputs: str = "none",
     ) -> "DataFreeReport":
         """Count the bytes of `model` with its quantized layers packed."""
         total = 0
@@ -79,7 +91,12 @@ class DataFreeReport:
 
     def lean(self) -> dict[str, Any]:
         """The same without what can be left out: for the file."""
-        facts = {"method": self.method, "bytes": self.bytes, "inputs": self.inputs, "layers": [layer.lean() for layer in self.layers]}
+        facts = {
+            "method": self.method,
+            "bytes": self.bytes,
+            "inputs": self.inputs,
+            "layers": [layer.lean() for layer in self.layers],
+        }
         if self.search:
             facts["search"] = {key: value for key, value in self.search.items() if key != "trials"}
         return facts

@@ -1,6 +1,8 @@
-"""How close compiled networks come to PyTorch eager: every torchvision architecture that subpc promises, at 224x224.
+"""How close compiled networks come to PyTorch eager: every torchvision architecture that subpc
+promises, at 224x224.
 
-python benchmarks/agreement_table.py            # prints a markdown table; about five minutes on two cores
+# prints a markdown table; about five minutes on two cores
+python benchmarks/agreement_table.py
 python benchmarks/agreement_table.py resnet18   # only these
 """
 
@@ -15,15 +17,35 @@ from subpc.frontend.architectures.build import build_arch
 from subpc.runtime.deviation import share_of_range
 
 NETWORKS = [
-    *["resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2", "resnext50_32x4d", "vgg11", "vgg11_bn", "vgg16", "vgg16_bn"],
-    *["densenet121", "mobilenet_v2", "mobilenet_v3_large", "efficientnet_b0", "squeezenet1_1", "googlenet", "shufflenet_v2_x1_0"],
+    *[
+        "resnet18",
+        "resnet34",
+        "resnet50",
+        "resnet101",
+        "wide_resnet50_2",
+        "resnext50_32x4d",
+        "vgg11",
+        "vgg11_bn",
+        "vgg16",
+        "vgg16_bn",
+    ],
+    *[
+        "densenet121",
+        "mobilenet_v2",
+        "mobilenet_v3_large",
+        "efficientnet_b0",
+        "squeezenet1_1",
+        "googlenet",
+        "shufflenet_v2_x1_0",
+    ],
     *["regnet_y_400mf", "mnasnet1_0", "convnext_tiny", "timm:tf_efficientnet_lite0"],
 ]
 SHAPE = (1, 3, 224, 224)
 
 
 def measure(name: str) -> tuple[float, float, float]:
-    """Largest error over two inputs as a share of the output's range, how far the outputs lie apart, and seconds to compile."""
+    """Largest error over two inputs as a share of the output's range, how far the outputs lie
+    apart, and seconds to compile."""
     torch.manual_seed(0)
     net = set_statistics(build_arch(name), SHAPE)
     inputs = torch.randn(2, *SHAPE)
@@ -38,7 +60,10 @@ def measure(name: str) -> tuple[float, float, float]:
 
 def main() -> None:
     """Print one row a network."""
-    print("| network | largest error / range | change with another input / range | compile s |\n|---|---|---|---|")
+    print(
+        "| network | largest error / range | change with another input / range | compile s"
+        " |\n|---|---|---|---|"
+    )
     for name in sys.argv[1:] or NETWORKS:
         error, change, seconds = measure(name)
         print(f"| {name} | {error:.1e} | {change:.2f} | {seconds:.0f} |", flush=True)

@@ -1,10 +1,12 @@
-"""Time and memory of the data-free methods, as in docs/data_free.md: each case alone in a process of its own, random weights, 224x224.
+"""Time and memory of the data-free methods, as in docs/data_free.md: each case alone in a process
+of its own, random weights, 224x224.
 
     python benchmarks/data_free_cost.py                                # all rows
     python benchmarks/data_free_cost.py --net resnet50 --method dfmpc  # one
 
-Memory is the peak beyond the loaded network: what the process holds of its own (anonymous pages), and with the pages of libraries
-(code) that it touches on the way. Both are read every few milliseconds from outside, so that the process itself is left alone.
+Memory is the peak beyond the loaded network: what the process holds of its own (anonymous pages),
+and with the pages of libraries (code) that it touches on the way. Both are read every few
+milliseconds from outside, so that the process itself is left alone.
 """
 
 import hashlib
@@ -23,7 +25,8 @@ _PAUSE = 0.005
 
 
 def compress(net: str, method: str, threads: int, pipe: Connection) -> None:
-    """Load a network, say so, compress it, and send the seconds and what tells two results apart."""
+    """Load a network, say so, compress it, and send the seconds and what tells two results
+    apart."""
     import torch
 
     from subpc.algorithms.dfmpc.compress import DfmpcConfig, compress_dfmpc
@@ -48,7 +51,9 @@ def compress(net: str, method: str, threads: int, pipe: Connection) -> None:
 
 def resident(process: int) -> tuple[int, int]:
     """Bytes of anonymous pages, and of all pages, of a process."""
-    fields = dict(line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
+    fields = dict(
+        line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines()
+    )
     own, total = (int(fields[name].split()[0]) << 10 for name in ("RssAnon", "VmRSS"))
     return own, total
 
@@ -69,16 +74,29 @@ def measure(net: str, method: str, threads: int) -> str:
     seconds, digest = here.recv()
     worker.join()
     own, total = ((most - least) / 1e6 for most, least in zip(peak, before, strict=True))
-    return f"| {net} | {method} | {seconds:.1f} | {weights / 1e6:.0f} | {own:.0f} | {total:.0f} | {digest} |"
+    return (
+        f"| {net} | {method} | {seconds:.1f} | {weights / 1e6:.0f} | {own:.0f} | {total:.0f} |"
+        f" {digest} |"
+    )
 
 
 @click.command()
 @click.option("--net", "nets", multiple=True, default=NETS, show_default=True)
-@click.option("--method", "methods", multiple=True, type=click.Choice(METHODS), default=METHODS, show_default=True)
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    type=click.Choice(METHODS),
+    default=METHODS,
+    show_default=True,
+)
 @click.option("--threads", default=2, show_default=True)
 def main(nets: tuple[str, ...], methods: tuple[str, ...], threads: int) -> None:
     """Print the table."""
-    click.echo("| network | method | s | weights MB | own MB | with libraries MB | result |\n|---|---|---|---|---|---|---|")
+    click.echo(
+        "| network | method | s | weights MB | own MB | with libraries MB | result"
+        " |\n|---|---|---|---|---|---|---|"
+    )
     for net in nets:
         for method in methods:
             click.echo(measure(net, method, threads))

@@ -1,11 +1,15 @@
-"""The three data-free methods on Fashion-MNIST, beside their baselines, on the networks of data_free_nets.py.
+"""The three data-free methods on Fashion-MNIST, beside their baselines, on the networks of
+data_free_nets.py.
 
     python benchmarks/data_free_nets.py --cache FOLDER                   # trains what is missing
-    python benchmarks/data_free_fashion_mnist.py --cache FOLDER          # resumes: rows that are there are not measured again
-    python benchmarks/data_free_fashion_mnist.py --show                  # the tables, from the rows that are there
+    # resumes: rows that are there are not measured again
+    python benchmarks/data_free_fashion_mnist.py --cache FOLDER
+    # the tables, from the rows that are there
+    python benchmarks/data_free_fashion_mnist.py --show
 
-Top-1 on all 10,000 test images; one JSON line a row in benchmarks/results/data_free_fashion_mnist.jsonl. Start it with --nets for one
-network each to use several cores.
+Top-1 on all 10,000 test images; one JSON line a row in
+benchmarks/results/data_free_fashion_mnist.jsonl. Start it with --nets for one network each to use
+several cores.
 """
 
 import argparse
@@ -40,7 +44,11 @@ BASELINE = {"scales": "max", "criterion": "l2"}
 # What serves best where no correlations of images are seen.
 NORMAL = {"inputs": "normal", "feedback": False, "ridge": 1e-2}
 # family -> settings of a row of its table, and columns: what is compressed how, with which images
-COMPRESS: dict[str, Make] = {"dfmpc": compress_dfmpc, "udfc": compress_udfc, "blocks": compress_blocks}
+COMPRESS: dict[str, Make] = {
+    "dfmpc": compress_dfmpc,
+    "udfc": compress_udfc,
+    "blocks": compress_blocks,
+}
 ROWS: dict[str, list[dict[str, Any]]] = {
     "dfmpc": [{"low_bits": low, "high_bits": 6} for low in (2, 3, 6)],
     "udfc": [{"ratio": ratio, "bits": bits} for bits in (6, 4) for ratio in (0.1, 0.3, 0.5)],
@@ -94,18 +102,26 @@ ABLATION: dict[str, dict[str, dict[str, Any]]] = {
         "channels by l2": {"criterion": "l2"},
         "one scale a layer": {"per_channel": False},
         "largest weight as scale": {"scales": "max"},
-        "pair by pair, covariance behind the ReLU": {"statistics": "gaussian", "criterion": "l2", "ridge": 1e-4, "scales": "max"},
+        "pair by pair, covariance behind the ReLU": {
+            "statistics": "gaussian",
+            "criterion": "l2",
+            "ridge": 1e-4,
+            "scales": "max",
+        },
     },
 }
 
 
 def rows() -> list[Row]:
     """What was measured."""
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    return (
+        [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    )
 
 
 def grid(net: str, seed: int) -> list[tuple[str, str, dict[str, Any]]]:
-    """(family, column, settings): everything that is measured on a network, what needs no images first, the paper's own form last."""
+    """(family, column, settings): everything that is measured on a network, what needs no images
+    first, the paper's own form last."""
     found: list[tuple[str, str, dict[str, Any]]] = [("float", "float", {})]
     for needs_images in (False, True):
         for family, columns in COLUMNS.items():
@@ -143,11 +159,17 @@ class Network:
             return self.model
         if family.startswith("ablation"):
             family = family.split()[1]
-            make, fixed, inputs = (DfmpcConfig if family == "dfmpc" else UdfcConfig), ABLATION[family][column], ""
+            make, fixed, inputs = (
+                (DfmpcConfig if family == "dfmpc" else UdfcConfig),
+                ABLATION[family][column],
+                "",
+            )
         else:
             make, fixed, inputs = COLUMNS[family][column]
         given = getattr(self, inputs) if inputs else None
-        model: nn.Module = COMPRESS[family](self.model, make(**fixed, **settings), images=given, input_shape=SHAPE)[0]
+        model: nn.Module = COMPRESS[family](
+            self.model, make(**fixed, **settings), images=given, input_shape=SHAPE
+        )[0]
         return model
 
 
@@ -155,13 +177,24 @@ def measure(cache: Path, nets: list[str], seeds: list[int], columns: list[str]) 
     """Append every row that is missing."""
     test = images("t10k")
     for seed, net in itertools.product(seeds, nets):
-        known = [[row[key] for key in ("net", "seed", "family", "column", "settings")] for row in rows()]
+        known = [
+            [row[key] for key in ("net", "seed", "family", "column", "settings")] for row in rows()
+        ]
         network = Network(cache, net, seed)
         for family, column, settings in grid(net, seed):
-            if [net, seed, family, column, settings] in known or (columns and column not in columns):
+            if [net, seed, family, column, settings] in known or (
+                columns and column not in columns
+            ):
                 continue
             top1 = round(accuracy(network.compressed(family, column, settings), test), 2)
-            row = {"net": net, "seed": seed, "family": family, "column": column, "settings": settings, "top1": top1}
+            row = {
+                "net": net,
+                "seed": seed,
+                "family": family,
+                "column": column,
+                "settings": settings,
+                "top1": top1,
+            }
             RESULTS.parent.mkdir(exist_ok=True)
             with RESULTS.open("a") as file:
                 file.write(json.dumps(row) + "\n")
@@ -181,12 +214,30 @@ def show() -> None:
     """The rows as markdown tables."""
     measured = rows()
     for family, columns in COLUMNS.items():
-        print(f"\n| network | float | {family} | " + " | ".join(columns) + " |\n|---|---|---|" + "---|" * len(columns))
+        print(
+            f"\n| network | float | {family} | "
+            + " | ".join(columns)
+            + " |\n|---|---|---|"
+            + "---|" * len(columns)
+        )
         for net, settings in itertools.product(NETS, ROWS[family]):
             of_net = [row for row in measured if row["net"] == net]
-            cells = [cell([r for r in of_net if (r["family"], r["column"], r["settings"]) == (family, c, settings)]) for c in columns]
+            cells = [
+                cell(
+                    [
+                        r
+                        for r in of_net
+                        if (r["family"], r["column"], r["settings"]) == (family, c, settings)
+                    ]
+                )
+                for c in columns
+            ]
             name = ", ".join(f"{key} {value}" for key, value in settings.items())
-            print(f"| {net} | {cell([r for r in of_net if r['family'] == 'float'])} | {name} | " + " | ".join(cells) + " |")
+            print(
+                f"| {net} | {cell([r for r in of_net if r['family'] == 'float'])} | {name} | "
+                + " | ".join(cells)
+                + " |"
+            )
     for family in ABLATION:
         print(f"\n| {family}, resnet56, seed 0 | top-1 |\n|---|---|")
         for row in measured:

@@ -1,4 +1,5 @@
-"""Train the networks of docs/data_free.md on Fashion-MNIST: subpc's own small networks and trainer, resumable epoch by epoch.
+"""Train the networks of docs/data_free.md on Fashion-MNIST: subpc's own small networks and trainer,
+resumable epoch by epoch.
 
     python benchmarks/data_free_nets.py --cache FOLDER     # start it twice to use two cores
 
@@ -26,7 +27,15 @@ OPTIONS = {"width": 16, "stem_stride": 2}
 
 def settings(net: str, seed: int) -> TrainConfig:
     """How a network is trained."""
-    return TrainConfig(method="dense", epochs=NETS[net], rate=0.1, weight_decay=5e-4, label_smoothing=0.0, amp=True, seed=seed)
+    return TrainConfig(
+        method="dense",
+        epochs=NETS[net],
+        rate=0.1,
+        weight_decay=5e-4,
+        label_smoothing=0.0,
+        amp=True,
+        seed=seed,
+    )
 
 
 def train(cache: Path, net: str, seed: int) -> None:
@@ -36,7 +45,14 @@ def train(cache: Path, net: str, seed: int) -> None:
         with FileLock(cache / f"{net}-{seed}.lock", timeout=0):
             if output.exists():
                 return
-            job = Job(arch=f"subpc:{net}", arch_options=OPTIONS, data="fashion-mnist", output=output, resume=True, device="cpu")
+            job = Job(
+                arch=f"subpc:{net}",
+                arch_options=OPTIONS,
+                data="fashion-mnist",
+                output=output,
+                resume=True,
+                device="cpu",
+            )
             show = lambda epochs: print(output.stem, epochs[-1], flush=True)  # noqa: E731
             report = train_files(job, settings(net, seed), on_epoch=show)
             print(f"{output.stem}: {report['top1']:.2f} %", flush=True)

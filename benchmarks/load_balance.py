@@ -1,11 +1,14 @@
-"""What the uniform rule is for: work of each thread, and time, with uniform and with layer-wise 1xN patterns on real trained weights.
+"""What the uniform rule is for: work of each thread, and time, with uniform and with layer-wise 1xN
+patterns on real trained weights.
 
-    python benchmarks/load_balance.py            # MobileNetV2 and EfficientNet-Lite0 (ImageNet), ResNet-20 (Fashion-MNIST)
+    # MobileNetV2 and EfficientNet-Lite0 (ImageNet), ResNet-20 (Fashion-MNIST)
+    python benchmarks/load_balance.py
     python benchmarks/load_balance.py --no-time  # work alone, which no busy machine disturbs
 
-Both patterns keep the same number of blocks of a layer, the largest by magnitude: `uniform` as many in each group of 16 filters,
-`layer-wise` wherever they are. Work is what the busiest thread does over the mean, all pruned layers together, each layer waiting for
-its slowest thread; with one thread a group of filters, as in the paper, and with the tasks that the compiled kernels share out.
+Both patterns keep the same number of blocks of a layer, the largest by magnitude: `uniform` as many
+in each group of 16 filters, `layer-wise` wherever they are. Work is what the busiest thread does
+over the mean, all pruned layers together, each layer waiting for its slowest thread; with one
+thread a group of filters, as in the paper, and with the tasks that the compiled kernels share out.
 """
 
 import argparse
@@ -54,7 +57,11 @@ CASES = (
         shape=(1, 3, 224, 224),
         build=lambda: load("efficientnet_lite0"),
     ),
-    Case(name="resnet20, width 32", shape=(1, 1, 28, 28), build=lambda: load_network(CLOTHES / "dense.safetensors").model.eval()),
+    Case(
+        name="resnet20, width 32",
+        shape=(1, 1, 28, 28),
+        build=lambda: load_network(CLOTHES / "dense.safetensors").model.eval(),
+    ),
 )
 
 
@@ -68,13 +75,21 @@ def pruned(case: Case, *, layerwise: bool) -> nn.Module:
 
 
 def layers(model: nn.Module, shape: tuple[int, ...], isa: VectorIsa) -> list[tuple[Work, Work]]:
-    """For each sparse layer: kept blocks of each group, and work of each task of its kernel in their order."""
-    (network,) = rewritten(model, None, shapes=[shape], arch=None, trust_pickle=False, isa=isa, sparse="always")
+    """For each sparse layer: kept blocks of each group, and work of each task of its kernel in
+    their order."""
+    (network,) = rewritten(
+        model, None, shapes=[shape], arch=None, trust_pickle=False, isa=isa, sparse="always"
+    )
     lowered = lower_model(network, isa=isa, weights=WeightStore())
     found = []
     for step in lowered.program.steps:
         decision = lowered.decisions.get(step.layer)
-        if isinstance(step.kernel, FlatConv | DirectConv) and step.kernel.sparse and decision is not None and decision.pattern is not None:
+        if (
+            isinstance(step.kernel, FlatConv | DirectConv)
+            and step.kernel.sparse
+            and decision is not None
+            and decision.pattern is not None
+        ):
             kept = decision.pattern.kept.sum(axis=1).astype(float)
             found.append((kept, tasks(step.kernel, kept, isa)))
     return found
@@ -95,7 +110,8 @@ def tasks(kernel: FlatConv | DirectConv, kept: Work, isa: VectorIsa) -> Work:
 
 
 def imbalance(works: list[Work], threads: int) -> float:
-    """Time of all layers one after the other, where each thread has a contiguous share of a layer's items, over an equal share."""
+    """Time of all layers one after the other, where each thread has a contiguous share of a layer's
+    items, over an equal share."""
     busiest, mean = 0.0, 0.0
     for work in works:
         share = -(-len(work) // threads)
@@ -109,26 +125,43 @@ def time_both(case: Case) -> str:
     with tempfile.TemporaryDirectory() as folder:
         paths = {name: Path(folder) / f"{name}.so" for name in ("uniform", "layer-wise")}
         for name, path in paths.items():
-            subpc.compile(pruned(case, layerwise=name == "layer-wise"), shapes=[case.shape], sparse="always", output=path)
-        report = time_engines(paths["uniform"], libraries={"layer-wise": paths["layer-wise"]}, runs=200, rounds=10)
+            subpc.compile(
+                pruned(case, layerwise=name == "layer-wise"),
+                shapes=[case.shape],
+                sparse="always",
+                output=path,
+            )
+        report = time_engines(
+            paths["uniform"], libraries={"layer-wise": paths["layer-wise"]}, runs=200, rounds=10
+        )
     ms = [e.timing.p50 if e.timing else float("nan") for e in report.engines]
     return (
-        f"{case.name}: uniform {ms[0]:.3f} ms, layer-wise {ms[1]:.3f} ms ({ms[1] / ms[0]:.3f}) on {report.threads} threads {report.warning}"
+        f"{case.name}: uniform {ms[0]:.3f} ms, layer-wise {ms[1]:.3f} ms ({ms[1] / ms[0]:.3f}) on"
+        f" {report.threads} threads {report.warning}"
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--no-time", action="store_true")
     options = parser.parse_args()
     isa = parse_target("llvm -mcpu=skylake-avx512").isa
-    print("| network | shared out by | pattern | " + " | ".join(f"{t} threads" for t in THREADS) + " |")
+    print(
+        "| network | shared out by | pattern | "
+        + " | ".join(f"{t} threads" for t in THREADS)
+        + " |"
+    )
     print("|---|---|---|" + "---|" * len(THREADS))
     for case in CASES:
         for name in ("uniform", "layer-wise"):
             found = layers(pruned(case, layerwise=name == "layer-wise"), case.shape, isa)
             for index, how in enumerate(("groups", "tasks of the kernels")):
-                cells = " | ".join(f"{imbalance([layer[index] for layer in found], threads):.2f}" for threads in THREADS)
+                cells = " | ".join(
+                    f"{imbalance([layer[index] for layer in found], threads):.2f}"
+                    for threads in THREADS
+                )
                 print(f"| {case.name} | {how} | {name} | {cells} |", flush=True)
     for case in () if options.no_time else CASES:
         print(time_both(case), flush=True)

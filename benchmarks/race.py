@@ -1,4 +1,5 @@
-"""What the speed tables share: one model against its rivals, each engine alone in its process, and a file of results by row."""
+"""What the speed tables share: one model against its rivals, each engine alone in its process, and
+a file of results by row."""
 
 import json
 import tempfile
@@ -20,19 +21,30 @@ ROOT = Path(__file__).parents[1]
 
 
 def race(model: "nn.Module", shape: Sequence[int], *, runs: int, rounds: int) -> dict[str, Any]:
-    """Compile the model and time it beside its rivals: milliseconds by engine, the ratio to the faster rival, and what to know of it."""
+    """Compile the model and time it beside its rivals: milliseconds by engine, the ratio to the
+    faster rival, and what to know of it."""
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "model.so"
         subpc.compile(model, shapes=[tuple(shape)], output=library)
         report = bench.time_engines(library, RIVALS, model=model, runs=runs, rounds=rounds)
     times = {e.engine: e.timing.p50 if e.timing else None for e in report.engines}
     versions = {e.engine: e.version for e in report.engines}
-    disagree = [f"{e.engine} {e.failure or e.difference}" for e in report.engines[1:] if not e.agrees]
+    disagree = [
+        f"{e.engine} {e.failure or e.difference}" for e in report.engines[1:] if not e.agrees
+    ]
     rival = report.best_rival
     ratio = report.ratio(rival) if rival else None
-    facts = {"cpu": report.cpu, "threads": report.threads, "runs": runs, "versions": versions, "headline": report.headline}
+    facts = {
+        "cpu": report.cpu,
+        "threads": report.threads,
+        "runs": runs,
+        "versions": versions,
+        "headline": report.headline,
+    }
     if ratio is None:
-        raise SubpcError(f"no rival ran, so there is nothing to compare with: {'; '.join(disagree)}")
+        raise SubpcError(
+            f"no rival ran, so there is nothing to compare with: {'; '.join(disagree)}"
+        )
     return {"ms": times, "ratio": ratio, "warning": report.warning, "disagree": disagree, **facts}
 
 
@@ -42,12 +54,17 @@ class Results:
     def __init__(self, path: Path) -> None:
         self._path = path
         lines = path.read_text().splitlines() if path.exists() else []
-        self.rows: dict[str, dict[str, Any]] = {entry["row"]: entry for entry in map(json.loads, lines)}
+        self.rows: dict[str, dict[str, Any]] = {
+            entry["row"]: entry for entry in map(json.loads, lines)
+        }
 
     def add(self, key: str, entry: dict[str, Any]) -> None:
         """Print a row, and keep it unless other programs kept the cores busy."""
         rounded = {name: round(ms, 2) if ms else ms for name, ms in entry["ms"].items()}
-        click.echo(f"{key}: {rounded} ratio {entry['ratio']:.2f} {entry['warning']} {' '.join(entry['disagree'])}")
+        click.echo(
+            f"{key}: {rounded} ratio {entry['ratio']:.2f} {entry['warning']}"
+            f" {' '.join(entry['disagree'])}"
+        )
         if not entry["warning"]:
             self.rows[key] = {"row": key, **entry}
             self._path.parent.mkdir(exist_ok=True)

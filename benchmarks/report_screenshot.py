@@ -1,4 +1,5 @@
-"""The image of the profile report in docs/profile.md: a ResNet-50 with 75 % of its blocks pruned, beside other engines.
+"""The image of the profile report in docs/profile.md: a ResNet-50 with 75 % of its blocks pruned,
+beside other engines.
 
     python benchmarks/report_screenshot.py [--output docs/profile_report.png]
 
@@ -27,12 +28,20 @@ COLOURS = 96
 
 def make_page(folder: Path, runs: int) -> Path:
     """Compile, profile and compare; returns the page."""
-    model, x = prune_uniform(seeded_model("resnet50"), n=16, sparsity=0.75), torch.rand(1, 3, 224, 224)
+    model, x = (
+        prune_uniform(seeded_model("resnet50"), n=16, sparsity=0.75),
+        torch.rand(1, 3, 224, 224),
+    )
     library, page = folder / "resnet50.so", folder / "report.html"
     compiled = subpc.compile(model, x, output=library)
     compared = bench.time_engines(library, ["onnxruntime", "openvino"], model=model, runs=runs)
     profile = compiled.profile(runs=runs)
-    given = PageInput(metadata=compiled.report.metadata, profile=profile, file_bytes=library.stat().st_size, bench=compared)
+    given = PageInput(
+        metadata=compiled.report.metadata,
+        profile=profile,
+        file_bytes=library.stat().st_size,
+        bench=compared,
+    )
     write_page(page, given)
     return page
 
@@ -44,7 +53,9 @@ def photograph(page: Path) -> Image.Image:
     browser = shutil.which("chromium")
     with sync_playwright() as tools, tempfile.TemporaryDirectory() as profile:
         options = {"executable_path": browser, "headless": True, "args": FLAGS}
-        context = tools.chromium.launch_persistent_context(profile, viewport={"width": WIDTH, "height": HEIGHT}, **options)
+        context = tools.chromium.launch_persistent_context(
+            profile, viewport={"width": WIDTH, "height": HEIGHT}, **options
+        )
         tab = context.new_page()
         tab.goto(page.as_uri())
         tab.wait_for_selector("html[data-ready]")
@@ -55,7 +66,12 @@ def photograph(page: Path) -> Image.Image:
 
 
 @click.command()
-@click.option("--output", type=click.Path(path_type=Path), default=Path("docs/profile_report.png"), show_default=True)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("docs/profile_report.png"),
+    show_default=True,
+)
 @click.option("--runs", default=60, show_default=True, help="Timed calls of each engine and step.")
 def main(output: Path, runs: int) -> None:
     """Write the image."""

@@ -1,12 +1,15 @@
-"""The speed table of docs/performance.md: five networks, dense and 1xN-sparse, against ONNX Runtime and OpenVINO.
+"""The speed table of docs/performance.md: five networks, dense and 1xN-sparse, against ONNX Runtime
+and OpenVINO.
 
     python benchmarks/speed_table.py                  # everything, about 25 minutes on two cores
     python benchmarks/speed_table.py --only resnet50  # some rows
     python benchmarks/speed_table.py --show           # the table from what has been measured
-    python benchmarks/speed_table.py --show --write   # the same, put into docs/performance.md and README.md
+    # the same, put into docs/performance.md and README.md
+    python benchmarks/speed_table.py --show --write
 
-Every row is one `subpc bench`: each engine alone in its own process, the processes taking turns, the same pruned model for all.
-A row that is in the results file is not measured again; --fresh starts over. Rows with busy cores are marked and not kept.
+Every row is one `subpc bench`: each engine alone in its own process, the processes taking turns,
+the same pruned model for all. A row that is in the results file is not measured again; --fresh
+starts over. Rows with busy cores are marked and not kept.
 """
 
 from dataclasses import dataclass
@@ -20,7 +23,10 @@ from subpc.demo.random_networks import prune_uniform, seeded_model
 
 RESULTS = ROOT / "benchmarks" / "results" / "speed_table.jsonl"
 PAGES = (ROOT / "docs" / "performance.md", ROOT / "README.md")
-BEGIN, END = "<!-- speed table: benchmarks/speed_table.py --show --write -->", "<!-- end of speed table -->"
+BEGIN, END = (
+    "<!-- speed table: benchmarks/speed_table.py --show --write -->",
+    "<!-- end of speed table -->",
+)
 SPARSITIES = (0.0, 0.5, 0.75, 0.9)
 GOALS = {
     "resnet50": (1.0, 1.8, 3.2, 6.0),
@@ -47,7 +53,11 @@ class Row:
 
     @property
     def goal(self) -> float | None:
-        return GOALS[self.network][SPARSITIES.index(self.sparsity)] if self.n == 16 and not self.layerwise else None
+        return (
+            GOALS[self.network][SPARSITIES.index(self.sparsity)]
+            if self.n == 16 and not self.layerwise
+            else None
+        )
 
 
 def all_rows() -> list[Row]:
@@ -65,19 +75,28 @@ def pruned(row: Row) -> nn.Module:
     model = seeded_model(row.network)
     if row.sparsity:
         pointwise = row.network.startswith("mobilenet")
-        prune_uniform(model, n=row.n, sparsity=row.sparsity, pointwise_only=pointwise, layerwise=row.layerwise)
+        prune_uniform(
+            model, n=row.n, sparsity=row.sparsity, pointwise_only=pointwise, layerwise=row.layerwise
+        )
     return model
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
     """Markdown; a goal that was missed is told as such."""
-    lines = ["| network | subpc ms | ONNX Runtime ms | OpenVINO ms | ratio | goal |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| network | subpc ms | ONNX Runtime ms | OpenVINO ms | ratio | goal |",
+        "|---|---|---|---|---|---|",
+    ]
     for row in all_rows():
         entry = results.get(row.key)
         if entry is None:
             continue
         ms = cells(entry)
-        goal = "" if row.goal is None else f"{row.goal} {'reached' if entry['ratio'] >= row.goal else '**missed**'}"
+        goal = (
+            ""
+            if row.goal is None
+            else f"{row.goal} {'reached' if entry['ratio'] >= row.goal else '**missed**'}"
+        )
         lines.append(f"| {row.key} | {ms[0]} | {ms[1]} | {ms[2]} | {entry['ratio']:.2f} | {goal} |")
     return "\n".join(lines)
 
@@ -95,7 +114,10 @@ def main(only: str, fresh: bool, show: bool, write: bool, runs: int, rounds: int
     for row in all_rows():
         if show or only not in row.key or (row.key in results.rows and not fresh):
             continue
-        results.add(row.key, {"goal": row.goal, **race(pruned(row), (1, 3, 224, 224), runs=runs, rounds=rounds)})
+        results.add(
+            row.key,
+            {"goal": row.goal, **race(pruned(row), (1, 3, 224, 224), runs=runs, rounds=rounds)},
+        )
     click.echo(table(results.rows))
     if write:
         write_between(PAGES, BEGIN, END, table(results.rows))

@@ -1,11 +1,16 @@
-"""SUBP beside its baselines on Fashion-MNIST: a ResNet-20 of width 32, N = 16, at equal total epochs, three seeds.
+"""SUBP beside its baselines on Fashion-MNIST: a ResNet-20 of width 32, N = 16, at equal total
+epochs, three seeds.
 
-    python benchmarks/subp_fashion_mnist.py --cache FOLDER     # trains what is missing; start it twice to use two cores
-    python benchmarks/subp_fashion_mnist.py --cache FOLDER --ablation    # the same at 75 % with other settings of SUBP, seed 0
-    python benchmarks/subp_fashion_mnist.py --show             # both tables, from the logs that are there
+    # trains what is missing; start it twice to use two cores
+    python benchmarks/subp_fashion_mnist.py --cache FOLDER
+    # the same at 75 % with other settings of SUBP, seed 0
+    python benchmarks/subp_fashion_mnist.py --cache FOLDER --ablation
+    # both tables, from the logs that are there
+    python benchmarks/subp_fashion_mnist.py --show
 
-A run that was interrupted goes on from its last epoch. Its log, a CSV line an epoch, is kept in benchmarks/results/subp_fashion_mnist;
-the networks and their checkpoints are in FOLDER. One thread a run, about ten minutes each.
+A run that was interrupted goes on from its last epoch. Its log, a CSV line an epoch, is kept in
+benchmarks/results/subp_fashion_mnist; the networks and their checkpoints are in FOLDER. One thread
+a run, about ten minutes each.
 """
 
 import argparse
@@ -26,7 +31,8 @@ from subpc.training.train_files import Job, train_files
 LOGS = Path(__file__).parent / "results" / "subp_fashion_mnist"
 SPARSITIES, SEEDS, EPOCHS = (0.75, 0.5, 0.9), (0, 1, 2), 10
 ARCH, OPTIONS = "subpc:resnet20", {"width": 32, "stem_stride": 2}
-# What short trainings need, by the comparison in docs/subp.md: an early end, a decided draw, no extra decay.
+# What short trainings need, by the comparison in docs/subp.md: an early end, a decided draw, no
+# extra decay.
 SUBP: dict[str, Any] = {"start": 0.0, "end": 0.4, "temperature": 0.02, "soft_decay": 0.0}
 # column -> settings of SubpConfig and of TrainConfig
 METHODS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -35,7 +41,8 @@ METHODS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "1xN one-shot": ({"criterion": "l1"}, {"method": "oneshot", "weight_decay": 5e-4}),
 }
 DENSE = "dense"
-# From the paper's settings to those above, one change a row, then the weight decay of SUBP and one-shot exchanged, all at ABLATED.
+# From the paper's settings to those above, one change a row, then the weight decay of SUBP and
+# one-shot exchanged, all at ABLATED.
 _UPDATES = {"mask_updates": 10}
 ABLATION: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "paper's settings": ({}, {}),
@@ -56,20 +63,32 @@ def config(method: str, sparsity: float, seed: int) -> TrainConfig:
     if method == DENSE:
         return TrainConfig(method="dense", epochs=EPOCHS, amp=True, seed=seed)
     masks, training = (METHODS | ABLATION)[method]
-    return TrainConfig(subp=SubpConfig(n=16, sparsity=sparsity, seed=seed, **masks), epochs=EPOCHS, amp=True, seed=seed, **training)
+    return TrainConfig(
+        subp=SubpConfig(n=16, sparsity=sparsity, seed=seed, **masks),
+        epochs=EPOCHS,
+        amp=True,
+        seed=seed,
+        **training,
+    )
 
 
 def name(method: str, sparsity: float, seed: int) -> str:
     """The file name of a run's log."""
     words = "-".join(method.lower().replace(",", "").replace("'s", "").split())
-    return f"{words}-{seed}" if method == DENSE else f"{words}-{sparsity:.0%}-{seed}".replace("%", "")
+    return (
+        f"{words}-{seed}" if method == DENSE else f"{words}-{sparsity:.0%}-{seed}".replace("%", "")
+    )
 
 
 def grid(*, ablation: bool) -> list[Run]:
     """Every run, the first seed of all before the second."""
     if ablation:
         return [(method, ABLATED, 0) for method in ABLATION]
-    return [run for seed in SEEDS for run in [(DENSE, 0.0, seed), *itertools.product(METHODS, SPARSITIES, (seed,))]]
+    return [
+        run
+        for seed in SEEDS
+        for run in [(DENSE, 0.0, seed), *itertools.product(METHODS, SPARSITIES, (seed,))]
+    ]
 
 
 def measure(cache: Path, data: str, runs: list[Run]) -> None:
@@ -90,7 +109,11 @@ def measure(cache: Path, data: str, runs: list[Run]) -> None:
 def train(output: Path, settings: TrainConfig, data: str) -> None:
     """One run, from its checkpoint if there is one."""
     job = Job(arch=ARCH, arch_options=OPTIONS, data=data, output=output, resume=True, device="cpu")
-    report = train_files(job, settings, on_epoch=lambda epochs: print(output.stem, epochs[-1].epoch, epochs[-1].top1, flush=True))
+    report = train_files(
+        job,
+        settings,
+        on_epoch=lambda epochs: print(output.stem, epochs[-1].epoch, epochs[-1].top1, flush=True),
+    )
     print(f"{output.stem}: {report['top1']:.2f} %", flush=True)
 
 
@@ -102,7 +125,11 @@ def top1(method: str, sparsity: float, seed: int) -> float | None:
 
 def cell(values: list[float]) -> str:
     """Mean and half the range."""
-    return f"{statistics.mean(values):.2f} ± {(max(values) - min(values)) / 2:.2f} ({len(values)})" if values else "-"
+    return (
+        f"{statistics.mean(values):.2f} ± {(max(values) - min(values)) / 2:.2f} ({len(values)})"
+        if values
+        else "-"
+    )
 
 
 def row(method: str, sparsity: float) -> list[float]:
@@ -123,9 +150,13 @@ def show() -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--cache", type=Path, help="where the networks and checkpoints are kept")
-    parser.add_argument("--data", default="fashion-mnist", help="fashion-mnist or fashion-mnist:FOLDER")
+    parser.add_argument(
+        "--data", default="fashion-mnist", help="fashion-mnist or fashion-mnist:FOLDER"
+    )
     parser.add_argument("--ablation", action="store_true")
     parser.add_argument("--show", action="store_true")
     options = parser.parse_args()

@@ -1,10 +1,13 @@
-"""What SUBP costs in training: steps of a masked network beside steps of the same network without masks, and an update of all masks.
+"""What SUBP costs in training: steps of a masked network beside steps of the same network without
+masks, and an update of all masks.
 
-    python benchmarks/subp_overhead.py                    # ResNet-18 at 224x224 and the network of subp_fashion_mnist.py
+    # ResNet-18 at 224x224 and the network of subp_fashion_mnist.py
+    python benchmarks/subp_overhead.py
     python benchmarks/subp_overhead.py --steps 20
 
-Dense and masked steps take turns in one process; the overhead of a step is the median of their ratios. An epoch has as many steps as
-its data set has batches; the masks are renewed as often as the training of that data set does.
+Dense and masked steps take turns in one process; the overhead of a step is the median of their
+ratios. An epoch has as many steps as its data set has batches; the masks are renewed as often as
+the training of that data set does.
 """
 
 import argparse
@@ -25,7 +28,8 @@ from subpc.frontend.architectures.build import build_arch
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A training: network, a batch's shape, images of an epoch and of a batch there, mask updates an epoch."""
+    """A training: network, a batch's shape, images of an epoch and of a batch there, mask updates
+    an epoch."""
 
     name: str
     arch: str
@@ -36,9 +40,17 @@ class Case:
     updates: int = 1
 
 
-# The ResNet-18 takes smaller batches here than an ImageNet training does, in which a step's masks cost a smaller share.
+# The ResNet-18 takes smaller batches here than an ImageNet training does, in which a step's masks
+# cost a smaller share.
 CASES = (
-    Case(name="resnet18, 224x224, batch 16", arch="resnet18", options={}, shape=(16, 3, 224, 224), images=1_281_167, batch=256),
+    Case(
+        name="resnet18, 224x224, batch 16",
+        arch="resnet18",
+        options={},
+        shape=(16, 3, 224, 224),
+        images=1_281_167,
+        batch=256,
+    ),
     Case(
         name="resnet20 width 32, 28x28, batch 128",
         arch="subpc:resnet20",
@@ -78,7 +90,10 @@ def measure(case: Case, steps: int) -> tuple[float, float, float]:
     torch.manual_seed(0)
     x = torch.randn(case.shape).to(memory_format=torch.channels_last)
     labels = torch.arange(case.shape[0]) % 10
-    dense, masked = (build_arch(case.arch, **case.options).to(memory_format=torch.channels_last).train() for _ in range(2))
+    dense, masked = (
+        build_arch(case.arch, **case.options).to(memory_format=torch.channels_last).train()
+        for _ in range(2)
+    )
     subp = Subp(masked, SubpConfig(n=16, sparsity=0.75, start=0, end=10))
     subp.step_epoch(5)
     pair = [step(model, x, labels) for model in (dense, masked)]
@@ -86,20 +101,32 @@ def measure(case: Case, steps: int) -> tuple[float, float, float]:
         run()
     times = [[seconds(run) for run in pair] for _ in range(steps)]
     update = statistics.median(seconds(lambda: subp.step_epoch(5)) for _ in range(5))
-    return statistics.median(t[0] for t in times), statistics.median(b / a for a, b in times), update
+    return (
+        statistics.median(t[0] for t in times),
+        statistics.median(b / a for a, b in times),
+        update,
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--steps", type=int, default=30)
     options = parser.parse_args()
-    print("| training | dense step, ms | masked step | mask update, ms | an epoch with SUBP | limit |\n|---|---|---|---|---|---|")
+    print(
+        "| training | dense step, ms | masked step | mask update, ms | an epoch with SUBP | limit"
+        " |\n|---|---|---|---|---|---|"
+    )
     for case in CASES:
         dense, ratio, update = measure(case, options.steps)
         epoch = dense * case.images / case.shape[0]
         overhead = ratio - 1 + case.updates * update / epoch
         verdict = "met" if overhead <= LIMIT else "**missed**"
-        print(f"| {case.name} | {1e3 * dense:.0f} | {ratio - 1:+.1%} | {1e3 * update:.0f} | {overhead:+.1%} | {LIMIT:.0%} {verdict} |")
+        print(
+            f"| {case.name} | {1e3 * dense:.0f} | {ratio - 1:+.1%} | {1e3 * update:.0f} |"
+            f" {overhead:+.1%} | {LIMIT:.0%} {verdict} |"
+        )
 
 
 if __name__ == "__main__":

@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from subpc.cli.options import ARCH, LIBRARY, MODEL, SHAPE, FileCommand, json_option, part_option, threads_option
+from subpc.cli.options import (
+    ARCH,
+    LIBRARY,
+    MODEL,
+    SHAPE,
+    FileCommand,
+    json_option,
+    part_option,
+    threads_option,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -15,19 +24,63 @@ if TYPE_CHECKING:
 
 @click.command("bench", cls=FileCommand)
 @click.argument("library", type=LIBRARY)
-@click.option("--compare", default="", metavar="ENGINES", help="Of onnxruntime, openvino, torch, torch-compile, with commas.")
-@click.option("--model", type=MODEL, help="The model file that LIBRARY was compiled from, for the others.")
+@click.option(
+    "--compare",
+    default="",
+    metavar="ENGINES",
+    help="Of onnxruntime, openvino, torch, torch-compile, with commas.",
+)
+@click.option(
+    "--model", type=MODEL, help="The model file that LIBRARY was compiled from, for the others."
+)
 @click.option("--arch", type=ARCH, help="Architecture of --model, as for compile.")
 @part_option
-@click.option("--trust-pickle", is_flag=True, help="Load pickled modules. They can run any code: only for files that you made.")
-@click.option("--shape", "shapes", type=SHAPE, multiple=True, help="Input shape, for a library that has several.")
-@click.option("--runs", type=click.IntRange(1), default=40, show_default=True, help="Timed calls of each engine.")
-@click.option("--warmup", type=click.IntRange(0), default=10, show_default=True, help="Calls before timing, in each round.")
-@click.option("--rounds", type=click.IntRange(1), default=4, show_default=True, help="How often the engines take turns.")
+@click.option(
+    "--trust-pickle",
+    is_flag=True,
+    help="Load pickled modules. They can run any code: only for files that you made.",
+)
+@click.option(
+    "--shape",
+    "shapes",
+    type=SHAPE,
+    multiple=True,
+    help="Input shape, for a library that has several.",
+)
+@click.option(
+    "--runs",
+    type=click.IntRange(1),
+    default=40,
+    show_default=True,
+    help="Timed calls of each engine.",
+)
+@click.option(
+    "--warmup",
+    type=click.IntRange(0),
+    default=10,
+    show_default=True,
+    help="Calls before timing, in each round.",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    default=4,
+    show_default=True,
+    help="How often the engines take turns.",
+)
 @threads_option
 @json_option
-def command(library: Path, compare: str, model: Path | None, arch: str | None, trust_pickle: bool, part: str | None, **rest: Any) -> None:
-    """Time LIBRARY, alone or beside other engines: same model, input and threads, each engine alone in its own process.
+def command(
+    library: Path,
+    compare: str,
+    model: Path | None,
+    arch: str | None,
+    trust_pickle: bool,
+    part: str | None,
+    **rest: Any,
+) -> None:
+    """Time LIBRARY, alone or beside other engines: same model, input and threads, each engine alone
+    in its own process.
 
     \b
     Examples:
@@ -42,8 +95,12 @@ def command(library: Path, compare: str, model: Path | None, arch: str | None, t
     rivals = [name.strip() for name in compare.split(",") if name.strip()]
     shapes = rest.pop("shapes") or None
     with progress_line(quiet=as_json) as progress:
-        source = source_of(model, arch, trust_pickle, part) if model is not None and rivals else None
-        report = bench.time_engines(library, rivals, model=source, shapes=shapes, progress=progress, **rest)
+        source = (
+            source_of(model, arch, trust_pickle, part) if model is not None and rivals else None
+        )
+        report = bench.time_engines(
+            library, rivals, model=source, shapes=shapes, progress=progress, **rest
+        )
     if as_json:
         show_json(as_dict(report))
     else:
@@ -80,7 +137,10 @@ def print_report(report: "BenchReport") -> None:
     from subpc.cli.printing import flat, show
 
     shapes = ", ".join("x".join(map(str, shape)) for shape in report.shapes)
-    conditions = f"{report.cpu}, {report.threads} threads, input {shapes}, {report.runs} runs in {report.rounds} rounds"
+    conditions = (
+        f"{report.cpu}, {report.threads} threads, input {shapes}, {report.runs} runs in"
+        f" {report.rounds} rounds"
+    )
     show(report.headline, conditions, _table(report))
     show(*(f"{e.engine} did not run: {flat(e.failure)}" for e in report.engines if e.failure))
     if len(report.engines) > 1:
@@ -92,7 +152,18 @@ def print_report(report: "BenchReport") -> None:
 def _table(report: "BenchReport") -> "Table":
     from subpc.cli.tables import new_table
 
-    columns = ("engine", "version", "p50 ms", "p90 ms", "p99 ms", "per s", "first answer ms", "peak MB", "time / subpc", "output")
+    columns = (
+        "engine",
+        "version",
+        "p50 ms",
+        "p90 ms",
+        "p99 ms",
+        "per s",
+        "first answer ms",
+        "peak MB",
+        "time / subpc",
+        "output",
+    )
     table = new_table(*columns)
     for engine in report.engines:
         if engine.timing is None:
@@ -101,6 +172,11 @@ def _table(report: "BenchReport") -> "Table":
         t, ratio = engine.timing, report.ratio(engine)
         times = [f"{t.p50:.2f}", f"{t.p90:.2f}", f"{t.p99:.2f}", f"{t.per_second:.1f}"]
         same = "" if engine is report.ours else ("same" if engine.agrees else "DIFFERS")
-        other = [f"{engine.first_answer_ms:.0f}", f"{engine.peak_mb:.0f}", f"{ratio:.2f}x" if ratio else "-", same]
+        other = [
+            f"{engine.first_answer_ms:.0f}",
+            f"{engine.peak_mb:.0f}",
+            f"{ratio:.2f}x" if ratio else "-",
+            same,
+        ]
         table.add_row(engine.engine, engine.version, *times, *other)
     return table

@@ -5,7 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from subpc.cli.options import ARCH, MODEL, OUTPUT, OUTPUT_FOLDER, SHAPE, TUNING, FileCommand, json_option, part_option, threads_option
+from subpc.cli.options import (
+    ARCH,
+    MODEL,
+    OUTPUT,
+    OUTPUT_FOLDER,
+    SHAPE,
+    TUNING,
+    FileCommand,
+    json_option,
+    part_option,
+    threads_option,
+)
 from subpc.cli.printing import show, show_json
 from subpc.cli.tables import layer_table
 from subpc.errors import CompileError, TargetError
@@ -19,11 +30,27 @@ if TYPE_CHECKING:
 
 @click.command("compile", cls=FileCommand)
 @click.argument("model", type=MODEL)
-@click.option("-o", "--output", type=OUTPUT, help="The library to write. [default: MODEL's name with .so]")
-@click.option("--arch", type=ARCH, help="Architecture of a state dict: torchvision:resnet50, timm:NAME or package.module:function.")
-@click.option("--shape", "shapes", type=SHAPE, multiple=True, help="Input shape; repeat for several inputs or sizes.")
+@click.option(
+    "-o", "--output", type=OUTPUT, help="The library to write. [default: MODEL's name with .so]"
+)
+@click.option(
+    "--arch",
+    type=ARCH,
+    help=(
+        "Architecture of a state dict: torchvision:resnet50, timm:NAME or package.module:function."
+    ),
+)
+@click.option(
+    "--shape",
+    "shapes",
+    type=SHAPE,
+    multiple=True,
+    help="Input shape; repeat for several inputs or sizes.",
+)
 @part_option
-@click.option("--target", default="llvm -mcpu=native", show_default=True, help="CPU to compile for.")
+@click.option(
+    "--target", default="llvm -mcpu=native", show_default=True, help="CPU to compile for."
+)
 @click.option(
     "--sparse",
     type=click.Choice(SPARSE_MODES),
@@ -31,21 +58,49 @@ if TYPE_CHECKING:
     show_default=True,
     help="Block-sparse kernels: where faster, nowhere, wherever a pattern is.",
 )
-@click.option("--tuning", type=TUNING, default="auto", show_default=True, metavar="FILE|auto|off", help="Database that `subpc tune` wrote.")
-@click.option("--tuning-any-cpu", is_flag=True, help="Use it although it was made on another CPU, target or number of threads.")
-@click.option("--require-sparse", is_flag=True, help="Fail, and write nothing, if no layer gets a sparse kernel.")
-@click.option("--trust-pickle", is_flag=True, help="Load pickled modules. They can run any code: only for files that you made.")
+@click.option(
+    "--tuning",
+    type=TUNING,
+    default="auto",
+    show_default=True,
+    metavar="FILE|auto|off",
+    help="Database that `subpc tune` wrote.",
+)
+@click.option(
+    "--tuning-any-cpu",
+    is_flag=True,
+    help="Use it although it was made on another CPU, target or number of threads.",
+)
+@click.option(
+    "--require-sparse",
+    is_flag=True,
+    help="Fail, and write nothing, if no layer gets a sparse kernel.",
+)
+@click.option(
+    "--trust-pickle",
+    is_flag=True,
+    help="Load pickled modules. They can run any code: only for files that you made.",
+)
 @click.option("--debug-dump", type=OUTPUT_FOLDER, help="Write the program after each phase here.")
 @click.option("-v", "--verbose", is_flag=True, help="Show the decision for every layer.")
 @threads_option
 @json_option
-def command(model: Path, output: Path | None, target: str, require_sparse: bool, verbose: bool, as_json: bool, **rest: Any) -> None:
+def command(
+    model: Path,
+    output: Path | None,
+    target: str,
+    require_sparse: bool,
+    verbose: bool,
+    as_json: bool,
+    **rest: Any,
+) -> None:
     """Compile MODEL (.pt, .pt2, .pth, .safetensors, .onnx) into one native library.
 
     \b
     Examples:
       subpc compile small.pt -o model.so
-      subpc compile weights.pth --arch torchvision:resnet50 --shape 1,3,224,224 --target "llvm -mcpu=skylake-avx512"
+      subpc compile weights.pth --arch torchvision:resnet50 --shape 1,3,224,224 --target "llvm
+      -mcpu=skylake-avx512"
     """
     from subpc.cli.progress import progress_line
 
@@ -54,18 +109,27 @@ def command(model: Path, output: Path | None, target: str, require_sparse: bool,
     check_outputs([output], MODEL.files(model))
     _check_target(target)
     dump = {"debug_dump": rest.pop("debug_dump")}
-    options = {**rest, "shapes": list(rest["shapes"]) or None, **(dump if dump["debug_dump"] else {})}
+    options = {
+        **rest,
+        "shapes": list(rest["shapes"]) or None,
+        **(dump if dump["debug_dump"] else {}),
+    }
     accept = _need_sparse if require_sparse else None
     with progress_line(quiet=as_json) as progress:
         from subpc.compiler.compile_model import compile_file
 
-        report = compile_file(model, output, accept=accept, target=target, progress=progress, **options)
+        report = compile_file(
+            model, output, accept=accept, target=target, progress=progress, **options
+        )
     _print(report, output, verbose, as_json)
 
 
 def _need_sparse(report: "CompileReport") -> None:
     if not any(layer.sparse for layer in report.layers):
-        raise CompileError(f"no layer got a sparse kernel ({report.summary}); nothing was written because of --require-sparse")
+        raise CompileError(
+            f"no layer got a sparse kernel ({report.summary}); nothing was written because of"
+            " --require-sparse"
+        )
 
 
 def _check_target(target: str) -> None:

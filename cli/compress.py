@@ -1,4 +1,5 @@
-"""`subpc compress`: the group of compression methods, those of the registry and the training by SUBP."""
+"""`subpc compress`: the group of compression methods, those of the registry and the training by
+SUBP."""
 
 import click
 
@@ -24,7 +25,9 @@ class _Methods(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Methods"):
-            formatter.write_dl([("subp", _SUBP), *((name, method.title) for name, method in METHODS.items())])
+            formatter.write_dl(
+                [("subp", _SUBP), *((name, method.title) for name, method in METHODS.items())]
+            )
 
 
 @click.group("compress", cls=_Methods)

@@ -1,4 +1,5 @@
-"""The command of a data-free compression method, made from what the method says of itself: files and images in, a file out."""
+"""The command of a data-free compression method, made from what the method says of itself: files
+and images in, a file out."""
 
 import typing
 from collections.abc import Callable
@@ -17,10 +18,23 @@ from subpc.files import described
 Decorate = Callable[[Callable[..., None]], Callable[..., None]]
 FILE_OPTIONS: tuple[Decorate, ...] = (
     click.argument("model", type=MODEL),
-    click.option("-o", "--output", type=OUTPUT, required=True, help="The file to write, .pt or .safetensors."),
-    click.option("--arch", type=ARCH, help="Architecture of a state dict: torchvision:resnet50, timm:NAME or package.module:function."),
     click.option(
-        "--shape", "shapes", type=SHAPE, multiple=True, help="Input shape, where the file does not say it: TorchScript, open ONNX shapes."
+        "-o", "--output", type=OUTPUT, required=True, help="The file to write, .pt or .safetensors."
+    ),
+    click.option(
+        "--arch",
+        type=ARCH,
+        help=(
+            "Architecture of a state dict: torchvision:resnet50, timm:NAME or"
+            " package.module:function."
+        ),
+    ),
+    click.option(
+        "--shape",
+        "shapes",
+        type=SHAPE,
+        multiple=True,
+        help="Input shape, where the file does not say it: TorchScript, open ONNX shapes.",
     ),
     click.option(
         "--calibration",
@@ -28,10 +42,26 @@ FILE_OPTIONS: tuple[Decorate, ...] = (
         metavar="FOLDER",
         help="Up to 256 unlabelled images to measure statistics on: not data-free.",
     ),
-    click.option("--synthetic", type=int, metavar="N", help="Measure them on N images that are generated from the network."),
-    click.option("--synthetic-steps", type=int, default=200, show_default=True, help="Steps of matching those to the batch norms."),
+    click.option(
+        "--synthetic",
+        type=int,
+        metavar="N",
+        help="Measure them on N images that are generated from the network.",
+    ),
+    click.option(
+        "--synthetic-steps",
+        type=int,
+        default=200,
+        show_default=True,
+        help="Steps of matching those to the batch norms.",
+    ),
     click.option("--seed", type=int, default=0, show_default=True, help="Of generated images."),
-    click.option("--max-drop", type=float, metavar="POINTS", help="Find the strongest setting that loses at most so much accuracy."),
+    click.option(
+        "--max-drop",
+        type=float,
+        metavar="POINTS",
+        help="Find the strongest setting that loses at most so much accuracy.",
+    ),
     click.option(
         "--eval",
         "evaluation",
@@ -39,8 +69,20 @@ FILE_OPTIONS: tuple[Decorate, ...] = (
         metavar="FOLDER",
         help="Labelled images for it, a folder a class; or fashion-mnist[:FOLDER].",
     ),
-    click.option("--mean", type=TRIPLE, default="0.485,0.456,0.406", show_default=True, help="Subtracted from pixels / 255."),
-    click.option("--std", type=TRIPLE, default="0.229,0.224,0.225", show_default=True, help="Divides the difference."),
+    click.option(
+        "--mean",
+        type=TRIPLE,
+        default="0.485,0.456,0.406",
+        show_default=True,
+        help="Subtracted from pixels / 255.",
+    ),
+    click.option(
+        "--std",
+        type=TRIPLE,
+        default="0.229,0.224,0.225",
+        show_default=True,
+        help="Divides the difference.",
+    ),
     click.option(
         "--interpolation",
         type=click.Choice(["bilinear", "bicubic"]),
@@ -54,8 +96,10 @@ _EXTRAS = ("calibration", "synthetic", "synthetic_steps", "seed", "evaluation", 
 _PREPARATION = ("mean", "std", "interpolation")
 
 
-_MODEL_AND_OUTPUT = """MODEL is what `subpc compile` takes: .pt2, TorchScript or .onnx, a state dict with --arch, or a file that
-subpc compressed. OUTPUT holds plain tensors and descriptions, no code; `subpc compile` and this command take it with no further word."""
+_MODEL_AND_OUTPUT = """\
+MODEL is what `subpc compile` takes: .pt2, TorchScript or .onnx, a state dict with --arch, or a file
+that subpc compressed. OUTPUT holds plain tensors and descriptions, no code;
+`subpc compile` and this command take it with no further word."""
 
 
 def command_of(method: CompressionMethod[Any]) -> click.Command:
@@ -78,7 +122,11 @@ def _option(method: CompressionMethod[Any], option: Option) -> Decorate:
     default = next(field.default for field in fields(method.config) if field.name == option.setting)
     assert default is not MISSING, f"{method.name}: {option.setting} has no default"
     name = f"--{option.setting.replace('_', '-')}"
-    facts: dict[str, Any] = {"help": option.help, "default": default, "show_default": default is not None}
+    facts: dict[str, Any] = {
+        "help": option.help,
+        "default": default,
+        "show_default": default is not None,
+    }
     kinds = _kinds(method, option.setting)
     if tuple in kinds:
         shown = f" [default: {', '.join(default)}]" if default else ""
@@ -87,7 +135,9 @@ def _option(method: CompressionMethod[Any], option: Option) -> Decorate:
         name += "" if default is False else f"/--no-{name.removeprefix('--')}"
         facts |= {"is_flag": True} if default is False and not option.spelling else {}
     else:
-        facts["type"] = click.Choice(option.accepted) if option.accepted else next(iter(kinds - {NoneType}))
+        facts["type"] = (
+            click.Choice(option.accepted) if option.accepted else next(iter(kinds - {NoneType}))
+        )
     return click.option(option.spelling or name, option.setting, **facts)
 
 
@@ -110,7 +160,11 @@ def _compress(method: CompressionMethod[Any], values: dict[str, Any]) -> None:
         from subpc.images.prepare import Preparation
 
         settings = {
-            option.setting: None if option.none is not None and values[option.setting] == option.none else values[option.setting]
+            option.setting: (
+                None
+                if option.none is not None and values[option.setting] == option.none
+                else values[option.setting]
+            )
             for option in method.options
             if option.setting in decided
         }
@@ -121,7 +175,9 @@ def _compress(method: CompressionMethod[Any], values: dict[str, Any]) -> None:
             preparation=Preparation(**{name: values[name] for name in _PREPARATION}),
         )
         config = method.config(**settings)
-        report = compress_file(model, config, output, arch=values["arch"], extras=extras, progress=progress)
+        report = compress_file(
+            model, config, output, arch=values["arch"], extras=extras, progress=progress
+        )
     if as_json:
         show_json({**report.to_dict(), "output": str(output), "bytes_on_disk": report.file_bytes})
         return
@@ -131,11 +187,17 @@ def _compress(method: CompressionMethod[Any], values: dict[str, Any]) -> None:
 
 def _one(shapes: tuple[tuple[int, ...], ...]) -> tuple[int, ...] | None:
     if len(shapes) > 1:
-        raise click.UsageError("networks of one input are compressed, for one size of it: give --shape once")
+        raise click.UsageError(
+            "networks of one input are compressed, for one size of it: give --shape once"
+        )
     return shapes[0] if shapes else None
 
 
 def _decided() -> frozenset[str]:
     """Names of everything that the user gave."""
     context = click.get_current_context()
-    return frozenset(name for name in context.params if context.get_parameter_source(name) is not ParameterSource.DEFAULT)
+    return frozenset(
+        name
+        for name in context.params
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT
+    )

@@ -1,4 +1,5 @@
-"""A data-free compression as text: a table of the layers, the search if there was one, and what the file takes."""
+"""A data-free compression as text: a table of the layers, the search if there was one, and what the
+file takes."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,11 @@ def show_report(report: "DataFreeReport", show: Show) -> None:
 
 def layer_table(report: "DataFreeReport") -> "Table":
     """One row a layer; columns that say nothing about any layer are left out."""
-    columns = [column for column in _COLUMNS if any(column[1](layer) for layer in report.layers) or column[0] == "layer"]
+    columns = [
+        column
+        for column in _COLUMNS
+        if any(column[1](layer) for layer in report.layers) or column[0] == "layer"
+    ]
     table = new_table(*(title for title, _ in columns))
     for layer in report.layers:
         table.add_row(*(cell(layer) for _, cell in columns))
@@ -74,7 +79,12 @@ def summary(report: "DataFreeReport") -> str:
     parts = METHODS[report.method].summary(layers)
     widths = sorted({layer.bits for layer in layers})
     if widths != [32]:
-        parts.append(", ".join(f"{sum(layer.bits == width for layer in layers)} layers at {width} bits" for width in widths))
+        parts.append(
+            ", ".join(
+                f"{sum(layer.bits == width for layer in layers)} layers at {width} bits"
+                for width in widths
+            )
+        )
     return "; ".join(parts)
 
 
@@ -82,8 +92,14 @@ def size_line(report: "DataFreeReport") -> str:
     """The file's bytes, and what they are."""
     weights = sum(layer.bytes for layer in report.layers)
     rest, names = report.bytes - weights, report.file_bytes - report.bytes
-    parts = {"layers": weights, "batch norms and the like": rest, "names, settings and report": names}
-    return f"{size(report.file_bytes)} on disk: " + ", ".join(f"{what} {size(n)}" for what, n in parts.items())
+    parts = {
+        "layers": weights,
+        "batch norms and the like": rest,
+        "names, settings and report": names,
+    }
+    return f"{size(report.file_bytes)} on disk: " + ", ".join(
+        f"{what} {size(n)}" for what, n in parts.items()
+    )
 
 
 def size(count: int) -> str:
@@ -96,7 +112,11 @@ def search_table(search: dict[str, Any]) -> "Table":
     table = new_table("setting", "layers left alone", "accuracy %", "weights kB", "allowed")
     for trial in search["trials"]:
         alone = str(trial["left_alone"]) if trial["left_alone"] else ""
-        facts = (f"{trial['accuracy']:.2f}", f"{trial['bytes'] / 1e3:.1f}", "yes" if trial["within"] else "no")
+        facts = (
+            f"{trial['accuracy']:.2f}",
+            f"{trial['bytes'] / 1e3:.1f}",
+            "yes" if trial["within"] else "no",
+        )
         table.add_row(trial["setting"], alone, *facts)
     return table
 
@@ -105,7 +125,10 @@ def search_lines(search: dict[str, Any]) -> list[str]:
     """The result of a search."""
     before, after = search["accuracy_before"], search["accuracy_after"]
     setting = setting_words(search["setting"]) or "the gentlest setting"
-    allowed = f"{search['max_drop']:g} {'point was' if search['max_drop'] == 1 else 'points were'} allowed"
+    allowed = (
+        f"{search['max_drop']:g} {'point was' if search['max_drop'] == 1 else 'points were'}"
+        " allowed"
+    )
     lines = [f"chosen: {setting}; accuracy {after:.2f} % instead of {before:.2f} %, {allowed}"]
     alone = search["left_alone"]
     return lines + ([f"backed off in {len(alone)} layers: {', '.join(alone)}"] if alone else [])

@@ -12,8 +12,8 @@ from subpc.scratch import scratch_folder
 @click.option("--image", type=DATA, help="An image of your own. [default: a cat]")
 @threads_option
 def command(image: Path | None, threads: int | None) -> None:
-    """Compile a pretrained MobileNetV2 and show it an image; compare a sparse network with the dense one on 1,000 images; then race
-    a ResNet-50, sparse and dense, against other engines.
+    """Compile a pretrained MobileNetV2 and show it an image; compare a sparse network with the
+    dense one on 1,000 images; then race a ResNet-50, sparse and dense, against other engines.
 
     \b
     Example:

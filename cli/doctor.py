@@ -9,7 +9,8 @@ from subpc.cli.printing import flat, show, show_json
 @click.command("doctor", cls=FileCommand)
 @json_option
 def command(as_json: bool) -> None:
-    """Check this machine and the installation: versions, CPU, threads, linker. Exit code 1 if something is wrong.
+    """Check this machine and the installation: versions, CPU, threads, linker. Exit code 1 if
+    something is wrong.
 
     \b
     Example:

@@ -14,7 +14,8 @@ from subpc.errors import TargetError
 @click.argument("library", type=LIBRARY)
 @json_option
 def command(library: Path, as_json: bool) -> None:
-    """Show what LIBRARY contains: inputs, outputs, and what was decided for each layer and why. Nothing in it is executed.
+    """Show what LIBRARY contains: inputs, outputs, and what was decided for each layer and why.
+    Nothing in it is executed.
 
     \b
     Example:
@@ -33,9 +34,20 @@ def command(library: Path, as_json: bool) -> None:
     except TargetError as error:
         runs = str(error)
     if as_json:
-        show_json({**report.to_dict(), "bytes": library.stat().st_size, "missing_features": missing})
+        show_json(
+            {**report.to_dict(), "bytes": library.stat().st_size, "missing_features": missing}
+        )
         return
-    show(report.headline, report.summary, layer_table(report), "functions:", *function_lines(metadata))
+    show(
+        report.headline,
+        report.summary,
+        layer_table(report),
+        "functions:",
+        *function_lines(metadata),
+    )
     versions = ", ".join(f"{name} {version}" for name, version in metadata.versions.items())
-    show(f"file: {library.stat().st_size / 1e6:.1f} MB; {runs}; made by {versions or 'unknown versions'}")
+    show(
+        f"file: {library.stat().st_size / 1e6:.1f} MB; {runs}; made by"
+        f" {versions or 'unknown versions'}"
+    )
     show(*(f"warning: {w}" for w in metadata.warnings), *(f"note: {n}" for n in metadata.notes))

@@ -1,4 +1,5 @@
-"""The `subpc` command. A subcommand's module is imported when it is chosen, so that help is quick and `run` stays light."""
+"""The `subpc` command. A subcommand's module is imported when it is chosen, so that help is quick
+and `run` stays light."""
 
 import importlib
 import io
@@ -24,8 +25,14 @@ COMMANDS = {
     "run": ("subpc.cli.run", "Run a compiled library on arrays or an image."),
     "bench": ("subpc.cli.bench", "Time a library beside ONNX Runtime, OpenVINO and PyTorch."),
     "profile": ("subpc.cli.profile", "Show the time of every layer."),
-    "compare": ("subpc.cli.compare", "Compare two models: agreement, error layer by layer, speed, size."),
-    "inspect": ("subpc.cli.inspect", "Show what a library contains, and what was decided for each layer."),
+    "compare": (
+        "subpc.cli.compare",
+        "Compare two models: agreement, error layer by layer, speed, size.",
+    ),
+    "inspect": (
+        "subpc.cli.inspect",
+        "Show what a library contains, and what was decided for each layer.",
+    ),
     "doctor": ("subpc.cli.doctor", "Check this machine and the installation."),
     "demo": ("subpc.cli.demo", "Recognise an image, then race a ResNet-50 against other engines."),
 }
@@ -52,14 +59,17 @@ class _LazyGroup(click.Group):
 def cli() -> None:
     """Compile convolutional networks into fast block-sparse libraries for the CPU.
 
-    Exit codes: 0 done, 1 failed, 2 something in the command has to be changed. Set SUBPC_DEBUG=1 to see Python tracebacks.
+    Exit codes: 0 done, 1 failed, 2 something in the command has to be changed. Set SUBPC_DEBUG=1 to
+    see Python tracebacks.
     """
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: errors become one or two lines on stderr and an exit code."""
     signal.signal(signal.SIGTERM, _terminate)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else whoever started this wants it ignored
+    if (
+        signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    ):  # else whoever started this wants it ignored
         signal.signal(signal.SIGINT, _interrupt)
     _open_standard_files()
     sys.exit(run(arguments))
@@ -81,14 +91,17 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 def _open_standard_files() -> None:
-    """Give closed ones another end, or the first file that is opened would be taken for one of them."""
+    """Give closed ones another end, or the first file that is opened would be taken for one of
+    them."""
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # letters that the terminal's encoding lacks are no reason to fail
+        if isinstance(
+            stream, io.TextIOWrapper
+        ):  # letters that the terminal's encoding lacks are no reason to fail
             stream.reconfigure(errors="backslashreplace")
 
 
@@ -111,7 +124,10 @@ def _run(arguments: list[str]) -> int:
     try:
         os.getcwd()
     except FileNotFoundError:  # some libraries end the process over it
-        return fail("the folder that this runs in does not exist any more; change to another one", WRONG_USAGE)
+        return fail(
+            "the folder that this runs in does not exist any more; change to another one",
+            WRONG_USAGE,
+        )
     try:
         return _result(cli.main(arguments, prog_name="subpc", standalone_mode=False))
     except click.UsageError as error:
@@ -136,24 +152,48 @@ def _run(arguments: list[str]) -> int:
             return _defect(error)
         return fail(not_installed(error), FAILED)
     except OSError as error:
-        place = f": {os.fsdecode(error.filename)}" if isinstance(error.filename, str | bytes) else ""
+        place = (
+            f": {os.fsdecode(error.filename)}" if isinstance(error.filename, str | bytes) else ""
+        )
         return fail(f"{error.strerror or error}{place}", FAILED)
-    except UnicodeEncodeError as error:  # lone surrogates: Python's way to keep bytes of names that are no text
-        return fail(f"the name {error.object} is not valid UTF-8, and a part of subpc that needs it takes no other; rename it", FAILED)
+    except (
+        UnicodeEncodeError
+    ) as error:  # lone surrogates: Python's way to keep bytes of names that are no text
+        return fail(
+            f"the name {error.object} is not valid UTF-8, and a part of subpc that needs it takes"
+            " no other; rename it",
+            FAILED,
+        )
     except MemoryError:
-        return fail("there is not enough memory for this; use a smaller model or input, or a machine with more", FAILED)
+        return fail(
+            "there is not enough memory for this; use a smaller model or input, or a machine with"
+            " more",
+            FAILED,
+        )
     except Exception as error:
         return _defect(error)
 
 
 def _with_names_in_line(text: str, arguments: list[str]) -> str:
-    """Line breaks in the names that the user gave as escapes: an error has its lines from us alone."""
-    for name in sorted({part for a in arguments if "\n" in a for part in (a, Path(a).name, Path(a).stem)}, key=len, reverse=True):
+    """Line breaks in the names that the user gave as escapes: an error has its lines from us
+    alone."""
+    for name in sorted(
+        {part for a in arguments if "\n" in a for part in (a, Path(a).name, Path(a).stem)},
+        key=len,
+        reverse=True,
+    ):
         text = text.replace(name, printable(name))
     return text
 
 
-def _warn(message: "Warning | str", category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None) -> None:
+def _warn(
+    message: "Warning | str",
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: Any = None,
+    line: Any = None,
+) -> None:
     # Other libraries warn each other's authors; a user of this command can do nothing about it.
     if category.__module__.partition(".")[0] == __name__.partition(".")[0]:
         complain(f"warning: {message}")

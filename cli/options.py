@@ -21,7 +21,8 @@ class InputFile(click.Path):
         return [value]
 
     def check(self, value: Path) -> None:
-        """Nothing: the command itself says at once that the file is not there, and what would make one."""
+        """Nothing: the command itself says at once that the file is not there, and what would make
+        one."""
 
 
 class InputData(InputFile):
@@ -53,10 +54,11 @@ class InputModel(InputLibrary):
 
 
 class InputText(click.ParamType):  # type: ignore[type-arg]
-    """A word, a file, or both with a sign between: `auto`, `x.npy`, `image=x.npy`, `imagefolder:images`.
+    """A word, a file, or both with a sign between: `auto`, `x.npy`, `image=x.npy`,
+    `imagefolder:images`.
 
-    words: those that stand for no file, and with a colon at their end those that a file follows; path: what else is accepted. Where
-    nothing is given the command itself looks for the file.
+    words: those that stand for no file, and with a colon at their end those that a file follows;
+    path: what else is accepted. Where nothing is given the command itself looks for the file.
     """
 
     name = "text"
@@ -68,9 +70,14 @@ class InputText(click.ParamType):  # type: ignore[type-arg]
         """ConfigError for a file that is not there."""
         if value in self.words:
             return
-        start = next((word for word in self.words if word.endswith(":") and value.startswith(word)), "")
+        start = next(
+            (word for word in self.words if word.endswith(":") and value.startswith(word)), ""
+        )
         if (start or self.path) and (reason := _missing(Path(value.removeprefix(start)))):
-            accepted = [*([self.path] if self.path else []), *(f"{w}FOLDER" if w.endswith(":") else w for w in self.words)]
+            accepted = [
+                *([self.path] if self.path else []),
+                *(f"{w}FOLDER" if w.endswith(":") else w for w in self.words),
+            ]
             raise ConfigError(f"{reason}; accepted: {', '.join(accepted)}.")
 
     def files(self, value: str) -> list[Path]:
@@ -114,18 +121,30 @@ class OutputFolder(click.Path):
 
 
 class FileCommand(click.Command):
-    """A command that starts only if its inputs are there, none of its outputs is one of them, and all of these can be written."""
+    """A command that starts only if its inputs are there, none of its outputs is one of them, and
+    all of these can be written."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """See click.Command."""
-        given = [(param.type, value) for param in self.params for value in _values(ctx.params.get(param.name or ""))]
+        given = [
+            (param.type, value)
+            for param in self.params
+            for value in _values(ctx.params.get(param.name or ""))
+        ]
         outputs = [(kind.noun, value) for kind, value in given if isinstance(kind, OutputFile)]
         if outputs:
-            inputs = [file for kind, value in given if isinstance(kind, InputFile | InputText | InputArch) for file in kind.files(value)]
+            inputs = [
+                file
+                for kind, value in given
+                if isinstance(kind, InputFile | InputText | InputArch)
+                for file in kind.files(value)
+            ]
             try:
                 check_outputs([value for _, value in outputs], inputs)
             except ConfigError as error:
-                raise ConfigError(str(error).replace("cannot write ", f"cannot write {outputs[0][0]}", 1)) from error
+                raise ConfigError(
+                    str(error).replace("cannot write ", f"cannot write {outputs[0][0]}", 1)
+                ) from error
         for kind, value in given:
             if isinstance(kind, InputFile | InputText):
                 kind.check(value)
@@ -133,7 +152,8 @@ class FileCommand(click.Command):
 
 
 def _missing(path: Path) -> str:
-    """That `path` is not there, before anything large is imported; what else is wrong with it, the command says."""
+    """That `path` is not there, before anything large is imported; what else is wrong with it, the
+    command says."""
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -157,11 +177,14 @@ OUTPUT, DATABASE, OUTPUT_FOLDER = OutputFile(), OutputDatabase(), OutputFolder()
 
 
 class ShapeType(click.ParamType):  # type: ignore[type-arg]
-    """`1,3,224,224` -> (1, 3, 224, 224); with the input's name and element type where they are given: `mask=1,224,224:bool`."""
+    """`1,3,224,224` -> (1, 3, 224, 224); with the input's name and element type where they are
+    given: `mask=1,224,224:bool`."""
 
     name = "[NAME=]N,C,H,W[:TYPE]"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
         from subpc.frontend.input_shapes import parse_shape
 
         if isinstance(value, tuple):
@@ -177,7 +200,9 @@ class TripleType(click.ParamType):  # type: ignore[type-arg]
 
     name = "R,G,B"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, float, float]:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, float, float]:
         if isinstance(value, tuple):
             return value[0], value[1], value[2]
         try:
@@ -185,13 +210,33 @@ class TripleType(click.ParamType):  # type: ignore[type-arg]
         except ValueError:
             numbers = []
         if len(numbers) not in (1, 3):
-            self.fail(f"{value!r} is not one number or three with commas between, as in 0.485,0.456,0.406", param, ctx)
-        return (numbers[0], numbers[0], numbers[0]) if len(numbers) == 1 else (numbers[0], numbers[1], numbers[2])
+            self.fail(
+                f"{value!r} is not one number or three with commas between, as in"
+                " 0.485,0.456,0.406",
+                param,
+                ctx,
+            )
+        return (
+            (numbers[0], numbers[0], numbers[0])
+            if len(numbers) == 1
+            else (numbers[0], numbers[1], numbers[2])
+        )
 
 
 SHAPE = ShapeType()
 TRIPLE = TripleType()
 
-threads_option = click.option("--threads", type=int, default=None, help="Threads to use. [default: the CPUs this process may use]")
-part_option = click.option("--part", metavar="PATH", help="Only this submodule, such as backbone; or several in a row: backbone,rpn.head.")
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+threads_option = click.option(
+    "--threads",
+    type=int,
+    default=None,
+    help="Threads to use. [default: the CPUs this process may use]",
+)
+part_option = click.option(
+    "--part",
+    metavar="PATH",
+    help="Only this submodule, such as backbone; or several in a row: backbone,rpn.head.",
+)
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object instead of text."
+)

@@ -1,4 +1,5 @@
-"""The one way in which commands print: names of others cannot reach the terminal as escape sequences, markup or pages of text."""
+"""The one way in which commands print: names of others cannot reach the terminal as escape
+sequences, markup or pages of text."""
 
 import json
 import sys
@@ -30,7 +31,8 @@ class OutputError(Exception):
 
 
 def show(*parts: "Table | str") -> None:
-    """Print tables and lines. Lines are printed as they are: wrapped ones cannot be searched for."""
+    """Print tables and lines. Lines are printed as they are: wrapped ones cannot be searched
+    for."""
     for part in parts:
         _write(line(part) if isinstance(part, str) else _drawn(part))
 
@@ -44,7 +46,9 @@ def complain(text: str) -> None:
     """Print an error or a note on standard error, which may be closed."""
     first, *others = map(line, text.split("\n"))
     # A name may hold a line break and what looks like a message of its own.
-    others = [f"  {other}" if other.startswith(_MESSAGES) else other for other in others[:_MOST_LINES]]
+    others = [
+        f"  {other}" if other.startswith(_MESSAGES) else other for other in others[:_MOST_LINES]
+    ]
     with suppress(OSError, ValueError):
         click.echo("\n".join([first, *others]), err=True)
 

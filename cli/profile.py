@@ -5,7 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from subpc.cli.options import ARCH, INPUT, LIBRARY, MODEL, OUTPUT, SHAPE, FileCommand, json_option, part_option, threads_option
+from subpc.cli.options import (
+    ARCH,
+    INPUT,
+    LIBRARY,
+    MODEL,
+    OUTPUT,
+    SHAPE,
+    FileCommand,
+    json_option,
+    part_option,
+    threads_option,
+)
 from subpc.cli.printing import show, show_json
 from subpc.cli.tables import profile_table
 from subpc.files import described
@@ -17,20 +28,59 @@ if TYPE_CHECKING:
 
 @click.command("profile", cls=FileCommand)
 @click.argument("library", type=LIBRARY)
-@click.option("--runs", type=click.IntRange(1), default=20, show_default=True, help="Timed repetitions of every step.")
-@click.option("--warmup", type=click.IntRange(0), default=5, show_default=True, help="Runs before timing starts.")
+@click.option(
+    "--runs",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    help="Timed repetitions of every step.",
+)
+@click.option(
+    "--warmup",
+    type=click.IntRange(0),
+    default=5,
+    show_default=True,
+    help="Runs before timing starts.",
+)
 @click.option("--top", type=click.IntRange(1), default=None, help="Show only the slowest layers.")
-@click.option("--shape", "shapes", type=SHAPE, multiple=True, help="Input shape, for a library that has several.")
-@click.option("--no-probes", is_flag=True, help="Do not measure the machine's peak and the balance of the threads.")
-@click.option("--html", "page", type=OUTPUT, help="Write a report with plots, one page that needs no network.")
-@click.option("--bench", "bench_file", type=INPUT, help="What `subpc bench --json` printed, for the report.")
-@click.option("--compare", default="", metavar="ENGINES", help="Time other engines now, for the report: onnxruntime,openvino,...")
-@click.option("--model", type=MODEL, help="The model file that LIBRARY was compiled from, for --compare.")
+@click.option(
+    "--shape",
+    "shapes",
+    type=SHAPE,
+    multiple=True,
+    help="Input shape, for a library that has several.",
+)
+@click.option(
+    "--no-probes",
+    is_flag=True,
+    help="Do not measure the machine's peak and the balance of the threads.",
+)
+@click.option(
+    "--html", "page", type=OUTPUT, help="Write a report with plots, one page that needs no network."
+)
+@click.option(
+    "--bench", "bench_file", type=INPUT, help="What `subpc bench --json` printed, for the report."
+)
+@click.option(
+    "--compare",
+    default="",
+    metavar="ENGINES",
+    help="Time other engines now, for the report: onnxruntime,openvino,...",
+)
+@click.option(
+    "--model", type=MODEL, help="The model file that LIBRARY was compiled from, for --compare."
+)
 @click.option("--arch", type=ARCH, help="Architecture of --model, as for compile.")
 @part_option
 @threads_option
 @json_option
-def command(library: Path, shapes: tuple[tuple[int, ...], ...], page: Path | None, as_json: bool, **rest: Any) -> None:
+def command(
+    library: Path,
+    shapes: tuple[tuple[int, ...], ...],
+    page: Path | None,
+    as_json: bool,
+    **rest: Any,
+) -> None:
     """Time every layer of LIBRARY alone, by the names of the original model.
 
     \b
@@ -41,30 +91,50 @@ def command(library: Path, shapes: tuple[tuple[int, ...], ...], page: Path | Non
     from subpc.runtime.model import load
 
     if page is None and (rest["bench_file"] or rest["compare"]):
-        raise click.UsageError("--bench and --compare are for the report; give it a name with --html FILE")
+        raise click.UsageError(
+            "--bench and --compare are for the report; give it a name with --html FILE"
+        )
     if rest["bench_file"] and rest["compare"]:
         raise click.UsageError("give --bench FILE or --compare ENGINES, not both")
     bench = _read_bench(rest["bench_file"])
     model = load(library, threads=rest["threads"])
-    profile = model.profile(runs=rest["runs"], warmup=rest["warmup"], shapes=shapes or None, probes=not rest["no_probes"])
+    profile = model.profile(
+        runs=rest["runs"],
+        warmup=rest["warmup"],
+        shapes=shapes or None,
+        probes=not rest["no_probes"],
+    )
     if page is not None:
         from subpc.profile_page.page import PageInput, write_page
 
         bench = bench or _compare(library, rest, shapes, as_json)
         size = library.stat().st_size
-        write_page(page, PageInput(metadata=model.report.metadata, profile=profile, file_bytes=size, bench=bench))
+        write_page(
+            page,
+            PageInput(
+                metadata=model.report.metadata, profile=profile, file_bytes=size, bench=bench
+            ),
+        )
     if as_json:
-        show_json({"headline": model.report.headline, "gap_ms": profile.gap_ms, **profile.to_dict()})
+        show_json(
+            {"headline": model.report.headline, "gap_ms": profile.gap_ms, **profile.to_dict()}
+        )
         return
     show(model.report.headline, profile_table(profile, rest["top"]), *_summary(profile))
     show(*([f"wrote {described(page)}"] if page is not None else []))
 
 
 def _summary(profile: "Profile") -> list[str]:
-    sums = f"whole call {profile.total_ms:.3f} ms; sum of the steps {profile.steps_ms:.3f} ms; gap {profile.gap_ms:+.3f} ms"
+    sums = (
+        f"whole call {profile.total_ms:.3f} ms; sum of the steps {profile.steps_ms:.3f} ms; gap"
+        f" {profile.gap_ms:+.3f} ms"
+    )
     lines = [f"{sums}; {profile.threads} threads"]
     if profile.peak is not None:
-        speeds = f"reading {profile.peak.cache_gbytes:.0f} GB/s from cache, {profile.peak.memory_gbytes:.0f} GB/s from memory"
+        speeds = (
+            f"reading {profile.peak.cache_gbytes:.0f} GB/s from cache,"
+            f" {profile.peak.memory_gbytes:.0f} GB/s from memory"
+        )
         lines.append(f"measured peak {profile.peak.gflops:.0f} GFLOP/s; {speeds}")
     return [*lines, *(f"note: {note}" for note in profile.notes)]
 
@@ -77,7 +147,9 @@ def _read_bench(path: Path | None) -> "BenchReport | None":
     return read_bench(path)
 
 
-def _compare(library: Path, rest: dict[str, Any], shapes: tuple[tuple[int, ...], ...], quiet: bool) -> "BenchReport | None":
+def _compare(
+    library: Path, rest: dict[str, Any], shapes: tuple[tuple[int, ...], ...], quiet: bool
+) -> "BenchReport | None":
     rivals = [name.strip() for name in rest["compare"].split(",") if name.strip()]
     if not rivals:
         return None
@@ -86,5 +158,16 @@ def _compare(library: Path, rest: dict[str, Any], shapes: tuple[tuple[int, ...],
     from subpc.cli.progress import progress_line
 
     with progress_line(quiet=quiet) as progress:
-        source = source_of(rest["model"], rest["arch"], False, rest["part"]) if rest["model"] is not None else None
-        return bench.time_engines(library, rivals, model=source, shapes=shapes or None, threads=rest["threads"], progress=progress)
+        source = (
+            source_of(rest["model"], rest["arch"], False, rest["part"])
+            if rest["model"] is not None
+            else None
+        )
+        return bench.time_engines(
+            library,
+            rivals,
+            model=source,
+            shapes=shapes or None,
+            threads=rest["threads"],
+            progress=progress,
+        )

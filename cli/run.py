@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from subpc.cli.options import INPUT, INPUT_TEXT, LIBRARY, OUTPUT, TRIPLE, FileCommand, json_option, threads_option
+from subpc.cli.options import (
+    INPUT,
+    INPUT_TEXT,
+    LIBRARY,
+    OUTPUT,
+    TRIPLE,
+    FileCommand,
+    json_option,
+    threads_option,
+)
 from subpc.cli.printing import show, show_json
 from subpc.errors import ConfigError
 from subpc.files import described, replacing
@@ -18,23 +27,77 @@ if TYPE_CHECKING:
 @click.command("run", cls=FileCommand)
 @click.argument("library", type=LIBRARY)
 @click.option(
-    "--input", "inputs", type=INPUT_TEXT, multiple=True, metavar="[NAME=]FILE.npy", help="Input array; repeat for several inputs."
+    "--input",
+    "inputs",
+    type=INPUT_TEXT,
+    multiple=True,
+    metavar="[NAME=]FILE.npy",
+    help="Input array; repeat for several inputs.",
 )
-@click.option("-o", "--output", type=OUTPUT, help="Write the output: .npy, or .npz for all outputs by name.")
-@click.option("--image", type=INPUT, help="Use an image as input; print the best classes, or those of its pixels.")
-@click.option("--mask", type=OUTPUT, help="Write the class of every pixel as a PNG file (segmentation).")
-@click.option("--labels", type=INPUT_TEXT, help="Class names: `imagenet`, or a text file with one name a line.")
-@click.option("--mean", type=TRIPLE, default="0.485,0.456,0.406", show_default=True, help="Subtracted from x / 255.")
-@click.option("--std", type=TRIPLE, default="0.229,0.224,0.225", show_default=True, help="Divides the difference.")
 @click.option(
-    "--size", type=int, default=None, help="Side of the centre crop. [default: the model's input; stretched to it if that is no square]"
+    "-o", "--output", type=OUTPUT, help="Write the output: .npy, or .npz for all outputs by name."
 )
-@click.option("--resize", type=int, default=None, help="Shorter side before the crop. [default: size * 256 / 224]")
-@click.option("--interpolation", type=click.Choice(["bilinear", "bicubic"]), default="bilinear", show_default=True)
-@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="How many classes to print.")
+@click.option(
+    "--image",
+    type=INPUT,
+    help="Use an image as input; print the best classes, or those of its pixels.",
+)
+@click.option(
+    "--mask", type=OUTPUT, help="Write the class of every pixel as a PNG file (segmentation)."
+)
+@click.option(
+    "--labels",
+    type=INPUT_TEXT,
+    help="Class names: `imagenet`, or a text file with one name a line.",
+)
+@click.option(
+    "--mean",
+    type=TRIPLE,
+    default="0.485,0.456,0.406",
+    show_default=True,
+    help="Subtracted from x / 255.",
+)
+@click.option(
+    "--std",
+    type=TRIPLE,
+    default="0.229,0.224,0.225",
+    show_default=True,
+    help="Divides the difference.",
+)
+@click.option(
+    "--size",
+    type=int,
+    default=None,
+    help=(
+        "Side of the centre crop. [default: the model's input; stretched to it if that is no"
+        " square]"
+    ),
+)
+@click.option(
+    "--resize",
+    type=int,
+    default=None,
+    help="Shorter side before the crop. [default: size * 256 / 224]",
+)
+@click.option(
+    "--interpolation",
+    type=click.Choice(["bilinear", "bicubic"]),
+    default="bilinear",
+    show_default=True,
+)
+@click.option(
+    "--top", type=click.IntRange(1), default=5, show_default=True, help="How many classes to print."
+)
 @threads_option
 @json_option
-def command(library: Path, inputs: tuple[str, ...], output: Path | None, image: Path | None, as_json: bool, **rest: Any) -> None:
+def command(
+    library: Path,
+    inputs: tuple[str, ...],
+    output: Path | None,
+    image: Path | None,
+    as_json: bool,
+    **rest: Any,
+) -> None:
     """Run LIBRARY on .npy arrays, or on an image.
 
     \b
@@ -73,7 +136,9 @@ def _read_inputs(model: "CompiledModel", inputs: tuple[str, ...]) -> dict[str, A
     files: dict[str, str] = {}
     unnamed = []
     for text in inputs:
-        name, file = next(((n, text.removeprefix(f"{n}=")) for n in names if text.startswith(f"{n}=")), ("", text))
+        name, file = next(
+            ((n, text.removeprefix(f"{n}=")) for n in names if text.startswith(f"{n}=")), ("", text)
+        )
         if not name:
             unnamed.append(_existing(file, model))
         elif name in files:
@@ -82,7 +147,10 @@ def _read_inputs(model: "CompiledModel", inputs: tuple[str, ...]) -> dict[str, A
             files[name] = file
     left = [name for name in names if name not in files]
     if len(unnamed) != len(left):
-        raise ConfigError(f"{len(inputs)} inputs were given; the model takes {_listed(model)}: --input NAME=FILE.npy for each")
+        raise ConfigError(
+            f"{len(inputs)} inputs were given; the model takes {_listed(model)}: --input"
+            " NAME=FILE.npy for each"
+        )
     files |= dict(zip(left, unnamed, strict=True))
     return {name: _read_array(files[name]) for name in names}
 
@@ -104,7 +172,9 @@ def _read_array(file: str) -> Any:
 
     array = read_npy(file)
     if isinstance(array, dict):
-        raise ConfigError(f"{file} is an archive; give one .npy file for each input: --input NAME=FILE.npy")
+        raise ConfigError(
+            f"{file} is an archive; give one .npy file for each input: --input NAME=FILE.npy"
+        )
     return array
 
 
@@ -113,8 +183,14 @@ def _read_image(model: "CompiledModel", image: Path | None, rest: dict[str, Any]
     from subpc.images.prepare import Preparation
 
     if len(model.inputs) != 1:
-        raise ConfigError(f"--image needs a model with one input; this one takes {_listed(model)}: give arrays with --input")
-    info = min((function.inputs[0] for function in model.functions), key=lambda t: t.shape[0] if t.shape else 0)
+        raise ConfigError(
+            f"--image needs a model with one input; this one takes {_listed(model)}: give arrays"
+            " with --input"
+        )
+    info = min(
+        (function.inputs[0] for function in model.functions),
+        key=lambda t: t.shape[0] if t.shape else 0,
+    )
     options = {name: rest[name] for name in ("resize", "mean", "std", "interpolation")}
     how = Preparation(size=rest["size"] or layout_of(info).width, **options)
     return {info.name: image_input(str(image), info, how, rest["size"])}
@@ -135,7 +211,10 @@ def _write(output: Path, outputs: dict[str, Any]) -> None:
     from subpc.runtime.arrays import save_arrays
 
     if output.suffix == ".npy" and len(outputs) > 1:
-        raise ConfigError(f"the model has {len(outputs)} outputs ({', '.join(outputs)}); write them to a .npz file")
+        raise ConfigError(
+            f"the model has {len(outputs)} outputs ({', '.join(outputs)}); write them to a .npz"
+            " file"
+        )
     with replacing(output) as file:
         if output.suffix == ".npy":
             np.save(file, next(iter(outputs.values())), allow_pickle=False)
@@ -147,10 +226,18 @@ def _print(outputs: dict[str, Any], seen: "Seen | None", as_json: bool) -> None:
     from subpc.images.output import summary
 
     if as_json:
-        facts: dict[str, Any] = {"outputs": {n: {"shape": list(a.shape), "dtype": str(a.dtype)} for n, a in outputs.items()}}
+        facts: dict[str, Any] = {
+            "outputs": {
+                n: {"shape": list(a.shape), "dtype": str(a.dtype)} for n, a in outputs.items()
+            }
+        }
         if seen is not None:
-            facts["classes"] = [{"index": i, "name": name, "probability": p} for i, name, p in seen.classes]
-            facts["pixels"] = [{"index": i, "name": name, "share": share} for i, name, share in seen.pixels]
+            facts["classes"] = [
+                {"index": i, "name": name, "probability": p} for i, name, p in seen.classes
+            ]
+            facts["pixels"] = [
+                {"index": i, "name": name, "share": share} for i, name, share in seen.pixels
+            ]
         show_json(facts)
         return
     for name, array in outputs.items():

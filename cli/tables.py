@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 
 def new_table(*columns: str) -> "Table":
-    """A table whose first column is text and whose names in capitals or with units are numbers; cells are shown as they are."""
+    """A table whose first column is text and whose names in capitals or with units are numbers;
+    cells are shown as they are."""
     from rich import box
     from rich.table import Table
 
@@ -22,18 +23,50 @@ def new_table(*columns: str) -> "Table":
 
     table = PlainTable(box=box.SIMPLE, pad_edge=False)
     for index, column in enumerate(columns):
-        words = index == 0 or column in ("shape", "pattern", "kernel", "decision", "why", "version", "note", "class")
-        table.add_column(column, justify="left" if words else "right", no_wrap=column not in ("layer", "why"), overflow="fold")
+        words = index == 0 or column in (
+            "shape",
+            "pattern",
+            "kernel",
+            "decision",
+            "why",
+            "version",
+            "note",
+            "class",
+        )
+        table.add_column(
+            column,
+            justify="left" if words else "right",
+            no_wrap=column not in ("layer", "why"),
+            overflow="fold",
+        )
     return table
 
 
 def layer_table(report: "CompileReport") -> "Table":
-    """What was decided for each layer; the width of its weights in the model file where any has another than 32."""
+    """What was decided for each layer; the width of its weights in the model file where any has
+    another than 32."""
     packed = any(layer.bits != 32 for layer in report.layers)
-    table = new_table("layer", "shape", "stride", "groups", *(["bits"] if packed else []), "pattern", "zeros", "kernel", "gain", "why")
+    table = new_table(
+        "layer",
+        "shape",
+        "stride",
+        "groups",
+        *(["bits"] if packed else []),
+        "pattern",
+        "zeros",
+        "kernel",
+        "gain",
+        "why",
+    )
     for layer in report.layers:
         shape, stride = "x".join(map(str, layer.shape)), "x".join(map(str, layer.stride))
-        facts = [layer.name, shape, stride, str(layer.groups), *([str(layer.bits)] if packed else [])]
+        facts = [
+            layer.name,
+            shape,
+            stride,
+            str(layer.groups),
+            *([str(layer.bits)] if packed else []),
+        ]
         facts += [layer.pattern, f"{layer.sparsity:.0%}", layer.kernel]
         table.add_row(*facts, f"{layer.expected_gain:.1f}x", layer.reason)
     return table
@@ -45,17 +78,43 @@ def function_lines(metadata: "Metadata") -> list[str]:
     for function in metadata.functions:
         ins = ", ".join(f"{t.name} {t.dtype}{list(t.shape)}" for t in function.inputs)
         outs = ", ".join(f"{t.name} {t.dtype}{list(t.shape)}" for t in function.outputs)
-        lines.append(f"  {ins} -> {outs}; {len(function.steps)} steps, workspace {function.workspace_floats * 4 / 1e6:.1f} MB")
+        lines.append(
+            f"  {ins} -> {outs}; {len(function.steps)} steps, workspace"
+            f" {function.workspace_floats * 4 / 1e6:.1f} MB"
+        )
     return lines
 
 
 def profile_table(profile: "Profile", top: int | None) -> "Table":
     """The time of every layer, or of the slowest ones."""
-    table = new_table("layer", "ms", "share", "GFLOP/s", "of peak", "zeros", "N", "imbalance", "kernel", "decision", "why")
+    table = new_table(
+        "layer",
+        "ms",
+        "share",
+        "GFLOP/s",
+        "of peak",
+        "zeros",
+        "N",
+        "imbalance",
+        "kernel",
+        "decision",
+        "why",
+    )
     rows = sorted(profile.layers, key=lambda row: -row.ms)[:top] if top else profile.layers
     for row in rows:
-        peak, zeros = (f"{share:.0%}" if share is not None else "-" for share in (row.of_peak, row.sparsity))
+        peak, zeros = (
+            f"{share:.0%}" if share is not None else "-" for share in (row.of_peak, row.sparsity)
+        )
         times = [f"{row.ms:.3f}", f"{row.share:.1%}", f"{row.gflops:.0f}", peak]
         balance = f"{row.imbalance:.2f}" if row.imbalance is not None else "-"
-        table.add_row(row.layer, *times, zeros, str(row.n or "-"), balance, row.family, row.decision or "-", row.reason)
+        table.add_row(
+            row.layer,
+            *times,
+            zeros,
+            str(row.n or "-"),
+            balance,
+            row.family,
+            row.decision or "-",
+            row.reason,
+        )
     return table

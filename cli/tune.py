@@ -1,4 +1,5 @@
-"""`subpc tune`: search faster schedules for a model on this CPU, into a database that `compile --tuning` reads."""
+"""`subpc tune`: search faster schedules for a model on this CPU, into a database that `compile
+--tuning` reads."""
 
 import sys
 from collections.abc import Iterator
@@ -8,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from subpc.cli.options import ARCH, DATABASE, MODEL, SHAPE, FileCommand, json_option, part_option, threads_option
+from subpc.cli.options import (
+    ARCH,
+    DATABASE,
+    MODEL,
+    SHAPE,
+    FileCommand,
+    json_option,
+    part_option,
+    threads_option,
+)
 from subpc.cli.printing import complain, markup, show, show_json
 from subpc.passes.sparse_modes import SPARSE_MODES
 
@@ -21,8 +31,16 @@ LOG_SECONDS = 10.0
 
 @click.command("tune", cls=FileCommand)
 @click.argument("model", type=MODEL)
-@click.option("--db", "database", required=True, type=DATABASE, help="Database to read, and to append to.")
-@click.option("--budget", default="10m", show_default=True, metavar="TIME", help="How long to search: 90s, 10m, 1h.")
+@click.option(
+    "--db", "database", required=True, type=DATABASE, help="Database to read, and to append to."
+)
+@click.option(
+    "--budget",
+    default="10m",
+    show_default=True,
+    metavar="TIME",
+    help="How long to search: 90s, 10m, 1h.",
+)
 @click.option("--trials", type=click.IntRange(1), help="Stop after this many candidates, too.")
 @click.option("--arch", type=ARCH, help="Architecture of a state dict, as for compile.")
 @click.option("--shape", "shapes", type=SHAPE, multiple=True, help="Input shape.")
@@ -35,15 +53,25 @@ LOG_SECONDS = 10.0
     show_default=True,
     help="Block-sparse kernels, as for compile.",
 )
-@click.option("--tracker", metavar="HOST:PORT", help="Measure on the machines of this TVM RPC tracker.")
-@click.option("--device-key", metavar="KEY", help="Key under which the machines are registered there.")
-@click.option("--trust-pickle", is_flag=True, help="Load pickled modules. They can run any code: only for files that you made.")
+@click.option(
+    "--tracker", metavar="HOST:PORT", help="Measure on the machines of this TVM RPC tracker."
+)
+@click.option(
+    "--device-key", metavar="KEY", help="Key under which the machines are registered there."
+)
+@click.option(
+    "--trust-pickle",
+    is_flag=True,
+    help="Load pickled modules. They can run any code: only for files that you made.",
+)
 @threads_option
 @json_option
 def command(model: Path, database: Path, as_json: bool, **rest: Any) -> None:
-    """Search faster schedules for MODEL's convolutions, inside the whole network, on pinned threads.
+    """Search faster schedules for MODEL's convolutions, inside the whole network, on pinned
+    threads.
 
-    Every measurement is appended to the database at once: after Ctrl-C, or any other end, the same command goes on where it was.
+    Every measurement is appended to the database at once: after Ctrl-C, or any other end, the same
+    command goes on where it was.
 
     \b
     Examples:
@@ -52,15 +80,25 @@ def command(model: Path, database: Path, as_json: bool, **rest: Any) -> None:
     """
     from subpc.tuning.tune import parse_budget, tune
 
-    options = {**rest, "shapes": list(rest["shapes"]) or None, "budget": parse_budget(rest["budget"])}
+    options = {
+        **rest,
+        "shapes": list(rest["shapes"]) or None,
+        "budget": parse_budget(rest["budget"]),
+    }
     with _progress(quiet=as_json) as progress:
         report = tune(model, database=database, progress=progress, **options)
     if as_json:
         show_json({**report.to_dict(), "verdict": report.verdict})
         return
     show(report.verdict)
-    facts = f"{report.trials} candidates measured ({report.failures} failed), {report.known} known before, {report.seconds:.0f} s"
-    show(f"{facts}; {report.dropped} layers' schedules were dropped, for they did not help in the whole network")
+    facts = (
+        f"{report.trials} candidates measured ({report.failures} failed), {report.known} known"
+        f" before, {report.seconds:.0f} s"
+    )
+    show(
+        f"{facts}; {report.dropped} layers' schedules were dropped, for they did not help in the"
+        " whole network"
+    )
     show(*(f"note: {note}" for note in report.notes))
     show(f"wrote {report.database}; use it: subpc compile {model} --tuning {report.database}")
 
@@ -98,6 +136,6 @@ def _line(now: "TuneProgress") -> str:
     minutes, seconds = divmod(int(now.seconds_left), 60)
     failed = f" ({now.failures} failed)" if now.failures else ""
     return (
-        f"{now.what}: {minutes}:{seconds:02d} left, {now.done}/{now.layers} layers done, {now.trials} candidates{failed}, "
-        f"{now.gain:.3f}x so far"
+        f"{now.what}: {minutes}:{seconds:02d} left, {now.done}/{now.layers} layers done,"
+        f" {now.trials} candidates{failed}, {now.gain:.3f}x so far"
     )

@@ -1,4 +1,5 @@
-"""Bounds on what a Relax function makes: of each value, and of all that can be computed before it runs."""
+"""Bounds on what a Relax function makes: of each value, and of all that can be computed before it
+runs."""
 
 import math
 from collections.abc import Iterator
@@ -9,30 +10,38 @@ from tvm import relax
 
 from subpc.errors import UnsupportedModelError
 
-# No value of a network is larger (4 GiB in float32), but a hostile file can ask for more in one line.
+# No value of a network is larger (4 GiB in float32), but a hostile file can ask for more in one
+# line.
 MAX_ELEMENTS = 1 << 30
 # All that is computed from constants: so many elements, and some copies of the weights.
 _CONSTANTS, _COPIES_OF_WEIGHTS = 64 << 20, 16
 
 
 def check_sizes(main: relax.Function, inputs: int) -> None:
-    """UnsupportedModelError for values that no machine has room for, before anything is computed."""
+    """UnsupportedModelError for values that no machine has room for, before anything is
+    computed."""
     constant = dict.fromkeys(main.params[inputs:], True)
     left = _CONSTANTS + _COPIES_OF_WEIGHTS * sum(_elements(var.ty) for var in main.params[inputs:])
     for block in main.body.blocks:
         for binding in block.bindings:
             size = _elements(binding.var.ty)
-            name = str(getattr(getattr(binding.value, "op", None), "name", "a constant")).removeprefix("relax.")
+            name = str(
+                getattr(getattr(binding.value, "op", None), "name", "a constant")
+            ).removeprefix("relax.")
             if size > MAX_ELEMENTS:
                 raise UnsupportedModelError(
-                    f"{name} makes {size} elements; at most {MAX_ELEMENTS} are accepted.\nGive a smaller input shape, or replace the layer."
+                    f"{name} makes {size} elements; at most {MAX_ELEMENTS} are accepted.\nGive a"
+                    " smaller input shape, or replace the layer."
                 )
-            constant[binding.var] = all(constant.get(value, False) for value in _variables(binding.value))
+            constant[binding.var] = all(
+                constant.get(value, False) for value in _variables(binding.value)
+            )
             left -= size if constant[binding.var] else 0
             if left < 0:
                 raise UnsupportedModelError(
-                    f"{name} makes {size} more elements from constants; so many are not accepted for weights of this size.\n"
-                    "Compute them from the input, or store them as weights."
+                    f"{name} makes {size} more elements from constants; so many are not accepted"
+                    " for weights of this size.\nCompute them from the input, or store them as"
+                    " weights."
                 )
 
 

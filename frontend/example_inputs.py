@@ -1,4 +1,5 @@
-"""What a PyTorch model is traced with: tensors for shapes, or what the user gave, checked; and what a model says of its inputs."""
+"""What a PyTorch model is traced with: tensors for shapes, or what the user gave, checked; and what
+a model says of its inputs."""
 
 import inspect
 import math
@@ -27,13 +28,21 @@ def model_inputs(model: nn.Module | ExportedProgram) -> list[Input]:
     """The inputs, as far as the model says them; one of a general name where it says nothing."""
     if isinstance(model, ExportedProgram):
         return _program_inputs(model)
-    found = _script_inputs(model) if isinstance(model, torch.jit.ScriptModule) else _module_inputs(model)
+    found = (
+        _script_inputs(model)
+        if isinstance(model, torch.jit.ScriptModule)
+        else _module_inputs(model)
+    )
     return found or [Input(name="input")]
 
 
 def _program_inputs(program: ExportedProgram) -> list[Input]:
     names = set(program.graph_signature.user_inputs)
-    values = {n.name: n.meta.get("val") for n in program.graph.find_nodes(op="placeholder") if n.name in names}
+    values = {
+        n.name: n.meta.get("val")
+        for n in program.graph.find_nodes(op="placeholder")
+        if n.name in names
+    }
     return [
         Input(
             name=name,
@@ -51,16 +60,29 @@ def _script_inputs(script: torch.jit.ScriptModule) -> list[Input]:
 
 
 def _module_inputs(module: nn.Module) -> list[Input]:
-    parameters = inspect.signature((module.entry if isinstance(module, Part) else module).forward).parameters.values()
-    return [Input(name=p.name, optional=p.default is not p.empty) for p in parameters if p.kind in _POSITIONAL]
+    parameters = inspect.signature(
+        (module.entry if isinstance(module, Part) else module).forward
+    ).parameters.values()
+    return [
+        Input(name=p.name, optional=p.default is not p.empty)
+        for p in parameters
+        if p.kind in _POSITIONAL
+    ]
 
 
 def example_for(shape: Sequence[int]) -> torch.Tensor:
-    """An input of `shape` for tracing, float32 unless it says another type; not all zeros, which some networks divide by."""
+    """An input of `shape` for tracing, float32 unless it says another type; not all zeros, which
+    some networks divide by."""
     if not shape or any(n < 1 for n in shape):
-        raise ConfigError(f"Input shape {tuple(shape)} is not valid: every dimension must be 1 or more, such as 1,3,224,224.")
+        raise ConfigError(
+            f"Input shape {tuple(shape)} is not valid: every dimension must be 1 or more, such as"
+            " 1,3,224,224."
+        )
     if math.prod(shape) > _LARGEST:
-        raise ConfigError(f"Input shape {','.join(map(str, shape))} is too large: at most {_LARGEST} numbers are accepted.")
+        raise ConfigError(
+            f"Input shape {','.join(map(str, shape))} is too large: at most {_LARGEST} numbers are"
+            " accepted."
+        )
     dtype = getattr(torch, getattr(shape, "dtype", "") or "float32")
     size, draw = tuple(shape), torch.Generator().manual_seed(0)
     if dtype.is_floating_point:
@@ -69,15 +91,23 @@ def example_for(shape: Sequence[int]) -> torch.Tensor:
 
 
 def given_examples(given: Any, inputs: Sequence[Input]) -> tuple[Any, ...]:
-    """Example inputs as a user gives them (one, several, or by name), in order; ConfigError for what a compiled model does not take."""
+    """Example inputs as a user gives them (one, several, or by name), in order; ConfigError for
+    what a compiled model does not take."""
     if isinstance(given, Mapping):
         given = _in_order(given, inputs)
-    elif isinstance(given, torch.Tensor | np.ndarray) or not isinstance(given, Sequence) or isinstance(given, str):
+    elif (
+        isinstance(given, torch.Tensor | np.ndarray)
+        or not isinstance(given, Sequence)
+        or isinstance(given, str)
+    ):
         given = (given,)
     values = tuple(_checked(value, index) for index, value in enumerate(given))
     if not any(isinstance(value, torch.Tensor) for value in values):
         kinds = ", ".join(type(value).__name__ for value in values) or "nothing"
-        raise ConfigError(f"Example inputs are {kinds}; a tensor, a tuple of tensors, or a dictionary by input name is accepted.")
+        raise ConfigError(
+            f"Example inputs are {kinds}; a tensor, a tuple of tensors, or a dictionary by input"
+            " name is accepted."
+        )
     return values
 
 
@@ -87,7 +117,10 @@ def _in_order(given: Mapping[Any, Any], inputs: Sequence[Input]) -> list[Any]:
     missing = [info.name for info in inputs if info.name not in given and not info.optional]
     used = names[: len(given)]
     if wrong or missing or set(used) != set(given):
-        raise ConfigError(f"Example inputs {', '.join(map(repr, given))} were given; the model takes {', '.join(map(repr, names))}.")
+        raise ConfigError(
+            f"Example inputs {', '.join(map(repr, given))} were given; the model takes"
+            f" {', '.join(map(repr, names))}."
+        )
     return [given[name] for name in used]
 
 
@@ -96,17 +129,23 @@ def _checked(value: Any, index: int) -> Any:
         try:
             value = torch.from_numpy(np.array(value))
         except TypeError as error:
-            raise ConfigError(f"Example input {index} is a numpy array of {value.dtype}; accepted: {', '.join(DTYPES)}.") from error
+            raise ConfigError(
+                f"Example input {index} is a numpy array of {value.dtype}; accepted:"
+                f" {', '.join(DTYPES)}."
+            ) from error
     if isinstance(value, torch.Tensor):
         return _plain(value, index)
     if isinstance(value, _CONSTANTS):
         return value
     if isinstance(value, list | tuple | Mapping) and _has_tensors(value):
         raise UnsupportedModelError(
-            f"Example input {index} is a {type(value).__name__} of tensors; compiled models take each tensor as an input of its own.\n"
-            "Wrap the model in a module whose forward takes them one by one."
+            f"Example input {index} is a {type(value).__name__} of tensors; compiled models take"
+            " each tensor as an input of its own.\nWrap the model in a module whose forward takes"
+            " them one by one."
         )
-    raise ConfigError(f"Example input {index} is a {type(value).__name__}; a tensor or a numpy array is accepted.")
+    raise ConfigError(
+        f"Example input {index} is a {type(value).__name__}; a tensor or a numpy array is accepted."
+    )
 
 
 def _has_tensors(value: Any) -> bool:
@@ -118,10 +157,15 @@ def _plain(value: torch.Tensor, index: int) -> torch.Tensor:
     """A dense tensor with numbers in the memory of this machine, on the CPU."""
     kind = strange_kind(value)
     if kind:
-        raise ConfigError(f"Example input {index} is {kind}; compiled models take dense tensors. Pass torch.rand({_size(value)}).")
+        raise ConfigError(
+            f"Example input {index} is {kind}; compiled models take dense tensors. Pass"
+            f" torch.rand({_size(value)})."
+        )
     dtype = str(value.dtype).removeprefix("torch.")
     if dtype in _FLOATS:
-        raise ConfigError(f"Example input is {dtype}; compiled models take float32. Pass `x.float()`.")
+        raise ConfigError(
+            f"Example input is {dtype}; compiled models take float32. Pass `x.float()`."
+        )
     if dtype not in DTYPES:
         raise ConfigError(f"Example input {index} is {dtype}; accepted: {', '.join(DTYPES)}.")
     return value.detach().cpu() if value.device.type != "cpu" else value.detach()
@@ -133,4 +177,8 @@ def _size(value: torch.Tensor) -> str:
 
 def shapes_of(inputs: Sequence[Any]) -> list[InputShape]:
     """The shapes of example inputs, for models whose file has everything else."""
-    return [InputShape(x.shape, dtype=str(x.dtype).removeprefix("torch.")) for x in inputs if isinstance(x, torch.Tensor)]
+    return [
+        InputShape(x.shape, dtype=str(x.dtype).removeprefix("torch."))
+        for x in inputs
+        if isinstance(x, torch.Tensor)
+    ]

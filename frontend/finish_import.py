@@ -1,8 +1,11 @@
-"""The last steps that both importers share: dead code and unused parameters go, and equal things get one spelling.
+"""The last steps that both importers share: dead code and unused parameters go, and equal things
+get one spelling.
 
 The spellings that passes can rely on:
-    global pool    R.nn.adaptive_avg_pool2d(x, output_size=[1, 1])  also for means over height and width, then R.reshape
-    padding        the padding=[top, left, bottom, right] of R.nn.conv2d, also where R.nn.pad stood before it
+    global pool    R.nn.adaptive_avg_pool2d(x, output_size=[1, 1]), also for means over height and
+                   width, then R.reshape
+    padding        the padding=[top, left, bottom, right] of R.nn.conv2d, also where R.nn.pad stood
+                   before it
 """
 
 import contextlib
@@ -22,7 +25,8 @@ PASSED_ON = ("float32", "float64", "int64", "int32", "int8", "uint8", "bool")
 
 
 def abandon(builder: relax.BlockBuilder | None) -> None:
-    """End the block that an importer left open when it failed; TVM would warn about it on stderr."""
+    """End the block that an importer left open when it failed; TVM would warn about it on
+    stderr."""
     if builder is not None:
         with contextlib.suppress(Exception):
             builder._end_block()
@@ -33,7 +37,9 @@ def prepare_module(module: tvm.IRModule, inputs: int) -> tuple[tvm.IRModule, lis
     try:
         module = _lean(_normalised(safe_indices(_lean(module, inputs))), inputs)
     except Exception as error:
-        raise UnsupportedModelError(f"The model cannot be brought into the form that is compiled: {first_line(error)}") from error
+        raise UnsupportedModelError(
+            f"The model cannot be brought into the form that is compiled: {first_line(error)}"
+        ) from error
     _check_static(module)
     check_sizes(module["main"], inputs)
     _check_types(module["main"], inputs)
@@ -45,21 +51,29 @@ def _check_static(module: tvm.IRModule) -> None:
     bindings = [binding for block in module["main"].body.blocks for binding in block.bindings]
     open_ended = [binding for binding in bindings if not is_static(binding.var.ty)]
     if open_ended:
-        names = dict.fromkeys(str(getattr(getattr(b.value, "op", None), "name", "a constant")).removeprefix("relax.") for b in open_ended)
+        names = dict.fromkeys(
+            str(getattr(getattr(b.value, "op", None), "name", "a constant")).removeprefix("relax.")
+            for b in open_ended
+        )
         raise UnsupportedModelError(
-            f"The shape of a result depends on the values in a tensor, at {', '.join(list(names)[:3])}.\n"
-            "Shapes have to follow from the input's shape alone; replace these layers."
+            "The shape of a result depends on the values in a tensor, at"
+            f" {', '.join(list(names)[:3])}.\nShapes have to follow from the input's shape alone;"
+            " replace these layers."
         )
 
 
 def _check_types(main: relax.Function, inputs: int) -> None:
     """Refuse inputs and outputs of a type that a compiled model does not pass on."""
-    results = list(main.ret_ty.fields) if isinstance(main.ret_ty, relax.TupleType) else [main.ret_ty]
+    results = (
+        list(main.ret_ty.fields) if isinstance(main.ret_ty, relax.TupleType) else [main.ret_ty]
+    )
     for what, types in (("Input", [var.ty for var in main.params[:inputs]]), ("Output", results)):
         for index, type_ in enumerate(types):
             name = str(type_.dtype) if isinstance(type_, relax.TensorType) else "not a tensor"
             if name not in PASSED_ON:
-                raise UnsupportedModelError(f"{what} {index} of the model is {name}; accepted: {', '.join(PASSED_ON)}.")
+                raise UnsupportedModelError(
+                    f"{what} {index} of the model is {name}; accepted: {', '.join(PASSED_ON)}."
+                )
 
 
 def is_static(type_: Any) -> bool:
@@ -68,7 +82,9 @@ def is_static(type_: Any) -> bool:
         return all(is_static(field) for field in type_.fields)
     if not isinstance(type_, relax.TensorType):
         return True
-    return isinstance(type_.shape, relax.ShapeExpr) and all(isinstance(extent, tvm.tirx.IntImm) for extent in type_.shape)
+    return isinstance(type_.shape, relax.ShapeExpr) and all(
+        isinstance(extent, tvm.tirx.IntImm) for extent in type_.shape
+    )
 
 
 def _lean(module: tvm.IRModule, inputs: int) -> tvm.IRModule:
@@ -79,7 +95,9 @@ def _lean(module: tvm.IRModule, inputs: int) -> tvm.IRModule:
     params = [*main.params[:inputs], *(var for var in main.params[inputs:] if var.name in used)]
     attrs = tvm.ir.DictAttrs({"global_symbol": "main", "num_input": inputs})
     functions = dict(module.functions.items())  # an importer may have written loops of its own
-    functions[module.get_global_var("main")] = relax.Function(params, main.body, main.ret_ty, main.is_pure, attrs)
+    functions[module.get_global_var("main")] = relax.Function(
+        params, main.body, main.ret_ty, main.is_pure, attrs
+    )
     return tvm.IRModule(functions)
 
 
@@ -105,9 +123,15 @@ class _OneSpelling(PyExprMutator):  # type: ignore[misc]
         return self._global_pool(call) if name == "relax.mean" else call
 
     def _padded(self, call: Any) -> Any:
-        """Zeros around the input are the convolution's own padding, which may differ from side to side."""
+        """Zeros around the input are the convolution's own padding, which may differ from side to
+        side."""
         pad = self._producer(call.args[0], "relax.nn.pad")
-        if pad is None or pad.attrs.pad_mode != "constant" or _fill(pad) != 0 or call.attrs.data_layout != "NCHW":
+        if (
+            pad is None
+            or pad.attrs.pad_mode != "constant"
+            or _fill(pad) != 0
+            or call.attrs.data_layout != "NCHW"
+        ):
             return call
         before_after = [int(n) for n in pad.attrs.pad_width]
         top, bottom, left, right = before_after[4:]
@@ -116,11 +140,23 @@ class _OneSpelling(PyExprMutator):  # type: ignore[misc]
         own = [int(n) for n in call.attrs.padding]
         padding = [own[0] + top, own[1] + left, own[2] + bottom, own[3] + right]
         a = call.attrs
-        return relax.op.nn.conv2d(pad.args[0], call.args[1], a.strides, padding, a.dilation, int(a.groups), out_dtype=a.out_dtype)
+        return relax.op.nn.conv2d(
+            pad.args[0],
+            call.args[1],
+            a.strides,
+            padding,
+            a.dilation,
+            int(a.groups),
+            out_dtype=a.out_dtype,
+        )
 
     def _without_empty(self, call: Any) -> Any:
         """What has no elements adds nothing."""
-        bound = self.lookup_binding(call.args[0]) if isinstance(call.args[0], relax.Var) else call.args[0]
+        bound = (
+            self.lookup_binding(call.args[0])
+            if isinstance(call.args[0], relax.Var)
+            else call.args[0]
+        )
         fields = list(bound.fields) if isinstance(bound, relax.Tuple) else []
         full = [field for field in fields if not _is_empty(field.ty)]
         if not full or len(full) == len(fields):
@@ -133,12 +169,20 @@ class _OneSpelling(PyExprMutator):  # type: ignore[misc]
         if axes is None or len(shape) != 4 or sorted(int(axis) % 4 for axis in axes) != [2, 3]:
             return call
         pooled = relax.op.nn.adaptive_avg_pool2d(x, (1, 1))
-        return pooled if call.attrs.keepdims else relax.op.reshape(self.builder_.emit(pooled), shape[:2])
+        return (
+            pooled
+            if call.attrs.keepdims
+            else relax.op.reshape(self.builder_.emit(pooled), shape[:2])
+        )
 
     def _producer(self, value: Any, name: str) -> Any:
         """The call to `name` that computed `value`, or None."""
         bound = self.lookup_binding(value) if isinstance(value, relax.Var) else None
-        return bound if isinstance(bound, relax.Call) and getattr(bound.op, "name", "") == name else None
+        return (
+            bound
+            if isinstance(bound, relax.Call) and getattr(bound.op, "name", "") == name
+            else None
+        )
 
 
 def _is_empty(type_: Any) -> bool:

@@ -1,4 +1,5 @@
-"""The one way in: a module, an exported program or a file becomes Relax functions, one per input shape."""
+"""The one way in: a module, an exported program or a file becomes Relax functions, one per input
+shape."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -39,9 +40,11 @@ def import_model(
     trust_pickle: bool = False,
     part: str | None = None,
 ) -> list[ImportedModel]:
-    """Import `source` once for each set of input shapes; files may need `arch`, and are never unpickled without `trust_pickle`.
+    """Import `source` once for each set of input shapes; files may need `arch`, and are never
+    unpickled without `trust_pickle`.
 
-    shapes: see group_shapes for those of several inputs; example_inputs: see given_examples; part: see take_part.
+    shapes: see group_shapes for those of several inputs; example_inputs: see given_examples; part:
+    see take_part.
     """
     given = as_shapes(shapes)
     if isinstance(source, str | Path):
@@ -50,7 +53,12 @@ def import_model(
 
 
 def _import_file(
-    path: Path, shapes: _Given, example_inputs: Any, arch: str | None, trust_pickle: bool, part: str | None
+    path: Path,
+    shapes: _Given,
+    example_inputs: Any,
+    arch: str | None,
+    trust_pickle: bool,
+    part: str | None,
 ) -> list[ImportedModel]:
     check_file(path)
     if path.suffix == ".onnx":
@@ -59,20 +67,32 @@ def _import_file(
         if example_inputs is None and not shapes and is_open(file.inputs):
             model = import_onnx(file.network(shapes_for_one(file.inputs)))
             return [model.with_notes(assumed_batch(model.input_shapes))]
-        return [import_onnx(file.network(group)) for group in _onnx_shapes(file, shapes, example_inputs)]
+        return [
+            import_onnx(file.network(group)) for group in _onnx_shapes(file, shapes, example_inputs)
+        ]
     loaded = load_torch_file(path, arch=arch, trust_pickle=trust_pickle, part=part)
     notes = loaded.notes
-    if not shapes and example_inputs is None and (shape := loaded.input_shape or loaded.assumed_shape):
+    if (
+        not shapes
+        and example_inputs is None
+        and (shape := loaded.input_shape or loaded.assumed_shape)
+    ):
         shapes = [shape]
         notes = notes if loaded.input_shape else (assumed(loaded.arch, shape), *notes)
     imported = _import_torch(loaded.model, shapes, example_inputs)
-    return [replace(model.with_notes(*notes), facts=loaded.facts, packed=loaded.packed) for model in imported]
+    return [
+        replace(model.with_notes(*notes), facts=loaded.facts, packed=loaded.packed)
+        for model in imported
+    ]
 
 
 @capturing()
 def _import_torch(model: Any, shapes: _Given, example_inputs: Any) -> list[ImportedModel]:
     if not isinstance(model, nn.Module | ExportedProgram):
-        raise ConfigError(f"A model is a torch.nn.Module, an ExportedProgram or a path, not a {type(model).__name__}.")
+        raise ConfigError(
+            "A model is a torch.nn.Module, an ExportedProgram or a path, not a"
+            f" {type(model).__name__}."
+        )
     if isinstance(model, ExportedProgram) and not shapes and example_inputs is None:
         if not is_open(inputs := model_inputs(model)):
             return [import_exported(exported_network(model))]
@@ -86,12 +106,17 @@ def _import_torch(model: Any, shapes: _Given, example_inputs: Any) -> list[Impor
     return [import_exported(exported_network(model, inputs)) for inputs in sets]
 
 
-def _inputs(model: nn.Module | ExportedProgram, shapes: _Given, example_inputs: Any) -> list[tuple[Any, ...]]:
+def _inputs(
+    model: nn.Module | ExportedProgram, shapes: _Given, example_inputs: Any
+) -> list[tuple[Any, ...]]:
     """What to trace with, once for each set of shapes."""
     if example_inputs is not None:
         return [_given(model, example_inputs)]
     if not shapes:
-        raise ConfigError("The model does not say its input shape. Pass one, such as --shape 1,3,224,224 (example_inputs in Python).")
+        raise ConfigError(
+            "The model does not say its input shape. Pass one, such as --shape 1,3,224,224"
+            " (example_inputs in Python)."
+        )
     return [tuple(map(example_for, group)) for group in group_shapes(shapes, model_inputs(model))]
 
 
@@ -99,11 +124,19 @@ def _given(model: nn.Module | ExportedProgram, example_inputs: Any) -> tuple[Any
     try:
         return given_examples(example_inputs, model_inputs(model))
     except UnsupportedModelError as error:  # a list of images, as detectors take it
-        advice = suggested_part(inference_copy(model)[0], tuple(example_inputs)) if isinstance(model, nn.Module) else ""
-        raise UnsupportedModelError(f"{str(error).splitlines()[0]}\n{advice}" if advice else str(error)) from error
+        advice = (
+            suggested_part(inference_copy(model)[0], tuple(example_inputs))
+            if isinstance(model, nn.Module)
+            else ""
+        )
+        raise UnsupportedModelError(
+            f"{str(error).splitlines()[0]}\n{advice}" if advice else str(error)
+        ) from error
 
 
-def _onnx_shapes(file: OnnxFile, shapes: _Given, example_inputs: Any) -> list[list[tuple[int, ...]]]:
+def _onnx_shapes(
+    file: OnnxFile, shapes: _Given, example_inputs: Any
+) -> list[list[tuple[int, ...]]]:
     """Per compiled function, the shapes of its inputs; empty where the model's own shapes serve."""
     if example_inputs is None and not shapes:
         return [[]]

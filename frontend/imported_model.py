@@ -1,4 +1,5 @@
-"""What every importer returns: one Relax function with its weights kept outside, each under the name its author gave it."""
+"""What every importer returns: one Relax function with its weights kept outside, each under the
+name its author gave it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -13,10 +14,12 @@ from subpc.library.report import FALLBACK, LayerReport
 
 @dataclass(frozen=True, kw_only=True)
 class ImportedModel:
-    """A model for one input shape: `module["main"]` takes the user inputs first, then one parameter per entry of `params`.
+    """A model for one input shape: `module["main"]` takes the user inputs first, then one parameter
+    per entry of `params`.
 
     facts: what a compressed file says of how it was made.
-    packed: codes, scales and widths of the layers that the file has them of, untouched; params has their float32 values.
+    packed: codes, scales and widths of the layers that the file has them of, untouched; params has
+    their float32 values.
     """
 
     module: tvm.IRModule
@@ -25,7 +28,9 @@ class ImportedModel:
     input_dtypes: tuple[str, ...]
     output_names: tuple[str, ...]
     params: dict[str, np.ndarray]  # name of the Relax variable -> its float32 value
-    param_names: dict[str, str]  # name of the Relax variable -> original name, such as "layer1.0.conv1.weight"
+    param_names: dict[
+        str, str
+    ]  # name of the Relax variable -> original name, such as "layer1.0.conv1.weight"
     notes: tuple[str, ...] = ()
     facts: dict[str, str] = field(default_factory=dict)
     packed: dict[str, Quantized] = field(default_factory=dict)
@@ -44,19 +49,27 @@ def weight_warnings(params: dict[str, np.ndarray], param_names: dict[str, str]) 
     found = {"NaN": np.isnan, "infinite values": np.isinf}
     warnings = []
     for what, test in found.items():
-        layers = list(dict.fromkeys(layer_of(param_names[name]) for name, value in params.items() if test(value).any()))
+        layers = list(
+            dict.fromkeys(
+                layer_of(param_names[name]) for name, value in params.items() if test(value).any()
+            )
+        )
         if layers:
             warnings.append(f"weights of {_listed(layers)} contain {what}: the outputs will too")
     return tuple(warnings)
 
 
 def fallback_warnings(layers: Sequence[LayerReport]) -> tuple[str, ...]:
-    """One warning for each reason for which convolutions run in the fallback, naming the first of them."""
+    """One warning for each reason for which convolutions run in the fallback, naming the first of
+    them."""
     reasons: dict[str, list[str]] = {}
     for layer in layers:
         if layer.kernel == FALLBACK and layer.kind == "conv":
             reasons.setdefault(layer.reason.split(":")[0], []).append(layer.name)
-    return tuple(f"in the fallback, many times slower than with a kernel: {_listed(names)} ({reason})" for reason, names in reasons.items())
+    return tuple(
+        f"in the fallback, many times slower than with a kernel: {_listed(names)} ({reason})"
+        for reason, names in reasons.items()
+    )
 
 
 def layer_of(param_name: str) -> str:

@@ -1,4 +1,5 @@
-"""A model file of any kind as a PyTorch network whose layers can be changed, and how a compressed file will describe it."""
+"""A model file of any kind as a PyTorch network whose layers can be changed, and how a compressed
+file will describe it."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,7 +30,8 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """model: in eval mode, float32. arch: its name with options, or `graph`; input_shape: () where nothing says it."""
+    """model: in eval mode, float32. arch: its name with options, or `graph`; input_shape: () where
+    nothing says it."""
 
     model: nn.Module
     arch: str
@@ -46,8 +48,9 @@ class Network:
 def load_network(path: Path, *, arch: str | None = None, shape: Shape | None = None) -> Network:
     """The network in `path`; nothing in the file is run.
 
-    arch: of a state dict; shape: of the input, which TorchScript, ONNX files with open shapes and dynamic programs need.
-    Raises ModelFileError, ConfigError, or UnsupportedModelError that names all operators that cannot be kept.
+    arch: of a state dict; shape: of the input, which TorchScript, ONNX files with open shapes and
+    dynamic programs need. Raises ModelFileError, ConfigError, or UnsupportedModelError that names
+    all operators that cannot be kept.
     """
     check_file(path)
     if path.suffix == ".onnx":
@@ -71,16 +74,29 @@ def _from_program(program: ExportedProgram, shape: Shape | None) -> Network:
         shape = for_one_image(inputs[0])
     if fixed is not None and shape is not None and len(fixed) == 1 and shape[1:] != fixed[0][1:]:
         own, given = (",".join(map(str, sizes)) for sizes in (fixed[0], shape))
-        raise ConfigError(f"The program was exported for input {own}, not {given}.\nExport it with that shape or dynamic.")
-    network = exported_network(program, (example_for(shape),) if fixed is None and shape is not None else None)
-    return Network(model=network_from_program(network), arch=GRAPH, input_shape=shape or (fixed[0] if fixed else ()))
+        raise ConfigError(
+            f"The program was exported for input {own}, not {given}.\nExport it with that shape or"
+            " dynamic."
+        )
+    network = exported_network(
+        program, (example_for(shape),) if fixed is None and shape is not None else None
+    )
+    return Network(
+        model=network_from_program(network),
+        arch=GRAPH,
+        input_shape=shape or (fixed[0] if fixed else ()),
+    )
 
 
 def _from_script(script: torch.jit.ScriptModule, shape: Shape | None) -> Network:
     if shape is None:
-        raise ConfigError("TorchScript does not say its input's shape. Pass one, such as --shape 1,3,224,224.")
+        raise ConfigError(
+            "TorchScript does not say its input's shape. Pass one, such as --shape 1,3,224,224."
+        )
     network = exported_network(script, (example_for(shape),))
-    return Network(model=network_from_program(network), arch=GRAPH, input_shape=shape, notes=network.notes)
+    return Network(
+        model=network_from_program(network), arch=GRAPH, input_shape=shape, notes=network.notes
+    )
 
 
 def _from_module(loaded: Any) -> Network:
@@ -91,12 +107,18 @@ def _from_module(loaded: Any) -> Network:
     if loaded.arch.rpartition(":")[0] in _NAMED:
         return named
     if not loaded.input_shape:
-        return _with_note(named, "pass --shape to keep the network itself in the file, so that --arch is not needed again")
+        return _with_note(
+            named,
+            "pass --shape to keep the network itself in the file, so that --arch is not needed"
+            " again",
+        )
     try:
         network = exported_network(loaded.model, (example_for(loaded.input_shape),))
         return Network(model=network_from_program(network), arch=GRAPH, **facts)
     except UnsupportedModelError as error:
-        return _with_note(named, f"the file needs --arch {loaded.arch} again: {str(error).splitlines()[0]}")
+        return _with_note(
+            named, f"the file needs --arch {loaded.arch} again: {str(error).splitlines()[0]}"
+        )
 
 
 def _with_note(network: Network, note: str) -> Network:

@@ -21,7 +21,8 @@ def first_line(error: BaseException, limit: int = 200) -> str:
 
 
 def printable(name: str | bytes) -> str:
-    """A name from a file, fit for one line of a terminal: line breaks and control characters are escaped.
+    """A name from a file, fit for one line of a terminal: line breaks and control characters are
+    escaped.
 
     Protobuf gives a string field that is not UTF-8 as bytes.
     """
@@ -30,7 +31,8 @@ def printable(name: str | bytes) -> str:
 
 
 def describe_unsupported(missing: dict[str, list[str]]) -> str:
-    """`operator (in layer, layer)` for each entry, all in one line; empty where nothing is missing."""
+    """`operator (in layer, layer)` for each entry, all in one line; empty where nothing is
+    missing."""
     if not missing:
         return ""
     parts = []
@@ -39,4 +41,7 @@ def describe_unsupported(missing: dict[str, list[str]]) -> str:
         more = f", and {len(unique) - MAX_LISTED} more" if len(unique) > MAX_LISTED else ""
         parts.append(f"{printable(operator)} (in {', '.join(unique[:MAX_LISTED])}{more})")
     plural = "s" if len(parts) > 1 else ""
-    return f"{len(parts)} unsupported operator{plural}: {'; '.join(parts)}\nReplace these layers in the model before compiling."
+    return (
+        f"{len(parts)} unsupported operator{plural}: {'; '.join(parts)}\nReplace these layers in"
+        " the model before compiling."
+    )

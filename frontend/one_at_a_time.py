@@ -1,4 +1,5 @@
-"""One capture or compilation at a time in a process: torch.export and TVM's importers keep state that all threads share."""
+"""One capture or compilation at a time in a process: torch.export and TVM's importers keep state
+that all threads share."""
 
 import importlib
 import os
@@ -20,14 +21,16 @@ os.register_at_fork(after_in_child=_renew)
 
 @contextmanager
 def one_at_a_time() -> Iterator[None]:
-    """Wait until no other thread captures or compiles; `with one_at_a_time():`, or a decorator. A thread may hold it several times."""
+    """Wait until no other thread captures or compiles; `with one_at_a_time():`, or a decorator. A
+    thread may hold it several times."""
     with _lock:
         yield
 
 
 @contextmanager
 def capturing() -> Iterator[None]:
-    """The same, for what captures with PyTorch: torch.compile in another thread would disturb torch.export, and waits too."""
+    """The same, for what captures with PyTorch: torch.compile in another thread would disturb
+    torch.export, and waits too."""
     # torch.export imports this module in any case.
     with one_at_a_time(), importlib.import_module("torch._dynamo.convert_frame").compile_lock:
         yield

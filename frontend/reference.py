@@ -1,4 +1,5 @@
-"""Runs an imported model with TVM's own lowering: slow, but independent of our passes, to check what an importer produced."""
+"""Runs an imported model with TVM's own lowering: slow, but independent of our passes, to check
+what an importer produced."""
 
 from collections.abc import Callable, Sequence
 
@@ -21,7 +22,9 @@ def build_reference(model: ImportedModel) -> Callable[[Sequence[np.ndarray]], li
     params = [tvm.runtime.tensor(np.ascontiguousarray(value)) for value in model.params.values()]
 
     def run(inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        result = machine["main"](*(tvm.runtime.tensor(np.ascontiguousarray(x)) for x in inputs), *params)
+        result = machine["main"](
+            *(tvm.runtime.tensor(np.ascontiguousarray(x)) for x in inputs), *params
+        )
         return [t.numpy() for t in (result if len(model.output_names) > 1 else [result])]
 
     return run

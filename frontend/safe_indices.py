@@ -1,7 +1,8 @@
-"""Indices that come from data stay inside the tensor they index: -1 is the last element, and nothing outside is read or written.
+"""Indices that come from data stay inside the tensor they index: -1 is the last element, and
+nothing outside is read or written.
 
-PyTorch raises an error where an index is too large. Compiled code has nobody to tell: there the index wraps around, so that a wrong
-input gives a wrong output and not a crash.
+PyTorch raises an error where an index is too large. Compiled code has nobody to tell: there the
+index wraps around, so that a wrong input gives a wrong output and not a crash.
 """
 
 from typing import Any
@@ -13,7 +14,8 @@ from tvm.relax.expr_functor import PyExprMutator, mutator
 
 
 def safe_indices(module: tvm.IRModule) -> tvm.IRModule:
-    """take, gather, scatter and their like with indices that are known to be in range, or are brought into it."""
+    """take, gather, scatter and their like with indices that are known to be in range, or are
+    brought into it."""
     rewriter = _Wrapping(module)
     main = rewriter.visit_expr(module["main"])
     rewriter.builder_.update_func(module.get_global_var("main"), main)
@@ -44,28 +46,38 @@ class _Wrapping(PyExprMutator):  # type: ignore[misc]
         index = call.args[1]
         if call.attrs.mode != "fast" or not isinstance(index.ty, relax.TensorType):
             return call
-        # TVM warns about its mode "fast", which checks nothing, on stderr; passes/legalize_take.py leaves out checks that are not needed.
-        return relax.op.take(call.args[0], index, axis, mode="clip" if inside(index, np.array(extent)) else "wrap")
+        # TVM warns about its mode "fast", which checks nothing, on stderr; passes/legalize_take.py
+        # leaves out checks that are not needed.
+        return relax.op.take(
+            call.args[0], index, axis, mode="clip" if inside(index, np.array(extent)) else "wrap"
+        )
 
     def _by_tensors(self, call: Any) -> Any:
         """Indices as a tuple of tensors, the first for the first axis."""
         indices = call.args[1]
         fields = list(indices.fields) if isinstance(indices, relax.Tuple) else self._fields(indices)
         extents = [int(extent) for extent in call.args[0].ty.shape]
-        wrapped = [i if str(i.ty.dtype) == "bool" else self._wrapped(i, np.array(n)) for i, n in zip(fields, extents, strict=False)]
+        wrapped = [
+            i if str(i.ty.dtype) == "bool" else self._wrapped(i, np.array(n))
+            for i, n in zip(fields, extents, strict=False)
+        ]
         return self._with(call, 1, relax.Tuple(wrapped))
 
     def _fields(self, value: Any) -> list[Any]:
         bound = self.lookup_binding(value)
         if isinstance(bound, relax.Tuple):
             return list(bound.fields)
-        return [self.builder_.emit(relax.TupleGetItem(value, i)) for i in range(len(value.ty.fields))]
+        return [
+            self.builder_.emit(relax.TupleGetItem(value, i)) for i in range(len(value.ty.fields))
+        ]
 
     def _wrapped(self, index: Any, extent: np.ndarray) -> Any:
         """index modulo extent (which broadcasts against it)."""
         if inside(index, extent):
             return index
-        return self.builder_.emit(relax.op.floor_mod(index, relax.const(extent, str(index.ty.dtype))))
+        return self.builder_.emit(
+            relax.op.floor_mod(index, relax.const(extent, str(index.ty.dtype)))
+        )
 
     @staticmethod
     def _with(call: Any, position: int, value: Any) -> Any:
@@ -76,7 +88,8 @@ class _Wrapping(PyExprMutator):  # type: ignore[misc]
 
 
 def _leading(call: Any) -> np.ndarray:
-    """The extents of the axes that the last axis of gather_nd's or scatter_nd's indices runs over."""
+    """The extents of the axes that the last axis of gather_nd's or scatter_nd's indices runs
+    over."""
     batch = int(getattr(call.attrs, "batch_dims", 0))
     count = int(call.args[1].ty.shape[-1])
     return np.array([int(extent) for extent in call.args[0].ty.shape][batch : batch + count])

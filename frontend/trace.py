@@ -1,4 +1,5 @@
-"""What a model computes on its way: each layer's result, and what follows it up to where a compiler stops fusing."""
+"""What a model computes on its way: each layer's result, and what follows it up to where a compiler
+stops fusing."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ _Node = TypeVar("_Node")
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A value after a layer. kind: "layer" (its own result), "affine" (batch norm and the like), "add" (of two activations) or "other"."""
+    """A value after a layer. kind: "layer" (its own result), "affine" (batch norm and the like),
+    "add" (of two activations) or "other"."""
 
     kind: str
     value: Array
@@ -23,7 +25,8 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Trace:
-    """The outputs of one run, and by layer name the layer's result with what follows it, in order."""
+    """The outputs of one run, and by layer name the layer's result with what follows it, in
+    order."""
 
     outputs: tuple[Array, ...]
     layers: dict[str, tuple[Stage, ...]]
@@ -31,7 +34,8 @@ class Trace:
 
 @dataclass(frozen=True, kw_only=True)
 class Graph(Generic[_Node]):
-    """What `chain` has to know of a graph: who reads a node's result, its shape, and which kind of stage a node is."""
+    """What `chain` has to know of a graph: who reads a node's result, its shape, and which kind of
+    stage a node is."""
 
     readers: Callable[[_Node], Sequence[_Node]]
     shape: Callable[[_Node], tuple[int, ...] | None]
@@ -39,7 +43,8 @@ class Graph(Generic[_Node]):
 
 
 def chain(graph: Graph[_Node], layer: _Node) -> list[_Node]:
-    """The layer and what follows it, as long as one node alone reads the result, is no layer itself, and keeps the shape."""
+    """The layer and what follows it, as long as one node alone reads the result, is no layer
+    itself, and keeps the shape."""
     found = [layer]
     while len(readers := graph.readers(found[-1])) == 1:
         following = readers[0]
@@ -61,5 +66,8 @@ def unique_names(names: Iterable[str]) -> list[str]:
 
 def collect(chains: Mapping[str, Sequence[tuple[str, Array]]], outputs: Sequence[Array]) -> Trace:
     """A trace of (kind, value) pairs."""
-    layers = {name: tuple(Stage(kind=kind, value=value) for kind, value in pairs) for name, pairs in chains.items()}
+    layers = {
+        name: tuple(Stage(kind=kind, value=value) for kind, value in pairs)
+        for name, pairs in chains.items()
+    }
     return Trace(outputs=tuple(outputs), layers=layers)

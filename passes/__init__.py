@@ -1,1 +1,2 @@
-"""Relax to Relax, then Relax to a program of kernels: one pass a file, the whole compile in pipeline.py."""
+"""Relax to Relax, then Relax to a program of kernels: one pass a file, the whole compile in
+pipeline.py."""

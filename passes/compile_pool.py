@@ -1,4 +1,5 @@
-"""Processes that compile, each with a time limit, and a new one in the place of one that crashed or hung."""
+"""Processes that compile, each with a time limit, and a new one in the place of one that crashed or
+hung."""
 
 import os
 import subprocess
@@ -20,9 +21,12 @@ class _Worker(PopenWorker):  # type: ignore[misc]
         self._ending = threading.Lock()
 
     def kill(self) -> None:
-        """End the process. Two threads may: the one that uses it, when it is gone, and the one that closes the pool."""
+        """End the process. Two threads may: the one that uses it, when it is gone, and the one that
+        closes the pool."""
         process = self._proc
-        if process is not None:  # first of all, because a pipe cannot be closed while another thread waits for an answer
+        if (
+            process is not None
+        ):  # first of all, because a pipe cannot be closed while another thread waits for an answer
             process.kill()
         with self._ending:
             super().kill()
@@ -32,7 +36,9 @@ class _Worker(PopenWorker):  # type: ignore[misc]
         worker_read, main_write = os.pipe()
         theirs = (worker_read, worker_write)
         command = worker_command("tvm.exec.popen_worker", *map(str, theirs))
-        self._proc: Any = subprocess.Popen(command, pass_fds=theirs, stderr=subprocess.DEVNULL, env=worker_environment({}))
+        self._proc: Any = subprocess.Popen(
+            command, pass_fds=theirs, stderr=subprocess.DEVNULL, env=worker_environment({})
+        )
         for descriptor in theirs:
             os.close(descriptor)
         self._reader, self._writer = os.fdopen(main_read, "rb"), os.fdopen(main_write, "wb")

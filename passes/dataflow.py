@@ -1,4 +1,5 @@
-"""A Relax function with one dataflow block, as a graph that passes can edit: the shared mechanism of every rewrite here."""
+"""A Relax function with one dataflow block, as a graph that passes can edit: the shared mechanism
+of every rewrite here."""
 
 from collections.abc import Callable, Iterator
 
@@ -10,7 +11,8 @@ FunctionPass = Callable[["Dataflow"], None]
 
 
 class Dataflow:
-    """Variables and what they are bound to, in order. Edits are collected; `function()` builds the new Relax function.
+    """Variables and what they are bound to, in order. Edits are collected; `function()` builds the
+    new Relax function.
 
     Dead bindings disappear by themselves: only what the output needs is built again.
     """
@@ -64,9 +66,14 @@ class Dataflow:
         return None
 
     def calls(self, *ops: str) -> Iterator[tuple[relax.Var, relax.Call]]:
-        """Every live binding of one of the operators named, in order; edits made meanwhile are seen."""
+        """Every live binding of one of the operators named, in order; edits made meanwhile are
+        seen."""
         for var in list(self.exprs):
-            if var in self._renamed or var not in self.exprs or isinstance(self.exprs[var], relax.Var):
+            if (
+                var in self._renamed
+                or var not in self.exprs
+                or isinstance(self.exprs[var], relax.Var)
+            ):
                 continue  # another name for what is yielded under its own
             call = self.call(var, *ops)
             if call is not None:
@@ -105,11 +112,14 @@ class Dataflow:
                 order[value] = None
             else:
                 stack.append((value, True))
-                stack += [(operand, False) for operand in reversed(self.operands(self.exprs[value]))]
+                stack += [
+                    (operand, False) for operand in reversed(self.operands(self.exprs[value]))
+                ]
         return list(order)
 
     def users(self) -> dict[relax.Var, list[relax.Var | None]]:
-        """Who reads each variable (None: the function's result). Computed afresh: call it once a sweep."""
+        """Who reads each variable (None: the function's result). Computed afresh: call it once a
+        sweep."""
         readers: dict[relax.Var, list[relax.Var | None]] = {}
         for var in self.live():
             for operand in self.operands(self.exprs[var]):
@@ -134,8 +144,11 @@ class Dataflow:
         self.edited, self._live = True, None
 
     def has_dead_bindings(self) -> bool:
-        """Whether something is computed that the output does not need; other names for values count for nothing."""
-        return len(self.live()) < sum(not isinstance(expr, relax.Var | tvm.ir.Constant) for expr in self.exprs.values())
+        """Whether something is computed that the output does not need; other names for values count
+        for nothing."""
+        return len(self.live()) < sum(
+            not isinstance(expr, relax.Var | tvm.ir.Constant) for expr in self.exprs.values()
+        )
 
     def function(self) -> relax.Function:
         """The edited function, normalised, with one dataflow block and no dead bindings."""
@@ -156,7 +169,9 @@ class Dataflow:
                 for var in self.live():
                     expr = self.exprs[var]
                     if isinstance(expr, relax.Call):
-                        expr = relax.Call(expr.op, [build(arg) for arg in expr.args], expr.attrs, expr.ty_args)
+                        expr = relax.Call(
+                            expr.op, [build(arg) for arg in expr.args], expr.attrs, expr.ty_args
+                        )
                     elif isinstance(expr, relax.TupleGetItem):
                         expr = relax.TupleGetItem(build(expr.tuple_value), expr.index)
                     elif isinstance(expr, relax.Tuple):
@@ -194,7 +209,8 @@ def rewrite(module: tvm.IRModule, edit: FunctionPass) -> tvm.IRModule:
     graph = Dataflow(module["main"])
     edit(graph)
     if not graph.edited and not graph.has_dead_bindings():
-        return module  # nothing to do, and nothing dead: building it again takes longer than most edits
+        # Nothing to do, and nothing dead: building it again takes longer than most edits.
+        return module
     functions = dict(module.functions.items())
     functions[module.get_global_var("main")] = graph.function()
     return tvm.IRModule(functions, attrs=module.attrs)

@@ -1,4 +1,5 @@
-"""Decide for each layer which kernel it gets, with the reason: the rewrite follows this, and so does every report."""
+"""Decide for each layer which kernel it gets, with the reason: the rewrite follows this, and so
+does every report."""
 
 from dataclasses import dataclass
 
@@ -14,11 +15,13 @@ from subpc.passes.sparse_modes import check_sparse
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.layout import FLOAT
 
-# Time of a sparse kernel for the same multiply-adds, against our best dense kernel, which has the channels in its lanes (the table of
-# kernels in docs/performance.md). Direct: the index, and gathered planes that miss L1 more often. Flat: pixels in the lanes.
+# Time of a sparse kernel for the same multiply-adds, against our best dense kernel, which has the
+# channels in its lanes (the table of kernels in docs/performance.md). Direct: the index, and
+# gathered planes that miss L1 more often. Flat: pixels in the lanes.
 DIRECT_OVERHEAD = 1.04
 FLAT_OVERHEAD = 1.15
-# A gain below this is within what layouts and neighbours change; the dense kernel is the safer choice.
+# A gain below this is within what layouts and neighbours change; the dense kernel is the safer
+# choice.
 MIN_GAIN = 1.05
 
 
@@ -26,8 +29,10 @@ MIN_GAIN = 1.05
 class Decision:
     """What was decided about one layer.
 
-    pattern: the 1xN pattern to be used by the sparse kernel, None: dense. found: the pattern in the weights, used or not.
-    reason: why it is dense, "" if sparse; the part before a colon is what the summary counts. gain: expected dense / chosen time.
+    pattern: the 1xN pattern to be used by the sparse kernel, None: dense. found: the pattern in the
+    weights, used or not.
+    reason: why it is dense, "" if sparse; the part before a colon is what the summary counts. gain:
+    expected dense / chosen time.
     """
 
     layer: str
@@ -40,7 +45,8 @@ class Decision:
 
 
 def decide_layers(graph: Dataflow, isa: VectorIsa, sparse: str = "auto") -> dict[str, Decision]:
-    """A decision for every convolution and fully connected layer, by layer name. sparse: "auto", "always" or "off"."""
+    """A decision for every convolution and fully connected layer, by layer name. sparse: "auto",
+    "always" or "off"."""
     check_sparse(sparse)
     decisions: dict[str, Decision] = {}
     for _, call in graph.calls(ops.CONV2D, ops.LINEAR):
@@ -51,10 +57,18 @@ def decide_layers(graph: Dataflow, isa: VectorIsa, sparse: str = "auto") -> dict
     return decisions
 
 
-def _decide(call: relax.Call, name: str, weight: np.ndarray, isa: VectorIsa, sparse: str) -> Decision:
+def _decide(
+    call: relax.Call, name: str, weight: np.ndarray, isa: VectorIsa, sparse: str
+) -> Decision:
     zeros = 1.0 - np.count_nonzero(weight) / max(weight.size, 1)
     if call.op.name == ops.LINEAR:
-        return _dense(name, "linear", None, zeros, "fully connected: reading the weights limits it, not arithmetic")
+        return _dense(
+            name,
+            "linear",
+            None,
+            zeros,
+            "fully connected: reading the weights limits it, not arithmetic",
+        )
     if ops.attributes(call)["groups"] != 1:
         kind = "depthwise" if is_depthwise(call) else "grouped"
         return _dense(
@@ -67,7 +81,13 @@ def _decide(call: relax.Call, name: str, weight: np.ndarray, isa: VectorIsa, spa
             else "grouped: 1xN blocks are defined for groups = 1",
         )
     if ops.attributes(call)["out_shape"][2:] == (1, 1) and shape_of(call.args[0])[2:] == (1, 1):
-        return _dense(name, "linear", None, zeros, "single pixel: reading the weights limits it, not arithmetic")
+        return _dense(
+            name,
+            "linear",
+            None,
+            zeros,
+            "single pixel: reading the weights limits it, not arithmetic",
+        )
     if sparse == "off":
         return _dense(name, "dense_conv", None, zeros, "sparse kernels switched off")
     found = detect_pattern(weight)
@@ -75,8 +95,16 @@ def _decide(call: relax.Call, name: str, weight: np.ndarray, isa: VectorIsa, spa
         return _dense(name, "dense_conv", None, zeros, _no_pattern(weight, zeros))
     gain = expected_gain(call, found, isa)
     if sparse == "auto" and gain < MIN_GAIN:
-        return _dense(name, "dense_conv", found, zeros, f"below threshold: {found.label} at {found.sparsity:.0%} would gain {gain:.2f}x")
-    return Decision(layer=name, kernel="bsr_conv", pattern=found, found=found, zeros=zeros, reason="", gain=gain)
+        return _dense(
+            name,
+            "dense_conv",
+            found,
+            zeros,
+            f"below threshold: {found.label} at {found.sparsity:.0%} would gain {gain:.2f}x",
+        )
+    return Decision(
+        layer=name, kernel="bsr_conv", pattern=found, found=found, zeros=zeros, reason="", gain=gain
+    )
 
 
 def expected_gain(call: relax.Call, pattern: BlockPattern, isa: VectorIsa) -> float:
@@ -86,8 +114,16 @@ def expected_gain(call: relax.Call, pattern: BlockPattern, isa: VectorIsa) -> fl
     if not family_by_rule(call, pattern.n, isa).sorts_strides:
         return gain_over_direct(call, pattern, isa) / dense / (DIRECT_OVERHEAD * work)
     geometry = conv_geometry(call)
-    # An input channel's phase planes, written and read again, for each of its multiply-adds with c_out filters.
-    moved = 0.0 if geometry.in_order else 2.0 * FLOAT * len(geometry.phases) / (2.0 * shape_of(call.args[1])[0] * len(geometry.taps))
+    # An input channel's phase planes, written and read again, for each of its multiply-adds with
+    # c_out filters.
+    moved = (
+        0.0
+        if geometry.in_order
+        else 2.0
+        * FLOAT
+        * len(geometry.phases)
+        / (2.0 * shape_of(call.args[1])[0] * len(geometry.taps))
+    )
     return 1.0 / dense / (FLAT_OVERHEAD * work + isa.flops_per_byte * moved)
 
 
@@ -96,8 +132,14 @@ def _no_pattern(weight: np.ndarray, zeros: float) -> str:
         return "no zeros"
     if weight.shape[0] % 4:
         return f"channels: {weight.shape[0]} filters are not a multiple of 4"
-    return f"no 1xN blocks: {zeros:.0%} of the weights are zero, but not in blocks of 4 to 32 filters"
+    return (
+        f"no 1xN blocks: {zeros:.0%} of the weights are zero, but not in blocks of 4 to 32 filters"
+    )
 
 
-def _dense(name: str, kernel: str, found: BlockPattern | None, zeros: float, reason: str) -> Decision:
-    return Decision(layer=name, kernel=kernel, pattern=None, found=found, zeros=zeros, reason=reason, gain=1.0)
+def _dense(
+    name: str, kernel: str, found: BlockPattern | None, zeros: float, reason: str
+) -> Decision:
+    return Decision(
+        layer=name, kernel=kernel, pattern=None, found=found, zeros=zeros, reason=reason, gain=1.0
+    )

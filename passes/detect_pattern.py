@@ -1,22 +1,28 @@
-"""Find 1xN block patterns in the weights themselves: nobody has to declare them (SUBP, section 3; 1xN pruning)."""
+"""Find 1xN block patterns in the weights themselves: nobody has to declare them (SUBP, section 3;
+1xN pruning)."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-# Candidates in order of preference: at equal sparsity a larger group needs fewer indices and reuses each load more often.
+# Candidates in order of preference: at equal sparsity a larger group needs fewer indices and reuses
+# each load more often.
 GROUP_SIZES = (32, 16, 8, 4)
-# A larger group is preferred while it still finds this share of the zero kernels that a smaller one finds.
+# A larger group is preferred while it still finds this share of the zero kernels that a smaller one
+# finds.
 SAME_SPARSITY = 0.98
-# Groups may differ by this share of C_in and still be padded to a uniform count: padding costs less than unequal tasks.
+# Groups may differ by this share of C_in and still be padded to a uniform count: padding costs less
+# than unequal tasks.
 UNIFORM_SLACK = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlockPattern:
-    """A 1xN pattern: kept[g, i] tells whether group g of `n` filters reads input channel i; shape (groups, c_in).
+    """A 1xN pattern: kept[g, i] tells whether group g of `n` filters reads input channel i; shape
+    (groups, c_in).
 
-    uniform: every group keeps the same number of input channels (up to UNIFORM_SLACK, padded with zero blocks).
+    uniform: every group keeps the same number of input channels (up to UNIFORM_SLACK, padded with
+    zero blocks).
     """
 
     n: int
@@ -35,7 +41,8 @@ class BlockPattern:
 
 
 def detect_pattern(weight: np.ndarray) -> BlockPattern | None:
-    """The best 1xN pattern in weight (c_out, c_in, kh, kw); None if no N in GROUP_SIZES finds a zero block."""
+    """The best 1xN pattern in weight (c_out, c_in, kh, kw); None if no N in GROUP_SIZES finds a
+    zero block."""
     zero_kernels = ~weight.reshape(*weight.shape[:2], -1).any(axis=2)  # (c_out, c_in)
     found: list[tuple[float, int, np.ndarray]] = []
     for n in GROUP_SIZES:

@@ -1,4 +1,5 @@
-"""From programs to a shared object: memory planned, kernels and entry points compiled, all linked."""
+"""From programs to a shared object: memory planned, kernels and entry points compiled, all
+linked."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

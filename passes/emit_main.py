@@ -1,4 +1,5 @@
-"""The entry point of a library: one TIR function that calls the kernels in order with pointers into its arguments."""
+"""The entry point of a library: one TIR function that calls the kernels in order with pointers into
+its arguments."""
 
 from typing import Any
 
@@ -16,12 +17,16 @@ from subpc.schedules.layout import itemsize
 CLOCK_MONOTONIC = 1
 
 
-def emit_main(program: Program, symbol: str, plan: MemoryPlan, weight_floats: int, *, timed: bool = False) -> tvm.tirx.PrimFunc:
-    """symbol(*inputs, *outputs, weights, workspace, first_step, last_step): runs the steps first .. last - 1.
+def emit_main(
+    program: Program, symbol: str, plan: MemoryPlan, weight_floats: int, *, timed: bool = False
+) -> tvm.tirx.PrimFunc:
+    """symbol(*inputs, *outputs, weights, workspace, first_step, last_step): runs the steps first ..
+    last - 1.
 
-    TVM's packed calling convention checks shapes and types of all arguments. timed: one more tensor before first_step, (steps + 1, 2)
-    int64, gets the time before each step and after the last one, in seconds and nanoseconds: no language binding, and no network,
-    comes between a step and its clock.
+    TVM's packed calling convention checks shapes and types of all arguments. timed: one more tensor
+    before first_step, (steps + 1, 2) int64, gets the time before each step and after the last one,
+    in seconds and nanoseconds: no language binding, and no network, comes between a step and its
+    clock.
     """
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         T.func_name(symbol)
@@ -51,7 +56,11 @@ def emit_main(program: Program, symbol: str, plan: MemoryPlan, weight_floats: in
 def _read_clock(times: Any, index: int) -> None:
     """Store the time as entry `index`, if times are wanted."""
     if times is not None:
-        T.evaluate(tirx.call_extern("int32", "clock_gettime", CLOCK_MONOTONIC, T.address_of(times[2 * index])))
+        T.evaluate(
+            tirx.call_extern(
+                "int32", "clock_gettime", CLOCK_MONOTONIC, T.address_of(times[2 * index])
+            )
+        )
 
 
 def _address(spaces: dict[tuple[str, int], Any], operand: Location, plan: MemoryPlan) -> Any:
@@ -59,7 +68,9 @@ def _address(spaces: dict[tuple[str, int], Any], operand: Location, plan: Memory
     buffer = spaces[space, index]
     element, rest = divmod(offset, itemsize(str(buffer.dtype)))
     flat = element > 0 and len(buffer.shape) > 1
-    here = T.address_of(_flat(buffer, element) if flat else buffer[(0,) * (len(buffer.shape) - 1) + (element,)])
+    here = T.address_of(
+        _flat(buffer, element) if flat else buffer[(0,) * (len(buffer.shape) - 1) + (element,)]
+    )
     # A tensor of bytes may begin inside of what the space counts in.
     return tirx.handle_add_byte_offset(here, rest) if rest else here
 

@@ -1,4 +1,5 @@
-"""Two small functions for machines that are reached through TVM's RPC only: zero a tensor there, and read the CPU's name."""
+"""Two small functions for machines that are reached through TVM's RPC only: zero a tensor there,
+and read the CPU's name."""
 
 from typing import Any
 
@@ -24,7 +25,8 @@ def emit_zero(floats: int) -> tvm.tirx.PrimFunc:
 
 
 def emit_read_cpuinfo() -> tvm.tirx.PrimFunc:
-    """subpc_read_cpuinfo(text): the first bytes of /proc/cpuinfo, which name the CPU; (CPUINFO_BYTES,) uint8."""
+    """subpc_read_cpuinfo(text): the first bytes of /proc/cpuinfo, which name the CPU;
+    (CPUINFO_BYTES,) uint8."""
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         T.func_name(READ_CPUINFO)
         text = T.arg("text", T.buffer((CPUINFO_BYTES,), "uint8"))

@@ -1,4 +1,5 @@
-"""Turn arithmetic on activations into subpc.elementwise, and chains of it into one pass over memory."""
+"""Turn arithmetic on activations into subpc.elementwise, and chains of it into one pass over
+memory."""
 
 import numpy as np
 import tvm
@@ -22,7 +23,8 @@ MAX_WORDS = 64
 
 
 def fuse_elementwise(module: tvm.IRModule) -> tvm.IRModule:
-    """add, multiply, ... of equally shaped tensors, per-channel operands and scalars; then producers into single consumers."""
+    """add, multiply, ... of equally shaped tensors, per-channel operands and scalars; then
+    producers into single consumers."""
     return rewrite(module, _fuse)
 
 
@@ -75,11 +77,18 @@ def _kind(operand: relax.Expr, shape: tuple[int, ...]) -> str | None:
 
 def _flattened(operand: relax.Expr, kind: str) -> relax.Expr:
     value = constant_of(operand)
-    return relax.const(np.ascontiguousarray(value.reshape(-1))) if kind == "channel" and value is not None else operand
+    return (
+        relax.const(np.ascontiguousarray(value.reshape(-1)))
+        if kind == "channel" and value is not None
+        else operand
+    )
 
 
-def _inline_operands(graph: Dataflow, users: dict[relax.Var, list[relax.Var | None]], call: relax.Call) -> relax.Call:
-    """Replace operands that are elementwise results nobody else reads by the programs that compute them."""
+def _inline_operands(
+    graph: Dataflow, users: dict[relax.Var, list[relax.Var | None]], call: relax.Call
+) -> relax.Call:
+    """Replace operands that are elementwise results nobody else reads by the programs that compute
+    them."""
     attrs = ops.attributes(call)
     args: list[relax.Expr] = []
     kinds: list[str] = []
@@ -97,7 +106,13 @@ def _inline_operands(graph: Dataflow, users: dict[relax.Var, list[relax.Var | No
             inner_attrs = ops.attributes(inner)
             for part in inner_attrs["program"]:
                 program.append(
-                    _operand_word(graph, args, kinds, inner.args[int(part[4:])], inner_attrs["kinds"][int(part[4:])])
+                    _operand_word(
+                        graph,
+                        args,
+                        kinds,
+                        inner.args[int(part[4:])],
+                        inner_attrs["kinds"][int(part[4:])],
+                    )
                     if part.startswith("arg ")
                     else part
                 )
@@ -111,7 +126,9 @@ def _fits(inner: relax.Call, outer: relax.Call, taken: int) -> bool:
     return taken + len(inner.args) + len(outer.args) <= MAX_OPERANDS and words <= MAX_WORDS
 
 
-def _operand_word(graph: Dataflow, args: list[relax.Expr], kinds: list[str], operand: relax.Expr, kind: str) -> str:
+def _operand_word(
+    graph: Dataflow, args: list[relax.Expr], kinds: list[str], operand: relax.Expr, kind: str
+) -> str:
     operand = graph.resolve(operand)
     for i, known in enumerate(args):
         if known.same_as(operand):

@@ -1,4 +1,5 @@
-"""Consecutive kernel calls become one where the schedule of the first says so (schedules/joined.py)."""
+"""Consecutive kernel calls become one where the schedule of the first says so
+(schedules/joined.py)."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,16 +10,21 @@ from subpc.passes.program import Location, Program, Step, WeightStore
 from subpc.schedules.joined import Joined, can_join
 from subpc.schedules.stage import Stage
 
-# Layers of one loop: an inverted residual, or the second half of a bottleneck and the layer after it.
+# Layers of one loop: an inverted residual, or the second half of a bottleneck and the layer after
+# it.
 LONGEST = 3
 
-Touching = dict[tuple[str, int], set[int]]  # buffer -> the numbers of the steps that read or write it
+Touching = dict[
+    tuple[str, int], set[int]
+]  # buffer -> the numbers of the steps that read or write it
 
 
 def join_steps(program: Program, weights: WeightStore) -> None:
-    """Join every run of steps whose first schedule is `joined`; all steps stay, and nothing is called for those that have been joined.
+    """Join every run of steps whose first schedule is `joined`; all steps stay, and nothing is
+    called for those that have been joined.
 
-    Which runs there are does not depend on who is to be joined: else a schedule of one layer would decide about others.
+    Which runs there are does not depend on who is to be joined: else a schedule of one layer would
+    decide about others.
     """
     for first, length in _runs(program):
         tile = _stages(program.steps[first : first + 1])[0].tile
@@ -33,11 +39,16 @@ def joinable(program: Program) -> dict[str, int]:
 
 
 def _runs(program: Program) -> list[tuple[int, int]]:
-    """(number of the first step, length), from the first step on; an expansion rather begins a run of its own than ends one."""
+    """(number of the first step, length), from the first step on; an expansion rather begins a run
+    of its own than ends one."""
     runs, first, touching = [], 0, _touching(program)
     while first < len(program.steps):
         length = 1
-        while length < LONGEST and first + length < len(program.steps) and _continues(program, touching, first, first + length):
+        while (
+            length < LONGEST
+            and first + length < len(program.steps)
+            and _continues(program, touching, first, first + length)
+        ):
             length += 1
         if length > 1:
             runs.append((first, length))
@@ -75,7 +86,8 @@ def _stages(steps: Sequence[Step]) -> tuple[Stage, ...]:
 
 
 def _can_join(program: Program, touching: Touching, first: int, last: int, bands: int = 1) -> bool:
-    """Whether the steps first .. last can be one kernel, and none of its tasks overwrites what another one still reads."""
+    """Whether the steps first .. last can be one kernel, and none of its tasks overwrites what
+    another one still reads."""
     steps, kept = program.steps[first : last + 1], _kept(program, touching, first, last)
     stages = _stages(steps)
     if not can_join(stages, kept, bands):
@@ -86,13 +98,18 @@ def _can_join(program: Program, touching: Touching, first: int, last: int, bands
 
 
 def _kept(program: Program, touching: Touching, first: int, last: int) -> tuple[bool, ...]:
-    """For each step, whether anything but the next step reads its result; the last one's is wanted in any case."""
+    """For each step, whether anything but the next step reads its result; the last one's is wanted
+    in any case."""
     kept = []
     for number in range(first, last):
         result = _named(program.steps[number])["y"]
         beside = [place for name, place in _named(program.steps[number + 1]).items() if name != "x"]
         others = touching[result.space, result.index] - {number, number + 1}
-        kept.append(result.space != "workspace" or bool(others) or any(_same_buffer(place, result) for place in beside))
+        kept.append(
+            result.space != "workspace"
+            or bool(others)
+            or any(_same_buffer(place, result) for place in beside)
+        )
     return (*kept, True)
 
 
@@ -101,7 +118,8 @@ def _same_buffer(a: Location, b: Location) -> bool:
 
 
 def _same_tensor(y: Location, x: Location, last: Stage) -> bool:
-    """Whether the last result overwrites the source of the first in place, which `_detach` can prevent."""
+    """Whether the last result overwrites the source of the first in place, which `_detach` can
+    prevent."""
     return last.detaches and last.epilogue.in_place and y == x
 
 
@@ -121,11 +139,20 @@ def _join(program: Program, weights: WeightStore, first: int, count: int, bands:
     for number, (step, stage) in enumerate(zip(steps, kernel.stages, strict=True)):
         named = _named(step)
         if "index" in named:
-            named["index"] = _for_planes(weights, named["index"], stage, kernel.source_plane(number))
+            named["index"] = _for_planes(
+                weights, named["index"], stage, kernel.source_plane(number)
+            )
         operands |= {f"{name}_{number}": place for name, place in named.items()}
-    together = replace(steps[0], kernel=kernel, operands=tuple(operands[name] for name in kernel.operands))
-    results = [(step.operands[-1],) if wanted else () for step, wanted in zip(steps, kept, strict=True)]
-    joined = [replace(step, operands=result, joined=True) for step, result in zip(steps[1:], results[1:], strict=True)]
+    together = replace(
+        steps[0], kernel=kernel, operands=tuple(operands[name] for name in kernel.operands)
+    )
+    results = [
+        (step.operands[-1],) if wanted else () for step, wanted in zip(steps, kept, strict=True)
+    ]
+    joined = [
+        replace(step, operands=result, joined=True)
+        for step, result in zip(steps[1:], results[1:], strict=True)
+    ]
     program.steps[first : last + 1] = [together, *joined]
 
 
@@ -145,7 +172,12 @@ def _detach(program: Program, number: int) -> None:
     new = replace(old["y"], index=len(program.buffers) - 1)
     kernel = stage.detached()
     places = old | {"residual": old["y"], "y": new}
-    program.steps[number] = replace(step, kernel=kernel, operands=tuple(places[name] for name in kernel.operands))
+    program.steps[number] = replace(
+        step, kernel=kernel, operands=tuple(places[name] for name in kernel.operands)
+    )
     for later in range(number + 1, len(program.steps)):
-        moved = tuple(replace(p, index=new.index) if _same_buffer(p, old["y"]) else p for p in program.steps[later].operands)
+        moved = tuple(
+            replace(p, index=new.index) if _same_buffer(p, old["y"]) else p
+            for p in program.steps[later].operands
+        )
         program.steps[later] = replace(program.steps[later], operands=moved)

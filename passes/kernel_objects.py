@@ -16,7 +16,8 @@ from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import Kernel, symbol_of
 from subpc.text import last_line
 
-# What a pool says of a process that crashed or hung: errors of the kernel, although they are OSErrors.
+# What a pool says of a process that crashed or hung: errors of the kernel, although they are
+# OSErrors.
 _OF_A_WORKER = (ChildProcessError, TimeoutError)
 
 
@@ -26,7 +27,9 @@ class Pool(Protocol):
     def submit(self, function: Callable[..., Any], /, *args: Any) -> "Future[Any]": ...
 
 
-def compile_kernel(kernel: Kernel, isa: VectorIsa, target: dict[str, Any], path: Path) -> tuple[int, ...]:
+def compile_kernel(
+    kernel: Kernel, isa: VectorIsa, target: dict[str, Any], path: Path
+) -> tuple[int, ...]:
     """Compile one kernel into the object file `path`; returns the bytes of each operand.
 
     target: as TVM writes targets, because this is called in other processes, too.
@@ -43,7 +46,9 @@ class KernelObjects:
     operand_bytes: for each kernel that is compiled, the bytes of each of its operands.
     """
 
-    def __init__(self, folder: Path, target: Target, pool: Pool, *, in_processes: bool = False) -> None:
+    def __init__(
+        self, folder: Path, target: Target, pool: Pool, *, in_processes: bool = False
+    ) -> None:
         self.folder, self.target = folder, target
         self._pool, self._in_processes = pool, in_processes
         self.operand_bytes: dict[Kernel, tuple[int, ...]] = {}

@@ -1,4 +1,5 @@
-"""Give every convolution and fully connected layer the name its weights had in the user's model, and our operator."""
+"""Give every convolution and fully connected layer the name its weights had in the user's model,
+and our operator."""
 
 import math
 import re
@@ -20,24 +21,31 @@ CONVOLUTIONS = {
     "relax.nn.conv3d_transpose": "3-D transposed convolution",
 }
 # Those that become an operator of ours, and the layout of their weights.
-_OURS = {"relax.nn.conv2d": (ops.CONV2D, "OIHW"), "relax.nn.conv2d_transpose": (ops.CONV2D_TRANSPOSE, "IOHW")}
-# Operators that FoldConstant never computes: what is made of them stays to be computed at each call.
+_OURS = {
+    "relax.nn.conv2d": (ops.CONV2D, "OIHW"),
+    "relax.nn.conv2d_transpose": (ops.CONV2D_TRANSPOSE, "IOHW"),
+}
+# Operators that FoldConstant never computes: what is made of them stays to be computed at each
+# call.
 _NEVER_CONSTANT = ("relax.call_tir", "relax.call_tir_with_grad")
 _TENSOR_OF_LAYER = re.compile(r"\.weight[^.]*")
 
 
 def label_layers(module: tvm.IRModule, param_names: dict[str, str]) -> tvm.IRModule:
-    """Layers whose weights depend on no input become named subpc.conv2d, subpc.conv2d_transpose and subpc.linear.
+    """Layers whose weights depend on no input become named subpc.conv2d, subpc.conv2d_transpose and
+    subpc.linear.
 
     The others become subpc.other_layer.
 
-    param_names: Relax parameter name -> name in the user's model. Run before the parameters are bound: binding loses their names.
+    param_names: Relax parameter name -> name in the user's model. Run before the parameters are
+    bound: binding loses their names.
     """
     return rewrite(module, lambda graph: _Labeller(graph, param_names).run())
 
 
 def settle_layers(module: tvm.IRModule) -> tvm.IRModule:
-    """Where a layer's weights did not become a constant after all, the operator that it was; transposed weights as convolutions have them.
+    """Where a layer's weights did not become a constant after all, the operator that it was;
+    transposed weights as convolutions have them.
 
     Run after constants are folded.
     """
@@ -67,7 +75,11 @@ class _Labeller:
             return
         attrs, out = call.attrs, shape_of(var)
         padding = [int(p) for p in attrs.padding]
-        transposed = {"output_padding": [int(p) for p in attrs.output_padding]} if "transpose" in call.op.name else {}
+        transposed = (
+            {"output_padding": [int(p) for p in attrs.output_padding]}
+            if "transpose" in call.op.name
+            else {}
+        )
         self.graph.rebind(
             var,
             ops.make(
@@ -75,7 +87,9 @@ class _Labeller:
                 [call.args[0], self.graph.resolve(call.args[1]), _zeros(out[1])],
                 name=self._name(call.args[1], var),
                 strides=[int(s) for s in attrs.strides],
-                padding=padding if len(padding) == 4 else (padding * 2 if len(padding) == 2 else padding * 4),
+                padding=padding
+                if len(padding) == 4
+                else (padding * 2 if len(padding) == 2 else padding * 4),
                 dilation=[int(d) for d in attrs.dilation],
                 groups=int(attrs.groups),
                 out_shape=list(out),
@@ -94,17 +108,31 @@ class _Labeller:
         if dtype_of(var) != "float32":
             return f"{dtype_of(var)}: kernels take float32"
         layouts = str(call.attrs.data_layout), str(call.attrs.kernel_layout)
-        return "" if layouts == ("NCHW", _OURS[call.op.name][1]) else f"layout {layouts[0]}: kernels take NCHW"
+        return (
+            ""
+            if layouts == ("NCHW", _OURS[call.op.name][1])
+            else f"layout {layouts[0]}: kernels take NCHW"
+        )
 
     def _linear(self, var: relax.Var, call: relax.Call) -> None:
         x, transposed = call.args
         permute = self.graph.call(transposed, "relax.permute_dims")
-        weight = self.graph.resolve(permute.args[0]) if permute is not None else self.graph.resolve(transposed)
+        weight = (
+            self.graph.resolve(permute.args[0])
+            if permute is not None
+            else self.graph.resolve(transposed)
+        )
         if self._parameters(weight) is None:
             return
         if len(shape_of(weight)) != 2 or dtype_of(var) != "float32" or len(shape_of(x)) < 2:
-            if self._parameters(weight):  # numbers of an importer's own, such as those of a resize, are no layer
-                self._other(var, call, "product with weights: kernels take one float32 matrix and rows of inputs")
+            if self._parameters(
+                weight
+            ):  # numbers of an importer's own, such as those of a resize, are no layer
+                self._other(
+                    var,
+                    call,
+                    "product with weights: kernels take one float32 matrix and rows of inputs",
+                )
             return
         out = shape_of(var)
         self.graph.rebind(
@@ -120,7 +148,9 @@ class _Labeller:
         )
 
     def _other(self, var: relax.Var, call: relax.Call, reason: str) -> None:
-        self.graph.rebind(var, other_layer(call, self._name(call.args[1], var), reason, shape_of(var)))
+        self.graph.rebind(
+            var, other_layer(call, self._name(call.args[1], var), reason, shape_of(var))
+        )
 
     def _note_sources(self, var: relax.Var, expr: relax.Expr) -> None:
         if isinstance(expr, relax.Call) and getattr(expr.op, "name", "") in _NEVER_CONSTANT:
@@ -137,7 +167,8 @@ class _Labeller:
         return {value} if value.name in self.names else self._sources.get(value)
 
     def _nearest_parameters(self, value: relax.Expr) -> set[relax.Var]:
-        """The parameters met on the way back from a value that depends on an input, not those of layers further up."""
+        """The parameters met on the way back from a value that depends on an input, not those of
+        layers further up."""
         found: set[relax.Var] = set()
         waiting, seen = [self.graph.resolve(value)], set()
         while waiting:
@@ -150,24 +181,40 @@ class _Labeller:
                 found |= known
             elif here in self.graph.exprs:
                 layer = self.graph.call(here, ops.CONV2D, ops.LINEAR, ops.OTHER_LAYER)
-                waiting += [self.graph.resolve(layer.args[1])] if layer is not None else self.graph.operands(self.graph.exprs[here])
+                waiting += (
+                    [self.graph.resolve(layer.args[1])]
+                    if layer is not None
+                    else self.graph.operands(self.graph.exprs[here])
+                )
         return found
 
     def _name(self, weight: relax.Expr, var: relax.Var) -> str:
-        """`layer1.0.conv1` for the weight `layer1.0.conv1.weight`; a weight used again gets `#2` and so on."""
+        """`layer1.0.conv1` for the weight `layer1.0.conv1.weight`; a weight used again gets `#2`
+        and so on."""
         weight = self.graph.resolve(weight)
         known = self._parameters(weight)
         sources = self._nearest_parameters(weight) if known is None else known
-        source = max(sorted(sources, key=lambda v: str(v.name)), key=lambda v: math.prod(shape_of(v)), default=var)
+        source = max(
+            sorted(sources, key=lambda v: str(v.name)),
+            key=lambda v: math.prod(shape_of(v)),
+            default=var,
+        )
         name = _TENSOR_OF_LAYER.sub("", self.names.get(source.name, source.name))
         self.taken[name] = self.taken.get(name, 0) + 1
         return name if self.taken[name] == 1 else f"{name}#{self.taken[name]}"
 
 
 def other_layer(call: relax.Call, name: str, reason: str, shape: tuple[int, ...]) -> relax.Call:
-    """A call that stays what it is, with the name of its layer and the reason why no kernel of ours takes it."""
+    """A call that stays what it is, with the name of its layer and the reason why no kernel of ours
+    takes it."""
     return ops.make(
-        ops.OTHER_LAYER, list(call.args), name=name, reason=reason, operator=call.op.name, original=call.attrs, out_shape=list(shape)
+        ops.OTHER_LAYER,
+        list(call.args),
+        name=name,
+        reason=reason,
+        operator=call.op.name,
+        original=call.attrs,
+        out_shape=list(shape),
     )
 
 
@@ -178,7 +225,15 @@ def _settle(graph: Dataflow) -> None:
             gather_transposed(graph, var, call, weight)
         elif weight is None:
             a = ops.attributes(call)
-            graph.rebind(var, other_layer(_plain(graph, call), a["name"], "weights cannot be computed when compiling", shape_of(var)))
+            graph.rebind(
+                var,
+                other_layer(
+                    _plain(graph, call),
+                    a["name"],
+                    "weights cannot be computed when compiling",
+                    shape_of(var),
+                ),
+            )
 
 
 def _plain(graph: Dataflow, call: relax.Call) -> relax.Call:
@@ -187,7 +242,9 @@ def _plain(graph: Dataflow, call: relax.Call) -> relax.Call:
     if call.op.name == ops.CONV2D:
         return relax.op.nn.conv2d(x, weight, a["strides"], a["padding"], a["dilation"], a["groups"])
     if call.op.name == ops.CONV2D_TRANSPOSE:
-        return relax.op.nn.conv2d_transpose(x, weight, a["strides"], a["padding"], a["output_padding"], a["dilation"], a["groups"])
+        return relax.op.nn.conv2d_transpose(
+            x, weight, a["strides"], a["padding"], a["output_padding"], a["dilation"], a["groups"]
+        )
     if a["transposed"]:
         return relax.op.matmul(x, weight)
     var = relax.Var("transposed", relax.TensorType(shape_of(weight)[::-1], dtype_of(weight)))

@@ -1,4 +1,5 @@
-"""The entry that a layer gets in reports: what was found in its weights, what was decided, what it costs."""
+"""The entry that a layer gets in reports: what was found in its weights, what was decided, what it
+costs."""
 
 import math
 from dataclasses import replace
@@ -50,7 +51,8 @@ def layer_report(lowered: Lowered, name: str) -> LayerReport:
 
 
 def _in_parts(lowered: Lowered, name: str) -> LayerReport:
-    """A layer that several convolutions compute: what the largest of them is, and what all cost together."""
+    """A layer that several convolutions compute: what the largest of them is, and what all cost
+    together."""
     calls = [call for call in lowered.layers.values() if ops.layer_of(call) == name]
     parts = [layer_report(lowered, ops.attributes(call)["name"]) for call in calls]
     weights = sum(part.bytes_dense for part in parts)

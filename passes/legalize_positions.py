@@ -1,6 +1,8 @@
-"""Where the largest and the smallest number is, as PyTorch says it: the first of equals, and NaN before everything else.
+"""Where the largest and the smallest number is, as PyTorch says it: the first of equals, and NaN
+before everything else.
 
-TVM's library starts at the lowest finite number and no position at all, which stays where all is minus infinity, and passes NaN over.
+TVM's library starts at the lowest finite number and no position at all, which stays where all is
+minus infinity, and passes NaN over.
 """
 
 import math
@@ -20,12 +22,20 @@ _Found = tuple[Any, Any]  # a position, and the value there
 def _position(largest: bool) -> Legalize:
     def legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
         shape = shape_of(call.args[0])
-        axes = list(range(len(shape))) if call.attrs.axis is None else [int(call.attrs.axis) % len(shape)]
+        axes = (
+            list(range(len(shape)))
+            if call.attrs.axis is None
+            else [int(call.attrs.axis) % len(shape)]
+        )
         kept = [axis for axis in range(len(shape)) if axis not in axes]
 
         def compute(x: Any) -> Any:
             inside = [te.reduce_axis((0, shape[axis]), f"k{axis}") for axis in axes]
-            better = te.comm_reducer(_better(largest), lambda index, value: (tirx.const(0, index), _worst(value, largest)), name="position")
+            better = te.comm_reducer(
+                _better(largest),
+                lambda index, value: (tirx.const(0, index), _worst(value, largest)),
+                name="position",
+            )
 
             def best(*row: Any) -> Any:
                 at: list[Any] = [None] * len(shape)
@@ -36,17 +46,24 @@ def _position(largest: bool) -> Legalize:
             index, _ = te.compute([shape[axis] for axis in kept], best, name="best")
             picked = kept if not call.attrs.keepdims else range(len(shape))
             return te.compute(
-                shape_of(call), lambda *i: index(*(n for axis, n in zip(picked, i, strict=True) if axis in kept)), name="position"
+                shape_of(call),
+                lambda *i: index(*(n for axis, n in zip(picked, i, strict=True) if axis in kept)),
+                name="position",
             )
 
-        return builder.call_te(compute, call.args[0], primfunc_name_hint="argmax" if largest else "argmin")
+        return builder.call_te(
+            compute, call.args[0], primfunc_name_hint="argmax" if largest else "argmin"
+        )
 
     return legalize
 
 
 def _flat(extents: Sequence[int], inside: Sequence[Any]) -> Any:
     """The place in a row of all that is looked through, in the type of positions."""
-    return tirx.Cast("int64", reduce(lambda place, step: place * step[0] + step[1], zip(extents, inside, strict=True), 0))
+    return tirx.Cast(
+        "int64",
+        reduce(lambda place, step: place * step[0] + step[1], zip(extents, inside, strict=True), 0),
+    )
 
 
 def _worst(dtype: str, largest: bool) -> Any:
@@ -69,11 +86,14 @@ def _better(largest: bool) -> Callable[[_Found, _Found], _Found]:
         value = tirx.Select(beats, y, x)
         if not str(x.ty.dtype).startswith("float"):
             return index, value
-        # Comparisons with infinity tell numbers from NaN; "not (x <= y)" would be simplified to "y < x", which NaN is not either.
+        # Comparisons with infinity tell numbers from NaN; "not (x <= y)" would be simplified to "y
+        # < x", which NaN is not either.
         number_x, number_y = (v <= tirx.const(math.inf, v.ty.dtype) for v in (x, y))
         index_of_nan = tirx.Select(number_x, j, tirx.Select(number_y, i, first))
         both = tirx.all(number_x, number_y)
-        return tirx.Select(both, index, index_of_nan), tirx.Select(both, value, tirx.Select(number_x, y, x))
+        return tirx.Select(both, index, index_of_nan), tirx.Select(
+            both, value, tirx.Select(number_x, y, x)
+        )
 
     return better
 

@@ -1,4 +1,5 @@
-"""Give every operator that no kernel family of ours takes a TIR function from TVM's operator library, fused with its neighbours."""
+"""Give every operator that no kernel family of ours takes a TIR function from TVM's operator
+library, fused with its neighbours."""
 
 import tvm
 from tvm import relax
@@ -12,23 +13,29 @@ from subpc.passes.other_layers import LAYERS, carry_names, legalize_layer
 
 
 def legalize_rest(module: tvm.IRModule) -> tvm.IRModule:
-    """LegalizeOps, FuseOps, FuseTIR. Raises UnsupportedModelError with all operators that stay without an implementation."""
+    """LegalizeOps, FuseOps, FuseTIR. Raises UnsupportedModelError with all operators that stay
+    without an implementation."""
     module = tvm.transform.Sequential(
         [
-            relax.transform.LegalizeOps({**PRECISE, **POSITIONS, **PICKING, ops.OTHER_LAYER: legalize_layer}),
+            relax.transform.LegalizeOps(
+                {**PRECISE, **POSITIONS, **PICKING, ops.OTHER_LAYER: legalize_layer}
+            ),
             relax.transform.AnnotateTIROpPattern(),
             relax.transform.FuseOps(),
         ]
     )(module)
     names = carry_names(module)
-    module = tvm.transform.Sequential([relax.transform.FuseTIR(), relax.transform.DeadCodeElimination(["main"])])(module)
+    module = tvm.transform.Sequential(
+        [relax.transform.FuseTIR(), relax.transform.DeadCodeElimination(["main"])]
+    )(module)
     for variable, function in list(module.functions.items()):
         if variable.name_hint in names:
             module.update_func(variable, function.with_attr(LAYERS, names[variable.name_hint]))
     missing = sorted(_unlowered(module["main"]))
     if missing:
         raise UnsupportedModelError(
-            f"No kernel for: {', '.join(missing)}. Remove these layers from the model or replace them by supported ones."
+            f"No kernel for: {', '.join(missing)}. Remove these layers from the model or replace"
+            " them by supported ones."
         )
     return module
 
@@ -39,6 +46,8 @@ def _unlowered(function: relax.Function) -> list[str]:
     for block in function.body.blocks:
         for binding in block.bindings:
             value = binding.value
-            if isinstance(value, relax.Call) and not (isinstance(value.op, tvm.ir.Op) and value.op.name in known):
+            if isinstance(value, relax.Call) and not (
+                isinstance(value.op, tvm.ir.Op) and value.op.name in known
+            ):
                 found.append(f"{getattr(value.op, 'name', value.op)} ({binding.var.name})")
     return found

@@ -1,4 +1,5 @@
-"""Elements picked by constant indices that are inside of the tensor, read as they are: TVM's library would check each again."""
+"""Elements picked by constant indices that are inside of the tensor, read as they are: TVM's
+library would check each again."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +22,9 @@ def _take(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     end = place + len(shape_of(index))
 
     def compute(x: Any, picked: Any) -> Any:
-        return te.compute(shape_of(call), lambda *i: x(*i[:place], picked(*i[place:end]), *i[end:]), name="take")
+        return te.compute(
+            shape_of(call), lambda *i: x(*i[:place], picked(*i[place:end]), *i[end:]), name="take"
+        )
 
     return builder.call_te(compute, data, index, primfunc_name_hint="take")
 

@@ -1,4 +1,5 @@
-"""From the rewritten Relax function to a Program: one kernel call after the other, every tensor with a place and a layout."""
+"""From the rewritten Relax function to a Program: one kernel call after the other, every tensor
+with a place and a layout."""
 
 import math
 import re
@@ -28,14 +29,16 @@ _VARIABLE = re.compile(r"(lv|gv)\d*")  # what Relax calls values that the model 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a value is, and how it is laid out there; `layout` is compact for everything that is not framed."""
+    """Where a value is, and how it is laid out there; `layout` is compact for everything that is
+    not framed."""
 
     location: Location
     layout: TensorLayout
 
 
 class Lowering:
-    """Walks the live bindings in order; `rules` holds one function an operator, which calls back into here for places and steps."""
+    """Walks the live bindings in order; `rules` holds one function an operator, which calls back
+    into here for places and steps."""
 
     def __init__(
         self,
@@ -47,7 +50,13 @@ class Lowering:
         decisions: dict[str, Decision],
         choices: Mapping[str, Choice] | None = None,
     ) -> None:
-        self.module, self.graph, self.isa, self.weights, self.decisions = module, graph, isa, weights, decisions
+        self.module, self.graph, self.isa, self.weights, self.decisions = (
+            module,
+            graph,
+            isa,
+            weights,
+            decisions,
+        )
         self.choices = dict(choices or {})  # tuned schedules by layer name
         self.clamps = find_clamps(graph)
         self.frames = FramePlan(graph, lambda call: self.family(call).sorts_strides)
@@ -59,10 +68,15 @@ class Lowering:
         self.readers = graph.users()
         for index, var in enumerate(graph.inputs[:n_inputs]):
             self.program.inputs.append((shape_of(var), dtype_of(var)))
-            self.places[var] = [Place(location=Location(space="input", index=index), layout=layout_of(var))]
+            self.places[var] = [
+                Place(location=Location(space="input", index=index), layout=layout_of(var))
+            ]
 
-    def run(self, rules: Mapping[str, Callable[["Lowering", relax.Var, relax.Call], None]]) -> Program:
-        """Lower every live binding, then copy the results that are not already in the output arrays."""
+    def run(
+        self, rules: Mapping[str, Callable[["Lowering", relax.Var, relax.Call], None]]
+    ) -> Program:
+        """Lower every live binding, then copy the results that are not already in the output
+        arrays."""
         for value in self.results:
             self.program.outputs.append((shape_of(value), dtype_of(value)))
         for var in self.graph.live():
@@ -76,19 +90,24 @@ class Lowering:
         return self.program
 
     def family(self, call: relax.Call) -> Family[Any]:
-        """The kernels that a convolution gets: those of its tuned schedule, else by rule; only flat ones can clamp what they read."""
+        """The kernels that a convolution gets: those of its tuned schedule, else by rule; only flat
+        ones can clamp what they read."""
         name = ops.attributes(call)["name"]
         if name in self.choices:
             return family_of(self.choices[name])
         pattern = self.decisions[name].pattern
-        return family_by_rule(call, pattern.n if pattern else 0, self.isa, clamped=name in self.clamps)
+        return family_by_rule(
+            call, pattern.n if pattern else 0, self.isa, clamped=name in self.clamps
+        )
 
     def tuned(self, layer: str, family: Family[Tile]) -> Tile | None:
-        """The tile that tuning chose for a layer, None if it has chosen none for kernels of this family."""
+        """The tile that tuning chose for a layer, None if it has chosen none for kernels of this
+        family."""
         return family.tile_of(self.choices.get(layer))
 
     def overwritable(self, value: relax.Expr, var: relax.Var) -> bool:
-        """Whether the result `var` may be written over `value`: a tensor of its own that nobody reads later."""
+        """Whether the result `var` may be written over `value`: a tensor of its own that nobody
+        reads later."""
         value = self.graph.resolve(value)
         if not isinstance(value, relax.Var) or var in self.slices or value in self.slices:
             return False
@@ -97,31 +116,38 @@ class Lowering:
             return False
         others = [reader for reader in readers if reader is not None and not reader.same_as(var)]
         return readers.count(var) == 1 and all(
-            o in self.places and self.graph.call(o, ops.VIEW, ops.CONCAT, ops.CHANNELS) is None for o in others
+            o in self.places and self.graph.call(o, ops.VIEW, ops.CONCAT, ops.CHANNELS) is None
+            for o in others
         )
 
     def emit(self, layer: str, kernel: Kernel, operands: Mapping[str, Location | None]) -> None:
-        """Append a kernel call; operands by name, in any order, and those that the kernel does not have are left out."""
+        """Append a kernel call; operands by name, in any order, and those that the kernel does not
+        have are left out."""
         chosen = [operands[name] for name in kernel.operands]
         assert None not in chosen, f"{layer}: {kernel.operands}"
         operands_in_order = tuple(place for place in chosen if place is not None)
-        self.program.steps.append(Step(layer=self._shown(layer, kernel), kernel=kernel, operands=operands_in_order))
+        self.program.steps.append(
+            Step(layer=self._shown(layer, kernel), kernel=kernel, operands=operands_in_order)
+        )
 
     def _shown(self, layer: str, kernel: Kernel) -> str:
-        """A step without weights has a variable's name, which tells a user nothing: it is named after the layer before it."""
+        """A step without weights has a variable's name, which tells a user nothing: it is named
+        after the layer before it."""
         if not _VARIABLE.fullmatch(layer):
             return layer
         before = self.program.steps[-1].layer.split(" > ")[0] if self.program.steps else "input"
         return f"{before} > {kernel.family}"
 
     def new_buffer(self, layout: TensorLayout | Operand) -> Location:
-        """A fresh workspace tensor; what is compact, or nothing but memory, may have been anything before."""
+        """A fresh workspace tensor; what is compact, or nothing but memory, may have been anything
+        before."""
         framed = layout if isinstance(layout, TensorLayout) and not layout.frame.compact else None
         self.program.buffers.append(Buffer(bytes=layout.bytes, layout=framed))
         return Location(space="workspace", index=len(self.program.buffers) - 1)
 
     def define(self, var: relax.Var, frame: Frame | None = None) -> Place:
-        """Choose where the result `var` goes: into a concatenation, an output array, or a new buffer.
+        """Choose where the result `var` goes: into a concatenation, an output array, or a new
+        buffer.
 
         frame None: compact.
         """
@@ -150,14 +176,19 @@ class Lowering:
         if slice_ is None or frame.compact:
             return None
         root = self.root(slice_.root, frame)
-        return replace(root, offset=root.offset + slice_.channel * framed_layout(var, frame).plane_bytes)
+        return replace(
+            root, offset=root.offset + slice_.channel * framed_layout(var, frame).plane_bytes
+        )
 
     def home(self, value: relax.Expr) -> Place:
         """Where a value was first written; constants are placed among the weights."""
         value = self.graph.resolve(value)
         constant = constant_of(value)
         if constant is not None:
-            return Place(location=self.weights.add(constant), layout=compact_layout(constant.shape, str(constant.dtype)))
+            return Place(
+                location=self.weights.add(constant),
+                layout=compact_layout(constant.shape, str(constant.dtype)),
+            )
         return self.places[value][0]
 
     def framed(self, value: relax.Expr, frame: Frame) -> Location:
@@ -210,17 +241,24 @@ def layout_of(value: relax.Expr) -> TensorLayout:
 
 def framed_layout(value: relax.Expr, frame: Frame) -> TensorLayout:
     """The layout of a tensor of four dimensions on planes like `frame`."""
-    return TensorLayout(batch=shape_of(value)[0], channels=shape_of(value)[1], frame=frame, dtype=dtype_of(value))
+    return TensorLayout(
+        batch=shape_of(value)[0], channels=shape_of(value)[1], frame=frame, dtype=dtype_of(value)
+    )
 
 
 def compact_layout(shape: tuple[int, ...], dtype: str) -> TensorLayout:
-    """The layout of a contiguous array; four dimensions keep their meaning, others are one long row."""
+    """The layout of a contiguous array; four dimensions keep their meaning, others are one long
+    row."""
     if len(shape) == 4:
-        return TensorLayout(batch=shape[0], channels=shape[1], frame=compact_frame(shape[2], shape[3]), dtype=dtype)
+        return TensorLayout(
+            batch=shape[0], channels=shape[1], frame=compact_frame(shape[2], shape[3]), dtype=dtype
+        )
     return TensorLayout(batch=1, channels=1, frame=compact_frame(1, math.prod(shape)), dtype=dtype)
 
 
 def _bytes_as_row(size: int) -> TensorLayout:
     """A contiguous array of any shape and type, for copying."""
     word = itemsize(BLOB)
-    return compact_layout((size,), "uint8") if size % word else compact_layout((size // word,), BLOB)
+    return (
+        compact_layout((size,), "uint8") if size % word else compact_layout((size // word,), BLOB)
+    )

@@ -1,4 +1,5 @@
-"""Lowering of convolutions: single pixels as matrix products, all others by the rule of the kernel family that they get."""
+"""Lowering of convolutions: single pixels as matrix products, all others by the rule of the kernel
+family that they get."""
 
 from collections.abc import Callable
 
@@ -27,9 +28,14 @@ RULES: dict[str, Callable[[Lowering, relax.Var, relax.Call], None]] = {
 
 
 def lower_conv2d(low: Lowering, var: relax.Var, call: relax.Call) -> None:
-    """A subpc.conv2d: choose the kernel family, bring the input into its layout, pack the weights."""
+    """A subpc.conv2d: choose the kernel family, bring the input into its layout, pack the
+    weights."""
     attrs = ops.attributes(call)
-    if attrs["groups"] == 1 and shape_of(call.args[0])[2:] == (1, 1) and tuple(attrs["out_shape"][2:]) == (1, 1):
+    if (
+        attrs["groups"] == 1
+        and shape_of(call.args[0])[2:] == (1, 1)
+        and tuple(attrs["out_shape"][2:]) == (1, 1)
+    ):
         lower_single_pixel(low, var, call)
     else:
         RULES[low.family(call).name](low, var, call)

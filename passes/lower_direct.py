@@ -21,7 +21,10 @@ def place_as_it_lies(low: Lowering, var: relax.Var, call: relax.Call) -> PlacedC
     """A convolution whose kernel reads the input in its own frame."""
     filters, frame = filter_blocks(low, call), low.frames.read_by(call)
     source = framed_layout(low.graph.resolve(call.args[0]), frame)
-    x, out_frame = low.framed(call.args[0], frame), low.frames.planar(*ops.attributes(call)["out_shape"][2:])
+    x, out_frame = (
+        low.framed(call.args[0], frame),
+        low.frames.planar(*ops.attributes(call)["out_shape"][2:]),
+    )
     return place_conv(low, var, call, filters, source, x, out_frame)
 
 
@@ -39,7 +42,9 @@ def emit_direct(low: Lowering, call: relax.Call, placed: PlacedConv) -> None:
         tile=tile,
     )
     operands = placed.operands(low)
-    operands |= pack_weights(low.weights, placed.filters, kernel.group, rows, placed.source.frame.plane)
+    operands |= pack_weights(
+        low.weights, placed.filters, kernel.group, rows, placed.source.frame.plane
+    )
     low.emit(placed.name, kernel, operands)
 
 

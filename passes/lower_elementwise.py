@@ -1,4 +1,5 @@
-"""Lowering of fused elementwise passes: on frames if the operands are framed, else on compact arrays."""
+"""Lowering of fused elementwise passes: on frames if the operands are framed, else on compact
+arrays."""
 
 import math
 
@@ -20,13 +21,21 @@ def lower_elementwise(low: Lowering, var: relax.Var, call: relax.Call) -> None:
         return  # the convolution that reads it computes it
     attrs = ops.attributes(call)
     frame, plain = frame_of_elementwise(low, call), set(attrs["kinds"]) == {"tensor"}
-    inputs = [_operand(low, arg, kind, frame) for arg, kind in zip(call.args, attrs["kinds"], strict=True)]
+    inputs = [
+        _operand(low, arg, kind, frame) for arg, kind in zip(call.args, attrs["kinds"], strict=True)
+    ]
     out = low.define(var, frame)
     layout = out.layout
     if frame is None and plain:
         layout = compact_layout((math.prod(shape_of(var)),), layout.dtype)
-    kernel = Elementwise(layout=layout, inputs=tuple(attrs["kinds"]), program=tuple(_word(w) for w in attrs["program"]))
-    low.emit(attrs["name"], kernel, {f"x{i}": x for i, x in enumerate(inputs)} | {"y": out.location})
+    kernel = Elementwise(
+        layout=layout,
+        inputs=tuple(attrs["kinds"]),
+        program=tuple(_word(w) for w in attrs["program"]),
+    )
+    low.emit(
+        attrs["name"], kernel, {f"x{i}": x for i, x in enumerate(inputs)} | {"y": out.location}
+    )
 
 
 def _operand(low: Lowering, arg: relax.Expr, kind: str, frame: Frame | None) -> Location:

@@ -22,41 +22,72 @@ BOUNDS = ("floor", "ceiling")
 
 
 def lower_flat(low: Lowering, var: relax.Var, call: relax.Call) -> None:
-    """The input as the kernel reads it, its weights, its bounds, and a mask where columns lie between the rows."""
+    """The input as the kernel reads it, its weights, its bounds, and a mask where columns lie
+    between the rows."""
     name, geometry = ops.attributes(call)["name"], conv_geometry(call)
-    filters, frame, clamp = filter_blocks(low, call), low.frames.planar(*geometry.out), low.clamps.get(name)
+    filters, frame, clamp = (
+        filter_blocks(low, call),
+        low.frames.planar(*geometry.out),
+        low.clamps.get(name),
+    )
     tuned = low.tuned(name, FLAT)
     by_rows = tuned is not None and tuned.phase_rows
-    source, x = _source(low, call.args[0] if clamp is None else clamp.args[0], geometry, frame, name, by_rows)
+    source, x = _source(
+        low, call.args[0] if clamp is None else clamp.args[0], geometry, frame, name, by_rows
+    )
     placed = place_conv(low, var, call, filters, source, x, frame)
-    bounds = [] if clamp is None else [constant_of(low.graph.resolve(bound)) for bound in clamp.args[1:]]
+    bounds = (
+        [] if clamp is None else [constant_of(low.graph.resolve(bound)) for bound in clamp.args[1:]]
+    )
     kernel = _kernel(low, placed, geometry, BOUNDS[: len(bounds)])
     operands = placed.operands(low)
-    operands |= pack_weights(low.weights, filters, kernel.group, kernel.tile.rows, kernel.phases * source.frame.plane)
-    operands |= {name: low.weights.add(by_index(bound, filters.pattern)) for name, bound in zip(kernel.bounds, bounds, strict=True)}
+    operands |= pack_weights(
+        low.weights, filters, kernel.group, kernel.tile.rows, kernel.phases * source.frame.plane
+    )
+    operands |= {
+        name: low.weights.add(by_index(bound, filters.pattern))
+        for name, bound in zip(kernel.bounds, bounds, strict=True)
+    }
     if kernel.masked:
         operands["mask"] = low.weights.add(pixel_mask(frame))
     low.emit(placed.name, kernel, operands)
 
 
 def _source(
-    low: Lowering, value: relax.Expr, geometry: ConvGeometry, frame: Frame, layer: str, by_rows: bool
+    low: Lowering,
+    value: relax.Expr,
+    geometry: ConvGeometry,
+    frame: Frame,
+    layer: str,
+    by_rows: bool,
 ) -> tuple[TensorLayout, Location]:
     """The planes that the taps read: the input tensor itself, or its pixels sorted by phase."""
     x = low.graph.resolve(value)
     if geometry.in_order:
         return framed_layout(x, frame), low.framed(x, frame)
     home = low.home(x)
-    split = PhaseSplit(source=home.layout, stride=geometry.stride, phases=geometry.phases, out=frame, rows_outer=by_rows)
+    split = PhaseSplit(
+        source=home.layout,
+        stride=geometry.stride,
+        phases=geometry.phases,
+        out=frame,
+        rows_outer=by_rows,
+    )
     planes = low.new_buffer(split.layout)
     low.emit(layer, split, {"x": home.location, "y": planes})
     return split.layout, planes
 
 
-def _kernel(low: Lowering, placed: PlacedConv, geometry: ConvGeometry, bounds: tuple[str, ...]) -> FlatConv:
+def _kernel(
+    low: Lowering, placed: PlacedConv, geometry: ConvGeometry, bounds: tuple[str, ...]
+) -> FlatConv:
     """The workload of one convolution, with its tuned or its default tile."""
     tuned, pattern, out = low.tuned(placed.name, FLAT), placed.filters.pattern, placed.out.layout
-    dense_rows = tuned.rows if tuned else max(rows for rows in range(1, DENSE_ROWS + 1) if out.channels % rows == 0)
+    dense_rows = (
+        tuned.rows
+        if tuned
+        else max(rows for rows in range(1, DENSE_ROWS + 1) if out.channels % rows == 0)
+    )
     fields = placed.fields(dense_rows)
     group, kept = fields["group"], fields["kept"]
     blocks = kept if pattern and not pattern.uniform else kept * (out.channels // group)
@@ -70,4 +101,10 @@ def _kernel(low: Lowering, placed: PlacedConv, geometry: ConvGeometry, bounds: t
         source_bytes=placed.source.image_bytes,
         isa=low.isa,
     )
-    return FlatConv(**fields, phases=len(geometry.phases), taps=geometry.offsets(out.frame), bounds=bounds, tile=tile)
+    return FlatConv(
+        **fields,
+        phases=len(geometry.phases),
+        taps=geometry.offsets(out.frame),
+        bounds=bounds,
+        tile=tile,
+    )

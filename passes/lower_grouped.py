@@ -29,8 +29,15 @@ def lower_grouped(low: Lowering, var: relax.Var, call: relax.Call) -> None:
         stride=tuple(attrs["strides"]),
         padding=tuple(attrs["padding"][:2]),
         dilation=tuple(attrs["dilation"]),
-        epilogue=Epilogue(residual=residual is not None, activation=ops.activation_of(attrs["activation"])),
+        epilogue=Epilogue(
+            residual=residual is not None, activation=ops.activation_of(attrs["activation"])
+        ),
         tile=low.tuned(attrs["name"], GROUPED) or default_grouped_tile(out.layout, low.isa),
     )
-    operands: dict[str, Location | None] = {"x": x, "w": low.weights.add(weight), "bias": low.weights.add(bias), "y": out.location}
+    operands: dict[str, Location | None] = {
+        "x": x,
+        "w": low.weights.add(weight),
+        "bias": low.weights.add(bias),
+        "y": out.location,
+    }
     low.emit(attrs["name"], kernel, operands | {"residual": residual})

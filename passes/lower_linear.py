@@ -1,4 +1,5 @@
-"""Lowering of fully connected layers, and of convolutions on single pixels, which are the same thing."""
+"""Lowering of fully connected layers, and of convolutions on single pixels, which are the same
+thing."""
 
 import math
 
@@ -22,7 +23,8 @@ def lower_linear(low: Lowering, var: relax.Var, call: relax.Call) -> None:
 
 
 def lower_single_pixel(low: Lowering, var: relax.Var, call: relax.Call) -> None:
-    """A subpc.conv2d from one pixel to one pixel: only the tap that meets it counts, the others read padding."""
+    """A subpc.conv2d from one pixel to one pixel: only the tap that meets it counts, the others
+    read padding."""
     attrs = ops.attributes(call)
     weight = constant_of(low.graph.resolve(call.args[1]))
     assert weight is not None
@@ -34,17 +36,30 @@ def lower_single_pixel(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     _matrix_product(low, var, call, weight, attrs["out_shape"][0])
 
 
-def _matrix_product(low: Lowering, var: relax.Var, call: relax.Call, weight: np.ndarray, rows: int) -> None:
+def _matrix_product(
+    low: Lowering, var: relax.Var, call: relax.Call, weight: np.ndarray, rows: int
+) -> None:
     attrs, bias = ops.attributes(call), constant_of(low.graph.resolve(call.args[2]))
     outputs, inputs = weight.shape
     residual = low.compact(call.args[3]) if len(call.args) == 4 else None
     activation = ops.activation_of(attrs["activation"])
-    kernel = Linear(rows=rows, inputs=inputs, outputs=outputs, activation=ops.activation_of("none") if residual is not None else activation)
+    kernel = Linear(
+        rows=rows,
+        inputs=inputs,
+        outputs=outputs,
+        activation=ops.activation_of("none") if residual is not None else activation,
+    )
     x, out = low.compact(call.args[0]), low.define(var)
-    operands = {"x": x, "w": low.weights.add(kernel.pack_weights(weight)), "bias": low.weights.add(kernel.pack_bias(bias))}
+    operands = {
+        "x": x,
+        "w": low.weights.add(kernel.pack_weights(weight)),
+        "bias": low.weights.add(kernel.pack_bias(bias)),
+    }
     low.emit(attrs["name"], kernel, operands | {"y": out.location})
     if residual is not None:
         # Rare (a shortcut around a single pixel): a second pass instead of another epilogue.
         layout = compact_layout((rows * outputs,), out.layout.dtype)
-        add = Elementwise(layout=layout, inputs=("tensor", "tensor"), program=(0, 1, "add", activation))
+        add = Elementwise(
+            layout=layout, inputs=("tensor", "tensor"), program=(0, 1, "add", activation)
+        )
         low.emit(attrs["name"], add, {"x0": out.location, "x1": residual, "y": out.location})

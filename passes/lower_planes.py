@@ -1,4 +1,5 @@
-"""Lowering of everything that works on whole planes: pooling, concatenation, fused elementwise passes, views."""
+"""Lowering of everything that works on whole planes: pooling, concatenation, fused elementwise
+passes, views."""
 
 from dataclasses import replace
 
@@ -44,7 +45,11 @@ def is_nonnegative(low: Lowering, value: relax.Expr) -> bool:
             return False
         attrs = ops.attributes(call)
         if call.op.name != ops.POOL2D:
-            last = attrs["activation"] if call.op.name == ops.CONV2D else attrs["program"][-1].removeprefix("act ")
+            last = (
+                attrs["activation"]
+                if call.op.name == ops.CONV2D
+                else attrs["program"][-1].removeprefix("act ")
+            )
             return last in ("relu", "relu6", "sigmoid", "hardsigmoid")
         value = call.args[0]
     return False
@@ -54,7 +59,11 @@ def lower_global_pool(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     """A subpc.global_pool: (N, C, H, W) to N * C numbers."""
     x = low.home(call.args[0])
     out = low.define(var)
-    low.emit(ops.attributes(call)["name"], GlobalPool(source=x.layout), {"x": x.location, "y": out.location})
+    low.emit(
+        ops.attributes(call)["name"],
+        GlobalPool(source=x.layout),
+        {"x": x.location, "y": out.location},
+    )
 
 
 def lower_interleave(low: Lowering, var: relax.Var, call: relax.Call) -> None:
@@ -80,7 +89,8 @@ def lower_view(low: Lowering, var: relax.Var, call: relax.Call) -> None:
 
 
 def lower_channels(low: Lowering, var: relax.Var, call: relax.Call) -> None:
-    """A subpc.channels: nothing to do where one image's planes are whole cache lines, else a copy."""
+    """A subpc.channels: nothing to do where one image's planes are whole cache lines, else a
+    copy."""
     attrs, x = ops.attributes(call), low.home(call.args[0])
     batch, channels = attrs["out_shape"][:2]
     frame, start = x.layout.frame, attrs["first"] * x.layout.frame.plane
@@ -106,22 +116,36 @@ def lower_concat(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     if (
         whole is None
         and not frame.compact
-        and all(low.slices.get(f) and low.slices[f].root == var for f in fields if isinstance(f, relax.Var))
+        and all(
+            low.slices.get(f) and low.slices[f].root == var
+            for f in fields
+            if isinstance(f, relax.Var)
+        )
     ):
         whole = low.root(var, frame)
-    out = low.define(var, frame) if whole is None else low.record(var, whole, framed_layout(var, frame))
+    out = (
+        low.define(var, frame)
+        if whole is None
+        else low.record(var, whole, framed_layout(var, frame))
+    )
     channel = 0
     for field in fields:
         channels = shape_of(field)[1]
         part = replace(out.layout, batch=1, channels=channels)
         for image in range(batch):
-            start = out.location.offset + image * out.layout.image_bytes + channel * out.layout.plane_bytes
+            start = (
+                out.location.offset
+                + image * out.layout.image_bytes
+                + channel * out.layout.plane_bytes
+            )
             target = replace(out.location, offset=start)
             _copy_part(low, attrs["name"], field, part, target, image)
         channel += channels
 
 
-def _copy_part(low: Lowering, layer: str, field: relax.Expr, part: TensorLayout, target: Location, image: int) -> None:
+def _copy_part(
+    low: Lowering, layer: str, field: relax.Expr, part: TensorLayout, target: Location, image: int
+) -> None:
     """Bring image `image` of one operand to its place, unless its producer wrote it there."""
     home = low.home(field)
     if home.location == target and home.layout == part:
@@ -132,7 +156,8 @@ def _copy_part(low: Lowering, layer: str, field: relax.Expr, part: TensorLayout,
 
 
 def frame_of_elementwise(low: Lowering, call: relax.Call) -> Frame | None:
-    """The frame for an elementwise result: that of its size if any operand is framed, else compact."""
+    """The frame for an elementwise result: that of its size if any operand is framed, else
+    compact."""
     attrs = ops.attributes(call)
     if len(attrs["out_shape"]) != 4:
         return None

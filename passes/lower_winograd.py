@@ -1,4 +1,5 @@
-"""Lowering of 3x3 convolutions to the Winograd kernel, where it is expected to be faster than the direct one."""
+"""Lowering of 3x3 convolutions to the Winograd kernel, where it is expected to be faster than the
+direct one."""
 
 from tvm import relax
 
@@ -13,7 +14,8 @@ from subpc.schedules.winograd import WinogradConv, WinogradTile, fits
 
 
 def lower_winograd(low: Lowering, var: relax.Var, call: relax.Call) -> None:
-    """One kernel, and memory for what it transforms; the direct kernel where that promises more, or a tile reads too far."""
+    """One kernel, and memory for what it transforms; the direct kernel where that promises more, or
+    a tile reads too far."""
     placed = place_as_it_lies(low, var, call)
     padding: tuple[int, int] = tuple(ops.attributes(call)["padding"][:2])
     tile = _tile(low, call, placed, padding)
@@ -23,13 +25,27 @@ def lower_winograd(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     rows = tile.vectors * low.isa.lanes
     kernel = WinogradConv(**placed.fields(rows), padding=padding, tile=tile)
     operands = placed.operands(low)
-    packed = pack_transformed(low.weights, placed.filters, kernel.group, rows, kernel.channel_floats)
+    packed = pack_transformed(
+        low.weights, placed.filters, kernel.group, rows, kernel.channel_floats
+    )
     scratch = low.new_buffer(kernel.sizes()["v"])
     low.emit(placed.name, kernel, operands | packed | {"v": scratch})
 
 
-def _tile(low: Lowering, call: relax.Call, placed: PlacedConv, padding: tuple[int, int]) -> WinogradTile | None:
-    """The tile of the layer's tuned schedule; where there is none, or it does not fit the planes, the best one if it gains enough."""
-    estimate = winograd_estimate(shape_for(call, placed.filters.pattern, disjoint=placed.epilogue.in_place), low.isa)
+def _tile(
+    low: Lowering, call: relax.Call, placed: PlacedConv, padding: tuple[int, int]
+) -> WinogradTile | None:
+    """The tile of the layer's tuned schedule; where there is none, or it does not fit the planes,
+    the best one if it gains enough."""
+    estimate = winograd_estimate(
+        shape_for(call, placed.filters.pattern, disjoint=placed.epilogue.in_place), low.isa
+    )
     wanted = (low.tuned(placed.name, WINOGRAD), estimate.tile if estimate is not None else None)
-    return next((tile for tile in wanted if tile is not None and fits(placed.source, placed.out.layout, padding, tile)), None)
+    return next(
+        (
+            tile
+            for tile in wanted
+            if tile is not None and fits(placed.source, placed.out.layout, padding, tile)
+        ),
+        None,
+    )

@@ -18,7 +18,9 @@ _DESCRIPTORS = "/proc/self/fd"
 _LARGEST_OBJECT = 8 << 20
 
 
-def write_object(function: tvm.tirx.PrimFunc, symbol: str, target: tvm.target.Target, path: Path) -> Path:
+def write_object(
+    function: tvm.tirx.PrimFunc, symbol: str, target: tvm.target.Target, path: Path
+) -> Path:
     """Compile one function into an object file."""
     return write_module(tvm.IRModule({symbol: function}), target, path)
 
@@ -28,7 +30,9 @@ def write_module(module: tvm.IRModule, target: tvm.target.Target, path: Path) ->
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
     if limit != resource.RLIM_INFINITY and limit < _LARGEST_OBJECT:
         allowed, needed = limit >> 10, _LARGEST_OBJECT >> 10
-        raise OSError(errno.EFBIG, f"files of {allowed} KiB are allowed (ulimit -f), {needed} are needed")
+        raise OSError(
+            errno.EFBIG, f"files of {allowed} KiB are allowed (ulimit -f), {needed} are needed"
+        )
     compiled = tvm.tirx.build(module, target=target)
     if not hasattr(os, "memfd_create") or not os.path.isdir(_DESCRIPTORS):
         compiled.write_to_file(str(path))

@@ -1,18 +1,29 @@
-"""The operators that passes/ rewrites a model into: Relax calls whose attributes carry everything the schedules need.
+"""The operators that passes/ rewrites a model into: Relax calls whose attributes carry everything
+the schedules need.
 
-relax.subpc.conv2d(x, weight, bias, [residual])   y = activation(conv(x) + bias + residual)
-relax.subpc.conv2d_transpose(x, weight, bias)     the same of a transposed convolution, until split_phases;
-                                                  weight (out, in / groups, kh, kw)
-relax.subpc.linear(x, weight, bias)               y = activation(x weight^T + bias), weight (out, in)
+relax.subpc.conv2d(x, weight, bias, [residual])
+    y = activation(conv(x) + bias + residual)
+relax.subpc.conv2d_transpose(x, weight, bias)
+    the same of a transposed convolution, until split_phases; weight (out, in / groups, kh, kw)
+relax.subpc.linear(x, weight, bias)
+    y = activation(x weight^T + bias), weight (out, in)
 relax.subpc.pool2d(x), relax.subpc.global_pool(x)
-relax.subpc.elementwise(x, ...)                   one fused pass over equally shaped tensors and per-channel operands
-relax.subpc.interleave(x, [fill])                 the pixels of several planes next to each other in one (schedules/interleave.py)
-relax.subpc.concat(x, ...)                        along the channels
-relax.subpc.channels(x)                           some neighbouring channels of it, from `first` on
-relax.subpc.view(x)                               the same elements in another shape
-relax.subpc.other_layer(x, weight)                a convolution or product that no kernel of ours takes, under its name, until legalize_rest
-Every call has `out_shape`; layers have `name`, the name that the user knows them by. A conv2d that is one part of a layer has `layer`, that
-name, with `layer_shape` (out, in / groups, kh, kw) and `layer_strides`, and a name of its own.
+relax.subpc.elementwise(x, ...)
+    one fused pass over equally shaped tensors and per-channel operands
+relax.subpc.interleave(x, [fill])
+    the pixels of several planes next to each other in one (schedules/interleave.py)
+relax.subpc.concat(x, ...)
+    along the channels
+relax.subpc.channels(x)
+    some neighbouring channels of it, from `first` on
+relax.subpc.view(x)
+    the same elements in another shape
+relax.subpc.other_layer(x, weight)
+    a convolution or product that no kernel of ours takes, under its name, until legalize_rest
+
+Every call has `out_shape`; layers have `name`, the name that the user knows them by. A conv2d that
+is one part of a layer has `layer`, that name, with `layer_shape` (out, in / groups, kh, kw) and
+`layer_strides`, and a name of its own.
 """
 
 from functools import lru_cache
@@ -36,21 +47,26 @@ VIEW = "relax.subpc.view"
 INTERLEAVE = "relax.subpc.interleave"
 CHANNELS = "relax.subpc.channels"
 OTHER_LAYER = "relax.subpc.other_layer"
-# Attributes never change, every pass asks for them, and reading them from TVM is slow: those of so many calls are kept as they were read.
+# Attributes never change, every pass asks for them, and reading them from TVM is slow: those of so
+# many calls are kept as they were read.
 _REMEMBERED = 1 << 14
 LAYERS = (CONV2D, CONV2D_TRANSPOSE, LINEAR)
 ALL = (CONV2D, LINEAR, POOL2D, GLOBAL_POOL, ELEMENTWISE, CONCAT, VIEW, INTERLEAVE, CHANNELS)
 
 
 def _result_type(call: relax.Call, _context: object) -> relax.TensorType:
-    return relax.TensorType([int(extent) for extent in call.attrs["out_shape"]], call.args[0].ty.dtype)
+    return relax.TensorType(
+        [int(extent) for extent in call.attrs["out_shape"]], call.args[0].ty.dtype
+    )
 
 
 def _register() -> None:
     known = {str(name) for name in tvm_ffi.get_global_func("ir.ListOpNames")()}
     for name in (*ALL, CONV2D_TRANSPOSE, OTHER_LAYER):
         if name not in known:
-            tvm_ffi.get_global_func("ir.RegisterOp")(name, "subpc operator, see subpc/passes/ops.py")
+            tvm_ffi.get_global_func("ir.RegisterOp")(
+                name, "subpc operator, see subpc/passes/ops.py"
+            )
             tvm.ir.register_op_attr(name, "FInferType", _result_type)
             tvm.ir.register_op_attr(name, "FPurity", True)
 
@@ -63,8 +79,11 @@ def make(op: str, args: list[relax.Expr], **attrs: Any) -> relax.Call:
     return relax.Call(tvm.ir.Op.get(op), args, make_node("ir.DictAttrs", **attrs))
 
 
-def elementwise(args: list[relax.Expr], program: list[str], kinds: list[str], shape: tuple[int, ...], name: str) -> relax.Call:
-    """A fused pass over tensors of `shape`; program: postfix words "arg I", "const X", "act NAME ...", "add", "mul", "sub", "div", ...
+def elementwise(
+    args: list[relax.Expr], program: list[str], kinds: list[str], shape: tuple[int, ...], name: str
+) -> relax.Call:
+    """A fused pass over tensors of `shape`; program: postfix words "arg I", "const X", "act NAME
+    ...", "add", "mul", "sub", "div", ...
 
     kinds: "tensor" (same shape), "channel" (C,) or "image_channel" (N, C) for each operand.
     """
@@ -95,9 +114,13 @@ def layer_of(call: relax.Call) -> str:
     return str(a.get("layer", a["name"]))
 
 
-def with_attributes(call: relax.Call, args: list[relax.Expr] | None = None, **changed: Any) -> relax.Call:
+def with_attributes(
+    call: relax.Call, args: list[relax.Expr] | None = None, **changed: Any
+) -> relax.Call:
     """The same call with some attributes, or its operands, changed."""
-    return make(call.op.name, list(call.args) if args is None else args, **{**attributes(call), **changed})
+    return make(
+        call.op.name, list(call.args) if args is None else args, **{**attributes(call), **changed}
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,5 @@
-"""Convolutions without a kernel of ours: kept in reports under their own names, and carried through legalisation."""
+"""Convolutions without a kernel of ours: kept in reports under their own names, and carried through
+legalisation."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ LAYERS = "subpc.layers"
 
 @dataclass(frozen=True, kw_only=True)
 class OtherLayer:
-    """A convolution or product that runs in the fallback. zeros: share of zeros in its weights; pixels: results of each filter."""
+    """A convolution or product that runs in the fallback. zeros: share of zeros in its weights;
+    pixels: results of each filter."""
 
     name: str
     kind: str
@@ -58,7 +60,8 @@ def _other_layer(graph: Dataflow, call: relax.Call) -> OtherLayer:
 
 
 def legalize_layer(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
-    """The operator that the layer was, as TVM legalises it, in a function that knows the layer's name."""
+    """The operator that the layer was, as TVM legalises it, in a function that knows the layer's
+    name."""
     a = ops.attributes(call)
     operator = tvm.ir.Op.get(a["operator"])
     original = builder.normalize(relax.Call(operator, list(call.args), call.attrs["original"]))
@@ -83,7 +86,11 @@ def carry_names(module: tvm.IRModule) -> dict[str, list[str]]:
 
 def layers_of(function: tvm.ir.BaseFunc) -> list[str]:
     """The layers that a PrimFunc computes."""
-    names = function.attrs.get(LAYERS) if isinstance(function, tirx.PrimFunc) and function.attrs else None
+    names = (
+        function.attrs.get(LAYERS)
+        if isinstance(function, tirx.PrimFunc) and function.attrs
+        else None
+    )
     return [str(name) for name in names] if names else []
 
 

@@ -38,7 +38,14 @@ from subpc.passes.lower_conv import lower_conv2d
 from subpc.passes.lower_elementwise import lower_elementwise
 from subpc.passes.lower_fallback import lower_call_tir
 from subpc.passes.lower_linear import lower_linear
-from subpc.passes.lower_planes import lower_channels, lower_concat, lower_global_pool, lower_interleave, lower_pool2d, lower_view
+from subpc.passes.lower_planes import (
+    lower_channels,
+    lower_concat,
+    lower_global_pool,
+    lower_interleave,
+    lower_pool2d,
+    lower_view,
+)
 from subpc.passes.named_defects import named_defects
 from subpc.passes.other_layers import OtherLayer, layer_order, other_layers
 from subpc.passes.program import Program, WeightStore
@@ -89,7 +96,8 @@ class Lowered:
 
 @dataclass(frozen=True, kw_only=True)
 class Rewritten:
-    """A network as few, large operators, with a decision for each layer: what can be lowered again and again with other schedules."""
+    """A network as few, large operators, with a decision for each layer: what can be lowered again
+    and again with other schedules."""
 
     module: tvm.IRModule
     graph: Dataflow
@@ -100,7 +108,9 @@ class Rewritten:
     order: list[str]
 
 
-def import_passes(params: dict[str, tvm.runtime.Tensor], param_names: dict[str, str]) -> list[tuple[str, ModulePass]]:
+def import_passes(
+    params: dict[str, tvm.runtime.Tensor], param_names: dict[str, str]
+) -> list[tuple[str, ModulePass]]:
     """Names first, then values: binding the parameters makes them constants without a name."""
     return [
         ("label_layers", lambda module: label_layers(module, param_names)),
@@ -174,13 +184,18 @@ def compile_networks(
 
 
 @named_defects()
-def rewrite_model(network: ImportedModel, *, isa: VectorIsa, sparse: str, dump: Dump | None = None) -> Rewritten:
+def rewrite_model(
+    network: ImportedModel, *, isa: VectorIsa, sparse: str, dump: Dump | None = None
+) -> Rewritten:
     """Run all passes and decide about every layer. dump(phase, script) is called after each phase.
 
     Raises:
         UnsupportedModelError: operators that nothing can take, all at once.
     """
-    params: dict[str, Any] = {name: tvm.runtime.tensor(np.ascontiguousarray(value)) for name, value in network.params.items()}
+    params: dict[str, Any] = {
+        name: tvm.runtime.tensor(np.ascontiguousarray(value))
+        for name, value in network.params.items()
+    }
     module = network.module
     for name, transform in [*import_passes(params, network.param_names), *graph_passes()]:
         if name == "legalize_rest":
@@ -203,11 +218,22 @@ def rewrite_model(network: ImportedModel, *, isa: VectorIsa, sparse: str, dump: 
 
 
 @named_defects()
-def lower_model(model: Rewritten, *, isa: VectorIsa, weights: WeightStore, choices: Mapping[str, Choice] | None = None) -> Lowered:
-    """Lower to kernel calls. choices: tuned schedules by layer name; the other layers get their defaults."""
+def lower_model(
+    model: Rewritten,
+    *,
+    isa: VectorIsa,
+    weights: WeightStore,
+    choices: Mapping[str, Choice] | None = None,
+) -> Lowered:
+    """Lower to kernel calls. choices: tuned schedules by layer name; the other layers get their
+    defaults."""
     decisions = apply_choices(model.decisions, choices or {})
-    layers = {ops.attributes(call)["name"]: call for _, call in model.graph.calls(ops.CONV2D, ops.LINEAR)}
-    program = Lowering(model.module, model.graph, model.n_inputs, isa, weights, decisions, choices).run(LOWERING_RULES)
+    layers = {
+        ops.attributes(call)["name"]: call for _, call in model.graph.calls(ops.CONV2D, ops.LINEAR)
+    }
+    program = Lowering(
+        model.module, model.graph, model.n_inputs, isa, weights, decisions, choices
+    ).run(LOWERING_RULES)
     join_steps(program, weights)
     taken = chosen(program, model.workloads, decisions, isa)
     return Lowered(
@@ -224,9 +250,12 @@ def lower_model(model: Rewritten, *, isa: VectorIsa, weights: WeightStore, choic
 def _check_shapes(graph: Dataflow) -> None:
     dynamic = [var.name for var in graph.live() if not _static(var)]
     if dynamic:
-        raise UnsupportedModelError(f"shapes that depend on data are not supported: {', '.join(dynamic[:5])}; export with fixed shapes")
+        raise UnsupportedModelError(
+            f"shapes that depend on data are not supported: {', '.join(dynamic[:5])}; export with"
+            " fixed shapes"
+        )
 
 
 def _static(var: relax.Var) -> bool:
     types: Sequence[relax.Type] = var.ty.fields if isinstance(var.ty, relax.TupleType) else [var.ty]
-    return all(isinstance(extent, tvm.tirx.IntImm) for t in types for extent in (t.shape or ()))
+    return all(isinstance(extent, tvm.tirx.IntImm) for t in types for extent in t.shape or ())

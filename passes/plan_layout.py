@@ -1,4 +1,5 @@
-"""Choose the frame of every activation plane: how wide a halo its consumers need, and which tensors share memory in a concatenation."""
+"""Choose the frame of every activation plane: how wide a halo its consumers need, and which tensors
+share memory in a concatenation."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,10 +20,12 @@ from subpc.schedules.isa import VectorIsa
 from subpc.schedules.layout import Frame, compact_frame, halo_frame
 from subpc.schedules.workload import MIN_FILTERS
 
-# Largest plane on which 1x1 convolutions of two vectors of channels are faster with channels in the lanes: 480-500 Gflop/s against
-# 435-465 at 28x28 and below, 430-490 against 465-490 at 56x56 (docs/performance.md).
+# Largest plane on which 1x1 convolutions of two vectors of channels are faster with channels in the
+# lanes: 480-500 Gflop/s against 435-465 at 28x28 and below, 430-490 against 465-490 at 56x56
+# (docs/performance.md).
 MAX_DIRECT_PIXELS = 28 * 28
-# The widest halo that all tensors of a plane size get because one convolution reads it; 9x9 filters read this far.
+# The widest halo that all tensors of a plane size get because one convolution reads it; 9x9 filters
+# read this far.
 MAX_SHARED_HALO = 4
 
 
@@ -30,8 +33,9 @@ MAX_SHARED_HALO = 4
 class ConvGeometry:
     """Where the taps of a convolution read, seen from an output pixel.
 
-    phases: (py, px) of the input pixels that are read at all; taps: for each filter tap the index of its phase and the shift (Y, X)
-    within that phase's plane. A stride-1 convolution has the one phase (0, 0).
+    phases: (py, px) of the input pixels that are read at all; taps: for each filter tap the index
+    of its phase and the shift (Y, X) within that phase's plane. A stride-1 convolution has the one
+    phase (0, 0).
     """
 
     source: tuple[int, int]
@@ -47,17 +51,25 @@ class ConvGeometry:
 
     @property
     def halo(self) -> int:
-        """Zero rows and columns that the output's frame needs so that it can hold the phase planes as well.
+        """Zero rows and columns that the output's frame needs so that it can hold the phase planes
+        as well.
 
-        The columns between two rows serve the right end of one and the left end of the next: what is data for one tap must not be
-        padding for another.
+        The columns between two rows serve the right end of one and the left end of the next: what
+        is data for one tap must not be padding for another.
         """
         rows, columns = zip(*((y, x) for _, y, x in self.taps), strict=True)
-        top, bottom, left, right = max(0, -min(rows)), max(0, *rows), max(0, -min(columns)), max(0, *columns)
+        top, bottom, left, right = (
+            max(0, -min(rows)),
+            max(0, *rows),
+            max(0, -min(columns)),
+            max(0, *columns),
+        )
         height, width = self.out
         phase_height = max(-(-(self.source[0] - py) // self.stride[0]) for py, _ in self.phases)
         phase_width = max(-(-(self.source[1] - px) // self.stride[1]) for _, px in self.phases)
-        return int(max(top, bottom, left, right, phase_height - height, phase_width + left - width, 0))
+        return int(
+            max(top, bottom, left, right, phase_height - height, phase_width + left - width, 0)
+        )
 
     def offsets(self, frame: Frame) -> tuple[int, ...]:
         """Flat offset of each tap on planes laid out as `frame`, phase after phase."""
@@ -69,18 +81,33 @@ def conv_geometry(call: relax.Call) -> ConvGeometry:
     attrs = ops.attributes(call)
     kernel, (_, _, height, width) = shape_of(call.args[1])[2:], shape_of(call.args[0])
     (sy, sx), (dy, dx), (top, left) = attrs["strides"], attrs["dilation"], attrs["padding"][:2]
-    reached = [(ky * dy - top, kx * dx - left) for ky in range(kernel[0]) for kx in range(kernel[1])]
+    reached = [
+        (ky * dy - top, kx * dx - left) for ky in range(kernel[0]) for kx in range(kernel[1])
+    ]
     phases = tuple(sorted({(y % sy, x % sx) for y, x in reached}))
     taps = tuple((phases.index((y % sy, x % sx)), y // sy, x // sx) for y, x in reached)
-    return ConvGeometry(source=(height, width), out=tuple(attrs["out_shape"][2:]), stride=(sy, sx), phases=phases, taps=taps)
+    return ConvGeometry(
+        source=(height, width),
+        out=tuple(attrs["out_shape"][2:]),
+        stride=(sy, sx),
+        phases=phases,
+        taps=taps,
+    )
 
 
 def padding_read(call: relax.Call) -> int:
-    """Padding rows or columns that a convolution really reads on any side: a stride may leave some of them out."""
-    attrs, source, kernel = ops.attributes(call), shape_of(call.args[0])[2:], shape_of(call.args[1])[2:]
+    """Padding rows or columns that a convolution really reads on any side: a stride may leave some
+    of them out."""
+    attrs, source, kernel = (
+        ops.attributes(call),
+        shape_of(call.args[0])[2:],
+        shape_of(call.args[1])[2:],
+    )
     reach = [attrs["padding"][0], attrs["padding"][1]]
     for axis in range(2):
-        last = (attrs["out_shape"][2 + axis] - 1) * attrs["strides"][axis] + (kernel[axis] - 1) * attrs["dilation"][axis]
+        last = (attrs["out_shape"][2 + axis] - 1) * attrs["strides"][axis] + (
+            kernel[axis] - 1
+        ) * attrs["dilation"][axis]
         reach.append(last - attrs["padding"][axis] - (source[axis] - 1))
     return int(max(0, *reach))
 
@@ -92,7 +119,8 @@ def is_depthwise(call: relax.Call) -> bool:
 
 
 def is_flat(call: relax.Call) -> bool:
-    """Whether 1xN kernels take a convolution: a grouped one with enough filters a group is a block-diagonal 1xN pattern."""
+    """Whether 1xN kernels take a convolution: a grouped one with enough filters a group is a
+    block-diagonal 1xN pattern."""
     groups, weight = ops.attributes(call)["groups"], shape_of(call.args[1])
     return bool(groups == 1 or (weight[0] // groups) % MIN_FILTERS == 0)
 
@@ -104,11 +132,15 @@ def is_winograd(call: relax.Call) -> bool:
     return every and attrs["groups"] == 1 and tuple(shape_of(call.args[1])[2:]) == (3, 3)
 
 
-def family_by_rule(call: relax.Call, n: int, isa: VectorIsa, *, clamped: bool = False) -> Family[Any]:
-    """The kernels for a convolution without a tuned schedule. n: filters of a block, 0: a dense kernel; clamped: its input has to be.
+def family_by_rule(
+    call: relax.Call, n: int, isa: VectorIsa, *, clamped: bool = False
+) -> Family[Any]:
+    """The kernels for a convolution without a tuned schedule. n: filters of a block, 0: a dense
+    kernel; clamped: its input has to be.
 
-    Where a broadcast pixel serves several taps, or several vectors of channels on a small plane, direct kernels are faster than flat
-    ones; whether Winograd's are faster than those is decided when everything else is known.
+    Where a broadcast pixel serves several taps, or several vectors of channels on a small plane,
+    direct kernels are faster than flat ones; whether Winograd's are faster than those is decided
+    when everything else is known.
     """
     if not is_flat(call):
         return GROUPED
@@ -123,24 +155,34 @@ def family_by_rule(call: relax.Call, n: int, isa: VectorIsa, *, clamped: bool = 
 
 
 def find_clamps(graph: Dataflow) -> dict[str, relax.Call]:
-    """By layer name: the clamp of its input that a 1x1 convolution computes itself, because nobody else reads it."""
+    """By layer name: the clamp of its input that a 1x1 convolution computes itself, because nobody
+    else reads it."""
     users = graph.users()
     clamps: dict[str, relax.Call] = {}
     for var, call in graph.calls(ops.CONV2D):
         source = graph.resolve(call.args[0])
         clamp = graph.call(source, ops.ELEMENTWISE)
-        if clamp is not None and users.get(source) == [var] and is_pointwise(call) and min(shape_of(source)[2:]) > 1:
+        if (
+            clamp is not None
+            and users.get(source) == [var]
+            and is_pointwise(call)
+            and min(shape_of(source)[2:]) > 1
+        ):
             attrs = ops.attributes(clamp)
-            if tuple(attrs["program"]) in (FLOOR, FLOOR_AND_CEILING) and set(attrs["kinds"][1:]) == {"channel"}:
+            if tuple(attrs["program"]) in (FLOOR, FLOOR_AND_CEILING) and set(
+                attrs["kinds"][1:]
+            ) == {"channel"}:
                 clamps[ops.attributes(call)["name"]] = clamp
     return clamps
 
 
 class FramePlan:
-    """One frame for each plane size, wide enough for every convolution of that size: then nothing is copied between layers.
+    """One frame for each plane size, wide enough for every convolution of that size: then nothing
+    is copied between layers.
 
-    A convolution that reads far beyond its plane, with dilation 12 for instance, gets a copy with a frame of its own instead: the zeros
-    would make every other tensor of that size several times larger.
+    A convolution that reads far beyond its plane, with dilation 12 for instance, gets a copy with a
+    frame of its own instead: the zeros would make every other tensor of that size several times
+    larger.
 
     sorts: whether a convolution goes to a kernel for which strided pixels are sorted first.
     """
@@ -168,7 +210,11 @@ class FramePlan:
         """The frame in which a direct convolution reads its input."""
         height, width = shape_of(call.args[0])[2:]
         shared = self.planar(height, width)
-        return shared if padding_read(call) <= shared.halo else halo_frame(height, width, padding_read(call))
+        return (
+            shared
+            if padding_read(call) <= shared.halo
+            else halo_frame(height, width, padding_read(call))
+        )
 
     def frame(self, height: int, width: int) -> Frame:
         """The same, but a tensor of single pixels is a plain vector."""
@@ -184,16 +230,20 @@ class Slice:
 
 
 def plan_concats(graph: Dataflow) -> dict[relax.Var, Slice]:
-    """Which tensors their producers can write straight into a concatenation (batch 1: there a slice of channels is contiguous).
+    """Which tensors their producers can write straight into a concatenation (batch 1: there a slice
+    of channels is contiguous).
 
-    The last concatenation comes first: in a DenseNet it contains all earlier ones, which become slices of it.
+    The last concatenation comes first: in a DenseNet it contains all earlier ones, which become
+    slices of it.
     """
     slices: dict[relax.Var, Slice] = {}
     concats = [(var, call) for var, call in graph.calls(ops.CONCAT) if shape_of(var)[0] == 1]
     for var, call in reversed(concats):
         fields = graph.operands(call)
         channels = [shape_of(field)[1] for field in fields]
-        if len(set(fields)) != len(fields) or not all(isinstance(field, relax.Var) and field in graph.exprs for field in fields):
+        if len(set(fields)) != len(fields) or not all(
+            isinstance(field, relax.Var) and field in graph.exprs for field in fields
+        ):
             continue
         starts = [0, *accumulate(channels[:-1])]
         placed = [slices.get(field) for field in fields]
@@ -203,6 +253,9 @@ def plan_concats(graph: Dataflow) -> dict[relax.Var, Slice]:
                 slices[field] = Slice(root=home.root, channel=home.channel + start)
         elif var not in slices and placed[0] is not None:
             root, base = placed[0].root, placed[0].channel
-            if all(p is not None and (p.root, p.channel) == (root, base + s) for p, s in zip(placed, starts, strict=True)):
+            if all(
+                p is not None and (p.root, p.channel) == (root, base + s)
+                for p, s in zip(placed, starts, strict=True)
+            ):
                 slices[var] = Slice(root=root, channel=base)
     return slices

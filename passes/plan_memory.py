@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from subpc.passes.program import BLOB, Location, Program
 from subpc.schedules.layout import FLOAT, LINE_BYTES, MAX_TILE, itemsize, round_up
 
-# Consecutive buffers start this many bytes apart from a multiple of 4 KB: same pixels of two tensors then do not alias in L1.
+# Consecutive buffers start this many bytes apart from a multiple of 4 KB: same pixels of two
+# tensors then do not alias in L1.
 STAGGER = 5 * LINE_BYTES
 # A kernel may store a whole tile behind the last pixel of a tensor.
 OVERRUN = MAX_TILE * FLOAT
@@ -32,7 +33,8 @@ class MemoryPlan:
 
 
 def plan_memory(program: Program) -> MemoryPlan:
-    """A place for each buffer. A framed one is reused only where the same bytes stay zero (see Buffer)."""
+    """A place for each buffer. A framed one is reused only where the same bytes stay zero (see
+    Buffer)."""
     first, last = _lifetimes(program)
     kinds = _kinds(program)
     offsets = [-1] * len(program.buffers)
@@ -47,7 +49,11 @@ def plan_memory(program: Program) -> MemoryPlan:
         for index in sorted(starting.get(step, [])):
             buffer = program.buffers[index]
             room = free.setdefault(kinds[index], [])
-            fits = min((slot for slot in room if slot[1] >= buffer.bytes), key=lambda slot: slot[1], default=None)
+            fits = min(
+                (slot for slot in room if slot[1] >= buffer.bytes),
+                key=lambda slot: slot[1],
+                default=None,
+            )
             if fits is not None:
                 room.remove(fits)
                 offsets[index] = fits[0]
@@ -60,13 +66,21 @@ def plan_memory(program: Program) -> MemoryPlan:
 
 
 def _kinds(program: Program) -> list[Hashable]:
-    """For each buffer, what has to be equal for two to share memory: the layout, and what of it is written.
+    """For each buffer, what has to be equal for two to share memory: the layout, and what of it is
+    written.
 
-    The planes of a phase fill less of a frame than an activation, or one row or column more: where one has data, the other counts
-    on zeros that nobody writes again.
+    The planes of a phase fill less of a frame than an activation, or one row or column more: where
+    one has data, the other counts on zeros that nobody writes again.
     """
-    written = {step.operands[-1].index: step.kernel.footprint for step in program.steps if step.operands and step.kernel.footprint}
-    return [None if buffer.layout is None else (buffer.layout, written.get(index)) for index, buffer in enumerate(program.buffers)]
+    written = {
+        step.operands[-1].index: step.kernel.footprint
+        for step in program.steps
+        if step.operands and step.kernel.footprint
+    }
+    return [
+        None if buffer.layout is None else (buffer.layout, written.get(index))
+        for index, buffer in enumerate(program.buffers)
+    ]
 
 
 def _lifetimes(program: Program) -> tuple[dict[int, int], dict[int, int]]:

@@ -14,7 +14,8 @@ from subpc.schedules.choose_winograd import WinogradShape, choose_winograd_tile,
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.winograd import WinogradTile
 
-# Below this the direct kernel is taken: what both cost is an estimate, and the direct one needs neither scratch nor larger filters.
+# Below this the direct kernel is taken: what both cost is an estimate, and the direct one needs
+# neither scratch nor larger filters.
 MIN_WINOGRAD_GAIN = 1.05
 
 
@@ -40,7 +41,8 @@ def shape_for(call: relax.Call, pattern: BlockPattern | None, *, disjoint: bool)
 
 @functools.lru_cache(maxsize=1024)
 def winograd_estimate(shape: WinogradShape, isa: VectorIsa) -> WinogradEstimate | None:
-    """Whether the formula is expected to gain enough; None if not. Decisions and lowering ask for the same shapes, layers too."""
+    """Whether the formula is expected to gain enough; None if not. Decisions and lowering ask for
+    the same shapes, layers too."""
     tile = choose_winograd_tile(shape, isa)
     if tile is None:
         return None

@@ -15,7 +15,8 @@ BLOB = "float32"
 
 @dataclass(frozen=True, kw_only=True)
 class Location:
-    """Address of an operand: `offset` bytes into the weight blob, an input, an output, or workspace buffer `index`."""
+    """Address of an operand: `offset` bytes into the weight blob, an input, an output, or workspace
+    buffer `index`."""
 
     space: str  # "weights", "workspace", "input", "output"
     index: int = 0
@@ -24,10 +25,11 @@ class Location:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One kernel call; operands in the order of `kernel.operands`. layer: the name that the user knows.
+    """One kernel call; operands in the order of `kernel.operands`. layer: the name that the user
+    knows.
 
-    joined: the kernel of a step before computes this one's result, too; there is nothing to call, and the only operand is the result, or
-    none where it is in a task's memory alone.
+    joined: the kernel of a step before computes this one's result, too; there is nothing to call,
+    and the only operand is the result, or none where it is in a task's memory alone.
     """
 
     layer: str
@@ -38,8 +40,9 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Buffer:
-    """A workspace tensor. layout None: compact, its old contents do not matter; else buffers are shared only among equal layouts that
-    hold their data in the same places, because every kernel counts on the zeros of a frame and none writes them again."""
+    """A workspace tensor. layout None: compact, its old contents do not matter; else buffers are
+    shared only among equal layouts that hold their data in the same places, because every kernel
+    counts on the zeros of a frame and none writes them again."""
 
     bytes: int
     layout: TensorLayout | None
@@ -47,7 +50,8 @@ class Buffer:
 
 @dataclass
 class Program:
-    """Kernel calls of one network for one set of input shapes. input_shapes, output_shapes with dtypes, in order."""
+    """Kernel calls of one network for one set of input shapes. input_shapes, output_shapes with
+    dtypes, in order."""
 
     inputs: list[tuple[tuple[int, ...], str]]
     outputs: list[tuple[tuple[int, ...], str]]
@@ -60,22 +64,36 @@ class Program:
         return [step for step in self.steps if not step.joined]
 
     def listing(self) -> str:
-        """The program as text, for those who look for a mistake in it: tensors, then one call after the other with its operands."""
+        """The program as text, for those who look for a mistake in it: tensors, then one call after
+        the other with its operands."""
         ends = [f"input {i}: {shape} {dtype}" for i, (shape, dtype) in enumerate(self.inputs)]
         ends += [f"output {i}: {shape} {dtype}" for i, (shape, dtype) in enumerate(self.outputs)]
-        buffers = [f"workspace {i}: {buffer.bytes} bytes, {buffer.layout or 'compact'}" for i, buffer in enumerate(self.buffers)]
+        buffers = [
+            f"workspace {i}: {buffer.bytes} bytes, {buffer.layout or 'compact'}"
+            for i, buffer in enumerate(self.buffers)
+        ]
         return "\n".join([*ends, *buffers, *map(_call, self.steps)]) + "\n"
 
 
 def _call(step: Step) -> str:
     # A joined step has no operands, or its result alone.
-    names = step.kernel.operands[-len(step.operands) :] if step.operands and step.joined else step.kernel.operands
-    places = [f"{name}={p.space} {p.index} + {p.offset}" for name, p in zip(names, step.operands, strict=False)]
-    return f"{step.layer}: {'joined, ' if step.joined else ''}{', '.join(places)}\n    {step.kernel}"
+    names = (
+        step.kernel.operands[-len(step.operands) :]
+        if step.operands and step.joined
+        else step.kernel.operands
+    )
+    places = [
+        f"{name}={p.space} {p.index} + {p.offset}"
+        for name, p in zip(names, step.operands, strict=False)
+    ]
+    return (
+        f"{step.layer}: {'joined, ' if step.joined else ''}{', '.join(places)}\n    {step.kernel}"
+    )
 
 
 class WeightStore:
-    """All constants of a library in one blob, cache-line aligned; equal arrays are stored once, whichever network uses them."""
+    """All constants of a library in one blob, cache-line aligned; equal arrays are stored once,
+    whichever network uses them."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[bytes, tuple[int, ...], str], int] = {}

@@ -1,4 +1,5 @@
-"""Spell every activation one way: relu, relu6, hard-swish, hard-sigmoid, SiLU, ... as subpc.elementwise with an activation step."""
+"""Spell every activation one way: relu, relu6, hard-swish, hard-sigmoid, SiLU, ... as
+subpc.elementwise with an activation step."""
 
 import math
 
@@ -23,19 +24,35 @@ _SIMPLE = {
 
 
 def recognise_activations(module: tvm.IRModule) -> tvm.IRModule:
-    """Importers write hard-swish as x * clip(x + 3, 0, 6) / 6 and the like; kernels want one name."""
+    """Importers write hard-swish as x * clip(x + 3, 0, 6) / 6 and the like; kernels want one
+    name."""
     return rewrite(module, _recognise)
 
 
 def _recognise(graph: Dataflow) -> None:
     for var, call in graph.calls(
-        *_SIMPLE, "relax.clip", "relax.nn.leakyrelu", "relax.multiply", "relax.divide", "relax.minimum", "relax.maximum"
+        *_SIMPLE,
+        "relax.clip",
+        "relax.nn.leakyrelu",
+        "relax.multiply",
+        "relax.divide",
+        "relax.minimum",
+        "relax.maximum",
     ):
         if dtype_of(var) != "float32":
             continue
         match = _match(graph, call)
         if match is not None:
-            graph.rebind(var, ops.elementwise([match[0]], ["arg 0", f"act {match[1]}"], ["tensor"], shape_of(var), str(var.name)))
+            graph.rebind(
+                var,
+                ops.elementwise(
+                    [match[0]],
+                    ["arg 0", f"act {match[1]}"],
+                    ["tensor"],
+                    shape_of(var),
+                    str(var.name),
+                ),
+            )
 
 
 def _match(graph: Dataflow, call: relax.Call) -> Match | None:
@@ -72,13 +89,18 @@ def _clip(graph: Dataflow, call: relax.Call) -> tuple[relax.Expr, float, float] 
         bound = scalar_of(graph.resolve(call.args[1]))
         if bound is None:
             return None
-        x, low, high = call.args[0], *((-math.inf, bound) if name == "relax.minimum" else (bound, math.inf))
+        x, low, high = (
+            call.args[0],
+            *((-math.inf, bound) if name == "relax.minimum" else (bound, math.inf)),
+        )
     else:
         return None
     inner = graph.call(x, ops.ELEMENTWISE)
     kind = _activation_of(graph, x).split()
     if inner is not None and kind and kind[0] in ("clip", "relu"):
-        inner_low, inner_high = (0.0, math.inf) if kind[0] == "relu" else (float(kind[1]), float(kind[2]))
+        inner_low, inner_high = (
+            (0.0, math.inf) if kind[0] == "relu" else (float(kind[1]), float(kind[2]))
+        )
         return inner.args[0], max(low, inner_low), min(high, inner_high)
     return x, low, high
 
@@ -87,7 +109,11 @@ def _activation_of(graph: Dataflow, value: relax.Expr) -> str:
     """The activation that `value` is the result of, "" if it is none."""
     call = graph.call(value, ops.ELEMENTWISE)
     program: tuple[str, ...] = ops.attributes(call)["program"] if call is not None else ()
-    return program[1].removeprefix("act ") if len(program) == 2 and program[1].startswith("act ") else ""
+    return (
+        program[1].removeprefix("act ")
+        if len(program) == 2 and program[1].startswith("act ")
+        else ""
+    )
 
 
 def _hard_sigmoid_of(graph: Dataflow, x: relax.Expr, low: float, high: float) -> Match | None:
@@ -147,7 +173,12 @@ def _product(graph: Dataflow, call: relax.Call) -> Match | None:
     for a, b in ((left, right), (right, left)):
         gate = graph.call(b, ops.ELEMENTWISE)
         kind = _activation_of(graph, b)
-        if gate is not None and kind in ("sigmoid", "hardsigmoid") and len(gate.args) == 1 and graph.resolve(gate.args[0]).same_as(a):
+        if (
+            gate is not None
+            and kind in ("sigmoid", "hardsigmoid")
+            and len(gate.args) == 1
+            and graph.resolve(gate.args[0]).same_as(a)
+        ):
             return a, "silu" if kind == "sigmoid" else "hardswish"
         factor = scalar_of(b)
         if factor is not None and abs(factor - 1 / 6) < 1e-6:

@@ -1,4 +1,5 @@
-"""Recognise what spreads the pixels of planes over larger ones: pixel shuffles, however they are spelled, and nearest upsampling."""
+"""Recognise what spreads the pixels of planes over larger ones: pixel shuffles, however they are
+spelled, and nearest upsampling."""
 
 from itertools import product
 
@@ -8,14 +9,16 @@ from subpc.passes import ops
 from subpc.passes.dataflow import Dataflow, shape_of
 
 _RESHAPES = ("relax.reshape", ops.VIEW)
-# How a resize counts places, and rounds them, where every pixel becomes a block of pixels if both sides grow by whole factors.
+# How a resize counts places, and rounds them, where every pixel becomes a block of pixels if both
+# sides grow by whole factors.
 _BLOCKS = {("asymmetric", ""), ("asymmetric", "floor"), ("half_pixel", "round")}
 # More phases than this would be unrolled for long.
 MAX_FACTOR = 16
 
 
 def interleaved(graph: Dataflow, var: relax.Var, call: relax.Call) -> relax.Call | None:
-    """A reshape, pixel_shuffle or resize2d as a subpc.interleave, None where it is something else."""
+    """A reshape, pixel_shuffle or resize2d as a subpc.interleave, None where it is something
+    else."""
     if call.op.name == "relax.image.resize2d":
         return _nearest(var, call)
     if call.op.name == "relax.nn.pixel_shuffle":
@@ -37,18 +40,27 @@ def _nearest(var: relax.Var, call: relax.Call) -> relax.Call | None:
 
 
 def _shuffle(graph: Dataflow, var: relax.Var) -> relax.Call | None:
-    """reshape to (N, three parts of the channels, H, W), permute to (N, C, H, rows, W, columns), reshape."""
+    """reshape to (N, three parts of the channels, H, W), permute to (N, C, H, rows, W, columns),
+    reshape."""
     last = graph.call(var, *_RESHAPES)
     permute = graph.call(last.args[0], "relax.permute_dims") if last is not None else None
     first = graph.call(permute.args[0], *_RESHAPES) if permute is not None else None
     if permute is None or first is None or permute.attrs.axes is None:
         return None
     x, parts, out = first.args[0], shape_of(permute.args[0]), shape_of(var)
-    if len(shape_of(x)) != 4 or len(parts) != 6 or len(out) != 4 or not isinstance(graph.resolve(x), relax.Var):
+    if (
+        len(shape_of(x)) != 4
+        or len(parts) != 6
+        or len(out) != 4
+        or not isinstance(graph.resolve(x), relax.Var)
+    ):
         return None
     axes = [int(axis) for axis in permute.attrs.axes]
     batch, channel, height, row, width, column = axes
-    if (batch, height, width) != (0, 4, 5) or (parts[0], *parts[4:]) != (shape_of(x)[0], *shape_of(x)[2:]):
+    if (batch, height, width) != (0, 4, 5) or (parts[0], *parts[4:]) != (
+        shape_of(x)[0],
+        *shape_of(x)[2:],
+    ):
         return None
     factors = parts[row], parts[column]
     if out != (parts[0], parts[channel], parts[4] * factors[0], parts[5] * factors[1]):
@@ -57,8 +69,11 @@ def _shuffle(graph: Dataflow, var: relax.Var) -> relax.Call | None:
     return _interleave(var, x, factors, (strides[row], strides[column]), strides[channel])
 
 
-def _interleave(var: relax.Var, x: relax.Expr, factors: tuple[int, int], strides: tuple[int, int], step: int) -> relax.Call | None:
-    """strides: channels from one row or column of a block to the next; step: from one channel of the result to the next."""
+def _interleave(
+    var: relax.Var, x: relax.Expr, factors: tuple[int, int], strides: tuple[int, int], step: int
+) -> relax.Call | None:
+    """strides: channels from one row or column of a block to the next; step: from one channel of
+    the result to the next."""
     if max(factors) > MAX_FACTOR:
         return None
     places = [r * strides[0] + q * strides[1] for r, q in product(*map(range, factors))]

@@ -1,4 +1,5 @@
-"""Recognise what moves or pools whole channels: pooling, concatenation, pixel shuffles, reshapes that move nothing."""
+"""Recognise what moves or pools whole channels: pooling, concatenation, pixel shuffles, reshapes
+that move nothing."""
 
 import tvm
 from tvm import relax
@@ -7,13 +8,20 @@ from subpc.passes import ops
 from subpc.passes.dataflow import Dataflow, dtype_of, rewrite, shape_of
 from subpc.passes.recognise_interleaved import interleaved
 
-_VIEWS = ("relax.reshape", "relax.flatten", "relax.squeeze", "relax.expand_dims", "relax.nn.batch_flatten")
+_VIEWS = (
+    "relax.reshape",
+    "relax.flatten",
+    "relax.squeeze",
+    "relax.expand_dims",
+    "relax.nn.batch_flatten",
+)
 _SPREADS = ("relax.image.resize2d", "relax.nn.pixel_shuffle")
 _POOLS = ("relax.nn.max_pool2d", "relax.nn.avg_pool2d")
 
 
 def recognise_shapes(module: tvm.IRModule) -> tvm.IRModule:
-    """max_pool2d, avg_pool2d, mean over the plane, concat of channels, nearest upsampling and reshape become our operators."""
+    """max_pool2d, avg_pool2d, mean over the plane, concat of channels, nearest upsampling and
+    reshape become our operators."""
     return rewrite(module, _recognise)
 
 
@@ -23,7 +31,9 @@ def _recognise(graph: Dataflow) -> None:
             part = _part_of_split(graph, var, expr)
             if part is not None:
                 graph.rebind(var, part)
-    for var, call in graph.calls(*_VIEWS, *_POOLS, *_SPREADS, "relax.mean", "relax.nn.adaptive_avg_pool2d", "relax.concat"):
+    for var, call in graph.calls(
+        *_VIEWS, *_POOLS, *_SPREADS, "relax.mean", "relax.nn.adaptive_avg_pool2d", "relax.concat"
+    ):
         if dtype_of(var) == "float32":
             converted = _convert(graph, var, call)
             if converted is not None:
@@ -49,12 +59,25 @@ def _convert(graph: Dataflow, var: relax.Var, call: relax.Call) -> relax.Call | 
 def _part_of_split(graph: Dataflow, var: relax.Var, item: relax.TupleGetItem) -> relax.Call | None:
     """One of the parts that the channels of an image are split into."""
     split = graph.call(item.tuple_value, "relax.split")
-    if split is None or int(split.attrs.axis) != 1 or len(shape_of(var)) != 4 or dtype_of(var) != "float32":
+    if (
+        split is None
+        or int(split.attrs.axis) != 1
+        or len(shape_of(var)) != 4
+        or dtype_of(var) != "float32"
+    ):
         return None
     if not isinstance(graph.resolve(split.args[0]), relax.Var):
         return None
-    first = sum(int(field.shape[1]) for field in graph.resolve(item.tuple_value).ty.fields[: item.index])
-    return ops.make(ops.CHANNELS, [split.args[0]], first=first, out_shape=list(shape_of(var)), name=str(var.name))
+    first = sum(
+        int(field.shape[1]) for field in graph.resolve(item.tuple_value).ty.fields[: item.index]
+    )
+    return ops.make(
+        ops.CHANNELS,
+        [split.args[0]],
+        first=first,
+        out_shape=list(shape_of(var)),
+        name=str(var.name),
+    )
 
 
 def _concat(graph: Dataflow, var: relax.Var, call: relax.Call) -> relax.Call | None:
@@ -76,15 +99,24 @@ def _pool(var: relax.Var, call: relax.Call) -> relax.Call | None:
     padding = [int(v) for v in attrs.padding]
     if "avg" in call.op.name and any(int(v) != 1 for v in attrs.dilation):
         return None  # rarer than a kernel of its own is worth
-    if size == list(shape_of(call.args[0])[2:]) and not any(padding) and shape_of(var)[2:] == (1, 1) and "avg" in call.op.name:
-        return ops.make(ops.GLOBAL_POOL, [call.args[0]], out_shape=list(shape_of(var)), name=str(var.name))
+    if (
+        size == list(shape_of(call.args[0])[2:])
+        and not any(padding)
+        and shape_of(var)[2:] == (1, 1)
+        and "avg" in call.op.name
+    ):
+        return ops.make(
+            ops.GLOBAL_POOL, [call.args[0]], out_shape=list(shape_of(var)), name=str(var.name)
+        )
     return ops.make(
         ops.POOL2D,
         [call.args[0]],
         kind="max" if "max" in call.op.name else "avg",
         size=size,
         strides=[int(v) for v in attrs.strides],
-        padding=padding if len(padding) == 4 else (padding * 2 if len(padding) == 2 else padding * 4),
+        padding=padding
+        if len(padding) == 4
+        else (padding * 2 if len(padding) == 2 else padding * 4),
         dilation=[int(v) for v in attrs.dilation],
         count_include_pad=int(attrs.count_include_pad),
         out_shape=list(shape_of(var)),
@@ -97,16 +129,21 @@ def _global_pool(var: relax.Var, call: relax.Call) -> relax.Call | None:
     if len(source) != 4:
         return None
     if call.op.name == "relax.mean":
-        axes = sorted(int(axis) % 4 for axis in call.attrs.axis) if call.attrs.axis is not None else []
+        axes = (
+            sorted(int(axis) % 4 for axis in call.attrs.axis) if call.attrs.axis is not None else []
+        )
         if axes != [2, 3]:
             return None
     elif shape_of(var)[2:] != (1, 1):
         return _adaptive_pool(var, call)
-    return ops.make(ops.GLOBAL_POOL, [call.args[0]], out_shape=list(shape_of(var)), name=str(var.name))
+    return ops.make(
+        ops.GLOBAL_POOL, [call.args[0]], out_shape=list(shape_of(var)), name=str(var.name)
+    )
 
 
 def _adaptive_pool(var: relax.Var, call: relax.Call) -> relax.Call | None:
-    """Adaptive average pooling whose windows are all alike: none at all, or an ordinary average pooling."""
+    """Adaptive average pooling whose windows are all alike: none at all, or an ordinary average
+    pooling."""
     (height, width), (rows, columns) = shape_of(call.args[0])[2:], shape_of(var)[2:]
     if (height, width) == (rows, columns):
         return ops.make(ops.VIEW, [call.args[0]], out_shape=list(shape_of(var)))

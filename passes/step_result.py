@@ -7,7 +7,8 @@ from subpc.schedules.layout import itemsize
 
 
 def step_result(step: Step, plan: MemoryPlan) -> ResultInfo | None:
-    """The result of a step; None where the kernel does not say how it lies in memory, and where it exists in pieces only."""
+    """The result of a step; None where the kernel does not say how it lies in memory, and where it
+    exists in pieces only."""
     layout = step.kernel.result_layout
     if layout is None or layout.dtype != BLOB or not step.operands:
         return None

@@ -1,4 +1,5 @@
-"""How much memory a kernel call touches: the sizes of its operands, without the zeros around framed planes."""
+"""How much memory a kernel call touches: the sizes of its operands, without the zeros around framed
+planes."""
 
 from collections.abc import Sequence
 
@@ -17,7 +18,8 @@ def operand_bytes(function: tvm.tirx.PrimFunc) -> tuple[int, ...]:
     tvm_ffi.structural_walk(function.body, (tirx.DeclBuffer, declared.append))
     sizes = []
     for param in function.params:
-        # The builder declares every pointer first; views that a kernel makes of it later are no larger.
+        # The builder declares every pointer first; views that a kernel makes of it later are no
+        # larger.
         buffer = next(d.buffer for d in declared if d.data is not None and param.same_as(d.data))
         size = -(-tvm.DataType(str(buffer.ty.dtype)).bits // _BITS_A_BYTE)
         for extent in buffer.ty.shape:
@@ -27,12 +29,16 @@ def operand_bytes(function: tvm.tirx.PrimFunc) -> tuple[int, ...]:
 
 
 def step_bytes(program: Program, step: Step, sizes: Sequence[int]) -> int:
-    """Bytes that one kernel call reads and writes at least once; sizes: `operand_bytes` of its kernel.
+    """Bytes that one kernel call reads and writes at least once; sizes: `operand_bytes` of its
+    kernel.
 
-    Weights and compact tensors count in full. Of a framed tensor the pixels count, not the halo: a slice of a concatenation counts
-    with its own channels only.
+    Weights and compact tensors count in full. Of a framed tensor the pixels count, not the halo: a
+    slice of a concatenation counts with its own channels only.
     """
-    return sum(_pixels_only(program, operand, size) for operand, size in zip(step.operands, sizes, strict=True))
+    return sum(
+        _pixels_only(program, operand, size)
+        for operand, size in zip(step.operands, sizes, strict=True)
+    )
 
 
 def _pixels_only(program: Program, operand: Location, size: int) -> int:

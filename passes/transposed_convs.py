@@ -1,4 +1,5 @@
-"""Transposed convolutions as ordinary ones: the output pixels of each phase of the stride are a convolution of the input."""
+"""Transposed convolutions as ordinary ones: the output pixels of each phase of the stride are a
+convolution of the input."""
 
 from dataclasses import dataclass
 from itertools import product
@@ -13,15 +14,20 @@ from subpc.passes import ops
 from subpc.passes.dataflow import Dataflow, constant_of, rewrite, shape_of
 from subpc.schedules.interleave import NOWHERE
 
-# A tap of a phase: output pixel stride * m + phase reads input pixel m - shift through filter tap `index`.
+# A tap of a phase: output pixel stride * m + phase reads input pixel m - shift through filter tap
+# `index`.
 Tap = tuple[int, int]
-# Phases are computed one by one where they have this many filters, a whole vector, and as much less to compute: the rows and columns
-# that only some phases need are 56 % of a 4x4 plane, and 6 % of one of 32x32.
+# Phases are computed one by one where they have this many filters, a whole vector, and as much less
+# to compute: the rows and columns that only some phases need are 56 % of a 4x4 plane, and 6 % of
+# one of 32x32.
 MIN_FILTERS, MIN_SAVED = 16, 1.1
 
 
-def gather_transposed(graph: Dataflow, var: relax.Var, call: relax.Call, weight: np.ndarray) -> None:
-    """Give a subpc.conv2d_transpose its weights as (out, in / groups, kh, kw), or make it a subpc.conv2d where its stride is 1.
+def gather_transposed(
+    graph: Dataflow, var: relax.Var, call: relax.Call, weight: np.ndarray
+) -> None:
+    """Give a subpc.conv2d_transpose its weights as (out, in / groups, kh, kw), or make it a
+    subpc.conv2d where its stride is 1.
 
     weight: (in, out / groups, kh, kw), as in the model.
     """
@@ -30,33 +36,49 @@ def gather_transposed(graph: Dataflow, var: relax.Var, call: relax.Call, weight:
     groups = a["groups"]
     gathered = weight.reshape(groups, inputs // groups, filters, *size).swapaxes(1, 2)
     gathered = gathered.reshape(groups * filters, inputs // groups, *size)
-    padding = [(n - 1) * step - cut for n, step, cut in zip(size * 2, a["dilation"] * 2, a["padding"], strict=True)]
+    padding = [
+        (n - 1) * step - cut
+        for n, step, cut in zip(size * 2, a["dilation"] * 2, a["padding"], strict=True)
+    ]
     extents = shape_of(call.args[0])[2:]
     if tuple(a["strides"]) == (1, 1) and min(padding) >= 0 and max(extents) > 1:
-        padding[2:] = [after + more for after, more in zip(padding[2:], a["output_padding"], strict=True)]
+        padding[2:] = [
+            after + more for after, more in zip(padding[2:], a["output_padding"], strict=True)
+        ]
         flipped = np.ascontiguousarray(gathered[:, :, ::-1, ::-1])
-        graph.rebind(var, _conv(call, call.args[0], flipped, call.args[2], padding=padding, dilation=a["dilation"]))
+        graph.rebind(
+            var,
+            _conv(
+                call, call.args[0], flipped, call.args[2], padding=padding, dilation=a["dilation"]
+            ),
+        )
         return
     args = [call.args[0], relax.const(np.ascontiguousarray(gathered)), *call.args[2:]]
     graph.rebind(var, ops.with_attributes(call, args))
 
 
 def split_phases(module: tvm.IRModule) -> tvm.IRModule:
-    """subpc.conv2d_transpose becomes stride-1 convolutions, one for all phases that have the same taps, and a subpc.interleave."""
+    """subpc.conv2d_transpose becomes stride-1 convolutions, one for all phases that have the same
+    taps, and a subpc.interleave."""
     return rewrite(module, _split)
 
 
 def _split(graph: Dataflow) -> None:
-    taken = {ops.attributes(call)["name"] for _, call in graph.calls(ops.CONV2D, ops.LINEAR, ops.OTHER_LAYER)}
+    taken = {
+        ops.attributes(call)["name"]
+        for _, call in graph.calls(ops.CONV2D, ops.LINEAR, ops.OTHER_LAYER)
+    }
     for var, call in graph.calls(ops.CONV2D_TRANSPOSE):
         _Splitter(graph, var, call, taken).run()
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Axis:
-    """Rows or columns of a transposed convolution. phases: the taps of each, the largest shift first.
+    """Rows or columns of a transposed convolution. phases: the taps of each, the largest shift
+    first.
 
-    first: the m of the first result that is computed; cut, results: what the crop leaves off in front, and how many m there are.
+    first: the m of the first result that is computed; cut, results: what the crop leaves off in
+    front, and how many m there are.
     """
 
     extent: int
@@ -81,15 +103,18 @@ def _shifts(taps: tuple[Tap, ...]) -> tuple[int, ...]:
 
 
 def _axis(call: relax.Call, axis: int, *, alike: bool) -> _Axis | None:
-    """Rows (0) or columns (1), with their phases counted from the first pixel of the full result, before padding cuts it (alike).
+    """Rows (0) or columns (1), with their phases counted from the first pixel of the full result,
+    before padding cuts it (alike).
 
-    There, phases have the same shifts as far as they have equally many taps. Counted from the first pixel that is left, each phase
-    computes what is needed and nothing else. None where a convolution would have to begin inside the plane.
+    There, phases have the same shifts as far as they have equally many taps. Counted from the first
+    pixel that is left, each phase computes what is needed and nothing else. None where a
+    convolution would have to begin inside the plane.
     """
     a = ops.attributes(call)
     extent, size = (shape_of(value)[2 + axis] for value in call.args[:2])
     step, cut, out = a["dilation"][axis], a["padding"][axis], a["out_shape"][2 + axis]
-    # The stride from a single pixel to the next plays no part: with this one each result has a single tap.
+    # The stride from a single pixel to the next plays no part: with this one each result has a
+    # single tap.
     stride = a["strides"][axis] if extent > 1 else (size - 1) * step + 1
     offset = cut if alike else 0
 
@@ -100,11 +125,18 @@ def _axis(call: relax.Call, axis: int, *, alike: bool) -> _Axis | None:
     phases = tuple(taps(phase) for phase in range(stride))
     first = min(offset // stride, *(shifts[0][0] for shifts in phases if shifts))
     results = (out - 1 + offset) // stride + 1 - first
-    return _Axis(extent=extent, phases=phases, first=first, cut=offset - first * stride, results=results) if first >= 0 else None
+    return (
+        _Axis(
+            extent=extent, phases=phases, first=first, cut=offset - first * stride, results=results
+        )
+        if first >= 0
+        else None
+    )
 
 
 def _axes(call: relax.Call) -> tuple[_Axis, _Axis]:
-    """Phases that are alike, as one convolution of many filters; or each on its own, where that saves more than it costs."""
+    """Phases that are alike, as one convolution of many filters; or each on its own, where that
+    saves more than it costs."""
     alike = [_axis(call, axis, alike=True) for axis in range(2)]
     exact = [_axis(call, axis, alike=False) for axis in range(2)]
     assert alike[0] is not None and alike[1] is not None
@@ -114,7 +146,11 @@ def _axes(call: relax.Call) -> tuple[_Axis, _Axis]:
     as_many = _parts(own_rows, own_columns) == _parts(rows, columns)
     filters = shape_of(call.args[1])[0] // ops.attributes(call)["groups"]
     saved = rows.results * columns.results / (own_rows.results * own_columns.results)
-    return (own_rows, own_columns) if as_many or (filters >= MIN_FILTERS and saved >= MIN_SAVED) else (rows, columns)
+    return (
+        (own_rows, own_columns)
+        if as_many or (filters >= MIN_FILTERS and saved >= MIN_SAVED)
+        else (rows, columns)
+    )
 
 
 def _parts(rows: _Axis, columns: _Axis) -> int:
@@ -142,15 +178,20 @@ class _Splitter:
         source = parts[0]
         if len(parts) > 1:
             shape = (batch, channels, *size)
-            source = self.bound(ops.make(ops.CONCAT, parts, out_shape=list(shape), name=self.name), shape)
+            source = self.bound(
+                ops.make(ops.CONCAT, parts, out_shape=list(shape), name=self.name), shape
+            )
         self.graph.rebind(self.var, self.interleaved(source))
 
     @property
     def name(self) -> str:
         return str(ops.attributes(self.call)["name"])
 
-    def convolution(self, window: tuple[tuple[int, ...], tuple[int, ...]], start: int, name: str) -> relax.Var:
-        """All phases whose taps have these shifts, as one convolution: filter after filter, and the phases of each."""
+    def convolution(
+        self, window: tuple[tuple[int, ...], tuple[int, ...]], start: int, name: str
+    ) -> relax.Var:
+        """All phases whose taps have these shifts, as one convolution: filter after filter, and the
+        phases of each."""
         rows, columns = window
         phases = [
             (r, q)
@@ -181,12 +222,19 @@ class _Splitter:
 
     def taps(self, row: int, column: int) -> np.ndarray:
         """The filters of one phase, (out, in / groups, rows, columns)."""
-        rows, columns = ([tap for _, tap in taps] for taps in (self.rows.phases[row], self.columns.phases[column]))
+        rows, columns = (
+            [tap for _, tap in taps]
+            for taps in (self.rows.phases[row], self.columns.phases[column])
+        )
         return self.weight[:, :, rows][..., columns]
 
     def part(self, number: int) -> str:
         """A name for one of the convolutions."""
-        name = next(name for i in range(len(self.taken) + 1) if (name := f"{self.name}/{number}" + "'" * i) not in self.taken)
+        name = next(
+            name
+            for i in range(len(self.taken) + 1)
+            if (name := f"{self.name}/{number}" + "'" * i) not in self.taken
+        )
         self.taken.add(name)
         return name
 
@@ -214,8 +262,17 @@ class _Splitter:
         )
 
 
-def _conv(call: relax.Call, x: relax.Expr, weight: np.ndarray, bias: relax.Expr, **changed: Any) -> relax.Call:
+def _conv(
+    call: relax.Call, x: relax.Expr, weight: np.ndarray, bias: relax.Expr, **changed: Any
+) -> relax.Call:
     """A stride-1 convolution that stands for a transposed one, or a part of it."""
     a = ops.attributes(call)
-    attrs = {"name": a["name"], "groups": a["groups"], "activation": a["activation"], "out_shape": list(a["out_shape"])}
-    return ops.make(ops.CONV2D, [x, relax.const(weight), bias], strides=[1, 1], **{**attrs, **changed})
+    attrs = {
+        "name": a["name"],
+        "groups": a["groups"],
+        "activation": a["activation"],
+        "out_shape": list(a["out_shape"]),
+    }
+    return ops.make(
+        ops.CONV2D, [x, relax.const(weight), bias], strides=[1, 1], **{**attrs, **changed}
+    )

@@ -1,4 +1,5 @@
-"""Workloads of a network's convolutions, and what a tuned schedule changes about their decisions."""
+"""Workloads of a network's convolutions, and what a tuned schedule changes about their
+decisions."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -25,11 +26,15 @@ def conv_workloads(graph: Dataflow, decisions: Mapping[str, Decision]) -> dict[s
         attrs = ops.attributes(call)
         single = shape_of(call.args[0])[2:] == (1, 1) and tuple(attrs["out_shape"][2:]) == (1, 1)
         if not (single and attrs["groups"] == 1):
-            workloads[attrs["name"]] = _workload(var, call, decisions[attrs["name"]].found, attrs["name"] in clamps)
+            workloads[attrs["name"]] = _workload(
+                var, call, decisions[attrs["name"]].found, attrs["name"] in clamps
+            )
     return workloads
 
 
-def _workload(var: relax.Var, call: relax.Call, found: BlockPattern | None, clamped: bool) -> ConvWorkload:
+def _workload(
+    var: relax.Var, call: relax.Call, found: BlockPattern | None, clamped: bool
+) -> ConvWorkload:
     attrs, x, weight = ops.attributes(call), shape_of(call.args[0]), shape_of(call.args[1])
     filters = weight[0] // attrs["groups"]
     return ConvWorkload(
@@ -50,20 +55,37 @@ def _workload(var: relax.Var, call: relax.Call, found: BlockPattern | None, clam
     )
 
 
-def apply_choices(decisions: Mapping[str, Decision], choices: Mapping[str, Choice]) -> dict[str, Decision]:
-    """The decisions with those layers changed whose tuned schedule ignores a pattern, or uses one that the default rule would not."""
-    return {name: _decide(decision, choices[name]) if name in choices else decision for name, decision in decisions.items()}
+def apply_choices(
+    decisions: Mapping[str, Decision], choices: Mapping[str, Choice]
+) -> dict[str, Decision]:
+    """The decisions with those layers changed whose tuned schedule ignores a pattern, or uses one
+    that the default rule would not."""
+    return {
+        name: _decide(decision, choices[name]) if name in choices else decision
+        for name, decision in decisions.items()
+    }
 
 
 def _decide(decision: Decision, choice: Choice) -> Decision:
     if ignores_pattern(choice):
-        return replace(decision, kernel="dense_conv", pattern=None, reason="tuned: the dense kernel was measured to be faster", gain=1.0)
+        return replace(
+            decision,
+            kernel="dense_conv",
+            pattern=None,
+            reason="tuned: the dense kernel was measured to be faster",
+            gain=1.0,
+        )
     if family_of(choice).patterns and decision.found is not None and decision.pattern is None:
         return replace(decision, kernel="bsr_conv", pattern=decision.found, reason="")
     return decision
 
 
-def chosen(program: Program, workloads: Mapping[str, ConvWorkload], decisions: Mapping[str, Decision], isa: VectorIsa) -> dict[str, Choice]:
+def chosen(
+    program: Program,
+    workloads: Mapping[str, ConvWorkload],
+    decisions: Mapping[str, Decision],
+    isa: VectorIsa,
+) -> dict[str, Choice]:
     """The schedule that each layer of a lowered network got, by layer name."""
     found: dict[str, Choice] = {}
     for step in program.steps:

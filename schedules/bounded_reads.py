@@ -1,6 +1,7 @@
 """No read outside of a tensor, whatever the values are that a place in it is computed from.
 
-Operators with places among their inputs (RoiAlign, grids, indices) trust them; a place that is too far would end the process.
+Operators with places among their inputs (RoiAlign, grids, indices) trust them; a place that is too
+far would end the process.
 """
 
 from typing import Any
@@ -11,12 +12,16 @@ from tvm import tirx
 
 
 def bounded_reads(func: Any) -> Any:
-    """The function with every index that depends on values brought to the nearest element that there is."""
+    """The function with every index that depends on values brought to the nearest element that
+    there is."""
     return func.with_body(tvm_ffi.structural_map(func.body, (tvm.ir.TensorLoad, _bounded)))
 
 
 def _bounded(load: Any) -> Any:
-    indices = [_inside(index, extent) for index, extent in zip(load.indices, load.source.ty.shape, strict=True)]
+    indices = [
+        _inside(index, extent)
+        for index, extent in zip(load.indices, load.source.ty.shape, strict=True)
+    ]
     if all(new.same_as(old) for new, old in zip(indices, load.indices, strict=True)):
         return load
     return tirx.BufferLoad(load.source, indices)

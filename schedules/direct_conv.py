@@ -1,12 +1,15 @@
-"""Convolution with output channels in the lanes, 1xN block-sparse or dense, fp32: for filters larger than 1x1, and for strides.
+"""Convolution with output channels in the lanes, 1xN block-sparse or dense, fp32: for filters
+larger than 1x1, and for strides.
 
-The lanes of a vector are neighbouring OUTPUT CHANNELS; the weights of a tap are loaded as vectors, and each input pixel is broadcast
-to all lanes. A register tile is `rows` x `columns` output pixels of `vectors` vectors of channels, so no lane ever computes the
-padding between two rows, and the pixels of a strided convolution are simply further apart. A broadcast pixel serves all taps of a
-filter row that meet it: for 3x3 filters 16 broadcasts feed 42 multiply-adds. Where there is nothing to share (1x1, stride 1)
-flat_conv.py, with pixels in the lanes, is faster.
+The lanes of a vector are neighbouring OUTPUT CHANNELS; the weights of a tap are loaded as vectors,
+and each input pixel is broadcast to all lanes. A register tile is `rows` x `columns` output pixels
+of `vectors` vectors of channels, so no lane ever computes the padding between two rows, and the
+pixels of a strided convolution are simply further apart. A broadcast pixel serves all taps of a
+filter row that meet it: for 3x3 filters 16 broadcasts feed 42 multiply-adds. Where there is nothing
+to share (1x1, stride 1) flat_conv.py, with pixels in the lanes, is faster.
 
-Sparse as in flat_conv.py: group g of N output channels reads only the planes in `index[g]`. N has to be a multiple of the lanes.
+Sparse as in flat_conv.py: group g of N output channels reads only the planes in `index[g]`. N has
+to be a multiple of the lanes.
 """
 
 import itertools
@@ -24,9 +27,11 @@ from subpc.schedules.operand import Operand, floats
 from subpc.schedules.stage import Stage
 from subpc.schedules.vector import Register, load, prefetch, put, segments, splat, transpose
 
-# Filters whose tile has more multiply-adds than this loop over their rows instead of unrolling them: the code has to stay in L1i.
+# Filters whose tile has more multiply-adds than this loop over their rows instead of unrolling
+# them: the code has to stay in L1i.
 MAX_UNROLLED_FMAS = 500
-# Taps are asked whether they read the plane at all where the filter is at least this share of the plane in size.
+# Taps are asked whether they read the plane at all where the filter is at least this share of the
+# plane in size.
 MIN_REACH = 0.75
 
 
@@ -34,7 +39,8 @@ MIN_REACH = 0.75
 class DirectTile:
     """`rows` x `columns` output pixels x `vectors` vectors of output channels in registers.
 
-    pixels_outer: consecutive tasks share the pixels (and stream the weights) rather than the other way round.
+    pixels_outer: consecutive tasks share the pixels (and stream the weights) rather than the other
+    way round.
     prefetch: how many kept channels ahead input rows are asked for, 0: not at all.
     joined, bands: as in flat_conv.FlatTile.
     """
@@ -51,12 +57,14 @@ class DirectTile:
 @dataclass(frozen=True, kw_only=True)
 class DirectConv(BlockConv, Stage):
     """y[n, o, i, j] = epilogue(bias[o]
-    + sum_{k, u, v} w[o, k, u, v] * x[n, channel(o, k), i * sy + u * dy - top, j * sx + v * dx - left]).
+    + sum_{k, u, v} w[o, k, u, v] * x[n, channel(o, k), i * sy + u * dy - top, j * sx + v * dx -
+    left]).
 
-    The halo of `source` has to hold every padding pixel that is read. group, kept, uniform, sparse: as in BlockConv.
-    With an epilogue in place the tile's columns have to divide the width.
+    The halo of `source` has to hold every padding pixel that is read. group, kept, uniform, sparse:
+    as in BlockConv. With an epilogue in place the tile's columns have to divide the width.
 
-    Operands: x, w ((group, row block, kept channel, tap, channel in the row block)), [index], [starts], bias, [residual], y.
+    Operands: x, w ((group, row block, kept channel, tap, channel in the row block)), [index],
+    [starts], bias, [residual], y.
     """
 
     SCHEDULES = "direct"
@@ -69,7 +77,10 @@ class DirectConv(BlockConv, Stage):
 
     def __post_init__(self) -> None:
         if self.epilogue.in_place and self.out.frame.width % self.tile.columns:
-            raise ValueError(f"{self.tile.columns} columns overlap in {self.out.frame.width}: the residual would be added twice")
+            raise ValueError(
+                f"{self.tile.columns} columns overlap in {self.out.frame.width}: the residual would"
+                " be added twice"
+            )
 
     @property
     def family(self) -> str:
@@ -82,7 +93,10 @@ class DirectConv(BlockConv, Stage):
     @property
     def reads_much_padding(self) -> bool:
         """Whether the outer taps lie outside of the plane for a good part of the pixels."""
-        frame, reach = self.source.frame, [(size - 1) * step for size, step in zip(self.kernel, self.dilation, strict=True)]
+        frame, reach = (
+            self.source.frame,
+            [(size - 1) * step for size, step in zip(self.kernel, self.dilation, strict=True)],
+        )
         return max(reach) > 0 and min(reach) >= MIN_REACH * min(frame.height, frame.width)
 
     @property
@@ -109,17 +123,22 @@ class DirectConv(BlockConv, Stage):
 class DirectBody:
     """Emits the loops of one kernel; `b` are its operands by name."""
 
-    def __init__(self, kernel: DirectConv, lanes: int, b: dict[str, Any], origin: Origin | None = None) -> None:
+    def __init__(
+        self, kernel: DirectConv, lanes: int, b: dict[str, Any], origin: Origin | None = None
+    ) -> None:
         self.k, self.lanes, self.b = kernel, lanes, b
         # A band's rows are counted from its own beginning: there nothing is known about padding.
         self.skips_padding = origin is None and kernel.reads_much_padding
         self.origin = origin or whole(kernel.source, kernel.out)
         self.channels = kernel.tile.vectors * lanes
         self.blocks = kernel.out.channels // self.channels
-        self.tiles = -(-kernel.out.frame.height // kernel.tile.rows) * -(-kernel.out.frame.width // kernel.tile.columns)
+        self.tiles = -(-kernel.out.frame.height // kernel.tile.rows) * -(
+            -kernel.out.frame.width // kernel.tile.columns
+        )
 
     def tasks(self) -> None:
-        """One parallel loop over (image, pixel tile, row block); a pixel in two tiles gets the same value from both."""
+        """One parallel loop over (image, pixel tile, row block); a pixel in two tiles gets the same
+        value from both."""
         with T.parallel(0, self.k.out.batch * self.tiles * self.blocks) as task:
             self.task(task // (self.tiles * self.blocks), task % (self.tiles * self.blocks))
 
@@ -132,7 +151,9 @@ class DirectBody:
         """One pixel tile and row block of an image."""
         tile, frame, tiles, blocks = self.k.tile, self.k.out.frame, self.tiles, self.blocks
         across = -(-frame.width // tile.columns)
-        number, block = (rest // blocks, rest % blocks) if tile.pixels_outer else (rest % tiles, rest // tiles)
+        number, block = (
+            (rest // blocks, rest % blocks) if tile.pixels_outer else (rest % tiles, rest // tiles)
+        )
         y, x = number // across * tile.rows, number % across * tile.columns
         if frame.width % tile.columns:
             x = tvm.tirx.min(x, frame.width - tile.columns)
@@ -159,20 +180,36 @@ class DirectBody:
         first, count = k.kept_of(self.b, group)
         panel = first * per_group + part * count
         frame = k.source.frame
-        corner = self.origin.x + (y * k.stride[0] - k.padding[0]) * frame.pitch + (x * k.stride[1] - k.padding[1])
+        corner = (
+            self.origin.x
+            + (y * k.stride[0] - k.padding[0]) * frame.pitch
+            + (x * k.stride[1] - k.padding[1])
+        )
         with T.serial(0, count) as kept:
             channel = self.b["index"][first + kept] if k.sparse else kept * frame.plane
-            pixel, weight = image * k.source.image + corner, (panel + kept) * (k.taps * self.channels)
+            pixel, weight = (
+                image * k.source.image + corner,
+                (panel + kept) * (k.taps * self.channels),
+            )
             if k.tile.prefetch and not self.skips_padding:  # its rows lie too far apart
                 ahead = kept + k.tile.prefetch
-                self.prefetch_input(pixel + (self.b["index"][first + ahead] if k.sparse else ahead * frame.plane), rows)
+                self.prefetch_input(
+                    pixel + (self.b["index"][first + ahead] if k.sparse else ahead * frame.plane),
+                    rows,
+                )
             prefetch(self.b["w"], weight + PREFETCH_WEIGHTS, k.taps * self.channels, write=False)
             if self.skips_padding:
                 self.multiply_add_inside(acc, pixel + channel, weight, rows, (y, x))
             else:
                 self.multiply_add(acc, pixel + channel, weight, rows)
         for v in range(vectors):
-            self.epilogue(acc[v * rows * columns : (v + 1) * rows * columns], image, y, x, block * self.channels + v * self.lanes)
+            self.epilogue(
+                acc[v * rows * columns : (v + 1) * rows * columns],
+                image,
+                y,
+                x,
+                block * self.channels + v * self.lanes,
+            )
 
     def multiply_add(self, acc: list[Register], pixel: Any, weight: Any, rows: int) -> None:
         """acc += w[tap, :] * x[pixel + offset] for all taps of one input channel."""
@@ -185,34 +222,63 @@ class DirectBody:
             for u in range(height):
                 self.filter_row(acc, pixel + u * pitch, weight + u * width * self.channels, rows)
 
-    def multiply_add_inside(self, acc: list[Register], pixel: Any, weight: Any, rows: int, corner: tuple[Any, Any]) -> None:
-        """The same for the taps that read pixels of the plane for any of the tile's pixels, of which `corner` is the first."""
+    def multiply_add_inside(
+        self, acc: list[Register], pixel: Any, weight: Any, rows: int, corner: tuple[Any, Any]
+    ) -> None:
+        """The same for the taps that read pixels of the plane for any of the tile's pixels, of
+        which `corner` is the first."""
         k, size = self.k, (rows, self.k.tile.columns)
         pitch = k.source.frame.pitch * k.dilation[0]
         for u, v in itertools.product(*map(range, k.kernel)):
             inside = []
-            for axis, (tap, extent) in enumerate(zip((u, v), (k.source.frame.height, k.source.frame.width), strict=True)):
+            for axis, (tap, extent) in enumerate(
+                zip((u, v), (k.source.frame.height, k.source.frame.width), strict=True)
+            ):
                 first = corner[axis] * k.stride[axis] + (tap * k.dilation[axis] - k.padding[axis])
                 inside += [first < extent, first + (size[axis] - 1) * k.stride[axis] >= 0]
             with T.If(tvm.tirx.all(*inside)), T.Then():
-                self.filter_row(acc, pixel + u * pitch, weight + u * k.kernel[1] * self.channels, rows, taps=(v,))
+                self.filter_row(
+                    acc,
+                    pixel + u * pitch,
+                    weight + u * k.kernel[1] * self.channels,
+                    rows,
+                    taps=(v,),
+                )
 
-    def filter_row(self, acc: list[Register], pixel: Any, weight: Any, rows: int, taps: Sequence[int] | None = None) -> None:
-        """Some taps of one filter row, or all: every input pixel is broadcast once, to all taps that meet it."""
+    def filter_row(
+        self,
+        acc: list[Register],
+        pixel: Any,
+        weight: Any,
+        rows: int,
+        taps: Sequence[int] | None = None,
+    ) -> None:
+        """Some taps of one filter row, or all: every input pixel is broadcast once, to all taps
+        that meet it."""
         k, vectors = self.k, range(self.k.tile.vectors)
         taps = range(k.kernel[1]) if taps is None else taps
-        w = {tap: [load(self.b["w"], weight + (tap * self.channels + v * self.lanes), self.lanes) for v in vectors] for tap in taps}
+        w = {
+            tap: [
+                load(self.b["w"], weight + (tap * self.channels + v * self.lanes), self.lanes)
+                for v in vectors
+            ]
+            for tap in taps
+        }
         area = rows * k.tile.columns
         for r in range(rows):
             for offset, uses in self.readers(taps).items():
-                x = splat(self.b["x"][pixel + (r * k.stride[0] * k.source.frame.pitch + offset)], self.lanes)
+                x = splat(
+                    self.b["x"][pixel + (r * k.stride[0] * k.source.frame.pitch + offset)],
+                    self.lanes,
+                )
                 for column, tap in uses:
                     for v in vectors:
                         register = acc[v * area + r * k.tile.columns + column]
                         register.set(register.get() + w[tap][v] * x)
 
     def readers(self, taps: Sequence[int]) -> dict[int, list[tuple[int, int]]]:
-        """For each pixel of an input row that a tile reads, from left to right: the (output column, tap) pairs that use it."""
+        """For each pixel of an input row that a tile reads, from left to right: the (output column,
+        tap) pairs that use it."""
         k = self.k
         uses: dict[int, list[tuple[int, int]]] = {}
         for column, tap in itertools.product(range(k.tile.columns), taps):
@@ -223,7 +289,12 @@ class DirectBody:
         """Ask for the input rows of a tile whose first pixel is `pixel`."""
         k = self.k
         for row in range((rows - 1) * k.stride[0] + (k.kernel[0] - 1) * k.dilation[0] + 1):
-            prefetch(self.b["x"], pixel + row * k.source.frame.pitch, (k.tile.columns - 1) * k.stride[1] + 1, write=False)
+            prefetch(
+                self.b["x"],
+                pixel + row * k.source.frame.pitch,
+                (k.tile.columns - 1) * k.stride[1] + 1,
+                write=False,
+            )
 
     def prefetch_output(self, image: Any, y: Any, x: Any, block: Any, rows: int) -> None:
         """Ask for the lines of the tile: they may be in another core's cache."""
@@ -236,7 +307,9 @@ class DirectBody:
 
     def out_index(self, image: Any, y: Any, x: Any, channel: Any) -> Any:
         out = self.k.out
-        return image * out.image + channel * out.frame.plane + self.origin.y + y * out.frame.pitch + x
+        return (
+            image * out.image + channel * out.frame.plane + self.origin.y + y * out.frame.pitch + x
+        )
 
     def epilogue(self, acc: list[Register], image: Any, y: Any, x: Any, channel: Any) -> None:
         """Turn pixels x channels into channels x pixels; residual add, activation, store."""
@@ -245,7 +318,8 @@ class DirectBody:
             pixels = acc[start : start + self.lanes]
             by_channel = transpose(pixels + pixels[:1] * (self.lanes - len(pixels)), self.lanes)
             for o, vector in enumerate(by_channel):
-                # All pieces are computed before one is stored: they overlap, and y may be the residual.
+                # All pieces are computed before one is stored: they overlap, and y may be the
+                # residual.
                 results = []
                 for r, c, lane, size in self.pieces(start, len(pixels)):
                     at = self.out_index(image, y + r, x + c, channel + o)
@@ -255,7 +329,8 @@ class DirectBody:
                     put(self.b["y"], at, result.get(), result.lanes)
 
     def pieces(self, start: int, count: int) -> Iterator[tuple[int, int, int, int]]:
-        """(row, column, lane, size) of the stores that cover the pixels start .. start + count - 1 of a tile."""
+        """(row, column, lane, size) of the stores that cover the pixels start .. start + count - 1
+        of a tile."""
         columns = self.k.tile.columns
         at = start
         while at < start + count:

@@ -1,4 +1,5 @@
-"""Elementwise programs on tensors of one layout with per-channel operands; copies of channel planes (concat, split, shuffle)."""
+"""Elementwise programs on tensors of one layout with per-channel operands; copies of channel planes
+(concat, split, shuffle)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,7 +30,8 @@ BINARY: dict[str, Callable[[Any, Any], Any]] = {
 
 @dataclass(frozen=True)
 class Constant:
-    """A float32 constant of a program; a type of its own, because to Python the input 1 and the constant 1.0 are equal."""
+    """A float32 constant of a program; a type of its own, because to Python the input 1 and the
+    constant 1.0 are equal."""
 
     value: float
 
@@ -38,9 +40,10 @@ class Constant:
 class Elementwise(KernelBase):
     """y = program(inputs). Operands: x0, x1, ..., y.
 
-    inputs: "tensor" (laid out as `layout`, like y), "channel" (one float a channel) or "image_channel" (batch x channels floats).
-    program, in postfix order: an int pushes that input, a Constant itself, a name in BINARY combines the two topmost values,
-    an Activation is applied to the topmost one.
+    inputs: "tensor" (laid out as `layout`, like y), "channel" (one float a channel) or
+    "image_channel" (batch x channels floats).
+    program, in postfix order: an int pushes that input, a Constant itself, a name in BINARY
+    combines the two topmost values, an Activation is applied to the topmost one.
     """
 
     layout: TensorLayout
@@ -51,7 +54,10 @@ class Elementwise(KernelBase):
         unknown = [k for k in self.inputs if k not in KINDS]
         unknown += [p for p in self.program if isinstance(p, str) and p not in BINARY]
         if unknown:
-            raise ValueError(f"unknown {', '.join(unknown)}; inputs are {', '.join(KINDS)}, operations {', '.join(BINARY)}")
+            raise ValueError(
+                f"unknown {', '.join(unknown)}; inputs are {', '.join(KINDS)}, operations"
+                f" {', '.join(BINARY)}"
+            )
         depth = 0
         for step in self.program:
             depth += -1 if isinstance(step, str) else 0 if isinstance(step, Activation) else 1
@@ -70,18 +76,26 @@ class Elementwise(KernelBase):
 
     @property
     def epilogue(self) -> Epilogue:
-        """What the whole program amounts to behind a sum: a sum of tensors, and the last activation."""
+        """What the whole program amounts to behind a sum: a sum of tensors, and the last
+        activation."""
         last = [part for part in self.program if isinstance(part, Activation)][-1:]
         return Epilogue(residual="add" in self.program, activation=last[0] if last else NONE)
 
     @property
     def flops(self) -> int:
         steps = sum(isinstance(p, str | Activation) for p in self.program)
-        return steps * self.layout.batch * self.layout.channels * self.layout.frame.height * self.layout.frame.width
+        return (
+            steps
+            * self.layout.batch
+            * self.layout.channels
+            * self.layout.frame.height
+            * self.layout.frame.width
+        )
 
     @property
     def keeps_zero(self) -> bool:
-        """Whether zeros in all tensors give zero whatever the channel operands: then a flat pass may cover the border columns."""
+        """Whether zeros in all tensors give zero whatever the channel operands: then a flat pass
+        may cover the border columns."""
         zero: list[bool] = []
         for step in self.program:
             if isinstance(step, Activation):
@@ -89,14 +103,24 @@ class Elementwise(KernelBase):
             elif isinstance(step, str):
                 right, left = zero.pop(), zero.pop()
                 # A quotient of two zeros is no number, so "div" never counts.
-                zero.append((left or right) if step == "mul" else (left and right and step != "div"))
+                zero.append(
+                    (left or right) if step == "mul" else (left and right and step != "div")
+                )
             else:
-                zero.append(step.value == 0.0 if isinstance(step, Constant) else self.inputs[step] == "tensor")
+                zero.append(
+                    step.value == 0.0
+                    if isinstance(step, Constant)
+                    else self.inputs[step] == "tensor"
+                )
         return zero[0]
 
     def sizes(self) -> dict[str, Operand]:
         layout, channels = self.layout, self.layout.channels
-        kinds = {"tensor": tensor(layout), "channel": floats(channels), "image_channel": floats(layout.batch * channels)}
+        kinds = {
+            "tensor": tensor(layout),
+            "channel": floats(channels),
+            "image_channel": floats(layout.batch * channels),
+        }
         return {f"x{i}": kinds[kind] for i, kind in enumerate(self.inputs)} | {"y": tensor(layout)}
 
     def emit(self, b: dict[str, Any], isa: VectorIsa) -> None:
@@ -104,12 +128,15 @@ class Elementwise(KernelBase):
         emit([*b.values()], isa.lanes)
 
     def _vectors(self, buffers: list[Any], lanes: int) -> None:
-        """Planes of one pixel: the channels of an image are the row, and channel operands are vectors like the rest."""
+        """Planes of one pixel: the channels of an image are the row, and channel operands are
+        vectors like the rest."""
         channels = self.layout.channels
         with units(self.layout.batch, ROW_NS + FLOAT_NS * channels * len(buffers)) as image:
 
             def body(at: Any, size: int) -> None:
-                starts = [at if kind == "channel" else image * channels + at for kind in self.inputs]
+                starts = [
+                    at if kind == "channel" else image * channels + at for kind in self.inputs
+                ]
                 values = [fetch(b, start, size) for b, start in zip(buffers, starts, strict=False)]
                 put(buffers[-1], image * channels + at, self._evaluate(values, size), size)
 
@@ -122,24 +149,32 @@ class Elementwise(KernelBase):
         with plane_rows(self.layout.batch * channels, rows, cost) as (plane, row):
             channel = plane % channels if self.layout.batch > 1 else plane
             scalars = {
-                i: Register(lanes, splat(buffers[i][channel if kind == "channel" else plane], lanes))
+                i: Register(
+                    lanes, splat(buffers[i][channel if kind == "channel" else plane], lanes)
+                )
                 for i, kind in enumerate(self.inputs)
                 if kind != "tensor"
             }
             start = plane * frame.plane + row * frame.pitch + frame.first
 
             def body(at: Any, size: int) -> None:
-                values = [scalars[i].head(size) if i in scalars else fetch(b, start + at, size) for i, b in enumerate(buffers[:-1])]
+                values = [
+                    scalars[i].head(size) if i in scalars else fetch(b, start + at, size)
+                    for i, b in enumerate(buffers[:-1])
+                ]
                 put(buffers[-1], start + at, self._evaluate(values, size), size)
 
             for_row(width, lanes, body)
 
     def _rows(self, lanes: int) -> tuple[int, int]:
-        """(rows a plane, floats a row): one long row where the border columns may be written too, or do not exist."""
+        """(rows a plane, floats a row): one long row where the border columns may be written too,
+        or do not exist."""
         frame = self.layout.frame
         if frame.compact or frame.pitch == frame.width:
             return 1, frame.pixels
-        return (1, round_up(frame.pixels, lanes)) if self.keeps_zero else (frame.height, frame.width)
+        return (
+            (1, round_up(frame.pixels, lanes)) if self.keeps_zero else (frame.height, frame.width)
+        )
 
     def _evaluate(self, values: list[Any], lanes: int) -> Any:
         stack: list[Any] = []
@@ -150,15 +185,19 @@ class Elementwise(KernelBase):
                 right, left = stack.pop(), stack.pop()
                 stack.append(BINARY[step](left, right))
             else:
-                stack.append(constant(step.value, lanes) if isinstance(step, Constant) else values[step])
+                stack.append(
+                    constant(step.value, lanes) if isinstance(step, Constant) else values[step]
+                )
         return stack[0]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChannelCopy(PlainKernel):
-    """y[n, out_start + i * out_step] = x[n, source_start + i * source_step] for i < count; other planes of y stay as they are.
+    """y[n, out_start + i * out_step] = x[n, source_start + i * source_step] for i < count; other
+    planes of y stay as they are.
 
-    Concat is one of these an input, split one an output, and a channel shuffle one a group. Operands: x, y.
+    Concat is one of these an input, split one an output, and a channel shuffle one a group.
+    Operands: x, y.
     """
 
     batch: int
@@ -172,9 +211,15 @@ class ChannelCopy(PlainKernel):
     out_step: int = 1
 
     def __post_init__(self) -> None:
-        ends = (self.source_start + (self.count - 1) * self.source_step, self.out_start + (self.count - 1) * self.out_step)
+        ends = (
+            self.source_start + (self.count - 1) * self.source_step,
+            self.out_start + (self.count - 1) * self.out_step,
+        )
         if ends[0] >= self.source_channels or ends[1] >= self.out_channels:
-            raise ValueError(f"copy of channels up to {ends[0]} to {ends[1]}; there are {self.source_channels} and {self.out_channels}")
+            raise ValueError(
+                f"copy of channels up to {ends[0]} to {ends[1]}; there are {self.source_channels}"
+                f" and {self.out_channels}"
+            )
 
     @property
     def family(self) -> str:
@@ -185,13 +230,24 @@ class ChannelCopy(PlainKernel):
         return 0
 
     def sizes(self) -> dict[str, Operand]:
-        x, y = (self.batch * channels * self.frame.plane for channels in (self.source_channels, self.out_channels))
+        x, y = (
+            self.batch * channels * self.frame.plane
+            for channels in (self.source_channels, self.out_channels)
+        )
         return {"x": floats(x), "y": floats(y)}
 
     def emit(self, b: dict[str, Any], isa: VectorIsa) -> None:
         plane = self.frame.plane
         with units(self.batch * self.count, ROW_NS + FLOAT_NS * self.frame.pixels) as unit:
             image, i = unit // self.count, unit % self.count
-            read = (image * self.source_channels + self.source_start + i * self.source_step) * plane + self.frame.first
-            write = (image * self.out_channels + self.out_start + i * self.out_step) * plane + self.frame.first
-            for_row(self.frame.pixels, isa.lanes, lambda at, size: put(b["y"], write + at, fetch(b["x"], read + at, size), size))
+            read = (
+                image * self.source_channels + self.source_start + i * self.source_step
+            ) * plane + self.frame.first
+            write = (
+                image * self.out_channels + self.out_start + i * self.out_step
+            ) * plane + self.frame.first
+            for_row(
+                self.frame.pixels,
+                isa.lanes,
+                lambda at, size: put(b["y"], write + at, fetch(b["x"], read + at, size), size),
+            )

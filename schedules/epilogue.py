@@ -14,8 +14,9 @@ from subpc.schedules.vector import fetch
 class Epilogue:
     """y = activation(sum + residual).
 
-    residual: whether there is one, a tensor laid out as the result. in_place: y holds it before, and
-    the result afterwards, so that no pixel may be computed twice; else it is an operand of that name.
+    residual: whether there is one, a tensor laid out as the result. in_place: y holds it before,
+    and the result afterwards, so that no pixel may be computed twice; else it is an operand of that
+    name.
     """
 
     residual: bool = False

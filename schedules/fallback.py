@@ -1,4 +1,5 @@
-"""Any other operator: a PrimFunc that Relax legalised, scheduled by simple rules and put behind the kernel ABI."""
+"""Any other operator: a PrimFunc that Relax legalised, scheduled by simple rules and put behind the
+kernel ABI."""
 
 import hashlib
 from collections.abc import Iterator
@@ -21,7 +22,8 @@ from subpc.schedules.kernel import PlainKernel, thread_memory
 from subpc.schedules.operand import Operand
 from subpc.schedules.special_values import reduced_from_infinity, with_special_values
 
-# What is left of scheduling when blocks become plain loops and buffers; the pipeline of TVM's build does the rest.
+# What is left of scheduling when blocks become plain loops and buffers; the pipeline of TVM's build
+# does the rest.
 LOWER_BLOCKS = tvm.transform.Sequential(
     [
         s_tir.transform.LowerInitBlock(),
@@ -45,7 +47,8 @@ POLYNOMIALS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Fallback(PlainKernel):
-    """A legalised PrimFunc as a kernel. Its buffer parameters p0, p1, ... are the operands; make one with `Fallback.of`."""
+    """A legalised PrimFunc as a kernel. Its buffer parameters p0, p1, ... are the operands; make
+    one with `Fallback.of`."""
 
     name: str
     digest: str
@@ -59,7 +62,11 @@ class Fallback(PlainKernel):
                 raise ValueError(f"fallback kernel {name}: parameter {param} is no buffer")
             if not all(isinstance(extent, tirx.IntImm) for extent in _shape(param)):
                 raise ValueError(f"fallback kernel {name}: the shape of {param} is not static")
-        plain = func.without_attr("global_symbol") if func.attrs and "global_symbol" in func.attrs else func
+        plain = (
+            func.without_attr("global_symbol")
+            if func.attrs and "global_symbol" in func.attrs
+            else func
+        )
         digest = hashlib.sha256(plain.script().encode()).hexdigest()[:24]
         return cls(name=name, digest=digest, func=plain)
 
@@ -80,17 +87,21 @@ class Fallback(PlainKernel):
         lowered = LOWER_BLOCKS(tvm.IRModule({"main": scheduled(func, isa.lanes)}))["main"]
         body = _without_libm(lowered.body)
         for flat, param in zip(b.values(), lowered.params, strict=True):
-            # The very variable of the old parameter becomes a view of the pointer: no substitution in the body.
+            # The very variable of the old parameter becomes a view of the pointer: no substitution
+            # in the body.
             T.add_to_parent(tirx.DeclBuffer(param, data=tirx.buffer_data(flat)))
         with _workspaces([a.buffer for a in _outer_allocations(body)]):
-            T.add_to_parent(with_special_values(with_partial_sums(_without_allocations(body), isa.lanes)))
+            T.add_to_parent(
+                with_special_values(with_partial_sums(_without_allocations(body), isa.lanes))
+            )
 
 
 @contextmanager
 def _workspaces(buffers: list[Any]) -> Iterator[None]:
     """Take intermediate results from the runtime's pool of the calling thread.
 
-    TVM would do so itself, but hoists the allocations out of reach of what kernel_builder tells it about the device.
+    TVM would do so itself, but hoists the allocations out of reach of what kernel_builder tells it
+    about the device.
     """
     with thread_memory([_operand(buffer) for buffer in buffers]) as pointers:
         for buffer, pointer in zip(buffers, pointers, strict=True):
@@ -99,7 +110,8 @@ def _workspaces(buffers: list[Any]) -> Iterator[None]:
 
 
 def _outer_allocations(stmt: Any) -> list[Any]:
-    """The allocations outside of parallel loops; those inside belong to a task, are small, and stay where they are."""
+    """The allocations outside of parallel loops; those inside belong to a task, are small, and stay
+    where they are."""
     if isinstance(stmt, tirx.AllocBuffer):
         return [stmt]
     if isinstance(stmt, tirx.SeqStmt):

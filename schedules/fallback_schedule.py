@@ -1,8 +1,8 @@
 """Schedules for the operators without a kernel of ours, by rules that hold for any of them.
 
-They have to be right for every operator and decent for most: producers that are read once are inlined, the outer loops run in
-parallel, the innermost loop over neighbouring outputs becomes vectors, and sums keep
-an order that does not depend on the threads.
+They have to be right for every operator and decent for most: producers that are read once are
+inlined, the outer loops run in parallel, the innermost loop over neighbouring outputs becomes
+vectors, and sums keep an order that does not depend on the threads.
 """
 
 from math import prod
@@ -12,7 +12,8 @@ import tvm
 import tvm_ffi
 from tvm import s_tir, tirx
 
-# Loops with less work than this (in elementary operations) run on one thread: starting more costs as much.
+# Loops with less work than this (in elementary operations) run on one thread: starting more costs
+# as much.
 MIN_PARALLEL_WORK = 8192
 # Outputs that one reduction tile keeps in registers, in vectors.
 TILE_VECTORS = 4
@@ -32,7 +33,8 @@ def iterations(func: tirx.PrimFunc) -> int:
 
 
 def scheduled(func: tirx.PrimFunc, lanes: int) -> tirx.PrimFunc:
-    """`func` with inlined producers, parallel outer loops and vectors; a block that resists stays as it was."""
+    """`func` with inlined producers, parallel outer loops and vectors; a block that resists stays
+    as it was."""
     schedule = s_tir.Schedule(tvm.IRModule({"main": func}))
     for block in _blocks(schedule):
         _inline(schedule, block)
@@ -63,7 +65,8 @@ def _is_spatial(schedule: s_tir.Schedule, block: Any) -> bool:
 
 
 def _inline(schedule: s_tir.Schedule, block: Any) -> None:
-    """Compute a producer where it is used, unless that repeats work: in several consumers, or in a reduction that rereads it."""
+    """Compute a producer where it is used, unless that repeats work: in several consumers, or in a
+    reduction that rereads it."""
     consumers = schedule.get_consumers(block)
     if not consumers or not _is_spatial(schedule, block):
         return
@@ -86,12 +89,20 @@ def _has_calls(body: Any) -> bool:
 
 
 def _schedule_block(schedule: s_tir.Schedule, block: Any, lanes: int) -> None:
-    """Parallel outer loops and a vector inside; blocks that are neither maps nor plain reductions are left alone."""
+    """Parallel outer loops and a vector inside; blocks that are neither maps nor plain reductions
+    are left alone."""
     loops, kinds = schedule.get_loops(block), [v.iter_type for v in schedule.get(block).iter_vars]
-    if len(loops) != len(kinds) or not set(kinds) <= {tirx.IterVar.DataPar, tirx.IterVar.CommReduce}:
+    if len(loops) != len(kinds) or not set(kinds) <= {
+        tirx.IterVar.DataPar,
+        tirx.IterVar.CommReduce,
+    }:
         return
-    spatial = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == tirx.IterVar.DataPar]
-    reduce = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == tirx.IterVar.CommReduce]
+    spatial = [
+        loop for loop, kind in zip(loops, kinds, strict=True) if kind == tirx.IterVar.DataPar
+    ]
+    reduce = [
+        loop for loop, kind in zip(loops, kinds, strict=True) if kind == tirx.IterVar.CommReduce
+    ]
     if not spatial:
         if reduce and len(schedule.get(block).writes) == 1:
             schedule.decompose_reduction(block, reduce[0])
@@ -114,8 +125,11 @@ def _parallel(schedule: s_tir.Schedule, loops: list[Any], work: int) -> Any:
     return fused
 
 
-def _schedule_map(schedule: s_tir.Schedule, block: Any, spatial: list[Any], lanes: int) -> list[Any]:
-    """Vectors along the last axis, or along all of them where every operand has the same index; returns the outer loops."""
+def _schedule_map(
+    schedule: s_tir.Schedule, block: Any, spatial: list[Any], lanes: int
+) -> list[Any]:
+    """Vectors along the last axis, or along all of them where every operand has the same index;
+    returns the outer loops."""
     if lanes and _same_index_everywhere(schedule.get(block)):
         size = _tile(_volume(schedule, block), lanes, CHUNK_VECTORS)
         if size:
@@ -128,8 +142,16 @@ def _schedule_map(schedule: s_tir.Schedule, block: Any, spatial: list[Any], lane
     return outer_loops
 
 
-def _schedule_reduction(schedule: s_tir.Schedule, block: Any, spatial: list[Any], reduce: list[Any], lanes: int, work: int) -> None:
-    """Neighbouring outputs inside, the reduction around them; sums that fill whole vectors stay in registers."""
+def _schedule_reduction(
+    schedule: s_tir.Schedule,
+    block: Any,
+    spatial: list[Any],
+    reduce: list[Any],
+    lanes: int,
+    work: int,
+) -> None:
+    """Neighbouring outputs inside, the reduction around them; sums that fill whole vectors stay in
+    registers."""
     *outer, inner = spatial
     extent = _extent(schedule, inner)
     if lanes == 0 or extent < lanes:
@@ -154,7 +176,8 @@ def _schedule_reduction(schedule: s_tir.Schedule, block: Any, spatial: list[Any]
 
 
 def _tile(extent: int, lanes: int, most: int) -> int:
-    """The largest divisor of `extent` that is a multiple of `lanes`, at most `most` vectors; 0 if there is none."""
+    """The largest divisor of `extent` that is a multiple of `lanes`, at most `most` vectors; 0 if
+    there is none."""
     return next((v * lanes for v in range(most, 0, -1) if extent % (v * lanes) == 0), 0)
 
 
@@ -168,10 +191,13 @@ def _vectorize(schedule: s_tir.Schedule, loop: Any, lanes: int) -> None:
 
 
 def _innermost_is_a_row(node: Any, kind: Any) -> bool:
-    """Whether neighbours along the last axis of a kind are neighbours in every operand that it indexes."""
+    """Whether neighbours along the last axis of a kind are neighbours in every operand that it
+    indexes."""
     axes = [v.var for v in node.iter_vars if v.iter_type == kind]
     regions = [[r.min for r in access.region] for access in (*node.reads, *node.writes)]
-    return bool(axes) and not any(_uses(index, axes[-1]) for region in regions for index in region[:-1])
+    return bool(axes) and not any(
+        _uses(index, axes[-1]) for region in regions for index in region[:-1]
+    )
 
 
 def _uses(index: Any, var: Any) -> bool:
@@ -183,5 +209,8 @@ def _same_index_everywhere(node: Any) -> bool:
     variables = [v.var for v in node.iter_vars]
     regions = [[r.min for r in access.region] for access in (*node.reads, *node.writes)]
     shapes = {tuple(extents(access.source)) for access in (*node.reads, *node.writes)}
-    same = all(len(r) == len(variables) and all(i.same_as(v) for i, v in zip(r, variables, strict=True)) for r in regions)
+    same = all(
+        len(r) == len(variables) and all(i.same_as(v) for i, v in zip(r, variables, strict=True))
+        for r in regions
+    )
     return len(shapes) == 1 and same

@@ -1,7 +1,9 @@
-"""Long sums of the fallback in several partial sums: added one after the other, rounding errors grow with the length.
+"""Long sums of the fallback in several partial sums: added one after the other, rounding errors
+grow with the length.
 
-Works on plain loops, after scheduling. A sum along memory becomes one partial sum in every lane of a few vectors, which also makes
-vectors of it; a long sum for each of several neighbouring results is cut into chunks. The order of additions depends on the shapes alone.
+Works on plain loops, after scheduling. A sum along memory becomes one partial sum in every lane of
+a few vectors, which also makes vectors of it; a long sum for each of several neighbouring results
+is cut into chunks. The order of additions depends on the shapes alone.
 """
 
 import math
@@ -32,7 +34,8 @@ from subpc.schedules.loop_nests import (
 
 # Partial sums in registers: enough that each addition does not wait for the one before it.
 ROW_VECTORS = 4
-# Additions one after the other that lose no more than a few units in the last place; a chunk of chunks has as many.
+# Additions one after the other that lose no more than a few units in the last place; a chunk of
+# chunks has as many.
 CHUNK = 32
 # Neighbouring results that get partial sums on the stack, in floats.
 MAX_NEIGHBOURS = 1024
@@ -43,7 +46,9 @@ def with_partial_sums(stmt: Any, lanes: int) -> Any:
     if isinstance(stmt, tirx.SeqStmt):
         return tirx.SeqStmt([with_partial_sums(part, lanes) for part in stmt.seq])
     if isinstance(stmt, tirx.AttrStmt):
-        return tirx.AttrStmt(stmt.node, stmt.attr_key, stmt.value, with_partial_sums(stmt.body, lanes))
+        return tirx.AttrStmt(
+            stmt.node, stmt.attr_key, stmt.value, with_partial_sums(stmt.body, lanes)
+        )
     if not isinstance(stmt, tirx.For):
         return stmt
     found = _match(stmt)
@@ -55,7 +60,8 @@ def with_partial_sums(stmt: Any, lanes: int) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class _Sum:
-    """for reduce..., for spatial...: total[indices] = combine(total[indices], term), the loops in any order, a reduction outermost."""
+    """for reduce..., for spatial...: total[indices] = combine(total[indices], term), the loops in
+    any order, a reduction outermost."""
 
     loops: list[Any]
     total: Any
@@ -64,10 +70,16 @@ class _Sum:
     combine: Callable[[Any, Any], Any]
 
     def reduce(self) -> list[Any]:
-        return [loop for loop in self.loops if not any(uses(index, loop.loop_var) for index in self.indices)]
+        return [
+            loop
+            for loop in self.loops
+            if not any(uses(index, loop.loop_var) for index in self.indices)
+        ]
 
     def spatial(self) -> list[Any]:
-        return [loop for loop in self.loops if any(uses(index, loop.loop_var) for index in self.indices)]
+        return [
+            loop for loop in self.loops if any(uses(index, loop.loop_var) for index in self.indices)
+        ]
 
     @property
     def is_max(self) -> bool:
@@ -76,28 +88,54 @@ class _Sum:
 
 def _match(stmt: Any) -> _Sum | None:
     loops = []
-    while isinstance(stmt, tirx.For) and stmt.kind in (tirx.ForKind.SERIAL, tirx.ForKind.VECTORIZED, tirx.ForKind.UNROLLED):
+    while isinstance(stmt, tirx.For) and stmt.kind in (
+        tirx.ForKind.SERIAL,
+        tirx.ForKind.VECTORIZED,
+        tirx.ForKind.UNROLLED,
+    ):
         loops.append(stmt)
         stmt = stmt.body
-    if not isinstance(stmt, tirx.BufferStore) or str(stmt.buffer.ty.dtype) != "float32" or not all(is_plain(loop) for loop in loops):
+    if (
+        not isinstance(stmt, tirx.BufferStore)
+        or str(stmt.buffer.ty.dtype) != "float32"
+        or not all(is_plain(loop) for loop in loops)
+    ):
         return None
     if not isinstance(stmt.value, tirx.Add | tirx.Max):
         return None
     for total, term in ((stmt.value.a, stmt.value.b), (stmt.value.b, stmt.value.a)):
-        if isinstance(total, tvm.ir.TensorLoad) and total.source.same_as(stmt.buffer) and _equal(total.indices, stmt.indices):
+        if (
+            isinstance(total, tvm.ir.TensorLoad)
+            and total.source.same_as(stmt.buffer)
+            and _equal(total.indices, stmt.indices)
+        ):
             combine = tirx.max if isinstance(stmt.value, tirx.Max) else lambda a, b: a + b
-            found = _Sum(loops=loops, total=stmt.buffer, indices=list(stmt.indices), term=term, combine=combine)
+            found = _Sum(
+                loops=loops,
+                total=stmt.buffer,
+                indices=list(stmt.indices),
+                term=term,
+                combine=combine,
+            )
             reduce = found.reduce()
             serial = all(loop.kind == tirx.ForKind.SERIAL for loop in reduce)
             reads_itself = any(load.source.same_as(stmt.buffer) for load in _loads(term))
-            return found if reduce and serial and reduce[0].same_as(loops[0]) and not reads_itself else None
+            return (
+                found
+                if reduce and serial and reduce[0].same_as(loops[0]) and not reads_itself
+                else None
+            )
     return None
 
 
 def _rows(found: _Sum, lanes: int) -> Any:
-    """A sum along memory: a partial sum in each lane, those of a chunk by themselves, the lanes added in pairs at the end."""
+    """A sum along memory: a partial sum in each lane, those of a chunk by themselves, the lanes
+    added in pairs at the end."""
     merged = 0 if found.spatial() else _contiguous(found)
-    outer, inner = found.loops[: len(found.loops) - merged], found.loops[len(found.loops) - merged :]
+    outer, inner = (
+        found.loops[: len(found.loops) - merged],
+        found.loops[len(found.loops) - merged :],
+    )
     length = prod(extent_of(loop) for loop in inner) if merged else 0
     if length < 2 * lanes:
         return None
@@ -111,9 +149,13 @@ def _rows(found: _Sum, lanes: int) -> Any:
 
     body = [_accumulated(found, sums, vectors, lanes, integer(0), rounds, added)]
     if length % width:
-        body.append(counted(length % width, lambda i: _combined(found, sums, i, term(rounds * width + i))))
+        body.append(
+            counted(length % width, lambda i: _combined(found, sums, i, term(rounds * width + i)))
+        )
     start = tirx.const(-math.inf if found.is_max else 0.0, "float32")
-    total = found.combine(tirx.BufferLoad(found.total, found.indices), tirx.BufferLoad(sums, [integer(0)]))
+    total = found.combine(
+        tirx.BufferLoad(found.total, found.indices), tirx.BufferLoad(sums, [integer(0)])
+    )
     return tirx.SeqStmt(
         [
             tirx.AllocBuffer(sums),
@@ -129,17 +171,37 @@ def _combined(found: _Sum, into: Any, at: Any, term: Any) -> Any:
     return tirx.BufferStore(into, found.combine(tirx.BufferLoad(into, [at]), term), [at])
 
 
-def _accumulated(found: _Sum, into: Any, vectors: int, lanes: int, first: Any, rounds: int, added: Callable[[Any, Any], Any]) -> Any:
-    """`rounds` rounds of a row from round `first` on; where they are many, in chunks that have sums of their own."""
+def _accumulated(
+    found: _Sum,
+    into: Any,
+    vectors: int,
+    lanes: int,
+    first: Any,
+    rounds: int,
+    added: Callable[[Any, Any], Any],
+) -> Any:
+    """`rounds` rounds of a row from round `first` on; where they are many, in chunks that have sums
+    of their own."""
     width = vectors * lanes
     if found.is_max or rounds <= CHUNK:
         return counted(rounds, lambda q: added(into, (first + q) * width))
 
     def one(begin: Any, count: int) -> Any:
         part = tirx.decl_buffer((width,), "float32", "chunk")
-        cleared = vectors_of(vectors, lanes, lambda i: tirx.BufferStore(part, tirx.const(0.0, "float32"), [i]))
-        flushed = vectors_of(vectors, lanes, lambda i: _combined(found, into, i, tirx.BufferLoad(part, [i])))
-        return tirx.SeqStmt([tirx.AllocBuffer(part), cleared, _accumulated(found, part, vectors, lanes, begin, count, added), flushed])
+        cleared = vectors_of(
+            vectors, lanes, lambda i: tirx.BufferStore(part, tirx.const(0.0, "float32"), [i])
+        )
+        flushed = vectors_of(
+            vectors, lanes, lambda i: _combined(found, into, i, tirx.BufferLoad(part, [i]))
+        )
+        return tirx.SeqStmt(
+            [
+                tirx.AllocBuffer(part),
+                cleared,
+                _accumulated(found, part, vectors, lanes, begin, count, added),
+                flushed,
+            ]
+        )
 
     return _split(rounds, _chunk(rounds), lambda begin, count: one(first + begin, count))
 
@@ -155,7 +217,11 @@ def _split(extent: int, chunk: int, body: Callable[[Any, int], Any]) -> Any:
     """body(begin, count) for every chunk of `extent`, and for what is left."""
     whole = counted(extent // chunk, lambda c: body(c * chunk, chunk))
     rest = extent % chunk
-    return tirx.SeqStmt([whole, counted(1, lambda _: body(integer(extent - rest), rest))]) if rest else whole
+    return (
+        tirx.SeqStmt([whole, counted(1, lambda _: body(integer(extent - rest), rest))])
+        if rest
+        else whole
+    )
 
 
 def _pairwise(found: _Sum, sums: Any, width: int, lanes: int) -> Iterator[Any]:
@@ -171,10 +237,15 @@ def _halved(found: _Sum, sums: Any, half: int) -> Callable[[Any], Any]:
 
 
 def _chunks(found: _Sum) -> Any:
-    """Sums for neighbouring results, or not along memory: the outermost loop in chunks, each with sums of its own."""
+    """Sums for neighbouring results, or not along memory: the outermost loop in chunks, each with
+    sums of its own."""
     reduce, spatial = found.reduce(), found.spatial()
     length = prod(extent_of(loop) for loop in reduce)
-    if found.is_max or length <= 2 * CHUNK or prod(extent_of(loop) for loop in spatial) > MAX_NEIGHBOURS:
+    if (
+        found.is_max
+        or length <= 2 * CHUNK
+        or prod(extent_of(loop) for loop in spatial) > MAX_NEIGHBOURS
+    ):
         return None
     extent = extent_of(reduce[0])
     if extent == 1:
@@ -189,32 +260,46 @@ def _chunks(found: _Sum) -> Any:
         total = tirx.BufferLoad(found.total, found.indices) + tirx.BufferLoad(part, at)
         flushed = fresh(nest(spatial, tirx.BufferStore(found.total, total, found.indices)))
         k = tirx.Var("k", INDEX)
-        body = nest(found.loops[1:], tirx.BufferStore(part, tirx.BufferLoad(part, at) + found.term, at))
+        body = nest(
+            found.loops[1:], tirx.BufferStore(part, tirx.BufferLoad(part, at) + found.term, at)
+        )
         summed = fresh(loop_of(k, count, substituted(body, {reduce[0].loop_var: begin + k})))
         again = _match(summed)
         deeper = _chunks(again) if again is not None else None
-        return tirx.SeqStmt([tirx.AllocBuffer(part), cleared, summed if deeper is None else deeper, flushed])
+        return tirx.SeqStmt(
+            [tirx.AllocBuffer(part), cleared, summed if deeper is None else deeper, flushed]
+        )
 
     return _split(extent, 1 if unit >= CHUNK else _chunk(extent, CHUNK // unit), one)
 
 
 def _contiguous(found: _Sum) -> int:
-    """How many of the innermost loops together walk through memory one by one, in every tensor that they walk through at all."""
+    """How many of the innermost loops together walk through memory one by one, in every tensor that
+    they walk through at all."""
     loads, best = list(_loads(found.term)), 0
     steps = [_steps(load, [loop.loop_var for loop in found.loops]) for load in loads]
-    if not loads or any(step is None for step in steps) or _outside_of_loads(found.term, [loop.loop_var for loop in found.loops]):
+    if (
+        not loads
+        or any(step is None for step in steps)
+        or _outside_of_loads(found.term, [loop.loop_var for loop in found.loops])
+    ):
         return 0
     for count in range(1, len(found.loops) + 1):
         inner = found.loops[-count:]
         strides = [prod(extent_of(loop) for loop in inner[i + 1 :]) for i in range(count)]
         walked = [step[-count:] for step in steps if step is not None and any(step[-count:])]
-        if walked and all(step[i] == strides[i] or extent_of(inner[i]) == 1 for step in walked for i in range(count)):
+        if walked and all(
+            step[i] == strides[i] or extent_of(inner[i]) == 1
+            for step in walked
+            for i in range(count)
+        ):
             best = count
     return best
 
 
 def _steps(load: Any, variables: list[Any]) -> list[int] | None:
-    """How far each variable moves the load through memory, None if not by the same step everywhere."""
+    """How far each variable moves the load through memory, None if not by the same step
+    everywhere."""
     with suppress(Exception):
         found = sym.detect_linear_equation(sym.Analyzer().simplify(_flat(load)), variables)
         return [int(step) for step in found[:-1]] if len(found) == len(variables) + 1 else None
@@ -229,7 +314,8 @@ def _flat(load: Any) -> Any:
 
 
 def _along(term: Any, inner: list[Any]) -> Callable[[Any], Any]:
-    """The term of a row as a function of the position in it, which goes to the last index: only the address counts from here on."""
+    """The term of a row as a function of the position in it, which goes to the last index: only the
+    address counts from here on."""
     variables = [loop.loop_var for loop in inner]
     start = {variable: integer(0) for variable in variables}
 
@@ -246,8 +332,11 @@ def _along(term: Any, inner: list[Any]) -> Callable[[Any], Any]:
 
 
 def _outside_of_loads(term: Any, variables: list[Any]) -> bool:
-    """Whether the term depends on a loop other than by what it loads, as it does where it asks for a border."""
-    blind = tvm_ffi.structural_map(term, (tvm.ir.TensorLoad, lambda load: tirx.const(0.0, str(load.ty.dtype))))
+    """Whether the term depends on a loop other than by what it loads, as it does where it asks for
+    a border."""
+    blind = tvm_ffi.structural_map(
+        term, (tvm.ir.TensorLoad, lambda load: tirx.const(0.0, str(load.ty.dtype)))
+    )
     return any(uses(blind, variable) for variable in variables)
 
 
@@ -258,4 +347,6 @@ def _loads(term: Any) -> Iterator[Any]:
 
 
 def _equal(left: Sequence[Any], right: Sequence[Any]) -> bool:
-    return len(left) == len(right) and all(tvm_ffi.structural_equal(a, b) for a, b in zip(left, right, strict=True))
+    return len(left) == len(right) and all(
+        tvm_ffi.structural_equal(a, b) for a, b in zip(left, right, strict=True)
+    )

@@ -1,4 +1,5 @@
-"""The table of convolution kernels: a new family is a line here, and one of lowering rules in passes/lower_conv.py."""
+"""The table of convolution kernels: a new family is a line here, and one of lowering rules in
+passes/lower_conv.py."""
 
 from typing import Any
 
@@ -11,7 +12,8 @@ from subpc.schedules.isa import VectorIsa
 from subpc.schedules.workload import Choice, ConvWorkload
 
 FAMILIES: tuple[Family[Any], ...] = (FLAT, DIRECT, WINOGRAD, GROUPED)
-# A dense kernel for a pattern that leaves less than this would have to be more than twice as fast as the sparse one at the same work.
+# A dense kernel for a pattern that leaves less than this would have to be more than twice as fast
+# as the sparse one at the same work.
 MIN_DENSITY = 0.45
 
 
@@ -21,9 +23,16 @@ def family_of(choice: Choice) -> Family[Any]:
 
 
 def families_for(workload: ConvWorkload, isa: VectorIsa) -> dict[str, Family[Any]]:
-    """The families that can compute a workload, by what schedules call them: with the pattern of its weights, then without."""
-    found = {family.name: family for family in FAMILIES if family.takes(workload, workload.filters, isa)}
+    """The families that can compute a workload, by what schedules call them: with the pattern of
+    its weights, then without."""
+    found = {
+        family.name: family for family in FAMILIES if family.takes(workload, workload.filters, isa)
+    }
     if workload.n and workload.density >= MIN_DENSITY:
-        dense = (family for family in FAMILIES if family.patterns and family.takes(workload, workload.out[0], isa))
+        dense = (
+            family
+            for family in FAMILIES
+            if family.patterns and family.takes(workload, workload.out[0], isa)
+        )
         found |= {DENSE + family.name: family for family in dense}
     return found

@@ -1,4 +1,5 @@
-"""What the tuner, and whoever reads its records, has to know about a family of convolution kernels."""
+"""What the tuner, and whoever reads its records, has to know about a family of convolution
+kernels."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -15,7 +16,8 @@ DENSE = "dense "
 MAX_COST = 1.5
 PREFETCHES = (0, 6, PREFETCH_CHANNELS, MAX_PREFETCH_CHANNELS)
 ORDERS = (False, True)
-# Layers after this one that are computed with it, and in how many bands of rows: few enough to leave each of them some rows.
+# Layers after this one that are computed with it, and in how many bands of rows: few enough to
+# leave each of them some rows.
 JOINED, BANDS, MIN_BAND, JOINED_PREFETCHES = (1, 2), range(2, 33), 2, (0, PREFETCH_CHANNELS)
 Tile = TypeVar("Tile")
 Rated = TypeVar("Rated", tuple[float, int, int, bool], tuple[float, int, int, int])
@@ -23,7 +25,8 @@ Rated = TypeVar("Rated", tuple[float, int, int, bool], tuple[float, int, int, in
 
 @dataclass(frozen=True, kw_only=True)
 class Filters:
-    """group: output channels that share their input channels; kept: input channels that each of them reads, on average."""
+    """group: output channels that share their input channels; kept: input channels that each of
+    them reads, on average."""
 
     group: int
     kept: float
@@ -33,7 +36,8 @@ class Filters:
 class Family(Generic[Tile]):
     """A kind of kernel.
 
-    name: in schedules. tile: the dataclass of its schedules. takes: whether it computes a workload whose filters come in such groups.
+    name: in schedules. tile: the dataclass of its schedules. takes: whether it computes a workload
+    whose filters come in such groups.
     tiles: every valid schedule, the cheapest register tiles first.
     patterns: whether it skips zero blocks, and may be told to ignore them. sorts_strides: a strided
     convolution's pixels have to be sorted by phase before it can read them.
@@ -47,7 +51,8 @@ class Family(Generic[Tile]):
     sorts_strides: bool = False
 
     def tile_of(self, choice: Choice | None) -> Tile | None:
-        """The tile that a recorded schedule describes, None if it is one for other kernels, or there is none."""
+        """The tile that a recorded schedule describes, None if it is one for other kernels, or
+        there is none."""
         if choice is None or str(choice["family"]).removeprefix(DENSE) != self.name:
             return None
         return self.tile(**tile_fields(choice))
@@ -70,6 +75,13 @@ def affordable(tiles: list[Rated]) -> list[Rated]:
 
 
 def joins(workload: ConvWorkload) -> list[dict[str, Any]]:
-    """joined, bands: together with layers that a workload does not know; without effect where that is not possible."""
-    bands = [count for count in BANDS if workload.out[1] % count == 0 and workload.out[1] // count >= MIN_BAND]
-    return [{"joined": joined, "bands": count} for joined, count in itertools.product(JOINED, bands)]
+    """joined, bands: together with layers that a workload does not know; without effect where that
+    is not possible."""
+    bands = [
+        count
+        for count in BANDS
+        if workload.out[1] % count == 0 and workload.out[1] // count >= MIN_BAND
+    ]
+    return [
+        {"joined": joined, "bands": count} for joined, count in itertools.product(JOINED, bands)
+    ]

@@ -1,12 +1,16 @@
-"""Convolution on framed channel planes, 1xN block-sparse or dense, fp32: the kernel family behind almost every layer.
+"""Convolution on framed channel planes, 1xN block-sparse or dense, fp32: the kernel family behind
+almost every layer.
 
-The lanes of a vector are neighbouring PIXELS of one channel. On a frame (layout.py) every filter tap of a stride-1 convolution is one
-constant offset, so output pixels form one flat range q and no vector ever asks where a row ends. A register tile is `rows` output
-channels x `vectors` vectors of q: for every kept input channel and tap, `vectors` loads meet `rows` weights broadcast from memory.
-Strided convolutions come here too, after `relayout.PhaseSplit` has sorted the input pixels by their phase.
+The lanes of a vector are neighbouring PIXELS of one channel. On a frame (layout.py) every filter
+tap of a stride-1 convolution is one constant offset, so output pixels form one flat range q and no
+vector ever asks where a row ends. A register tile is `rows` output channels x `vectors` vectors of
+q: for every kept input channel and tap, `vectors` loads meet `rows` weights broadcast from memory.
+Strided convolutions come here too, after `relayout.PhaseSplit` has sorted the input pixels by their
+phase.
 
-Sparse (kept < c_in): all taps of one input channel in N consecutive filters live or die together (SUBP, section 3). Group g reads
-only the planes in `index[g]`; with the uniform rule every group keeps the same number, so all tasks are equal.
+Sparse (kept < c_in): all taps of one input channel in N consecutive filters live or die together
+(SUBP, section 3). Group g reads only the planes in `index[g]`; with the uniform rule every group
+keeps the same number, so all tasks are equal.
 """
 
 from dataclasses import dataclass, replace
@@ -22,22 +26,26 @@ from subpc.schedules.operand import Operand, floats
 from subpc.schedules.stage import Stage
 from subpc.schedules.vector import Register, load, prefetch, put_first, splat, store
 
-# Filters with more taps than this loop over rows of taps instead of unrolling them all: the code of a tile has to stay in the 32 KB L1i.
+# Filters with more taps than this loop over rows of taps instead of unrolling them all: the code of
+# a tile has to stay in the 32 KB L1i.
 MAX_UNROLLED_FMAS = 1200
 
 
 @dataclass(frozen=True, kw_only=True)
 class FlatTile:
-    """Register tile and task shape: `rows` output channels x `vectors` vectors, `blocks` row blocks a task.
+    """Register tile and task shape: `rows` output channels x `vectors` vectors, `blocks` row blocks
+    a task.
 
-    pixels_outer: consecutive tasks share the pixels (and stream the weights) rather than the other way round.
+    pixels_outer: consecutive tasks share the pixels (and stream the weights) rather than the other
+    way round.
     prefetch: how many kept channels ahead input planes are asked for, 0: not at all.
-    split: parts of the input channels that a task takes one after the other for all its row blocks, sums waiting in the output, so that
-    the planes of a part stay in L1.
+    split: parts of the input channels that a task takes one after the other for all its row blocks,
+    sums waiting in the output, so that the planes of a part stay in L1.
     tail: the last pixel tile of a plane has as few vectors as its pixels need.
-    phase_rows: the phase planes of a strided convolution are written row by row of all planes, by the threads that read them.
-    joined, bands: as many of the next layers as can be, and no more than this, are computed in the same parallel loop, in so many bands
-    of rows (joined.py).
+    phase_rows: the phase planes of a strided convolution are written row by row of all planes, by
+    the threads that read them.
+    joined, bands: as many of the next layers as can be, and no more than this, are computed in the
+    same parallel loop, in so many bands of rows (joined.py).
     """
 
     rows: int
@@ -54,18 +62,19 @@ class FlatTile:
 
 @dataclass(frozen=True, kw_only=True)
 class FlatConv(BlockConv, Stage):
-    """y[n, o, q] = epilogue(bias[o] + sum_{k, tap} w[o, k, tap] * x[n, channel(o, k), q + offset(tap)]) * mask[q].
+    """y[n, o, q] = epilogue(bias[o] + sum_{k, tap} w[o, k, tap] * x[n, channel(o, k), q +
+    offset(tap)]) * mask[q].
 
     source: the input planes; one input channel is `phases` consecutive planes of it.
     out: the output tensor; its pitch equals the pitch of the source.
     taps: offset of each filter tap in floats from pixel q of the channel's first plane.
     group, kept, uniform, sparse: as in BlockConv.
 
-    bounds: () or "floor" or "floor", "ceiling": x is clamped as it is read, each channel to its own bounds, laid out like the index
-    (without one: a float an input channel).
+    bounds: () or "floor" or "floor", "ceiling": x is clamped as it is read, each channel to its own
+    bounds, laid out like the index (without one: a float an input channel).
 
-    Operands: x, w (packed by `pack_weights`), [index], [starts], [floor], [ceiling], bias (c_out), [residual],
-    [mask: a plane with 1 for its pixels, else 0], y.
+    Operands: x, w (packed by `pack_weights`), [index], [starts], [floor], [ceiling], bias (c_out),
+    [residual], [mask: a plane with 1 for its pixels, else 0], y.
     """
 
     SCHEDULES = "flat"
@@ -114,7 +123,8 @@ class FlatConv(BlockConv, Stage):
 
     @property
     def zeros_rows(self) -> bool:
-        """By its mask, in a task's memory. A filter of more taps would read beyond the halo for them."""
+        """By its mask, in a task's memory. A filter of more taps would read beyond the halo for
+        them."""
         return self.taps == (0,) and self.masked
 
     @property
@@ -132,7 +142,14 @@ class FlatBody:
     ragged: lanes of the last vector of a tile that are stored, 0: all.
     """
 
-    def __init__(self, kernel: FlatConv, lanes: int, b: dict[str, Any], origin: Origin | None = None, ragged: int = 0) -> None:
+    def __init__(
+        self,
+        kernel: FlatConv,
+        lanes: int,
+        b: dict[str, Any],
+        origin: Origin | None = None,
+        ragged: int = 0,
+    ) -> None:
         self.k, self.lanes, self.b, self.ragged = kernel, lanes, b, ragged
         self.origin = origin or whole(kernel.source, kernel.out)
         self.span = kernel.tile.vectors * lanes
@@ -140,7 +157,8 @@ class FlatBody:
         self.chunks = -(-kernel.row_blocks // kernel.tile.blocks)
 
     def tasks(self) -> None:
-        """One parallel loop over (image, pixel tile, block of row blocks); every output element belongs to one task."""
+        """One parallel loop over (image, pixel tile, block of row blocks); every output element
+        belongs to one task."""
         k, tiles, chunks = self.k, self.tiles, self.chunks
         with T.parallel(0, k.out.batch * tiles * chunks) as task:
             image = task // (tiles * chunks)
@@ -166,7 +184,8 @@ class FlatBody:
         return FlatBody(kernel, self.lanes, self.b, self.origin, ragged)
 
     def band(self) -> None:
-        """The whole image, or the band that is left of it, in one task; nothing is stored behind its last pixel."""
+        """The whole image, or the band that is left of it, in one task; nothing is stored behind
+        its last pixel."""
         full, rest = divmod(self.k.out.frame.pixels, self.span)
         outer, inner = (full, self.chunks) if self.k.tile.pixels_outer else (self.chunks, full)
         with T.serial(0, outer) as i, T.serial(0, inner) as j:
@@ -174,7 +193,9 @@ class FlatBody:
             self.row_blocks(0, tile * self.span, chunk)
         if rest:
             with T.serial(0, self.chunks) as chunk:
-                self.narrow(-(-rest // self.lanes), rest % self.lanes).row_blocks(0, full * self.span, chunk)
+                self.narrow(-(-rest // self.lanes), rest % self.lanes).row_blocks(
+                    0, full * self.span, chunk
+                )
 
     def row_blocks(self, image: Any, q: Any, chunk: Any) -> None:
         """`blocks` row blocks, for one part of the input channels after the other."""
@@ -188,11 +209,13 @@ class FlatBody:
                     self.register_tile(image, q, chunk * blocks + i, part)
 
     def register_tile(self, image: Any, q: Any, row_block: Any, portion: int) -> None:
-        """Compute `rows` x `span` outputs that start at channel row_block * rows and flat pixel q, over one part of the input channels."""
+        """Compute `rows` x `span` outputs that start at channel row_block * rows and flat pixel q,
+        over one part of the input channels."""
         k, rows = self.k, self.k.tile.rows
         per_group = k.group // rows
         group, part = row_block // per_group, row_block % per_group
-        # One array a row, of scope "global": those of up to 1 KB TVM leaves on the stack and LLVM promotes to registers.
+        # One array a row, of scope "global": those of up to 1 KB TVM leaves on the stack and LLVM
+        # promotes to registers.
         acc = [T.alloc_buffer((self.span,), k.sum_type) for _ in range(rows)]
         for r in range(rows):
             at = self.out_index(image, q, row_block * rows + r)
@@ -205,15 +228,26 @@ class FlatBody:
         begin, end = count * portion // k.tile.split, count * (portion + 1) // k.tile.split
         with T.serial(0, end - begin) as step:
             kept = begin + step if portion else step
-            channel = self.b["index"][first + kept] if k.sparse else kept * (k.phases * k.source.frame.plane)
+            channel = (
+                self.b["index"][first + kept]
+                if k.sparse
+                else kept * (k.phases * k.source.frame.plane)
+            )
             pixel = image * k.source.image + self.origin.x + q
             weight = (panel + kept) * (len(k.taps) * rows)
             if k.tile.prefetch:
                 ahead = kept + k.tile.prefetch
-                later = self.b["index"][first + ahead] if k.sparse else ahead * (k.phases * k.source.frame.plane)
+                later = (
+                    self.b["index"][first + ahead]
+                    if k.sparse
+                    else ahead * (k.phases * k.source.frame.plane)
+                )
                 prefetch(self.b["x"], pixel + later, self.span, write=False)
             prefetch(self.b["w"], weight + PREFETCH_WEIGHTS, len(k.taps) * rows, write=False)
-            bounds = [splat(self.b[name][first + kept if k.sparse else kept], self.lanes) for name in k.bounds]
+            bounds = [
+                splat(self.b[name][first + kept if k.sparse else kept], self.lanes)
+                for name in k.bounds
+            ]
             self.multiply_add(acc, pixel + channel, weight, bounds)
         if portion < k.tile.split - 1:
             self.put_aside(acc, image, q, row_block * rows)
@@ -221,12 +255,17 @@ class FlatBody:
             self.epilogue(acc, image, q, row_block * rows)
 
     def start(self, acc: list[Any], image: Any, q: Any, channel: Any, portion: int) -> None:
-        """The first part begins with the bias (and the residual, if there are more parts), the others with the sums so far."""
+        """The first part begins with the bias (and the residual, if there are more parts), the
+        others with the sums so far."""
         k = self.k
         for r in range(k.tile.rows):
             for v in range(k.tile.vectors):
                 at = self.out_index(image, q, channel + r) + v * self.lanes
-                value = splat(self.b["bias"][channel + r], self.lanes) if portion == 0 else load(self.b["y"], at, self.lanes)
+                value = (
+                    splat(self.b["bias"][channel + r], self.lanes)
+                    if portion == 0
+                    else load(self.b["y"], at, self.lanes)
+                )
                 if portion == 0 and k.tile.split > 1:
                     value = k.epilogue.start(value, self.b, at, self.lanes)
                 store(acc[r], v * self.lanes, value, self.lanes)
@@ -248,10 +287,16 @@ class FlatBody:
                     x = load(self.b["x"], pixel + (offset + v * self.lanes), self.lanes)
                     for bound, limit in zip(bounds, (tvm.tirx.max, tvm.tirx.min), strict=False):
                         x = limit(x, bound)
-                    store(acc[r], v * self.lanes, load(acc[r], v * self.lanes, self.lanes) + x * w, self.lanes)
+                    store(
+                        acc[r],
+                        v * self.lanes,
+                        load(acc[r], v * self.lanes, self.lanes) + x * w,
+                        self.lanes,
+                    )
 
     def out_index(self, image: Any, q: Any, channel: Any) -> Any:
-        """Where flat pixel q of an output channel lies; q is a multiple of the span, so that this is the start of a cache line."""
+        """Where flat pixel q of an output channel lies; q is a multiple of the span, so that this
+        is the start of a cache line."""
         out = self.k.out
         return image * out.image + channel * out.frame.plane + self.origin.y + q
 
@@ -262,9 +307,13 @@ class FlatBody:
         for r in range(k.tile.rows):
             for v in range(k.tile.vectors):
                 at = self.out_index(image, q, channel + r) + v * self.lanes
-                value = epilogue.finish(load(acc[r], v * self.lanes, self.lanes), self.b, at, self.lanes)
+                value = epilogue.finish(
+                    load(acc[r], v * self.lanes, self.lanes), self.b, at, self.lanes
+                )
                 if k.masked:
-                    value = value * load(self.b["mask"], self.origin.mask + q + v * self.lanes, self.lanes)
+                    value = value * load(
+                        self.b["mask"], self.origin.mask + q + v * self.lanes, self.lanes
+                    )
                 if self.ragged and v == k.tile.vectors - 1:
                     put_first(self.b["y"], at, Register(self.lanes, value), self.ragged)
                 else:

@@ -35,7 +35,12 @@ class GlobalPool(PlainKernel):
 
     @property
     def flops(self) -> int:
-        return self.source.batch * self.source.channels * self.source.frame.height * self.source.frame.width
+        return (
+            self.source.batch
+            * self.source.channels
+            * self.source.frame.height
+            * self.source.frame.width
+        )
 
     def sizes(self) -> dict[str, Operand]:
         return {"x": tensor(self.source), "y": tensor(self.result_layout)}
@@ -43,17 +48,21 @@ class GlobalPool(PlainKernel):
     def emit(self, b: dict[str, Any], isa: VectorIsa) -> None:
         frame, planes = self.source.frame, self.source.batch * self.source.channels
         with units(planes, PLANE_NS + FLOAT_NS * frame.pixels) as plane:
-            total = plane_sum(b["x"], plane * frame.plane + frame.first, self._floats(isa.lanes), isa)
+            total = plane_sum(
+                b["x"], plane * frame.plane + frame.first, self._floats(isa.lanes), isa
+            )
             T.buffer_store(b["y"], total / constant(float(frame.height * frame.width), 1), [plane])
 
     def _floats(self, lanes: int) -> int:
-        """What a sum may run over: the flat pixel range, whose border columns are zero, and with a halo the zeros behind it."""
+        """What a sum may run over: the flat pixel range, whose border columns are zero, and with a
+        halo the zeros behind it."""
         frame = self.source.frame
         return round_up(frame.pixels, lanes) if frame.halo else frame.pixels
 
 
 def plane_sum(x: Any, start: Any, count: int, isa: VectorIsa) -> Any:
-    """Sum of `count` floats from `start` on, always in the same order; returns a scalar expression."""
+    """Sum of `count` floats from `start` on, always in the same order; returns a scalar
+    expression."""
     lanes = isa.lanes
     whole = count // lanes
     sums = [Register(lanes, constant(0.0, lanes)) for _ in range(max(1, min(isa.sums, whole)))]
@@ -87,5 +96,7 @@ def _tail(x: Any, start: Any, count: int, total: Any) -> Any:
         return total
     rest = [x[start + i] for i in range(count)]
     while len(rest) > 1:
-        rest = [rest[i] + rest[i + 1] if i + 1 < len(rest) else rest[i] for i in range(0, len(rest), 2)]
+        rest = [
+            rest[i] + rest[i + 1] if i + 1 < len(rest) else rest[i] for i in range(0, len(rest), 2)
+        ]
     return total + rest[0]

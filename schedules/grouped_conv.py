@@ -1,9 +1,9 @@
 """Depthwise convolution, and grouped convolution with few channels a group, on framed planes.
 
-The lanes are neighbouring output pixels of one row; a register tile is several output rows of one channel. Neighbouring output
-rows share most of their input rows, so each loaded vector meets up to kh accumulators: loads, not multiply-adds, would limit a
-kernel that works pixel by pixel. Stride 2 sorts
-even and odd columns with a shuffle after two loads, which neighbouring taps share.
+The lanes are neighbouring output pixels of one row; a register tile is several output rows of one
+channel. Neighbouring output rows share most of their input rows, so each loaded vector meets up to
+kh accumulators: loads, not multiply-adds, would limit a kernel that works pixel by pixel. Stride 2
+sorts even and odd columns with a shuffle after two loads, which neighbouring taps share.
 """
 
 from dataclasses import dataclass, replace
@@ -16,10 +16,21 @@ from subpc.schedules.isa import VectorIsa
 from subpc.schedules.layout import Origin, TensorLayout, whole
 from subpc.schedules.operand import Operand, floats, tensor
 from subpc.schedules.stage import Rows, Stage
-from subpc.schedules.vector import Register, fetch, load, plane_rows, prefetch, put_first, shuffle, splat, units
+from subpc.schedules.vector import (
+    Register,
+    fetch,
+    load,
+    plane_rows,
+    prefetch,
+    put_first,
+    shuffle,
+    splat,
+    units,
+)
 
-# A tile of 8 rows has enough independent sums for two FMA ports with a latency of 4, fewer than 4 reload too much. A quarter of the
-# registers goes to the sums: weights that find no room in the rest are read again from the stack, which costs less than fewer rows.
+# A tile of 8 rows has enough independent sums for two FMA ports with a latency of 4, fewer than 4
+# reload too much. A quarter of the registers goes to the sums: weights that find no room in the
+# rest are read again from the stack, which costs less than fewer rows.
 MIN_ROWS, REGISTERS_A_ROW = 4, 4
 # What a vector of outputs costs besides its multiply-adds: enough to size tasks.
 VECTOR_NS = 1.0
@@ -29,9 +40,12 @@ VECTOR_NS = 1.0
 class GroupedTile:
     """Register tile and order of a grouped convolution.
 
-    rows: output rows of a register tile, None: as `default_rows` says. narrow: vectors of half the width, for narrow planes.
-    rows_outer: neighbouring tasks take the same rows of neighbouring planes, so that a thread keeps its part of the image.
-    prefetch: how many tiles ahead the input is asked for, and the output of this tile with it; 0: not at all.
+    rows: output rows of a register tile, None: as `default_rows` says. narrow: vectors of half the
+    width, for narrow planes.
+    rows_outer: neighbouring tasks take the same rows of neighbouring planes, so that a thread keeps
+    its part of the image.
+    prefetch: how many tiles ahead the input is asked for, and the output of this tile with it; 0:
+    not at all.
     joined, bands: as in flat_conv.FlatTile.
     """
 
@@ -45,11 +59,13 @@ class GroupedTile:
 
 @dataclass(frozen=True, kw_only=True)
 class GroupedConv(Stage):
-    """y[n, o] = epilogue(bias[o] + sum over channels c of o's group and taps t of w[o, c, t] * x[n, c, t]).
+    """y[n, o] = epilogue(bias[o] + sum over channels c of o's group and taps t of w[o, c, t] * x[n,
+    c, t]).
 
-    groups == source.channels is a depthwise convolution. padding: rows above, columns left; below and right follow from the
-    size of `out`. The frame of the source has a halo of at least the padding on every side.
-    Operands: x, w (c_out, c_in / groups, kh, kw: as PyTorch has it), bias (c_out), [residual, laid out as y], y.
+    groups == source.channels is a depthwise convolution. padding: rows above, columns left; below
+    and right follow from the size of `out`. The frame of the source has a halo of at least the
+    padding on every side. Operands: x, w (c_out, c_in / groups, kh, kw: as PyTorch has it), bias
+    (c_out), [residual, laid out as y], y.
     """
 
     SCHEDULES = "grouped"
@@ -63,13 +79,22 @@ class GroupedConv(Stage):
 
     def __post_init__(self) -> None:
         if self.source.channels % self.groups or self.out.channels % self.groups:
-            raise ValueError(f"{self.groups} groups do not divide {self.source.channels} and {self.out.channels} channels")
+            raise ValueError(
+                f"{self.groups} groups do not divide {self.source.channels} and {self.out.channels}"
+                " channels"
+            )
         if self.epilogue.in_place:
-            raise ValueError("vectors overlap in a row: a residual that the result overwrites would be added twice")
+            raise ValueError(
+                "vectors overlap in a row: a residual that the result overwrites would be added"
+                " twice"
+            )
         if self.source.frame.compact or self.out.frame.compact:
             raise ValueError("grouped convolution works on framed planes")
         if self.halo_needed() > self.source.frame.halo:
-            raise ValueError(f"the taps reach {self.halo_needed()} pixels outside the image, its halo is {self.source.frame.halo}")
+            raise ValueError(
+                f"the taps reach {self.halo_needed()} pixels outside the image, its halo is"
+                f" {self.source.frame.halo}"
+            )
 
     @property
     def family(self) -> str:
@@ -83,14 +108,29 @@ class GroupedConv(Stage):
     @property
     def flops(self) -> int:
         frame, taps = self.out.frame, self.kernel[0] * self.kernel[1]
-        return 2 * self.out.batch * self.out.channels * frame.height * frame.width * self.per_group * taps
+        return (
+            2
+            * self.out.batch
+            * self.out.channels
+            * frame.height
+            * frame.width
+            * self.per_group
+            * taps
+        )
 
     def halo_needed(self) -> int:
         """How far the taps reach outside the image, on any side."""
-        sizes = ((self.source.frame.height, self.out.frame.height), (self.source.frame.width, self.out.frame.width))
+        sizes = (
+            (self.source.frame.height, self.out.frame.height),
+            (self.source.frame.width, self.out.frame.width),
+        )
         needs = [0, *self.padding]
         for axis, (size, count) in enumerate(sizes):
-            last = (count - 1) * self.stride[axis] - self.padding[axis] + (self.kernel[axis] - 1) * self.dilation[axis]
+            last = (
+                (count - 1) * self.stride[axis]
+                - self.padding[axis]
+                + (self.kernel[axis] - 1) * self.dilation[axis]
+            )
             needs.append(last - (size - 1))
         return max(needs)
 
@@ -109,7 +149,8 @@ class GroupedConv(Stage):
         GroupedBody(self, isa, b, origin).band()
 
     def follows(self, before: Stage, kept: bool) -> bool:
-        """Depthwise, and rows outside of the image are zeros that the layer before has written for it."""
+        """Depthwise, and rows outside of the image are zeros that the layer before has written for
+        it."""
         depthwise = self.groups == self.source.channels == self.out.channels
         return depthwise and before.zeros_rows and not kept
 
@@ -123,7 +164,10 @@ class GroupedConv(Stage):
 
     def rows_read(self, rows: Rows) -> Rows:
         stride, reach = self.stride[0], (self.kernel[0] - 1) * self.dilation[0]
-        offset, count = rows.offset * stride - self.padding[0], (rows.count - 1) * stride + reach + 1
+        offset, count = (
+            rows.offset * stride - self.padding[0],
+            (rows.count - 1) * stride + reach + 1,
+        )
         return Rows(scale=rows.scale * stride, offset=offset, count=count)
 
     def banded(self, source: TensorLayout, out: TensorLayout, *, own_rows: bool) -> "GroupedConv":
@@ -133,7 +177,8 @@ class GroupedConv(Stage):
 
 
 def default_rows(height: int, isa: VectorIsa) -> int:
-    """Output rows of a register tile: as the registers allow, and if possible a divisor of the height."""
+    """Output rows of a register tile: as the registers allow, and if possible a divisor of the
+    height."""
     most = min(isa.registers // REGISTERS_A_ROW, height)
     divisors = [r for r in range(min(MIN_ROWS, most), most + 1) if height % r == 0]
     return divisors[-1] if divisors else most
@@ -142,10 +187,19 @@ def default_rows(height: int, isa: VectorIsa) -> int:
 class GroupedBody:
     """Emits the loops of one kernel; `b` are its operands by name."""
 
-    def __init__(self, conv: GroupedConv, isa: VectorIsa, b: dict[str, Any], origin: Origin | None = None) -> None:
+    def __init__(
+        self, conv: GroupedConv, isa: VectorIsa, b: dict[str, Any], origin: Origin | None = None
+    ) -> None:
         self.origin = origin or whole(conv.source, conv.out)
-        self.k, self.b, self.isa, self.lanes = conv, b, isa, isa.lanes // 2 if conv.tile.narrow else isa.lanes
-        self.rows = min(conv.tile.rows or default_rows(conv.out.frame.height, isa), conv.out.frame.height)
+        self.k, self.b, self.isa, self.lanes = (
+            conv,
+            b,
+            isa,
+            isa.lanes // 2 if conv.tile.narrow else isa.lanes,
+        )
+        self.rows = min(
+            conv.tile.rows or default_rows(conv.out.frame.height, isa), conv.out.frame.height
+        )
 
     def tasks(self) -> None:
         """One loop over (image, output channel, block of rows)."""
@@ -175,7 +229,14 @@ class GroupedBody:
         """All rows of one output plane; the last tile may overlap the one before it."""
         height = self.k.out.frame.height
         with T.serial(0, -(-height // self.rows)) as tile:
-            self.row_tile(plane, tirx.min(tile * self.rows, height - self.rows) if height % self.rows else tile * self.rows)
+            self.row_tile(
+                plane,
+                (
+                    tirx.min(tile * self.rows, height - self.rows)
+                    if height % self.rows
+                    else tile * self.rows
+                ),
+            )
 
     def row_tile(self, plane: Any, row: Any) -> None:
         """All columns of `rows` output rows; the last vector of a row overlaps its neighbour."""
@@ -185,32 +246,63 @@ class GroupedBody:
             self.tile(plane, row, 0)
         else:
             with T.serial(0, vectors) as i:
-                self.tile(plane, row, tirx.min(i * self.lanes, width - self.lanes) if width % self.lanes else i * self.lanes)
+                self.tile(
+                    plane,
+                    row,
+                    (
+                        tirx.min(i * self.lanes, width - self.lanes)
+                        if width % self.lanes
+                        else i * self.lanes
+                    ),
+                )
 
     def tile(self, plane: Any, row: Any, column: Any) -> None:
         k, source = self.k, self.k.source.frame
         channel = plane % k.out.channels if k.out.batch > 1 else plane
-        sums = [Register(self.lanes, splat(self.b["bias"][channel], self.lanes)) for _ in range(self.rows)]
-        at = (row * k.stride[0] - k.padding[0]) * source.pitch + (column * k.stride[1] - k.padding[1] + self.origin.x)
+        sums = [
+            Register(self.lanes, splat(self.b["bias"][channel], self.lanes))
+            for _ in range(self.rows)
+        ]
+        at = (row * k.stride[0] - k.padding[0]) * source.pitch + (
+            column * k.stride[1] - k.padding[1] + self.origin.x
+        )
         taps = k.kernel[0] * k.kernel[1]
         if k.tile.prefetch:
             self.ask_ahead(self.input_plane(plane, channel) * source.plane + at, plane, row, column)
         if k.per_group == 1:
-            self.multiply_add(sums, self.input_plane(plane, channel) * source.plane + at, channel * taps)
+            self.multiply_add(
+                sums, self.input_plane(plane, channel) * source.plane + at, channel * taps
+            )
         else:
             with T.serial(0, k.per_group) as c:
-                self.multiply_add(sums, (self.input_plane(plane, channel) + c) * source.plane + at, (channel * k.per_group + c) * taps)
+                self.multiply_add(
+                    sums,
+                    (self.input_plane(plane, channel) + c) * source.plane + at,
+                    (channel * k.per_group + c) * taps,
+                )
         self.epilogue(sums, plane, row, column)
 
     def ask_ahead(self, at: Any, plane: Any, row: Any, column: Any) -> None:
         """Prefetch the input of a later tile, and the lines that this one will write."""
         k, source, out = self.k, self.k.source.frame, self.k.out.frame
         whole = out.height == self.rows or k.tile.rows_outer
-        later = at + k.tile.prefetch * (source.plane * k.per_group if whole else self.rows * k.stride[0] * source.pitch)
+        later = at + k.tile.prefetch * (
+            source.plane * k.per_group if whole else self.rows * k.stride[0] * source.pitch
+        )
         for r in range((self.rows - 1) * k.stride[0] + (k.kernel[0] - 1) * k.dilation[0] + 1):
-            prefetch(self.b["x"], later + r * source.pitch, (self.lanes - 1) * k.stride[1] + 1, write=False)
+            prefetch(
+                self.b["x"],
+                later + r * source.pitch,
+                (self.lanes - 1) * k.stride[1] + 1,
+                write=False,
+            )
         for r in range(self.rows):
-            prefetch(self.b["y"], plane * out.plane + (row + r) * out.pitch + (self.origin.y + column), 1, write=True)
+            prefetch(
+                self.b["y"],
+                plane * out.plane + (row + r) * out.pitch + (self.origin.y + column),
+                1,
+                write=True,
+            )
 
     def input_plane(self, plane: Any, channel: Any) -> Any:
         """The first input plane of the output channel's group."""
@@ -221,20 +313,25 @@ class GroupedBody:
         return plane // k.out.channels * k.source.channels + first if k.out.batch > 1 else first
 
     def multiply_add(self, sums: list[Register], at: Any, weight: Any) -> None:
-        """Add one input channel: every input row is loaded once a tap column and meets all output rows that it belongs to.
+        """Add one input channel: every input row is loaded once a tap column and meets all output
+        rows that it belongs to.
 
-        Column by column, so that neighbouring multiply-adds belong to different sums: row by row, a sum
-        would wait for itself, and a core does not look far enough ahead to fill the time.
+        Column by column, so that neighbouring multiply-adds belong to different sums: row by row, a
+        sum would wait for itself, and a core does not look far enough ahead to fill the time.
         """
         (kh, kw), k = self.k.kernel, self.k
-        w = [Register(self.lanes, splat(self.b["w"][weight + t], self.lanes)) for t in range(kh * kw)]
+        w = [
+            Register(self.lanes, splat(self.b["w"][weight + t], self.lanes)) for t in range(kh * kw)
+        ]
         users: dict[int, list[tuple[int, int]]] = {}
         for r in range(self.rows):
             for ky in range(kh):
                 users.setdefault(r * k.stride[0] + ky * k.dilation[0], []).append((r, ky))
         for kx in range(kw):
             for row in sorted(users):
-                x = Register(self.lanes, self.column(at + row * k.source.frame.pitch, kx * k.dilation[1]))
+                x = Register(
+                    self.lanes, self.column(at + row * k.source.frame.pitch, kx * k.dilation[1])
+                )
                 for r, ky in users[row]:
                     sums[r].set(sums[r].get() + x.get() * w[ky * kw + kx].get())
 

@@ -1,4 +1,5 @@
-"""Several small planes become one large plane: pixel shuffle, the phases of a transposed convolution, nearest upsampling."""
+"""Several small planes become one large plane: pixel shuffle, the phases of a transposed
+convolution, nearest upsampling."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,12 +23,14 @@ NOWHERE = -1
 
 @dataclass(frozen=True, kw_only=True)
 class Interleave(KernelBase):
-    """Spread the pixels of the source's planes over larger ones: `factors` (rows, columns) output pixels for each source pixel.
+    """Spread the pixels of the source's planes over larger ones: `factors` (rows, columns) output
+    pixels for each source pixel.
 
-    Output pixel (Y, X) is of phase (r, q) = (Y + top, X + left) modulo the factors, `crop` being (top, left), and is read from
-    source pixel (Y + top, X + left) // factors of plane starts[p] + c * steps[p], where p = r * factors[1] + q and c is the
-    output's channel. A phase that starts NOWHERE is activation(fill[c]) everywhere.
-    activation: what was computed already in the source's planes, and what a fill still needs. Operands: x, [fill (C,)], y.
+    Output pixel (Y, X) is of phase (r, q) = (Y + top, X + left) modulo the factors, `crop` being
+    (top, left), and is read from source pixel (Y + top, X + left) // factors of plane starts[p] + c
+    * steps[p], where p = r * factors[1] + q and c is the output's channel. A phase that starts
+    NOWHERE is activation(fill[c]) everywhere. activation: what was computed already in the source's
+    planes, and what a fill still needs. Operands: x, [fill (C,)], y.
     """
 
     source: TensorLayout
@@ -85,38 +88,51 @@ class Interleave(KernelBase):
 
 
 class _Row:
-    """Emits one output row: whole groups of columns as vectors, what the crop leaves of the others one by one."""
+    """Emits one output row: whole groups of columns as vectors, what the crop leaves of the others
+    one by one."""
 
     def __init__(self, kernel: Interleave, buffers: list[Any], plane: Any, row: Any) -> None:
         self.k, self.x, self.y = kernel, buffers[0], buffers[-1]
         source, out, (rows, self.columns) = kernel.source, kernel.out, kernel.factors
-        image, self.channel = (0, plane) if out.batch == 1 else (plane // out.channels, plane % out.channels)
+        image, self.channel = (
+            (0, plane) if out.batch == 1 else (plane // out.channels, plane % out.channels)
+        )
         at = row + kernel.crop[0]
         self.phase = at % rows
         self.line = image * source.image + at // rows * source.frame.pitch + source.frame.first
         self.write = plane * out.frame.plane + row * out.frame.pitch + out.frame.first
-        self.fill = activate(kernel.activation, buffers[1][self.channel], 1) if kernel.filled else None
+        self.fill = (
+            activate(kernel.activation, buffers[1][self.channel], 1) if kernel.filled else None
+        )
 
     def emit(self, lanes: int) -> None:
         width, left, columns = self.k.out.frame.width, self.k.crop[1], self.columns
         first, end = -(-left // columns), (width + left) // columns
         begin = first * columns - left
-        alone = [*range(begin), *range(end * columns - left, width)] if first < end else range(width)
+        alone = (
+            [*range(begin), *range(end * columns - left, width)] if first < end else range(width)
+        )
         for x in alone:
             pixel, column = divmod(x + left, columns)
             put(self.y, self.write + x, self.value(column, pixel, 1), 1)
         for_row(max(0, end - first), lanes, lambda at, size: self.group(begin, first, at, size))
 
     def group(self, begin: int, first: int, at: Any, lanes: int) -> None:
-        """`lanes` pixels of each column's plane, next to each other: as many vectors as there are columns."""
+        """`lanes` pixels of each column's plane, next to each other: as many vectors as there are
+        columns."""
         write = self.write + begin + at * self.columns
-        parts = [Register(lanes, self.value(column, first + at, lanes)) for column in range(self.columns)]
+        parts = [
+            Register(lanes, self.value(column, first + at, lanes)) for column in range(self.columns)
+        ]
         for number in range(self.columns):
             wanted = [divmod(number * lanes + lane, self.columns) for lane in range(lanes)]
             if self.columns == 1 or lanes == 1:
                 value = parts[number].get()
             else:
-                value = shuffle([part.get() for part in parts], [column * lanes + pixel for pixel, column in wanted])
+                value = shuffle(
+                    [part.get() for part in parts],
+                    [column * lanes + pixel for pixel, column in wanted],
+                )
             put(self.y, write + number * lanes, value, lanes)
 
     def value(self, column: int, pixel: Any, lanes: int) -> Any:
@@ -129,7 +145,9 @@ class _Row:
         start = _by_phase([max(start, 0) for start in starts], self.phase)
         plane = start + self.channel * _by_phase(steps, self.phase)
         value = fetch(self.x, plane * self.k.source.frame.plane + self.line + pixel, lanes)
-        return tirx.Select(_by_phase(missing, self.phase) == 1, fill, value) if any(missing) else value
+        return (
+            tirx.Select(_by_phase(missing, self.phase) == 1, fill, value) if any(missing) else value
+        )
 
 
 def _by_phase(values: Sequence[int], phase: Any) -> Any:

@@ -1,21 +1,26 @@
-"""What a kernel has to know about the vector unit that it is generated for, and what its parts cost."""
+"""What a kernel has to know about the vector unit that it is generated for, and what its parts
+cost."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
 class VectorIsa:
-    """Vector registers of one x86 level, in units of float32, and measured costs of the cores that have them.
+    """Vector registers of one x86 level, in units of float32, and measured costs of the cores that
+    have them.
 
     lanes: floats in one register; registers: how many of them can be named; features: what LLVM
     calls the extensions that kernels of this level are written for.
-    ports: vectors that a core loads, and multiplies, in one cycle; fma_latency: cycles until the sum
-    of a multiply-add can be added to again; loop_cycles: of an inner loop's index, address and jump;
-    spill_cost: share of its time that a tile loses for each register that it needs and does not get;
+    ports: vectors that a core loads, and multiplies, in one cycle; fma_latency: cycles until the
+    sum of a multiply-add can be added to again; loop_cycles: of an inner loop's index, address and
+    jump;
+    spill_cost: share of its time that a tile loses for each register that it needs and does not
+    get;
     streamed_floats: what comes from beyond the second cache in a cycle; cached_floats: what that
-    cache may hold of one operand; shared_bytes: what the cores' caches keep of one intermediate result.
-    flops_per_byte: what a dense kernel computes while a byte is copied, at 500 Gflop/s and 50 GB/s.
-    fma_ns, flops_per_ns: of one vector, and useful ones of one core; rough, for sizing tasks only.
+    cache may hold of one operand; shared_bytes: what the cores' caches keep of one intermediate
+    result. flops_per_byte: what a dense kernel computes while a byte is copied, at 500 Gflop/s and
+    50 GB/s. fma_ns, flops_per_ns: of one vector, and useful ones of one core; rough, for sizing
+    tasks only.
     """
 
     name: str
@@ -35,13 +40,15 @@ class VectorIsa:
 
     @property
     def sums(self) -> int:
-        """Independent sums that keep every port busy while each of them waits for its last multiply-add."""
+        """Independent sums that keep every port busy while each of them waits for its last
+        multiply-add."""
         return self.ports * self.fma_latency
 
 
 AVX512 = VectorIsa(name="avx512", lanes=16, registers=32, features=frozenset({"avx512f"}))
 AVX2 = VectorIsa(name="avx2", lanes=8, registers=16, features=frozenset({"avx2", "fma"}))
-# Without a known vector unit LLVM splits 4-lane operations as it likes; correct everywhere, fast nowhere.
+# Without a known vector unit LLVM splits 4-lane operations as it likes; correct everywhere, fast
+# nowhere.
 GENERIC = VectorIsa(name="generic", lanes=4, registers=16)
 # The best first.
 LEVELS = (AVX512, AVX2, GENERIC)

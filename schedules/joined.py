@@ -1,9 +1,12 @@
-"""Several convolutions in one parallel loop: a task computes a band of rows of all of them, one after the other.
+"""Several convolutions in one parallel loop: a task computes a band of rows of all of them, one
+after the other.
 
-What lies between two layers is often larger than a core's L2: the first layer's loop has written it to L3, or to memory, before the
-second one's reads it, perhaps on another core. A task that goes through all layers with few rows finds everything in L2 (Alwani et al.,
-Fused-Layer CNN Accelerators, MICRO 2016). Results that nobody else reads live in memory of the task's own and are never written
-anywhere else; rows that two neighbouring bands need are computed twice. And one loop is launched instead of several.
+What lies between two layers is often larger than a core's L2: the first layer's loop has written it
+to L3, or to memory, before the second one's reads it, perhaps on another core. A task that goes
+through all layers with few rows finds everything in L2 (Alwani et al., Fused-Layer CNN
+Accelerators, MICRO 2016). Results that nobody else reads live in memory of the task's own and are
+never written anywhere else; rows that two neighbouring bands need are computed twice. And one loop
+is launched instead of several.
 """
 
 import itertools
@@ -29,12 +32,13 @@ SLACK_LINES = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Joined(KernelBase):
-    """stages: the kernels as each would run alone. kept: which of their results others read, too; the last one always. bands: tasks an
-    image.
+    """stages: the kernels as each would run alone. kept: which of their results others read, too;
+    the last one always. bands: tasks an image.
 
-    Operands: those of each stage, `_<number>` after their names, the last stage's first; without x, which is the result before, and
-    without y where nobody else reads it. Where x is in a task's memory, the index counts in planes of `source_plane` floats.
-    Result, epilogue and schedule are those of the first stage, whose layer it is called for.
+    Operands: those of each stage, `_<number>` after their names, the last stage's first; without x,
+    which is the result before, and without y where nobody else reads it. Where x is in a task's
+    memory, the index counts in planes of `source_plane` floats. Result, epilogue and schedule are
+    those of the first stage, whose layer it is called for.
     """
 
     stages: tuple[Stage, ...]
@@ -43,7 +47,10 @@ class Joined(KernelBase):
 
     def __post_init__(self) -> None:
         if not can_join(self.stages, self.kept, self.bands):
-            raise ValueError(f"{', '.join(stage.family for stage in self.stages)} cannot be computed in {self.bands} bands")
+            raise ValueError(
+                f"{', '.join(stage.family for stage in self.stages)} cannot be computed in"
+                f" {self.bands} bands"
+            )
 
     @property
     def family(self) -> str:
@@ -70,7 +77,11 @@ class Joined(KernelBase):
         for number, stage in reversed(list(enumerate(self.stages))):
             left_out = {"x"} if number else set()
             left_out |= set() if self.kept[number] else {"y"}
-            sizes |= {f"{name}_{number}": size for name, size in stage.sizes().items() if name not in left_out}
+            sizes |= {
+                f"{name}_{number}": size
+                for name, size in stage.sizes().items()
+                if name not in left_out
+            }
         return sizes
 
     def rows(self) -> list[Rows]:
@@ -97,19 +108,31 @@ def can_join(stages: tuple[Stage, ...], kept: tuple[bool, ...], bands: int) -> b
     """Whether a band of each stage can be computed from a band of the one before."""
     if not all(stage.in_bands for stage in stages) or not kept[-1]:
         return False
-    if any(stage.epilogue.residual and not wanted for stage, wanted in zip(stages, kept, strict=True)):
+    if any(
+        stage.epilogue.residual and not wanted for stage, wanted in zip(stages, kept, strict=True)
+    ):
         return False  # the residual is laid out like the result
     if bands < 1 or stages[-1].out.frame.height % bands:
         return False
     pairs = zip(stages, stages[1:], kept, strict=False)
-    return all(after.source == before.out and after.follows(before, wanted) for before, after, wanted in pairs)
+    return all(
+        after.source == before.out and after.follows(before, wanted)
+        for before, after, wanted in pairs
+    )
 
 
 def _in_task(layout: TensorLayout, rows: int) -> TensorLayout:
     """So many rows of one image, in a task's memory."""
     frame = layout.frame
     lines = round_up(LINE + rows * frame.pitch, LINE) // LINE + SLACK_LINES
-    small = Frame(height=rows, width=frame.width, halo=frame.halo, pitch=frame.pitch, first=LINE, plane=(lines | 1) * LINE)
+    small = Frame(
+        height=rows,
+        width=frame.width,
+        halo=frame.halo,
+        pitch=frame.pitch,
+        first=LINE,
+        plane=(lines | 1) * LINE,
+    )
     return replace(layout, batch=1, frame=small)
 
 
@@ -134,15 +157,25 @@ def _results(joined: Joined, buffers: dict[str, Any]) -> Iterator[None]:
 class _Task:
     """Emits what one task does: band `band` of image `image` of every stage."""
 
-    def __init__(self, joined: Joined, isa: VectorIsa, buffers: dict[str, Any], image: Any, band: Any) -> None:
-        self.joined, self.isa, self.buffers, self.image, self.band = joined, isa, buffers, image, band
+    def __init__(
+        self, joined: Joined, isa: VectorIsa, buffers: dict[str, Any], image: Any, band: Any
+    ) -> None:
+        self.joined, self.isa, self.buffers, self.image, self.band = (
+            joined,
+            isa,
+            buffers,
+            image,
+            band,
+        )
 
     def run(self) -> None:
         for number, stage in enumerate(self.joined.stages):
             if not self.joined.kept[number] and stage.out.frame.halo:
                 self.clear_borders(number)
             kernel, origin = self.placed(number, stage)
-            names = {name: f"{name}_{number}" for name in stage.operands} | ({"x": f"y_{number - 1}"} if number else {})
+            names = {name: f"{name}_{number}" for name in stage.operands} | (
+                {"x": f"y_{number - 1}"} if number else {}
+            )
             operands = {name: self.buffers[names[name]] for name in stage.operands}
             kernel.emit_band(operands, self.isa, origin)
 
@@ -159,7 +192,9 @@ class _Task:
             x = source.frame.first
         else:
             source, stride = replace(stage.source, batch=1), stage.row_stride
-            x = self.start(stage.source, replace(here, scale=here.scale * stride, offset=here.offset * stride))
+            x = self.start(
+                stage.source, replace(here, scale=here.scale * stride, offset=here.offset * stride)
+            )
         return stage.banded(source, out, own_rows=own), Origin(x=x, y=y, mask=mask)
 
     def row(self, rows: Rows) -> Any:
@@ -172,8 +207,8 @@ class _Task:
     def clear_borders(self, number: int) -> None:
         """Zeros around the rows of a result in this task's memory, before it is computed.
 
-        A flat kernel writes those between the rows itself; what a filter of one tap computes from the others is multiplied with zero,
-        which does not help against what is no number.
+        A flat kernel writes those between the rows itself; what a filter of one tap computes from
+        the others is multiplied with zero, which does not help against what is no number.
         """
         stage, count = self.joined.stages[number], self.joined.rows()[number].count
         layout = _in_task(stage.out, count)

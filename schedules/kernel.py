@@ -1,8 +1,9 @@
 """The kernel ABI, and the few lines every kernel builder shares.
 
-A kernel is a C function `int32 symbol(pointer, pointer, ...)`: all shapes are compile-time constants, all offsets are in the
-pointers. It runs its own parallel loop on the caller's worker pool and always returns 0. Kernels are values: two equal kernels are one
-workload and are compiled once, into an object file of their own.
+A kernel is a C function `int32 symbol(pointer, pointer, ...)`: all shapes are compile-time
+constants, all offsets are in the pointers. It runs its own parallel loop on the caller's worker
+pool and always returns 0. Kernels are values: two equal kernels are one workload and are compiled
+once, into an object file of their own.
 """
 
 import hashlib
@@ -27,12 +28,15 @@ NO_EPILOGUE = Epilogue()
 
 
 class Kernel(Protocol):
-    """One workload of a kernel family: hashable, with everything that the generated code depends on.
+    """One workload of a kernel family: hashable, with everything that the generated code depends
+    on.
 
-    family: its name in symbols and reports. flops: useful floating-point operations of one call (multiply-add = 2).
-    operands: names of the pointer arguments in order; the result comes last. sizes: what stands behind each of them.
-    result_layout: how the result lies in memory, None where no layer's result can be read there; result_shape: its sizes as
-    the model has them. epilogue: what it does besides its sum.
+    family: its name in symbols and reports. flops: useful floating-point operations of one call
+    (multiply-add = 2).
+    operands: names of the pointer arguments in order; the result comes last. sizes: what stands
+    behind each of them.
+    result_layout: how the result lies in memory, None where no layer's result can be read there;
+    result_shape: its sizes as the model has them. epilogue: what it does besides its sum.
     footprint: what of its result's frame it writes; None: the pixels and nothing else.
     """
 
@@ -59,8 +63,8 @@ class Kernel(Protocol):
 
 
 class KernelBase(ABC):
-    """A function around the loops that a kernel emits. Kernels are frozen dataclasses, and many have a field `epilogue`, which is
-    why that is not here."""
+    """A function around the loops that a kernel emits. Kernels are frozen dataclasses, and many
+    have a field `epilogue`, which is why that is not here."""
 
     @property
     @abstractmethod
@@ -118,17 +122,23 @@ class Pointers:
     """The pointer arguments of a kernel under construction, as flat one-dimensional buffers."""
 
     def __init__(self, names: Sequence[str], dtypes: Sequence[str]) -> None:
-        self._handles = [T.arg(n, T.handle(d, "global")) for n, d in zip(names, dtypes, strict=True)]
+        self._handles = [
+            T.arg(n, T.handle(d, "global")) for n, d in zip(names, dtypes, strict=True)
+        ]
         self._dtypes = list(dtypes)
 
     def buffers(self, sizes: Sequence[int]) -> list[Any]:
         """Declare argument i as a flat buffer of sizes[i] elements."""
-        return [T.decl_buffer((size,), dtype, data=handle) for size, dtype, handle in zip(sizes, self._dtypes, self._handles, strict=True)]
+        return [
+            T.decl_buffer((size,), dtype, data=handle)
+            for size, dtype, handle in zip(sizes, self._dtypes, self._handles, strict=True)
+        ]
 
 
 @dataclass
 class KernelFrame:
-    """Handed out by `kernel_builder`: the buffers to compute on, and the finished function afterwards."""
+    """Handed out by `kernel_builder`: the buffers to compute on, and the finished function
+    afterwards."""
 
     buffers: list[Any]
     func: tvm.tirx.PrimFunc | None = None
@@ -141,7 +151,8 @@ def kernel_builder(symbol: str, operands: Mapping[str, Operand]) -> Iterator[Ker
         T.func_name(symbol)
         T.func_ret(tvm.ir.PrimType("int32"))
         pointers = Pointers(list(operands), [operand.dtype for operand in operands.values()])
-        # calling_conv 1: the C signature is final, TVM must not wrap it into its packed calling convention.
+        # calling_conv 1: the C signature is final, TVM must not wrap it into its packed calling
+        # convention.
         T.func_attr({"tirx.noalias": True, "global_symbol": symbol, "calling_conv": 1})
         frame = KernelFrame(pointers.buffers([operand.elements for operand in operands.values()]))
         # What MakePackedAPI would have said: small arrays live on the stack of the CPU.
@@ -153,12 +164,19 @@ def kernel_builder(symbol: str, operands: Mapping[str, Operand]) -> Iterator[Ker
 
 @contextmanager
 def thread_memory(wanted: Sequence[Operand]) -> Iterator[list[Any]]:
-    """Pointers to memory from the runtime's pool of the calling thread: a task gets what the last one used."""
+    """Pointers to memory from the runtime's pool of the calling thread: a task gets what the last
+    one used."""
     pointers = []
     for operand in wanted:
-        # Arguments: device type (CPU), device, bytes, and two hints about the elements' type that the CPU ignores.
-        kind, count = tvm.ir.PointerType(tvm.ir.PrimType(operand.dtype), "global"), tirx.const(operand.bytes, "uint64")
-        pointers.append(T.bind(tirx.call_extern(kind, "TVMBackendAllocWorkspace", 1, 0, count, 2, 32)))
+        # Arguments: device type (CPU), device, bytes, and two hints about the elements' type that
+        # the CPU ignores.
+        kind, count = (
+            tvm.ir.PointerType(tvm.ir.PrimType(operand.dtype), "global"),
+            tirx.const(operand.bytes, "uint64"),
+        )
+        pointers.append(
+            T.bind(tirx.call_extern(kind, "TVMBackendAllocWorkspace", 1, 0, count, 2, 32))
+        )
     yield pointers
     for pointer in reversed(pointers):
         T.evaluate(tirx.call_extern("int32", "TVMBackendFreeWorkspace", 1, 0, pointer))
@@ -168,4 +186,7 @@ def thread_memory(wanted: Sequence[Operand]) -> Iterator[list[Any]]:
 def thread_buffers(wanted: Sequence[Operand]) -> Iterator[list[Any]]:
     """The same memory as flat buffers."""
     with thread_memory(wanted) as pointers:
-        yield [T.decl_buffer((o.elements,), o.dtype, data=p) for o, p in zip(wanted, pointers, strict=True)]
+        yield [
+            T.decl_buffer((o.elements,), o.dtype, data=p)
+            for o, p in zip(wanted, pointers, strict=True)
+        ]

@@ -1,4 +1,5 @@
-"""Pooling windows that are too large to be written out tap by tap: loops over the rows of each window, vectors along its columns."""
+"""Pooling windows that are too large to be written out tap by tap: loops over the rows of each
+window, vectors along its columns."""
 
 from typing import Any
 
@@ -9,7 +10,8 @@ from subpc.schedules.activation import constant
 from subpc.schedules.special_values import maximum
 from subpc.schedules.vector import Register, for_row, load, put, shuffle, splat
 
-# Code for windows of up to this many taps is written out: the 13x13 of spatial pyramids is among them. Means have more borders to tell.
+# Code for windows of up to this many taps is written out: the 13x13 of spatial pyramids is among
+# them. Means have more borders to tell.
 MAX_UNROLLED_TAPS = {"max": 169, "avg": 81}
 
 
@@ -20,10 +22,13 @@ class LargeWindows:
         self.p, (self.x, self.y) = pool, buffers
         self.row = row
         self.source = plane * pool.source.frame.plane + pool.source.frame.first
-        self.write = plane * pool.out.frame.plane + row * pool.out.frame.pitch + pool.out.frame.first
+        self.write = (
+            plane * pool.out.frame.plane + row * pool.out.frame.pitch + pool.out.frame.first
+        )
 
     def emit(self, lanes: int) -> None:
-        """Columns whose windows are whole as vectors where they are neighbours, the others one by one."""
+        """Columns whose windows are whole as vectors where they are neighbours, the others one by
+        one."""
         p, width, inner = self.p, self.p.out.frame.width, range(0)
         if p.stride[1] == 1:
             reach = (p.kernel[1] - 1) * p.dilation[1]
@@ -44,7 +49,9 @@ class LargeWindows:
         p, pitch = self.p, self.p.source.frame.pitch
         top, rows = self.inside(0, self.row)
         first = self.source + top * pitch + column - p.padding[1]
-        total = Register(lanes, self.load(first, lanes) if p.kind == "max" else constant(0.0, lanes))
+        total = Register(
+            lanes, self.load(first, lanes) if p.kind == "max" else constant(0.0, lanes)
+        )
         with T.serial(0, rows) as r, T.serial(0, p.kernel[1]) as tap:
             at = first + r * p.dilation[0] * pitch + tap * p.dilation[1]
             total.set(self.combine(total.get(), self.load(at, lanes)))
@@ -62,7 +69,10 @@ class LargeWindows:
         (top, rows), (left, columns) = self.inside(0, self.row), self.inside(1, column)
         first = self.source + top * pitch + left
         start = self.x[first] if p.kind == "max" else constant(0.0, 1)
-        single, vector = Register(1, start), Register(lanes, splat(start, lanes)) if lanes > 1 else None
+        single, vector = (
+            Register(1, start),
+            Register(lanes, splat(start, lanes)) if lanes > 1 else None,
+        )
         with T.serial(0, rows) as r:
             at = first + r * p.dilation[0] * pitch
             whole = columns // lanes if vector is not None else 0
@@ -70,10 +80,14 @@ class LargeWindows:
                 with T.serial(0, whole) as i:
                     vector.set(self.combine(vector.get(), load(self.x, at + i * lanes, lanes)))
             with T.serial(0, columns - whole * lanes) as i:
-                single.set(self.combine(single.get(), self.x[at + (whole * lanes + i) * p.dilation[1]]))
+                single.set(
+                    self.combine(single.get(), self.x[at + (whole * lanes + i) * p.dilation[1]])
+                )
         total = single.get() if vector is None else self.combine(single.get(), self.across(vector))
         if p.kind == "avg":
-            total = total / tirx.Cast(p.out.dtype, self.length(0, self.row, rows) * self.length(1, column, columns))
+            total = total / tirx.Cast(
+                p.out.dtype, self.length(0, self.row, rows) * self.length(1, column, columns)
+            )
         put(self.y, self.write + column, total, 1)
 
     def combine(self, a: Any, b: Any) -> Any:
@@ -84,7 +98,9 @@ class LargeWindows:
         lanes = register.lanes
         while lanes > 1:
             lanes //= 2
-            low, high = (shuffle([register.get()], list(range(at, at + lanes))) for at in (0, lanes))
+            low, high = (
+                shuffle([register.get()], list(range(at, at + lanes))) for at in (0, lanes)
+            )
             register = Register(lanes, self.combine(low, high))
         return register.get()
 

@@ -1,7 +1,9 @@
-"""How long each worker of a parallel loop was busy: code that stands between a library and the launcher of the worker pool.
+"""How long each worker of a parallel loop was busy: code that stands between a library and the
+launcher of the worker pool.
 
-A library calls the launcher through a pointer of its own, `__TVMBackendParallelLaunch`. While a profile is taken, that pointer leads
-here; at all other times nothing of this is loaded. Calling through pointers is more than TIR can say, so those few lines are LLVM's.
+A library calls the launcher through a pointer of its own, `__TVMBackendParallelLaunch`. While a
+profile is taken, that pointer leads here; at all other times nothing of this is loaded. Calling
+through pointers is more than TIR can say, so those few lines are LLVM's.
 """
 
 from contextlib import nullcontext
@@ -11,14 +13,16 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
-# Entry points: the launcher to use instead, the pool's own launcher (to be set), and cycles by worker.
+# Entry points: the launcher to use instead, the pool's own launcher (to be set), and cycles by
+# worker.
 LAUNCH, ORIGINAL, BUSY = "subpc_clock_launch", "subpc_clock_original", "subpc_clock_busy"
 _TASK = "subpc_clock_task"
-# A worker counts in a cache line of its own: WORKERS x CELL_WORDS 64-bit words, of which the first of each cell is the count.
+# A worker counts in a cache line of its own: WORKERS x CELL_WORDS 64-bit words, of which the first
+# of each cell is the count.
 WORKERS, CELL_WORDS = 1024, 8
 
-# TVM keeps only what is inlined, hence the bodies under names of their own. c_backend_api.h: TVMBackendParallelLaunch(body, data,
-# tasks) runs body(task, group, data) on each worker.
+# TVM keeps only what is inlined, hence the bodies under names of their own. c_backend_api.h:
+# TVMBackendParallelLaunch(body, data, tasks) runs body(task, group, data) on each worker.
 _LLVM = f"""
 @{ORIGINAL} = global ptr null
 @{BUSY} = global [{WORKERS} x [{CELL_WORDS} x i64]] zeroinitializer
@@ -56,14 +60,22 @@ declare i64 @llvm.readcyclecounter()
 
 def launch_clock() -> tvm.IRModule:
     """Both entry points, to be compiled for any x86-64 CPU."""
-    return tvm.IRModule({LAUNCH: _entry(LAUNCH, ("handle", "handle", "int32")), _TASK: _entry(_TASK, ("int32", "handle", "handle"))})
+    return tvm.IRModule(
+        {
+            LAUNCH: _entry(LAUNCH, ("handle", "handle", "int32")),
+            _TASK: _entry(_TASK, ("int32", "handle", "handle")),
+        }
+    )
 
 
 def _entry(symbol: str, types: tuple[str, ...]) -> tvm.tirx.PrimFunc:
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         T.func_name(symbol)
         T.func_ret(tvm.ir.PrimType("int32"))
-        arguments = [T.arg(f"a{i}", T.handle() if kind == "handle" else T.int32()) for i, kind in enumerate(types)]
+        arguments = [
+            T.arg(f"a{i}", T.handle() if kind == "handle" else T.int32())
+            for i, kind in enumerate(types)
+        ]
         T.func_attr({"global_symbol": symbol, "calling_conv": 1})
         # Once for both: what is imported twice is defined twice.
         with T.attr(0, "pragma_import_llvm", _LLVM) if symbol == LAUNCH else nullcontext():

@@ -1,4 +1,5 @@
-"""Where a pixel of an activation tensor lies in memory: channel planes framed by zeros (the halo)."""
+"""Where a pixel of an activation tensor lies in memory: channel planes framed by zeros (the
+halo)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +10,9 @@ import numpy as np
 LINE_BYTES, FLOAT = 64, 4
 # A plane is stored in whole cache lines, of 16 floats ...
 LINE = LINE_BYTES // FLOAT
-# ... and an odd number of them, so that neighbouring channels of one pixel fall into different cache sets.
-# Flat kernels store whole pixel tiles: up to MAX_TILE - 1 floats past the last row land in the plane's own slack.
+# ... and an odd number of them, so that neighbouring channels of one pixel fall into different
+# cache sets. Flat kernels store whole pixel tiles: up to MAX_TILE - 1 floats past the last row land
+# in the plane's own slack.
 MAX_TILE = 128
 
 
@@ -26,10 +28,12 @@ def itemsize(dtype: str) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """One channel plane of height x width pixels; pixel (y, x) is its element `first + y * pitch + x`.
+    """One channel plane of height x width pixels; pixel (y, x) is its element `first + y * pitch +
+    x`.
 
-    A framed plane (halo > 0) has `halo` zero rows above and below and `halo` zero columns between the rows, which serve as the
-    right border of one row and the left border of the next. A compact plane (`plane == height * width`) is what PyTorch uses.
+    A framed plane (halo > 0) has `halo` zero rows above and below and `halo` zero columns between
+    the rows, which serve as the right border of one row and the left border of the next. A compact
+    plane (`plane == height * width`) is what PyTorch uses.
     """
 
     height: int
@@ -41,32 +45,39 @@ class Frame:
 
     @property
     def pixels(self) -> int:
-        """Length of the flat pixel range q = y * pitch + x that covers every pixel (border columns between rows included)."""
+        """Length of the flat pixel range q = y * pitch + x that covers every pixel (border columns
+        between rows included)."""
         return (self.height - 1) * self.pitch + self.width
 
     @property
     def compact(self) -> bool:
-        """Whether the plane is laid out as PyTorch's contiguous NCHW, with no slack for whole vectors."""
+        """Whether the plane is laid out as PyTorch's contiguous NCHW, with no slack for whole
+        vectors."""
         return self.plane == self.height * self.width
 
 
 def compact_frame(height: int, width: int) -> Frame:
-    """The layout of a contiguous NCHW tensor: model inputs, outputs, and operands of fallback kernels."""
+    """The layout of a contiguous NCHW tensor: model inputs, outputs, and operands of fallback
+    kernels."""
     return Frame(height=height, width=width, halo=0, pitch=width, first=0, plane=height * width)
 
 
 def halo_frame(height: int, width: int, halo: int, dtype: str = "float32") -> Frame:
-    """The layout of the convolution kernels; `first` is line-aligned so that 1x1 convolutions load and store aligned vectors."""
+    """The layout of the convolution kernels; `first` is line-aligned so that 1x1 convolutions load
+    and store aligned vectors."""
     pitch, line = width + halo, LINE_BYTES // itemsize(dtype)
     first = round_up(halo * pitch + halo, line)
     body = first + height * pitch
     lines = (body + max(halo * pitch + halo, 0) + MAX_TILE) // line + 1
-    return Frame(height=height, width=width, halo=halo, pitch=pitch, first=first, plane=(lines | 1) * line)
+    return Frame(
+        height=height, width=width, halo=halo, pitch=pitch, first=first, plane=(lines | 1) * line
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class TensorLayout:
-    """A (batch, channels, height, width) tensor of one type: image after image, plane after plane."""
+    """A (batch, channels, height, width) tensor of one type: image after image, plane after
+    plane."""
 
     batch: int
     channels: int
@@ -106,7 +117,8 @@ class TensorLayout:
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where pixel 0 of channel 0 is, in elements from the beginning of an operand; integers, or expressions of a task's number.
+    """Where pixel 0 of channel 0 is, in elements from the beginning of an operand; integers, or
+    expressions of a task's number.
 
     x: of the source; y: of the result, and of the residual; mask: of a plane with 1 for pixels.
     """

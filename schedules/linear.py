@@ -1,8 +1,9 @@
 """Fully connected layers: y = activation(x W^T + b) for one row (a matrix-vector product) or many.
 
-The lanes are neighbouring outputs. Weights are packed into panels of 16 outputs, so that every load of them is a whole cache line
-and the panel is one stream. A single row is limited by memory: several sums over interleaved inputs keep enough loads in flight.
-With more rows every weight vector meets all rows of a register tile.
+The lanes are neighbouring outputs. Weights are packed into panels of 16 outputs, so that every load
+of them is a whole cache line and the panel is one stream. A single row is limited by memory:
+several sums over interleaved inputs keep enough loads in flight. With more rows every weight vector
+meets all rows of a register tile.
 """
 
 from dataclasses import dataclass
@@ -28,7 +29,8 @@ STREAM_NS = 0.8
 
 @dataclass(frozen=True, kw_only=True)
 class Linear(KernelBase):
-    """y[r, o] = activation(bias[o] + sum_k w[o, k] x[r, k]). Operands: x, w (`pack_weights`), bias (`pack_bias`), y."""
+    """y[r, o] = activation(bias[o] + sum_k w[o, k] x[r, k]). Operands: x, w (`pack_weights`), bias
+    (`pack_bias`), y."""
 
     rows: int
     inputs: int
@@ -63,7 +65,9 @@ class Linear(KernelBase):
         """(outputs, inputs) -> (panels, inputs, 16), the last panel padded with zeros."""
         padded = np.zeros((self.panels * LINE, self.inputs), self.sizes()["w"].dtype)
         padded[: self.outputs] = weights
-        return np.ascontiguousarray(padded.reshape(self.panels, LINE, self.inputs).transpose(0, 2, 1))
+        return np.ascontiguousarray(
+            padded.reshape(self.panels, LINE, self.inputs).transpose(0, 2, 1)
+        )
 
     def pack_bias(self, bias: np.ndarray | None) -> np.ndarray:
         """(outputs) -> (panels * 16); None is zero."""
@@ -74,7 +78,12 @@ class Linear(KernelBase):
 
     def sizes(self) -> dict[str, Operand]:
         panels = self.panels * LINE
-        sizes = {"x": self.rows * self.inputs, "w": panels * self.inputs, "bias": panels, "y": self.rows * self.outputs}
+        sizes = {
+            "x": self.rows * self.inputs,
+            "w": panels * self.inputs,
+            "bias": panels,
+            "y": self.rows * self.outputs,
+        }
         return {name: floats(count) for name, count in sizes.items()}
 
     def emit(self, b: dict[str, Any], isa: VectorIsa) -> None:
@@ -87,9 +96,13 @@ class _Body:
     def __init__(self, linear: Linear, isa: VectorIsa, b: dict[str, Any]) -> None:
         self.k, self.b, self.isa, self.lanes = linear, b, isa, isa.lanes
         # Two panels a tile where they come in pairs: twice the use of every broadcast input.
-        self.panels = 2 if linear.rows > 1 and isa.lanes == LINE and linear.outputs % (2 * LINE) == 0 else 1
+        self.panels = (
+            2 if linear.rows > 1 and isa.lanes == LINE and linear.outputs % (2 * LINE) == 0 else 1
+        )
         self.vectors = self.panels * LINE // isa.lanes
-        self.rows = max(1, min(linear.rows, MAX_ROWS, (isa.registers - SPARE_REGISTERS) // self.vectors))
+        self.rows = max(
+            1, min(linear.rows, MAX_ROWS, (isa.registers - SPARE_REGISTERS) // self.vectors)
+        )
 
     def tasks(self) -> None:
         """One loop over (panels, rows): neighbouring tasks share the weights."""
@@ -109,10 +122,17 @@ class _Body:
                     self.tile(panel, whole * self.rows, rest)
 
     def tile(self, panel: Any, row: Any, rows: int) -> None:
-        """`rows` rows x `vectors` vectors of outputs, in `split` partial sums over interleaved inputs."""
+        """`rows` rows x `vectors` vectors of outputs, in `split` partial sums over interleaved
+        inputs."""
         k = self.k
         split = max(1, min(self.isa.sums // (rows * self.vectors), k.inputs))
-        sums = [[[Register(self.lanes, self.start(panel, v, s)) for s in range(split)] for v in range(self.vectors)] for _ in range(rows)]
+        sums = [
+            [
+                [Register(self.lanes, self.start(panel, v, s)) for s in range(split)]
+                for v in range(self.vectors)
+            ]
+            for _ in range(rows)
+        ]
         with T.serial(0, k.inputs // split) as i:
             for s in range(split):
                 self.multiply_add(sums, s, panel, row, i * split + s)
@@ -128,7 +148,9 @@ class _Body:
             return constant(0.0, self.lanes)
         return load(self.b["bias"], panel * LINE + vector * self.lanes, self.lanes)
 
-    def multiply_add(self, sums: list[list[list[Register]]], part: int, panel: Any, row: Any, k: Any) -> None:
+    def multiply_add(
+        self, sums: list[list[list[Register]]], part: int, panel: Any, row: Any, k: Any
+    ) -> None:
         """Add input k."""
         inputs = self.k.inputs
         per_panel = LINE // self.lanes

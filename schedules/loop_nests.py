@@ -21,7 +21,11 @@ def extent_of(loop: Any) -> int:
 
 def is_plain(loop: Any) -> bool:
     """Whether a loop counts from zero to a number known now."""
-    return isinstance(loop.extent, tirx.IntImm) and isinstance(loop.min, tirx.IntImm) and int(loop.min) == 0
+    return (
+        isinstance(loop.extent, tirx.IntImm)
+        and isinstance(loop.min, tirx.IntImm)
+        and int(loop.min) == 0
+    )
 
 
 def counted(count: int, body: Callable[[Any], Any], kind: Any = tirx.ForKind.SERIAL) -> Any:
@@ -39,12 +43,18 @@ def vectors_of(count: int, lanes: int, body: Callable[[Any], Any]) -> Any:
     """body(i) for i below count * lanes, in vectors."""
     if lanes == 1:
         return counted(count, body, tirx.ForKind.UNROLLED)
-    return counted(count, lambda v: counted(lanes, lambda i: body(v * lanes + i), tirx.ForKind.VECTORIZED), tirx.ForKind.UNROLLED)
+    return counted(
+        count,
+        lambda v: counted(lanes, lambda i: body(v * lanes + i), tirx.ForKind.VECTORIZED),
+        tirx.ForKind.UNROLLED,
+    )
 
 
 def loop_again(loop: Any, body: Any) -> Any:
     """The same loop around another body."""
-    return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, body, loop.thread_binding, loop.annotations)
+    return tirx.For(
+        loop.loop_var, loop.min, loop.extent, loop.kind, body, loop.thread_binding, loop.annotations
+    )
 
 
 def nest(loops: list[Any], body: Any) -> Any:
@@ -60,12 +70,22 @@ def fresh(stmt: Any) -> Any:
         return stmt
     variable = tirx.Var(stmt.loop_var.name, stmt.loop_var.ty.dtype)
     body = substituted(stmt.body, {stmt.loop_var: variable})
-    return tirx.For(variable, stmt.min, stmt.extent, stmt.kind, fresh(body), stmt.thread_binding, stmt.annotations)
+    return tirx.For(
+        variable,
+        stmt.min,
+        stmt.extent,
+        stmt.kind,
+        fresh(body),
+        stmt.thread_binding,
+        stmt.annotations,
+    )
 
 
 def substituted(value: Any, values: dict[Any, Any]) -> Any:
     """`value` with other expressions in place of variables."""
-    return tvm_ffi.structural_map(value, (tirx.Var, lambda v: next((new for old, new in values.items() if v.same_as(old)), v)))
+    return tvm_ffi.structural_map(
+        value, (tirx.Var, lambda v: next((new for old, new in values.items() if v.same_as(old)), v))
+    )
 
 
 def uses(value: Any, variable: Any) -> bool:

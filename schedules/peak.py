@@ -1,6 +1,8 @@
-"""What this machine can do at most: multiply-adds that wait for nothing, and reading at full speed. The roofs of a roofline plot.
+"""What this machine can do at most: multiply-adds that wait for nothing, and reading at full speed.
+The roofs of a roofline plot.
 
-S. Williams, A. Waterman, D. Patterson: Roofline: an insightful visual performance model, CACM 52(4), 2009.
+S. Williams, A. Waterman, D. Patterson: Roofline: an insightful visual performance model, CACM
+52(4), 2009.
 """
 
 from dataclasses import dataclass
@@ -14,7 +16,8 @@ from subpc.schedules.layout import LINE
 from subpc.schedules.operand import Operand, floats
 from subpc.schedules.vector import Register, load, put
 
-# Two multiply-adds a cycle that take 4 cycles each need 8 in flight; 12 also fit into the 16 registers of AVX2.
+# Two multiply-adds a cycle that take 4 cycles each need 8 in flight; 12 also fit into the 16
+# registers of AVX2.
 SUMS = 12
 
 
@@ -59,7 +62,8 @@ class PeakMultiplyAdd(PlainKernel):
 
 @dataclass(frozen=True, kw_only=True)
 class PeakRead(PlainKernel):
-    """Each worker adds up `floats` of its own, `rounds` times. Operands: x (workers * floats), y (workers * LINE)."""
+    """Each worker adds up `floats` of its own, `rounds` times. Operands: x (workers * floats), y
+    (workers * LINE)."""
 
     workers: int
     floats: int
@@ -84,10 +88,16 @@ class PeakRead(PlainKernel):
     def emit(self, b: dict[str, Any], isa: VectorIsa) -> None:
         x, y, lanes, step = b["x"], b["y"], isa.lanes, SUMS * isa.lanes
         with T.parallel(0, self.workers) as worker:
-            sums = [Register(lanes, load(x, worker * self.floats + i * lanes, lanes)) for i in range(SUMS)]
+            sums = [
+                Register(lanes, load(x, worker * self.floats + i * lanes, lanes))
+                for i in range(SUMS)
+            ]
             with T.serial(0, self.rounds), T.serial(0, self.floats // step) as block:
                 for i, total in enumerate(sums):
-                    total.set(total.get() + load(x, worker * self.floats + block * step + i * lanes, lanes))
+                    total.set(
+                        total.get()
+                        + load(x, worker * self.floats + block * step + i * lanes, lanes)
+                    )
             for total in sums[1:]:
                 sums[0].set(sums[0].get() + total.get())
             put(y, worker * LINE, sums[0].get(), lanes)

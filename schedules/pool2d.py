@@ -1,4 +1,5 @@
-"""Max and average pooling of any kernel, stride, padding, dilation and rounding, from compact or framed planes to either."""
+"""Max and average pooling of any kernel, stride, padding, dilation and rounding, from compact or
+framed planes to either."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,8 +24,10 @@ ROW_NS, TAP_NS = 5.0, 0.1
 class Pool2d(PlainKernel):
     """y[n, c, Y, X] = max or mean of a window of x. Operands: x, y.
 
-    padding: rows above, columns left, rows below, columns right; positions there never win a maximum and add nothing to a sum.
-    count_include_pad: the mean divides by the window clipped to the padded image (PyTorch's rule), not to the image.
+    padding: rows above, columns left, rows below, columns right; positions there never win a
+    maximum and add nothing to a sum.
+    count_include_pad: the mean divides by the window clipped to the padded image (PyTorch's rule),
+    not to the image.
     nonnegative: x >= 0, so that zeros of the frame may stand in for padding (max only).
     Rounding (ceil_mode) is in the size of `out`.
     """
@@ -58,7 +61,14 @@ class Pool2d(PlainKernel):
     @property
     def flops(self) -> int:
         out = self.out
-        return out.batch * out.channels * out.frame.height * out.frame.width * self.kernel[0] * self.kernel[1]
+        return (
+            out.batch
+            * out.channels
+            * out.frame.height
+            * out.frame.width
+            * self.kernel[0]
+            * self.kernel[1]
+        )
 
     def sizes(self) -> dict[str, Operand]:
         return {"x": tensor(self.source), "y": tensor(self.out)}
@@ -72,21 +82,28 @@ class Pool2d(PlainKernel):
 
 
 class _Row:
-    """Emits one output row: its inner columns as vectors, the columns whose windows are clipped one by one."""
+    """Emits one output row: its inner columns as vectors, the columns whose windows are clipped one
+    by one."""
 
     def __init__(self, pool: Pool2d, buffers: list[Any], plane: Any, row: Any) -> None:
         self.p, (self.x, self.y) = pool, buffers
         self.row = row
         self.source = plane * pool.source.frame.plane + pool.source.frame.first
-        self.write = plane * pool.out.frame.plane + row * pool.out.frame.pitch + pool.out.frame.first
-        self.combine: Callable[[Any, Any], Any] = maximum if pool.kind == "max" else lambda a, b: a + b
+        self.write = (
+            plane * pool.out.frame.plane + row * pool.out.frame.pitch + pool.out.frame.first
+        )
+        self.combine: Callable[[Any, Any], Any] = (
+            maximum if pool.kind == "max" else lambda a, b: a + b
+        )
         self.frame_pads = _frame_pads(pool)
         self.rows = [self.input_row(tap) for tap in range(pool.kernel[0])]
 
     def input_row(self, tap: int) -> tuple[Any, Any]:
-        """(offset of the row that the tap reads, whether it is in the image: None if it always is or its zeros are welcome).
+        """(offset of the row that the tap reads, whether it is in the image: None if it always is
+        or its zeros are welcome).
 
-        A clipped tap reads a row of its window that is in the image: no harm to a maximum, and a sum leaves it out.
+        A clipped tap reads a row of its window that is in the image: no harm to a maximum, and a
+        sum leaves it out.
         """
         p, height = self.p, self.p.source.frame.height
         first = self.row * p.stride[0] - p.padding[0]
@@ -116,12 +133,18 @@ class _Row:
         return range(whole[0], whole[-1] + 1) if whole else range(0)
 
     def vector(self, column: Any, lanes: int) -> None:
-        """Combine down the columns first: then each tap of a row is one strided pick, not one a row."""
+        """Combine down the columns first: then each tap of a row is one strided pick, not one a
+        row."""
         p = self.p
         start = column * p.stride[1] - p.padding[1]
         taps = [self.pick(start + tap * p.dilation[1], lanes) for tap in range(p.kernel[1])]
         divisor = _divisors(p, 1)[self.inner_columns().start]
-        put(self.y, self.write + column, self.finish(self.combined(taps, lanes), divisor, lanes), lanes)
+        put(
+            self.y,
+            self.write + column,
+            self.finish(self.combined(taps, lanes), divisor, lanes),
+            lanes,
+        )
 
     def pick(self, column: Any, lanes: int) -> Any:
         """`lanes` combined columns, a stride apart."""
@@ -131,14 +154,19 @@ class _Row:
         if stride == 2:
             parts = [self.down(column, lanes), self.down(column + (lanes - 1), lanes)]
             return shuffle(parts, [*range(0, lanes, 2), *range(lanes + 1, 2 * lanes, 2)])
-        return shuffle([self.down(column + i * stride, 1) for i in range(lanes)], list(range(lanes)))
+        return shuffle(
+            [self.down(column + i * stride, 1) for i in range(lanes)], list(range(lanes))
+        )
 
     def down(self, column: Any, lanes: int) -> Any:
         """max or sum of neighbouring input columns over the rows of the window."""
-        return self.combined([self.element(row, inside, column, lanes) for row, inside in self.rows], lanes)
+        return self.combined(
+            [self.element(row, inside, column, lanes) for row, inside in self.rows], lanes
+        )
 
     def combined(self, values: list[Any], lanes: int) -> Any:
-        """max or sum of values, from a register: as one expression, 25 nested maxima would take LLVM minutes."""
+        """max or sum of values, from a register: as one expression, 25 nested maxima would take
+        LLVM minutes."""
         total = Register(lanes, values[0])
         for value in values[1:]:
             total.set(self.combine(total.get(), value))
@@ -154,7 +182,12 @@ class _Row:
         p = self.p
         start = column * p.stride[1] - p.padding[1]
         taps = [self.down(start + tap * p.dilation[1], 1) for tap in _valid_taps(p, 1)[column]]
-        put(self.y, self.write + column, self.finish(self.combined(taps, 1), _divisors(p, 1)[column], 1), 1)
+        put(
+            self.y,
+            self.write + column,
+            self.finish(self.combined(taps, 1), _divisors(p, 1)[column], 1),
+            1,
+        )
 
     def finish(self, value: Any, columns: int, lanes: int) -> Any:
         """Divide a sum by its window's size; `columns` is its width."""
@@ -181,7 +214,10 @@ def _valid_taps(pool: Pool2d, axis: int) -> list[list[int]]:
     """For every output position along an axis, the taps that read the image."""
     size, count = _extent(pool, axis)
     starts = [i * pool.stride[axis] - pool.padding[axis] for i in range(count)]
-    return [[t for t in range(pool.kernel[axis]) if 0 <= s + t * pool.dilation[axis] < size] for s in starts]
+    return [
+        [t for t in range(pool.kernel[axis]) if 0 <= s + t * pool.dilation[axis] < size]
+        for s in starts
+    ]
 
 
 def _divisors(pool: Pool2d, axis: int) -> list[int]:
@@ -190,8 +226,16 @@ def _divisors(pool: Pool2d, axis: int) -> list[int]:
     taps = _valid_taps(pool, axis)
     if not pool.count_include_pad:
         return [len(t) for t in taps]
-    before, after, kernel, stride = pool.padding[axis], pool.padding[axis + 2], pool.kernel[axis], pool.stride[axis]
-    return [min(i * stride - before + kernel, size + after) - (i * stride - before) for i in range(len(taps))]
+    before, after, kernel, stride = (
+        pool.padding[axis],
+        pool.padding[axis + 2],
+        pool.kernel[axis],
+        pool.stride[axis],
+    )
+    return [
+        min(i * stride - before + kernel, size + after) - (i * stride - before)
+        for i in range(len(taps))
+    ]
 
 
 def _frame_pads(pool: Pool2d) -> bool:
@@ -200,7 +244,11 @@ def _frame_pads(pool: Pool2d) -> bool:
         return False
     for axis in (0, 1):
         size, count = _extent(pool, axis)
-        end = (count - 1) * pool.stride[axis] - pool.padding[axis] + (pool.kernel[axis] - 1) * pool.dilation[axis]
+        end = (
+            (count - 1) * pool.stride[axis]
+            - pool.padding[axis]
+            + (pool.kernel[axis] - 1) * pool.dilation[axis]
+        )
         if max(pool.padding[axis], end - (size - 1)) > pool.source.frame.halo:
             return False
     return True

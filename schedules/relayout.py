@@ -1,4 +1,5 @@
-"""Copies between layouts: compact to framed and back, a wider or narrower halo, and the phase planes of strided convolutions."""
+"""Copies between layouts: compact to framed and back, a wider or narrower halo, and the phase
+planes of strided convolutions."""
 
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
@@ -18,7 +19,8 @@ ROW_NS, FLOAT_NS = 4.0, 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class Relayout(PlainKernel):
-    """y = x in another layout of the same (batch, channels, height, width) and type. Operands: x, y."""
+    """y = x in another layout of the same (batch, channels, height, width) and type. Operands: x,
+    y."""
 
     source: TensorLayout
     out: TensorLayout
@@ -45,22 +47,30 @@ class Relayout(PlainKernel):
 
     def emit(self, b: dict[str, Any], isa: VectorIsa) -> None:
         source, out, x, y = self.source.frame, self.out.frame, b["x"], b["y"]
-        with plane_rows(self.out.batch * self.out.channels, out.height, ROW_NS + FLOAT_NS * out.width) as (plane, row):
+        with plane_rows(
+            self.out.batch * self.out.channels, out.height, ROW_NS + FLOAT_NS * out.width
+        ) as (plane, row):
             read = plane * source.plane + row * source.pitch + source.first
             write = plane * out.plane + row * out.pitch + out.first
-            for_row(out.width, isa.lanes, lambda at, lanes: put(y, write + at, fetch(x, read + at, lanes), lanes))
+            for_row(
+                out.width,
+                isa.lanes,
+                lambda at, lanes: put(y, write + at, fetch(x, read + at, lanes), lanes),
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class PhaseSplit(PlainKernel):
-    """Sort the input pixels of a strided convolution by their phase, so that each of its taps becomes one constant offset.
+    """Sort the input pixels of a strided convolution by their phase, so that each of its taps
+    becomes one constant offset.
 
-    Plane c * len(phases) + p of the output, laid out as `out`, holds pixel (Y * stride_y + py, X * stride_x + px) of channel c at
-    (Y, X), where (py, px) = phases[p]: every such pixel of the input, and nothing else. `out` has the convolution's output
-    size, and there may be one row or column more than that; they fall into the halo, which the caller chooses large enough
-    (`fits` says whether a frame is): the columns of data and the padding columns that the taps read must not overlap.
-    rows_outer: neighbouring tasks take the same rows of neighbouring planes, as a convolution does whose threads share out the pixels.
-    Operands: x, y.
+    Plane c * len(phases) + p of the output, laid out as `out`, holds pixel (Y * stride_y + py, X *
+    stride_x + px) of channel c at (Y, X), where (py, px) = phases[p]: every such pixel of the
+    input, and nothing else. `out` has the convolution's output size, and there may be one row or
+    column more than that; they fall into the halo, which the caller chooses large enough (`fits`
+    says whether a frame is): the columns of data and the padding columns that the taps read must
+    not overlap. rows_outer: neighbouring tasks take the same rows of neighbouring planes, as a
+    convolution does whose threads share out the pixels. Operands: x, y.
     """
 
     source: TensorLayout
@@ -86,7 +96,9 @@ class PhaseSplit(PlainKernel):
     @property
     def layout(self) -> TensorLayout:
         """The output: one plane a channel and phase."""
-        return replace(self.source, channels=self.source.channels * len(self.phases), frame=self.out)
+        return replace(
+            self.source, channels=self.source.channels * len(self.phases), frame=self.out
+        )
 
     @property
     def footprint(self) -> Hashable:
@@ -96,13 +108,19 @@ class PhaseSplit(PlainKernel):
     def extent(self) -> tuple[int, int]:
         """Rows and columns of the largest phase."""
         rows = max(_count(self.source.frame.height, self.stride[0], py) for py, _ in self.phases)
-        return rows, max(_count(self.source.frame.width, self.stride[1], px) for _, px in self.phases)
+        return rows, max(
+            _count(self.source.frame.width, self.stride[1], px) for _, px in self.phases
+        )
 
     def fits(self) -> bool:
         """Whether every pixel of a phase has a place of its own in the frame."""
         rows, columns = self.extent()
         end = self.out.first + (rows - 1) * self.out.pitch + columns
-        return columns <= self.out.pitch and rows <= self.out.height + self.out.halo and end <= self.out.plane
+        return (
+            columns <= self.out.pitch
+            and rows <= self.out.height + self.out.halo
+            and end <= self.out.plane
+        )
 
     def sizes(self) -> dict[str, Operand]:
         return {"x": tensor(self.source), "y": tensor(self.layout)}
@@ -110,7 +128,10 @@ class PhaseSplit(PlainKernel):
     def emit(self, b: dict[str, Any], isa: VectorIsa) -> None:
         planes, rows = self.source.batch * self.source.channels, self.extent()[0]
         cost = len(self.phases) * (ROW_NS + FLOAT_NS * self.out.width)
-        with (rows_of_planes if self.rows_outer else plane_rows)(planes, rows, cost) as (plane, row):
+        with (rows_of_planes if self.rows_outer else plane_rows)(planes, rows, cost) as (
+            plane,
+            row,
+        ):
             for index in range(len(self.phases)):
                 if _count(self.source.frame.height, self.stride[0], self.phases[index][0]) == rows:
                     self._row(b, plane, row, index, isa.lanes)
@@ -123,9 +144,17 @@ class PhaseSplit(PlainKernel):
         x, y, frame, (py, px) = b["x"], b["y"], self.source.frame, self.phases[index]
         stride = self.stride[1]
         read = plane * frame.plane + (row * self.stride[0] + py) * frame.pitch + (frame.first + px)
-        write = (plane * len(self.phases) + index) * self.out.plane + row * self.out.pitch + self.out.first
+        write = (
+            (plane * len(self.phases) + index) * self.out.plane
+            + row * self.out.pitch
+            + self.out.first
+        )
         width = _count(frame.width, stride, px)
-        for_row(width, lanes, lambda at, size: put(y, write + at, fetch(x, read + at * stride, size, stride), size))
+        for_row(
+            width,
+            lanes,
+            lambda at, size: put(y, write + at, fetch(x, read + at * stride, size, stride), size),
+        )
 
 
 def _count(extent: int, stride: int, phase: int) -> int:

@@ -1,4 +1,5 @@
-"""The schedules that each kernel family offers for a workload: plain data, valid ones only, the default always among them."""
+"""The schedules that each kernel family offers for a workload: plain data, valid ones only, the
+default always among them."""
 
 from subpc.schedules.families import families_for
 from subpc.schedules.family import DENSE, Filters
@@ -16,8 +17,11 @@ def search_space(workload: ConvWorkload, isa: VectorIsa) -> list[Choice]:
 
 
 def is_valid(choice: Choice, workload: ConvWorkload, isa: VectorIsa) -> bool:
-    """Whether a choice, from wherever, is one of the workload's schedules, with every value of the right type."""
-    return any(choice == known and _types(choice) == _types(known) for known in search_space(workload, isa))
+    """Whether a choice, from wherever, is one of the workload's schedules, with every value of the
+    right type."""
+    return any(
+        choice == known and _types(choice) == _types(known) for known in search_space(workload, isa)
+    )
 
 
 def _types(choice: Choice) -> dict[str, type]:

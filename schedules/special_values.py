@@ -1,7 +1,8 @@
-"""What NaN, infinities and divisors of zero give: as in PyTorch, where the CPU's own instructions have another idea.
+"""What NaN, infinities and divisors of zero give: as in PyTorch, where the CPU's own instructions
+have another idea.
 
-The hardware's maximum forgets a NaN in its first operand, a maximum that starts at the lowest float is never minus infinity, and an
-integer division by zero ends the process.
+The hardware's maximum forgets a NaN in its first operand, a maximum that starts at the lowest float
+is never minus infinity, and an integer division by zero ends the process.
 """
 
 import math
@@ -26,7 +27,8 @@ def minimum(a: Any, b: Any) -> Any:
 
 
 def _extremum(take: Callable[[Any, Any], Any], a: Any, b: Any) -> Any:
-    # The hardware's max and min give their second operand where either is NaN: right for constants first, and for NaN in b.
+    # The hardware's max and min give their second operand where either is NaN: right for constants
+    # first, and for NaN in b.
     if _is_constant(a):
         return take(a, b)
     if _is_constant(b):
@@ -54,8 +56,11 @@ def _like(value: Any, number: float) -> Any:
 
 
 def with_special_values(body: Any) -> Any:
-    """Plain loops whose maxima and minima of floats keep NaN, and whose integers divided by zero are zero."""
-    body = tvm_ffi.structural_map(body, [(tirx.Max, _keeps_nan(maximum)), (tirx.Min, _keeps_nan(minimum))])
+    """Plain loops whose maxima and minima of floats keep NaN, and whose integers divided by zero
+    are zero."""
+    body = tvm_ffi.structural_map(
+        body, [(tirx.Max, _keeps_nan(maximum)), (tirx.Min, _keeps_nan(minimum))]
+    )
     return tvm_ffi.structural_map(body, [(kind, _never_traps(kind)) for kind in INTEGER_DIVISIONS])
 
 
@@ -71,11 +76,15 @@ def _never_traps(kind: Any) -> Callable[[Any], Any]:
             return node
         zero, one = (_like(node, number) for number in (0, 1))
         if str(node.ty.dtype).startswith("uint"):
-            return tirx.Select(node.b == zero, zero, kind(node.a, tirx.Select(node.b == zero, one, node.b)))
+            return tirx.Select(
+                node.b == zero, zero, kind(node.a, tirx.Select(node.b == zero, one, node.b))
+            )
         minus = _like(node, -1)
         divisor = tirx.Select(tirx.any(node.b == zero, node.b == minus), one, node.b)
         by_minus = zero - node.a if kind in (tirx.Div, tirx.FloorDiv) else zero
-        return tirx.Select(node.b == zero, zero, tirx.Select(node.b == minus, by_minus, kind(node.a, divisor)))
+        return tirx.Select(
+            node.b == zero, zero, tirx.Select(node.b == minus, by_minus, kind(node.a, divisor))
+        )
 
     return safe
 
@@ -85,15 +94,22 @@ def _is_float(node: Any) -> bool:
 
 
 def reduced_from_infinity(func: Any) -> Any:
-    """A function whose maxima start at minus infinity, and minima at infinity, instead of at the last finite float."""
+    """A function whose maxima start at minus infinity, and minima at infinity, instead of at the
+    last finite float."""
     return func.with_body(tvm_ffi.structural_map(func.body, (s_tir.SBlock, _from_infinity)))
 
 
 def _from_infinity(block: Any) -> Any:
     init, update = block.init, block.body
-    if not (isinstance(init, tirx.BufferStore) and isinstance(update, tirx.BufferStore) and _is_float(update.value)):
+    if not (
+        isinstance(init, tirx.BufferStore)
+        and isinstance(update, tirx.BufferStore)
+        and _is_float(update.value)
+    ):
         return block
-    sign = -1 if isinstance(update.value, tirx.Max) else 1 if isinstance(update.value, tirx.Min) else 0
+    sign = (
+        -1 if isinstance(update.value, tirx.Max) else 1 if isinstance(update.value, tirx.Min) else 0
+    )
     if sign == 0 or not isinstance(init.value, tirx.FloatImm):
         return block
     start = tirx.BufferStore(init.buffer, _like(init.value, sign * math.inf), init.indices)

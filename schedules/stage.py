@@ -1,4 +1,5 @@
-"""Convolutions that can compute a band of rows of their result: one of several layers in a loop (joined.py)."""
+"""Convolutions that can compute a band of rows of their result: one of several layers in a loop
+(joined.py)."""
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
@@ -21,7 +22,8 @@ class Rows:
 
 
 class BandTile(Protocol):
-    """A schedule that says with how many of the next layers a stage is computed, and in how many bands of rows."""
+    """A schedule that says with how many of the next layers a stage is computed, and in how many
+    bands of rows."""
 
     @property
     def joined(self) -> int: ...
@@ -37,7 +39,8 @@ class Stage(Conv):
 
     @abstractmethod
     def follows(self, before: "Stage", kept: bool) -> bool:
-        """Whether it can compute its bands from those of `before`, whose result it reads; kept: others read that result, too."""
+        """Whether it can compute its bands from those of `before`, whose result it reads; kept:
+        others read that result, too."""
 
     @abstractmethod
     def emit_band(self, b: dict[str, Any], isa: VectorIsa, origin: Origin) -> None:
@@ -60,7 +63,8 @@ class Stage(Conv):
 
     @property
     def zeros_rows(self) -> bool:
-        """Whether it can write zeros for rows outside of the image, as filters that reach there need them."""
+        """Whether it can write zeros for rows outside of the image, as filters that reach there
+        need them."""
         return False
 
     @property
@@ -70,15 +74,19 @@ class Stage(Conv):
 
     @property
     def detaches(self) -> bool:
-        """Whether a result that would overwrite what the first stage reads may go elsewhere instead."""
+        """Whether a result that would overwrite what the first stage reads may go elsewhere
+        instead."""
         return False
 
     def rows_read(self, rows: Rows) -> Rows:
         """The rows of the source that a band of the result needs."""
         return rows
 
-    def banded(self: AnyStage, source: TensorLayout, out: TensorLayout, *, own_rows: bool) -> AnyStage:
-        """The kernel of a band; own_rows: `source` holds the rows of `rows_read` and nothing else."""
+    def banded(
+        self: AnyStage, source: TensorLayout, out: TensorLayout, *, own_rows: bool
+    ) -> AnyStage:
+        """The kernel of a band; own_rows: `source` holds the rows of `rows_read` and nothing
+        else."""
         return replace(self, source=source, out=out)
 
     def detached(self: AnyStage) -> AnyStage:

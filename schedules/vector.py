@@ -1,4 +1,5 @@
-"""Rows of pixels as vectors, strided loads, register variables, and loops that split work over threads."""
+"""Rows of pixels as vectors, strided loads, register variables, and loops that split work over
+threads."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -28,11 +29,16 @@ def store(buffer: Any, index: Any, value: Any, lanes: int) -> None:
 def prefetch(buffer: Any, index: Any, floats: int, *, write: bool) -> None:
     """Ask for the cache lines of `floats` elements from the line-aligned `index` on.
 
-    write: take them away from the other cores now, while there is something to compute. Without it every store to a line that
-    another core has read waits for that core: 7 GB/s instead of 49 (docs/performance.md).
+    write: take them away from the other cores now, while there is something to compute. Without it
+    every store to a line that another core has read waits for that core: 7 GB/s instead of 49
+    (docs/performance.md).
     """
     for at in range(0, floats, LINE):
-        T.evaluate(tirx.call_intrin("void", "tirx.prefetch", T.address_of(buffer[index + at]), int(write), 3, 1))
+        T.evaluate(
+            tirx.call_intrin(
+                "void", "tirx.prefetch", T.address_of(buffer[index + at]), int(write), 3, 1
+            )
+        )
 
 
 def splat(value: Any, lanes: int) -> Any:
@@ -41,7 +47,8 @@ def splat(value: Any, lanes: int) -> Any:
 
 
 def segments(width: int, lanes: int) -> list[tuple[int, int]]:
-    """(start, lanes) of vectors that cover exactly `width` floats: the last one overlaps its neighbour, none overruns the row."""
+    """(start, lanes) of vectors that cover exactly `width` floats: the last one overlaps its
+    neighbour, none overruns the row."""
     if width == 0:
         return []
     while lanes > width:
@@ -51,7 +58,8 @@ def segments(width: int, lanes: int) -> list[tuple[int, int]]:
 
 
 def for_row(width: int, lanes: int, body: Callable[[Any, int], None]) -> None:
-    """body(start, lanes) for vectors that cover a row; `start` is an int, or a loop variable in long rows."""
+    """body(start, lanes) for vectors that cover a row; `start` is an int, or a loop variable in
+    long rows."""
     parts = segments(width, lanes)
     if len(parts) > MAX_UNROLLED_VECTORS:
         with T.serial(0, width // lanes) as i:
@@ -64,7 +72,8 @@ def for_row(width: int, lanes: int, body: Callable[[Any, int], None]) -> None:
 def fetch(buffer: Any, index: Any, lanes: int, stride: int = 1) -> Any:
     """`lanes` elements from `index` on, `stride` apart; reads nothing beyond the last of them.
 
-    Stride 2 takes two overlapping loads and one shuffle (one vpermt2ps); other strides load element by element.
+    Stride 2 takes two overlapping loads and one shuffle (one vpermt2ps); other strides load element
+    by element.
     """
     if lanes == 1:
         return buffer[index]
@@ -91,14 +100,20 @@ def put(buffer: Any, index: Any, value: Any, lanes: int) -> None:
 
 
 def put_first(buffer: Any, index: Any, register: "Register", count: int) -> None:
-    """Store the first `count` lanes of a register, as pieces that may overlap, and touch nothing behind them."""
+    """Store the first `count` lanes of a register, as pieces that may overlap, and touch nothing
+    behind them."""
     for start, lanes in segments(count, register.lanes):
-        part = register.get() if lanes == register.lanes else shuffle([register.get()], list(range(start, start + lanes)))
+        part = (
+            register.get()
+            if lanes == register.lanes
+            else shuffle([register.get()], list(range(start, start + lanes)))
+        )
         put(buffer, index + start, part, lanes)
 
 
 class Register:
-    """A vector variable. TVM keeps small global-scope arrays on the stack, and LLVM moves them into a register."""
+    """A vector variable. TVM keeps small global-scope arrays on the stack, and LLVM moves them into
+    a register."""
 
     def __init__(self, lanes: int, value: Any, dtype: str = "float32") -> None:
         self.lanes = lanes
@@ -114,7 +129,11 @@ class Register:
 
     def slice(self, start: int, lanes: int) -> Any:
         """`lanes` lanes from `start` on."""
-        return self.get() if lanes == self.lanes else shuffle([self.get()], list(range(start, start + lanes)))
+        return (
+            self.get()
+            if lanes == self.lanes
+            else shuffle([self.get()], list(range(start, start + lanes)))
+        )
 
     def set(self, value: Any) -> None:
         put(self._array, 0, value, self.lanes)
@@ -146,7 +165,8 @@ def divisor_at_least(total: int, wanted: float) -> int:
 
 @contextmanager
 def units(count: int, nanoseconds: float) -> Iterator[Any]:
-    """A loop over `count` independent units of about `nanoseconds` each, in parallel where that pays; yields its number."""
+    """A loop over `count` independent units of about `nanoseconds` each, in parallel where that
+    pays; yields its number."""
     tasks = max(1, min(count, int(count * nanoseconds / TASK_NS)))
     each = -(-count // tasks)
     tasks = -(-count // each)
@@ -167,7 +187,8 @@ def units(count: int, nanoseconds: float) -> Iterator[Any]:
 
 @contextmanager
 def plane_rows(planes: int, rows: int, row_nanoseconds: float) -> Iterator[tuple[Any, Any]]:
-    """A loop over all rows of all planes, split into blocks of rows that make a task; yields (plane, row)."""
+    """A loop over all rows of all planes, split into blocks of rows that make a task; yields
+    (plane, row)."""
     block = divisor_at_least(rows, TASK_NS / row_nanoseconds)
     blocks = rows // block
     with units(planes * blocks, block * row_nanoseconds) as unit, T.serial(0, block) as r:
@@ -179,6 +200,7 @@ def plane_rows(planes: int, rows: int, row_nanoseconds: float) -> Iterator[tuple
 
 @contextmanager
 def rows_of_planes(planes: int, rows: int, row_nanoseconds: float) -> Iterator[tuple[Any, Any]]:
-    """The same rows of all planes one after the other: a thread gets its part of the image in every plane; yields (plane, row)."""
+    """The same rows of all planes one after the other: a thread gets its part of the image in every
+    plane; yields (plane, row)."""
     with units(rows * planes, row_nanoseconds) as unit:
         yield unit % planes, unit // planes

@@ -1,14 +1,19 @@
-"""3x3 convolution by Winograd's F(2x2, 3x3), 1xN block-sparse or dense, fp32: 16 multiplications for four output pixels instead of 36.
+"""3x3 convolution by Winograd's F(2x2, 3x3), 1xN block-sparse or dense, fp32: 16 multiplications
+for four output pixels instead of 36.
 
-A tile is 2x2 output pixels. Its 4x4 input pixels d, and each filter g, are transformed once, V = B^T d B and U = G g G^T; at each of the
-16 positions of a tile the sum over input channels is then a matrix product, and the output pixels are A^T M A
-(Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015, equations 8 to 10). The lanes of a vector are neighbouring
-tiles in the first transform, and neighbouring OUTPUT CHANNELS in the products and in the last transform.
+A tile is 2x2 output pixels. Its 4x4 input pixels d, and each filter g, are transformed once, V =
+B^T d B and U = G g G^T; at each of the 16 positions of a tile the sum over input channels is then a
+matrix product, and the output pixels are A^T M A (Lavin and Gray, "Fast Algorithms for
+Convolutional Neural Networks", 2015, equations 8 to 10). The lanes of a vector are neighbouring
+tiles in the first transform, and neighbouring OUTPUT CHANNELS in the products and in the last
+transform.
 
-Sparse as in direct_conv.py: a filter that reads nothing of an input channel has nothing to transform there either, so a pattern of 1xN
-blocks is the same pattern at every position, and group g of N output channels sums over the channels in `index[g]` only.
+Sparse as in direct_conv.py: a filter that reads nothing of an input channel has nothing to
+transform there either, so a pattern of 1xN blocks is the same pattern at every position, and group
+g of N output channels sums over the channels in `index[g]` only.
 
-Rounding errors are those of a direct convolution, relative to a tile's largest pixel; a NaN or an infinity reaches all its four pixels.
+Rounding errors are those of a direct convolution, relative to a tile's largest pixel; a NaN or an
+infinity reaches all its four pixels.
 """
 
 import itertools
@@ -24,8 +29,27 @@ from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import thread_buffers
 from subpc.schedules.layout import LINE, TensorLayout
 from subpc.schedules.operand import Operand, floats
-from subpc.schedules.vector import Register, fetch, load, put, segments, shuffle, splat, store, transpose, units
-from subpc.schedules.winograd_transforms import POSITIONS, READ, STEP, input_transform, output_transform, slots, tiles_of
+from subpc.schedules.vector import (
+    Register,
+    fetch,
+    load,
+    put,
+    segments,
+    shuffle,
+    splat,
+    store,
+    transpose,
+    units,
+)
+from subpc.schedules.winograd_transforms import (
+    POSITIONS,
+    READ,
+    STEP,
+    input_transform,
+    output_transform,
+    slots,
+    tiles_of,
+)
 
 # Nanoseconds that the transform of a row of tiles of one channel takes: enough to size tasks.
 TRANSFORM_NS = 15.0
@@ -33,10 +57,12 @@ TRANSFORM_NS = 15.0
 
 @dataclass(frozen=True, kw_only=True)
 class WinogradTile:
-    """A register tile is `rows` x `columns` tiles of 2x2 pixels x `vectors` vectors of output channels, at one of the 16 positions.
+    """A register tile is `rows` x `columns` tiles of 2x2 pixels x `vectors` vectors of output
+    channels, at one of the 16 positions.
 
-    blocks: register tiles of a task, which read the same filters; bands: parts of the image that are transformed one after the other,
-    so that what is transformed stays in the cache; pixels_outer: consecutive tasks share the pixels rather than the filters.
+    blocks: register tiles of a task, which read the same filters; bands: parts of the image that
+    are transformed one after the other, so that what is transformed stays in the cache;
+    pixels_outer: consecutive tasks share the pixels rather than the filters.
     """
 
     rows: int
@@ -49,13 +75,16 @@ class WinogradTile:
 
 @dataclass(frozen=True, kw_only=True)
 class WinogradConv(BlockConv):
-    """y[n, o, i, j] = epilogue(bias[o] + sum_{k, u, v} w[o, k, u, v] * x[n, channel(o, k), i + u - top, j + v - left]).
+    """y[n, o, i, j] = epilogue(bias[o] + sum_{k, u, v} w[o, k, u, v] * x[n, channel(o, k), i + u -
+    top, j + v - left]).
 
-    The halo of `source` has to hold every padding pixel that is read, and `fits` has to be true. group, kept, uniform, sparse: as in
-    BlockConv. With an epilogue in place register tiles must not overlap.
+    The halo of `source` has to hold every padding pixel that is read, and `fits` has to be true.
+    group, kept, uniform, sparse: as in BlockConv. With an epilogue in place register tiles must not
+    overlap.
 
-    Operands: x, w (transformed filters: (group, row block, position, kept channel, channel in the row block)), [index: `channel_floats`
-    times the kept channels], [starts], bias, [residual], v (memory for the transformed input of one band), y.
+    Operands: x, w (transformed filters: (group, row block, position, kept channel, channel in the
+    row block)), [index: `channel_floats` times the kept channels], [starts], bias, [residual], v
+    (memory for the transformed input of one band), y.
     """
 
     SCHEDULES = "winograd"
@@ -66,11 +95,18 @@ class WinogradConv(BlockConv):
     def __post_init__(self) -> None:
         tiles = tiles_of(self.out)
         if self.epilogue.in_place and (tiles[0] % self.tile.rows or tiles[1] % self.tile.columns):
-            raise ValueError(f"{self.tile.rows}x{self.tile.columns} tiles overlap in {tiles}: the residual would be added twice")
+            raise ValueError(
+                f"{self.tile.rows}x{self.tile.columns} tiles overlap in {tiles}: the residual would"
+                " be added twice"
+            )
         if self.grid[0] % self.tile.bands:
-            raise ValueError(f"{self.grid[0]} rows of register tiles are not {self.tile.bands} equal bands")
+            raise ValueError(
+                f"{self.grid[0]} rows of register tiles are not {self.tile.bands} equal bands"
+            )
         if self.tile.blocks > self.band_blocks:
-            raise ValueError(f"a task of {self.tile.blocks} register tiles; a band has {self.band_blocks}")
+            raise ValueError(
+                f"a task of {self.tile.blocks} register tiles; a band has {self.band_blocks}"
+            )
 
     @property
     def family(self) -> str:
@@ -83,7 +119,8 @@ class WinogradConv(BlockConv):
 
     @property
     def position_floats(self) -> int:
-        """Floats from one position of a transformed register tile to the next: no power of two, which would be one set of the cache."""
+        """Floats from one position of a transformed register tile to the next: no power of two,
+        which would be one set of the cache."""
         return self.source.channels * self.channel_floats + LINE
 
     @property
@@ -110,7 +147,9 @@ class WinogradConv(BlockConv):
         _Body(self, isa.lanes, b).emit()
 
 
-def fits(source: TensorLayout, out: TensorLayout, padding: tuple[int, int], tile: WinogradTile) -> bool:
+def fits(
+    source: TensorLayout, out: TensorLayout, padding: tuple[int, int], tile: WinogradTile
+) -> bool:
     """Whether all that the transform reads, whole vectors of tiles, lies in the source's planes."""
     frame, (down, across) = source.frame, tiles_of(out)
     if tile.rows > down or tile.columns > across:
@@ -133,7 +172,8 @@ class _Body:
         self.band_rows = kernel.grid[0] // kernel.tile.bands
 
     def emit(self) -> None:
-        """Image after image, band after band: transform what the band reads, then everything that is made of it."""
+        """Image after image, band after band: transform what the band reads, then everything that
+        is made of it."""
         k, channels = self.k, self.k.source.channels
         with T.serial(0, k.out.batch * k.tile.bands) as step:
             image, band = step // k.tile.bands, step % k.tile.bands
@@ -142,7 +182,8 @@ class _Body:
             self.products(image, band)
 
     def corner(self, band: Any, block: Any) -> tuple[Any, Any]:
-        """The first tile of a register tile, (row, column); the last ones of the image overlap their neighbours."""
+        """The first tile of a register tile, (row, column); the last ones of the image overlap
+        their neighbours."""
         tile, (down, across) = self.k.tile, tiles_of(self.k.out)
         y = (band * self.band_rows + block // self.k.grid[1]) * tile.rows
         x = block % self.k.grid[1] * tile.columns
@@ -157,27 +198,49 @@ class _Body:
         first = first + (y * STEP - k.padding[0]) * frame.pitch + (x * STEP - k.padding[1])
         position = k.position_floats
         into = block * POSITIONS * position + channel * k.channel_floats
-        lines = [self.pixels(first + row * frame.pitch, size) for row in range(STEP * k.tile.rows + READ - STEP)]
+        lines = [
+            self.pixels(first + row * frame.pitch, size)
+            for row in range(STEP * k.tile.rows + READ - STEP)
+        ]
         for row in range(k.tile.rows):
             for j in range(READ):
                 column = [line[j] for line in lines[STEP * row : STEP * row + READ]]
                 for i, value in enumerate(input_transform(column, size)):
-                    put(self.b["v"], into + (READ * i + j) * position + row * size, value.get(), size)
+                    put(
+                        self.b["v"],
+                        into + (READ * i + j) * position + row * size,
+                        value.get(),
+                        size,
+                    )
 
     def pixels(self, first: Any, size: int) -> list[Register]:
-        """B^T applied along a line of pixels: `size` tiles, whose pixels begin two apart, in three loads and four shuffles."""
+        """B^T applied along a line of pixels: `size` tiles, whose pixels begin two apart, in three
+        loads and four shuffles."""
         a, b, c = (Register(size, fetch(self.b["x"], first + i * size, size)) for i in range(3))
-        even, odd = (Register(size, shuffle([a.get(), b.get()], list(range(i, 2 * size, STEP)))) for i in range(STEP))
-        after = [Register(size, shuffle([r.get(), c.get()], [*range(1, size), size + i])) for i, r in enumerate((even, odd))]
+        even, odd = (
+            Register(size, shuffle([a.get(), b.get()], list(range(i, 2 * size, STEP))))
+            for i in range(STEP)
+        )
+        after = [
+            Register(size, shuffle([r.get(), c.get()], [*range(1, size), size + i]))
+            for i, r in enumerate((even, odd))
+        ]
         return input_transform([even, odd, *after], size)
 
     def products(self, image: Any, band: Any) -> None:
         """One parallel loop over (some register tiles, block of output channels)."""
         k, tile = self.k, self.k.tile
         groups, parts = -(-k.band_blocks // tile.blocks), k.out.channels // self.channels
-        memory = [floats(tile.blocks * POSITIONS * self.tiles * self.channels), floats(STEP * STEP * self.tiles * self.lanes)]
+        memory = [
+            floats(tile.blocks * POSITIONS * self.tiles * self.channels),
+            floats(STEP * STEP * self.tiles * self.lanes),
+        ]
         with T.parallel(0, groups * parts) as task:
-            group, part = (task // parts, task % parts) if tile.pixels_outer else (task % groups, task // groups)
+            group, part = (
+                (task // parts, task % parts)
+                if tile.pixels_outer
+                else (task % groups, task // groups)
+            )
             start = group * tile.blocks
             if k.band_blocks % tile.blocks:
                 start = tirx.min(start, k.band_blocks - tile.blocks)
@@ -195,12 +258,23 @@ class _Body:
         k, tile = self.k, self.k.tile
         group = part // self.per_group
         first, count = k.kept_of(self.b, group)
-        panel = (first * self.per_group + part % self.per_group * count) * POSITIONS + position * count
-        acc = [[Register(self.lanes, constant(0.0, self.lanes)) for _ in range(tile.vectors)] for _ in range(self.tiles)]
+        panel = (
+            first * self.per_group + part % self.per_group * count
+        ) * POSITIONS + position * count
+        acc = [
+            [Register(self.lanes, constant(0.0, self.lanes)) for _ in range(tile.vectors)]
+            for _ in range(self.tiles)
+        ]
         v = (block * POSITIONS + position) * k.position_floats
-        places = [row * self.slots + column for row, column in itertools.product(range(tile.rows), range(tile.columns))]
+        places = [
+            row * self.slots + column
+            for row, column in itertools.product(range(tile.rows), range(tile.columns))
+        ]
         with T.serial(0, count) as kept:
-            w = [load(self.b["w"], (panel + kept) * self.channels + i * self.lanes, self.lanes) for i in range(tile.vectors)]
+            w = [
+                load(self.b["w"], (panel + kept) * self.channels + i * self.lanes, self.lanes)
+                for i in range(tile.vectors)
+            ]
             channel = self.b["index"][first + kept] if k.sparse else kept * k.channel_floats
             for registers, place in zip(acc, places, strict=True):
                 x = splat(self.b["v"][v + channel + place], self.lanes)
@@ -211,13 +285,21 @@ class _Body:
             for i, register in enumerate(registers):
                 store(sums, into + t * self.channels + i * self.lanes, register.get(), self.lanes)
 
-    def transform_output(self, sums: Any, results: Any, block: Any, vector: Any, channel: Any) -> None:
-        """results[pixel of the register tile, :] = bias + A^T M A, for one vector of output channels."""
+    def transform_output(
+        self, sums: Any, results: Any, block: Any, vector: Any, channel: Any
+    ) -> None:
+        """results[pixel of the register tile, :] = bias + A^T M A, for one vector of output
+        channels."""
         tile, lanes, width = self.k.tile, self.lanes, STEP * self.k.tile.columns
         bias = Register(lanes, load(self.b["bias"], channel, lanes))
         with T.serial(0, tile.rows) as row, T.serial(0, tile.columns) as column:
-            first = (block * POSITIONS * self.tiles + row * tile.columns + column) * self.channels + vector * lanes
-            m = [Register(lanes, load(sums, first + p * self.tiles * self.channels, lanes)) for p in range(POSITIONS)]
+            first = (
+                block * POSITIONS * self.tiles + row * tile.columns + column
+            ) * self.channels + vector * lanes
+            m = [
+                Register(lanes, load(sums, first + p * self.tiles * self.channels, lanes))
+                for p in range(POSITIONS)
+            ]
             lines = [output_transform(m[READ * i : READ * i + READ], lanes) for i in range(READ)]
             for j in range(STEP):
                 for i, value in enumerate(output_transform([line[j] for line in lines], lanes)):
@@ -225,15 +307,25 @@ class _Body:
                     store(results, at * lanes, value.get() + bias.get(), lanes)
 
     def epilogue(self, results: Any, image: Any, corner: tuple[Any, Any], channel: Any) -> None:
-        """Turn pixels x channels into channels x pixels, row by row: residual add, activation, store."""
+        """Turn pixels x channels into channels x pixels, row by row: residual add, activation,
+        store."""
         k, frame, lanes = self.k, self.k.out.frame, self.lanes
         width = STEP * k.tile.columns
         y, x = corner[0] * STEP, corner[1] * STEP
         with T.serial(0, STEP * k.tile.rows) as row:
-            at = image * k.out.image + channel * frame.plane + frame.first + (y + row) * frame.pitch + x
+            at = (
+                image * k.out.image
+                + channel * frame.plane
+                + frame.first
+                + (y + row) * frame.pitch
+                + x
+            )
             for start in range(0, width, lanes):
                 count = min(lanes, width - start)
-                pixels = [Register(lanes, load(results, (row * width + start + i) * lanes, lanes)) for i in range(count)]
+                pixels = [
+                    Register(lanes, load(results, (row * width + start + i) * lanes, lanes))
+                    for i in range(count)
+                ]
                 by_channel = transpose(pixels + pixels[:1] * (lanes - count), lanes)
                 ends = start + count == width and frame.width % STEP
                 with T.If(y + row < frame.height), T.Then():

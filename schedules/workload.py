@@ -1,4 +1,5 @@
-"""A convolution or fully connected layer as the tuner knows it: what decides how fast a schedule is, and nothing that a value changes."""
+"""A convolution or fully connected layer as the tuner knows it: what decides how fast a schedule
+is, and nothing that a value changes."""
 
 import json
 from dataclasses import asdict, dataclass, fields
@@ -13,10 +14,12 @@ MIN_FILTERS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class ConvWorkload:
-    """One convolution. source, out: (channels, height, width); padding: rows above, columns to the left.
+    """One convolution. source, out: (channels, height, width); padding: rows above, columns to the
+    left.
 
-    n: filters that share their input channels in the weights' 1xN pattern, 0: no pattern; kept: input channels that are left, summed
-    over the groups of filters; clamped: the kernel clamps what it reads (a batch norm and ReLU before it).
+    n: filters that share their input channels in the weights' 1xN pattern, 0: no pattern; kept:
+    input channels that are left, summed over the groups of filters; clamped: the kernel clamps what
+    it reads (a batch norm and ReLU before it).
     """
 
     batch: int
@@ -51,16 +54,27 @@ class ConvWorkload:
         if set(data) != names or data["op"] != "conv2d":
             return None
         try:
-            values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k != "op"}
+            values: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k != "op"
+            }
             workload = cls(**values)
-            sizes = (workload.batch, *workload.source, *workload.out, *workload.kernel, *workload.stride, workload.groups, workload.kept)
+            sizes = (
+                workload.batch,
+                *workload.source,
+                *workload.out,
+                *workload.kernel,
+                *workload.stride,
+                workload.groups,
+                workload.kept,
+            )
             return workload if all(type(size) is int and size > 0 for size in sizes) else None
         except TypeError:
             return None
 
     @property
     def flat(self) -> bool:
-        """Whether the flat kernels take it: a grouped convolution with enough filters a group is a block-diagonal 1xN pattern."""
+        """Whether the flat kernels take it: a grouped convolution with enough filters a group is a
+        block-diagonal 1xN pattern."""
         return self.groups == 1 or (self.out[0] // self.groups) % MIN_FILTERS == 0
 
     @property

@@ -57,7 +57,8 @@ __all__ = [
     "tune",
 ]
 
-# Resolved at first use: loading a library must not import the compiler, and neither may slow down `subpc --help`.
+# Resolved at first use: loading a library must not import the compiler, and neither may slow down
+# `subpc --help`.
 _LAZY = {
     "as_module": "subpc.runtime.torch_module",
     "compare": "subpc.comparison.compare",

@@ -1,4 +1,5 @@
-"""What a user has to know when something does not work: versions, CPU, threads, linker, in plain words."""
+"""What a user has to know when something does not work: versions, CPU, threads, linker, in plain
+words."""
 
 import os
 import platform
@@ -48,25 +49,40 @@ class Diagnosis(Record):
         if not self.healthy:
             return "Something is wrong; see the lines marked `problem`."
         compiles = any(check.name == "compiler" and check.state == "ok" for check in self.checks)
-        return "subpc can compile and run here." if compiles else "subpc can run libraries here, but not compile models."
+        return (
+            "subpc can compile and run here."
+            if compiles
+            else "subpc can run libraries here, but not compile models."
+        )
 
 
 def diagnose() -> Diagnosis:
     """Look at everything, in the order in which a compile would need it."""
-    return Diagnosis(checks=(_python(), *_packages(), _cpu(), _threads(), _runtime(), _linker(), _compiler()))
+    return Diagnosis(
+        checks=(_python(), *_packages(), _cpu(), _threads(), _runtime(), _linker(), _compiler())
+    )
 
 
 def _python() -> Check:
     from subpc import __version__
 
-    text = f"subpc {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    text = (
+        f"subpc {__version__}, Python {platform.python_version()}, {platform.system()}"
+        f" {platform.machine()}"
+    )
     if platform.system() != "Linux" or platform.machine() != "x86_64":
-        return Check(state="problem", name="system", text=f"{text}: subpc is made for Linux on x86-64")
+        return Check(
+            state="problem", name="system", text=f"{text}: subpc is made for Linux on x86-64"
+        )
     return Check(state="ok", name="system", text=text)
 
 
 def _packages() -> list[Check]:
-    groups = (("running", RUNNING, "problem"), ("compiling", COMPILING, "note"), ("comparing", COMPARING, "note"))
+    groups = (
+        ("running", RUNNING, "problem"),
+        ("compiling", COMPILING, "note"),
+        ("comparing", COMPARING, "note"),
+    )
     return [_group(name, packages, state) for name, packages, state in groups]
 
 
@@ -75,7 +91,10 @@ def _group(name: str, packages: tuple[str, ...], state: str) -> Check:
     missing = [package for package, found in versions.items() if found is None]
     text = ", ".join(f"{package} {found}" for package, found in versions.items() if found)
     if missing:
-        how = f"not installed: {', '.join(missing)}; for {name} models: pip install {' '.join(missing)}"
+        how = (
+            f"not installed: {', '.join(missing)}; for {name} models: pip install"
+            f" {' '.join(missing)}"
+        )
         return Check(state=state, name=name, text="; ".join(filter(None, [text, how])))
     return Check(state="ok", name=name, text=text)
 
@@ -86,17 +105,32 @@ def _cpu() -> Check:
     except TargetError as error:
         return Check(state="problem", name="cpu", text=str(error))
     if "avx512f" in have:
-        extras = [flag for flag in ("avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8") if flag in have]
-        return Check(state="ok", name="cpu", text=f"{cpu_name()}: AVX-512 ({', '.join(extras) or 'no VNNI'})")
+        extras = [
+            flag for flag in ("avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8") if flag in have
+        ]
+        return Check(
+            state="ok", name="cpu", text=f"{cpu_name()}: AVX-512 ({', '.join(extras) or 'no VNNI'})"
+        )
     if {"avx2", "fma"} <= have:
-        return Check(state="note", name="cpu", text=f"{cpu_name()}: AVX2, no AVX-512; libraries run with 256-bit vectors")
-    return Check(state="note", name="cpu", text=f"{cpu_name()}: neither AVX-512 nor AVX2; libraries run, but slowly")
+        return Check(
+            state="note",
+            name="cpu",
+            text=f"{cpu_name()}: AVX2, no AVX-512; libraries run with 256-bit vectors",
+        )
+    return Check(
+        state="note",
+        name="cpu",
+        text=f"{cpu_name()}: neither AVX-512 nor AVX2; libraries run, but slowly",
+    )
 
 
 def _threads() -> Check:
     allowed, present = available_threads(), os.cpu_count() or 1
     if allowed < present:
-        text = f"{allowed} of {present} CPUs: the affinity mask or the control group's quota allows no more"
+        text = (
+            f"{allowed} of {present} CPUs: the affinity mask or the control group's quota allows no"
+            " more"
+        )
         return Check(state="note", name="threads", text=text)
     return Check(state="ok", name="threads", text=f"{allowed}")
 
@@ -129,7 +163,11 @@ def _linker() -> Check:
 
 def _compiler() -> Check:
     if version("torch") is None:
-        return Check(state="note", name="compiler", text="PyTorch is not installed: libraries can be run here, not compiled")
+        return Check(
+            state="note",
+            name="compiler",
+            text="PyTorch is not installed: libraries can be run here, not compiled",
+        )
     return _attempt("compiler", _compile_and_load)
 
 

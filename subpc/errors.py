@@ -47,8 +47,12 @@ _PACKAGES = {
 def not_installed(error: ModuleNotFoundError) -> str:
     """What to say of a module that is missing: two lines, the second of which installs it."""
     name = (error.name or "").partition(".")[0]
-    return f"this needs the package {name}, which is not installed.\nInstall it with: pip install {_PACKAGES.get(name, name)}"
+    return (
+        f"this needs the package {name}, which is not installed.\nInstall it with: pip install"
+        f" {_PACKAGES.get(name, name)}"
+    )
 
 
 class SlowLayerWarning(UserWarning):
-    """Layers of a compiled model run without a kernel of ours, many times slower than they could."""
+    """Layers of a compiled model run without a kernel of ours, many times slower than they
+    could."""

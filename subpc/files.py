@@ -1,7 +1,9 @@
-"""Writing the user's files: whole or not at all, never over an input, never over anything but a regular file. And opening them.
+"""Writing the user's files: whole or not at all, never over an input, never over anything but a
+regular file. And opening them.
 
-Everything that subpc writes for the user comes through here. A file that is replaced keeps its mode and owner; where the name is a
-symbolic link, the file that it points to is replaced and the link stays.
+Everything that subpc writes for the user comes through here. A file that is replaced keeps its mode
+and owner; where the name is a symbolic link, the file that it points to is replaced and the link
+stays.
 """
 
 import errno
@@ -21,16 +23,23 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 AnyPath = str | Path
-_KINDS = {stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+_KINDS = {
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+}
 
 
 @contextmanager
 def replacing(path: AnyPath) -> Iterator[BinaryIO]:
-    """A file to write that takes the place of `path` at the end, or leaves no trace after an error or a kill."""
+    """A file to write that takes the place of `path` at the end, or leaves no trace after an error
+    or a kill."""
     old = _replaceable(path)
     target = Path(_real(path))
     try:
-        # What replaces a private file is private from the start; what is new has the mode that the user's mask gives.
+        # What replaces a private file is private from the start; what is new has the mode that the
+        # user's mask gives.
         file, name = _draft(target.parent, 0o666 if old is None else 0o600)
     except OSError as error:
         raise _no_place(path, error) from error
@@ -49,7 +58,10 @@ def replacing(path: AnyPath) -> Iterator[BinaryIO]:
                 os.unlink(name)
         if isinstance(error, OSError):
             reason = error.strerror or error
-            raise WriteError(f"cannot write {path}: {reason}; free space, or choose another place; nothing was changed") from error
+            raise WriteError(
+                f"cannot write {path}: {reason}; free space, or choose another place; nothing was"
+                " changed"
+            ) from error
         raise
     with suppress(OSError):
         _sync_folder(target.parent)
@@ -74,7 +86,8 @@ def check_writable(path: AnyPath) -> None:
 
 
 def check_outputs(outputs: Iterable[AnyPath | None], inputs: Iterable[AnyPath | None] = ()) -> None:
-    """ConfigError unless every output can be written and is neither an input nor another output, whatever names they go by.
+    """ConfigError unless every output can be written and is neither an input nor another output,
+    whatever names they go by.
 
     An input that is a folder stands for the images in it.
     """
@@ -88,15 +101,21 @@ def check_outputs(outputs: Iterable[AnyPath | None], inputs: Iterable[AnyPath | 
         check_writable(path)
         other = seen.setdefault(_identity(path), path)
         if other is not path:
-            raise _refusal(path, f"{other} is the same file, and is written too; give each output a name of its own")
+            raise _refusal(
+                path,
+                f"{other} is the same file, and is written too; give each output a name of its own",
+            )
 
 
 def only_regular(path: str, flags: int) -> int:
-    """`opener` of `open` for everything that is read: a pipe, which would be waited for, or a device raises OSError."""
+    """`opener` of `open` for everything that is read: a pipe, which would be waited for, or a
+    device raises OSError."""
     descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(mode := os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "is a directory" if stat.S_ISDIR(mode) else "it is no regular file")
+        raise OSError(
+            errno.EINVAL, "is a directory" if stat.S_ISDIR(mode) else "it is no regular file"
+        )
     return descriptor
 
 
@@ -109,10 +128,22 @@ def _check_no_input(output: AnyPath, inputs: list[Path]) -> None:
     key, real = _identity(output), Path(_real(output))
     for path in inputs:
         if _identity(path) == key:
-            same = "it is an input" if os.fspath(output) == os.fspath(path) else f"it is the same file as the input {path}"
+            same = (
+                "it is an input"
+                if os.fspath(output) == os.fspath(path)
+                else f"it is the same file as the input {path}"
+            )
             raise _refusal(output, f"{same}, which would be lost; give the output another name")
-        if path.is_dir() and os.path.exists(real) and Path(_real(path)) in real.parents and _is_image(real):
-            raise _refusal(output, f"it is one of the images in {path}, which are read; give the output another name")
+        if (
+            path.is_dir()
+            and os.path.exists(real)
+            and Path(_real(path)) in real.parents
+            and _is_image(real)
+        ):
+            raise _refusal(
+                output,
+                f"it is one of the images in {path}, which are read; give the output another name",
+            )
 
 
 def _is_image(path: Path) -> bool:
@@ -128,7 +159,9 @@ def _identity(path: AnyPath) -> object:
         pass
     try:
         folder, name = os.path.split(os.path.realpath(path))
-    except FileNotFoundError:  # the folder that this process runs in is gone: a relative name names nothing
+    except (
+        FileNotFoundError
+    ):  # the folder that this process runs in is gone: a relative name names nothing
         return path
     with suppress(OSError):
         found = os.stat(folder)
@@ -143,16 +176,27 @@ def _replaceable(path: AnyPath) -> os.stat_result | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise ConfigError(f"cannot write {os.fspath(path)!r}: {error}; give another name") from error
+        raise ConfigError(
+            f"cannot write {os.fspath(path)!r}: {error}; give another name"
+        ) from error
     except OSError as error:
         raise _no_place(path, error) from error
     if stat.S_ISDIR(old.st_mode):
         suffix = Path(path).suffix or ".so"
-        raise _refusal(path, f"it is a folder; give a file name such as {Path(path) / 'model'}{suffix}")
+        raise _refusal(
+            path, f"it is a folder; give a file name such as {Path(path) / 'model'}{suffix}"
+        )
     if not stat.S_ISREG(old.st_mode):
-        raise _refusal(path, f"it is {_KINDS.get(stat.S_IFMT(old.st_mode), 'no file')}; give the name of a file")
+        raise _refusal(
+            path,
+            f"it is {_KINDS.get(stat.S_IFMT(old.st_mode), 'no file')}; give the name of a file",
+        )
     if not os.access(path, os.W_OK):
-        raise _refusal(path, f"the file is there and you may not change it (mode {old.st_mode & 0o777:03o}); choose another name")
+        raise _refusal(
+            path,
+            f"the file is there and you may not change it (mode {old.st_mode & 0o777:03o}); choose"
+            " another name",
+        )
     return old
 
 
@@ -160,7 +204,10 @@ def _real(path: AnyPath) -> str:
     try:
         return os.path.realpath(path)
     except FileNotFoundError as error:
-        raise ConfigError(f"{path} cannot be found: the folder that this process runs in is gone; change to another one") from error
+        raise ConfigError(
+            f"{path} cannot be found: the folder that this process runs in is gone; change to"
+            " another one"
+        ) from error
 
 
 def _refusal(path: AnyPath, reason: str) -> ConfigError:
@@ -170,21 +217,34 @@ def _refusal(path: AnyPath, reason: str) -> ConfigError:
 def _no_place(path: AnyPath, error: OSError) -> ConfigError:
     folder = Path(_real(path)).parent
     if not os.path.lexists(folder):
-        return _refusal(path, f"the folder {folder} does not exist; make it, or choose a folder that you may write to")
-    return _refusal(path, f"{error.strerror or error} (in {folder}); choose a folder that you may write to")
+        return _refusal(
+            path,
+            f"the folder {folder} does not exist; make it, or choose a folder that you may"
+            " write to",
+        )
+    return _refusal(
+        path, f"{error.strerror or error} (in {folder}); choose a folder that you may write to"
+    )
 
 
 def _draft(folder: Path, mode: int) -> tuple[BinaryIO, str | None]:
-    """An empty file in `folder`, and its name if it has one: where the file system can, it has none until it is whole."""
+    """An empty file in `folder`, and its name if it has one: where the file system can, it has none
+    until it is whole."""
     if os.path.isdir("/proc/self/fd"):
         with suppress(OSError):
-            return os.fdopen(os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode), "w+b"), None
+            return (
+                os.fdopen(os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode), "w+b"),
+                None,
+            )
     return _named_draft(folder, mode)
 
 
 def _named_draft(folder: Path, mode: int) -> tuple[BinaryIO, str]:
     name = _free_name(folder)
-    return os.fdopen(os.open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, mode), "w+b"), name
+    return (
+        os.fdopen(os.open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, mode), "w+b"),
+        name,
+    )
 
 
 def _named(file: BinaryIO, folder: Path) -> str:
@@ -193,7 +253,12 @@ def _named(file: BinaryIO, folder: Path) -> str:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         # Python follows the link in /proc only where it is given a folder's descriptor.
-        os.link(f"/proc/self/fd/{file.fileno()}", os.path.basename(name), dst_dir_fd=descriptor, follow_symlinks=True)
+        os.link(
+            f"/proc/self/fd/{file.fileno()}",
+            os.path.basename(name),
+            dst_dir_fd=descriptor,
+            follow_symlinks=True,
+        )
         return name
     except OSError:
         return _copy(file, folder)

@@ -7,7 +7,9 @@ from subpc.errors import ModelFileError
 from subpc.onnx_places import external_places
 
 # What a file with a network in it may be.
-ACCEPTED = "Accepted: .pt2, TorchScript .pt, state dicts (.pt, .pth, .safetensors) with --arch, and .onnx."
+ACCEPTED = (
+    "Accepted: .pt2, TorchScript .pt, state dicts (.pt, .pth, .safetensors) with --arch, and .onnx."
+)
 
 
 def check_file(path: Path) -> None:
@@ -26,11 +28,15 @@ def check_file(path: Path) -> None:
     if not head:
         raise ModelFileError(f"{path} is empty.")
     if head == b"\x7fELF":
-        raise ModelFileError(f"{path} is a library, compiled already: `subpc run {path}`, or `subpc inspect {path}`. {ACCEPTED}")
+        raise ModelFileError(
+            f"{path} is a library, compiled already: `subpc run {path}`, or `subpc inspect {path}`."
+            f" {ACCEPTED}"
+        )
 
 
 def model_files(path: str | Path) -> list[Path]:
-    """`path`, and the files beside it that an ONNX model keeps its weights in; `path` alone where that cannot be read."""
+    """`path`, and the files beside it that an ONNX model keeps its weights in; `path` alone where
+    that cannot be read."""
     path = Path(path)
     if path.suffix != ".onnx" or not path.is_file():
         return [path]
@@ -41,10 +47,15 @@ def model_files(path: str | Path) -> list[Path]:
 
 
 def arch_files(arch: str | None) -> list[Path]:
-    """The Python files that `package.module:function` may be in, without importing anything; none for other names."""
+    """The Python files that `package.module:function` may be in, without importing anything; none
+    for other names."""
     module = (arch or "").rpartition(":")[0]
     stem = Path(*module.split(".")) if module else None
     if stem is None or stem.is_absolute():
         return []
-    places = [Path(folder) / form for folder in (".", *sys.path) for form in (stem.with_suffix(".py"), stem / "__init__.py")]
+    places = [
+        Path(folder) / form
+        for folder in (".", *sys.path)
+        for form in (stem.with_suffix(".py"), stem / "__init__.py")
+    ]
     return [place for place in places if place.is_file()]

@@ -1,4 +1,5 @@
-"""Where an ONNX file keeps weights outside of itself, from its structure alone: it is not parsed, and no weight is read."""
+"""Where an ONNX file keeps weights outside of itself, from its structure alone: it is not parsed,
+and no weight is read."""
 
 import mmap
 from collections.abc import Iterator
@@ -23,7 +24,8 @@ _MAX_VARINT = 10
 
 
 def external_places(path: Path) -> list[str]:
-    """The paths that tensors of the model in `path` name, each once; OSError or ValueError where it is damaged."""
+    """The paths that tensors of the model in `path` name, each once; OSError or ValueError where it
+    is damaged."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return list(dict.fromkeys(_places(content, "model", 0, len(content), 0)))
 

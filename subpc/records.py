@@ -11,7 +11,8 @@ _R = TypeVar("_R", bound="Record")
 
 
 class Record:
-    """A frozen dataclass that turns into plain JSON values and back; unknown and missing keys are refused."""
+    """A frozen dataclass that turns into plain JSON values and back; unknown and missing keys are
+    refused."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, strings and numbers."""
@@ -26,8 +27,13 @@ class Record:
         names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
         unknown, missing = sorted(set(data) - set(names)), sorted(set(names) - set(data))
         if unknown or missing:
-            raise ConfigError(f"{cls.__name__}: unknown keys {unknown}, missing keys {missing}; accepted keys: {names}")
-        return cls(**{name: _typed(f"{cls.__name__}.{name}", hints[name], data[name]) for name in names})
+            raise ConfigError(
+                f"{cls.__name__}: unknown keys {unknown}, missing keys {missing}; accepted keys:"
+                f" {names}"
+            )
+        return cls(
+            **{name: _typed(f"{cls.__name__}.{name}", hints[name], data[name]) for name in names}
+        )
 
 
 def _plain(value: Any) -> Any:
@@ -50,7 +56,11 @@ def _typed(name: str, hint: Any, value: Any) -> Any:
     elif origin is dict and isinstance(value, dict):
         return {str(k): _typed(f"{name}[{k}]", args[1], v) for k, v in value.items()}
     elif origin is types.UnionType:
-        return None if value is None else _typed(name, next(a for a in args if a is not type(None)), value)
+        return (
+            None
+            if value is None
+            else _typed(name, next(a for a in args if a is not type(None)), value)
+        )
     elif isinstance(hint, type) and issubclass(hint, Record):
         return hint.from_dict(value)
     elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):

@@ -1,4 +1,5 @@
-"""Temporary folders that do not stay behind: those of runs that were killed are removed by the next run."""
+"""Temporary folders that do not stay behind: those of runs that were killed are removed by the next
+run."""
 
 import errno
 import fcntl
@@ -13,9 +14,11 @@ from pathlib import Path
 
 from subpc.errors import ConfigError, WriteError
 
-# Every folder of ours has this file in it: a folder that only happens to have such a name is not touched.
+# Every folder of ours has this file in it: a folder that only happens to have such a name is not
+# touched.
 MARK = ".made-by-subpc"
-# A folder is locked before it gets its name, so that one with a name and without a lock has no process any more.
+# A folder is locked before it gets its name, so that one with a name and without a lock has no
+# process any more.
 _NAME = re.compile(r"subpc-[a-z]+-[a-z0-9_]{8}")
 _UNNAMED = re.compile(r"\.subpc-[a-z]+-[a-z0-9_]{8}")
 _UNNAMED_SECONDS = 600.0
@@ -24,7 +27,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 @contextmanager
 def scratch_folder(purpose: str) -> Iterator[Path]:
-    """A folder for temporary files, with `purpose` (one word of small letters) in its name; it is gone afterwards.
+    """A folder for temporary files, with `purpose` (one word of small letters) in its name; it is
+    gone afterwards.
 
     ConfigError where there is no place for one, WriteError where no space is left in it.
     """
@@ -33,7 +37,10 @@ def scratch_folder(purpose: str) -> Iterator[Path]:
         _remove_left_behind(parent)
         folder, lock = _make(parent, purpose)
     except OSError as error:
-        raise ConfigError(f"cannot make a temporary folder: {error.strerror or error}; set TMPDIR to a folder with free space") from error
+        raise ConfigError(
+            f"cannot make a temporary folder: {error.strerror or error}; set TMPDIR to a folder"
+            " with free space"
+        ) from error
     try:
         yield folder
     except OSError as error:
@@ -62,7 +69,11 @@ def _make(parent: Path, purpose: str) -> tuple[Path, int]:
 def _remove_left_behind(parent: Path) -> None:
     """Remove folders of ours whose process is gone, and nothing else."""
     with os.scandir(parent) as entries:
-        names = [entry.name for entry in entries if _NAME.fullmatch(entry.name) or _UNNAMED.fullmatch(entry.name)]
+        names = [
+            entry.name
+            for entry in entries
+            if _NAME.fullmatch(entry.name) or _UNNAMED.fullmatch(entry.name)
+        ]
     for name in names:
         with suppress(OSError):
             _remove_if_left(parent / name)

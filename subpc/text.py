@@ -1,18 +1,35 @@
-"""Text of others, fit to be shown: names come from model files, libraries and file systems, and may hold anything."""
+"""Text of others, fit to be shown: names come from model files, libraries and file systems, and may
+hold anything."""
 
-# The longest name or path without a space, and the longest line: both are far above what people write.
+# The longest name or path without a space, and the longest line: both are far above what people
+# write.
 LONGEST_WORD, LONGEST_LINE = 300, 4000
 # The end of a long name stays, for that is where names differ.
 _TAIL = 60
 # Characters of no width that count as printable: fillers and variation selectors.
-_UNSEEN = {0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x180F, 0x2800, 0x3164, 0xFFA0}
+_UNSEEN = {
+    0x034F,
+    0x115F,
+    0x1160,
+    0x17B4,
+    0x17B5,
+    0x180B,
+    0x180C,
+    0x180D,
+    0x180F,
+    0x2800,
+    0x3164,
+    0xFFA0,
+}
 _UNSEEN |= {*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)}
 
 
 def printable(text: str) -> str:
-    """Control characters, line breaks, and what changes the direction of text or has no width, as escapes; the rest as it is.
+    """Control characters, line breaks, and what changes the direction of text or has no width, as
+    escapes; the rest as it is.
 
-    Bytes of file names that are not UTF-8, which Python keeps as lone surrogates, are shown as bytes.
+    Bytes of file names that are not UTF-8, which Python keeps as lone surrogates, are shown as
+    bytes.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -43,12 +60,14 @@ def line(text: str) -> str:
 
 
 def first_line(error: BaseException, limit: int = 200) -> str:
-    """The first line of an error's message that is not blank, at most `limit` characters; its type where it says nothing."""
+    """The first line of an error's message that is not blank, at most `limit` characters; its type
+    where it says nothing."""
     return _lines(error)[0][:limit]
 
 
 def last_line(error: BaseException, limit: int = 200) -> str:
-    """The last line of an error's message that is not blank, as TVM and compilers put the reason there; else as first_line."""
+    """The last line of an error's message that is not blank, as TVM and compilers put the reason
+    there; else as first_line."""
     return _lines(error)[-1][:limit]
 
 

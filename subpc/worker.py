@@ -1,7 +1,8 @@
 """Processes that work for this one and end with it, however it ends.
 
-`python -m subpc.worker MODULE ARGUMENTS` runs MODULE's `main()`: first of all, before anything slow is imported, the process asks
-the kernel for its end with its parent's. The kernel does that too for a process that is stopped or busy in native code.
+`python -m subpc.worker MODULE ARGUMENTS` runs MODULE's `main()`: first of all, before anything slow
+is imported, the process asks the kernel for its end with its parent's. The kernel does that too for
+a process that is stopped or busy in native code.
 """
 
 import ctypes
@@ -27,7 +28,8 @@ def worker_environment(changes: Mapping[str, str]) -> dict[str, str]:
 
 
 def end_with_parent(parent: int) -> None:
-    """Let the kernel kill this process when the thread that started it, or process `parent`, has ended."""
+    """Let the kernel kill this process when the thread that started it, or process `parent`, has
+    ended."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it ended before the kernel knew
         os._exit(1)

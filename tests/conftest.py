@@ -3,11 +3,14 @@
 import os
 import signal
 
-# A shell that starts jobs in the background has them ignore SIGINT, and what they start ignores it, too: some tests send it.
+# A shell that starts jobs in the background has them ignore SIGINT, and what they start ignores it,
+# too: some tests send it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as CPUs: more threads in each would wait for one another
+if (
+    "PYTEST_XDIST_WORKER" in os.environ
+):  # as many processes as CPUs: more threads in each would wait for one another
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Callable
@@ -25,7 +28,8 @@ SIDE = 16
 
 
 def expected(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """What the toy library computes: three steps, of which the middle one reads its input from the workspace."""
+    """What the toy library computes: three steps, of which the middle one reads its input from the
+    workspace."""
     return np.maximum((x + weights[0]) * weights[1], 0).astype(np.float32)
 
 
@@ -39,7 +43,11 @@ def _kernel(symbol: str, size: int, step: int, rectify: bool) -> Any:
     with kernel_builder(symbol, {"x": floats(size), "w": floats(2), "y": floats(size)}) as frame:
         x, w, y = frame.buffers
         with T.parallel(0, size) as i:
-            value = [lambda: x[i] + w[0], lambda: x[i] * w[1], lambda: (tirx.max if rectify else tirx.min)(x[i], T.float32(0))][step]()
+            value = [
+                lambda: x[i] + w[0],
+                lambda: x[i] * w[1],
+                lambda: (tirx.max if rectify else tirx.min)(x[i], T.float32(0)),
+            ][step]()
             T.buffer_store(y, value, [i])
     return frame.func
 
@@ -55,7 +63,10 @@ def _main(symbol: str, kernels: list[str], shape: tuple[int, ...]) -> Any:
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         T.func_name(symbol)
         x, y = T.arg("x", T.buffer(shape, "float32")), T.arg("y", T.buffer(shape, "float32"))
-        weights, space = T.arg("weights", T.buffer((2,), "float32")), T.arg("space", T.buffer((2 * size,), "float32"))
+        weights, space = (
+            T.arg("weights", T.buffer((2,), "float32")),
+            T.arg("space", T.buffer((2 * size,), "float32")),
+        )
         first, last = T.arg("first", T.int32()), T.arg("last", T.int32())
         T.func_attr({"tirx.noalias": True, "global_symbol": symbol})
         chain = [
@@ -66,7 +77,11 @@ def _main(symbol: str, kernels: list[str], shape: tuple[int, ...]) -> Any:
         ]
         for i, kernel in enumerate(kernels):
             with T.If(tirx.all(first <= i, i < last)), T.Then():
-                T.evaluate(tirx.call_extern("int32", kernel, chain[i], T.address_of(weights[0]), chain[i + 1]))
+                T.evaluate(
+                    tirx.call_extern(
+                        "int32", kernel, chain[i], T.address_of(weights[0]), chain[i + 1]
+                    )
+                )
     return tvm.IRModule({symbol: builder.get()})
 
 
@@ -77,8 +92,13 @@ def _build_object(folder: Path, shapes: list[tuple[int, ...]], rectify: bool = T
     objects = []
     for batch, shape in enumerate(shapes):
         names = [f"toy_{batch}_{step}" for step in range(3)]
-        modules = [tvm.IRModule({n: _kernel(n, int(np.prod(shape)), s, rectify)}) for s, n in enumerate(names)]
-        for name, module in zip([*names, f"toy_{batch}"], [*modules, _main(f"toy_{batch}", names, shape)], strict=True):
+        modules = [
+            tvm.IRModule({n: _kernel(n, int(np.prod(shape)), s, rectify)})
+            for s, n in enumerate(names)
+        ]
+        for name, module in zip(
+            [*names, f"toy_{batch}"], [*modules, _main(f"toy_{batch}", names, shape)], strict=True
+        ):
             objects.append(folder / f"{name}.o")
             tvm.tirx.build(module, target=target).write_to_file(str(objects[-1]))
     output = folder / "toy.so"
@@ -87,8 +107,21 @@ def _build_object(folder: Path, shapes: list[tuple[int, ...]], rectify: bool = T
 
 
 def _layer(name: str, **changes: Any) -> LayerReport:
-    facts = {"kind": "conv", "shape": (16, 16, 3, 3), "stride": (1, 1), "groups": 1, "pattern": "1x16 uniform", "n": 16}
-    facts |= {"sparsity": 0.75, "kernel": "conv_sparse", "sparse": True, "reason": "", "expected_gain": 3.0}
+    facts = {
+        "kind": "conv",
+        "shape": (16, 16, 3, 3),
+        "stride": (1, 1),
+        "groups": 1,
+        "pattern": "1x16 uniform",
+        "n": 16,
+    }
+    facts |= {
+        "sparsity": 0.75,
+        "kernel": "conv_sparse",
+        "sparse": True,
+        "reason": "",
+        "expected_gain": 3.0,
+    }
     facts |= {"flops_dense": 4000, "flops_useful": 1000, "bytes_dense": 9216, "bytes_packed": 2400}
     return LayerReport(name=name, **(facts | changes))
 
@@ -120,7 +153,15 @@ def toy_metadata(shapes: list[tuple[int, ...]], features: tuple[str, ...] = ()) 
         _layer("stem", **dense, reason="below threshold: 0 % < 30 %"),
         _layer("layer2.conv1", **dense, groups=4, reason="grouped"),
     )
-    return Metadata(model="toy", target="llvm", features=features, precision="float32", tuned=False, functions=functions, layers=layers)
+    return Metadata(
+        model="toy",
+        target="llvm",
+        features=features,
+        precision="float32",
+        tuned=False,
+        functions=functions,
+        layers=layers,
+    )
 
 
 @pytest.fixture(scope="session")
@@ -131,9 +172,15 @@ def toy_object(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def other_toy(tmp_path_factory: pytest.TempPathFactory, toy_weights: np.ndarray) -> Path:
-    """A library with the toy's functions and weights but other code: what the toy sets to zero is all that it keeps."""
+    """A library with the toy's functions and weights but other code: what the toy sets to zero is
+    all that it keeps."""
     folder = tmp_path_factory.mktemp("other")
-    artifact.write(folder / "other.so", _build_object(folder, toy_shapes(), False), toy_weights, toy_metadata(toy_shapes()))
+    artifact.write(
+        folder / "other.so",
+        _build_object(folder, toy_shapes(), False),
+        toy_weights,
+        toy_metadata(toy_shapes()),
+    )
     return folder / "other.so"
 
 

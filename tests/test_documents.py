@@ -1,4 +1,5 @@
-"""What the pages and the help say is there: commands with their options, files, and names for Python."""
+"""What the pages and the help say is there: commands with their options, files, and names for
+Python."""
 
 import ast
 import importlib
@@ -12,8 +13,11 @@ import pytest
 from subpc.cli.main import cli
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")))
-# In a page and in a help, what is to be typed is indented; it may follow a prompt, or `-m` of a Python.
+PAGES = sorted(
+    path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))
+)
+# In a page and in a help, what is to be typed is indented; it may follow a prompt, or `-m` of a
+# Python.
 _INDENTED = re.compile(r"^ {2,}(?:\$ )?(.*\bsubpc(?:\.cli)? .*)$", re.MULTILINE)
 _INLINE = re.compile(r"`subpc ([^`]*)`")
 _PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
@@ -22,7 +26,8 @@ _ANYBODYS = {"model.py", "no.py"}
 
 
 def commands(text: str) -> list[list[str]]:
-    """The arguments of every `subpc` command that `text` shows in a line of its own, placeholders included."""
+    """The arguments of every `subpc` command that `text` shows in a line of its own, placeholders
+    included."""
     found = []
     for line in _INDENTED.findall(text.replace("\\\n", " ")):
         for part in re.split(r"&&|;", re.split(r" +#| > ", line)[0]):
@@ -37,11 +42,20 @@ def commands(text: str) -> list[list[str]]:
 def documented() -> dict[str, list[str]]:
     """Every command, under the page or help that it stands in."""
     texts = {page: (ROOT / page).read_text() for page in PAGES}
-    texts |= {f"subpc {' '.join(path)} --help": command.help or "" for path, command in every_command(cli, ())}
-    return {f"{place}: {' '.join(words)}": words for place, text in texts.items() for words in commands(text)}
+    texts |= {
+        f"subpc {' '.join(path)} --help": command.help or ""
+        for path, command in every_command(cli, ())
+    }
+    return {
+        f"{place}: {' '.join(words)}": words
+        for place, text in texts.items()
+        for words in commands(text)
+    }
 
 
-def every_command(group: click.Group, path: tuple[str, ...]) -> list[tuple[tuple[str, ...], click.Command]]:
+def every_command(
+    group: click.Group, path: tuple[str, ...]
+) -> list[tuple[tuple[str, ...], click.Command]]:
     """All commands and groups below `group`."""
     found: list[tuple[tuple[str, ...], click.Command]] = []
     for name in group.list_commands(click.Context(group)):
@@ -54,7 +68,8 @@ def every_command(group: click.Group, path: tuple[str, ...]) -> list[tuple[tuple
 
 
 def command_of(words: list[str]) -> tuple[click.Command, list[str]]:
-    """The command that a line names, and what follows it; a group where what follows is no name of one: `subpc compress METHOD`."""
+    """The command that a line names, and what follows it; a group where what follows is no name of
+    one: `subpc compress METHOD`."""
     command: click.Command = cli
     while isinstance(command, click.Group) and words:
         found = command.get_command(click.Context(command), words[0])
@@ -83,13 +98,21 @@ def test_documented_commands_are_accepted(line: str) -> None:
 def test_options_in_running_text_exist(page: str) -> None:
     for text in _INLINE.findall((ROOT / page).read_text()):
         command, words = command_of(shlex.split(text))
-        options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
-        assert {word.partition("=")[0] for word in words if word.startswith("-")} - {"--help"} <= options, text
+        options = {
+            option
+            for parameter in command.params
+            for option in (*parameter.opts, *parameter.secondary_opts)
+        }
+        assert {word.partition("=")[0] for word in words if word.startswith("-")} - {
+            "--help"
+        } <= options, text
 
 
 def test_commands_are_found() -> None:
     assert len(DOCUMENTED) > 60
-    assert {words[0] for words in DOCUMENTED.values()} >= {name for (name, *_), _ in every_command(cli, ())} - {"demo", "doctor"}
+    assert {words[0] for words in DOCUMENTED.values()} >= {
+        name for (name, *_), _ in every_command(cli, ())
+    } - {"demo", "doctor"}
 
 
 def test_an_option_that_does_not_exist_is_seen() -> None:
@@ -113,6 +136,10 @@ def test_python_in_pages_names_what_is_there(page: str) -> None:
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("subpc"):
                 module = importlib.import_module(node.module or "")
                 assert all(hasattr(module, alias.name) for alias in node.names), ast.unparse(node)
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "subpc":
+            if (
+                isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name)
+                and node.value.id == "subpc"
+            ):
                 # A name of the package, or a module of it that is imported beside.
                 assert hasattr(importlib.import_module("subpc"), node.attr), ast.unparse(node)

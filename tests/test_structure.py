@@ -1,4 +1,5 @@
-"""The house rules that a machine can check: import directions, packages, file sizes, nothing that belongs to one machine."""
+"""The house rules that a machine can check: import directions, packages, file sizes, nothing that
+belongs to one machine."""
 
 import ast
 import re
@@ -20,7 +21,8 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("subpc", "frontend", "passes", "schedules", "algorithms", "cli")
 MAX_LINES = 300
 
-# Each room, and each file in the root of subpc/, may import what stands in a line above it; deferred imports and those for types count.
+# Each room, and each file in the root of subpc/, may import what stands in a line above it;
+# deferred imports and those for types count.
 ORDER = (
     ("errors", "__version__"),
     ("text", "records", "progress", "versions", "worker", "files"),
@@ -41,7 +43,8 @@ ORDER = (
     ("cli",),
 )
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
-# The same inside algorithms/: what is shared first, then the methods, which do not know each other, then the list of them.
+# The same inside algorithms/: what is shared first, then the methods, which do not know each other,
+# then the list of them.
 ALGORITHMS = (
     ("config",),
     ("numerics",),
@@ -53,12 +56,24 @@ ALGORITHMS = (
     ("udfc", "dfmpc", "blocks", "subp"),
     ("registry",),
 )
-# Rooms of at most this many files: more are two rooms. Kernels, passes and commands stand side by side.
+# Rooms of at most this many files: more are two rooms. Kernels, passes and commands stand side by
+# side.
 MAX_FILES, FLAT = 20, {"passes", "schedules", "cli"}
 # Files of a room whose names begin alike: more would be a folder.
 MAX_PREFIX = 4
 # Files in the root of subpc/ that need nothing but the standard library.
-LEAVES = ("errors", "text", "records", "progress", "versions", "worker", "files", "scratch", "onnx_places", "model_files")
+LEAVES = (
+    "errors",
+    "text",
+    "records",
+    "progress",
+    "versions",
+    "worker",
+    "files",
+    "scratch",
+    "onnx_places",
+    "model_files",
+)
 # Only these may import the heavy libraries at module level.
 HEAVY = {"torch": {"frontend", "algorithms"}, "tvm": {"frontend", "passes", "schedules"}}
 
@@ -73,7 +88,8 @@ def module_of(path: Path) -> str:
 
 
 def imported(path: Path, *, deferred: bool) -> Iterator[str]:
-    """Modules that a file imports; without `deferred` only those at module level that run (not under TYPE_CHECKING)."""
+    """Modules that a file imports; without `deferred` only those at module level that run (not
+    under TYPE_CHECKING)."""
     tree = ast.parse(path.read_text())
     nodes = ast.walk(tree) if deferred else iter(tree.body)
     for node in nodes:
@@ -85,7 +101,8 @@ def imported(path: Path, *, deferred: bool) -> Iterator[str]:
 
 
 def place_of(module: str) -> str | None:
-    """The room or root file that a module of ours belongs to; None for the package itself and for others' modules."""
+    """The room or root file that a module of ours belongs to; None for the package itself and for
+    others' modules."""
     parts = module.split(".")
     return parts[1] if parts[0] == "subpc" and len(parts) > 1 else None
 
@@ -94,12 +111,17 @@ ALL = [(room, path) for room in ROOMS for path in sources(room)]
 MODULES = [(module_of(path).removesuffix(".__init__"), path) for _, path in ALL]
 
 
-@pytest.mark.parametrize(("module", "path"), MODULES, ids=[str(p.relative_to(ROOT)) for _, p in ALL])
+@pytest.mark.parametrize(
+    ("module", "path"), MODULES, ids=[str(p.relative_to(ROOT)) for _, p in ALL]
+)
 def test_imports_follow_the_order_of_rooms(module: str, path: Path) -> None:
     here = place_of(module)
     if here is None:  # subpc/__init__.py, which names what is public
         return
-    assert here in RANK, f"{path.relative_to(ROOT)}: {here} has no place in the order; give it one, in ORDER and in docs/architecture.md"
+    assert here in RANK, (
+        f"{path.relative_to(ROOT)}: {here} has no place in the order; give it one, in ORDER and in"
+        " docs/architecture.md"
+    )
     for other in imported(path, deferred=True):
         there = place_of(other)
         if there is not None and there != here:
@@ -117,12 +139,18 @@ def test_imports_inside_algorithms_follow_an_order(module: str, path: Path) -> N
     for other in imported(path, deferred=True):
         if other.startswith("subpc.algorithms."):
             there = other.split(".")[2]
-            assert there == here or RANK_INSIDE[there] < RANK_INSIDE[here], f"{path.relative_to(ROOT)} imports {other}"
+            assert there == here or RANK_INSIDE[there] < RANK_INSIDE[here], (
+                f"{path.relative_to(ROOT)} imports {other}"
+            )
 
 
 def test_files_do_not_import_each_other_in_circles() -> None:
     known = dict(MODULES)
-    edges = {m: {_file_of(i, known) for i in imported(p, deferred=True)} - {m, None, "subpc"} for m, p in known.items() if m != "subpc"}
+    edges = {
+        m: {_file_of(i, known) for i in imported(p, deferred=True)} - {m, None, "subpc"}
+        for m, p in known.items()
+        if m != "subpc"
+    }
     circles = [module for module in edges if module in _reached(module, edges)]
     assert not circles
 
@@ -130,7 +158,11 @@ def test_files_do_not_import_each_other_in_circles() -> None:
 def _file_of(imported_name: str, known: dict[str, Path]) -> str | None:
     """The module that an import reads: the name itself, or what holds it."""
     return (
-        imported_name if imported_name in known else imported_name.rpartition(".")[0] if imported_name.rpartition(".")[0] in known else None
+        imported_name
+        if imported_name in known
+        else imported_name.rpartition(".")[0]
+        if imported_name.rpartition(".")[0] in known
+        else None
     )
 
 
@@ -150,7 +182,9 @@ def test_rooms_are_small_and_their_files_share_no_prefix(room: str) -> None:
         names = [path.stem for path in folder.glob("*.py") if path.stem != "__init__"]
         assert len(names) <= MAX_FILES, f"{folder.relative_to(ROOT)} holds {len(names)} files"
         prefixes = Counter(name.split("_")[0] for name in names)
-        assert max(prefixes.values(), default=0) <= MAX_PREFIX, f"{folder.relative_to(ROOT)}: {prefixes.most_common(1)} could be a folder"
+        assert max(prefixes.values(), default=0) <= MAX_PREFIX, (
+            f"{folder.relative_to(ROOT)}: {prefixes.most_common(1)} could be a folder"
+        )
 
 
 @pytest.mark.parametrize("leaf", LEAVES)
@@ -164,7 +198,9 @@ def test_heavy_imports_stay_in_their_rooms(library: str, rooms: set[str]) -> Non
     for room, path in ALL:
         if room not in rooms:
             heads = {module.split(".")[0] for module in imported(path, deferred=False)}
-            assert library not in heads, f"{path.relative_to(ROOT)} imports {library} at module level"
+            assert library not in heads, (
+                f"{path.relative_to(ROOT)} imports {library} at module level"
+            )
 
 
 def test_algorithms_know_no_tvm() -> None:
@@ -179,7 +215,9 @@ def test_every_folder_is_packaged() -> None:
     names = {module_of(folder / "__init__.py").removesuffix(".__init__") for folder in folders}
     assert set(setup["packages"]) == names
     for room in ROOMS:
-        assert {p.parent for p in sources(room)} <= folders, f"{room}: a folder with code but no __init__.py"
+        assert {p.parent for p in sources(room)} <= folders, (
+            f"{room}: a folder with code but no __init__.py"
+        )
 
 
 @pytest.mark.skipif(tomllib is None, reason="reading pyproject.toml needs Python 3.11")
@@ -187,18 +225,30 @@ def test_the_version_stands_in_one_place() -> None:
     setup = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert "version" not in setup["project"]
     assert setup["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "subpc.__version__"}
-    sources_with_it = [str(path.relative_to(ROOT)) for _, path in ALL if subpc.__version__ in path.read_text()]
+    sources_with_it = [
+        str(path.relative_to(ROOT)) for _, path in ALL if subpc.__version__ in path.read_text()
+    ]
     assert sources_with_it == ["subpc/__init__.py"]
 
 
 def test_files_are_short() -> None:
-    paths = [p for _, p in ALL] + [p for folder in ("tests", "benchmarks", "examples") for p in (ROOT / folder).rglob("*.py")]
-    long = {str(p.relative_to(ROOT)): n for p in paths if (n := len(p.read_text().splitlines())) > MAX_LINES}
+    paths = [p for _, p in ALL] + [
+        p for folder in ("tests", "benchmarks", "examples") for p in (ROOT / folder).rglob("*.py")
+    ]
+    long = {
+        str(p.relative_to(ROOT)): n
+        for p in paths
+        if (n := len(p.read_text().splitlines())) > MAX_LINES
+    }
     assert not long
 
 
 def test_modules_say_what_they_hold() -> None:
-    missing = [str(p.relative_to(ROOT)) for _, p in ALL if ast.get_docstring(ast.parse(p.read_text())) is None]
+    missing = [
+        str(p.relative_to(ROOT))
+        for _, p in ALL
+        if ast.get_docstring(ast.parse(p.read_text())) is None
+    ]
     assert not missing
 
 
@@ -206,7 +256,17 @@ def test_nothing_belongs_to_one_machine() -> None:
     pattern = re.compile(r"(?<![\w.])/(?:work|opt|root|home)/|[\w-]+\.(?:internal|corp|lan)\b")
     endings = {".py", ".md", ".toml", ".txt", ".sh", ".yml", ""}
     folders = [*ROOMS, "tests", "benchmarks", "examples", "docs", ".ci"]
-    files = [p for folder in folders for p in (ROOT / folder).rglob("*") if p.is_file() and p.suffix in endings]
+    files = [
+        p
+        for folder in folders
+        for p in (ROOT / folder).rglob("*")
+        if p.is_file() and p.suffix in endings
+    ]
     files += [p for p in ROOT.iterdir() if p.is_file() and p.suffix in endings]
-    found = [f"{p.relative_to(ROOT)}: {m.group()}" for p in files if p.name != Path(__file__).name for m in pattern.finditer(p.read_text())]
+    found = [
+        f"{p.relative_to(ROOT)}: {m.group()}"
+        for p in files
+        if p.name != Path(__file__).name
+        for m in pattern.finditer(p.read_text())
+    ]
     assert not found

@@ -10,8 +10,11 @@ from subpc.algorithms.numerics.one_by_n import pruned_count
 from subpc.algorithms.report import LayerResult
 
 
-def sort_layers(graph: fx.Graph, modules: dict[str, nn.Module], config: BlockConfig) -> dict[str, LayerResult]:
-    """A result for each layer with weights, in the order of the graph; those with a reason stay dense."""
+def sort_layers(
+    graph: fx.Graph, modules: dict[str, nn.Module], config: BlockConfig
+) -> dict[str, LayerResult]:
+    """A result for each layer with weights, in the order of the graph; those with a reason stay
+    dense."""
     calls = [str(node.target) for node in graph.nodes if node.op == "call_module"]
     uses = Counter(id(getattr(modules[name], "weight", modules[name])) for name in calls)
     convs = {name: module for name in calls if isinstance(module := modules[name], nn.Conv2d)}
@@ -20,7 +23,11 @@ def sort_layers(graph: fx.Graph, modules: dict[str, nn.Module], config: BlockCon
     for name in dict.fromkeys(calls):
         module = modules[name]
         if isinstance(module, nn.Conv2d | nn.Linear):
-            reason = _reason(module, reasons[name], uses[id(module.weight)], config) if name in convs else "fully connected"
+            reason = (
+                _reason(module, reasons[name], uses[id(module.weight)], config)
+                if name in convs
+                else "fully connected"
+            )
             filters = module.weight.shape[0]
             results[name] = LayerResult(name=name, filters=filters, kept=filters, reason=reason)
     return results

@@ -1,4 +1,5 @@
-"""1xN pruning over a network, front to back: each layer is solved for the inputs that the pruned layers before it give."""
+"""1xN pruning over a network, front to back: each layer is solved for the inputs that the pruned
+layers before it give."""
 
 import torch
 from torch import nn
@@ -7,7 +8,12 @@ from subpc.algorithms.blocks.choose_layers import sort_layers
 from subpc.algorithms.blocks.config import BlockConfig
 from subpc.algorithms.images.random_images import inputs_for
 from subpc.algorithms.layer_fit.least_squares import eliminate, layer_problem, solve
-from subpc.algorithms.network.checked_copy import checked_copy, own_weights, reference_of, set_weight
+from subpc.algorithms.network.checked_copy import (
+    checked_copy,
+    own_weights,
+    reference_of,
+    set_weight,
+)
 from subpc.algorithms.network.pairing import find_pairs
 from subpc.algorithms.numerics.one_by_n import block_mask, expand, magnitudes, pruned_count
 from subpc.algorithms.numerics.quantizers import Quantized
@@ -17,8 +23,8 @@ from subpc.algorithms.statistics.moments import Inputs, Moments, grouped_rows
 from subpc.errors import ConfigError
 from subpc.progress import Progress, silent
 
-# The longest filter whose blocks go in rounds: those of longer ones go at once, because a round costs the square of the length for
-# every group of filters.
+# The longest filter whose blocks go in rounds: those of longer ones go at once, because a round
+# costs the square of the length for every group of filters.
 _LONGEST = 1_500
 
 
@@ -33,10 +39,11 @@ def compress_blocks(
 ) -> tuple[nn.Module, dict[str, Quantized], DataFreeReport]:
     """The pruned copy, no codes (the weights stay float), and the report. `model` is not changed.
 
-    images: normalised ones (p, c, h, w) to take the statistics from; without them `config.inputs` says what is used instead.
+    images: normalised ones (p, c, h, w) to take the statistics from; without them `config.inputs`
+    says what is used instead.
     input_shape: (n, c, h, w) of the network, found by trying where it is left out.
-    Raises UnsupportedModelError where the network cannot be traced or followed, ModelFileError for NaN weights or statistics,
-    ConfigError where no layer can be pruned.
+    Raises UnsupportedModelError where the network cannot be traced or followed, ModelFileError for
+    NaN weights or statistics, ConfigError where no layer can be pruned.
     """
     given, model = model, checked_copy(model)
     modules = dict(model.named_modules())
@@ -44,8 +51,13 @@ def compress_blocks(
     results = sort_layers(graph, modules, config)
     pruned = [name for name, result in results.items() if not result.reason]
     if config.sparsity > 0 and not pruned:
-        reasons = "; ".join(f"{name}: {result.reason}" for name, result in list(results.items())[:5])
-        raise ConfigError(f"No convolution can be pruned in blocks of {config.n} ({reasons}).\nChoose another n, sparsity or keep_dense.")
+        reasons = "; ".join(
+            f"{name}: {result.reason}" for name, result in list(results.items())[:5]
+        )
+        raise ConfigError(
+            f"No convolution can be pruned in blocks of {config.n} ({reasons}).\nChoose another n,"
+            " sparsity or keep_dense."
+        )
     if not pruned or not config.follows_network:
         for name in pruned:
             _prune(modules[name], config, results[name], None)
@@ -64,7 +76,9 @@ def compress_blocks(
     return model, {}, DataFreeReport.of("blocks", model, {}, results, label)
 
 
-def _prune(conv: nn.Module, config: BlockConfig, result: LayerResult, moments: Moments | None) -> None:
+def _prune(
+    conv: nn.Module, config: BlockConfig, result: LayerResult, moments: Moments | None
+) -> None:
     """Zero the blocks of one layer and, with the moments of its inputs, solve the others."""
     assert isinstance(conv, nn.Conv2d)
     weight, channels = conv.weight, conv.in_channels
@@ -80,7 +94,11 @@ def _prune(conv: nn.Module, config: BlockConfig, result: LayerResult, moments: M
         mask = eliminate(problem, channels, config.n, count, rounds)
     set_weight(conv, weight * expand(mask, config.n))
     cut = grouped_rows(conv, problem.taps)
-    solved = solve(problem, mask, config.n)[None] if config.compensation in ("full", "weights") else cut
-    result.error_before, result.error_after = (problem.relative_error(rows) for rows in (cut, solved))
+    solved = (
+        solve(problem, mask, config.n)[None] if config.compensation in ("full", "weights") else cut
+    )
+    result.error_before, result.error_after = (
+        problem.relative_error(rows) for rows in (cut, solved)
+    )
     result.coefficients = (float(solved.min()), float(solved.max()))
     set_weight(conv, problem.weights(solved).view_as(weight).float())

@@ -14,12 +14,16 @@ COMPENSATIONS = ("full", "weights", "batch_norm", "none")
 class BlockConfig(Config):
     """Block size, sparsity, and how the loss is made good.
 
-    n: filters in a block; sparsity: share of input channels that each group of n filters loses, in [0, 1), the count rounded down.
-    criterion: `l1` removes the smallest blocks, `error` those that the others replace best, in `rounds` batches. compensation:
-    `weights` solves the kept weights anew, `batch_norm` moves the next batch norm's statistics, `full` does both.
-    ridge: share of the mean diagonal added to the normal equations. inputs: what the networks are followed with where no images are
-    given, `random` images or `normal` variables, from weights and batch norms alone.
-    keep_dense: names of layers (fnmatch patterns) that stay dense, beside the stem, depthwise and grouped convolutions.
+    n: filters in a block; sparsity: share of input channels that each group of n filters loses, in
+    [0, 1), the count rounded down.
+    criterion: `l1` removes the smallest blocks, `error` those that the others replace best, in
+    `rounds` batches. compensation: `weights` solves the kept weights anew, `batch_norm` moves the
+    next batch norm's statistics, `full` does both.
+    ridge: share of the mean diagonal added to the normal equations. inputs: what the networks are
+    followed with where no images are given, `random` images or `normal` variables, from weights and
+    batch norms alone.
+    keep_dense: names of layers (fnmatch patterns) that stay dense, beside the stem, depthwise and
+    grouped convolutions.
     """
 
     n: int = 16
@@ -36,12 +40,18 @@ class BlockConfig(Config):
             raise ConfigError(f"n is {self.n!r}; accepted: {', '.join(map(str, BLOCKS))}.")
         check_range("sparsity", self.sparsity, 0, 0.999)
         check_range("ridge", self.ridge, 1e-9, 1e6)
-        for name, accepted in (("criterion", CRITERIA), ("compensation", COMPENSATIONS), ("inputs", INPUTS)):
+        for name, accepted in (
+            ("criterion", CRITERIA),
+            ("compensation", COMPENSATIONS),
+            ("inputs", INPUTS),
+        ):
             check_choice(name, getattr(self, name), accepted)
         if type(self.rounds) is not int or not 1 <= self.rounds <= 1024:
             raise ConfigError(f"rounds is {self.rounds!r}; accepted: whole numbers from 1 to 1024.")
         if isinstance(self.keep_dense, str):
-            raise ConfigError(f"keep_dense is {self.keep_dense!r}; accepted: a list of names and patterns.")
+            raise ConfigError(
+                f"keep_dense is {self.keep_dense!r}; accepted: a list of names and patterns."
+            )
 
     @property
     def follows_network(self) -> bool:

@@ -1,4 +1,5 @@
-"""1xN pruning without data as a compression method: its options, its strengths, and how it is run."""
+"""1xN pruning without data as a compression method: its options, its strengths, and how it is
+run."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -46,7 +47,10 @@ channels and pixels go together follows from filters and batch norms."""
         Option(setting="criterion", help="Which blocks go: see below.", accepted=CRITERIA),
         Option(
             setting="compensation",
-            help="Solve the kept weights anew, move the next batch norm's statistics, both, or neither.",
+            help=(
+                "Solve the kept weights anew, move the next batch norm's statistics, both, or"
+                " neither."
+            ),
             accepted=COMPENSATIONS,
         ),
         Option(
@@ -84,6 +88,8 @@ channels and pixels go together follows from filters and batch norms."""
         """See CompressionMethod."""
         from subpc.algorithms.blocks.compress import compress_blocks
 
-        pruned, codes, report = compress_blocks(model, config, progress, images=images, input_shape=input_shape)
+        pruned, codes, report = compress_blocks(
+            model, config, progress, images=images, input_shape=input_shape
+        )
         blocks = {layer.name: config.n for layer in report.layers if layer.sparsity > 0}
         return Compressed(model=pruned, codes=codes, blocks=blocks, report=report)

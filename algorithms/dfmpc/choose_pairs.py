@@ -6,7 +6,8 @@ from subpc.algorithms.network.pairing import Pair
 
 
 def choose_pairs(pairs: tuple[Pair, ...], modules: dict[str, nn.Module]) -> tuple[Pair, ...]:
-    """Pairs that share no layer: low, high, low, high along a chain; a bottleneck's 3x3 is low and its last 1x1 compensates (figure 2)."""
+    """Pairs that share no layer: low, high, low, high along a chain; a bottleneck's 3x3 is low and
+    its last 1x1 compensates (figure 2)."""
     starts = {pair.first for pair in pairs}
     taken: set[str] = set()
     chosen = []

@@ -1,4 +1,5 @@
-"""DF-MPC over a network: low precision for the first layer of each pair, and what that costs made good behind it."""
+"""DF-MPC over a network: low precision for the first layer of each pair, and what that costs made
+good behind it."""
 
 from dataclasses import replace
 
@@ -32,27 +33,47 @@ def compress_dfmpc(
 ) -> tuple[nn.Module, dict[str, Quantized], DataFreeReport]:
     """The quantized copy, the codes of each layer, and the report. `model` is not changed.
 
-    images: normalised ones (p, c, h, w) to take statistics from; without them `config.inputs` says what is used instead.
+    images: normalised ones (p, c, h, w) to take statistics from; without them `config.inputs` says
+    what is used instead.
     input_shape: (n, c, h, w) of the network, found by trying where it is left out.
-    Raises UnsupportedModelError where the network cannot be traced or followed, ModelFileError for NaN weights or statistics,
-    ConfigError for unknown names in skip, and for images beside settings that look at weights alone.
+    Raises UnsupportedModelError where the network cannot be traced or followed, ModelFileError for
+    NaN weights or statistics, ConfigError for unknown names in skip, and for images beside settings
+    that look at weights alone.
     """
     if images is not None and not config.follows_network:
-        raise ConfigError("The settings look at weights alone, so images have no use.\nLeave them out, or choose recalibration network.")
+        raise ConfigError(
+            "The settings look at weights alone, so images have no use.\nLeave them out, or choose"
+            " recalibration network."
+        )
     given, model = model, checked_copy(model)
     label = "none"
     if config.follows_network:
         images, label = inputs_for(model, config.inputs, images, input_shape)
-    feedback = config.feedback if config.feedback is not None else images is not None and config.scales == "search"
+    feedback = (
+        config.feedback
+        if config.feedback is not None
+        else images is not None and config.scales == "search"
+    )
     run = _Run(model, replace(config, feedback=feedback), progress)
     if config.follows_network:
         reference = reference_of(given, model)
         correct = config.recalibration == "network"
         with run.coded.hidden(images is not None):
-            run_side_by_side(run.pairing.graph, (reference, model), images, run.at_layer, correct=correct, at_norm=run.at_norm)
+            run_side_by_side(
+                run.pairing.graph,
+                (reference, model),
+                images,
+                run.at_layer,
+                correct=correct,
+                at_norm=run.at_norm,
+            )
     run.rest()
     own_weights(model, given)
-    return model, run.coded.codes, DataFreeReport.of("dfmpc", model, run.coded.codes, run.results, label)
+    return (
+        model,
+        run.coded.codes,
+        DataFreeReport.of("dfmpc", model, run.coded.codes, run.results, label),
+    )
 
 
 class _Run:
@@ -75,7 +96,9 @@ class _Run:
         if not self._is_next(name):
             return
         codes = self._codes(name, layer, inputs)
-        result.error_before = relative_error(layer.weight, quantize(layer.weight, result.bits, per_channel=False))
+        result.error_before = relative_error(
+            layer.weight, quantize(layer.weight, result.bits, per_channel=False)
+        )
         result.error_after = relative_error(layer.weight, codes)
         self.scalar.before(name)
         self.coded.set(name, codes)
@@ -87,19 +110,28 @@ class _Run:
                 self.scalar.at_norm(name)
 
     def _codes(self, name: str, layer: nn.Conv2d | nn.Linear, inputs: Inputs) -> Quantized:
-        shared, config, bits = "used more than once" in self.results[name].reason, self.config, self.results[name].bits
+        shared, config, bits = (
+            "used more than once" in self.results[name].reason,
+            self.config,
+            self.results[name].bits,
+        )
         solves = config.compensation == "solve"
         if config.scales == "paper" and not solves:
             return quantize(layer.weight, bits, per_channel=config.per_channel)
         problem = problem_of(layer, inputs(), ridge=config.ridge, solve=solves and not shared)
         if config.scales == "paper":
-            return quantize(problem.weights().view_as(layer.weight), bits, per_channel=config.per_channel)
+            return quantize(
+                problem.weights().view_as(layer.weight), bits, per_channel=config.per_channel
+            )
         feedback = bool(config.feedback) and not shared
-        how = Rounding(bits=bits, ternary=bits == 2, per_channel=config.per_channel, feedback=feedback)
+        how = Rounding(
+            bits=bits, ternary=bits == 2, per_channel=config.per_channel, feedback=feedback
+        )
         return quantize_problem(problem, layer.weight.shape, how)
 
     def rest(self) -> None:
-        """Quantize the layers that were not reached: all of it where the settings look at weights alone."""
+        """Quantize the layers that were not reached: all of it where the settings look at weights
+        alone."""
         for name, result in self.results.items():
             layer = self.modules[name]
             if not self._is_next(name):
@@ -119,5 +151,7 @@ class _Run:
             return False
         self.progress(name, list(self.results).index(name), len(self.results))
         self.seen.add(id(weight))
-        self.results[name].bits = self.config.low_bits if name in self.low else self.config.high_bits
+        self.results[name].bits = (
+            self.config.low_bits if name in self.low else self.config.high_bits
+        )
         return True

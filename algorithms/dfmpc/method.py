@@ -60,7 +60,10 @@ class DfmpcMethod:
         ),
         Option(
             setting="feedback",
-            help="Make each rounding error good by the weights that follow (GPTQ). [default: with images, random ones too]",
+            help=(
+                "Make each rounding error good by the weights that follow (GPTQ). [default: with"
+                " images, random ones too]"
+            ),
         ),
         SKIP_OPTION,
     )
@@ -98,5 +101,7 @@ class DfmpcMethod:
         """See CompressionMethod."""
         from subpc.algorithms.dfmpc.compress import compress_dfmpc
 
-        smaller, codes, report = compress_dfmpc(model, config, progress, images=images, input_shape=input_shape)
+        smaller, codes, report = compress_dfmpc(
+            model, config, progress, images=images, input_shape=input_shape
+        )
         return Compressed(model=smaller, codes=codes, report=report)

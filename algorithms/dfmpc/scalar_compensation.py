@@ -1,4 +1,5 @@
-"""The paper's compensation: one coefficient for each channel, equation 27, folded into the batch norm."""
+"""The paper's compensation: one coefficient for each channel, equation 27, folded into the batch
+norm."""
 
 import math
 from dataclasses import dataclass
@@ -18,14 +19,22 @@ _TOGETHER = 64
 
 
 def quantize(weight: torch.Tensor, bits: int, *, per_channel: bool) -> Quantized:
-    """Codes of a weight of any shape, out first: ternary at 2 bits, uniform above (section 3.1 of the paper)."""
-    return quantize_ternary(weight, per_channel=per_channel) if bits == 2 else quantize_uniform(weight, bits, per_channel=per_channel)
+    """Codes of a weight of any shape, out first: ternary at 2 bits, uniform above (section 3.1 of
+    the paper)."""
+    return (
+        quantize_ternary(weight, per_channel=per_channel)
+        if bits == 2
+        else quantize_uniform(weight, bits, per_channel=per_channel)
+    )
 
 
 def relative_error(old: torch.Tensor, codes: Quantized) -> float:
-    """|new - old| / |old| of a weight (out, ...) and the one that the codes stand for, a few filters at a time."""
+    """|new - old| / |old| of a weight (out, ...) and the one that the codes stand for, a few
+    filters at a time."""
     few = [torch.arange(len(old)) // _TOGETHER == i for i in range(math.ceil(len(old) / _TOGETHER))]
-    lost = sum(float((codes.keep(kept).dequantize() - old[kept]).double().square().sum()) for kept in few)
+    lost = sum(
+        float((codes.keep(kept).dequantize() - old[kept]).double().square().sum()) for kept in few
+    )
     return math.sqrt(lost) / max(float(old.norm()), _TINY)
 
 
@@ -42,7 +51,8 @@ class _Part:
         return self.weight[few].double().flatten(1).mul_(self.gain[few, None])
 
     def error(self, new: "_Part", scale: torch.Tensor) -> float:
-        """|scale x' - x| / |x| with x' of the `new` part and scale (c,); a few filters at a time."""
+        """|scale x' - x| / |x| with x' of the `new` part and scale (c,); a few filters at a
+        time."""
         lost = all_of_it = 0.0
         for i in range(0, len(self.gain), _TOGETHER):
             few = slice(i, i + _TOGETHER)
@@ -53,10 +63,15 @@ class _Part:
 
 
 class Scalar:
-    """Remembers what each pair's batch norm gave before its layer was quantized, and scales what it gives afterwards."""
+    """Remembers what each pair's batch norm gave before its layer was quantized, and scales what it
+    gives afterwards."""
 
     def __init__(
-        self, modules: dict[str, nn.Module], config: DfmpcConfig, pairs: tuple[Pair, ...], results: dict[str, LayerResult]
+        self,
+        modules: dict[str, nn.Module],
+        config: DfmpcConfig,
+        pairs: tuple[Pair, ...],
+        results: dict[str, LayerResult],
     ) -> None:
         self.modules, self.config, self.results = modules, config, results
         self.pairs = {pair.first: pair for pair in pairs}
@@ -69,13 +84,15 @@ class Scalar:
             self.old[name] = self._part(self.pairs[name])
 
     def recalibrate(self, name: str, new: torch.Tensor) -> None:
-        """Set the statistics behind the low layer `name` by the norms of its filters, if the settings say so; new: (out, in, kh, kw)."""
+        """Set the statistics behind the low layer `name` by the norms of its filters, if the
+        settings say so; new: (out, in, kh, kw)."""
         conv, norm = self._parts(self.pairs[name])
         if self.config.recalibration == "norm-ratio":
             recalibrate(norm, conv.weight, new, None)
 
     def at_norm(self, norm_name: str) -> None:
-        """Fold the coefficients into the batch norm of this name, which is a pair's, if the settings say so."""
+        """Fold the coefficients into the batch norm of this name, which is a pair's, if the
+        settings say so."""
         pair = self.by_norm[norm_name]
         if pair.first not in self.old:
             return
@@ -86,11 +103,17 @@ class Scalar:
         if self.config.compensation != "scalar":
             return
         if pair.activation != "relu" or norm.weight is None:
-            why = "ReLU6 is not homogeneous" if norm.weight is not None else "batch norm without scale"
+            why = (
+                "ReLU6 is not homogeneous"
+                if norm.weight is not None
+                else "batch norm without scale"
+            )
             result.reason = f"no coefficient: {why}"
             return
         options = {"lambda1": self.config.lambda1, "lambda2": self.config.lambda2}
-        found = solve_scalars(old.rows(), old.shift, new.rows(), new.shift, clamp=self.config.clamp, **options)
+        found = solve_scalars(
+            old.rows(), old.shift, new.rows(), new.shift, clamp=self.config.clamp, **options
+        )
         norm.weight.mul_(found.float())
         norm.bias.mul_(found.float())
         result.error_after = old.error(new, found)
@@ -108,12 +131,20 @@ class Scalar:
 
 
 def solve_scalars(
-    rows: torch.Tensor, shift: torch.Tensor, new_rows: torch.Tensor, new_shift: torch.Tensor, *, lambda1: float, lambda2: float, clamp: bool
+    rows: torch.Tensor,
+    shift: torch.Tensor,
+    new_rows: torch.Tensor,
+    new_shift: torch.Tensor,
+    *,
+    lambda1: float,
+    lambda2: float,
+    clamp: bool,
 ) -> torch.Tensor:
     """c (channels,) in float64: the minimiser of |c x' - x|^2 + lambda1 (c y' - y)^2 + lambda2 c^2.
 
-    rows x and new_rows x' (channels, d): filters times the gain of their batch norm, before and after quantization; shift y and
-    new_shift y' (channels,): what the batch norm adds. 1 where the quantized channel is zero and nothing can be solved.
+    rows x and new_rows x' (channels, d): filters times the gain of their batch norm, before and
+    after quantization; shift y and new_shift y' (channels,): what the batch norm adds. 1 where the
+    quantized channel is zero and nothing can be solved.
     """
     top = (new_rows * rows).sum(1) + lambda1 * new_shift * shift
     bottom = (new_rows**2).sum(1) + lambda1 * new_shift**2 + lambda2

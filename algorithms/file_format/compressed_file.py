@@ -1,4 +1,5 @@
-"""The compressed model file: plain tensors, the architecture, configuration and report, read without running any of it."""
+"""The compressed model file: plain tensors, the architecture, configuration and report, read
+without running any of it."""
 
 import io
 import pickle
@@ -30,10 +31,12 @@ _MAX_WORD = 200
 class CompressedFile:
     """A compressed network.
 
-    arch: `subpc:NAME` or a torchvision name, or `graph` where `graph` has the network itself; config and report: JSON values;
-    input_shape: (n, c, h, w). packed: layers whose weights are kept as codes; their float weights are in state_dict too, where the file
-    has the codes alone. blocks: {layer: N} of weights of which the file has the 1xN blocks that are not zero. half: the file has weights
-    of two or more dimensions as float16; they are read as float32.
+    arch: `subpc:NAME` or a torchvision name, or `graph` where `graph` has the network itself;
+    config and report: JSON values;
+    input_shape: (n, c, h, w). packed: layers whose weights are kept as codes; their float weights
+    are in state_dict too, where the file has the codes alone. blocks: {layer: N} of weights of
+    which the file has the 1xN blocks that are not zero. half: the file has weights of two or more
+    dimensions as float16; they are read as float32.
     """
 
     arch: str
@@ -49,7 +52,8 @@ class CompressedFile:
 
 
 def save_compressed(path: Path, file: CompressedFile) -> None:
-    """Write `file` whole or not at all, as safetensors where the name ends so; ModelFileError where the disk refuses."""
+    """Write `file` whole or not at all, as safetensors where the name ends so; ModelFileError where
+    the disk refuses."""
     content = content_of(file)
     save_atomic(path, content if path.suffix == ".safetensors" else in_few_storages(content))
 
@@ -58,7 +62,11 @@ def content_of(file: CompressedFile) -> dict[str, Any]:
     """The entries of the file: plain values and the tensors that are kept."""
     blocks = {layer: n for layer, n in file.blocks.items() if layer not in file.packed}
     packed, sparse = ({f"{layer}.weight" for layer in layers} for layers in (file.packed, blocks))
-    kept = {key: value for key, value in file.state_dict.items() if not key.endswith(_COUNTER) and key not in packed}
+    kept = {
+        key: value
+        for key, value in file.state_dict.items()
+        if not key.endswith(_COUNTER) and key not in packed
+    }
     stored = {key: _stored(value, file.half) for key, value in kept.items()}
     content = {
         FORMAT_KEY: FORMAT_VERSION,
@@ -81,7 +89,9 @@ def stored_bytes(content: dict[str, Any]) -> dict[str, int]:
         layer = key.rpartition(".")[0]
         sizes[layer] = sizes.get(layer, 0) + tensor.nbytes
     for layer, entry in (*content["packed"].items(), *content["blocks"].items()):
-        sizes[layer] = sizes.get(layer, 0) + sum(value.nbytes for value in entry.values() if isinstance(value, torch.Tensor))
+        sizes[layer] = sizes.get(layer, 0) + sum(
+            value.nbytes for value in entry.values() if isinstance(value, torch.Tensor)
+        )
     return sizes
 
 
@@ -102,19 +112,25 @@ def save_atomic(path: Path, content: Any) -> None:
             stream.write(memory.getbuffer())
         except (RuntimeError, pickle.PicklingError) as error:
             raise ModelFileError(
-                f"cannot write {path}: {error}.\nFree space, or choose another place; the old file is untouched."
+                f"cannot write {path}: {error}.\nFree space, or choose another place; the old file"
+                " is untouched."
             ) from error
 
 
 def in_few_storages(value: Any) -> Any:
-    """`value` with its tensors moved into one storage a type: a file of PyTorch has some hundred bytes for each storage."""
+    """`value` with its tensors moved into one storage a type: a file of PyTorch has some hundred
+    bytes for each storage."""
     tensors: list[torch.Tensor] = []
     _collect(value, tensors)
     places: dict[int, torch.Tensor] = {}
     for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
         own = list({id(t): t for t in tensors if t.dtype == dtype}.values())
-        parts = torch.split(torch.cat([tensor.reshape(-1) for tensor in own]), [tensor.numel() for tensor in own])
-        places |= {id(tensor): part.view(tensor.shape) for tensor, part in zip(own, parts, strict=True)}
+        parts = torch.split(
+            torch.cat([tensor.reshape(-1) for tensor in own]), [tensor.numel() for tensor in own]
+        )
+        places |= {
+            id(tensor): part.view(tensor.shape) for tensor, part in zip(own, parts, strict=True)
+        }
     return _replaced(value, places)
 
 
@@ -131,40 +147,71 @@ def _replaced(value: Any, places: dict[int, torch.Tensor]) -> Any:
         return places[id(value)]
     if isinstance(value, dict):
         return {key: _replaced(entry, places) for key, entry in value.items()}
-    return [_replaced(entry, places) for entry in value] if isinstance(value, list | tuple) else value
+    return (
+        [_replaced(entry, places) for entry in value] if isinstance(value, list | tuple) else value
+    )
 
 
 def parse_compressed(content: Any, name: str) -> CompressedFile:
     """The checked content of the file `name`."""
     if not isinstance(content, dict) or FORMAT_KEY not in content:
-        raise ModelFileError(f"{name} is not a compressed model of subpc: it has no entry {FORMAT_KEY!r}.")
+        raise ModelFileError(
+            f"{name} is not a compressed model of subpc: it has no entry {FORMAT_KEY!r}."
+        )
     version = content[FORMAT_KEY]
     if type(version) is not int or version != FORMAT_VERSION:
-        raise ModelFileError(f"{name} has format {version!r:.60}; this version of subpc reads format {FORMAT_VERSION}. Update subpc.")
+        raise ModelFileError(
+            f"{name} has format {version!r:.60}; this version of subpc reads format"
+            f" {FORMAT_VERSION}. Update subpc."
+        )
     tensors: list[torch.Tensor] = []
     _collect(content, tensors)
     check_state({f"tensor {index}": tensor for index, tensor in enumerate(tensors)}, name)
     state, shape = content.get("state_dict"), content.get("input_shape", [])
     if not isinstance(content.get("arch"), str) or len(content["arch"]) > _MAX_WORD:
-        raise ModelFileError(f"{name} does not name its architecture in a text of at most {_MAX_WORD} characters.")
-    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in state.items()):
+        raise ModelFileError(
+            f"{name} does not name its architecture in a text of at most {_MAX_WORD} characters."
+        )
+    if not isinstance(state, dict) or not all(
+        isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in state.items()
+    ):
         raise ModelFileError(f"{name}: the entry 'state_dict' has to map names to tensors.")
-    if not isinstance(shape, list) or len(shape) > 8 or not all(type(size) is int and size > 0 for size in shape):
-        raise ModelFileError(f"{name}: the entry 'input_shape' is {shape!r:.60}; a list of positive sizes is accepted.")
+    if (
+        not isinstance(shape, list)
+        or len(shape) > 8
+        or not all(type(size) is int and size > 0 for size in shape)
+    ):
+        raise ModelFileError(
+            f"{name}: the entry 'input_shape' is {shape!r:.60}; a list of positive sizes is"
+            " accepted."
+        )
     others = {key: content.get(key, {}) for key in ("arch_options", "config", "report")}
     for key, value in others.items():
         if not isinstance(value, dict) or not _is_plain(value):
-            raise ModelFileError(f"{name}: the entry {key!r} has to be a dictionary of plain values.")
-    if any(len(str(word)) > _MAX_WORD for option in others["arch_options"].items() for word in option):
-        raise ModelFileError(f"{name}: an option of its architecture has more than {_MAX_WORD} characters.")
+            raise ModelFileError(
+                f"{name}: the entry {key!r} has to be a dictionary of plain values."
+            )
+    if any(
+        len(str(word)) > _MAX_WORD for option in others["arch_options"].items() for word in option
+    ):
+        raise ModelFileError(
+            f"{name}: an option of its architecture has more than {_MAX_WORD} characters."
+        )
     graph = parse_graph(content["graph"], name) if "graph" in content else None
     packed = parse_packed(content.get("packed", {}), name)
     sparse = parse_blocks(content.get("blocks", {}), name)
     weights = {f"{layer}.weight": codes.dequantize() for layer, codes in packed.items()}
     weights |= {f"{layer}.weight": weight for layer, weight in sparse.items()}
     sizes = {layer: content["blocks"][layer]["n"] for layer in sparse}
-    counters = {key.replace("running_mean", _COUNTER): torch.tensor(0) for key in state if key.endswith("running_mean")}
-    state = {key: value.float() if value.dtype == torch.float16 else value for key, value in {**counters, **state, **weights}.items()}
+    counters = {
+        key.replace("running_mean", _COUNTER): torch.tensor(0)
+        for key in state
+        if key.endswith("running_mean")
+    }
+    state = {
+        key: value.float() if value.dtype == torch.float16 else value
+        for key, value in {**counters, **state, **weights}.items()
+    }
     found = {"packed": packed, "blocks": sizes, "graph": graph, **others}
     return CompressedFile(arch=content["arch"], state_dict=state, input_shape=tuple(shape), **found)
 
@@ -172,4 +219,6 @@ def parse_compressed(content: Any, name: str) -> CompressedFile:
 def _is_plain(value: Any) -> bool:
     if isinstance(value, dict):
         return all(isinstance(key, str) and _is_plain(entry) for key, entry in value.items())
-    return all(map(_is_plain, value)) if isinstance(value, list | tuple) else isinstance(value, _PLAIN)
+    return (
+        all(map(_is_plain, value)) if isinstance(value, list | tuple) else isinstance(value, _PLAIN)
+    )

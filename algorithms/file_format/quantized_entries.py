@@ -1,4 +1,5 @@
-"""Quantized weights as entries of a compressed model file: packed codes at their true width, scales, shapes."""
+"""Quantized weights as entries of a compressed model file: packed codes at their true width,
+scales, shapes."""
 
 import math
 from collections.abc import Mapping
@@ -29,26 +30,58 @@ def packed_entries(layers: Mapping[str, Quantized]) -> dict[str, dict[str, Any]]
 
 
 def parse_packed(content: Any, file: str) -> dict[str, Quantized]:
-    """The inverse of packed_entries for content of an untrusted file; ModelFileError that names the layer."""
+    """The inverse of packed_entries for content of an untrusted file; ModelFileError that names the
+    layer."""
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-        raise ModelFileError(f"{file}: the entry 'packed' has to map layer names to packed weights.")
-    return {name: _parse(entry, f"{file}: the packed layer {name!r:.60}") for name, entry in content.items()}
+        raise ModelFileError(
+            f"{file}: the entry 'packed' has to map layer names to packed weights."
+        )
+    return {
+        name: _parse(entry, f"{file}: the packed layer {name!r:.60}")
+        for name, entry in content.items()
+    }
 
 
 def _parse(entry: Any, where: str) -> Quantized:
     if not isinstance(entry, dict) or set(entry) != _KEYS:
         raise ModelFileError(f"{where} has to have exactly the keys {', '.join(sorted(_KEYS))}.")
     bits, shape, codes, scale = entry["bits"], entry["shape"], entry["codes"], entry["scale"]
-    if type(bits) is not int or not MIN_BITS <= bits <= MAX_BITS or type(entry["ternary"]) is not bool:
-        raise ModelFileError(f"{where} has {bits!r:.20} bits; whole numbers from {MIN_BITS} to {MAX_BITS} are accepted.")
-    if not isinstance(shape, list) or not 1 <= len(shape) <= 4 or not all(type(size) is int and size > 0 for size in shape):
-        raise ModelFileError(f"{where} has the shape {shape!r:.60}; one to four positive sizes are accepted.")
+    if (
+        type(bits) is not int
+        or not MIN_BITS <= bits <= MAX_BITS
+        or type(entry["ternary"]) is not bool
+    ):
+        raise ModelFileError(
+            f"{where} has {bits!r:.20} bits; whole numbers from {MIN_BITS} to {MAX_BITS} are"
+            " accepted."
+        )
+    if (
+        not isinstance(shape, list)
+        or not 1 <= len(shape) <= 4
+        or not all(type(size) is int and size > 0 for size in shape)
+    ):
+        raise ModelFileError(
+            f"{where} has the shape {shape!r:.60}; one to four positive sizes are accepted."
+        )
     count = math.prod(shape)
-    if not _is(codes, torch.uint8) or count > _MAX_WEIGHTS or codes.numel() != (count * bits + 7) // 8:
+    if (
+        not _is(codes, torch.uint8)
+        or count > _MAX_WEIGHTS
+        or codes.numel() != (count * bits + 7) // 8
+    ):
         raise ModelFileError(f"{where} does not hold {count} codes of {bits} bits.")
-    if not _is(scale, torch.float32) or scale.numel() not in (1, shape[0]) or not bool(scale.isfinite().all()):
+    if (
+        not _is(scale, torch.float32)
+        or scale.numel() not in (1, shape[0])
+        or not bool(scale.isfinite().all())
+    ):
         raise ModelFileError(f"{where} needs one finite scale a layer or an output channel.")
-    return Quantized(codes=unpack_codes(codes, bits, count).view(shape), scale=scale, bits=bits, ternary=entry["ternary"])
+    return Quantized(
+        codes=unpack_codes(codes, bits, count).view(shape),
+        scale=scale,
+        bits=bits,
+        ternary=entry["ternary"],
+    )
 
 
 def _is(value: Any, dtype: torch.dtype) -> bool:

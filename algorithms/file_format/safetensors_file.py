@@ -1,4 +1,5 @@
-"""A compressed model as a safetensors file: its tensors under their names, everything else as JSON in the header.
+"""A compressed model as a safetensors file: its tensors under their names, everything else as JSON
+in the header.
 
 Tensors that the JSON does not name are the state dict.
 """
@@ -26,11 +27,18 @@ def to_bytes(content: dict[str, Any]) -> bytes:
     if all(isinstance(value, torch.Tensor) for value in content.values()):
         return save({key: value.contiguous() for key, value in content.items()})
     tensors: dict[str, torch.Tensor] = {}
-    tree = _without_tensors({key: value for key, value in content.items() if key != STATE}, (), tensors)
+    tree = _without_tensors(
+        {key: value for key, value in content.items() if key != STATE}, (), tensors
+    )
     taken = tensors.keys() & content.get(STATE, {}).keys()
     if taken:
-        raise ModelFileError(f"A tensor of the network is named {min(taken)}, as the file names parts of packed layers.")
-    return save(tensors | content.get(STATE, {}), {HEADER_KEY: json.dumps(tree, separators=(",", ":"))})
+        raise ModelFileError(
+            f"A tensor of the network is named {min(taken)}, as the file names parts of packed"
+            " layers."
+        )
+    return save(
+        tensors | content.get(STATE, {}), {HEADER_KEY: json.dumps(tree, separators=(",", ":"))}
+    )
 
 
 def _without_tensors(value: Any, path: tuple[str, ...], tensors: dict[str, torch.Tensor]) -> Any:
@@ -40,28 +48,40 @@ def _without_tensors(value: Any, path: tuple[str, ...], tensors: dict[str, torch
         return {_TENSOR: name}
     if isinstance(value, dict):
         return {key: _without_tensors(entry, (*path, key), tensors) for key, entry in value.items()}
-    return [_without_tensors(entry, path, tensors) for entry in value] if isinstance(value, list | tuple) else value
+    return (
+        [_without_tensors(entry, path, tensors) for entry in value]
+        if isinstance(value, list | tuple)
+        else value
+    )
 
 
 def is_compressed(path: Path) -> bool:
-    """Whether the safetensors file `path` was written by to_bytes; whatever safetensors raises for a damaged one."""
+    """Whether the safetensors file `path` was written by to_bytes; whatever safetensors raises for
+    a damaged one."""
     with safe_open(path, "pt") as file:
         return HEADER_KEY in (file.metadata() or {})
 
 
 def from_file(path: Path) -> Any:
-    """The content that to_bytes was given; ModelFileError, or whatever safetensors raises for a damaged file."""
+    """The content that to_bytes was given; ModelFileError, or whatever safetensors raises for a
+    damaged file."""
     with safe_open(path, "pt") as file:
         header = (file.metadata() or {}).get(HEADER_KEY, "")
         if len(header) > _MAX_HEADER:
-            raise ModelFileError(f"{path.name} has a header of {len(header) >> 20} MiB; it is not a compressed model.")
+            raise ModelFileError(
+                f"{path.name} has a header of {len(header) >> 20} MiB; it is not a compressed"
+                " model."
+            )
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     try:
         used: set[str] = set()
         tree = _with_tensors(json.loads(header), tensors, used)
         if not isinstance(tree, dict) or STATE in tree:
             return tree
-        return {**tree, STATE: {name: tensor for name, tensor in tensors.items() if name not in used}}
+        return {
+            **tree,
+            STATE: {name: tensor for name, tensor in tensors.items() if name not in used},
+        }
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelFileError(f"{path.name} has a damaged header: {str(error)[:80]}.") from error
 
@@ -72,4 +92,8 @@ def _with_tensors(value: Any, tensors: dict[str, torch.Tensor], used: set[str]) 
             used.add(value[_TENSOR])
             return tensors[value[_TENSOR]]
         return {key: _with_tensors(entry, tensors, used) for key, entry in value.items()}
-    return [_with_tensors(entry, tensors, used) for entry in value] if isinstance(value, list) else value
+    return (
+        [_with_tensors(entry, tensors, used) for entry in value]
+        if isinstance(value, list)
+        else value
+    )

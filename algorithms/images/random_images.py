@@ -1,4 +1,5 @@
-"""Random images, which statistics are taken from where none are given: no data, no optimisation, the same in every run."""
+"""Random images, which statistics are taken from where none are given: no data, no optimisation,
+the same in every run."""
 
 import math
 
@@ -8,22 +9,28 @@ from torch import nn
 
 from subpc.algorithms.network.layer_noise import runs_on, working_shape
 
-# Shapes an image at most, the share of a new shape's radius to the side, and how much of what lies below shines through.
+# Shapes an image at most, the share of a new shape's radius to the side, and how much of what lies
+# below shines through.
 _SHAPES, _RADIUS, _THROUGH = 300, 0.04, 0.2
-# Deviation of a channel's own part, the rest being common to all: channels of natural images are correlated.
+# Deviation of a channel's own part, the rest being common to all: channels of natural images are
+# correlated.
 _OWN = 0.5
-# Pixels of all images together; the most and the fewest images; sides from here on are halved where the network allows it, because
-# four times as many images give better statistics. Twice the pixels cost twice the time and memory
-# for the same accuracy (docs/data_free.md).
+# Pixels of all images together; the most and the fewest images; sides from here on are halved where
+# the network allows it, because four times as many images give better statistics. Twice the pixels
+# cost twice the time and memory for the same accuracy (docs/data_free.md).
 _PIXELS, _MOST, _FEWEST, _LARGE = 64 * 112 * 112, 256, 16, 128
 
 
 def random_shapes(count: int, channels: int, size: int, seed: int) -> torch.Tensor:
-    """Dead leaves (Lee, Mumford and Huang, 2001): discs and rectangles of many sizes that cover each other, mean 0, deviation 1."""
+    """Dead leaves (Lee, Mumford and Huang, 2001): discs and rectangles of many sizes that cover
+    each other, mean 0, deviation 1."""
     draw = torch.Generator().manual_seed(seed)
     images = smooth_noise(count, channels, size, draw) / 2
     for image in images.numpy():
-        drawn = [_draw(channels, draw) for _ in range(int(torch.randint(1, _SHAPES, (1,), generator=draw)))]
+        drawn = [
+            _draw(channels, draw)
+            for _ in range(int(torch.randint(1, _SHAPES, (1,), generator=draw)))
+        ]
         values = _together(torch.stack([value for _, value in drawn])).numpy()
         for (numbers, _), value in zip(drawn, values, strict=True):
             _cover(image, numbers.numpy(), value)
@@ -37,22 +44,34 @@ def _draw(channels: int, draw: torch.Generator) -> tuple[torch.Tensor, torch.Ten
 
 
 def _cover(image: np.ndarray, numbers: np.ndarray, value: np.ndarray) -> None:
-    """Put one shape onto (c, size, size), in place; all numbers are float32. In NumPy, because there are thousands of small ones."""
+    """Put one shape onto (c, size, size), in place; all numbers are float32. In NumPy, because
+    there are thousands of small ones."""
     width, left, top, height, kind = numbers
     size, one = image.shape[-1], np.float32(1)
     radius = one / (width + np.float32(0.06)) * np.float32(size * _RADIUS)
     middle, margin = (top * np.float32(size), left * np.float32(size)), np.float32(1.3) * radius
-    rows, columns = (slice(max(0, int(at - margin)), min(size, int(at + margin) + 2)) for at in middle)
+    rows, columns = (
+        slice(max(0, int(at - margin)), min(size, int(at + margin) + 2)) for at in middle
+    )
     y = np.abs(np.arange(rows.start, rows.stop, dtype=np.float32) - middle[0])[:, None]
     x = np.abs(np.arange(columns.start, columns.stop, dtype=np.float32) - middle[1])
-    inside = (x < radius) & (y < radius * (np.float32(0.3) + height)) if kind < 0.5 else x * x + y * y < radius * radius
+    inside = (
+        (x < radius) & (y < radius * (np.float32(0.3) + height))
+        if kind < 0.5
+        else x * x + y * y < radius * radius
+    )
     here = image[:, rows, columns]
     np.copyto(here, here * np.float32(_THROUGH) + value, where=inside)
 
 
 def smooth_noise(count: int, channels: int, size: int, draw: torch.Generator) -> torch.Tensor:
-    """(count, channels, size, size): noise whose amplitude falls with the frequency, as that of natural images does; deviation 1."""
-    frequency = (torch.fft.fftfreq(size)[:, None] ** 2 + torch.fft.rfftfreq(size) ** 2).sqrt().clamp(min=1 / size)
+    """(count, channels, size, size): noise whose amplitude falls with the frequency, as that of
+    natural images does; deviation 1."""
+    frequency = (
+        (torch.fft.fftfreq(size)[:, None] ** 2 + torch.fft.rfftfreq(size) ** 2)
+        .sqrt()
+        .clamp(min=1 / size)
+    )
     white = torch.randn(count, channels, size, size, generator=draw)
     noise = torch.fft.irfft2(torch.fft.rfft2(white) / frequency, s=(size, size))
     noise = _together(noise / noise.std())
@@ -61,17 +80,22 @@ def smooth_noise(count: int, channels: int, size: int, draw: torch.Generator) ->
 
 
 def _together(x: torch.Tensor) -> torch.Tensor:
-    """Independent channels (..., c, h, w) or (c, 1) of variance 1, with a common part added, which correlates them; variance 1."""
+    """Independent channels (..., c, h, w) or (c, 1) of variance 1, with a common part added, which
+    correlates them; variance 1."""
     axis = max(x.dim() - 3, 0)
     channels = x.shape[axis]
     share = math.sqrt(1 - _OWN**2) / math.sqrt(channels)
     return (share * x.sum(axis, keepdim=True) + _OWN * x) / math.sqrt(1 + 2 * _OWN * share)
 
 
-def random_images(model: nn.Module, shape: tuple[int, ...] | None, seed: int = 0) -> torch.Tensor | None:
-    """Shapes and noise in equal parts, (p, c, h, w), for a network with input `shape`; None where no input is found that it runs on.
+def random_images(
+    model: nn.Module, shape: tuple[int, ...] | None, seed: int = 0
+) -> torch.Tensor | None:
+    """Shapes and noise in equal parts, (p, c, h, w), for a network with input `shape`; None where
+    no input is found that it runs on.
 
-    shape: (n, c, h, w), tried out where it is None. Large inputs are halved where the network runs on that, too.
+    shape: (n, c, h, w), tried out where it is None. Large inputs are halved where the network runs
+    on that, too.
     """
     shape = shape or working_shape(model)
     if shape is None or len(shape) != 4:
@@ -85,12 +109,21 @@ def random_images(model: nn.Module, shape: tuple[int, ...] | None, seed: int = 0
     return torch.cat([shapes, noise])[:, :, :height, :width].contiguous()
 
 
-def inputs_for(model: nn.Module, kind: str, images: torch.Tensor | None, shape: tuple[int, ...] | None) -> tuple[torch.Tensor | None, str]:
-    """Images (p, c, h, w) to take statistics from, None for normal variables, and what a report says of them.
+def inputs_for(
+    model: nn.Module, kind: str, images: torch.Tensor | None, shape: tuple[int, ...] | None
+) -> tuple[torch.Tensor | None, str]:
+    """Images (p, c, h, w) to take statistics from, None for normal variables, and what a report
+    says of them.
 
-    images: those that are given, if any; else `kind`, one of config.INPUTS, and the input's `shape` (n, c, h, w) decide.
+    images: those that are given, if any; else `kind`, one of config.INPUTS, and the input's `shape`
+    (n, c, h, w) decide.
     """
     if images is not None:
         return images, "given ones"
     drawn = random_images(model, shape) if kind == "random" else None
-    return drawn, "none" if drawn is None else f"none ({len(drawn)} random ones of {drawn.shape[3]}x{drawn.shape[2]})"
+    return (
+        drawn,
+        "none"
+        if drawn is None
+        else f"none ({len(drawn)} random ones of {drawn.shape[3]}x{drawn.shape[2]})",
+    )

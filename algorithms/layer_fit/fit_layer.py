@@ -1,4 +1,5 @@
-"""One layer solved anew and quantized, from the moments of its inputs in the reference and in the changed network."""
+"""One layer solved anew and quantized, from the moments of its inputs in the reference and in the
+changed network."""
 
 from dataclasses import dataclass, replace
 
@@ -6,13 +7,19 @@ import torch
 from torch import nn
 
 from subpc.algorithms.layer_fit.least_squares import Problem, layer_problem
-from subpc.algorithms.numerics.quantizers import Quantized, codes_of, quantize_with_feedback, search_scale
+from subpc.algorithms.numerics.quantizers import (
+    Quantized,
+    codes_of,
+    quantize_with_feedback,
+    search_scale,
+)
 from subpc.algorithms.statistics.moments import Moments, grouped_rows, groups_of, whole_filters
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rounding:
-    """How weights become codes: bits; ternary, one scale a filter or one a layer; rounding errors made good by the values after them."""
+    """How weights become codes: bits; ternary, one scale a filter or one a layer; rounding errors
+    made good by the values after them."""
 
     bits: int
     ternary: bool
@@ -21,7 +28,8 @@ class Rounding:
 
 
 def problem_of(layer: nn.Module, moments: Moments | None, *, ridge: float, solve: bool) -> Problem:
-    """The least-squares problem of a layer with weight (out, ...); without `solve`, or moments, its best weights are the old ones."""
+    """The least-squares problem of a layer with weight (out, ...); without `solve`, or moments, its
+    best weights are the old ones."""
     if moments is None:
         assert isinstance(layer.weight, torch.Tensor)
         rows = layer.weight.detach().reshape(groups_of(layer), -1, layer.weight[0].numel())
@@ -33,7 +41,13 @@ def problem_of(layer: nn.Module, moments: Moments | None, *, ridge: float, solve
 def quantize_problem(problem: Problem, shape: torch.Size, how: Rounding) -> Quantized:
     """Codes of `shape`, that of the layer's weight (out, ...), near the problem's best weights."""
     best, taps = problem.best, problem.taps
-    scale = search_scale(whole_filters(best, taps), _importance(problem), how.bits, ternary=how.ternary, per_channel=how.per_channel)
+    scale = search_scale(
+        whole_filters(best, taps),
+        _importance(problem),
+        how.bits,
+        ternary=how.ternary,
+        per_channel=how.per_channel,
+    )
     if how.feedback and problem.curvature.shape[1] == best.shape[2]:
         scales = scale.expand(shape[0], 1).repeat_interleave(taps, 0).reshape(*best.shape[:2], 1)
         parts = zip(best, problem.curvature, scales, strict=True)
@@ -44,7 +58,12 @@ def quantize_problem(problem: Problem, shape: torch.Size, how: Rounding) -> Quan
 
 
 def _importance(problem: Problem) -> torch.Tensor:
-    """The curvature's diagonal for each weight of each filter, (filters, d taps); no memory of its own where there is one group."""
+    """The curvature's diagonal for each weight of each filter, (filters, d taps); no memory of its
+    own where there is one group."""
     (groups, filters, length), taps = problem.best.shape, problem.taps
     diagonal = problem.curvature.diagonal(dim1=1, dim2=2)[:, None].expand(groups, taps, length)
-    return whole_filters(diagonal, taps)[:, None].expand(groups, filters // taps, length * taps).flatten(0, 1)
+    return (
+        whole_filters(diagonal, taps)[:, None]
+        .expand(groups, filters // taps, length * taps)
+        .flatten(0, 1)
+    )

@@ -1,4 +1,5 @@
-"""Weights solved anew: least squares on the outputs of the unchanged layer, in closed form, some weights being zero."""
+"""Weights solved anew: least squares on the outputs of the unchanged layer, in closed form, some
+weights being zero."""
 
 import math
 from dataclasses import dataclass
@@ -16,10 +17,12 @@ _TOGETHER = 512
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """min over W' of tr((W' - best) A (W' - best)^T): the error of a layer's output, as a quadratic form of its weights.
+    """min over W' of tr((W' - best) A (W' - best)^T): the error of a layer's output, as a quadratic
+    form of its weights.
 
-    best (groups, filters, d): minimum without a restriction; curvature A (groups, d, d): covariance of the layer's inputs
-    in the changed network, plus the ridge. Both in float64. taps as in Moments: a filter is that many rows of `best`.
+    best (groups, filters, d): minimum without a restriction; curvature A (groups, d, d): covariance
+    of the layer's inputs in the changed network, plus the ridge. Both in float64. taps as in
+    Moments: a filter is that many rows of `best`.
     """
 
     best: torch.Tensor
@@ -27,11 +30,13 @@ class Problem:
     taps: int = 1
 
     def weights(self, rows: torch.Tensor | None = None) -> torch.Tensor:
-        """Rows of this problem, its best ones unless given, as (filters, weights of a filter) in the layer's order."""
+        """Rows of this problem, its best ones unless given, as (filters, weights of a filter) in
+        the layer's order."""
         return whole_filters(self.best if rows is None else rows, self.taps)
 
     def relative_error(self, weights: torch.Tensor) -> float:
-        """Deviation that `weights` (groups, filters, d) leave, as a share of what the layer gives without any."""
+        """Deviation that `weights` (groups, filters, d) leave, as a share of what the layer gives
+        without any."""
         lost = all_of_it = 0.0
         for i in range(0, weights.shape[1], _TOGETHER):
             best = self.best[:, i : i + _TOGETHER]
@@ -45,10 +50,12 @@ class Problem:
 
 
 def layer_problem(layer: nn.Module, moments: Moments, ridge: float) -> Problem:
-    """The problem of a layer whose weight (out, ...) is unchanged, with these moments of its inputs before and now.
+    """The problem of a layer whose weight (out, ...) is unchanged, with these moments of its inputs
+    before and now.
 
-    Least squares of W' now on W before, both without their means, which the next batch norm or the offset takes. The ridge, a share
-    of the mean diagonal, draws W' to W. The moments' memory is written over.
+    Least squares of W' now on W before, both without their means, which the next batch norm or the
+    offset takes. The ridge, a share of the mean diagonal, draws W' to W. The moments' memory is
+    written over.
     """
     curvature = moments.covariance
     diagonal = curvature.diagonal(dim1=1, dim2=2)
@@ -60,7 +67,8 @@ def layer_problem(layer: nn.Module, moments: Moments, ridge: float) -> Problem:
 
 
 def solve(problem: Problem, mask: torch.Tensor, n: int) -> torch.Tensor:
-    """The minimiser (out taps, d) of a layer of one group whose blocks outside mask (out / n, in) are zero."""
+    """The minimiser (out taps, d) of a layer of one group whose blocks outside mask (out / n, in)
+    are zero."""
     best, curvature, n = problem.best[0], problem.curvature[0], n * problem.taps
     result, wanted = torch.zeros_like(best), best @ curvature
     for group, row in enumerate(mask):
@@ -72,17 +80,22 @@ def solve(problem: Problem, mask: torch.Tensor, n: int) -> torch.Tensor:
 
 
 def eliminate(problem: Problem, channels: int, n: int, count: int, rounds: int) -> torch.Tensor:
-    """Mask (out / n, channels) without `count` blocks a group: those whose loss, the other weights solved anew, is the least.
+    """Mask (out / n, channels) without `count` blocks a group: those whose loss, the other weights
+    solved anew, is the least.
 
-    Optimal brain surgeon over blocks (Hassibi and Stork 1993, equation 5): removing block i costs tr(W_i (H_ii)^-1 W_i^T) for
-    H = A^-1. `rounds` batches of blocks go one after the other, with weights and H brought up to date between them.
+    Optimal brain surgeon over blocks (Hassibi and Stork 1993, equation 5): removing block i costs
+    tr(W_i (H_ii)^-1 W_i^T) for H = A^-1. `rounds` batches of blocks go one after the other, with
+    weights and H brought up to date between them.
     """
     best, curvature, n = problem.best[0], problem.curvature[0], n * problem.taps
     inverse = torch.cholesky_inverse(steady_cholesky(curvature))
     mask = torch.ones(best.shape[0] // n, channels, dtype=torch.bool)
     taps = best.shape[1] // channels
     for group in range(len(mask)):
-        weights, h = best[group * n : group * n + n].clone(), inverse.clone() if rounds > 1 else inverse
+        weights, h = (
+            best[group * n : group * n + n].clone(),
+            inverse.clone() if rounds > 1 else inverse,
+        )
         for done in range(min(rounds, count)):
             share = count * (done + 1) // min(rounds, count) - count * done // min(rounds, count)
             costs = _costs(weights, h, taps).masked_fill(~mask[group], torch.inf)

@@ -1,4 +1,5 @@
-"""Removing channels from modules: the arrays become smaller, and so do the counts that modules keep."""
+"""Removing channels from modules: the arrays become smaller, and so do the counts that modules
+keep."""
 
 from collections.abc import Mapping
 
@@ -24,7 +25,9 @@ def keep_features(norm: nn.BatchNorm2d, kept: torch.Tensor) -> None:
     """Keep the channels that `kept` (c,) bool marks."""
     for name in ("weight", "bias"):
         if getattr(norm, name) is not None:
-            setattr(norm, name, nn.Parameter(getattr(norm, name).detach()[kept], requires_grad=False))
+            setattr(
+                norm, name, nn.Parameter(getattr(norm, name).detach()[kept], requires_grad=False)
+            )
     for name in ("running_mean", "running_var"):
         setattr(norm, name, getattr(norm, name)[kept])
     norm.num_features = int(kept.sum())
@@ -37,9 +40,15 @@ def fit_widths(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
     """
     for name, module in model.named_modules():
         wanted = state.get(f"{name}.weight")
-        if wanted is None or not isinstance(module, nn.Conv2d | nn.BatchNorm2d) or wanted.dim() != module.weight.dim():
+        if (
+            wanted is None
+            or not isinstance(module, nn.Conv2d | nn.BatchNorm2d)
+            or wanted.dim() != module.weight.dim()
+        ):
             continue
-        narrower = all(new <= old for new, old in zip(wanted.shape[:2], module.weight.shape[:2], strict=True))
+        narrower = all(
+            new <= old for new, old in zip(wanted.shape[:2], module.weight.shape[:2], strict=True)
+        )
         if wanted.shape == module.weight.shape or not narrower:
             continue
         if isinstance(module, nn.BatchNorm2d):

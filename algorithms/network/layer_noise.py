@@ -13,10 +13,19 @@ EXACT_DB = 150.0
 _SIDES = (64, 224, 32, 28, 299)
 
 
-def layer_snr(before: nn.Module, after: nn.Module, names: Iterable[str], shape: tuple[int, ...], *, seed: int = 0) -> dict[str, float]:
-    """10 log10(sum y^2 / sum (y - y')^2) in dB of each layer's output, at most EXACT_DB; layers whose outputs differ in shape are absent.
+def layer_snr(
+    before: nn.Module,
+    after: nn.Module,
+    names: Iterable[str],
+    shape: tuple[int, ...],
+    *,
+    seed: int = 0,
+) -> dict[str, float]:
+    """10 log10(sum y^2 / sum (y - y')^2) in dB of each layer's output, at most EXACT_DB; layers
+    whose outputs differ in shape are absent.
 
-    Noise of the layers in front is part of it: each network runs as a whole, on normal random numbers of `shape` (batch 1).
+    Noise of the layers in front is part of it: each network runs as a whole, on normal random
+    numbers of `shape` (batch 1).
     """
     names = list(names)
     x = torch.randn(1, *shape[1:], generator=torch.Generator().manual_seed(seed))
@@ -34,7 +43,13 @@ def _decibel(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> float:
     noise = sum(float((y - z).double().square().sum()) for y, z in pairs)
     if noise == 0:
         return EXACT_DB
-    return 0.0 if signal == 0 else min(10 * float(torch.log10(torch.tensor(signal / noise, dtype=torch.float64))), EXACT_DB)
+    return (
+        0.0
+        if signal == 0
+        else min(
+            10 * float(torch.log10(torch.tensor(signal / noise, dtype=torch.float64))), EXACT_DB
+        )
+    )
 
 
 def _outputs(model: nn.Module, names: list[str], x: torch.Tensor) -> dict[str, list[torch.Tensor]]:
@@ -45,7 +60,9 @@ def _outputs(model: nn.Module, names: list[str], x: torch.Tensor) -> dict[str, l
 
 
 @contextmanager
-def _hooked(model: nn.Module, names: list[str], outputs: dict[str, list[torch.Tensor]]) -> Iterator[None]:
+def _hooked(
+    model: nn.Module, names: list[str], outputs: dict[str, list[torch.Tensor]]
+) -> Iterator[None]:
     modules = dict(model.named_modules())
 
     def keep(name: str) -> Any:

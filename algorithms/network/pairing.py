@@ -1,4 +1,5 @@
-"""Which convolutions may be changed together: conv -> batch norm -> activation -> conv, found in the traced graph."""
+"""Which convolutions may be changed together: conv -> batch norm -> activation -> conv, found in
+the traced graph."""
 
 import operator
 from collections import Counter
@@ -16,7 +17,14 @@ from subpc.text import first_line
 _RELU = (nn.ReLU, F.relu, torch.relu, "relu", "relu_")
 _RELU6 = (nn.ReLU6, F.relu6, nn.Hardtanh, F.hardtanh)
 # Each channel stays by itself, so a removed channel is removed behind them too.
-_CHANNELWISE = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Dropout, nn.Dropout2d, nn.Identity)
+_CHANNELWISE = (
+    nn.MaxPool2d,
+    nn.AvgPool2d,
+    nn.AdaptiveAvgPool2d,
+    nn.Dropout,
+    nn.Dropout2d,
+    nn.Identity,
+)
 _CHANNELWISE_CALLS = (F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.dropout)
 
 
@@ -30,7 +38,8 @@ class _Tracer(fx.Tracer):
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """conv `first`, its batch norm and activation, and the convolution that alone reads the result (dotted names)."""
+    """conv `first`, its batch norm and activation, and the convolution that alone reads the result
+    (dotted names)."""
 
     first: str
     norm: str
@@ -41,7 +50,8 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class Pairing:
-    """All pairs in the order of the graph; each convolution's batch norm; why the other convolutions start no pair."""
+    """All pairs in the order of the graph; each convolution's batch norm; why the other
+    convolutions start no pair."""
 
     graph: fx.Graph
     pairs: tuple[Pair, ...]
@@ -50,7 +60,8 @@ class Pairing:
 
 
 def find_pairs(model: nn.Module) -> Pairing:
-    """Trace `model` and pair its convolutions; UnsupportedModelError where its control flow depends on values."""
+    """Trace `model` and pair its convolutions; UnsupportedModelError where its control flow depends
+    on values."""
     try:
         graph = _Tracer().trace(model)
     except Exception as error:
@@ -64,7 +75,11 @@ def find_pairs(model: nn.Module) -> Pairing:
     for node in graph.nodes:
         if isinstance(_module(node, modules), nn.Conv2d):
             norm = _norm_behind(node, modules)
-            if norm is not None and uses[id(modules[node.target].weight)] == 1 and uses[id(modules[str(norm.target)])] == 1:
+            if (
+                norm is not None
+                and uses[id(modules[node.target].weight)] == 1
+                and uses[id(modules[str(norm.target)])] == 1
+            ):
                 norms[node.target] = str(norm.target)
             found = _pair(node, norm, modules, uses)
             if isinstance(found, str):
@@ -75,17 +90,27 @@ def find_pairs(model: nn.Module) -> Pairing:
 
 
 def layers_with_weights(modules: dict[str, nn.Module], pairing: Pairing) -> dict[str, LayerResult]:
-    """An empty result for each convolution and linear layer, with the reason where it starts no pair."""
-    layers = {name: module for name, module in modules.items() if isinstance(module, nn.Conv2d | nn.Linear)}
+    """An empty result for each convolution and linear layer, with the reason where it starts no
+    pair."""
+    layers = {
+        name: module
+        for name, module in modules.items()
+        if isinstance(module, nn.Conv2d | nn.Linear)
+    }
     sizes = {name: layer.weight.shape[0] for name, layer in layers.items()}
-    return {n: LayerResult(name=n, filters=size, kept=size, reason=pairing.left_alone.get(n, "")) for n, size in sizes.items()}
+    return {
+        n: LayerResult(name=n, filters=size, kept=size, reason=pairing.left_alone.get(n, ""))
+        for n, size in sizes.items()
+    }
 
 
 def check_skip(skip: tuple[str, ...], modules: dict[str, nn.Module]) -> None:
     """ConfigError for names that are no layers."""
     unknown = sorted(set(skip) - set(modules))
     if unknown:
-        raise ConfigError(f"skip names layers that the network does not have: {', '.join(unknown[:5])}.")
+        raise ConfigError(
+            f"skip names layers that the network does not have: {', '.join(unknown[:5])}."
+        )
 
 
 def _uses(graph: fx.Graph, modules: dict[str, nn.Module]) -> Counter[int]:
@@ -128,10 +153,16 @@ def activation_of(node: fx.Node, modules: dict[str, nn.Module]) -> str | None:
 def is_channelwise(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
     """Whether the node treats every channel by itself and keeps the channels' order."""
     module = _module(node, modules)
-    return isinstance(module, _CHANNELWISE) if module is not None else node.target in _CHANNELWISE_CALLS
+    return (
+        isinstance(module, _CHANNELWISE)
+        if module is not None
+        else node.target in _CHANNELWISE_CALLS
+    )
 
 
-def _pair(node: fx.Node, norm: fx.Node | None, modules: dict[str, nn.Module], uses: Counter[int]) -> Pair | str:
+def _pair(
+    node: fx.Node, norm: fx.Node | None, modules: dict[str, nn.Module], uses: Counter[int]
+) -> Pair | str:
     conv = modules[str(node.target)]
     assert isinstance(conv, nn.Conv2d)
     if uses[id(conv.weight)] > 1 or uses[id(conv)] > 1:
@@ -149,7 +180,14 @@ def _pair(node: fx.Node, norm: fx.Node | None, modules: dict[str, nn.Module], us
     return _second(node, norm, kind, following, modules, uses)
 
 
-def _second(node: fx.Node, norm: fx.Node, kind: str, at: fx.Node, modules: dict[str, nn.Module], uses: Counter[int]) -> Pair | str:
+def _second(
+    node: fx.Node,
+    norm: fx.Node,
+    kind: str,
+    at: fx.Node,
+    modules: dict[str, nn.Module],
+    uses: Counter[int],
+) -> Pair | str:
     following = _only_user(at)
     while following is not None and is_channelwise(following, modules):
         at, following = following, _only_user(following)
@@ -161,8 +199,18 @@ def _second(node: fx.Node, norm: fx.Node, kind: str, at: fx.Node, modules: dict[
     if uses[id(second.weight)] > 1:
         return f"{following.target}, behind it, is used more than once"
     behind = _norm_behind(following, modules)
-    second_norm = str(behind.target) if behind is not None and uses[id(modules[str(behind.target)])] == 1 else None
-    return Pair(first=str(node.target), norm=str(norm.target), second=str(following.target), activation=kind, second_norm=second_norm)
+    second_norm = (
+        str(behind.target)
+        if behind is not None and uses[id(modules[str(behind.target)])] == 1
+        else None
+    )
+    return Pair(
+        first=str(node.target),
+        norm=str(norm.target),
+        second=str(following.target),
+        activation=kind,
+        second_norm=second_norm,
+    )
 
 
 def _why(node: fx.Node, following: fx.Node | None) -> str:
@@ -172,4 +220,7 @@ def _why(node: fx.Node, following: fx.Node | None) -> str:
         return "its result is added to a shortcut"
     if following.target in (torch.cat, torch.concat):
         return "its result is joined with others"
-    return f"{following.target if isinstance(following.target, str) else following.name} follows, not a convolution"
+    return (
+        f"{following.target if isinstance(following.target, str) else following.name} follows, not"
+        " a convolution"
+    )

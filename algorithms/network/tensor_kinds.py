@@ -18,7 +18,8 @@ def _cut(name: str) -> str:
 
 
 def strange_kind(tensor: torch.Tensor) -> str:
-    """What makes a tensor, of any shape, more than an array of numbers; empty for an ordinary one."""
+    """What makes a tensor, of any shape, more than an array of numbers; empty for an ordinary
+    one."""
     if isinstance(tensor, FakeTensor):
         return "fake, without values"
     if tensor.is_nested:
@@ -46,8 +47,11 @@ def held_tensors(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
 
 
 def strange_tensors(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:
-    """The first few of {name: tensor of any shape} that are strange, with their kinds; empty where all are ordinary."""
-    found = [f"{_cut(name)} is {kind}" for name, tensor in tensors if (kind := strange_kind(tensor))]
+    """The first few of {name: tensor of any shape} that are strange, with their kinds; empty where
+    all are ordinary."""
+    found = [
+        f"{_cut(name)} is {kind}" for name, tensor in tensors if (kind := strange_kind(tensor))
+    ]
     more = f", and {len(found) - 3} more" if len(found) > 3 else ""
     return ", ".join(found[:3]) + more
 
@@ -60,9 +64,16 @@ def check_state(state: Mapping[str, torch.Tensor], file: str) -> None:
     strange = strange_tensors(state.items())
     if strange:
         raise ModelFileError(
-            f"{file} has weights that are no plain floats: {strange}.\n"
-            "Save the network as it was before quantization or conversion, or with .dequantize() or .to_dense() of these weights."
+            f"{file} has weights that are no plain floats: {strange}.\nSave the network as it was"
+            " before quantization or conversion, or with .dequantize() or .to_dense() of these"
+            " weights."
         )
-    expanded = sum(max(0, tensor.numel() * tensor.element_size() - tensor.untyped_storage().nbytes()) for tensor in state.values())
+    expanded = sum(
+        max(0, tensor.numel() * tensor.element_size() - tensor.untyped_storage().nbytes())
+        for tensor in state.values()
+    )
     if expanded > _MAX_EXPANDED_BYTES:
-        raise ModelFileError(f"{file}: its tensors are larger than what the file holds of them; save copies of them, not expanded views.")
+        raise ModelFileError(
+            f"{file}: its tensors are larger than what the file holds of them; save copies of them,"
+            " not expanded views."
+        )

@@ -7,13 +7,19 @@ import torch
 _FIRST, _FACTOR = 1e-6, 10.0
 
 
-def steady_cholesky(matrix: torch.Tensor, *, upper: bool = False, again: Callable[[], torch.Tensor] | None = None) -> torch.Tensor:
-    """The factor of symmetric matrices (..., d, d), with as much of their mean diagonal added as it takes, in steps of ten.
+def steady_cholesky(
+    matrix: torch.Tensor, *, upper: bool = False, again: Callable[[], torch.Tensor] | None = None
+) -> torch.Tensor:
+    """The factor of symmetric matrices (..., d, d), with as much of their mean diagonal added as it
+    takes, in steps of ten.
 
-    again: gives the matrix anew; with it the factor is put into the memory of `matrix`, which has to be in Fortran's order.
-    Matrices that are not finite give a factor that is not.
+    again: gives the matrix anew; with it the factor is put into the memory of `matrix`, which has
+    to be in Fortran's order. Matrices that are not finite give a factor that is not.
     """
-    share, place = _FIRST, None if again is None else (matrix, torch.zeros(matrix.shape[:-2], dtype=torch.int32))
+    share, place = (
+        _FIRST,
+        None if again is None else (matrix, torch.zeros(matrix.shape[:-2], dtype=torch.int32)),
+    )
     factor: torch.Tensor
     factor, failed = torch.linalg.cholesky_ex(matrix, upper=upper, out=place)
     while bool(failed.any()) and share < 1 / _FIRST:
@@ -26,7 +32,8 @@ def steady_cholesky(matrix: torch.Tensor, *, upper: bool = False, again: Callabl
 
 
 def solve_in_place(factor: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """x of L L^T x = right (..., d, k) for lower factors L, in the memory of `right`, which has to be in Fortran's order.
+    """x of L L^T x = right (..., d, k) for lower factors L, in the memory of `right`, which has to
+    be in Fortran's order.
 
     What torch.cholesky_solve gives, without its copies of both.
     """

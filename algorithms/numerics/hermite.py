@@ -1,4 +1,5 @@
-"""Normal variables through a function of one value: means and covariances, without samples, by Hermite series."""
+"""Normal variables through a function of one value: means and covariances, without samples, by
+Hermite series."""
 
 import math
 from collections.abc import Callable
@@ -14,10 +15,11 @@ Function = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """f(x) for normal x, channel by channel: mean (c,), a_n for n = 1.. (c, terms), and the deviation of x (c,).
+    """f(x) for normal x, channel by channel: mean (c,), a_n for n = 1.. (c, terms), and the
+    deviation of x (c,).
 
-    f(x) = mean + sum over n of a_n h_n((x - E x) / deviation), h_n the normalised Hermite polynomials; `rest` (c,) is the root of the
-    variance that the terms kept here leave out.
+    f(x) = mean + sum over n of a_n h_n((x - E x) / deviation), h_n the normalised Hermite
+    polynomials; `rest` (c,) is the root of the variance that the terms kept here leave out.
     """
 
     mean: torch.Tensor
@@ -27,7 +29,8 @@ class Series:
 
     @property
     def slope(self) -> torch.Tensor:
-        """E f'(x), (c,): the covariance of f(x) with anything jointly normal is slope times that of x (Stein's lemma)."""
+        """E f'(x), (c,): the covariance of f(x) with anything jointly normal is slope times that of
+        x (Stein's lemma)."""
         return self.terms[:, 0] / self.deviation
 
 
@@ -41,7 +44,12 @@ def expand(function: Function, mean: torch.Tensor, variance: torch.Tensor) -> Se
     middle = values @ weight
     terms = values @ (_polynomials(z) * weight).T
     power = (values - middle[:, None]) ** 2 @ weight
-    return Series(mean=middle, terms=terms, rest=(power - (terms**2).sum(1)).clamp(min=0).sqrt(), deviation=deviation)
+    return Series(
+        mean=middle,
+        terms=terms,
+        rest=(power - (terms**2).sum(1)).clamp(min=0).sqrt(),
+        deviation=deviation,
+    )
 
 
 def _polynomials(z: torch.Tensor) -> torch.Tensor:
@@ -53,10 +61,11 @@ def _polynomials(z: torch.Tensor) -> torch.Tensor:
 
 
 def covariance_behind(first: Series, second: Series, covariance: torch.Tensor) -> torch.Tensor:
-    """Covariance (a, b) of f(x) and g(y) for jointly normal x and y of the covariance (a, b): sum over n of a_n b_n rho^n.
+    """Covariance (a, b) of f(x) and g(y) for jointly normal x and y of the covariance (a, b): sum
+    over n of a_n b_n rho^n.
 
-    What the series leaves out goes with rho to the power behind the last one: exact where x and y are the same, and the result
-    stays positive semidefinite.
+    What the series leaves out goes with rho to the power behind the last one: exact where x and y
+    are the same, and the result stays positive semidefinite.
     """
     rho = (covariance / first.deviation[:, None] / second.deviation).clamp(-1, 1)
     power, result = rho.clone(), torch.zeros_like(covariance)
@@ -66,15 +75,21 @@ def covariance_behind(first: Series, second: Series, covariance: torch.Tensor) -
     return result.addcmul_(torch.outer(first.rest, second.rest), power)
 
 
-def rectified_covariance(rows: torch.Tensor, gamma: torch.Tensor, beta: torch.Tensor) -> torch.Tensor:
-    """Covariance (c, c) of relu(y) for y normal with mean `beta`, deviation |`gamma`| and the correlations of `rows` (c, d)."""
+def rectified_covariance(
+    rows: torch.Tensor, gamma: torch.Tensor, beta: torch.Tensor
+) -> torch.Tensor:
+    """Covariance (c, c) of relu(y) for y normal with mean `beta`, deviation |`gamma`| and the
+    correlations of `rows` (c, d)."""
     unit = torch.nn.functional.normalize(rows, dim=1)
     series = expand(torch.relu, beta, gamma**2)
-    return covariance_behind(series, series, series.deviation[:, None] * (unit @ unit.T) * series.deviation)
+    return covariance_behind(
+        series, series, series.deviation[:, None] * (unit @ unit.T) * series.deviation
+    )
 
 
 def regression(covariance: torch.Tensor, kept: torch.Tensor, ridge: float) -> torch.Tensor:
-    """Coefficients (kept, removed) of the best linear estimate of the removed channels from the kept ones."""
+    """Coefficients (kept, removed) of the best linear estimate of the removed channels from the
+    kept ones."""
     inner = covariance[kept][:, kept].clone()
     inner.diagonal().add_(ridge * inner.diagonal().mean() + _TINY)
     return torch.cholesky_solve(covariance[kept][:, ~kept], torch.linalg.cholesky(inner))

@@ -1,4 +1,5 @@
-"""The 1xN pattern (SUBP, section 3): a block is all taps of one input channel in N consecutive filters, kept or gone as a whole.
+"""The 1xN pattern (SUBP, section 3): a block is all taps of one input channel in N consecutive
+filters, kept or gone as a whole.
 
 A block mask is (groups, in): one row for N filters, one column for an input channel.
 """
@@ -8,14 +9,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-# Filters of a block, N. Configurations read it, which are light; hence no PyTorch at the top of this file.
+# Filters of a block, N. Configurations read it, which are light; hence no PyTorch at the top of
+# this file.
 BLOCKS = (4, 8, 16, 32)
 
 
 def blocks(weight: "torch.Tensor", n: int) -> "torch.Tensor":
     """A weight (out, in, kh, kw) as (out / n, in, n * kh * kw): one row a block."""
     groups, channels = weight.shape[0] // n, weight.shape[1]
-    rows: torch.Tensor = weight.reshape(groups, n, channels, -1).transpose(1, 2).reshape(groups, channels, -1)
+    rows: torch.Tensor = (
+        weight.reshape(groups, n, channels, -1).transpose(1, 2).reshape(groups, channels, -1)
+    )
     return rows
 
 
@@ -30,7 +34,8 @@ def pruned_count(sparsity: float, channels: int) -> int:
 
 
 def lowest_blocks(scores: "torch.Tensor", count: int) -> "torch.Tensor":
-    """(rows, count) int64: where the `count` lowest scores of each row of (rows, columns) are, the first of equal ones."""
+    """(rows, count) int64: where the `count` lowest scores of each row of (rows, columns) are, the
+    first of equal ones."""
     return scores.argsort(dim=1, stable=True)[:, :count]
 
 

@@ -1,4 +1,5 @@
-"""A network and its changed copy run side by side, layer by layer, on images or without: the inputs of each layer in both."""
+"""A network and its changed copy run side by side, layer by layer, on images or without: the inputs
+of each layer in both."""
 
 import torch
 from torch import fx, nn
@@ -17,11 +18,13 @@ def run_side_by_side(
     correct: bool,
     at_norm: AtNorm | None = None,
 ) -> None:
-    """Follow the reference and the changed network and let `at_layer` change each layer of the second before it runs.
+    """Follow the reference and the changed network and let `at_layer` change each layer of the
+    second before it runs.
 
-    images (p, c, h, w): normalised, and need not be natural: the reference normalises with the statistics of the batch, so that
-    behind each batch norm every channel has the mean and deviation that the real one has, and what the images add is how channels
-    and pixels go together. None: the same from weights and batch norms alone, see run_fields. correct: give the changed batch norms,
+    images (p, c, h, w): normalised, and need not be natural: the reference normalises with the
+    statistics of the batch, so that behind each batch norm every channel has the mean and deviation
+    that the real one has, and what the images add is how channels and pixels go together. None: the
+    same from weights and batch norms alone, see run_fields. correct: give the changed batch norms,
     and offsets where there is none, the statistics of the changed network.
     """
     if images is None:

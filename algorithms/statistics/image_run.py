@@ -1,4 +1,5 @@
-"""A network and its changed copy run on images, node by node: on few images in front, where values are large, on all behind."""
+"""A network and its changed copy run on images, node by node: on few images in front, where values
+are large, on all behind."""
 
 import itertools
 from collections.abc import Iterator
@@ -12,14 +13,20 @@ from torch import fx, nn
 from subpc.algorithms.network.batch_norm import move_statistics
 from subpc.algorithms.numerics.free_memory import give_back_memory
 from subpc.algorithms.statistics.image_plan import plan_images
-from subpc.algorithms.statistics.image_values import ImageValues, Route, needed_for, readers_of_results
+from subpc.algorithms.statistics.image_values import (
+    ImageValues,
+    Route,
+    needed_for,
+    readers_of_results,
+)
 from subpc.algorithms.statistics.moments import AtLayer, AtNorm, Moments, sample_moments
 
 # Places that the moments of a layer are taken from.
 _PLACES = 20_000
 # Bytes of the largest value that is worked on at a time: what still fits the cache.
 _PART = 2 << 20
-# Bytes of what layers gave that both networks hold; what is beyond is worked out anew each time it is read.
+# Bytes of what layers gave that both networks hold; what is beyond is worked out anew each time it
+# is read.
 HELD = 32 << 20
 # Freed bytes that may stay with the process around a layer.
 _MAY_STAY = 16 << 20
@@ -31,7 +38,8 @@ Statistics = tuple[torch.Tensor, torch.Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class _Norm:
-    """(c,) each: mean and variance that the reference normalises with, and what scales and moves its inputs to those of its training."""
+    """(c,) each: mean and variance that the reference normalises with, and what scales and moves
+    its inputs to those of its training."""
 
     mean: torch.Tensor
     variance: torch.Tensor
@@ -42,15 +50,23 @@ class _Norm:
 class ImageRun:
     """Both networks, followed node by node; see run_side_by_side.
 
-    Values are not kept from node to node, but worked out a few images at a time for whoever reads them: the moments of a layer, the
-    statistics of a batch norm. What convolutions gave is held, so that they run once, as far as there is room.
+    Values are not kept from node to node, but worked out a few images at a time for whoever reads
+    them: the moments of a layer, the statistics of a batch norm. What convolutions gave is held, so
+    that they run once, as far as there is room.
     """
 
     def __init__(
-        self, graph: fx.Graph, networks: tuple[nn.Module, nn.Module], at_layer: AtLayer, at_norm: AtNorm | None, correct: bool
+        self,
+        graph: fx.Graph,
+        networks: tuple[nn.Module, nn.Module],
+        at_layer: AtLayer,
+        at_norm: AtNorm | None,
+        correct: bool,
     ) -> None:
         self.networks = networks
-        self.graph, self.written = readers_of_results(graph, dict(networks[0].named_modules(remove_duplicate=False)))
+        self.graph, self.written = readers_of_results(
+            graph, dict(networks[0].named_modules(remove_duplicate=False))
+        )
         self.nodes = [node for node in self.graph.nodes if node.op != "output"]
         self.place = {node: i for i, node in enumerate(self.graph.nodes)}
         self.at_layer, self.at_norm, self.correct = at_layer, at_norm, correct
@@ -60,9 +76,13 @@ class ImageRun:
         self.count = 0
 
     def run(self, images: torch.Tensor) -> None:
-        """Follow all nodes but the last on images (p, c, h, w); those that join later go through the nodes before first."""
+        """Follow all nodes but the last on images (p, c, h, w); those that join later go through
+        the nodes before first."""
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(_SEED))
-        self.values = tuple(ImageValues(network, self.graph, self.written, images, order) for network in self.networks)
+        self.values = tuple(
+            ImageValues(network, self.graph, self.written, images, order)
+            for network in self.networks
+        )
         plan = plan_images(self.nodes, self.values[0].run, images[:1], len(images))
         self.sizes = plan.sizes
         for node in self.nodes:
@@ -84,16 +104,21 @@ class ImageRun:
         self.known.clear()
 
     def _parts(self, route: Route, first: int, last: int) -> list[slice]:
-        """Images first to last, as many at a time as the route's largest value allows, but never one of several: some networks squeeze
-        one image's values into another shape."""
+        """Images first to last, as many at a time as the route's largest value allows, but never
+        one of several: some networks squeeze one image's values into another shape."""
         first = max(0, min(first, last - 2))
-        largest = max(1, *(self.sizes[node] for node, _ in route.steps), *(self.sizes[node] for node in route.start))
+        largest = max(
+            1,
+            *(self.sizes[node] for node, _ in route.steps),
+            *(self.sizes[node] for node in route.start),
+        )
         together = max(2, _PART // largest)
         starts = [*range(first, max(last - 1, first + 1), together), last]
         return [slice(*ends) for ends in itertools.pairwise(starts)]
 
     def _fill(self, values: ImageValues, route: Route, parts: list[slice], count: int) -> None:
-        """Hold the targets of the route for these images, beside what is held of them, `count` in all."""
+        """Hold the targets of the route for these images, beside what is held of them, `count` in
+        all."""
         new: dict[fx.Node, torch.Tensor] = {}
         for part in parts:
             for node, value in values.some(route, part).items():
@@ -104,13 +129,15 @@ class ImageRun:
         values.held.update(new)
 
     def _hold(self, node: fx.Node) -> None:
-        """Hold what a settled node gives, in place of more that it follows from, or where a layer would have to run again; drop what
-        is not needed any more."""
+        """Hold what a settled node gives, in place of more that it follows from, or where a layer
+        would have to run again; drop what is not needed any more."""
         held = self.values[0].held
         without, beside = (self._alive(node, {*held, *more}) for more in ((), (node,)))
         fewer = self._bytes(beside) < self._bytes(without)
         route = Route.to([node], held, self.place)
-        runs_layer = any(isinstance(self._module(step), nn.Conv2d | nn.Linear) for step, _ in route.steps)
+        runs_layer = any(
+            isinstance(self._module(step), nn.Conv2d | nn.Linear) for step, _ in route.steps
+        )
         fits = runs_layer and 2 * self.count * self._bytes(beside) <= HELD
         if self.sizes[node] and node in beside and (fewer or fits):
             parts = self._parts(route, 0, self.count)
@@ -123,7 +150,9 @@ class ImageRun:
     def _alive(self, node: fx.Node, held: set[fx.Node]) -> set[fx.Node]:
         """Of what is held, what nodes behind this one still follow from."""
         here = self.place[node]
-        read = [n for n in self.nodes[: here + 1] if any(self.place[user] > here for user in n.users)]
+        read = [
+            n for n in self.nodes[: here + 1] if any(self.place[user] > here for user in n.users)
+        ]
         return needed_for(read, dict.fromkeys(held)) & held
 
     def _bytes(self, nodes: set[fx.Node]) -> int:
@@ -141,7 +170,9 @@ class ImageRun:
         source = node.all_input_nodes[0]
 
         def moments() -> Moments | None:
-            found = sample_moments(module, lambda: zip(*self._both(source), strict=True), self.count, _PLACES)
+            found = sample_moments(
+                module, lambda: zip(*self._both(source), strict=True), self.count, _PLACES
+            )
             give_back_memory(_MAY_STAY)
             return found
 
@@ -158,7 +189,8 @@ class ImageRun:
         return tuple(values.parts(route, parts) for values in self.values)
 
     def _narrow(self, source: fx.Node, kept: torch.Tensor) -> None:
-        """The changed network has these channels alone from the layer in front of the batch norm before `source` on."""
+        """The changed network has these channels alone from the layer in front of the batch norm
+        before `source` on."""
         held = self.values[1].held
         while True:
             if source in held:
@@ -171,11 +203,16 @@ class ImageRun:
             source = source.all_input_nodes[0]
 
     def _settle_norm(self, node: fx.Node, old: nn.BatchNorm2d) -> None:
-        """Without `correct` the changed layer keeps its statistics, and the change shows behind it."""
+        """Without `correct` the changed layer keeps its statistics, and the change shows behind
+        it."""
         (variance, mean), (now, middle) = self._statistics(node.all_input_nodes[0])
-        assert isinstance(old.running_mean, torch.Tensor) and isinstance(old.running_var, torch.Tensor)
+        assert isinstance(old.running_mean, torch.Tensor) and isinstance(
+            old.running_var, torch.Tensor
+        )
         scale = ((old.running_var + old.eps) / (variance + old.eps)).sqrt()
-        self.norms[node] = _Norm(mean=mean, variance=variance, scale=scale, shift=old.running_mean - mean * scale)
+        self.norms[node] = _Norm(
+            mean=mean, variance=variance, scale=scale, shift=old.running_mean - mean * scale
+        )
         if self.correct:
             new = self.values[1].run.fetch_attr(str(node.target))
             move_statistics(new, (middle - mean) * scale, (now + old.eps) / (variance + old.eps))
@@ -185,10 +222,14 @@ class ImageRun:
             self.at_norm(str(node.target))
 
     def _statistics(self, node: fx.Node) -> tuple[Statistics, ...]:
-        """Of what the node gives in each network. Those of joined channels are known from the joined, however often they are joined."""
+        """Of what the node gives in each network. Those of joined channels are known from the
+        joined, however often they are joined."""
         if node.target in (torch.cat, torch.concat) and node.kwargs.get("dim", node.args[-1]) == 1:
             joined = zip(*(self._known(source) for source in node.all_input_nodes), strict=True)
-            return tuple((torch.cat([x for x, _ in same]), torch.cat([x for _, x in same])) for same in joined)
+            return tuple(
+                (torch.cat([x for x, _ in same]), torch.cat([x for _, x in same]))
+                for same in joined
+            )
         return tuple(_statistics(parts) for parts in self._both(node))
 
     def _known(self, node: fx.Node) -> tuple[Statistics, ...]:
@@ -204,14 +245,27 @@ class ImageRun:
 
     def _changed(self, node: fx.Node, x: torch.Tensor) -> torch.Tensor:
         norm, new = self.norms[node], self.values[1].module(node)
-        assert isinstance(new, nn.BatchNorm2d) and new.running_mean is not None and new.running_var is not None
-        mean, variance = (new.running_mean - norm.shift) / norm.scale, (new.running_var + new.eps) / norm.scale**2
+        assert (
+            isinstance(new, nn.BatchNorm2d)
+            and new.running_mean is not None
+            and new.running_var is not None
+        )
+        mean, variance = (
+            (new.running_mean - norm.shift) / norm.scale,
+            (new.running_var + new.eps) / norm.scale**2,
+        )
         return F.batch_norm(x, mean, variance, new.weight, new.bias, False, 0.0, 0.0)
 
     def _move_offset(self, node: fx.Node) -> None:
-        """Add what the outputs of a layer lack in the mean, where no batch norm follows that would take it."""
+        """Add what the outputs of a layer lack in the mean, where no batch norm follows that would
+        take it."""
         layer = self.values[1].module(node)
-        if not isinstance(layer, nn.Conv2d | nn.Linear) or layer.bias is None or not self.correct or self._before_norm(node):
+        if (
+            not isinstance(layer, nn.Conv2d | nn.Linear)
+            or layer.bias is None
+            or not self.correct
+            or self._before_norm(node)
+        ):
             return
         (_, before), (_, now) = self._statistics(node)
         lacking = before - now
@@ -222,7 +276,9 @@ class ImageRun:
 
     def _before_norm(self, node: fx.Node) -> bool:
         """Whether a batch norm alone reads the node."""
-        return len(node.users) == 1 and isinstance(self._module(next(iter(node.users))), nn.BatchNorm2d)
+        return len(node.users) == 1 and isinstance(
+            self._module(next(iter(node.users))), nn.BatchNorm2d
+        )
 
     def _module(self, node: fx.Node) -> nn.Module | None:
         """The reference's module that the node calls."""
@@ -233,7 +289,9 @@ def _statistics(parts: Iterator[torch.Tensor]) -> Statistics:
     """Variance and mean (c,) over all places of all parts (n, c, h, w), or (..., c)."""
     variances, means, counts = [], [], []
     for x in parts:
-        variance, mean = torch.var_mean(x, (0, 2, 3) if x.dim() == 4 else tuple(range(x.dim() - 1)), correction=0)
+        variance, mean = torch.var_mean(
+            x, (0, 2, 3) if x.dim() == 4 else tuple(range(x.dim() - 1)), correction=0
+        )
         variances.append(variance.double())
         means.append(mean.double())
         counts.append(len(x))

@@ -1,4 +1,5 @@
-"""What a network's nodes give for images: worked out when asked for, a few images at a time, from the values that are held."""
+"""What a network's nodes give for images: worked out when asked for, a few images at a time, from
+the values that are held."""
 
 import inspect
 import operator
@@ -16,14 +17,17 @@ _NEW = (operator.add, operator.mul, torch.add, torch.mul, torch.cat, torch.conca
 
 @dataclass(frozen=True, kw_only=True)
 class Route:
-    """How values of `targets` follow from held ones: the nodes to run in order, each with those whose values go after it."""
+    """How values of `targets` follow from held ones: the nodes to run in order, each with those
+    whose values go after it."""
 
     targets: tuple[fx.Node, ...]
     start: tuple[fx.Node, ...]
     steps: tuple[tuple[fx.Node, tuple[fx.Node, ...]], ...]
 
     @classmethod
-    def to(cls, targets: Iterable[fx.Node], held: Mapping[fx.Node, Any], place: Mapping[fx.Node, int]) -> "Route":
+    def to(
+        cls, targets: Iterable[fx.Node], held: Mapping[fx.Node, Any], place: Mapping[fx.Node, int]
+    ) -> "Route":
         """place: of every node in the graph."""
         targets = tuple(targets)
         needed = needed_for(targets, held)
@@ -34,7 +38,11 @@ class Route:
             if source not in targets:
                 done.setdefault(node, []).append(source)
         start = tuple(node for node in held if node in needed)
-        return cls(targets=targets, start=start, steps=tuple((node, tuple(done.get(node, ()))) for node in nodes))
+        return cls(
+            targets=targets,
+            start=start,
+            steps=tuple((node, tuple(done.get(node, ()))) for node in nodes),
+        )
 
 
 def needed_for(targets: Iterable[fx.Node], held: Mapping[fx.Node, Any]) -> set[fx.Node]:
@@ -50,10 +58,18 @@ def needed_for(targets: Iterable[fx.Node], held: Mapping[fx.Node, Any]) -> set[f
 
 
 class ImageValues:
-    """One network and its images, in this order. held: values (p, ...) of nodes for the first images; functions: what runs a node
-    instead of it. written: nodes whose values are written over by what follows, see readers_of_results."""
+    """One network and its images, in this order. held: values (p, ...) of nodes for the first
+    images; functions: what runs a node instead of it. written: nodes whose values are written over
+    by what follows, see readers_of_results."""
 
-    def __init__(self, network: nn.Module, graph: fx.Graph, written: set[fx.Node], images: torch.Tensor, order: torch.Tensor) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        graph: fx.Graph,
+        written: set[fx.Node],
+        images: torch.Tensor,
+        order: torch.Tensor,
+    ) -> None:
         self.run = fx.Interpreter(fx.GraphModule(network, graph))
         self.written, self.images, self.order = written, images, order
         self.held: dict[fx.Node, torch.Tensor] = {}
@@ -73,7 +89,9 @@ class ImageValues:
     def some(self, route: Route, part: slice) -> dict[fx.Node, Any]:
         """Values of all targets of the route for these images."""
         env = {node: self.held[node][part] for node in route.start}
-        env = self.run.env = {node: value.clone() if node in self.written else value for node, value in env.items()}
+        env = self.run.env = {
+            node: value.clone() if node in self.written else value for node, value in env.items()
+        }
         self.run.args_iter = iter(())
         for node, done in route.steps:
             env[node] = self._value(node, part)
@@ -103,14 +121,19 @@ def _asked_for(node: fx.Node, name: str) -> bool:
     """Whether a function is called with this argument true, by name or by place."""
     try:
         arguments = inspect.signature(node.target).bind(*node.args, **node.kwargs).arguments  # type: ignore[arg-type]
-    except (TypeError, ValueError):  # a method's name, or a function that does not tell what it takes
+    except (
+        TypeError,
+        ValueError,
+    ):  # a method's name, or a function that does not tell what it takes
         arguments = dict(node.kwargs)
     return bool(arguments.get(name, False))
 
 
-def readers_of_results(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> tuple[fx.Graph, set[fx.Node]]:
-    """The graph, as a copy in which those who read a value after it is written over read what it is written over with; and the nodes
-    whose values may be written over."""
+def readers_of_results(
+    graph: fx.Graph, modules: Mapping[str, nn.Module]
+) -> tuple[fx.Graph, set[fx.Node]]:
+    """The graph, as a copy in which those who read a value after it is written over read what it is
+    written over with; and the nodes whose values may be written over."""
     result, written = fx.Graph(), set[fx.Node]()
     result.output(result.graph_copy(graph, {}))
     place = {node: i for i, node in enumerate(result.nodes)}
@@ -129,6 +152,8 @@ def _sharing_memory(node: fx.Node, modules: Mapping[str, nn.Module]) -> set[fx.N
     while waiting:
         found.add(node := waiting.pop())
         module = modules.get(str(node.target)) if node.op == "call_module" else None
-        if node.target not in _NEW and not isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d):
+        if node.target not in _NEW and not isinstance(
+            module, nn.Conv2d | nn.Linear | nn.BatchNorm2d
+        ):
             waiting += [source for source in node.all_input_nodes if source not in found]
     return found

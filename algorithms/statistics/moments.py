@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-# Longest filter, in values, whose taps are taken together: that of 3x3 taps over 128 channels. The moments of longer ones cost the
-# square of the length in memory and its cube in time, so that each tap is taken as a filter of its own there, over channels alone.
+# Longest filter, in values, whose taps are taken together: that of 3x3 taps over 128 channels. The
+# moments of longer ones cost the square of the length in memory and its cube in time, so that each
+# tap is taken as a filter of its own there, over channels alone.
 LONGEST = 1152
 # Longest filter without taps.
 WIDEST = 4608
@@ -23,9 +24,9 @@ _ROWS = 128
 
 @dataclass(frozen=True, kw_only=True)
 class Moments:
-    """For each group of a layer's inputs, in float64: covariance (groups, d, d) of the inputs in the changed network,
-    answers (groups, filters taps, d) between the filters' outputs in the reference and those
-    inputs; d values under a filter, in the order of its weights.
+    """For each group of a layer's inputs, in float64: covariance (groups, d, d) of the inputs in
+    the changed network, answers (groups, filters taps, d) between the filters' outputs in the
+    reference and those inputs; d values under a filter, in the order of its weights.
 
     taps: 1, or the number of a filter's taps that are filters of their own here, of d = channels.
     """
@@ -39,10 +40,12 @@ class Moments:
 BeforeAndNow = tuple[torch.Tensor, torch.Tensor]
 # Moments on demand, and None where a filter is too long for them.
 Inputs = Callable[[], Moments | None]
-# Called with a layer's name and inputs before the layer runs; may change the layer in the changed network, and its batch norm is
-# followed up. Returns which input channels the layer still takes, None for all.
+# Called with a layer's name and inputs before the layer runs; may change the layer in the changed
+# network, and its batch norm is followed up. Returns which input channels the layer still takes,
+# None for all.
 AtLayer = Callable[[str, Inputs], torch.Tensor | None]
-# Called with the name of a batch norm of the changed network once its statistics are those of the changed network.
+# Called with the name of a batch norm of the changed network once its statistics are those of the
+# changed network.
 AtNorm = Callable[[str], None]
 
 
@@ -64,12 +67,17 @@ def whole_filters(rows: torch.Tensor, taps: int) -> torch.Tensor:
     return rows.reshape(-1, taps, rows.shape[-1]).mT.flatten(1) if taps > 1 else rows.flatten(0, 1)
 
 
-def sample_moments(layer: nn.Module, read: Callable[[], Iterable[BeforeAndNow]], images: int, limit: int) -> Moments | None:
-    """Moments of a layer from its inputs in both networks, (p, c, h, w) or (p, ..., d), less their means; None for a long filter.
+def sample_moments(
+    layer: nn.Module, read: Callable[[], Iterable[BeforeAndNow]], images: int, limit: int
+) -> Moments | None:
+    """Moments of a layer from its inputs in both networks, (p, c, h, w) or (p, ..., d), less their
+    means; None for a long filter.
 
-    read: gives them part by part, the same images in the same order; images: how many in all; limit: places that are used at most.
+    read: gives them part by part, the same images in the same order; images: how many in all;
+    limit: places that are used at most.
 
-    Summed up in float64 over a few images at a time, each channel moved to near zero first, so that float32 products lose nothing.
+    Summed up in float64 over a few images at a time, each channel moved to near zero first, so that
+    float32 products lose nothing.
     """
     groups, length = groups_of(layer), layer.weight[0].numel()  # type: ignore[index]
     taps = layer.weight[0, 0].numel() if isinstance(layer, nn.Conv2d) and length > LONGEST else 1
@@ -77,17 +85,23 @@ def sample_moments(layer: nn.Module, read: Callable[[], Iterable[BeforeAndNow]],
         return None
     under, limit = layer if taps == 1 else None, min(limit, _VALUES * taps // length)
     rows = _tap_by_tap(grouped_rows(layer, taps), under)
-    # Filters that are fewer than their values are applied before the sum, which is the smaller for it.
+    # Filters that are fewer than their values are applied before the sum, which is the smaller for
+    # it.
     filters = rows.float().mT if 2 * rows.shape[1] < rows.shape[2] else None
     own, between = _Covariance(), _Covariance()
     middles, step, together = list[torch.Tensor](), 1, 1
     for pair in read():
         if not middles:
-            middles = [x.mean((0, 2, 3)) if x.dim() == 4 else x.flatten(0, -2).mean(0) for x in pair]
+            middles = [
+                x.mean((0, 2, 3)) if x.dim() == 4 else x.flatten(0, -2).mean(0) for x in pair
+            ]
             step = _step(under, pair[0], images, limit)
             together = max(1, _AT_ONCE // patches(pair[0][:1], under, step, groups).numel())
         for parts in zip(*(torch.split(x, together) for x in pair), strict=True):
-            one, two = (patches(x, under, step, groups, middle) for x, middle in zip(parts, middles, strict=True))
+            one, two = (
+                patches(x, under, step, groups, middle)
+                for x, middle in zip(parts, middles, strict=True)
+            )
             own.add(two, two)
             between.add(one if filters is None else one @ filters, two)
     answers = rows @ between.result() if filters is None else between.result()
@@ -98,29 +112,42 @@ def sample_moments(layer: nn.Module, read: Callable[[], Iterable[BeforeAndNow]],
 
 
 def _tap_by_tap(x: torch.Tensor, layer: nn.Module | None) -> torch.Tensor:
-    """Values (..., d) of a filter, brought from the order of its weights into that of `patches`: all channels of a tap side by side."""
+    """Values (..., d) of a filter, brought from the order of its weights into that of `patches`:
+    all channels of a tap side by side."""
     taps = math.prod(layer.kernel_size) if isinstance(layer, nn.Conv2d) else 1
     return x.view(*x.shape[:-1], -1, taps).mT.flatten(-2)
 
 
 class _Covariance:
-    """Between samples (groups, places, a) and (groups, places, b) in float32, summed up in float64."""
+    """Between samples (groups, places, a) and (groups, places, b) in float32, summed up in
+    float64."""
 
     def __init__(self) -> None:
-        self.total, self.sums, self.places, self.symmetric = torch.zeros(()), [torch.zeros(())] * 2, 0, False
+        self.total, self.sums, self.places, self.symmetric = (
+            torch.zeros(()),
+            [torch.zeros(())] * 2,
+            0,
+            False,
+        )
 
     def add(self, left: torch.Tensor, right: torch.Tensor) -> None:
-        """More places. Of samples with themselves only what is on or above the diagonal is summed up."""
+        """More places. Of samples with themselves only what is on or above the diagonal is summed
+        up."""
         if not self.places:
-            self.total = left.new_zeros(len(left), left.shape[2], right.shape[2], dtype=torch.float64)
+            self.total = left.new_zeros(
+                len(left), left.shape[2], right.shape[2], dtype=torch.float64
+            )
             self.symmetric = left is right
         for rows, columns in self._blocks():
             self.total[:, rows, columns] += left[:, :, rows].mT @ right[:, :, columns]
-        self.sums = [total + x.sum(1).double() for total, x in zip(self.sums, (left, right), strict=True)]
+        self.sums = [
+            total + x.sum(1).double() for total, x in zip(self.sums, (left, right), strict=True)
+        ]
         self.places += left.shape[1]
 
     def _blocks(self) -> Iterator[tuple[slice, slice]]:
-        """Rows and columns that are summed up, so few at a time that the float32 product stays in the cache."""
+        """Rows and columns that are summed up, so few at a time that the float32 product stays in
+        the cache."""
         for start in range(0, self.total.shape[1], _ROWS):
             yield slice(start, start + _ROWS), slice(start if self.symmetric else 0, None)
 
@@ -134,8 +161,15 @@ class _Covariance:
         return result.baddbmm_(one[:, :, None], two[:, None], alpha=-1)
 
 
-def patches(x: torch.Tensor, layer: nn.Module | None, step: int = 1, groups: int = 1, middle: torch.Tensor | None = None) -> torch.Tensor:
-    """(groups, places, taps channels): what a filter sees at every `step`-th place of each image, less `middle` (channels,).
+def patches(
+    x: torch.Tensor,
+    layer: nn.Module | None,
+    step: int = 1,
+    groups: int = 1,
+    middle: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """(groups, places, taps channels): what a filter sees at every `step`-th place of each image,
+    less `middle` (channels,).
 
     None as layer: each pixel by itself.
     """
@@ -147,9 +181,15 @@ def patches(x: torch.Tensor, layer: nn.Module | None, step: int = 1, groups: int
     pixels = F.pad(x, (padding[1], padding[1], padding[0], padding[0])).permute(0, 2, 3, 1)
     pixels = pixels.contiguous() if middle is None else torch.sub(pixels, middle).contiguous()
     (down, across), wide = _corners(layer, x, step), pixels.shape[2]
-    rows, columns = (d * torch.arange(k) for d, k in zip(layer.dilation, layer.kernel_size, strict=True))
+    rows, columns = (
+        d * torch.arange(k) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)
+    )
     under = (down * wide + across)[:, None] + (rows[:, None] * wide + columns).flatten()
-    values = pixels.flatten(1, 2).index_select(1, under.flatten()).view(len(x) * len(down), under.shape[1], groups, -1)
+    values = (
+        pixels.flatten(1, 2)
+        .index_select(1, under.flatten())
+        .view(len(x) * len(down), under.shape[1], groups, -1)
+    )
     return values.permute(2, 0, 1, 3).reshape(groups, len(values), -1)
 
 
@@ -159,7 +199,14 @@ def _filter(layer: nn.Module | None, x: torch.Tensor) -> nn.Conv2d:
 
 def _plane(layer: nn.Conv2d, x: torch.Tensor) -> tuple[int, int]:
     """Places down and across that the filters are put to."""
-    sizes = zip(x.shape[2:], _padding(layer, x.shape[2:]), layer.dilation, layer.kernel_size, layer.stride, strict=True)
+    sizes = zip(
+        x.shape[2:],
+        _padding(layer, x.shape[2:]),
+        layer.dilation,
+        layer.kernel_size,
+        layer.stride,
+        strict=True,
+    )
     high, wide = ((size + 2 * p - d * (k - 1) - 1) // s + 1 for size, p, d, k, s in sizes)
     return high, wide
 
@@ -173,16 +220,20 @@ def _step(layer: nn.Module | None, x: torch.Tensor, images: int, limit: int) -> 
 
 
 def _corners(layer: nn.Conv2d, x: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows and columns of the first value under the filter at the places that are looked at, in each padded image."""
+    """Rows and columns of the first value under the filter at the places that are looked at, in
+    each padded image."""
     high, wide = _plane(layer, x)
     places = torch.arange(0, high * wide, step)
     return places // wide * layer.stride[0], places % wide * layer.stride[1]
 
 
 def _padding(layer: nn.Conv2d, plane: torch.Size) -> tuple[int, int]:
-    """What the layer adds on each side, and more where its filters would not fit: some layers pad in their own forward."""
+    """What the layer adds on each side, and more where its filters would not fit: some layers pad
+    in their own forward."""
     own = (0, 0) if isinstance(layer.padding, str) else layer.padding
     reaches = [d * (k - 1) for k, d in zip(layer.kernel_size, layer.dilation, strict=True)]
     if layer.padding == "same":
         own = (reaches[0] // 2, reaches[1] // 2)
-    return tuple(max(p, (reach + 2 - size) // 2) for p, reach, size in zip(own, reaches, plane, strict=True))  # type: ignore[return-value]
+    return tuple(
+        max(p, (reach + 2 - size) // 2) for p, reach, size in zip(own, reaches, plane, strict=True)
+    )  # type: ignore[return-value]

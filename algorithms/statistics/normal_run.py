@@ -1,4 +1,5 @@
-"""Both networks followed without an image: normal variables whose scale the batch norms give, front to back."""
+"""Both networks followed without an image: normal variables whose scale the batch norms give, front
+to back."""
 
 import math
 import operator
@@ -20,11 +21,34 @@ _TINY = 1e-12
 _SUMS = (operator.add, operator.iadd, torch.add)
 _JOINS = (torch.cat, torch.concat)
 _FUNCTIONS: dict[Any, Callable[[torch.Tensor], torch.Tensor]] = {
-    "relu": F.relu, "relu_": F.relu, torch.relu: F.relu, F.relu: F.relu, F.relu6: F.relu6, F.hardtanh: F.hardtanh,
-    F.silu: F.silu, F.gelu: F.gelu, F.hardswish: F.hardswish, F.leaky_relu: F.leaky_relu, F.elu: F.elu,
-    torch.sigmoid: torch.sigmoid, torch.tanh: torch.tanh, F.hardsigmoid: F.hardsigmoid,
-}  # fmt: skip
-_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.SiLU, nn.GELU, nn.Hardswish, nn.LeakyReLU, nn.ELU, nn.Sigmoid, nn.Tanh, nn.Hardsigmoid)
+    "relu": F.relu,
+    "relu_": F.relu,
+    torch.relu: F.relu,
+    F.relu: F.relu,
+    F.relu6: F.relu6,
+    F.hardtanh: F.hardtanh,
+    F.silu: F.silu,
+    F.gelu: F.gelu,
+    F.hardswish: F.hardswish,
+    F.leaky_relu: F.leaky_relu,
+    F.elu: F.elu,
+    torch.sigmoid: torch.sigmoid,
+    torch.tanh: torch.tanh,
+    F.hardsigmoid: F.hardsigmoid,
+}
+_ACTIVATIONS = (
+    nn.ReLU,
+    nn.ReLU6,
+    nn.Hardtanh,
+    nn.SiLU,
+    nn.GELU,
+    nn.Hardswish,
+    nn.LeakyReLU,
+    nn.ELU,
+    nn.Sigmoid,
+    nn.Tanh,
+    nn.Hardsigmoid,
+)
 # Steps that leave each channel's values alike up to a common factor.
 _SAME = (nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Dropout, nn.Dropout2d, nn.Identity, nn.Flatten)
 _SAME_CALLS = (
@@ -42,13 +66,20 @@ _SAME_CALLS = (
 
 
 def run_fields(
-    graph: fx.Graph, networks: tuple[nn.Module, nn.Module], at_layer: AtLayer, *, correct: bool, at_norm: AtNorm | None = None
+    graph: fx.Graph,
+    networks: tuple[nn.Module, nn.Module],
+    at_layer: AtLayer,
+    *,
+    correct: bool,
+    at_norm: AtNorm | None = None,
 ) -> None:
-    """Like run_side_by_side without images: everything is taken as normal, with the correlations that filters make.
+    """Like run_side_by_side without images: everything is taken as normal, with the correlations
+    that filters make.
 
-    Means and variances in front of each activation are those of the batch norm; behind a filter, covariances follow from those of its
-    inputs, whose part that the filter sees is scaled to the variances of the batch norm behind it. Branches of a sum are taken as
-    independent. Raises UnsupportedModelError for a step that is not known.
+    Means and variances in front of each activation are those of the batch norm; behind a filter,
+    covariances follow from those of its inputs, whose part that the filter sees is scaled to the
+    variances of the batch norm behind it. Branches of a sum are taken as independent. Raises
+    UnsupportedModelError for a step that is not known.
     """
     _Run(networks, at_layer, at_norm, correct).all(graph)
 
@@ -56,7 +87,13 @@ def run_fields(
 class _Run:
     """Fields by node, as long as somebody reads them."""
 
-    def __init__(self, networks: tuple[nn.Module, nn.Module], at_layer: AtLayer, at_norm: AtNorm | None, correct: bool) -> None:
+    def __init__(
+        self,
+        networks: tuple[nn.Module, nn.Module],
+        at_layer: AtLayer,
+        at_norm: AtNorm | None,
+        correct: bool,
+    ) -> None:
         self.modules = tuple(dict(network.named_modules()) for network in networks)
         self.at_layer, self.at_norm, self.correct = at_layer, at_norm, correct
         self.fields: dict[fx.Node, Field] = {}
@@ -98,25 +135,35 @@ class _Run:
         if isinstance(module, _ACTIVATIONS):
             return sources[0].through(_out_of_place(module))
         if module is None and node.target in _FUNCTIONS:
-            function, options = _FUNCTIONS[node.target], {k: v for k, v in node.kwargs.items() if k != "inplace"}
+            function, options = (
+                _FUNCTIONS[node.target],
+                {k: v for k, v in node.kwargs.items() if k != "inplace"},
+            )
             return sources[0].through(lambda x: function(x, *node.args[1:], **options))
         if isinstance(module, nn.MaxPool2d) or node.target is F.max_pool2d:
             size: Any = module.kernel_size if module is not None else node.args[1]
-            return sources[0].largest(math.prod(size) if isinstance(size, tuple) else size * size, self.correlation)
+            return sources[0].largest(
+                math.prod(size) if isinstance(size, tuple) else size * size, self.correlation
+            )
         if isinstance(module, _SAME) or (module is None and node.target in _SAME_CALLS):
             return sources[0]
         found = reshaped(node, sources[0]) if module is None and len(sources) == 1 else None
         if found is not None:
             return found
         raise UnsupportedModelError(
-            f"What {node.target if module is not None else node.name} does to normal variables is not known.\n"
-            "Follow the networks with random images (--inputs random, the default), or give some (--calibration or --synthetic)."
+            f"What {node.target if module is not None else node.name} does to normal variables is"
+            " not known.\nFollow the networks with random images (--inputs random, the default),"
+            " or give some (--calibration or --synthetic)."
         )
 
     def _layer(self, node: fx.Node, layer: nn.Module) -> Field | None:
         source, name = node.all_input_nodes[0], str(node.target)
         user = next(iter(node.users)) if len(node.users) == 1 else None
-        behind = self.modules[0].get(str(user.target)) if user is not None and user.op == "call_module" else None
+        behind = (
+            self.modules[0].get(str(user.target))
+            if user is not None and user.op == "call_module"
+            else None
+        )
         norm = behind if isinstance(behind, nn.BatchNorm2d) else None
         found = LayerField(layer, self.fields[source], norm)
         self.correlation = found.correlation
@@ -129,13 +176,20 @@ class _Run:
         if bias is not None and norm is None and self.correct:
             lacking = result.means[0] - result.means[1]
             bias.add_(lacking)
-            result = Field(means=(result.means[0], result.means[0]), own=result.own, cross=result.cross)
+            result = Field(
+                means=(result.means[0], result.means[0]), own=result.own, cross=result.cross
+            )
         return result
 
     def _norm(self, node: fx.Node, old: nn.BatchNorm2d) -> Field:
-        """Behind the norm the reference has the mean beta and the deviation |gamma|, whatever was predicted in front of it."""
+        """Behind the norm the reference has the mean beta and the deviation |gamma|, whatever was
+        predicted in front of it."""
         new = self.modules[1][str(node.target)]
-        assert isinstance(new, nn.BatchNorm2d) and old.running_var is not None and old.running_mean is not None
+        assert (
+            isinstance(new, nn.BatchNorm2d)
+            and old.running_var is not None
+            and old.running_mean is not None
+        )
         field = self.fields[node.all_input_nodes[0]]
         before, now = (own.diagonal().clamp(min=_TINY) for own in field.own)
         known = old.running_var
@@ -147,7 +201,9 @@ class _Run:
             self.at_norm(str(node.target))
         gains, offsets = zip(*(_gain_offset(norm) for norm in (old, new)), strict=True)
         middle = old.running_mean
-        centred = field.scaled((scale, scale), (middle - scale * field.means[0], middle - scale * field.means[0]))
+        centred = field.scaled(
+            (scale, scale), (middle - scale * field.means[0], middle - scale * field.means[0])
+        )
         return centred.scaled((gains[0], gains[1]), (offsets[0], offsets[1]))
 
 

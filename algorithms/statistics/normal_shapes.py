@@ -1,4 +1,5 @@
-"""Slices and padding between two fields: places go or come, channels are chosen or filled with a constant."""
+"""Slices and padding between two fields: places go or come, channels are chosen or filled with a
+constant."""
 
 import operator
 from collections.abc import Sequence
@@ -15,13 +16,16 @@ _RANK = 4
 
 def is_number(node: fx.Node) -> bool:
     """Whether a step asks for sizes, which are no values of an image."""
-    return node.target in ("size", "dim", "numel", "ndimension") or (node.target is getattr and node.args[1] in ("shape", "ndim"))
+    return node.target in ("size", "dim", "numel", "ndimension") or (
+        node.target is getattr and node.args[1] in ("shape", "ndim")
+    )
 
 
 def reshaped(node: fx.Node, source: Field) -> Field | None:
     """What a slice or a padding of images (n, c, h, w) leaves; None for any other step.
 
-    A slice of height or width leaves what is left as it was; zeros around an image, or between two that are joined, are few.
+    A slice of height or width leaves what is left as it was; zeros around an image, or between two
+    that are joined, are few.
     """
     if node.target is operator.getitem:
         index = node.args[1]
@@ -37,14 +41,17 @@ def reshaped(node: fx.Node, source: Field) -> Field | None:
 
 
 def _sliced(source: Field, index: tuple[Any, ...]) -> Field | None:
-    """By slices alone: an index of one place, or of a list of them, changes the number of dimensions or their order."""
+    """By slices alone: an index of one place, or of a list of them, changes the number of
+    dimensions or their order."""
     if Ellipsis in index:
         at = index.index(Ellipsis)
         index = (*index[:at], *[slice(None)] * (_RANK - len(index) + 1), *index[at + 1 :])
     if len(index) > _RANK or not all(isinstance(part, slice) for part in index):
         return None
     channels = index[1] if len(index) > 1 else slice(None)
-    if not all(isinstance(end, int | None) for end in (channels.start, channels.stop, channels.step)):
+    if not all(
+        isinstance(end, int | None) for end in (channels.start, channels.stop, channels.step)
+    ):
         return None
     if channels == slice(None):
         return source
@@ -56,7 +63,11 @@ def _padded(source: Field, node: fx.Node) -> Field | None:
     pads: Any = node.args[1] if len(node.args) > 1 else node.kwargs.get("pad")
     mode: Any = node.args[2] if len(node.args) > 2 else node.kwargs.get("mode", "constant")
     value: Any = node.args[3] if len(node.args) > 3 else node.kwargs.get("value", 0)
-    if not isinstance(pads, Sequence) or not all(isinstance(pad, int) for pad in pads) or any(pad for pad in pads[6:]):
+    if (
+        not isinstance(pads, Sequence)
+        or not all(isinstance(pad, int) for pad in pads)
+        or any(pad for pad in pads[6:])
+    ):
         return None
     first, last = (*pads, *[0] * 6)[4:6]
     if (first, last) == (0, 0):
@@ -78,9 +89,15 @@ def _with_zeros(source: Field, first: int, last: int) -> Field:
     """Channels that are always zero before and behind the others."""
     one, two = (first, last), (first, last, first, last)
     means = (F.pad(source.means[0], one), F.pad(source.means[1], one))
-    return Field(means=means, own=(F.pad(source.own[0], two), F.pad(source.own[1], two)), cross=F.pad(source.cross, two))
+    return Field(
+        means=means,
+        own=(F.pad(source.own[0], two), F.pad(source.own[1], two)),
+        cross=F.pad(source.cross, two),
+    )
 
 
 def _times(source: Field, factor: float) -> Field:
     gains = (torch.full_like(source.means[0], factor), torch.full_like(source.means[1], factor))
-    return source.scaled(gains, (torch.zeros_like(source.means[0]), torch.zeros_like(source.means[1])))
+    return source.scaled(
+        gains, (torch.zeros_like(source.means[0]), torch.zeros_like(source.means[1]))
+    )

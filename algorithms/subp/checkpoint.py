@@ -16,9 +16,14 @@ _KEYS = {"subp_checkpoint", "config", "epochs", "model", "optimizer"}
 
 
 def save_checkpoint(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, config: TrainConfig, epochs: tuple[EpochInfo, ...]
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    config: TrainConfig,
+    epochs: tuple[EpochInfo, ...],
 ) -> None:
-    """Write the state after the last of `epochs`, whole or not at all; ModelFileError where the disk refuses."""
+    """Write the state after the last of `epochs`, whole or not at all; ModelFileError where the
+    disk refuses."""
     content = {
         "subp_checkpoint": 1,
         "config": config.to_dict(),
@@ -29,31 +34,48 @@ def save_checkpoint(
     save_atomic(path, content)
 
 
-def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, config: TrainConfig) -> tuple[EpochInfo, ...]:
-    """Put the state in `path` into model and optimizer, and return the epochs done; ModelFileError for a file that does not fit."""
+def load_checkpoint(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, config: TrainConfig
+) -> tuple[EpochInfo, ...]:
+    """Put the state in `path` into model and optimizer, and return the epochs done; ModelFileError
+    for a file that does not fit."""
     content = _read(path)
     if content["config"] != config.to_dict():
         wanted, found = config.to_dict(), content["config"]
-        other = sorted(key for key in wanted if not isinstance(found, dict) or found.get(key) != wanted[key])
-        raise ModelFileError(f"{path.name} is a checkpoint of another config: {other} differ.\nPass the same settings, or another path.")
+        other = sorted(
+            key for key in wanted if not isinstance(found, dict) or found.get(key) != wanted[key]
+        )
+        raise ModelFileError(
+            f"{path.name} is a checkpoint of another config: {other} differ.\nPass the same"
+            " settings, or another path."
+        )
     try:
         epochs = tuple(EpochInfo.from_dict(entry) for entry in content["epochs"])
         model.load_state_dict(content["model"])
         optimizer.load_state_dict(content["optimizer"])
     except Exception as error:
-        raise ModelFileError(f"{path.name} does not fit this model: {first_line(error, 120)}") from error
+        raise ModelFileError(
+            f"{path.name} does not fit this model: {first_line(error, 120)}"
+        ) from error
     return epochs
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MAX_BYTES:
-            raise ModelFileError(f"{path.name} has more than {_MAX_BYTES >> 30} GiB; it is not a checkpoint.")
+            raise ModelFileError(
+                f"{path.name} has more than {_MAX_BYTES >> 30} GiB; it is not a checkpoint."
+            )
         content = torch.load(path, map_location="cpu", weights_only=True)
     except ModelFileError:
         raise
     except Exception as error:
-        raise ModelFileError(f"{path.name} is not a checkpoint, or is damaged: {first_line(error, 120)}") from error
+        raise ModelFileError(
+            f"{path.name} is not a checkpoint, or is damaged: {first_line(error, 120)}"
+        ) from error
     if not isinstance(content, dict) or set(content) != _KEYS or content["subp_checkpoint"] != 1:
-        raise ModelFileError(f"{path.name} is not a checkpoint of this version of subpc. Pass another path, or remove the file.")
+        raise ModelFileError(
+            f"{path.name} is not a checkpoint of this version of subpc. Pass another path, or"
+            " remove the file."
+        )
     return content

@@ -15,11 +15,15 @@ SCHEDULES = ("cubic", "linear", "cos", "exp")
 class SubpConfig(Record):
     """The SUBP method's settings; ConfigError with the reason for values that do not fit together.
 
-    n: filters in a block; sparsity: final share of pruned blocks, in [0, 1); criterion: what ranks the blocks, `bpar`, `l1` or `l2`;
-    alpha: weight of the redundancy in BPAR; temperature: of the regrowth's softmax; schedule: how the sparsity grows; start, end: epochs
-    between which it does, or, where end is below 1, fractions of the training, which `resolved` turns into epochs; soft_decay: extra
-    decay of masked weights; keep_dense: layers that stay dense (see algorithms.network.keep_dense): names, patterns, kernel sizes, "paper";
-    latent_scores: rank by the dense weights that lie behind the mask instead of the masked ones; seed: of the regrowth.
+    n: filters in a block; sparsity: final share of pruned blocks, in [0, 1); criterion: what ranks
+    the blocks, `bpar`, `l1` or `l2`;
+    alpha: weight of the redundancy in BPAR; temperature: of the regrowth's softmax; schedule: how
+    the sparsity grows; start, end: epochs between which it does, or, where end is below 1,
+    fractions of the training, which `resolved` turns into epochs; soft_decay: extra decay of masked
+    weights; keep_dense: layers that stay dense (see algorithms.network.keep_dense): names,
+    patterns, kernel sizes, "paper";
+    latent_scores: rank by the dense weights that lie behind the mask instead of the masked ones;
+    seed: of the regrowth.
     """
 
     n: int = 16
@@ -38,15 +42,36 @@ class SubpConfig(Record):
     def __post_init__(self) -> None:
         rules = (
             (self.n in BLOCKS, f"n is {self.n}; accepted: {BLOCKS}"),
-            (0 <= self.sparsity < 1, f"sparsity is {self.sparsity}; at least 0 and less than 1 is accepted"),
+            (
+                0 <= self.sparsity < 1,
+                f"sparsity is {self.sparsity}; at least 0 and less than 1 is accepted",
+            ),
             (self.criterion in CRITERIA, f"criterion is {self.criterion!r}; accepted: {CRITERIA}"),
             (self.schedule in SCHEDULES, f"schedule is {self.schedule!r}; accepted: {SCHEDULES}"),
-            (0 <= self.start <= self.end, f"start is {self.start} and end is {self.end}; 0 <= start <= end is accepted"),
-            (0 < self.temperature < float("inf"), f"temperature is {self.temperature}; a positive number is accepted"),
+            (
+                0 <= self.start <= self.end,
+                f"start is {self.start} and end is {self.end}; 0 <= start <= end is accepted",
+            ),
+            (
+                0 < self.temperature < float("inf"),
+                f"temperature is {self.temperature}; a positive number is accepted",
+            ),
             (0 <= self.alpha < float("inf"), f"alpha is {self.alpha}; 0 or more is accepted"),
-            (0 <= self.seed < 1 << 20, f"seed is {self.seed}; whole numbers from 0 to {(1 << 20) - 1} are accepted"),
-            (not isinstance(self.keep_dense, str), f"keep_dense is {self.keep_dense!r}; a list of names, patterns and sizes is accepted"),
-            (0 <= self.soft_decay < 1, f"soft_decay is {self.soft_decay}; at least 0 and less than 1 is accepted"),
+            (
+                0 <= self.seed < 1 << 20,
+                f"seed is {self.seed}; whole numbers from 0 to {(1 << 20) - 1} are accepted",
+            ),
+            (
+                not isinstance(self.keep_dense, str),
+                (
+                    f"keep_dense is {self.keep_dense!r}; a list of names, patterns and sizes is"
+                    " accepted"
+                ),
+            ),
+            (
+                0 <= self.soft_decay < 1,
+                f"soft_decay is {self.soft_decay}; at least 0 and less than 1 is accepted",
+            ),
         )
         for accepted, message in rules:
             if not accepted:
@@ -58,7 +83,8 @@ class SubpConfig(Record):
         return 0 < self.end < 1
 
     def resolved(self, epochs: int) -> "SubpConfig":
-        """This config with start and end as epochs of a training of `epochs`: the last one, at the latest, has all of the sparsity.
+        """This config with start and end as epochs of a training of `epochs`: the last one, at the
+        latest, has all of the sparsity.
 
         ConfigError if the training ends before that.
         """
@@ -67,5 +93,8 @@ class SubpConfig(Record):
             end = min(self.end * epochs, last)
             return replace(self, start=min(self.start * epochs, end), end=end)
         if self.end > last:
-            raise ConfigError(f"SubpConfig: the sparsity grows until epoch {self.end:g} of 0 to {last}; {last} at most is accepted.")
+            raise ConfigError(
+                f"SubpConfig: the sparsity grows until epoch {self.end:g} of 0 to {last}; {last} at"
+                " most is accepted."
+            )
         return self

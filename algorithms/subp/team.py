@@ -1,4 +1,5 @@
-"""The processes of one training: torch.distributed where it is initialised, else one process alone."""
+"""The processes of one training: torch.distributed where it is initialised, else one process
+alone."""
 
 from dataclasses import dataclass
 
@@ -28,7 +29,8 @@ class Team:
         return self.rank == 0
 
     def share(self, indices: torch.Tensor) -> torch.Tensor:
-        """Of indices (n,) every size-th one, from rank on: the shares of all processes are all of them."""
+        """Of indices (n,) every size-th one, from rank on: the shares of all processes are all of
+        them."""
         return indices[self.rank :: self.size]
 
     def wrap(self, model: nn.Module) -> nn.Module:

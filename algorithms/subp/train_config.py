@@ -13,13 +13,15 @@ METHODS = ("dense", "subp", "oneshot", "oneshot-layerwise")
 class TrainConfig(Record):
     """How to train; ConfigError with the reason for values that do not fit together.
 
-    method: "oneshot" trains dense until epoch `prune_epoch` (None: half of all), prunes uniformly to subp.sparsity by subp.criterion,
-    and fine-tunes with fixed masks; "oneshot-layerwise" prunes each layer as a whole. The learning rate falls from `rate` to 0 as a
-    cosine over all epochs; with a `finetune_rate`, one-shot methods reach 0 at `prune_epoch` and start again from there.
-    batch: images of all processes together. mask_updates: times an epoch that SUBP renews its masks; 1 in the paper, whose trainings
-    have 200 epochs, more keep the number of updates in a short one. weight_decay: of parameters with two or more dimensions.
-    rearrange: sort the filters of pretrained weights by norm before they are pruned at epoch 0, as the 1xN paper offers. amp: bfloat16
-    autocast.
+    method: "oneshot" trains dense until epoch `prune_epoch` (None: half of all), prunes uniformly
+    to subp.sparsity by subp.criterion, and fine-tunes with fixed masks; "oneshot-layerwise" prunes
+    each layer as a whole. The learning rate falls from `rate` to 0 as a cosine over all epochs;
+    with a `finetune_rate`, one-shot methods reach 0 at `prune_epoch` and start again from there.
+    batch: images of all processes together. mask_updates: times an epoch that SUBP renews its
+    masks; 1 in the paper, whose trainings have 200 epochs, more keep the number of updates in a
+    short one. weight_decay: of parameters with two or more dimensions.
+    rearrange: sort the filters of pretrained weights by norm before they are pruned at epoch 0, as
+    the 1xN paper offers. amp: bfloat16 autocast.
     """
 
     method: str = "subp"
@@ -44,18 +46,45 @@ class TrainConfig(Record):
             (1 <= self.epochs <= 1 << 16, f"epochs is {self.epochs}; 1 to {1 << 16} is accepted"),
             (
                 not self.one_shot or self.cut < self.epochs,
-                f"prune_epoch is {self.cut} of {self.epochs} epochs; 0 to less than epochs is accepted",
+                (
+                    f"prune_epoch is {self.cut} of {self.epochs} epochs; 0 to less than epochs is"
+                    " accepted"
+                ),
             ),
             (self.cut >= 0, f"prune_epoch is {self.cut}; 0 or more is accepted"),
             (self.batch >= 2, f"batch is {self.batch}; 2 or more is accepted"),
             (0 < self.rate < float("inf"), f"rate is {self.rate}; a positive number is accepted"),
-            (fine is None or 0 < fine < float("inf"), f"finetune_rate is {fine}; a positive number is accepted"),
-            (0 <= self.momentum < 1, f"momentum is {self.momentum}; at least 0 and less than 1 is accepted"),
-            (0 <= self.weight_decay < 1, f"weight_decay is {self.weight_decay}; at least 0 and less than 1 is accepted"),
-            (0 <= self.label_smoothing < 1, f"label_smoothing is {self.label_smoothing}; at least 0 and less than 1 is accepted"),
-            (1 <= self.mask_updates <= 1000, f"mask_updates is {self.mask_updates}; 1 to 1000 is accepted"),
-            (not self.rearrange or (self.one_shot and self.cut == 0), "rearrange needs a one-shot method with prune_epoch 0"),
-            (0 <= self.seed < 1 << 20, f"seed is {self.seed}; whole numbers from 0 to {(1 << 20) - 1} are accepted"),
+            (
+                fine is None or 0 < fine < float("inf"),
+                f"finetune_rate is {fine}; a positive number is accepted",
+            ),
+            (
+                0 <= self.momentum < 1,
+                f"momentum is {self.momentum}; at least 0 and less than 1 is accepted",
+            ),
+            (
+                0 <= self.weight_decay < 1,
+                f"weight_decay is {self.weight_decay}; at least 0 and less than 1 is accepted",
+            ),
+            (
+                0 <= self.label_smoothing < 1,
+                (
+                    f"label_smoothing is {self.label_smoothing}; at least 0 and less than 1 is"
+                    " accepted"
+                ),
+            ),
+            (
+                1 <= self.mask_updates <= 1000,
+                f"mask_updates is {self.mask_updates}; 1 to 1000 is accepted",
+            ),
+            (
+                not self.rearrange or (self.one_shot and self.cut == 0),
+                "rearrange needs a one-shot method with prune_epoch 0",
+            ),
+            (
+                0 <= self.seed < 1 << 20,
+                f"seed is {self.seed}; whole numbers from 0 to {(1 << 20) - 1} are accepted",
+            ),
         )
         for accepted, message in rules:
             if not accepted:
@@ -76,7 +105,8 @@ class TrainConfig(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class EpochInfo(Record):
-    """One epoch: mean loss of training, share of test images put into their class in per cent, share of pruned blocks."""
+    """One epoch: mean loss of training, share of test images put into their class in per cent,
+    share of pruned blocks."""
 
     epoch: int
     loss: float
@@ -87,7 +117,8 @@ class EpochInfo(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class History(Record):
-    """What a training did: its epochs, the layers that were pruned and those that were not with the reason, images skipped."""
+    """What a training did: its epochs, the layers that were pruned and those that were not with the
+    reason, images skipped."""
 
     epochs: tuple[EpochInfo, ...] = ()
     pruned: tuple[str, ...] = ()

@@ -14,9 +14,12 @@ def count_kept(channels: int, ratio: float) -> int:
 
 
 def choose_kept(weight: torch.Tensor, ratio: float, criterion: str) -> torch.Tensor:
-    """(c,) bool: all but the `ratio` of filters (c, d) of the smallest norm, l2 unless criterion is `l1`."""
+    """(c,) bool: all but the `ratio` of filters (c, d) of the smallest norm, l2 unless criterion is
+    `l1`."""
     count = count_kept(len(weight), ratio)
-    order = weight.norm(p=1 if criterion == "l1" else 2, dim=1).argsort(descending=True, stable=True)
+    order = weight.norm(p=1 if criterion == "l1" else 2, dim=1).argsort(
+        descending=True, stable=True
+    )
     kept = torch.zeros(len(weight), dtype=torch.bool)
     kept[order[:count]] = True
     return kept

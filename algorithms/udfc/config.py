@@ -15,14 +15,18 @@ SCALES = ("search", "max")
 class UdfcConfig(Config):
     """Share of channels to remove, width of the weights, and the loss of section 2 of the paper.
 
-    bits: None leaves float weights. method: `merge` is Neuron Merging, `plain` removes without reconstruction; both are baselines.
-    statistics: `weights` is the paper's loss; `gaussian` regresses the removed channels, behind their ReLU, on the kept ones with a
-    covariance from the filters and the batch norm, and moves the rest's mean into the next batch norm (not in the paper).
-    ridge: share of the mean diagonal that is added to the normal equations. per_channel: one quantization scale a filter
-    (the paper has one a layer). fold_scale: the paper's coefficient for quantized filters, folded into the batch norm; it shrinks the
-    variance that the next batch norm expects, and at 4 bits costs up to 38 points (docs/data_free.md).
-    inputs: what the networks are followed with where no images are given, `random` images or `normal` variables, from weights and
-    batch norms alone. skip: dotted names of layers to leave alone.
+    bits: None leaves float weights. method: `merge` is Neuron Merging, `plain` removes without
+    reconstruction; both are baselines.
+    statistics: `weights` is the paper's loss; `gaussian` regresses the removed channels, behind
+    their ReLU, on the kept ones with a covariance from the filters and the batch norm, and moves
+    the rest's mean into the next batch norm (not in the paper).
+    ridge: share of the mean diagonal that is added to the normal equations. per_channel: one
+    quantization scale a filter (the paper has one a layer). fold_scale: the paper's coefficient for
+    quantized filters, folded into the batch norm; it shrinks the variance that the next batch norm
+    expects, and at 4 bits costs up to 38 points (docs/data_free.md).
+    inputs: what the networks are followed with where no images are given, `random` images or
+    `normal` variables, from weights and batch norms alone. skip: dotted names of layers to leave
+    alone.
     """
 
     ratio: float = 0.3
@@ -44,7 +48,13 @@ class UdfcConfig(Config):
         check_range("ratio", self.ratio, 0, 0.99)
         for name in ("alpha1", "alpha2", "ridge"):
             check_range(name, getattr(self, name), 0, 1e6)
-        choices = {"criterion": CRITERIA, "method": METHODS, "statistics": STATISTICS, "scales": SCALES, "inputs": INPUTS}
+        choices = {
+            "criterion": CRITERIA,
+            "method": METHODS,
+            "statistics": STATISTICS,
+            "scales": SCALES,
+            "inputs": INPUTS,
+        }
         for name, accepted in choices.items():
             check_choice(name, getattr(self, name), accepted)
         if self.bits is not None:
@@ -53,7 +63,16 @@ class UdfcConfig(Config):
     @classmethod
     def paper(cls, **others: Any) -> "UdfcConfig":
         """The closed form of the paper, with `others` set beside it."""
-        return cls(**{"statistics": "weights", "per_channel": False, "fold_scale": True, "scales": "max", "ridge": 1e-4, **others})
+        return cls(
+            **{
+                "statistics": "weights",
+                "per_channel": False,
+                "fold_scale": True,
+                "scales": "max",
+                "ridge": 1e-4,
+                **others,
+            }
+        )
 
     @property
     def follows_network(self) -> bool:

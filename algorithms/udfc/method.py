@@ -32,7 +32,11 @@ class UdfcMethod:
     options: tuple[Option, ...] = (
         INPUTS_OPTION,
         Option(setting="ratio", help="Share of channels to remove inside each block."),
-        Option(setting="bits", help=f"Width of the weights, {MIN_BITS} to {MAX_BITS}; 32 leaves them float.", none=32),
+        Option(
+            setting="bits",
+            help=f"Width of the weights, {MIN_BITS} to {MAX_BITS}; 32 leaves them float.",
+            none=32,
+        ),
         Option(setting="criterion", help="What ranks channels.", accepted=CRITERIA),
         Option(
             setting="method",
@@ -50,7 +54,10 @@ class UdfcMethod:
             help="One quantization scale a filter, or one a layer.",
             spelling="--per-channel/--per-layer",
         ),
-        Option(setting="feedback", help="Make each rounding error good by the weights that follow (GPTQ)."),
+        Option(
+            setting="feedback",
+            help="Make each rounding error good by the weights that follow (GPTQ).",
+        ),
         Option(
             setting="fold_scale",
             help="Fold the paper's coefficient for quantized filters into the batch norms.",
@@ -59,7 +66,8 @@ class UdfcMethod:
     )
 
     def ladders(self, fixed: frozenset[str]) -> list[list[Setting]]:
-        """First the width of the weights with no channel removed, then the ratio; see CompressionMethod."""
+        """First the width of the weights with no channel removed, then the ratio; see
+        CompressionMethod."""
         widths: list[Setting] = [{"bits": bits} for bits in range(MAX_BITS, MIN_BITS - 1, -1)]
         ratios: list[Setting] = [{"ratio": round(0.05 * i, 2)} for i in range(1, 19)]
         return [rungs for rungs in (widths, ratios) if not set(rungs[0]) <= fixed]
@@ -91,5 +99,7 @@ class UdfcMethod:
         """See CompressionMethod."""
         from subpc.algorithms.udfc.compress import compress_udfc
 
-        smaller, codes, report = compress_udfc(model, config, progress, images=images, input_shape=input_shape)
+        smaller, codes, report = compress_udfc(
+            model, config, progress, images=images, input_shape=input_shape
+        )
         return Compressed(model=smaller, codes=codes, report=report)

@@ -9,16 +9,20 @@ from subpc.frontend.architectures.torchvision_import import import_torchvision
 
 # Classifiers for ImageNet take it where they say nothing else.
 _USUAL = 224
-# The nets of frontend/architectures/small_nets.py: grey images are those of MNIST and its like, coloured ones those of CIFAR.
+# The nets of frontend/architectures/small_nets.py: grey images are those of MNIST and its like,
+# coloured ones those of CIFAR.
 _SMALL = {1: 28, 3: 32}
 
 
 def default_shape(arch: str, module: nn.Module) -> tuple[int, ...]:
-    """(1, channels, side, side) of torchvision's, timm's and our own architectures; () for functions of the user's own.
+    """(1, channels, side, side) of torchvision's, timm's and our own architectures; () for
+    functions of the user's own.
 
     () also for architectures that take no single image: detection, video, optical flow.
     """
-    conv = next((m for m in module.modules() if isinstance(m, nn.Conv1d | nn.Conv2d | nn.Conv3d)), None)
+    conv = next(
+        (m for m in module.modules() if isinstance(m, nn.Conv1d | nn.Conv2d | nn.Conv3d)), None
+    )
     if not isinstance(conv, nn.Conv2d):
         return ()
     source, _, name = arch.rpartition(":")
@@ -34,7 +38,8 @@ def default_shape(arch: str, module: nn.Module) -> tuple[int, ...]:
 
 
 def _torchvision_side(name: str, module: nn.Module) -> int:
-    """The crop of the pretrained weights, or what scenes are scaled to for segmentation; 0 where there is neither."""
+    """The crop of the pretrained weights, or what scenes are scaled to for segmentation; 0 where
+    there is neither."""
     built: Any = getattr(module, "image_size", 0)  # vision transformers take no other
     if isinstance(built, int) and built:
         return built
@@ -58,13 +63,19 @@ def _timm_side(module: nn.Module) -> int:
 
 def assumed(arch: str, shape: tuple[int, ...]) -> str:
     """The note that says so."""
-    return f"{ASSUMED}{','.join(map(str, shape))}, the default of {arch}; --shape (shapes= in Python) gives another"
+    return (
+        f"{ASSUMED}{','.join(map(str, shape))}, the default of {arch}; --shape (shapes= in Python)"
+        " gives another"
+    )
 
 
 def assumed_batch(shapes: Sequence[tuple[int, ...]]) -> str:
     """The note for a model that leaves the batch open and gets 1."""
     text = " and ".join(",".join(map(str, shape)) for shape in shapes)
-    return f"{ASSUMED}{text}, because the model leaves the batch open; --shape (shapes= in Python) gives another"
+    return (
+        f"{ASSUMED}{text}, because the model leaves the batch open; --shape (shapes= in Python)"
+        " gives another"
+    )
 
 
 # How the note begins, for those who show it before others.

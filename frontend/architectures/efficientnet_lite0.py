@@ -1,4 +1,5 @@
-"""EfficientNet-Lite0 as the published PyTorch weights have it: TensorFlow's asymmetric SAME padding, ReLU6, no squeeze-excite.
+"""EfficientNet-Lite0 as the published PyTorch weights have it: TensorFlow's asymmetric SAME
+padding, ReLU6, no squeeze-excite.
 
 Use it as `--arch subpc.frontend.architectures.efficientnet_lite0:efficientnet_lite0`.
 """
@@ -9,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-# (blocks, kernel, stride of the first, expansion, output channels), Table 1 of the EfficientNet paper, which Lite0 keeps
+# (blocks, kernel, stride of the first, expansion, output channels), Table 1 of the EfficientNet
+# paper, which Lite0 keeps
 _STAGES = (
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
@@ -24,7 +26,8 @@ _BN_EPS = 1e-3
 
 
 class SamePadConv2d(nn.Conv2d):
-    """A convolution that pads as TensorFlow does: so that ceil(size / stride) pixels result, the odd one at the end."""
+    """A convolution that pads as TensorFlow does: so that ceil(size / stride) pixels result, the
+    odd one at the end."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(n, c, h, w) to (n, k, ceil(h / stride), ceil(w / stride))."""

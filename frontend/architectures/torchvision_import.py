@@ -1,8 +1,8 @@
 """One way to import torchvision, also where only a CPU build of torch is installed.
 
-torchvision's wheel is built against CUDA. Beside a CPU-only torch its compiled operators do not load, and the plain import fails
-with "operator torchvision::nms does not exist". Models and transforms need none of them: declaring the two missing operators
-is enough.
+torchvision's wheel is built against CUDA. Beside a CPU-only torch its compiled operators do not
+load, and the plain import fails with "operator torchvision::nms does not exist". Models and
+transforms need none of them: declaring the two missing operators is enough.
 """
 
 import importlib

@@ -1,4 +1,5 @@
-"""A path to something that can be imported: what the file is, decided from its content, then read without running any of it."""
+"""A path to something that can be imported: what the file is, decided from its content, then read
+without running any of it."""
 
 import io
 import sys
@@ -11,7 +12,12 @@ from safetensors.torch import load_file as load_safetensors
 from torch import nn
 from torch.export import ExportedProgram
 
-from subpc.algorithms.file_format.compressed_file import FORMAT_KEY, FORMAT_VERSION, CompressedFile, parse_compressed
+from subpc.algorithms.file_format.compressed_file import (
+    FORMAT_KEY,
+    FORMAT_VERSION,
+    CompressedFile,
+    parse_compressed,
+)
 from subpc.algorithms.file_format.graph.network import GraphNetwork
 from subpc.algorithms.file_format.safetensors_file import from_file, is_compressed
 from subpc.algorithms.numerics.quantizers import Quantized
@@ -29,18 +35,23 @@ from subpc.frontend.messages import first_line, printable
 from subpc.frontend.parts import take_part
 from subpc.model_files import ACCEPTED, check_file
 
-_TWO_WAYS = "Save torch.save(model.state_dict(), ...) and pass --arch, or torch.export.save(torch.export.export(...), 'model.pt2')."
+_TWO_WAYS = (
+    "Save torch.save(model.state_dict(), ...) and pass --arch, or"
+    " torch.export.save(torch.export.export(...), 'model.pt2')."
+)
 _MAX_FACTS, _MAX_FACT = 64, 200
 _TRUST = "Pass --trust-pickle only if you know who made the file."
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel:
-    """What was read from a file: a module or an exported program, and its input's shape where the file says it.
+    """What was read from a file: a module or an exported program, and its input's shape where the
+    file says it.
 
     facts: configuration and report of a compressed file, as text.
     assumed_shape: of the input, by the architecture's default, where the file says none.
-    arch: the name that the module was built by, with its options; packed: codes and scales of layers that the file has them of.
+    arch: the name that the module was built by, with its options; packed: codes and scales of
+    layers that the file has them of.
     """
 
     model: nn.Module | ExportedProgram
@@ -53,7 +64,9 @@ class LoadedModel:
     packed: dict[str, Quantized] = field(default_factory=dict)
 
 
-def load_torch_file(path: Path, *, arch: str | None = None, trust_pickle: bool = False, part: str | None = None) -> LoadedModel:
+def load_torch_file(
+    path: Path, *, arch: str | None = None, trust_pickle: bool = False, part: str | None = None
+) -> LoadedModel:
     """The PyTorch model in `path`, or a part of it, whose input nothing in the file describes."""
     loaded = _load_whole(path, arch, trust_pickle)
     if part is None:
@@ -74,13 +87,17 @@ def _load_whole(path: Path, arch: str | None, trust_pickle: bool) -> LoadedModel
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """The state dict in `path`, which is one, holds one, or is in the compressed format; ModelFileError for anything else."""
+    """The state dict in `path`, which is one, holds one, or is in the compressed format;
+    ModelFileError for anything else."""
     check_file(path)
     with path.open("rb") as file:
         if _is_archive(file):
             archive = Archive(path.name, file)
             if archive.kind is not Kind.STATE_DICT:
-                raise ModelFileError(f"{path.name} holds code beside its weights. Pass a state dict (.pt, .pth, .safetensors) instead.")
+                raise ModelFileError(
+                    f"{path.name} holds code beside its weights. Pass a state dict (.pt, .pth,"
+                    " .safetensors) instead."
+                )
             content = _read_pickle(path, archive.verified(), False)
         else:
             content = _read_other(path, file, False)
@@ -107,13 +124,22 @@ def _read_other(path: Path, file: BinaryIO, trust_pickle: bool) -> Any:
 def _load_exported(archive: Archive, trust_pickle: bool) -> ExportedProgram:
     try:
         # A buffer, so that a file is an exported program whatever its name ends with.
-        return torch.export.load(io.BytesIO(archive.verified().read())) if trust_pickle else load_checked(archive)
+        return (
+            torch.export.load(io.BytesIO(archive.verified().read()))
+            if trust_pickle
+            else load_checked(archive)
+        )
     except (NotPlain, Unsafe) as error:
-        raise ModelFileError(f"{archive.name} is refused, because {error}: loading it could run code.\n{_TRUST}") from error
+        raise ModelFileError(
+            f"{archive.name} is refused, because {error}: loading it could run code.\n{_TRUST}"
+        ) from error
     except ModelFileError:
         raise
     except Exception as error:
-        raise ModelFileError(f"{archive.name} is not a torch.export file this version of torch can read: {first_line(error)}") from error
+        raise ModelFileError(
+            f"{archive.name} is not a torch.export file this version of torch can read:"
+            f" {first_line(error)}"
+        ) from error
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
@@ -125,7 +151,9 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     except ModelFileError:
         raise
     except Exception as error:
-        raise ModelFileError(f"{path.name} is not a safetensors file, or is damaged: {first_line(error)}. {ACCEPTED}") from error
+        raise ModelFileError(
+            f"{path.name} is not a safetensors file, or is damaged: {first_line(error)}. {ACCEPTED}"
+        ) from error
 
 
 def _read_pickle(path: Path, file: BinaryIO, trust_pickle: bool) -> Any:
@@ -139,9 +167,12 @@ def _read_pickle(path: Path, file: BinaryIO, trust_pickle: bool) -> Any:
             return _read_pickle(path, file, trust_pickle)
         if not trust_pickle and "GLOBAL" in message:
             raise ModelFileError(
-                f"{path.name} holds {_pickled(message)}, and unpickling it could run any code.\n{_TWO_WAYS} {_TRUST}"
+                f"{path.name} holds {_pickled(message)}, and unpickling it could run any"
+                f" code.\n{_TWO_WAYS} {_TRUST}"
             ) from error
-        raise ModelFileError(f"{path.name} is not a PyTorch file, or is damaged: {_reason(error)}\n{ACCEPTED}") from error
+        raise ModelFileError(
+            f"{path.name} is not a PyTorch file, or is damaged: {_reason(error)}\n{ACCEPTED}"
+        ) from error
 
 
 def _reason(error: Exception) -> str:
@@ -153,7 +184,11 @@ def _reason(error: Exception) -> str:
 def _pickled(message: str) -> str:
     """What the restricted unpickler met: its message has `GLOBAL package.Class` in it."""
     words = message.partition("GLOBAL ")[2].split()
-    return f"the pickled Python object {printable(words[0])[:80]}" if words else "pickled Python objects"
+    return (
+        f"the pickled Python object {printable(words[0])[:80]}"
+        if words
+        else "pickled Python objects"
+    )
 
 
 def _from_content(content: Any, path: Path, arch: str | None) -> LoadedModel:
@@ -161,26 +196,35 @@ def _from_content(content: Any, path: Path, arch: str | None) -> LoadedModel:
         model, entry = found
         note = f"the network is the entry {entry!r} of {path.name}" if entry else ""
         # Training scripts keep networks in half precision.
-        return LoadedModel(model=model.float(), notes=(f"{path.name} was unpickled, as trust_pickle allows", *([note] if note else [])))
+        return LoadedModel(
+            model=model.float(),
+            notes=(f"{path.name} was unpickled, as trust_pickle allows", *([note] if note else [])),
+        )
     if isinstance(content, dict) and FORMAT_KEY in content:
         return _own_format(content, path, arch)
     state, notes = unwrap_checkpoint(content, path.name)
     if arch is None:
         raise ConfigError(
-            f"{path.name} holds weights only. Pass the architecture, such as --arch torchvision:resnet50 or my.module:function."
+            f"{path.name} holds weights only. Pass the architecture, such as --arch"
+            " torchvision:resnet50 or my.module:function."
         )
     module, more, options = load_into_arch(arch, state, path.name)
     shape = default_shape(arch, module)
-    return LoadedModel(model=module, notes=(*notes, *more), arch=arch, arch_options=options, assumed_shape=shape)
+    return LoadedModel(
+        model=module, notes=(*notes, *more), arch=arch, arch_options=options, assumed_shape=shape
+    )
 
 
 def _facts(content: dict[str, Any]) -> dict[str, str]:
-    """The single values of configuration and report; a file with a strange number of them loses the rest."""
+    """The single values of configuration and report; a file with a strange number of them loses the
+    rest."""
     found: dict[str, str] = {}
     for part in (content.get("config"), content.get("report")):
         for key, value in part.items() if isinstance(part, dict) else ():
             if isinstance(value, str | int | float) and len(found) < _MAX_FACTS:
-                found[str(key)[:_MAX_FACT]] = (f"{value:.6g}" if isinstance(value, float) else str(value))[:_MAX_FACT]
+                found[str(key)[:_MAX_FACT]] = (
+                    f"{value:.6g}" if isinstance(value, float) else str(value)
+                )[:_MAX_FACT]
     return found
 
 
@@ -189,21 +233,35 @@ def _own_format(content: dict[str, Any], path: Path, arch: str | None) -> Loaded
     if arch is None and content[FORMAT_KEY] == FORMAT_VERSION and not isinstance(named, str):
         raise ConfigError(f"{path.name} does not say its architecture. Pass --arch.")
     file = parse_compressed({**content, "arch": arch or named}, path.name)
-    found: dict[str, Any] = {"input_shape": file.input_shape, "packed": file.packed, "arch": file.arch, "facts": _facts(content)}
+    found: dict[str, Any] = {
+        "input_shape": file.input_shape,
+        "packed": file.packed,
+        "arch": file.arch,
+        "facts": _facts(content),
+    }
     if file.graph is not None and arch is None:
         return LoadedModel(model=_from_graph(file, path), **found)
     state, notes = unwrap_checkpoint(file.state_dict, path.name)
     # The file's options fit the architecture that it names, and no other.
     options = file.arch_options if file.arch == named else {}
-    module, more, options = load_into_arch(file.arch, state, path.name, from_file=arch is None, narrow=True, **options)
+    module, more, options = load_into_arch(
+        file.arch, state, path.name, from_file=arch is None, narrow=True, **options
+    )
     shape = () if file.input_shape else default_shape(file.arch, module)
-    return LoadedModel(model=module, notes=(*notes, *more), arch_options=options, assumed_shape=shape, **found)
+    return LoadedModel(
+        model=module, notes=(*notes, *more), arch_options=options, assumed_shape=shape, **found
+    )
 
 
 def _from_graph(file: CompressedFile, path: Path) -> GraphNetwork:
     assert file.graph is not None
-    state = {key: value.float() if value.is_floating_point() else value for key, value in file.state_dict.items()}
+    state = {
+        key: value.float() if value.is_floating_point() else value
+        for key, value in file.state_dict.items()
+    }
     try:
         return GraphNetwork(file.graph, state)
     except ValueError as error:
-        raise ModelFileError(f"{path.name} does not fit the network that it describes: {error}.") from error
+        raise ModelFileError(
+            f"{path.name} does not fit the network that it describes: {error}."
+        ) from error

@@ -1,4 +1,5 @@
-"""Lists and texts of a TorchScript file stay small: a few lines of it double them, or repeat them a billion times, while it is read.
+"""Lists and texts of a TorchScript file stay small: a few lines of it double them, or repeat them a
+billion times, while it is read.
 
 As with loops, the checks are put into the script, because nothing outside stops its interpreter.
 """
@@ -14,8 +15,11 @@ from subpc.frontend.files.script_loops import nodes_within
 MOST_ELEMENTS = 1 << 20
 _SEQUENCES = ("ListType", "StringType")
 _TOO_LONG = f"lists and texts grow beyond {MOST_ELEMENTS:,} elements"
-# Their results are as long as their inputs together; what aten::mul makes is as long as a list so many times.
-_JOINING = frozenset({"aten::add", "aten::add_", "aten::extend", "aten::format", "aten::percentFormat"})
+# Their results are as long as their inputs together; what aten::mul makes is as long as a list so
+# many times.
+_JOINING = frozenset(
+    {"aten::add", "aten::add_", "aten::extend", "aten::format", "aten::percentFormat"}
+)
 _CHECK = f"""
 graph(%size : int):
   %most : int = prim::Constant[value={MOST_ELEMENTS}]()
@@ -37,7 +41,8 @@ _IN_PLACE = ("aten::add_", "aten::extend")
 
 
 def bound_growth(unit: Any) -> None:
-    """Let the functions in `unit` raise an error before a list or text is longer than a network's; they are changed in place."""
+    """Let the functions in `unit` raise an error before a list or text is longer than a network's;
+    they are changed in place."""
     check = torch._C.parse_ir(_CHECK)
     for function in unit.get_functions():
         graph = function.graph
@@ -56,14 +61,25 @@ def too_long(error: BaseException) -> bool:
 
 
 def _bound(graph: Any, node: Any, sequences: list[Any], check: Any) -> None:
-    """Let an error be raised before the node runs; and cut its inputs, for PyTorch computes what is constant before anything runs."""
+    """Let an error be raised before the node runs; and cut its inputs, for PyTorch computes what is
+    constant before anything runs."""
     most, inputs = graph.insertConstant(MOST_ELEMENTS), list(node.inputs())
     sizes = [_made(graph, "aten::len", [value], _INT) for value in sequences]
-    times = [value for value in inputs if node.kind() == "aten::mul" and value.type().kind() == "IntType"]
+    times = [
+        value for value in inputs if node.kind() == "aten::mul" and value.type().kind() == "IntType"
+    ]
     product = "aten::mul" if times else "aten::add"
-    graph.insertGraph(check, [functools.reduce(lambda a, b: _made(graph, product, [a, b], _INT), [*sizes, *times])])
+    graph.insertGraph(
+        check,
+        [functools.reduce(lambda a, b: _made(graph, product, [a, b], _INT), [*sizes, *times])],
+    )
     if times:
-        room = _made(graph, "aten::floordiv", [most, _made(graph, "prim::max", [sizes[0], graph.insertConstant(1)], _INT)], _INT)
+        room = _made(
+            graph,
+            "aten::floordiv",
+            [most, _made(graph, "prim::max", [sizes[0], graph.insertConstant(1)], _INT)],
+            _INT,
+        )
         node.replaceInputWith(times[0], _made(graph, "prim::min", [times[0], room], _INT))
     elif node.kind() not in _IN_PLACE:
         whole = [graph.insertConstant(None), most, graph.insertConstant(1)]

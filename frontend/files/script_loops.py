@@ -1,6 +1,8 @@
-"""TorchScript that ends: it is run while it is read, so its loops count, and stop where no network goes on.
+"""TorchScript that ends: it is run while it is read, so its loops count, and stop where no network
+goes on.
 
-Nothing outside stops TorchScript's interpreter, neither an exception in Python nor Ctrl-C. So the counting is put into its loops.
+Nothing outside stops TorchScript's interpreter, neither an exception in Python nor Ctrl-C. So the
+counting is put into its loops.
 """
 
 from collections.abc import Iterator
@@ -10,14 +12,17 @@ import torch
 
 from subpc.frontend.messages import printable
 
-# All loops of one call together. A network whose loops make more would have more steps than anything compiles.
+# All loops of one call together. A network whose loops make more would have more steps than
+# anything compiles.
 MOST_TURNS = 10_000
-# Nodes when every call is replaced by what it calls, which is how PyTorch runs a script: a few lines can call each other 2**40 times.
+# Nodes when every call is replaced by what it calls, which is how PyTorch runs a script: a few
+# lines can call each other 2**40 times.
 MOST_NODES = 1_000_000
 # What lists are sorted of without a call.
 _SORTED = frozenset({"IntType", "FloatType", "BoolType", "StringType", "TensorType"})
 _TOO_MANY_TURNS = f"the loops make more than {MOST_TURNS:,} turns"
-# In PyTorch's notation of TorchScript: a list of which all loops know takes one more number, and must not become too long.
+# In PyTorch's notation of TorchScript: a list of which all loops know takes one more number, and
+# must not become too long.
 _COUNT = f"""
 graph(%turns : int[]):
   %zero : int = prim::Constant[value=0]()
@@ -50,9 +55,11 @@ def nodes_within(block: Any) -> Iterator[Any]:
 
 
 def bound_loops(unit: Any, script: Any) -> None:
-    """Let every loop that a call of `script` can reach count its turns; Endless where calls cannot be counted, or are too many.
+    """Let every loop that a call of `script` can reach count its turns; Endless where calls cannot
+    be counted, or are too many.
 
-    unit: the compilation unit that the script was loaded into; its functions are changed in place, and may not have run yet.
+    unit: the compilation unit that the script was loaded into; its functions are changed in place,
+    and may not have run yet.
     """
     _check_calls(unit, f"{script._type().qualified_name()}.forward")
     torch._C._jit_pass_inline(script._get_method("forward").graph)

@@ -1,7 +1,9 @@
-"""The pickles in a TorchScript file, followed without making anything: what PyTorch's writer puts there is understood, and no more.
+"""The pickles in a TorchScript file, followed without making anything: what PyTorch's writer puts
+there is understood, and no more.
 
-PyTorch's own reader of scripts looks at little: tensors reach beyond their bytes, a memo of four billion entries is made, what
-contains itself is followed for ever, and a storage is read again wherever it is named.
+PyTorch's own reader of scripts looks at little: tensors reach beyond their bytes, a memo of four
+billion entries is made, what contains itself is followed for ever, and a storage is read again
+wherever it is named.
 """
 
 import math
@@ -15,17 +17,21 @@ import torch
 # Classes that the file itself defines, and functions of PyTorch's that its writer names.
 _CLASS = re.compile(r"__torch__(\.[A-Za-z0-9_]+)+")
 _FOREIGN = re.compile(r"(^|\.)classes(\.|$)")
-_STORAGE = re.compile(r"torch\.(Float|Double|Half|BFloat16|Long|Int|Short|Char|Byte|Bool|ComplexFloat|ComplexDouble|Quantized)\w*Storage")
+_STORAGE = re.compile(
+    r"torch\.(Float|Double|Half|BFloat16|Long|Int|Short|Char|Byte|Bool|ComplexFloat|ComplexDouble|Quantized)\w*Storage"
+)
 _REBUILT = re.compile(r"torch\._utils\._rebuild_tensor(_v2)?")
 _FUNCTION = re.compile(
     r"collections\.OrderedDict|torch\.device|torch\._utils\._rebuild_(tensor|tensor_v2|parameter)"
     r"|torch\.jit\._pickle\.(build_(int|double|bool|tensor)list|build_tensor_from_id|restore_type_tag)"
 )
-# Values within values. Networks have a dozen; PyTorch takes them apart by recursion, and the stack of a process ends.
+# Values within values. Networks have a dozen; PyTorch takes them apart by recursion, and the stack
+# of a process ends.
 _MAX_DEPTH = 200
 # Values when each is written out wherever it is used: so many, and so many times what the file has.
 _VALUES, _COPIES = 1 << 16, 16
-# Tied weights share a storage, which is read once for each of them; expanded ones have more elements than that.
+# Tied weights share a storage, which is read once for each of them; expanded ones have more
+# elements than that.
 _MAX_SHARING, _EXPANDED_BYTES = 8, 1 << 26
 _INT64 = 1 << 63
 
@@ -44,11 +50,14 @@ class _Storage(NamedTuple):
 
 
 class _Value:
-    """One value. known: a number, text, name, storage or tuple of values; None for all else, which nothing here depends on."""
+    """One value. known: a number, text, name, storage or tuple of values; None for all else, which
+    nothing here depends on."""
 
     __slots__ = ("depth", "fillable", "kept", "known", "size")
 
-    def __init__(self, known: Any = None, *, parts: "tuple[_Value, ...]" = (), fillable: bool = False) -> None:
+    def __init__(
+        self, known: Any = None, *, parts: "tuple[_Value, ...]" = (), fillable: bool = False
+    ) -> None:
         self.known, self.fillable, self.kept = known, fillable, False
         self.depth, self.size = 1, 1
         self.take(parts)
@@ -62,9 +71,14 @@ class _Value:
 
 
 def check_pickle(name: str, members: Mapping[str, bytes]) -> None:
-    """Foreign or another ValueError unless the pickle `name` holds what a network needs, and all tensors lie inside their storages."""
+    """Foreign or another ValueError unless the pickle `name` holds what a network needs, and all
+    tensors lie inside their storages."""
     folder = name.removesuffix(".pkl")
-    storages = {key.split("/")[1]: len(value) for key, value in members.items() if key.startswith(f"{folder}/")}
+    storages = {
+        key.split("/")[1]: len(value)
+        for key, value in members.items()
+        if key.startswith(f"{folder}/")
+    }
     _Reader(members[name], storages).read()
 
 
@@ -115,14 +129,17 @@ class _Reader:
         self.push(_Value(tuple(part.known for part in parts), parts=parts))
 
     def fill(self, parts: tuple[_Value, ...]) -> None:
-        """Put values into the list, dictionary or object on the stack, which nothing else holds yet: so none contains itself."""
+        """Put values into the list, dictionary or object on the stack, which nothing else holds
+        yet: so none contains itself."""
         target = self.stack[-1] if self.stack else None
         if target is None or not target.fillable or target.kept:
             raise ValueError("something is filled that is no new list, dictionary or object")
         target.take(parts)
 
     def fill_pairs(self, parts: tuple[_Value, ...]) -> None:
-        if len(parts) % 2 or any(isinstance(key.known, tuple) or key.fillable for key in parts[::2]):
+        if len(parts) % 2 or any(
+            isinstance(key.known, tuple) or key.fillable for key in parts[::2]
+        ):
             raise ValueError("a dictionary has keys that are no single values")
         self.fill(parts)
 
@@ -153,7 +170,11 @@ class _Reader:
         if not isinstance(known, tuple) or len(known) != 5:
             raise ValueError("a storage is described otherwise than in five parts")
         _, kind, key, _, count = known
-        if not isinstance(kind, _Name) or not _STORAGE.fullmatch(kind) or str(key) not in self.storages:
+        if (
+            not isinstance(kind, _Name)
+            or not _STORAGE.fullmatch(kind)
+            or str(key) not in self.storages
+        ):
             raise ValueError("a storage is of no kind, or is missing")
         item = int(getattr(torch, kind.rpartition(".")[2].removesuffix("Storage").lower()).itemsize)
         if type(count) is not int or not 0 <= count * item <= self.storages[str(key)]:
@@ -165,7 +186,11 @@ class _Reader:
 
     def call(self) -> None:
         function, arguments = self.popped(2)
-        if not isinstance(function.known, _Name) or not _FUNCTION.fullmatch(function.known) or not isinstance(arguments.known, tuple):
+        if (
+            not isinstance(function.known, _Name)
+            or not _FUNCTION.fullmatch(function.known)
+            or not isinstance(arguments.known, tuple)
+        ):
             raise ValueError("something is called that is no function")
         if _REBUILT.fullmatch(function.known):
             self._tensor(arguments.known)
@@ -173,10 +198,16 @@ class _Reader:
 
     def _tensor(self, arguments: tuple[Any, ...]) -> None:
         storage, offset, size, stride = arguments[:4] if len(arguments) > 3 else (None, 0, (), ())
-        if not isinstance(storage, _Storage) or not isinstance(size, tuple) or not isinstance(stride, tuple):
+        if (
+            not isinstance(storage, _Storage)
+            or not isinstance(size, tuple)
+            or not isinstance(stride, tuple)
+        ):
             raise ValueError("a tensor has no storage or no extents")
         numbers = (offset, *size, *stride)
-        if any(type(number) is not int or number < 0 for number in numbers) or len(size) != len(stride):
+        if any(type(number) is not int or number < 0 for number in numbers) or len(size) != len(
+            stride
+        ):
             raise ValueError("a tensor has impossible extents")
         last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
         if 0 not in size and last >= storage.elements:
@@ -187,7 +218,11 @@ class _Reader:
 
     def new(self) -> None:
         kind, arguments = self.popped(2)
-        if not isinstance(kind.known, _Name) or not _CLASS.fullmatch(kind.known) or arguments.known != ():
+        if (
+            not isinstance(kind.known, _Name)
+            or not _CLASS.fullmatch(kind.known)
+            or arguments.known != ()
+        ):
             raise ValueError("an object is made of no class")
         self.push(_Value(fillable=True))
 
@@ -206,10 +241,14 @@ _ACTIONS: dict[str, Callable[[_Reader, Any], None]] = {
     "PROTO": _Reader.protocol,
     "STOP": lambda reader, _: None,
     "MARK": lambda reader, _: reader.stack.append(None),
-    **dict.fromkeys(("NONE", "NEWTRUE", "NEWFALSE", "BINFLOAT"), lambda reader, _: reader.push(_Value())),
+    **dict.fromkeys(
+        ("NONE", "NEWTRUE", "NEWFALSE", "BINFLOAT"), lambda reader, _: reader.push(_Value())
+    ),
     **dict.fromkeys(("BININT", "BININT1", "BININT2", "LONG1"), _Reader.number),
     "BINUNICODE": lambda reader, text: reader.push(_Value(text)),
-    **dict.fromkeys(("EMPTY_LIST", "EMPTY_DICT"), lambda reader, _: reader.push(_Value(fillable=True))),
+    **dict.fromkeys(
+        ("EMPTY_LIST", "EMPTY_DICT"), lambda reader, _: reader.push(_Value(fillable=True))
+    ),
     "EMPTY_TUPLE": lambda reader, _: reader.tuple_of(()),
     "TUPLE": lambda reader, _: reader.tuple_of(reader.to_mark()),
     "TUPLE1": lambda reader, _: reader.tuple_of(reader.popped(1)),

@@ -28,7 +28,10 @@ def node_name(node: onnx.NodeProto) -> str:
 
 def opset_of(model: onnx.ModelProto) -> int:
     """The version of the standard operators that `model` is written in."""
-    return max((int(entry.version) for entry in model.opset_import if entry.domain in STANDARD_DOMAINS), default=1)
+    return max(
+        (int(entry.version) for entry in model.opset_import if entry.domain in STANDARD_DOMAINS),
+        default=1,
+    )
 
 
 def user_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
@@ -43,7 +46,9 @@ def value_shapes(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
     for value in (*graph.input, *graph.value_info, *graph.output):
         tensor = value.type.tensor_type
         dims = [dim.dim_value for dim in tensor.shape.dim]
-        if tensor.HasField("shape") and all(dim.HasField("dim_value") and dim.dim_value >= 0 for dim in tensor.shape.dim):
+        if tensor.HasField("shape") and all(
+            dim.HasField("dim_value") and dim.dim_value >= 0 for dim in tensor.shape.dim
+        ):
             shapes[value.name] = tuple(dims)
     return shapes
 
@@ -51,7 +56,10 @@ def value_shapes(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
 def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
     """The node's attributes by name, text as str."""
     values = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    return {name: printable(value) if isinstance(value, bytes) else value for name, value in values.items()}
+    return {
+        name: printable(value) if isinstance(value, bytes) else value
+        for name, value in values.items()
+    }
 
 
 def wrong_shapes(reason: str, shapes: Sequence[tuple[int, ...]]) -> SubpcError:
@@ -62,14 +70,25 @@ def wrong_shapes(reason: str, shapes: Sequence[tuple[int, ...]]) -> SubpcError:
     return ConfigError(f"The model cannot take input of shape {given}: {reason}")
 
 
-def unsupported_use(node: onnx.NodeProto, types: Mapping[str, onnx.TypeProto]) -> UnsupportedModelError:
+def unsupported_use(
+    node: onnx.NodeProto, types: Mapping[str, onnx.TypeProto]
+) -> UnsupportedModelError:
     """The error for an operator that is known, but not with what this node gives it."""
-    given = "inputs " + ", ".join(_in_words(types.get(name)) if name else "none" for name in node.input)
-    plain = {name: value for name, value in attributes_of(node).items() if not isinstance(value, onnx.GraphProto | onnx.TensorProto)}
-    attributes = ", ".join(f"{printable(name)}={printable(str(value))[:_MAX_VALUE]}" for name, value in plain.items())
+    given = "inputs " + ", ".join(
+        _in_words(types.get(name)) if name else "none" for name in node.input
+    )
+    plain = {
+        name: value
+        for name, value in attributes_of(node).items()
+        if not isinstance(value, onnx.GraphProto | onnx.TensorProto)
+    }
+    attributes = ", ".join(
+        f"{printable(name)}={printable(str(value))[:_MAX_VALUE]}" for name, value in plain.items()
+    )
     return UnsupportedModelError(
-        f"Node {node_name(node)} ({node.op_type}) is not supported with {given}{' and ' if attributes else ''}{attributes}.\n"
-        "Replace this layer in the model before compiling."
+        f"Node {node_name(node)} ({node.op_type}) is not supported with"
+        f" {given}{' and ' if attributes else ''}{attributes}.\nReplace this layer in the model"
+        " before compiling."
     )
 
 
@@ -77,4 +96,6 @@ def _in_words(value: onnx.TypeProto | None) -> str:
     if value is None or not value.tensor_type.elem_type:
         return "?"
     element = onnx.TensorProto.DataType.Name(value.tensor_type.elem_type).lower()
-    return f"{element}[{','.join(str(dim.dim_value) if dim.HasField('dim_value') else '?' for dim in value.tensor_type.shape.dim)}]"
+    dims = value.tensor_type.shape.dim
+    shape = (str(dim.dim_value) if dim.HasField("dim_value") else "?" for dim in dims)
+    return f"{element}[{','.join(shape)}]"

@@ -22,16 +22,19 @@ from subpc.frontend.input_shapes import Input
 
 
 class OnnxFile:
-    """A file, read and checked. inputs: what it says of those that a caller gives; output_names: its own."""
+    """A file, read and checked. inputs: what it says of those that a caller gives; output_names:
+    its own."""
 
     def __init__(self, path: Path) -> None:
-        """Read `path`; ModelFileError or UnsupportedModelError where it is damaged, or cannot be compiled for any shape."""
+        """Read `path`; ModelFileError or UnsupportedModelError where it is damaged, or cannot be
+        compiled for any shape."""
         self._model = read_onnx(path)
         self.inputs: list[Input] = described_inputs(self._model)
         self.output_names = tuple(str(value.name) for value in self._model.graph.output)
 
     def network(self, shapes: Sequence[tuple[int, ...]]) -> "OnnxNetwork":
-        """The network for inputs of `shapes` (none: the file's own); SubpcError where it cannot be computed for them."""
+        """The network for inputs of `shapes` (none: the file's own); SubpcError where it cannot be
+        computed for them."""
         try:
             static = fold(with_static_shapes(for_batch(self._model, shapes), shapes), shapes)
             check_supported(static, folded=True)
@@ -43,7 +46,8 @@ class OnnxFile:
 
 @dataclass(frozen=True)
 class OnnxNetwork:
-    """A network for one set of input shapes: in order, all that follows from constants computed, windows spelled out.
+    """A network for one set of input shapes: in order, all that follows from constants computed,
+    windows spelled out.
 
     Nothing of it may be changed: all that read it share it.
     """
@@ -78,7 +82,9 @@ class OnnxNetwork:
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each value for which it is known, constants included."""
-        return value_shapes(self.model.graph) | {name: value.shape for name, value in self.constants.items()}
+        return value_shapes(self.model.graph) | {
+            name: value.shape for name, value in self.constants.items()
+        }
 
     @cached_property
     def names(self) -> dict[str, str]:

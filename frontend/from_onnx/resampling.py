@@ -1,6 +1,8 @@
-"""How ONNX resamples one axis: where each new pixel lies in the old ones, and how much of each it takes.
+"""How ONNX resamples one axis: where each new pixel lies in the old ones, and how much of each it
+takes.
 
-In float64, as ONNX's reference computes. Where it and ONNX Runtime differ, the operator's definition decides.
+In float64, as ONNX's reference computes. Where it and ONNX Runtime differ, the operator's
+definition decides.
 """
 
 import math
@@ -18,7 +20,13 @@ _ROUNDINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "floor": np.floor,
     "ceil": np.ceil,
 }
-_PLACES = ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric")
+_PLACES = (
+    "half_pixel",
+    "half_pixel_symmetric",
+    "pytorch_half_pixel",
+    "align_corners",
+    "asymmetric",
+)
 _CROP, _TF_NEAREST = "tf_crop_and_resize", "tf_half_pixel_for_nn"
 _MODES = {"nearest": 0, "linear": 1, "cubic": 2}  # how far a filter reaches
 _POLICIES = ("stretch", "not_larger", "not_smaller")
@@ -26,7 +34,8 @@ _POLICIES = ("stretch", "not_larger", "not_smaller")
 
 @dataclass(frozen=True, kw_only=True)
 class Resampling:
-    """The attributes of a Resize. old: of a version that had but a mode; fill: what lies outside of the image has this value."""
+    """The attributes of a Resize. old: of a version that had but a mode; fill: what lies outside of
+    the image has this value."""
 
     old: bool
 
@@ -47,22 +56,35 @@ class Resampling:
     def copies_pixels(self) -> bool:
         """Whether growing by whole factors only repeats each pixel."""
         corner = self.place in ("asymmetric", _TF_NEAREST) and self.rounding == "floor"
-        centre = self.place in ("half_pixel", "half_pixel_symmetric") and self.rounding.startswith("round")
+        centre = self.place in ("half_pixel", "half_pixel_symmetric") and self.rounding.startswith(
+            "round"
+        )
         return self.mode == "nearest" and (corner or centre)
 
     @property
     def is_bilinear(self) -> bool:
-        return self.mode == "linear" and self.place in ("half_pixel", "half_pixel_symmetric") and not self.exclude_outside
+        return (
+            self.mode == "linear"
+            and self.place in ("half_pixel", "half_pixel_symmetric")
+            and not self.exclude_outside
+        )
 
-    def places(self, extent: int, size: int, factor: float, span: tuple[float, float]) -> np.ndarray:
-        """(size,): where each new pixel lies, counted in old ones; span is the region that is cut out."""
+    def places(
+        self, extent: int, size: int, factor: float, span: tuple[float, float]
+    ) -> np.ndarray:
+        """(size,): where each new pixel lies, counted in old ones; span is the region that is cut
+        out."""
         new, width = np.arange(size, dtype=np.float64), factor * extent
         start, end = span
         if self.place == "align_corners":
             return new * ((extent - 1) / (width - 1)) if width != 1 else np.zeros(size)
         if self.place == _CROP:
             middle = np.full(size, (start + end) * (extent - 1) / 2)
-            return start * (extent - 1) + new * ((end - start) * (extent - 1) / (size - 1)) if size > 1 else middle
+            return (
+                start * (extent - 1) + new * ((end - start) * (extent - 1) / (size - 1))
+                if size > 1
+                else middle
+            )
         if self.place == "pytorch_half_pixel" and size == 1:
             return np.zeros(1)
         offset = extent / 2 * (1 - size / width) if self.place == "half_pixel_symmetric" else 0.0
@@ -92,7 +114,12 @@ def options_of(attrs: dict[str, Any], old: bool) -> Resampling:
         antialias=bool(a.get("antialias", 0)),
     )
     accepted = (*_PLACES, _CROP, _TF_NEAREST)
-    for value, known in ((options.mode, _MODES), (options.place, accepted), (options.rounding, _ROUNDINGS), (options.policy, _POLICIES)):
+    for value, known in (
+        (options.mode, _MODES),
+        (options.place, accepted),
+        (options.rounding, _ROUNDINGS),
+        (options.policy, _POLICIES),
+    ):
         if value not in known:
             raise NodeError(f"{value!r}; accepted: {', '.join(known)}")
     if options.place == _TF_NEAREST and options.mode != "nearest":
@@ -102,7 +129,9 @@ def options_of(attrs: dict[str, Any], old: bool) -> Resampling:
 
 def pixels_along(options: Resampling, places: np.ndarray, extent: int, factor: float) -> np.ndarray:
     """(size,): the old pixel that each new one is a copy of."""
-    rounding = "ceil" if options.old and factor < 1 else options.rounding  # so did Resize of opset 10 shrink
+    rounding = (
+        "ceil" if options.old and factor < 1 else options.rounding
+    )  # so did Resize of opset 10 shrink
     return np.asarray(np.clip(_ROUNDINGS[rounding](places), 0, extent - 1), np.int64)
 
 
@@ -113,7 +142,11 @@ def matrix_along(options: Resampling, places: np.ndarray, extent: int, factor: f
     first = np.floor(places)
     taps = first[:, None] + np.arange(1 - reach, reach + 1)  # (size, 2 reach)
     distances = np.abs(taps - places[:, None]) / stretch
-    weights = np.maximum(1 - distances, 0) if options.mode == "linear" else _cubic(distances, options.cubic)
+    weights = (
+        np.maximum(1 - distances, 0)
+        if options.mode == "linear"
+        else _cubic(distances, options.cubic)
+    )
     if options.exclude_outside:
         weights = np.where((taps < 0) | (taps >= extent), 0.0, weights)
     if options.exclude_outside or stretch > 1:

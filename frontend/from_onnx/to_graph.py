@@ -1,4 +1,5 @@
-"""An .onnx file as a network of plain layers, through the same checks and constant folding as for compiling."""
+"""An .onnx file as a network of plain layers, through the same checks and constant folding as for
+compiling."""
 
 import onnx
 
@@ -13,15 +14,21 @@ from subpc.frontend.messages import first_line, printable
 from subpc.frontend.plain_graph.builder import refuse_all
 
 
-def network_from_onnx(file: OnnxFile, shape: tuple[int, ...] | None) -> tuple[GraphNetwork, tuple[int, ...]]:
-    """The network in `file`, for batches of any size, and its input's shape; shape None: the file's, with 1 for an open batch.
+def network_from_onnx(
+    file: OnnxFile, shape: tuple[int, ...] | None
+) -> tuple[GraphNetwork, tuple[int, ...]]:
+    """The network in `file`, for batches of any size, and its input's shape; shape None: the
+    file's, with 1 for an open batch.
 
-    Raises ConfigError where the file leaves the image's size open, UnsupportedModelError that names all operators, with their nodes,
-    that a file of ours cannot hold.
+    Raises ConfigError where the file leaves the image's size open, UnsupportedModelError that names
+    all operators, with their nodes, that a file of ours cannot hold.
     """
     if len(file.inputs) != 1:
         names = ", ".join(printable(info.name) for info in file.inputs)
-        raise UnsupportedModelError(f"The network has {len(file.inputs)} inputs ({names}); networks with one input can be compressed.")
+        raise UnsupportedModelError(
+            f"The network has {len(file.inputs)} inputs ({names}); networks with one input can be"
+            " compressed."
+        )
     wanted = shape or for_one_image(file.inputs[0])
     network = file.network([wanted] if wanted else [])
     return _plain(network), network.shapes[network.inputs[0].name]

@@ -1,4 +1,5 @@
-"""ONNX to Relax with TVM's importer, where passes would not recognise what it writes with converters of our own."""
+"""ONNX to Relax with TVM's importer, where passes would not recognise what it writes with
+converters of our own."""
 
 import contextlib
 import io
@@ -24,14 +25,30 @@ from subpc.frontend.messages import first_line, printable
 from subpc.frontend.trace import unique_names
 
 # Element types that a constant can have.
-_HELD = ("float32", "float64", "float16", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "bool")
+_HELD = (
+    "float32",
+    "float64",
+    "float16",
+    "int64",
+    "int32",
+    "int16",
+    "int8",
+    "uint64",
+    "uint32",
+    "uint16",
+    "uint8",
+    "bool",
+)
 
 
 def import_onnx(network: OnnxNetwork) -> ImportedModel:
     """The network in Relax; UnsupportedModelError that names the node that has no conversion."""
     importer = _Importer(network)
     try:
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():  # the importer prints and warns as it goes
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            warnings.catch_warnings(),
+        ):  # the importer prints and warns as it goes
             warnings.simplefilter("ignore")
             module = importer.from_onnx(network.model.graph, network.opset)
         importer.check_types()
@@ -59,7 +76,8 @@ def import_onnx(network: OnnxNetwork) -> ImportedModel:
 
 
 class _Importer(ONNXGraphImporter):  # type: ignore[misc]
-    """TVM's importer with our converters first, and only float tensors (not scalars, axes or shapes) as parameters."""
+    """TVM's importer with our converters first, and only float tensors (not scalars, axes or
+    shapes) as parameters."""
 
     def __init__(self, network: OnnxNetwork) -> None:
         super().__init__(shape_dict={}, dtype_dict={}, keep_params_in_input=True)
@@ -68,39 +86,57 @@ class _Importer(ONNXGraphImporter):  # type: ignore[misc]
         self.node = onnx.NodeProto()  # the one that is being converted
 
     def refusal(self, error: Exception) -> UnsupportedModelError:
-        """What is said of an error while converting: our own words, or what the node is given, for others speak of their own insides."""
+        """What is said of an error while converting: our own words, or what the node is given, for
+        others speak of their own insides."""
         if isinstance(error, NodeError):
-            return UnsupportedModelError(f"Node {node_name(self.node)} ({self.node.op_type}) cannot be compiled: {first_line(error)}.")
+            return UnsupportedModelError(
+                f"Node {node_name(self.node)} ({self.node.op_type}) cannot be compiled:"
+                f" {first_line(error)}."
+            )
         return unsupported_use(self.node, self._types())
 
     def _types(self) -> dict[str, onnx.TypeProto]:
         graph = self.network.model.graph
-        types = {value.name: value.type for part in (graph.input, graph.value_info) for value in part}
-        return types | {t.name: helper.make_tensor_type_proto(t.data_type, list(t.dims)) for t in graph.initializer}
+        types = {
+            value.name: value.type for part in (graph.input, graph.value_info) for value in part
+        }
+        return types | {
+            t.name: helper.make_tensor_type_proto(t.data_type, list(t.dims))
+            for t in graph.initializer
+        }
 
     def check_types(self) -> None:
-        """A converter that ignores an attribute often shows in the shape: UnsupportedModelError where it differs from ONNX's own."""
+        """A converter that ignores an attribute often shows in the shape: UnsupportedModelError
+        where it differs from ONNX's own."""
         for name, shape in self.network.shapes.items():
             value = self._nodes.get(name)
             if isinstance(value, relax.Var) and isinstance(value.ty, relax.TensorType):
                 made = list(value.ty.shape)
-                if all(isinstance(extent, tvm.tirx.IntImm) for extent in made) and tuple(int(extent) for extent in made) != shape:
+                if (
+                    all(isinstance(extent, tvm.tirx.IntImm) for extent in made)
+                    and tuple(int(extent) for extent in made) != shape
+                ):
                     raise UnsupportedModelError(
-                        f"Value {printable(name)!r} of shape {list(shape)} would come out with shape {[int(extent) for extent in made]}.\n"
-                        "Replace the layer that computes it before compiling."
+                        f"Value {printable(name)!r} of shape {list(shape)} would come out with"
+                        f" shape {[int(extent) for extent in made]}.\nReplace the layer that"
+                        " computes it before compiling."
                     )
 
     def _check_for_unsupported_ops(self, graph: onnx.GraphProto) -> None:
-        """Nothing: operators are checked before, those that we convert and TVM does not included."""
+        """Nothing: operators are checked before, those that we convert and TVM does not
+        included."""
 
     def _parse_graph_initializers(self, graph: onnx.GraphProto) -> None:
         for name, value in self.network.constants.items():
             if str(value.dtype) not in _HELD:
                 raise UnsupportedModelError(
-                    f"Constant {printable(name)!r} is {value.dtype}; accepted: {', '.join(_HELD)}. Store it dequantized."
+                    f"Constant {printable(name)!r} is {value.dtype}; accepted: {', '.join(_HELD)}."
+                    " Store it dequantized."
                 )
             if value.dtype != np.float32 or value.size <= 1:
-                self._nodes[name] = relax.const(value, str(value.dtype))  # without a type, int64 becomes int32
+                self._nodes[name] = relax.const(
+                    value, str(value.dtype)
+                )  # without a type, int64 becomes int32
                 continue
             variable_name = self._name_supply.fresh_name("p_" + re.sub(r"\W", "_", name))
             variable = self._new_var(variable_name, shape=value.shape, dtype="float32")
@@ -117,7 +153,9 @@ class _Importer(ONNXGraphImporter):  # type: ignore[misc]
         source = self.sources.get(getattr(value, "name", ""))
         return value if source is None else relax.const(self.network.constants[source], "float32")
 
-    def _convert_operator(self, op_name: str, inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
+    def _convert_operator(
+        self, op_name: str, inputs: list[Any], attrs: dict[str, Any], opset: int
+    ) -> Any:
         if op_name in ("Resize", "Upsample"):  # its scales are floats, but no weights
             inputs = [self._constant(value) for value in inputs]
         convert = OURS.get(op_name)
@@ -129,7 +167,8 @@ class _Importer(ONNXGraphImporter):  # type: ignore[misc]
         normal = self.bb.normalize(converted)
         if not is_static(normal.ty):
             raise UnsupportedModelError(
-                f"The shape of what node {node_name(self.node)} ({op_name}) makes depends on the values in a tensor.\n"
-                "Shapes have to follow from the input's shape alone; replace this layer."
+                f"The shape of what node {node_name(self.node)} ({op_name}) makes depends on the"
+                " values in a tensor.\nShapes have to follow from the input's shape alone; replace"
+                " this layer."
             )
         return normal

@@ -1,4 +1,5 @@
-"""Runs an ONNX model with another engine, and keeps what each layer computes: the values in between become outputs."""
+"""Runs an ONNX model with another engine, and keeps what each layer computes: the values in between
+become outputs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +8,17 @@ import numpy as np
 import onnx
 
 from subpc.frontend.from_onnx.network import OnnxNetwork
-from subpc.frontend.trace import ADD, AFFINE, LAYER, OTHER, Graph, Trace, chain, collect, unique_names
+from subpc.frontend.trace import (
+    ADD,
+    AFFINE,
+    LAYER,
+    OTHER,
+    Graph,
+    Trace,
+    chain,
+    collect,
+    unique_names,
+)
 
 _LAYERS = ("Conv", "Gemm", "MatMul")
 _AFFINE = ("BatchNormalization", "Identity", "Dropout")
@@ -20,24 +31,44 @@ class OnnxTracer:
         """Read the chains behind its layers, and start an engine that returns what they compute."""
         self._network = network
         graph = Graph[onnx.NodeProto](
-            readers=lambda n: network.readers.get(n.output[0], []), shape=lambda n: network.shapes.get(n.output[0]), kind=self._kind
+            readers=lambda n: network.readers.get(n.output[0], []),
+            shape=lambda n: network.shapes.get(n.output[0]),
+            kind=self._kind,
         )
         nodes = [n for n in network.nodes if self._kind(n) == LAYER]
-        layers = unique_names(network.names[node.input[1]].removesuffix(".weight") for node in nodes)
+        layers = unique_names(
+            network.names[node.input[1]].removesuffix(".weight") for node in nodes
+        )
         self._chains = {name: chain(graph, node) for name, node in zip(layers, nodes, strict=True)}
-        self._run = _engine(_with_outputs(network.model, [n.output[0] for nodes in self._chains.values() for n in nodes]))
+        self._run = _engine(
+            _with_outputs(
+                network.model, [n.output[0] for nodes in self._chains.values() for n in nodes]
+            )
+        )
 
     def run(self, inputs: Sequence[np.ndarray]) -> Trace:
         """Outputs and layers' results for these inputs."""
-        values = self._run(dict(zip([value.name for value in self._network.inputs], inputs, strict=True)))
-        pairs = {name: [(self._kind(n), values[n.output[0]]) for n in nodes] for name, nodes in self._chains.items()}
+        values = self._run(
+            dict(zip([value.name for value in self._network.inputs], inputs, strict=True))
+        )
+        pairs = {
+            name: [(self._kind(n), values[n.output[0]]) for n in nodes]
+            for name, nodes in self._chains.items()
+        }
         return collect(pairs, [values[name] for name in self._network.outputs])
 
     def _kind(self, node: onnx.NodeProto) -> str:
         given = [name for name in node.input if name and name not in self._network.constants]
-        if node.op_type in _LAYERS and len(node.input) > 1 and node.input[1] in self._network.constants and len(given) == 1:
+        if (
+            node.op_type in _LAYERS
+            and len(node.input) > 1
+            and node.input[1] in self._network.constants
+            and len(given) == 1
+        ):
             return LAYER
-        if node.op_type in _AFFINE or (node.op_type in ("Add", "Sub", "Mul", "Div") and len(given) == 1):
+        if node.op_type in _AFFINE or (
+            node.op_type in ("Add", "Sub", "Mul", "Div") and len(given) == 1
+        ):
             return AFFINE
         return ADD if node.op_type in ("Add", "Sum") and len(given) == 2 else OTHER
 
@@ -54,7 +85,8 @@ def _with_outputs(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
 
 
 def _engine(model: onnx.ModelProto) -> Any:
-    """{name: input} -> {name: output}: ONNX Runtime where it is installed and takes the model, else ONNX's own reference, which is slow."""
+    """{name: input} -> {name: output}: ONNX Runtime where it is installed and takes the model, else
+    ONNX's own reference, which is slow."""
     names = [value.name for value in model.graph.output]
     session = _runtime_session(model)
     if session is not None:
@@ -73,6 +105,8 @@ def _runtime_session(model: onnx.ModelProto) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     try:
-        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
     except Exception:  # such as padding that is wider than a dilated window's taps
         return None

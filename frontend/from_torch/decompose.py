@@ -12,7 +12,8 @@ from subpc.frontend.messages import first_line
 
 
 def decompose(program: ExportedProgram) -> ExportedProgram:
-    """In-place operators made functional and composites opened, except those that passes want to see whole."""
+    """In-place operators made functional and composites opened, except those that passes want to
+    see whole."""
     table = torch.export.default_decompositions()
     for operator in list(table):
         if str(operator) in KEPT_WHOLE:
@@ -23,12 +24,14 @@ def decompose(program: ExportedProgram) -> ExportedProgram:
             decomposed: ExportedProgram = program.run_decompositions(table)
     except Exception as error:
         raise UnsupportedModelError(
-            f"The exported program cannot be decomposed into simple operators: {first_line(error)}\nExport the model again with this torch."
+            "The exported program cannot be decomposed into simple operators:"
+            f" {first_line(error)}\nExport the model again with this torch."
         ) from error
     return decomposed
 
 
 def _plain_convolution(*arguments: Any) -> torch.Tensor:
-    """What a traced script calls a convolution: the same, with switches for other backends behind it."""
+    """What a traced script calls a convolution: the same, with switches for other backends behind
+    it."""
     result: torch.Tensor = torch.ops.aten.convolution.default(*arguments[:9])
     return result

@@ -1,4 +1,5 @@
-"""A PyTorch module as an exported program: torch.export, with its reasons in words and without its noise."""
+"""A PyTorch module as an exported program: torch.export, with its reasons in words and without its
+noise."""
 
 import copy
 import importlib
@@ -23,13 +24,20 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float64)
 
 
 def inference_copy(module: Module) -> tuple[Module, tuple[str, ...]]:
-    """`module` in eval mode, float32, on the CPU: itself where it is that already, else a copy; and what was changed."""
+    """`module` in eval mode, float32, on the CPU: itself where it is that already, else a copy; and
+    what was changed."""
     tensors = [*module.parameters(), *module.buffers()]
     _check_weights(module)
-    training = any(getattr(part, "training", False) for part in module.modules())  # a frozen script has no mode
+    training = any(
+        getattr(part, "training", False) for part in module.modules()
+    )  # a frozen script has no mode
     other = sorted({str(t.dtype).removeprefix("torch.") for t in tensors if t.dtype in FLOATS})
     notes = [f"weights converted from {' and '.join(other)} to float32"] if other else []
-    notes += ["the model was in training mode, and is taken as model.eval() leaves it"] if training else []
+    notes += (
+        ["the model was in training mode, and is taken as model.eval() leaves it"]
+        if training
+        else []
+    )
     if not training and not other and all(t.device.type == "cpu" for t in tensors):
         return module, ()
     with quiet():
@@ -40,11 +48,18 @@ def _check_weights(module: nn.Module) -> None:
     """UnsupportedModelError where weights are no arrays of floats."""
     strange = strange_tensors(held_tensors(module))
     if not strange:
-        wrong = [(name, value) for name, value in module.named_parameters() if value.dim() and not value.is_floating_point()]
-        strange = ", ".join(f"{name} is {str(value.dtype).removeprefix('torch.')}" for name, value in wrong[:3])
+        wrong = [
+            (name, value)
+            for name, value in module.named_parameters()
+            if value.dim() and not value.is_floating_point()
+        ]
+        strange = ", ".join(
+            f"{name} is {str(value.dtype).removeprefix('torch.')}" for name, value in wrong[:3]
+        )
     if strange:
         raise UnsupportedModelError(
-            f"The model has weights that are no plain floats: {strange}.\nPass the network as it was before quantization or conversion."
+            f"The model has weights that are no plain floats: {strange}.\nPass the network as it"
+            " was before quantization or conversion."
         )
 
 
@@ -55,19 +70,29 @@ def export(module: nn.Module, example_inputs: tuple[Any, ...]) -> ExportedProgra
         with torch.no_grad():
             module(*example_inputs)
     except Exception as error:
-        shapes = ", ".join(str(tuple(x.shape)) for x in example_inputs if isinstance(x, torch.Tensor))
+        shapes = ", ".join(
+            str(tuple(x.shape)) for x in example_inputs if isinstance(x, torch.Tensor)
+        )
         advice = suggested_part(module, example_inputs, keyed=True) or "Pass the shape it expects."
-        raise ConfigError(f"The model cannot run on input of shape {shapes}: {first_line(error)}\n{advice}") from error
+        raise ConfigError(
+            f"The model cannot run on input of shape {shapes}: {first_line(error)}\n{advice}"
+        ) from error
     try:
         with quiet():
             return capture(module, example_inputs)
     except Exception as error:
-        advice = suggested_part(module, example_inputs) or "The forward pass must not depend on the values in its tensors."
-        raise UnsupportedModelError(f"torch.export cannot capture {type(module).__name__}: {first_line(error)}\n{advice}") from error
+        advice = (
+            suggested_part(module, example_inputs)
+            or "The forward pass must not depend on the values in its tensors."
+        )
+        raise UnsupportedModelError(
+            f"torch.export cannot capture {type(module).__name__}: {first_line(error)}\n{advice}"
+        ) from error
 
 
 def capture(module: nn.Module, example_inputs: tuple[Any, ...]) -> ExportedProgram:
-    """torch.export, which prints the whole graph to stderr where it fails: what its module prints is dropped. For use under `capturing`."""
+    """torch.export, which prints the whole graph to stderr where it fails: what its module prints
+    is dropped. For use under `capturing`."""
     names: dict[str, Any] = vars(importlib.import_module("torch.export._trace"))
     names["print"] = lambda *args, **kwargs: None
     try:
@@ -78,9 +103,15 @@ def capture(module: nn.Module, example_inputs: tuple[Any, ...]) -> ExportedProgr
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No gradients, and none of the warnings in which torch tells its own parts what will change."""
+    """No gradients, and none of the warnings in which torch tells its own parts what will
+    change."""
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        warnings.filterwarnings("ignore", message="The tensor attribute.* assigned during export")  # a hook that computes a weight
-        warnings.filterwarnings("ignore", message="A model attribute .* requires gradient|The .grad attribute of a Tensor")
+        warnings.filterwarnings(
+            "ignore", message="The tensor attribute.* assigned during export"
+        )  # a hook that computes a weight
+        warnings.filterwarnings(
+            "ignore",
+            message="A model attribute .* requires gradient|The .grad attribute of a Tensor",
+        )
         yield

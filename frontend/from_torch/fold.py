@@ -1,4 +1,5 @@
-"""What an exported program computes from its weights alone, computed once: masks, parametrizations, standardised and quantised weights."""
+"""What an exported program computes from its weights alone, computed once: masks, parametrizations,
+standardised and quantised weights."""
 
 import operator
 import re
@@ -17,25 +18,38 @@ from subpc.frontend.plain_graph.reader import Weight
 
 Weights = dict[str, Weight]  # by the name of the placeholder
 
-# What folding may make, each tensor and all that stay: this many elements (1 GiB), or this many times what the program has.
+# What folding may make, each tensor and all that stay: this many elements (1 GiB), or this many
+# times what the program has.
 LEAST_BOUND, GROWTH = 1 << 28, 4
 # torch.nn.utils.parametrize keeps what a tensor is made of beside it.
 _PARAMETRIZED = re.compile(r"(?P<layer>(.*\.)?)parametrizations\.(?P<tensor>\w+)\..*")
 
 
-def fold_weights(program: ExportedProgram, weights: Weights, owned: dict[str, torch.Tensor]) -> Weights:
-    """Replace every float tensor that depends on `owned` tensors (by placeholder) alone by a new weight; `weights` with these.
+def fold_weights(
+    program: ExportedProgram, weights: Weights, owned: dict[str, torch.Tensor]
+) -> Weights:
+    """Replace every float tensor that depends on `owned` tensors (by placeholder) alone by a new
+    weight; `weights` with these.
 
-    A new weight is named after what it is made of: `layer3.2.conv2.weight` where that has a weight_orig and a mask.
+    A new weight is named after what it is made of: `layer3.2.conv2.weight` where that has a
+    weight_orig and a mask.
     """
-    known = {node: owned[node.name] for node in program.graph.nodes if node.op == "placeholder" and node.name in owned}
+    known = {
+        node: owned[node.name]
+        for node in program.graph.nodes
+        if node.op == "placeholder" and node.name in owned
+    }
     made = _depending_on(program.graph, known)
     roots = [
-        node for node in program.graph.nodes if node in made and _is_weight(node) and any(_needs_it(user, made) for user in node.users)
+        node
+        for node in program.graph.nodes
+        if node in made and _is_weight(node) and any(_needs_it(user, made) for user in node.users)
     ]
     bound = max(LEAST_BOUND, GROWTH * sum(value.numel() for value in known.values()))
     if sum(elements(root) for root in roots) > bound:
-        raise UnsupportedModelError(_too_large("all weights together", sum(elements(root) for root in roots), bound))
+        raise UnsupportedModelError(
+            _too_large("all weights together", sum(elements(root) for root in roots), bound)
+        )
     found = dict(weights)
     names = {spec.arg.name: str(spec.target) for spec in program.graph_signature.input_specs}
     names |= {placeholder: weight.name for placeholder, weight in weights.items()}
@@ -49,10 +63,15 @@ def fold_weights(program: ExportedProgram, weights: Weights, owned: dict[str, to
 
 
 def constant_nodes(graph: fx.Graph, known: Collection[fx.Node]) -> set[fx.Node]:
-    """The known nodes, and those that are computed from them or from nothing: not from what the user passes in."""
+    """The known nodes, and those that are computed from them or from nothing: not from what the
+    user passes in."""
     constant = set(known)
     for node in graph.nodes:
-        if node.op == "call_function" and _is_pure(node.target) and all(source in constant for source in node.all_input_nodes):
+        if (
+            node.op == "call_function"
+            and _is_pure(node.target)
+            and all(source in constant for source in node.all_input_nodes)
+        ):
             constant.add(node)
     return constant
 
@@ -61,7 +80,9 @@ def _depending_on(graph: fx.Graph, known: Collection[fx.Node]) -> set[fx.Node]:
     """The nodes that are computed from known ones, and from nothing that the user passes in."""
     constant, made = constant_nodes(graph, known), set[fx.Node]()
     for node in graph.nodes:
-        if node in constant and any(source in made or source in known for source in node.all_input_nodes):
+        if node in constant and any(
+            source in made or source in known for source in node.all_input_nodes
+        ):
             made.add(node)
     return made
 
@@ -72,7 +93,11 @@ def _is_pure(target: Any) -> bool:
         return True
     if not isinstance(target, torch._ops.OpOverload) or target.namespace not in ("aten", "prims"):
         return False
-    return not (target._schema.is_mutable or torch.Tag.nondeterministic_seeded in target.tags or "file" in target.__name__)
+    return not (
+        target._schema.is_mutable
+        or torch.Tag.nondeterministic_seeded in target.tags
+        or "file" in target.__name__
+    )
 
 
 def _needs_it(user: fx.Node, made: set[fx.Node]) -> bool:
@@ -92,20 +117,24 @@ def elements(node: fx.Node) -> int:
 
 
 def evaluated(root: fx.Node, known: dict[fx.Node, torch.Tensor], bound: int) -> torch.Tensor:
-    """The value of `root`, computed by PyTorch; what lies between is dropped as soon as nobody needs it."""
+    """The value of `root`, computed by PyTorch; what lies between is dropped as soon as nobody
+    needs it."""
     order = list(_ancestors(root, known))
     last = {source: node for node in order for source in node.all_input_nodes}
     values: dict[fx.Node, Any] = dict(known)
     for node in order:
         if elements(node) > bound:
-            raise UnsupportedModelError(_too_large(f"{node.target} in {layer_name(node)}", elements(node), bound))
+            raise UnsupportedModelError(
+                _too_large(f"{node.target} in {layer_name(node)}", elements(node), bound)
+            )
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
         try:
             with torch.no_grad():
                 values[node] = node.target(*args, **kwargs)  # type: ignore[operator]
         except Exception as error:
             raise UnsupportedModelError(
-                f"A weight of {layer_name(node)} cannot be computed, at {node.target}: {first_line(error)}"
+                f"A weight of {layer_name(node)} cannot be computed, at {node.target}:"
+                f" {first_line(error)}"
             ) from error
         for source in node.all_input_nodes:
             if last[source] is node and source not in known:
@@ -125,13 +154,18 @@ def _ancestors(root: fx.Node, known: dict[fx.Node, torch.Tensor]) -> Iterator[fx
 
 
 def _too_large(what: str, elements: int, bound: int) -> str:
-    return f"The model computes {elements} elements from its weights, at {what}; at most {bound} are accepted."
+    return (
+        f"The model computes {elements} elements from its weights, at {what}; at most {bound} are"
+        " accepted."
+    )
 
 
 def weight_name(root: fx.Node, known: dict[fx.Node, torch.Tensor], names: dict[str, str]) -> str:
-    """`conv.weight` for what is made of conv.weight_orig and conv.weight_mask, or of conv.parametrizations.weight.original.
+    """`conv.weight` for what is made of conv.weight_orig and conv.weight_mask, or of
+    conv.parametrizations.weight.original.
 
-    The largest tensor gives the name, of those that belong to the layer where it is used if there are any.
+    The largest tensor gives the name, of those that belong to the layer where it is used if there
+    are any.
     """
     sources = _sources(root, known, names)
     owner = next((layer_name(user) for user in root.users if user.op == "call_function"), "")
@@ -139,14 +173,26 @@ def weight_name(root: fx.Node, known: dict[fx.Node, torch.Tensor], names: dict[s
     return plain_name(max(sorted(own), key=lambda name: own[name])) if own else str(root.name)
 
 
-def _sources(root: fx.Node, known: dict[fx.Node, torch.Tensor], names: dict[str, str]) -> dict[str, tuple[int, bool]]:
-    """The tensors behind `root` with their sizes; of two of one size, the one that is no float (a mask) is the smaller one."""
-    sources = {source for node in _ancestors(root, known) for source in node.all_input_nodes if source in known}
-    return {names[source.name]: (known[source].numel(), known[source].is_floating_point()) for source in sources}
+def _sources(
+    root: fx.Node, known: dict[fx.Node, torch.Tensor], names: dict[str, str]
+) -> dict[str, tuple[int, bool]]:
+    """The tensors behind `root` with their sizes; of two of one size, the one that is no float (a
+    mask) is the smaller one."""
+    sources = {
+        source
+        for node in _ancestors(root, known)
+        for source in node.all_input_nodes
+        if source in known
+    }
+    return {
+        names[source.name]: (known[source].numel(), known[source].is_floating_point())
+        for source in sources
+    }
 
 
 def plain_name(source: str) -> str:
-    """The tensor that a user knows: `conv.weight` for conv.weight_v and conv.parametrizations.weight.original1."""
+    """The tensor that a user knows: `conv.weight` for conv.weight_v and
+    conv.parametrizations.weight.original1."""
     parametrized = _PARAMETRIZED.fullmatch(source)
     if parametrized is not None:
         return f"{parametrized['layer']}{parametrized['tensor']}"
@@ -163,6 +209,8 @@ def _new_weight(program: ExportedProgram, root: fx.Node, value: torch.Tensor, na
     placeholder.meta["val"] = root.meta["val"]
     root.replace_all_uses_with(placeholder)
     target = f"{name}!{placeholder.name}"  # no user's tensor has this name
-    program.graph_signature.input_specs.insert(0, InputSpec(InputKind.PARAMETER, TensorArgument(placeholder.name), target))
+    program.graph_signature.input_specs.insert(
+        0, InputSpec(InputKind.PARAMETER, TensorArgument(placeholder.name), target)
+    )
     program.state_dict[target] = value
     return str(placeholder.name)

@@ -1,6 +1,8 @@
-"""Constant indices of an exported program: those outside of what they index are refused, as PyTorch refuses them when it runs.
+"""Constant indices of an exported program: those outside of what they index are refused, as PyTorch
+refuses them when it runs.
 
-An exported program has not been run with its constants, and compiled code has nobody to tell: there an index wraps around.
+An exported program has not been run with its constants, and compiled code has nobody to tell: there
+an index wraps around.
 """
 
 from collections.abc import Iterator, Mapping
@@ -39,27 +41,35 @@ _OPERATORS = {
 
 
 def check_indices(graph: fx.Graph, owned: Mapping[str, torch.Tensor]) -> None:
-    """UnsupportedModelError for an index outside of its axis that follows from `owned` tensors (by placeholder), or from nothing."""
+    """UnsupportedModelError for an index outside of its axis that follows from `owned` tensors (by
+    placeholder), or from nothing."""
     users = [node for node in graph.nodes if str(node.target) in _OPERATORS]
     if not users:
         return
-    known = {node: owned[node.name] for node in graph.find_nodes(op="placeholder") if node.name in owned}
+    known = {
+        node: owned[node.name] for node in graph.find_nodes(op="placeholder") if node.name in owned
+    }
     constant = constant_nodes(graph, known)
     for node in users:
         taken, from_the_end = _OPERATORS[str(node.target)]
         for source, axis, index in taken(node.args):
             if index in constant and elements(index) <= LEAST_BOUND:
                 value = known[index] if index in known else evaluated(index, known, LEAST_BOUND)
-                _check(node, value, tuple(source.meta["val"].shape), axis, from_the_end=from_the_end)
+                _check(
+                    node, value, tuple(source.meta["val"].shape), axis, from_the_end=from_the_end
+                )
 
 
-def _check(node: fx.Node, index: torch.Tensor, shape: tuple[int, ...], axis: int, *, from_the_end: bool) -> None:
+def _check(
+    node: fx.Node, index: torch.Tensor, shape: tuple[int, ...], axis: int, *, from_the_end: bool
+) -> None:
     if index.dtype not in (torch.int64, torch.int32) or not shape:
         return  # truth values pick what they lie on
     extent = int(shape[axis])
     outside = index[(index < (-extent if from_the_end else 0)) | (index >= extent)]
     if outside.numel():
         raise UnsupportedModelError(
-            f"Layer {layer_name(node)} ({node.target}) takes index {int(outside[0])} along axis {axis % len(shape)}, which has "
-            f"{extent} elements.\nPyTorch raises an error there when the model runs; correct the index in the model."
+            f"Layer {layer_name(node)} ({node.target}) takes index {int(outside[0])} along axis"
+            f" {axis % len(shape)}, which has {extent} elements.\nPyTorch raises an error there"
+            " when the model runs; correct the index in the model."
         )

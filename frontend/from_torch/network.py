@@ -1,4 +1,5 @@
-"""A PyTorch model as an exported program with static shapes: import, compression and comparison all start from here."""
+"""A PyTorch model as an exported program with static shapes: import, compression and comparison all
+start from here."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -29,8 +30,8 @@ _OWNED = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
 class ExportedNetwork:
     """A program that `exported_network` has checked. notes: what was changed on the way to it.
 
-    names: of constants that are weights, by what the program calls them. given_names: of the inputs, where the model has other ones
-    than the program.
+    names: of constants that are weights, by what the program calls them. given_names: of the
+    inputs, where the model has other ones than the program.
     """
 
     program: ExportedProgram
@@ -41,9 +42,15 @@ class ExportedNetwork:
     @cached_property
     def inputs(self) -> dict[str, torch.Tensor]:
         """The tensors that a caller gives, without their values, by the program's names."""
-        values = {node.name: node.meta["val"] for node in self.program.graph.nodes if node.op == "placeholder"}
+        values = {
+            node.name: node.meta["val"]
+            for node in self.program.graph.nodes
+            if node.op == "placeholder"
+        }
         given = self.program.graph_signature.user_inputs
-        return {str(name): values[name] for name in given if isinstance(values.get(name), torch.Tensor)}
+        return {
+            str(name): values[name] for name in given if isinstance(values.get(name), torch.Tensor)
+        }
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -67,31 +74,49 @@ class ExportedNetwork:
         return self.program.graph.nodes  # type: ignore[no-any-return]
 
     def decomposed(self) -> "ExportedNetwork":
-        """The same with simple operators in place of most composite ones; its program is the caller's own to change."""
+        """The same with simple operators in place of most composite ones; its program is the
+        caller's own to change."""
         return replace(self, program=decompose(self.program))
 
 
-def exported_network(model: nn.Module | ExportedProgram, inputs: tuple[Any, ...] | None = None) -> ExportedNetwork:
-    """The network of a module, a script or a program for inputs like these; a program with static shapes needs none.
+def exported_network(
+    model: nn.Module | ExportedProgram, inputs: tuple[Any, ...] | None = None
+) -> ExportedNetwork:
+    """The network of a module, a script or a program for inputs like these; a program with static
+    shapes needs none.
 
-    `model` stays as it is. Raises ConfigError for inputs that it does not take, UnsupportedModelError where it cannot be captured,
-    or where its inputs are of a kind that compiled models do not take.
+    `model` stays as it is. Raises ConfigError for inputs that it does not take,
+    UnsupportedModelError where it cannot be captured, or where its inputs are of a kind that
+    compiled models do not take.
     """
     network = _captured(model, inputs)
     _check(network.program, network.inputs)
     return network
 
 
-def _captured(model: nn.Module | ExportedProgram, inputs: tuple[Any, ...] | None) -> ExportedNetwork:
+def _captured(
+    model: nn.Module | ExportedProgram, inputs: tuple[Any, ...] | None
+) -> ExportedNetwork:
     if isinstance(model, ExportedProgram):
         return ExportedNetwork(program=_program_for(model, inputs), names={})
     if inputs is None:
-        raise ConfigError("The model does not say its input shape. Pass one, such as --shape 1,3,224,224.")
+        raise ConfigError(
+            "The model does not say its input shape. Pass one, such as --shape 1,3,224,224."
+        )
     model, notes = inference_copy(model)
     if isinstance(model, torch.jit.ScriptModule):
         program, names = export_script(model, inputs)
-        return ExportedNetwork(program=program, names=names, given_names=input_names(model, len(inputs)), notes=(NOTE, *notes))
-    given = tuple(info.name for info in model_inputs(model))[: len(inputs)] if isinstance(model, Part) else ()
+        return ExportedNetwork(
+            program=program,
+            names=names,
+            given_names=input_names(model, len(inputs)),
+            notes=(NOTE, *notes),
+        )
+    given = (
+        tuple(info.name for info in model_inputs(model))[: len(inputs)]
+        if isinstance(model, Part)
+        else ()
+    )
     return ExportedNetwork(program=export(model, inputs), names={}, given_names=given, notes=notes)
 
 
@@ -111,7 +136,10 @@ def _program_for(program: ExportedProgram, inputs: tuple[Any, ...] | None) -> Ex
         return export(program.module(), inputs)
     asked = [tuple(x.shape) for x in inputs if isinstance(x, torch.Tensor)]
     if asked != fixed:
-        raise ConfigError(f"The program was exported for input {_text(fixed)}, not {_text(asked)}.\nExport it with that shape or dynamic.")
+        raise ConfigError(
+            f"The program was exported for input {_text(fixed)}, not {_text(asked)}.\nExport it"
+            " with that shape or dynamic."
+        )
     return program
 
 
@@ -121,20 +149,31 @@ def _text(shapes: Iterable[tuple[int, ...]]) -> str:
 
 def _check(program: ExportedProgram, inputs: dict[str, torch.Tensor]) -> None:
     if not inputs:
-        raise UnsupportedModelError("The model has no tensor inputs, so there is nothing to compile it for.")
+        raise UnsupportedModelError(
+            "The model has no tensor inputs, so there is nothing to compile it for."
+        )
     for name, value in inputs.items():
         if value.dtype in FLOATS:
-            raise UnsupportedModelError(f"Input {name!r} is {value.dtype}; compiled models take float32. Export it with float32 input.")
+            raise UnsupportedModelError(
+                f"Input {name!r} is {value.dtype}; compiled models take float32. Export it with"
+                " float32 input."
+            )
         if any(not isinstance(n, int) for n in value.shape):
-            raise ConfigError(f"Input {name!r} has the symbolic shape {tuple(value.shape)}. Pass one, such as --shape 1,3,224,224.")
+            raise ConfigError(
+                f"Input {name!r} has the symbolic shape {tuple(value.shape)}. Pass one, such as"
+                " --shape 1,3,224,224."
+            )
     for node in program.graph.nodes:
         if str(node.target) in _PLANAR and node.args[0].meta["val"].ndim != 4:
             shape = tuple(node.args[0].meta["val"].shape)
-            raise ConfigError(f"Layer {layer_name(node)} gets {shape}, which has no batch dimension. Pass a shape such as 1,3,224,224.")
+            raise ConfigError(
+                f"Layer {layer_name(node)} gets {shape}, which has no batch dimension. Pass a shape"
+                " such as 1,3,224,224."
+            )
         if _trains(node):
             raise UnsupportedModelError(
-                f"The program was exported in training mode: {layer_name(node)} would change with every input.\n"
-                "Call model.eval() before torch.export."
+                f"The program was exported in training mode: {layer_name(node)} would change with"
+                " every input.\nCall model.eval() before torch.export."
             )
 
 

@@ -1,4 +1,5 @@
-"""Converters for torch operators that pick, add up or put back values along axes; TVM's are wrong for some of them, or missing."""
+"""Converters for torch operators that pick, add up or put back values along axes; TVM's are wrong
+for some of them, or missing."""
 
 import math
 from collections.abc import Callable
@@ -32,7 +33,8 @@ def cumulative(operator: Callable[[Any, Any], Any], neutral: float) -> Converter
 
 
 def index(node: fx.Node, importer: Any) -> Any:
-    """x[:, rows, columns]: with several tensors of indices, all of them at once pick from what their axes are together."""
+    """x[:, rows, columns]: with several tensors of indices, all of them at once pick from what
+    their axes are together."""
     x, emit = importer.env[node.args[0]], importer.block_builder.emit
     indices: Any = node.args[1]
     given = [(axis, importer.env[i]) for axis, i in enumerate(indices) if i is not None]
@@ -46,13 +48,27 @@ def index(node: fx.Node, importer: Any) -> Any:
     place = relax.const(np.zeros(shape, np.int64), "int64")
     for axis, i in given:
         wide = emit(relax.op.astype(i, "int64"))
-        inside = emit(relax.op.where(relax.op.less(wide, _int(0)), relax.op.add(wide, _int(extents[axis])), wide))
+        inside = emit(
+            relax.op.where(
+                relax.op.less(wide, _int(0)), relax.op.add(wide, _int(extents[axis])), wide
+            )
+        )
         place = emit(relax.op.add(emit(relax.op.multiply(place, _int(extents[axis]))), inside))
     front = emit(relax.op.permute_dims(x, [*axes, *others]))
-    rows = emit(relax.op.reshape(front, [math.prod(extents[axis] for axis in axes), *(extents[axis] for axis in others)]))
+    rows = emit(
+        relax.op.reshape(
+            front, [math.prod(extents[axis] for axis in axes), *(extents[axis] for axis in others)]
+        )
+    )
     picked = emit(relax.op.take(rows, place, axis=0))
-    start = axes[0] if axes == list(range(axes[0], axes[-1] + 1)) else 0  # where the indices are apart, their axes come first
-    order = [*range(len(shape), len(shape) + start), *range(len(shape)), *range(len(shape) + start, len(shape) + len(others))]
+    start = (
+        axes[0] if axes == list(range(axes[0], axes[-1] + 1)) else 0
+    )  # where the indices are apart, their axes come first
+    order = [
+        *range(len(shape), len(shape) + start),
+        *range(len(shape)),
+        *range(len(shape) + start, len(shape) + len(others)),
+    ]
     return emit(relax.op.permute_dims(picked, order))
 
 
@@ -67,8 +83,12 @@ def windows(node: fx.Node, importer: Any) -> Any:
     emit, rank = importer.block_builder.emit, int(x.ty.ndim)
     axis %= rank
     starts = np.arange(0, _shape(x)[axis] - size + 1, step)
-    picked = emit(relax.op.take(x, relax.const(starts[:, None] + np.arange(size), "int64"), axis=axis))
-    return emit(relax.op.permute_dims(picked, [*range(axis + 1), *range(axis + 2, rank + 1), axis + 1]))
+    picked = emit(
+        relax.op.take(x, relax.const(starts[:, None] + np.arange(size), "int64"), axis=axis)
+    )
+    return emit(
+        relax.op.permute_dims(picked, [*range(axis + 1), *range(axis + 2, rank + 1), axis + 1])
+    )
 
 
 def fold(node: fx.Node, importer: Any) -> Any:
@@ -77,7 +97,9 @@ def fold(node: fx.Node, importer: Any) -> Any:
     size, kernel, dilation, padding, stride = ([int(n) for n in pair] for pair in pairs)
     x = importer.env[node.args[0]]
     batch = _shape(x) if x.ty.ndim == 3 else [1, *_shape(x)]
-    image = overlap_added(relax.op.reshape(x, batch), batch, size, kernel, stride, [*padding, *padding], dilation)
+    image = overlap_added(
+        relax.op.reshape(x, batch), batch, size, kernel, stride, [*padding, *padding], dilation
+    )
     return importer.block_builder.emit(relax.op.reshape(image, list(node.meta["val"].shape)))
 
 

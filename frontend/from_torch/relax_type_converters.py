@@ -1,4 +1,5 @@
-"""Converters for torch operators between values of several types, or of types that TVM's operators do not take."""
+"""Converters for torch operators between values of several types, or of types that TVM's operators
+do not take."""
 
 from collections.abc import Callable
 from typing import Any
@@ -38,21 +39,30 @@ def of_truth_values(operator: Callable[[Any, Any], Any], *, inverted: bool) -> C
 
 
 def divide(node: fx.Node, importer: Any) -> Any:
-    """Both operands as the result's type, which is a float for integers too unless they are rounded."""
+    """Both operands as the result's type, which is a float for integers too unless they are
+    rounded."""
     emit, dtype = importer.block_builder.emit, str(node.meta["val"].dtype).removeprefix("torch.")
     x, y = (_as_type(importer, value, dtype) for value in node.args[:2])
     mode = node.kwargs.get("rounding_mode")
     if mode == "floor":
         return emit(relax.op.floor_divide(x, y))
     quotient = emit(relax.op.divide(x, y))
-    return emit(relax.op.trunc(quotient)) if mode == "trunc" and dtype.startswith("float") else quotient
+    return (
+        emit(relax.op.trunc(quotient))
+        if mode == "trunc" and dtype.startswith("float")
+        else quotient
+    )
 
 
 def _as_type(importer: Any, value: Any, dtype: str) -> Any:
     if not isinstance(value, fx.Node):
         return relax.const(value, dtype)
     tensor = importer.env[value]
-    return tensor if str(tensor.ty.dtype) == dtype else importer.block_builder.emit(relax.op.astype(tensor, dtype))
+    return (
+        tensor
+        if str(tensor.ty.dtype) == dtype
+        else importer.block_builder.emit(relax.op.astype(tensor, dtype))
+    )
 
 
 def max_pool3d(node: fx.Node, importer: Any) -> Any:

@@ -1,4 +1,5 @@
-"""Which torch operators reach TVM, and how: those kept whole for the passes, all that is not known, and the importer itself."""
+"""Which torch operators reach TVM, and how: those kept whole for the passes, all that is not known,
+and the importer itself."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,8 +17,8 @@ from subpc.frontend.from_torch import relax_type_converters as torch_types
 from subpc.frontend.from_torch.relax_converters import Converter
 from subpc.frontend.messages import describe_unsupported, printable
 
-# Composites that one Relax operator, or one pattern, stands for. Opened up, a pass would have to recognise them again.
-# relu6 is not here: opened, it becomes the clip that ONNX writes too.
+# Composites that one Relax operator, or one pattern, stands for. Opened up, a pass would have to
+# recognise them again. relu6 is not here: opened, it becomes the clip that ONNX writes too.
 KEPT_WHOLE = frozenset(
     {
         "aten.adaptive_avg_pool1d.default",
@@ -43,20 +44,35 @@ KEPT_WHOLE = frozenset(
 
 OURS: dict[str, Converter] = {**torch_convert.OURS, **torch_moves.OURS, **torch_types.OURS}
 
-# TVM's importer takes these, but has no code for them on a CPU (the first lines), or puts the input or zeros in place of random numbers.
+# TVM's importer takes these, but has no code for them on a CPU (the first lines), or puts the input
+# or zeros in place of random numbers.
 _REFUSED = frozenset(
     {
         *("topk.default", "sort.default", "argsort.default"),
-        *("masked_select.default", "sinh.default", "bucketize.Tensor", "scatter.src", "scatter.value", "index_put.default"),
+        *(
+            "masked_select.default",
+            "sinh.default",
+            "bucketize.Tensor",
+            "scatter.src",
+            "scatter.value",
+            "index_put.default",
+        ),
         *("bernoulli.p", "exponential.default", "randn.default", "randn_like.default"),
     }
 )
 # Poolings whose second result, where the maximum was, is not computed.
-_WITH_INDICES = frozenset({"max_pool2d_with_indices.default", "max_pool3d_with_indices.default", "adaptive_max_pool2d.default"})
+_WITH_INDICES = frozenset(
+    {
+        "max_pool2d_with_indices.default",
+        "max_pool3d_with_indices.default",
+        "adaptive_max_pool2d.default",
+    }
+)
 
 
 def unsupported_operators(program: ExportedProgram) -> str:
-    """A message that names every operator without a conversion and the layers that use it; empty where there is none."""
+    """A message that names every operator without a conversion and the layers that use it; empty
+    where there is none."""
     known = ExportedProgramImporter().create_convert_map().keys() | OURS.keys()
     missing: dict[str, list[str]] = {}
     for node in program.graph.nodes:
@@ -71,14 +87,17 @@ def unsupported_operators(program: ExportedProgram) -> str:
 
 
 class Importer(ExportedProgramImporter):  # type: ignore[misc]
-    """TVM's importer with our converters first; `at` says what it is converting. theirs: TVM's converters by operator."""
+    """TVM's importer with our converters first; `at` says what it is converting. theirs: TVM's
+    converters by operator."""
 
     def __init__(self) -> None:
         super().__init__()
         self.at = "its inputs"
         self.theirs: dict[str, Callable[[fx.Node], Any]] = self.create_convert_map()
         self.convert_map = {name: self._noting(convert) for name, convert in self.theirs.items()}
-        self.convert_map |= {name: self._noting(self._bound(convert)) for name, convert in OURS.items()}
+        self.convert_map |= {
+            name: self._noting(self._bound(convert)) for name, convert in OURS.items()
+        }
 
     def _noting(self, convert: Callable[[fx.Node], Any]) -> Callable[[fx.Node], Any]:
         def noted(node: fx.Node) -> Any:
@@ -94,14 +113,21 @@ class Importer(ExportedProgramImporter):  # type: ignore[misc]
 
 
 def _check_type(result: Any, expected: Any) -> None:
-    """A converter that ignores an argument often shows in the shape: better no library than one that is wrong."""
-    if isinstance(expected, torch.Tensor) and isinstance(result, relax.Expr) and isinstance(result.ty, relax.TensorType):
+    """A converter that ignores an argument often shows in the shape: better no library than one
+    that is wrong."""
+    if (
+        isinstance(expected, torch.Tensor)
+        and isinstance(result, relax.Expr)
+        and isinstance(result.ty, relax.TensorType)
+    ):
         if not all(isinstance(extent, tvm.tirx.IntImm) for extent in result.ty.shape):
             return
         shape, right = [int(extent) for extent in result.ty.shape], list(expected.shape)
         dtype, right_dtype = str(result.ty.dtype), str(expected.dtype).removeprefix("torch.")
         if right_dtype == "bfloat16":
-            raise ValueError("values in bfloat16 are not rounded as PyTorch rounds them; use float32")
+            raise ValueError(
+                "values in bfloat16 are not rounded as PyTorch rounds them; use float32"
+            )
         if (shape, dtype) != (right, right_dtype):
             raise ValueError(f"TVM makes {dtype} {shape} of it, PyTorch {right_dtype} {right}")
 
@@ -110,4 +136,6 @@ def layer_name(node: fx.Node) -> str:
     """The path of the innermost module that the node comes from, such as `layer1.0.conv1`."""
     stack = node.meta.get("nn_module_stack") or {}
     path = str(list(stack.values())[-1][0]) if stack else ""
-    return printable(path.removeprefix("L['self'].").removeprefix("L['self']")) or "the model itself"
+    return (
+        printable(path.removeprefix("L['self'].").removeprefix("L['self']")) or "the model itself"
+    )

@@ -1,4 +1,5 @@
-"""An exported program as a network of plain layers: every aten operator becomes a layer or an operator that files can hold."""
+"""An exported program as a network of plain layers: every aten operator becomes a layer or an
+operator that files can hold."""
 
 import operator
 from typing import Any
@@ -16,18 +17,22 @@ from subpc.frontend.messages import first_line
 from subpc.frontend.plain_graph.builder import refuse_all
 from subpc.frontend.plain_graph.reader import Weight
 
-# No network computes a larger tensor from its weights alone (1 GiB); a hostile program can ask for any size.
+# No network computes a larger tensor from its weights alone (1 GiB); a hostile program can ask for
+# any size.
 _MAX_CONSTANT = 1 << 28
 
 
 def network_from_program(network: ExportedNetwork) -> GraphNetwork:
     """The network in plain layers, for batches of any size.
 
-    Raises UnsupportedModelError that names all operators, with their layers, that a file of ours cannot hold.
+    Raises UnsupportedModelError that names all operators, with their layers, that a file of ours
+    cannot hold.
     """
     simple = network.decomposed()
     if any(spec.kind.name != "USER_OUTPUT" for spec in simple.program.graph_signature.output_specs):
-        raise UnsupportedModelError("The program changes its own weights or inputs; export it in eval mode.")
+        raise UnsupportedModelError(
+            "The program changes its own weights or inputs; export it in eval mode."
+        )
     reader = ProgramReader(simple)
     missing: dict[str, list[str]] = {}
     for node in simple.nodes:
@@ -35,10 +40,14 @@ def network_from_program(network: ExportedNetwork) -> GraphNetwork:
             reader.env[node] = _converted(node, reader, missing)
     refuse_all(missing)
     (output,) = simple.program.graph.find_nodes(op="output")
-    return reader.builder.network([reader.value(node) for node in output.args[0] if isinstance(node, fx.Node)])
+    return reader.builder.network(
+        [reader.value(node) for node in output.args[0] if isinstance(node, fx.Node)]
+    )
 
 
-def _converted(node: fx.Node, reader: ProgramReader, missing: dict[str, list[str]]) -> Made | Weight | None:
+def _converted(
+    node: fx.Node, reader: ProgramReader, missing: dict[str, list[str]]
+) -> Made | Weight | None:
     """What the node gives; None, with the operator noted, where there is no way."""
     if any(reader.env.get(source) is None for source in node.all_input_nodes):
         return None  # behind an operator that is missing

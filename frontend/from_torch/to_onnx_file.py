@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-# The last operator set that PyTorch's stable exporter writes for plain convolutional networks without surprises.
+# The last operator set that PyTorch's stable exporter writes for plain convolutional networks
+# without surprises.
 OPSET = 17
 
 

@@ -1,4 +1,5 @@
-"""An exported network in Relax: what follows from weights computed, then TVM's importer with converters of ours."""
+"""An exported network in Relax: what follows from weights computed, then TVM's importer with
+converters of ours."""
 
 from typing import Any
 
@@ -33,7 +34,10 @@ def import_exported(network: ExportedNetwork) -> ImportedModel:
     left_out = _keep_tensor_outputs(program)
     module = _in_relax(program)
     names = tuple(name for index, name in enumerate(outputs) if index not in left_out)
-    note = [f"output {outputs[index]!r} is always {value}, and left out" for index, value in left_out.items()]
+    note = [
+        f"output {outputs[index]!r} is always {value}, and left out"
+        for index, value in left_out.items()
+    ]
     return _imported(module, network, names, weights).with_notes(*network.notes, *note)
 
 
@@ -41,7 +45,11 @@ def _in_relax(program: ExportedProgram) -> tvm.IRModule:
     importer = Importer()
     try:
         return importer.from_exported_program(
-            program, keep_params_as_input=True, unwrap_unit_return_tuple=True, no_bind_return_tuple=False, custom_convert_map=None
+            program,
+            keep_params_as_input=True,
+            unwrap_unit_return_tuple=True,
+            no_bind_return_tuple=False,
+            custom_convert_map=None,
         )
     except Exception as error:
         abandon(importer.block_builder)
@@ -51,7 +59,9 @@ def _in_relax(program: ExportedProgram) -> tvm.IRModule:
         ) from error
 
 
-def _imported(module: tvm.IRModule, network: ExportedNetwork, outputs: tuple[str, ...], weights: Weights) -> ImportedModel:
+def _imported(
+    module: tvm.IRModule, network: ExportedNetwork, outputs: tuple[str, ...], weights: Weights
+) -> ImportedModel:
     inputs = network.inputs.values()
     module, names = prepare_module(module, len(inputs))
     params = {name: _numpy(weights[name].value) for name in names}
@@ -69,7 +79,8 @@ def _imported(module: tvm.IRModule, network: ExportedNetwork, outputs: tuple[str
 
 
 def _as_parameters(network: ExportedNetwork) -> Weights:
-    """Every float tensor the program owns, made a parameter: TVM would bind buffers and constants, which then have no names."""
+    """Every float tensor the program owns, made a parameter: TVM would bind buffers and constants,
+    which then have no names."""
     program, weights = network.program, Weights()
     for spec in program.graph_signature.input_specs:
         weight = network.weights.get(spec.arg.name)
@@ -77,7 +88,9 @@ def _as_parameters(network: ExportedNetwork) -> Weights:
             continue
         target = str(spec.target)
         if weight.value.dtype != torch.float32 or weight.value.ndim == 0:
-            if spec.kind is InputKind.PARAMETER:  # a single number is no weight that anything is packed for
+            if (
+                spec.kind is InputKind.PARAMETER
+            ):  # a single number is no weight that anything is packed for
                 spec.kind = InputKind.CONSTANT_TENSOR
                 program.constants[target] = weight.value.detach()
                 program.state_dict.pop(target, None)
@@ -90,11 +103,18 @@ def _as_parameters(network: ExportedNetwork) -> Weights:
 
 
 def _keep_tensor_outputs(program: ExportedProgram) -> dict[int, Any]:
-    """Take None and numbers out of what the program returns; gives their positions among the user's outputs, and what they are."""
+    """Take None and numbers out of what the program returns; gives their positions among the user's
+    outputs, and what they are."""
     (node,) = program.graph.find_nodes(op="output")
     specs = program.graph_signature.output_specs
-    first = len(specs) - len(program.graph_signature.user_outputs)  # what the program changes comes before what it returns
-    other = {index: value for index, value in enumerate(node.args[0]) if not isinstance(value, torch.fx.Node)}
+    first = len(specs) - len(
+        program.graph_signature.user_outputs
+    )  # what the program changes comes before what it returns
+    other = {
+        index: value
+        for index, value in enumerate(node.args[0])
+        if not isinstance(value, torch.fx.Node)
+    }
     node.args = (tuple(value for value in node.args[0] if isinstance(value, torch.fx.Node)),)
     for index in sorted(other, reverse=True):
         del specs[index]

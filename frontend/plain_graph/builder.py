@@ -1,4 +1,5 @@
-"""Collects layers, operators and tensors of a network that comes as a file of another kind, under the names its author gave."""
+"""Collects layers, operators and tensors of a network that comes as a file of another kind, under
+the names its author gave."""
 
 import re
 from collections.abc import Sequence
@@ -16,7 +17,8 @@ _LONGEST = 80
 
 
 class GraphBuilder:
-    """Values are numbers: 0 is the network's input, what `add` and `layer` return are their results."""
+    """Values are numbers: 0 is the network's input, what `add` and `layer` return are their
+    results."""
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
@@ -30,14 +32,24 @@ class GraphBuilder:
         self.nodes.append(Node(op=op, inputs=inputs, options=options))
         return len(self.nodes)
 
-    def layer(self, name: str, kind: str, tensors: dict[str, torch.Tensor], x: int, **options: Any) -> int:
-        """The result of a layer; the same layer again where the same tensors are used in the same way."""
-        key = (kind, repr(options), *((k, v.data_ptr(), tuple(v.shape)) for k, v in tensors.items()))
+    def layer(
+        self, name: str, kind: str, tensors: dict[str, torch.Tensor], x: int, **options: Any
+    ) -> int:
+        """The result of a layer; the same layer again where the same tensors are used in the same
+        way."""
+        key = (
+            kind,
+            repr(options),
+            *((k, v.data_ptr(), tuple(v.shape)) for k, v in tensors.items()),
+        )
         if key not in self._weights:
             name = self._free(name)
             self._weights[key] = name
             self.layers[name] = (kind, options)
-            self.tensors |= {f"{name}.{part}": value.detach().float().contiguous() for part, value in tensors.items()}
+            self.tensors |= {
+                f"{name}.{part}": value.detach().float().contiguous()
+                for part, value in tensors.items()
+            }
         return self.add(LAYER, x, name=self._weights[key])
 
     def tensor(self, name: str, value: torch.Tensor) -> int:
@@ -49,20 +61,33 @@ class GraphBuilder:
         return self._placed[name]
 
     def network(self, outputs: Sequence[int]) -> GraphNetwork:
-        """The network; UnsupportedModelError where it uses an operator in a way that files cannot hold."""
+        """The network; UnsupportedModelError where it uses an operator in a way that files cannot
+        hold."""
         graph = Graph(nodes=tuple(self.nodes), layers=self.layers, outputs=tuple(outputs))
         try:
             return GraphNetwork(parse_graph(graph_entry(graph), "the network"), self.tensors)
         except Exception as error:
-            raise UnsupportedModelError(f"The network cannot be kept as plain layers: {str(error)[:200]}") from error
+            raise UnsupportedModelError(
+                f"The network cannot be kept as plain layers: {str(error)[:200]}"
+            ) from error
 
     def _free(self, name: str) -> str:
-        """`name` with nothing but letters, digits, _, - and dots in it, that no layer and no tensor has yet."""
-        parts = [part[:_LONGEST] for part in _OTHER.sub("_", name.strip("/")).split(".") if part.strip("_")]
-        clean = ".".join(f"{part}_" if hasattr(GraphNetwork, part) else part for part in parts[-16:]) or "layer"
+        """`name` with nothing but letters, digits, _, - and dots in it, that no layer and no tensor
+        has yet."""
+        parts = [
+            part[:_LONGEST]
+            for part in _OTHER.sub("_", name.strip("/")).split(".")
+            if part.strip("_")
+        ]
+        clean = (
+            ".".join(f"{part}_" if hasattr(GraphNetwork, part) else part for part in parts[-16:])
+            or "layer"
+        )
         taken = {*self.layers, *self.tensors}
         free, count = clean, 1
-        while free in taken or any(other.startswith(f"{free}.") and other in self.tensors for other in taken):
+        while free in taken or any(
+            other.startswith(f"{free}.") and other in self.tensors for other in taken
+        ):
             count += 1
             free = f"{clean}_{count}"
         return free

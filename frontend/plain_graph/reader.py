@@ -1,4 +1,5 @@
-"""What converters to a plain graph ask of the reader of a model, and what is converted alike whatever file it came in."""
+"""What converters to a plain graph ask of the reader of a model, and what is converted alike
+whatever file it came in."""
 
 import itertools
 import math
@@ -33,7 +34,8 @@ class GraphReader(Protocol[Place]):
         """The weight at a place; None where the value is computed from the input."""
 
     def number(self, place: Place, /) -> float | None:
-        """The number at a place, which widens no other operand; None where it is a tensor or computed from the input."""
+        """The number at a place, which widens no other operand; None where it is a tensor or
+        computed from the input."""
 
     def shape(self, place: Place, /) -> tuple[int, ...]:
         """The shape of a value."""
@@ -47,12 +49,18 @@ def required_weight(reader: GraphReader[Place], place: Place) -> Weight:
     return found
 
 
-def arithmetic(reader: GraphReader[Place], op: str, left: Place, right: Place, *, reverse: bool = False) -> int:
+def arithmetic(
+    reader: GraphReader[Place], op: str, left: Place, right: Place, *, reverse: bool = False
+) -> int:
     """`left op right`, or `right op left` with `reverse`, where one of them may be a number."""
     if (number := reader.number(right)) is not None:
-        return reader.builder.add(f"{op}_number", reader.value(left), number=number, reverse=reverse)
+        return reader.builder.add(
+            f"{op}_number", reader.value(left), number=number, reverse=reverse
+        )
     if (number := reader.number(left)) is not None:
-        return reader.builder.add(f"{op}_number", reader.value(right), number=number, reverse=not reverse)
+        return reader.builder.add(
+            f"{op}_number", reader.value(right), number=number, reverse=not reverse
+        )
     first, second = (right, left) if reverse else (left, right)
     return reader.builder.add(op, reader.value(first), reader.value(second))
 
@@ -80,11 +88,19 @@ def reshape(builder: GraphBuilder, x: int, before: tuple[int, ...], after: tuple
 def expand(builder: GraphBuilder, x: int, before: tuple[int, ...], after: tuple[int, ...]) -> int:
     """Axes that keep their extent follow the input's."""
     own = (1,) * (len(after) - len(before)) + before
-    kept = [old == new and i >= len(after) - len(before) for i, (old, new) in enumerate(zip(own, after, strict=True))]
-    return builder.add("expand", x, shape=[-1 if keep else new for keep, new in zip(kept, after, strict=True)])
+    kept = [
+        old == new and i >= len(after) - len(before)
+        for i, (old, new) in enumerate(zip(own, after, strict=True))
+    ]
+    return builder.add(
+        "expand", x, shape=[-1 if keep else new for keep, new in zip(kept, after, strict=True)]
+    )
 
 
 def split(builder: GraphBuilder, x: int, dim: int, sizes: list[int]) -> list[int]:
     """Parts of these sizes, one after the other."""
     ends = list(itertools.accumulate(sizes))
-    return [builder.add("slice", x, dim=dim, start=end - size, end=end, step=1) for size, end in zip(sizes, ends, strict=True)]
+    return [
+        builder.add("slice", x, dim=dim, start=end - size, end=end, step=1)
+        for size, end in zip(sizes, ends, strict=True)
+    ]

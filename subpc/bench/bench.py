@@ -1,4 +1,5 @@
-"""A compiled library timed beside other engines: same model, same input, same threads, each alone in its own process."""
+"""A compiled library timed beside other engines: same model, same input, same threads, each alone
+in its own process."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.export import ExportedProgram
 
-# Several short turns instead of one long: a machine that speeds up or slows down meanwhile does so for every engine.
+# Several short turns instead of one long: a machine that speeds up or slows down meanwhile does so
+# for every engine.
 ROUNDS = 4
 
 
@@ -54,8 +56,10 @@ def time_engines(
     Args:
         library: what `subpc compile` wrote.
         rivals: of onnxruntime, openvino, torch, torch-compile.
-        model: the model that the library was compiled from, for the rivals: a module, a program, or an .onnx or .pt2 file.
-        libraries: more compiled libraries to run beside the first one, by the name to show, as "subpc dense".
+        model: the model that the library was compiled from, for the rivals: a module, a program, or
+            an .onnx or .pt2 file.
+        libraries: more compiled libraries to run beside the first one, by the name to show, as
+            "subpc dense".
         shapes: input shapes, for a library with several functions.
         threads: for every engine; None means the CPUs this process may use.
         runs: timed calls of each engine, over all rounds; at least 40 for a result to quote.
@@ -64,7 +68,8 @@ def time_engines(
         progress: called with (what, done, total).
 
     Returns:
-        Times, percentiles, memory and agreement of outputs, for every engine; an engine that failed says why.
+        Times, percentiles, memory and agreement of outputs, for every engine; an engine that failed
+        says why.
     """
     _check(rivals, model, runs, warmup, rounds)
     count, metadata = resolve_threads(threads), read_metadata(library)
@@ -77,19 +82,35 @@ def time_engines(
         entries = {"subpc": Path(library), **(libraries or {}), **dict.fromkeys(rivals)}
         for index, (name, path) in enumerate(entries.items()):
             tell(f"loading {name}", index, len(entries))
-            started[name] = _start(name, path or files, stack, threads=count, inputs=inputs, folder=Path(folder))
+            started[name] = _start(
+                name, path or files, stack, threads=count, inputs=inputs, folder=Path(folder)
+            )
         ours = started["subpc"]
         if isinstance(ours, str):
             raise SubpcError(f"{library} cannot be run: {ours}")
         idle = math.inf
         for turn in range(rounds):
-            idle = min(idle, idle_cpus())  # all workers are stopped: who is running now is somebody else
+            idle = min(
+                idle, idle_cpus()
+            )  # all workers are stopped: who is running now is somebody else
             _round(started, turn, -(-runs // rounds), warmup, rounds, tell)
         results = tuple(_result(engine, worker, ours) for engine, worker in started.items())
     headline = CompileReport(metadata=metadata).headline
-    facts: dict[str, Any] = {"runs": runs, "warmup": warmup, "rounds": rounds, "idle_cpus": min(idle, float(count))}
+    facts: dict[str, Any] = {
+        "runs": runs,
+        "warmup": warmup,
+        "rounds": rounds,
+        "idle_cpus": min(idle, float(count)),
+    }
     input_shapes = tuple(t.shape for t in function.inputs)
-    return BenchReport(headline=headline, cpu=cpu_name(), threads=count, shapes=input_shapes, engines=results, **facts)
+    return BenchReport(
+        headline=headline,
+        cpu=cpu_name(),
+        threads=count,
+        shapes=input_shapes,
+        engines=results,
+        **facts,
+    )
 
 
 def _check(rivals: Sequence[str], model: object, runs: int, warmup: int, rounds: int) -> None:
@@ -98,9 +119,15 @@ def _check(rivals: Sequence[str], model: object, runs: int, warmup: int, rounds:
     if wrong or len(set(rivals)) != len(rivals):
         raise ConfigError(f"engines {', '.join(rivals)}: accepted, each once: {', '.join(known)}")
     if rivals and model is None:
-        raise ConfigError("comparing needs the model that the library was compiled from; give it with --model FILE (and --arch)")
+        raise ConfigError(
+            "comparing needs the model that the library was compiled from; give it with --model"
+            " FILE (and --arch)"
+        )
     if rounds < 1 or runs < rounds or warmup < 0:
-        raise ConfigError(f"runs is {runs}, rounds {rounds}, warmup {warmup}; runs has to be at least rounds, rounds at least 1")
+        raise ConfigError(
+            f"runs is {runs}, rounds {rounds}, warmup {warmup}; runs has to be at least rounds,"
+            " rounds at least 1"
+        )
 
 
 def _marked(function: FunctionInfo) -> list[InputShape]:
@@ -113,7 +140,9 @@ def _write_inputs(function: FunctionInfo, folder: Path) -> Path:
     return folder / "inputs.npz"
 
 
-def _start(name: str, source: Path | RivalFiles | None, stack: ExitStack, **options: Any) -> Worker | str:
+def _start(
+    name: str, source: Path | RivalFiles | None, stack: ExitStack, **options: Any
+) -> Worker | str:
     """A worker that has given its first answer, or why there is none."""
     assert source is not None
     try:
@@ -125,7 +154,9 @@ def _start(name: str, source: Path | RivalFiles | None, stack: ExitStack, **opti
     return worker
 
 
-def _round(started: dict[str, Worker | str], turn: int, runs: int, warmup: int, rounds: int, tell: Progress) -> None:
+def _round(
+    started: dict[str, Worker | str], turn: int, runs: int, warmup: int, rounds: int, tell: Progress
+) -> None:
     for index, (engine, worker) in enumerate(started.items()):
         tell(f"running {engine}", turn * len(started) + index, rounds * len(started))
         if isinstance(worker, Worker):
@@ -140,19 +171,33 @@ def _result(engine: str, worker: Worker | str, ours: Worker) -> EngineResult:
     result = EngineResult(engine=engine, version=version(package) or "not installed")
     if isinstance(worker, str):
         return replace(result, failure=worker)
-    deviation = None if worker is ours else difference(load_inputs(str(ours.outputs)), load_inputs(str(worker.outputs)))
-    times = {"timing": summarize(worker.milliseconds), "first_answer_ms": worker.first_answer_ms, "peak_mb": worker.peak_mb}
+    deviation = (
+        None
+        if worker is ours
+        else difference(load_inputs(str(ours.outputs)), load_inputs(str(worker.outputs)))
+    )
+    times = {
+        "timing": summarize(worker.milliseconds),
+        "first_answer_ms": worker.first_answer_ms,
+        "peak_mb": worker.peak_mb,
+    }
     return replace(result, difference=deviation, **times)  # type: ignore[arg-type]
 
 
-def difference(ours: dict[str, npt.NDArray[Any]], theirs: dict[str, npt.NDArray[Any]]) -> float | None:
-    """Largest deviation of any output, as a share of that output's range; None where the outputs have different shapes.
+def difference(
+    ours: dict[str, npt.NDArray[Any]], theirs: dict[str, npt.NDArray[Any]]
+) -> float | None:
+    """Largest deviation of any output, as a share of that output's range; None where the outputs
+    have different shapes.
 
-    Of masks, class numbers and other outputs that are no floating-point numbers it is the share of elements that differ.
+    Of masks, class numbers and other outputs that are no floating-point numbers it is the share of
+    elements that differ.
     """
     if [a.shape for a in ours.values()] != [a.shape for a in theirs.values()]:
         return None
-    return max((_deviation(a, b) for a, b in zip(ours.values(), theirs.values(), strict=True)), default=0.0)
+    return max(
+        (_deviation(a, b) for a, b in zip(ours.values(), theirs.values(), strict=True)), default=0.0
+    )
 
 
 def _deviation(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:

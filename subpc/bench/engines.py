@@ -1,4 +1,5 @@
-"""The engines of a comparison, each behind one call. Runs inside a worker process; imports only the engine that is asked for."""
+"""The engines of a comparison, each behind one call. Runs inside a worker process; imports only the
+engine that is asked for."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +10,8 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 Call = Callable[[], list[Array]]
 
-# Every engine gets the same thread count, float32 arithmetic and one request at a time: latency, not throughput.
+# Every engine gets the same thread count, float32 arithmetic and one request at a time: latency,
+# not throughput.
 
 
 def _subpc(model: str, inputs: dict[str, Array], threads: int) -> Call:

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 READS_ONNX = ("onnxruntime", "openvino")
 
 
-def _write_onnx(model: "nn.Module | ExportedProgram", inputs: "tuple[torch.Tensor, ...]", path: Path) -> None:
+def _write_onnx(
+    model: "nn.Module | ExportedProgram", inputs: "tuple[torch.Tensor, ...]", path: Path
+) -> None:
     """Any PyTorch model as ONNX; ConfigError where it cannot be written."""
     import torch
 
@@ -34,14 +36,20 @@ def _write_onnx(model: "nn.Module | ExportedProgram", inputs: "tuple[torch.Tenso
         raise
     except Exception as error:
         raise ConfigError(
-            f"{type(model).__name__} cannot be written as ONNX: {first_line(error)}; pass the ONNX file as --model"
+            f"{type(model).__name__} cannot be written as ONNX: {first_line(error)}; pass the ONNX"
+            " file as --model"
         ) from error
 
 
 class RivalFiles:
     """Writes the model once for each file format that is asked for."""
 
-    def __init__(self, model: "nn.Module | ExportedProgram | str | Path", shapes: Sequence[tuple[int, ...]], folder: Path) -> None:
+    def __init__(
+        self,
+        model: "nn.Module | ExportedProgram | str | Path",
+        shapes: Sequence[tuple[int, ...]],
+        folder: Path,
+    ) -> None:
         self._model, self._shapes, self._folder = model, shapes, folder
         self._written: dict[str, Path] = {}
 
@@ -56,7 +64,9 @@ class RivalFiles:
         if isinstance(self._model, str | Path):
             if Path(self._model).suffix == suffix:
                 return Path(self._model)
-            raise ConfigError(f"{self._model} cannot be run by this engine; it needs the PyTorch model")
+            raise ConfigError(
+                f"{self._model} cannot be run by this engine; it needs the PyTorch model"
+            )
         return self._export(self._folder / f"model{suffix}")
 
     @capturing()
@@ -73,7 +83,15 @@ class RivalFiles:
                 torch.export.save(self._program(inputs), memory := io.BytesIO())
                 path.write_bytes(memory.getbuffer())
             else:
-                _write_onnx(self._model if isinstance(self._model, torch.nn.Module) else self._program(inputs), inputs, path)
+                _write_onnx(
+                    (
+                        self._model
+                        if isinstance(self._model, torch.nn.Module)
+                        else self._program(inputs)
+                    ),
+                    inputs,
+                    path,
+                )
         return path
 
     def _program(self, inputs: "tuple[torch.Tensor, ...]") -> "ExportedProgram":
@@ -84,7 +102,8 @@ class RivalFiles:
 
 
 def _module_of(program: "ExportedProgram") -> Any:
-    """A program as a module that an exporter takes: its mode is written into it, and it raises where somebody sets one."""
+    """A program as a module that an exporter takes: its mode is written into it, and it raises
+    where somebody sets one."""
     module: Any = program.module()
     module.training, module.train = False, lambda mode=True: module
     return module

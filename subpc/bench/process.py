@@ -1,4 +1,5 @@
-"""The parent's side of a worker: started, given its turns, and stopped while the others have theirs."""
+"""The parent's side of a worker: started, given its turns, and stopped while the others have
+theirs."""
 
 import json
 import os
@@ -20,11 +21,13 @@ class WorkerError(SubpcError):
 class Worker:
     """One engine in a process of its own.
 
-    Between its turns the process is stopped by the kernel: an idle ONNX Runtime session spins, and a spinning neighbour makes
-    the others look up to twice as slow.
+    Between its turns the process is stopped by the kernel: an idle ONNX Runtime session spins, and
+    a spinning neighbour makes the others look up to twice as slow.
     """
 
-    def __init__(self, name: str, engine: str, model: Path, *, threads: int, inputs: Path, folder: Path) -> None:
+    def __init__(
+        self, name: str, engine: str, model: Path, *, threads: int, inputs: Path, folder: Path
+    ) -> None:
         self.name = name
         self.outputs = folder / f"{name}.npz"
         self.milliseconds: list[float] = []
@@ -33,8 +36,16 @@ class Worker:
         environment = worker_environment({"OMP_NUM_THREADS": str(threads)})
         command = worker_command("subpc.bench.worker")
         pipe = subprocess.PIPE
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._errors, env=environment, text=True)
-        spec = {"engine": engine, "model": str(model), "threads": threads, "inputs": str(inputs), "outputs": str(self.outputs)}
+        self._process = subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=self._errors, env=environment, text=True
+        )
+        spec = {
+            "engine": engine,
+            "model": str(model),
+            "threads": threads,
+            "inputs": str(inputs),
+            "outputs": str(self.outputs),
+        }
         try:
             self.first_answer_ms = float(self._ask(spec)["first_answer_ms"])
             self._stop()

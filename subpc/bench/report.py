@@ -13,7 +13,8 @@ from subpc.records import Record
 
 # A comparison of a few engines; a larger file is something else.
 MAX_FILE = 1 << 20
-# Largest difference of two engines' outputs, as a share of the output's range, that still counts as the same answer in float32.
+# Largest difference of two engines' outputs, as a share of the output's range, that still counts as
+# the same answer in float32.
 AGREEMENT = 1e-3
 
 
@@ -21,8 +22,8 @@ AGREEMENT = 1e-3
 class EngineResult(Record):
     """One engine's times, or the reason why it has none.
 
-    first_answer_ms: from the start of its imports to the first output; difference: largest deviation from subpc's output as a
-    share of the output's range.
+    first_answer_ms: from the start of its imports to the first output; difference: largest
+    deviation from subpc's output as a share of the output's range.
     """
 
     engine: str
@@ -43,7 +44,8 @@ class EngineResult(Record):
 class BenchReport(Record):
     """All engines side by side.
 
-    headline: sparsity, N, precision, tuned or not; idle_cpus: the fewest that were free at the start of a round.
+    headline: sparsity, N, precision, tuned or not; idle_cpus: the fewest that were free at the
+    start of a round.
     """
 
     headline: str
@@ -64,7 +66,11 @@ class BenchReport(Record):
     @property
     def best_rival(self) -> EngineResult | None:
         """The fastest other engine, by median."""
-        rivals = [(e.timing.p50, e) for e in self.engines if e.timing is not None and not e.engine.startswith("subpc")]
+        rivals = [
+            (e.timing.p50, e)
+            for e in self.engines
+            if e.timing is not None and not e.engine.startswith("subpc")
+        ]
         return min(rivals, key=lambda pair: pair[0])[1] if rivals else None
 
     def ratio(self, engine: EngineResult) -> float | None:
@@ -79,7 +85,10 @@ class BenchReport(Record):
         if self.idle_cpus > 0.85 * self.threads:
             return ""
         text = f"only {self.idle_cpus:.1f} CPUs were free for {self.threads} threads"
-        return f"{text}: other programs were running, so these times are unreliable; repeat on a quiet machine"
+        return (
+            f"{text}: other programs were running, so these times are unreliable; repeat on a quiet"
+            " machine"
+        )
 
     @property
     def verdict(self) -> str:
@@ -89,7 +98,10 @@ class BenchReport(Record):
         if rival is None or ratio is None:
             return "nothing to compare with"
         word = "faster" if ratio >= 1 else "SLOWER"
-        return f"subpc is {ratio if ratio >= 1 else 1 / ratio:.2f} times {word} than the fastest other engine ({rival.engine})"
+        return (
+            f"subpc is {ratio if ratio >= 1 else 1 / ratio:.2f} times {word} than the fastest other"
+            f" engine ({rival.engine})"
+        )
 
 
 def read_bench(path: Path) -> BenchReport:
@@ -99,13 +111,20 @@ def read_bench(path: Path) -> BenchReport:
             if os.fstat(file.fileno()).st_size > MAX_FILE:
                 raise ValueError("it is larger than any comparison")
             data = json.load(file)
-        if not isinstance(data, dict) or not isinstance(data.get("engines"), list) or not data["engines"]:
+        if (
+            not isinstance(data, dict)
+            or not isinstance(data.get("engines"), list)
+            or not data["engines"]
+        ):
             raise ValueError("it lists no engines")
         engines = [_stored(EngineResult, engine) for engine in data["engines"]]
         return BenchReport.from_dict({**_stored(BenchReport, data), "engines": engines})
     except (OSError, ValueError, RecursionError) as error:  # ConfigError is a ValueError
         reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"cannot read {path}: {str(reason)[:200]}; write it with: subpc bench model.so --json > {path.name}") from error
+        raise ConfigError(
+            f"cannot read {path}: {str(reason)[:200]}; write it with: subpc bench model.so --json >"
+            f" {path.name}"
+        ) from error
 
 
 def _stored(record: type[Record], data: Any) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""One engine in its own process: reads commands on stdin, answers on stdout, one JSON object a line."""
+"""One engine in its own process: reads commands on stdin, answers on stdout, one JSON object a
+line."""
 
 import json
 import os
@@ -17,7 +18,8 @@ WARMUP_SECONDS = 0.25
 
 def main() -> None:
     """Serve one parent until it closes the pipe."""
-    # Engines print to stdout at will: the protocol gets a descriptor of its own, and they get stderr.
+    # Engines print to stdout at will: the protocol gets a descriptor of its own, and they get
+    # stderr.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     spec = json.loads(sys.stdin.readline())
@@ -32,7 +34,9 @@ def main() -> None:
     _send(answers, facts)
     for line in sys.stdin:
         command = json.loads(line)
-        _send(answers, {"ms": _turn(call, command["runs"], command["warmup"]), "peak_mb": _peak_mb()})
+        _send(
+            answers, {"ms": _turn(call, command["runs"], command["warmup"]), "peak_mb": _peak_mb()}
+        )
 
 
 def _load(spec: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -46,14 +50,17 @@ def _load(spec: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     call = ENGINES[spec["engine"]](spec["model"], inputs, spec["threads"])
     outputs = call()
     milliseconds = 1000 * (time.perf_counter() - start)
-    save_arrays(spec["outputs"], {f"output{i}": np.asarray(output) for i, output in enumerate(outputs)})
+    save_arrays(
+        spec["outputs"], {f"output{i}": np.asarray(output) for i, output in enumerate(outputs)}
+    )
     return call, {"first_answer_ms": milliseconds}
 
 
 def _turn(call: Any, runs: int, warmup: int) -> list[float]:
     from subpc.machine.timing import time_calls
 
-    # After the stop all of an engine's threads wake on one CPU; ten calls of a small network are over before they have spread.
+    # After the stop all of an engine's threads wake on one CPU; ten calls of a small network are
+    # over before they have spread.
     end = time.perf_counter() + WARMUP_SECONDS
     while time.perf_counter() < end:
         call()

@@ -15,7 +15,8 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Fused:
-    """A layer's result in a compiled library: after its batch norm, and what `info` says was fused behind it."""
+    """A layer's result in a compiled library: after its batch norm, and what `info` says was fused
+    behind it."""
 
     value: Array
     info: ResultInfo
@@ -57,7 +58,8 @@ _NOT_FOUND = "what the library fuses into it is spelled in several operators in 
 
 
 def fused_stage(stages: "tuple[Stage, ...]", info: ResultInfo) -> Array | None:
-    """The value, (n, c, ...), after everything that a library has fused into the layer: affine operators, the addition, the activation."""
+    """The value, (n, c, ...), after everything that a library has fused into the layer: affine
+    operators, the addition, the activation."""
     add, activation, chosen = info.residual, info.activation != "none", 0
     for index, stage in enumerate(stages[1:], 1):
         if stage.kind == "add" and add:
@@ -71,7 +73,8 @@ def fused_stage(stages: "tuple[Stage, ...]", info: ResultInfo) -> Array | None:
 
 
 def _normalised(stages: "tuple[Stage, ...]") -> Array:
-    """The value after the batch norm and other affine operators behind the layer, which exporters fold into its weights."""
+    """The value after the batch norm and other affine operators behind the layer, which exporters
+    fold into its weights."""
     value = stages[0].value
     for stage in stages[1:]:
         if stage.kind != "affine":

@@ -11,7 +11,14 @@ import numpy as np
 from subpc.bench.process import Worker, WorkerError
 from subpc.comparison.deviations import layer_errors, output_error
 from subpc.comparison.report import ComparisonReport, LayerError, OutputError, SideInfo
-from subpc.comparison.samples import Samples, check_types, dtype_of, random_samples, read_arrays, read_folder
+from subpc.comparison.samples import (
+    Samples,
+    check_types,
+    dtype_of,
+    random_samples,
+    read_arrays,
+    read_folder,
+)
 from subpc.comparison.sides import Shapes, Side, TorchSide, common_shapes, open_side
 from subpc.errors import ConfigError, SubpcError
 from subpc.frontend.input_shapes import InputShape, as_shapes
@@ -27,7 +34,8 @@ from subpc.scratch import scratch_folder
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# The layers of so many samples are kept at once, and no more: all activations of a network are large.
+# The layers of so many samples are kept at once, and no more: all activations of a network are
+# large.
 LAYER_SAMPLES = 8
 _ROUNDS = 4
 # How images become inputs, and at most how many samples are read.
@@ -51,8 +59,8 @@ def compare(
     """Compare model b with model a, the reference.
 
     Args:
-        a, b: compiled libraries, PyTorch files or ONNX files, in any combination. Each is run by an engine of its own kind: subpc,
-            PyTorch, ONNX Runtime (or ONNX's reference).
+        a, b: compiled libraries, PyTorch files or ONNX files, in any combination. Each is run by an
+            engine of its own kind: subpc, PyTorch, ONNX Runtime (or ONNX's reference).
         data: a .npy or .npz file, or a folder of images; random numbers without it.
         arch, part: architecture of state dicts and part of PyTorch models, as for compile.
         shapes: input shapes, one an input, where neither model says.
@@ -62,10 +70,13 @@ def compare(
         runs: timed calls of each; 0 leaves timing out.
 
     Raises:
-        SubpcError: a file cannot be read or run, the models take different inputs, or there are no samples.
+        SubpcError: a file cannot be read or run, the models take different inputs, or there are no
+            samples.
     """
     if limit < 1 or runs < 0:
-        raise ConfigError(f"limit is {limit} and runs {runs}; limit has to be 1 or more, runs 0 or more")
+        raise ConfigError(
+            f"limit is {limit} and runs {runs}; limit has to be 1 or more, runs 0 or more"
+        )
     threads, tell = resolve_threads(threads), progress or (lambda stage, done, total: None)
     sides = tuple(open_side(Path(path), arch=arch, part=part, threads=threads) for path in (a, b))
     samples, shapes_ = _samples(sides, data, shapes, preparation, limit)
@@ -74,7 +85,10 @@ def compare(
         side.prepare(shapes_)
     outputs = _outputs(sides, samples, shapes_[0][0], tell)
     rows, skipped, by_order = _layers(sides, samples, shapes_[0][0])
-    infos = [SideInfo(name=str(s.path), kind=s.kind, engine=s.engine, file_bytes=s.path.stat().st_size) for s in sides]
+    infos = [
+        SideInfo(name=str(s.path), kind=s.kind, engine=s.engine, file_bytes=s.path.stat().st_size)
+        for s in sides
+    ]
     timed = _times(sides, infos, shapes_, threads, runs, tell) if runs else infos
     return ComparisonReport(
         a=timed[0],
@@ -106,9 +120,19 @@ def _samples(
     if path.is_dir():
         chosen = common_shapes(sides[0], sides[1], wanted)
         if len(chosen) != 1:
-            raise ConfigError(f"images need models with one input; these take {chosen}; give --data x.npz with an array for each")
-        info = TensorInfo(name=getattr(chosen[0], "name", "") or "the input", shape=(1, *chosen[0][1:]), dtype=dtype_of(chosen[0]))
-        return read_folder(path, info, preparation or Preparation(size=layout_of(info).width), limit), chosen
+            raise ConfigError(
+                f"images need models with one input; these take {chosen}; give --data x.npz with an"
+                " array for each"
+            )
+        info = TensorInfo(
+            name=getattr(chosen[0], "name", "") or "the input",
+            shape=(1, *chosen[0][1:]),
+            dtype=dtype_of(chosen[0]),
+        )
+        return (
+            read_folder(path, info, preparation or Preparation(size=layout_of(info).width), limit),
+            chosen,
+        )
     samples = read_arrays(path, limit)
     given = wanted or [InputShape((1, *array.shape[1:])) for array in samples.arrays]
     chosen = common_shapes(sides[0], sides[1], given)
@@ -118,12 +142,18 @@ def _samples(
 
 def _assumptions(sides: tuple[Side, ...], shapes: Any, data: str | Path | None) -> list[str]:
     """What was assumed of the input where neither model, nor the user, said its shape."""
-    if shapes or (data is not None and not Path(data).is_dir()) or not all(isinstance(side, TorchSide) for side in sides):
+    if (
+        shapes
+        or (data is not None and not Path(data).is_dir())
+        or not all(isinstance(side, TorchSide) for side in sides)
+    ):
         return []
     return [side.assumed for side in sides if isinstance(side, TorchSide) and side.assumed][:1]
 
 
-def _outputs(sides: tuple[Side, ...], samples: Samples, batch: int, tell: Progress) -> tuple[OutputError, ...]:
+def _outputs(
+    sides: tuple[Side, ...], samples: Samples, batch: int, tell: Progress
+) -> tuple[OutputError, ...]:
     """The outputs of all samples, compared."""
     collected: list[list[list[NDArray[Any]]]] = [[], []]
     batches = samples.batches(batch)
@@ -131,20 +161,37 @@ def _outputs(sides: tuple[Side, ...], samples: Samples, batch: int, tell: Progre
         tell("comparing outputs", done, len(batches))
         for side, parts in zip(sides, collected, strict=True):
             parts.append([output[:count] for output in side.run(arrays, layers=False).outputs])
-    first, second = ([np.concatenate(parts) for parts in zip(*side, strict=True)] for side in collected)
+    first, second = (
+        [np.concatenate(parts) for parts in zip(*side, strict=True)] for side in collected
+    )
     if [o.shape for o in first] != [o.shape for o in second]:
-        raise ConfigError(f"the outputs have different shapes: {[o.shape[1:] for o in first]} and {[o.shape[1:] for o in second]}")
+        raise ConfigError(
+            f"the outputs have different shapes: {[o.shape[1:] for o in first]} and"
+            f" {[o.shape[1:] for o in second]}"
+        )
     names = sides[0].output_names or sides[1].output_names
     names = names if len(names) == len(first) else tuple(f"output{i}" for i in range(len(first)))
     return tuple(output_error(name, x, y) for name, x, y in zip(names, first, second, strict=True))
 
 
-def _layers(sides: tuple[Side, ...], samples: Samples, batch: int) -> tuple[list[LayerError], dict[str, str], tuple[str, ...]]:
+def _layers(
+    sides: tuple[Side, ...], samples: Samples, batch: int
+) -> tuple[list[LayerError], dict[str, str], tuple[str, ...]]:
     batches = samples.batches(batch, LAYER_SAMPLES)
-    return layer_errors((sides[0].run(arrays, layers=True), sides[1].run(arrays, layers=True)) for arrays, _ in batches)
+    return layer_errors(
+        (sides[0].run(arrays, layers=True), sides[1].run(arrays, layers=True))
+        for arrays, _ in batches
+    )
 
 
-def _times(sides: tuple[Side, ...], infos: list[SideInfo], shapes: Shapes, threads: int, runs: int, tell: Progress) -> list[SideInfo]:
+def _times(
+    sides: tuple[Side, ...],
+    infos: list[SideInfo],
+    shapes: Shapes,
+    threads: int,
+    runs: int,
+    tell: Progress,
+) -> list[SideInfo]:
     """Each engine alone in a process of its own, taking turns."""
     with scratch_folder("compare") as name, ExitStack() as stack:
         folder = Path(name)
@@ -162,14 +209,27 @@ def _times(sides: tuple[Side, ...], infos: list[SideInfo], shapes: Shapes, threa
                 if isinstance(worker, Worker):
                     worker.turn(-(-runs // rounds), 10)
         return [
-            replace(info, failure=worker) if isinstance(worker, str) else replace(info, timing=summarize(worker.milliseconds))
+            (
+                replace(info, failure=worker)
+                if isinstance(worker, str)
+                else replace(info, timing=summarize(worker.milliseconds))
+            )
             for info, worker in zip(infos, started, strict=True)
         ]
 
 
-def _start(side: Side, shapes: Shapes, folder: Path, inputs: Path, threads: int, stack: ExitStack) -> Worker | str:
+def _start(
+    side: Side, shapes: Shapes, folder: Path, inputs: Path, threads: int, stack: ExitStack
+) -> Worker | str:
     try:
-        worker = Worker(side.kind, side.engine, side.worker_file(shapes, folder), threads=threads, inputs=inputs, folder=folder)
+        worker = Worker(
+            side.kind,
+            side.engine,
+            side.worker_file(shapes, folder),
+            threads=threads,
+            inputs=inputs,
+            folder=folder,
+        )
     except (WorkerError, SubpcError) as error:
         return str(error)
     stack.callback(worker.close)

@@ -15,7 +15,8 @@ Array = npt.NDArray[np.float64]
 
 
 def output_error(name: str, first: npt.NDArray[Any], second: npt.NDArray[Any]) -> OutputError:
-    """How far output `name` of the second model is from that of the first, arrays (samples, ...) of one shape."""
+    """How far output `name` of the second model is from that of the first, arrays (samples, ...) of
+    one shape."""
     numbers = first.dtype.kind == "f" and second.dtype.kind == "f"
     a, b = first.astype(np.float64), second.astype(np.float64)
     difference, scores = np.abs(a - b), numbers and a.ndim == 2 and a.shape[1] > 1
@@ -37,7 +38,8 @@ def relative_error(a: Array, b: Array) -> float:
 
 
 def _divergence(a: Array, b: Array) -> Array:
-    """sum softmax(a) (log softmax(a) - log softmax(b)) of each row, (samples,): Kullback and Leibler, 1951.
+    """sum softmax(a) (log softmax(a) - log softmax(b)) of each row, (samples,): Kullback and
+    Leibler, 1951.
 
     It is never negative; what rounding takes it below zero is cut off.
     """
@@ -54,7 +56,8 @@ def _log_softmax(x: Array) -> Array:
 
 @dataclass
 class _Sums:
-    """Squared norms of a layer's difference and of its value in a, and the largest difference, over all batches."""
+    """Squared norms of a layer's difference and of its value in a, and the largest difference, over
+    all batches."""
 
     difference: float = 0.0
     value: float = 0.0
@@ -77,8 +80,11 @@ class _Sums:
         return float(np.sqrt(self.difference / max(self.value, 1e-60)))
 
 
-def layer_errors(runs: Iterable[tuple[Traced, Traced]]) -> tuple[list[LayerError], dict[str, str], tuple[str, ...]]:
-    """One entry for each layer that both models have, in a's order; layers that only one has; and what was matched by order alone.
+def layer_errors(
+    runs: Iterable[tuple[Traced, Traced]],
+) -> tuple[list[LayerError], dict[str, str], tuple[str, ...]]:
+    """One entry for each layer that both models have, in a's order; layers that only one has; and
+    what was matched by order alone.
 
     runs: traces of several batches, one at a time, because all activations of a network are large.
     """
@@ -87,12 +93,19 @@ def layer_errors(runs: Iterable[tuple[Traced, Traced]]) -> tuple[list[LayerError
     ordered: tuple[str, ...] = ()
     partners: dict[str, str] = {}
     for a, b in runs:
-        partners, ordered = match_layers(*({name: result_shape(layer) for name, layer in side.layers.items()} for side in (a, b)))
+        partners, ordered = match_layers(
+            *({name: result_shape(layer) for name, layer in side.layers.items()} for side in (a, b))
+        )
         for name, other in partners.items():
             sums.setdefault(name, _Sums()).add(aligned(a.layers[name], b.layers[other]))
         skipped = {name: "only in a" for name in a.layers if name not in partners}
         skipped |= {name: "only in b" for name in b.layers if name not in partners.values()}
-    rows = [replace(row, note=row.note or f"{partners[row.layer]} in b") if row.layer in ordered else row for row in _rows(sums)]
+    rows = [
+        replace(row, note=row.note or f"{partners[row.layer]} in b")
+        if row.layer in ordered
+        else row
+        for row in _rows(sums)
+    ]
     return rows, skipped, ordered
 
 
@@ -101,8 +114,17 @@ def _rows(sums: dict[str, _Sums]) -> list[LayerError]:
     before = 0.0
     for name, found in sums.items():
         if found.note:
-            rows.append(LayerError(layer=name, relative=None, max_error=None, rise=None, note=found.note))
+            rows.append(
+                LayerError(layer=name, relative=None, max_error=None, rise=None, note=found.note)
+            )
             continue
-        rows.append(LayerError(layer=name, relative=found.relative, max_error=found.largest, rise=found.relative - before))
+        rows.append(
+            LayerError(
+                layer=name,
+                relative=found.relative,
+                max_error=found.largest,
+                rise=found.relative - before,
+            )
+        )
         before = found.relative
     return rows

@@ -34,12 +34,18 @@ class Samples:
         return int(self.arrays[0].shape[0])
 
     def batches(self, size: int, limit: int | None = None) -> list[tuple[tuple[Array, ...], int]]:
-        """(arrays of `size` samples, how many of them count) for all or the first `limit` samples; the last batch repeats its last."""
+        """(arrays of `size` samples, how many of them count) for all or the first `limit` samples;
+        the last batch repeats its last."""
         count = min(self.count, limit or self.count)
         found = []
         for start in range(0, count, size):
             rows = np.minimum(np.arange(start, start + size), count - 1)
-            found.append((tuple(np.ascontiguousarray(a[rows]) for a in self.arrays), min(size, count - start)))
+            found.append(
+                (
+                    tuple(np.ascontiguousarray(a[rows]) for a in self.arrays),
+                    min(size, count - start),
+                )
+            )
         return found
 
 
@@ -47,16 +53,29 @@ def read_arrays(path: Path, limit: int) -> Samples:
     """A .npy file, or an .npz file with one array an input."""
     loaded = read_npy(path)
     arrays = list(loaded.values()) if isinstance(loaded, dict) else [loaded]
-    if not arrays or any(a.ndim < 1 or a.shape[0] != arrays[0].shape[0] or a.shape[0] == 0 for a in arrays):
-        raise ConfigError(f"{path} holds no samples along its first axis; write arrays of shape (samples, ...)")
-    return Samples(arrays=tuple(a[:limit] for a in arrays), source=f"{path.name}, {min(limit, arrays[0].shape[0])} samples")
+    if not arrays or any(
+        a.ndim < 1 or a.shape[0] != arrays[0].shape[0] or a.shape[0] == 0 for a in arrays
+    ):
+        raise ConfigError(
+            f"{path} holds no samples along its first axis; write arrays of shape (samples, ...)"
+        )
+    return Samples(
+        arrays=tuple(a[:limit] for a in arrays),
+        source=f"{path.name}, {min(limit, arrays[0].shape[0])} samples",
+    )
 
 
 def read_folder(folder: Path, info: TensorInfo, preparation: Preparation, limit: int) -> Samples:
-    """The first images under `folder`, by name; files that Pillow cannot read are counted in `source`."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    """The first images under `folder`, by name; files that Pillow cannot read are counted in
+    `source`."""
+    files = sorted(
+        path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()
+    )
     if not files:
-        raise ConfigError(f"{folder} holds no images ({', '.join(SUFFIXES)}); give a folder with some, or an array with --data x.npy")
+        raise ConfigError(
+            f"{folder} holds no images ({', '.join(SUFFIXES)}); give a folder with some, or an"
+            " array with --data x.npy"
+        )
     images: list[Array] = []
     unreadable = 0
     for path in files:
@@ -67,18 +86,28 @@ def read_folder(folder: Path, info: TensorInfo, preparation: Preparation, limit:
         except ConfigError:
             unreadable += 1
     if not images:
-        raise ConfigError(f"none of the {len(files)} images in {folder} can be read; give PNG or JPEG files")
+        raise ConfigError(
+            f"none of the {len(files)} images in {folder} can be read; give PNG or JPEG files"
+        )
     remark = f", {unreadable} unreadable" if unreadable else ""
-    return Samples(arrays=(np.concatenate(images),), source=f"{folder}, {len(images)} images{remark}")
+    return Samples(
+        arrays=(np.concatenate(images),), source=f"{folder}, {len(images)} images{remark}"
+    )
 
 
 def check_types(samples: Samples, shapes: Sequence[tuple[int, ...]], path: Path) -> None:
     """ConfigError unless there is an array of the right type for each input."""
     if len(samples.arrays) != len(shapes):
-        raise ConfigError(f"{path} holds {len(samples.arrays)} arrays, the models take {len(shapes)} inputs; write one for each")
+        raise ConfigError(
+            f"{path} holds {len(samples.arrays)} arrays, the models take {len(shapes)} inputs;"
+            " write one for each"
+        )
     for array, shape in zip(samples.arrays, shapes, strict=True):
         if array.dtype != np.dtype(dtype_of(shape)):
-            raise ConfigError(f"{path} is {array.dtype}, models take {dtype_of(shape)}; convert it with x.astype('{dtype_of(shape)}')")
+            raise ConfigError(
+                f"{path} is {array.dtype}, models take {dtype_of(shape)}; convert it with"
+                f" x.astype('{dtype_of(shape)}')"
+            )
 
 
 def dtype_of(shape: tuple[int, ...]) -> str:
@@ -87,8 +116,14 @@ def dtype_of(shape: tuple[int, ...]) -> str:
 
 
 def random_samples(shapes: Sequence[tuple[int, ...]]) -> Samples:
-    """Seeded random numbers of these shapes, (n, ...) each; errors on them say less than errors on images."""
+    """Seeded random numbers of these shapes, (n, ...) each; errors on them say less than errors on
+    images."""
     count = max(RANDOM_SAMPLES, shapes[0][0])
-    infos = [TensorInfo(name="", shape=(count, *shape[1:]), dtype=dtype_of(shape)) for shape in shapes]
+    infos = [
+        TensorInfo(name="", shape=(count, *shape[1:]), dtype=dtype_of(shape)) for shape in shapes
+    ]
     arrays = tuple(random_inputs(infos))
-    return Samples(arrays=arrays, source=f"random numbers, {count} samples: give --data for errors that mean something")
+    return Samples(
+        arrays=arrays,
+        source=f"random numbers, {count} samples: give --data for errors that mean something",
+    )

@@ -30,7 +30,10 @@ class LibrarySide:
     def shapes(self) -> list[Shapes]:
         """The sets of input shapes that it takes."""
         functions = self._model.functions
-        return [[InputShape(t.shape, name=t.name, dtype=t.dtype) for t in function.inputs] for function in functions]
+        return [
+            [InputShape(t.shape, name=t.name, dtype=t.dtype) for t in function.inputs]
+            for function in functions
+        ]
 
     @property
     def inputs(self) -> list[Input]:
@@ -45,13 +48,20 @@ class LibrarySide:
         """Nothing to do: the library was made for its shapes."""
 
     def run(self, inputs: Sequence[Array], *, layers: bool) -> Traced:
-        """Outputs of one batch, and each layer's result by name; inputs: (n, ...) each, as prepared for."""
+        """Outputs of one batch, and each layer's result by name; inputs: (n, ...) each, as prepared
+        for."""
         if not layers:
             outputs = self._model(*inputs)
-            return Traced(outputs=list(outputs) if isinstance(outputs, tuple) else [outputs], layers={})
+            return Traced(
+                outputs=list(outputs) if isinstance(outputs, tuple) else [outputs], layers={}
+            )
         values, results = self._model.trace(inputs)
         weighted = {layer.name for layer in self._model.report.layers}
-        layers_ = {name: Fused(value=value, info=info) for name, (value, info) in results.items() if name in weighted}
+        layers_ = {
+            name: Fused(value=value, info=info)
+            for name, (value, info) in results.items()
+            if name in weighted
+        }
         return Traced(outputs=values, layers=dict(layers_))
 
     def worker_file(self, shapes: Shapes, folder: Path) -> Path:
@@ -86,7 +96,8 @@ class TorchSide:
         self._tracer = TorchTracer(exported_network(self._model, tuple(map(example_for, shapes))))
 
     def run(self, inputs: Sequence[Array], *, layers: bool) -> Traced:
-        """Outputs of one batch, and each layer's result by name, operator by operator; inputs: (n, ...) each."""
+        """Outputs of one batch, and each layer's result by name, operator by operator; inputs: (n,
+        ...) each."""
         import torch
 
         trace = self._tracer.run(tuple(torch.from_numpy(np.ascontiguousarray(x)) for x in inputs))
@@ -119,7 +130,8 @@ class OnnxSide:
         self._tracer = OnnxTracer(self._file.network(shapes))
 
     def run(self, inputs: Sequence[Array], *, layers: bool) -> Traced:
-        """Outputs of one batch, and each layer's result by name; inputs: (n, ...) each, as prepared for."""
+        """Outputs of one batch, and each layer's result by name; inputs: (n, ...) each, as prepared
+        for."""
         trace = self._tracer.run(list(inputs))
         return Traced(outputs=list(trace.outputs), layers=dict(trace.layers) if layers else {})
 
@@ -129,7 +141,8 @@ class OnnxSide:
 
 
 def static_shapes(inputs: Sequence[Input]) -> list[Shapes]:
-    """The one set of shapes of inputs whose sizes are all known, with 1 for an open batch; nothing where another is open."""
+    """The one set of shapes of inputs whose sizes are all known, with 1 for an open batch; nothing
+    where another is open."""
     try:
         return [list(shapes_for_one(inputs))]
     except ConfigError:
@@ -139,8 +152,11 @@ def static_shapes(inputs: Sequence[Input]) -> list[Shapes]:
 Side = LibrarySide | TorchSide | OnnxSide
 
 
-def open_side(path: Path, *, arch: str | None, part: str | None = None, threads: int | None) -> Side:
-    """The model in `path`, or its part where it is a PyTorch model; the errors are those of `load` and `compile`."""
+def open_side(
+    path: Path, *, arch: str | None, part: str | None = None, threads: int | None
+) -> Side:
+    """The model in `path`, or its part where it is a PyTorch model; the errors are those of `load`
+    and `compile`."""
     if path.suffix == ".onnx":
         from subpc.model_files import check_file
 
@@ -160,27 +176,49 @@ def open_side(path: Path, *, arch: str | None, part: str | None = None, threads:
 
 
 def common_shapes(a: Side, b: Side, wanted: Shapes | None) -> Shapes:
-    """Input shapes that both models take; ConfigError where there are none, or where neither says."""
+    """Input shapes that both models take; ConfigError where there are none, or where neither
+    says."""
     fixed = [side for side in (a, b) if isinstance(side, LibrarySide)]
-    candidates = [s for s in fixed[0].shapes if all(s in other.shapes for other in fixed)] if fixed else [*a.shapes, *b.shapes]
+    candidates = (
+        [s for s in fixed[0].shapes if all(s in other.shapes for other in fixed)]
+        if fixed
+        else [*a.shapes, *b.shapes]
+    )
     if fixed and not candidates:
-        raise ConfigError(f"{a.path} takes {_listed(a)}, {b.path} takes {_listed(b)}; compile both for one shape with --shape")
+        raise ConfigError(
+            f"{a.path} takes {_listed(a)}, {b.path} takes {_listed(b)}; compile both for one shape"
+            " with --shape"
+        )
     if wanted is None:
         if not candidates:
-            raise ConfigError("neither model says its input shape; give one, such as --shape 1,3,224,224, or arrays with --data x.npy")
+            raise ConfigError(
+                "neither model says its input shape; give one, such as --shape 1,3,224,224, or"
+                " arrays with --data x.npy"
+            )
         return _typed(candidates[0], a, b)
     names = {name for shape in wanted if (name := getattr(shape, "name", ""))}
-    knowing = [side for side in (_best_described(a, b), a, b) if names <= {info.name for info in side.inputs}]
+    knowing = [
+        side
+        for side in (_best_described(a, b), a, b)
+        if names <= {info.name for info in side.inputs}
+    ]
     groups = group_shapes(wanted, (knowing or [_best_described(a, b)])[0].inputs)
     if len(groups) > 1:
-        raise ConfigError(f"{len(groups)} sets of input shapes were given; two models are compared on one")
+        raise ConfigError(
+            f"{len(groups)} sets of input shapes were given; two models are compared on one"
+        )
     chosen: Shapes = list(groups[0])
     if fixed and chosen not in candidates:
         # Another batch size will do: the samples are cut into batches.
-        candidates = [s for s in candidates if [shape[1:] for shape in s] == [shape[1:] for shape in chosen]]
+        candidates = [
+            s for s in candidates if [shape[1:] for shape in s] == [shape[1:] for shape in chosen]
+        ]
         if not candidates:
             seen = " and ".join(",".join(map(str, shape)) for shape in chosen)
-            raise ConfigError(f"input of shape {seen} was given, {fixed[0].path} takes {_listed(fixed[0])}; compile it with --shape")
+            raise ConfigError(
+                f"input of shape {seen} was given, {fixed[0].path} takes {_listed(fixed[0])};"
+                " compile it with --shape"
+            )
         return candidates[0]
     return _typed(chosen, a, b)
 
@@ -195,8 +233,13 @@ def _typed(shapes: Shapes, a: Side, b: Side) -> Shapes:
     inputs = _best_described(a, b).inputs
     if len(inputs) != len(shapes):
         return shapes
-    return [InputShape(s, name=i.name, dtype=getattr(s, "dtype", "") or i.dtype) for s, i in zip(shapes, inputs, strict=True)]
+    return [
+        InputShape(s, name=i.name, dtype=getattr(s, "dtype", "") or i.dtype)
+        for s, i in zip(shapes, inputs, strict=True)
+    ]
 
 
 def _listed(side: Side) -> str:
-    return " or ".join(" and ".join(",".join(map(str, shape)) for shape in shapes) for shapes in side.shapes)
+    return " or ".join(
+        " and ".join(",".join(map(str, shape)) for shape in shapes) for shapes in side.shapes
+    )

@@ -57,20 +57,25 @@ def compile(
     """Compile a network into one native library and load it. Calls from several threads take turns.
 
     Args:
-        model: nn.Module, ExportedProgram, or the path of a .pt, .pt2, .pth, .safetensors or .onnx file.
+        model: nn.Module, ExportedProgram, or the path of a .pt, .pt2, .pth, .safetensors or .onnx
+            file.
         example_inputs: a tensor or a tuple of them; their shapes are compiled for.
         shapes: input shapes instead, one library function each.
         arch: architecture of a state dict, such as `torchvision:resnet50`.
         trust_pickle: allow pickled modules, which can run any code.
-        part: compile this submodule alone (`backbone`), or several with commas between, each of which takes what the one before returns
-            (`backbone,rpn.head`); inputs and shapes are those of the first.
+        part: compile this submodule alone (`backbone`), or several with commas between, each of
+            which takes what the one before returns (`backbone,rpn.head`); inputs and shapes are
+            those of the first.
         target: CPU to compile for.
         threads: threads to run with, as in `load`.
         precision: "float32".
         sparse: "auto" (where faster), "off" or "always".
-        tuning: a database that `subpc tune` wrote, "auto" (the one that comes with subpc, where it knows this CPU) or "off" or None.
-        tuning_any_cpu: take the database's schedules although they were measured on another CPU, target or number of threads.
-        output: where to write the library; a temporary file without it (`CompiledModel.save` keeps it).
+        tuning: a database that `subpc tune` wrote, "auto" (the one that comes with subpc, where it
+            knows this CPU) or "off" or None.
+        tuning_any_cpu: take the database's schedules although they were measured on another CPU,
+            target or number of threads.
+        output: where to write the library; a temporary file without it (`CompiledModel.save` keeps
+            it).
         progress: called with (phase, done, total).
         debug_dump: folder for the program after each phase.
 
@@ -103,29 +108,46 @@ def compile(
     return compiled
 
 
-def compile_file(model: Any, output: str | Path, *, accept: Accept | None = None, **options: Any) -> CompileReport:
+def compile_file(
+    model: Any, output: str | Path, *, accept: Accept | None = None, **options: Any
+) -> CompileReport:
     """Compile into the file `output` and load nothing, with the options of `compile`.
 
-    accept: called with the report before anything is written; what it raises is raised, and nothing is written.
+    accept: called with the report before anything is written; what it raises is raised, and nothing
+    is written.
     """
     with scratch_folder("compile") as folder:
         request = Request(**{**options, "threads": resolve_threads(options.get("threads"))})
         return CompileReport(metadata=_compile(model, request, folder, Path(output), accept))
 
 
-def _compile(model: Any, request: Request, folder: Path, path: Path, accept: Accept | None) -> Metadata:
+def _compile(
+    model: Any, request: Request, folder: Path, path: Path, accept: Accept | None
+) -> Metadata:
     """Compile `model` into the library `path`, with `folder` for temporary files."""
     check_options(request.precision, request.sparse, request.debug_dump)
     source = model_files(model) if isinstance(model, str | Path) else []
-    check_outputs([path], [*source, *arch_files(request.arch), *([request.tuning] if request.tuning not in (None, AUTO, OFF) else [])])
+    check_outputs(
+        [path],
+        [
+            *source,
+            *arch_files(request.arch),
+            *([request.tuning] if request.tuning not in (None, AUTO, OFF) else []),
+        ],
+    )
     parsed = parse_target(request.target)
-    tuned = find_tuning(request.tuning, parsed, request.threads, versions(), any_cpu=request.tuning_any_cpu)
+    tuned = find_tuning(
+        request.tuning, parsed, request.threads, versions(), any_cpu=request.tuning_any_cpu
+    )
     find_linker()
     from subpc.frontend.import_model import import_model
 
     if request.progress is not None:
         request.progress("import", 0, 1)
-    options = {name: getattr(request, name) for name in ("shapes", "example_inputs", "arch", "trust_pickle", "part")}
+    options = {
+        name: getattr(request, name)
+        for name in ("shapes", "example_inputs", "arch", "trust_pickle", "part")
+    }
     imported = import_model(model, **options)
     compiled, facts = _build(imported, parsed, tuned, request, folder)
     metadata = describe_library(
@@ -153,9 +175,11 @@ def rewritten(
     notes: list[str] | None = None,
     **source: Any,
 ) -> "list[Rewritten]":
-    """A model imported and rewritten, once for each set of input shapes: everything before the choice of schedules.
+    """A model imported and rewritten, once for each set of input shapes: everything before the
+    choice of schedules.
 
-    notes: what the import says is added to it; source: `shapes`, `arch`, `trust_pickle` and `part`, as for import_model.
+    notes: what the import says is added to it; source: `shapes`, `arch`, `trust_pickle` and `part`,
+    as for import_model.
     """
     from subpc.frontend.import_model import import_model
     from subpc.passes.pipeline import rewrite_model

@@ -7,7 +7,8 @@ if TYPE_CHECKING:
 
 
 def compile_and_run(model: Any, *inputs: "Value", target: str = "llvm -mcpu=native") -> Any:
-    """Compile the model for these inputs and return its outputs; use `subpc.compile` to run it more than once."""
+    """Compile the model for these inputs and return its outputs; use `subpc.compile` to run it more
+    than once."""
     from subpc.compiler.compile_model import compile
 
     return compile(model, inputs, target=target)(*inputs)

@@ -16,11 +16,14 @@ def make_folder(folder: str | Path) -> None:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"cannot make the folder {folder}: {reason}; choose another one") from error
+        raise ConfigError(
+            f"cannot make the folder {folder}: {reason}; choose another one"
+        ) from error
 
 
 def dumper(folder: str | Path | None, index: int) -> Callable[[str, str], None] | None:
-    """What to call with (phase, program) of the network for input shape `index`; None where no folder is given."""
+    """What to call with (phase, program) of the network for input shape `index`; None where no
+    folder is given."""
     if folder is None:
         return None
     root = Path(folder)

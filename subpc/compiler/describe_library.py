@@ -1,4 +1,5 @@
-"""What a library says about itself: its functions, their kernel calls, and what became of each layer."""
+"""What a library says about itself: its functions, their kernel calls, and what became of each
+layer."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,7 +31,8 @@ def describe_library(
     tuned: bool,
     notes: Sequence[str],
 ) -> Metadata:
-    """The metadata of a library. notes: beside those of the import; tuned: whether schedules were."""
+    """The metadata of a library. notes: beside those of the import; tuned: whether schedules
+    were."""
     from subpc.frontend.imported_model import fallback_warnings, weight_warnings
 
     first = imported[0]
@@ -43,7 +45,8 @@ def describe_library(
         precision="float32",
         tuned=tuned,
         functions=tuple(
-            _function_info(model, entry.program, emitted, index) for index, (model, entry) in enumerate(zip(imported, lowered, strict=True))
+            _function_info(model, entry.program, emitted, index)
+            for index, (model, entry) in enumerate(zip(imported, lowered, strict=True))
         ),
         layers=layers,
         warnings=found,
@@ -60,7 +63,9 @@ def model_name(model: Any, arch: str | None) -> str:
     return arch or type(model).__name__
 
 
-def _function_info(model: "ImportedModel", program: "Program", emitted: "EmittedLibrary", index: int) -> FunctionInfo:
+def _function_info(
+    model: "ImportedModel", program: "Program", emitted: "EmittedLibrary", index: int
+) -> FunctionInfo:
     entry = emitted.entries[index]
     return FunctionInfo(
         symbol=entry.symbol,
@@ -71,7 +76,9 @@ def _function_info(model: "ImportedModel", program: "Program", emitted: "Emitted
     )
 
 
-def _tensors(names: Sequence[str], tensors: Sequence[tuple[tuple[int, ...], str]]) -> tuple[TensorInfo, ...]:
+def _tensors(
+    names: Sequence[str], tensors: Sequence[tuple[tuple[int, ...], str]]
+) -> tuple[TensorInfo, ...]:
     described = zip(names, tensors, strict=True)
     return tuple(TensorInfo(name=name, shape=s, dtype=d) for name, (s, d) in described)
 

@@ -35,7 +35,9 @@ class Request:
 def check_options(precision: str, sparse: str, debug_dump: str | Path | None) -> None:
     """Raise before the work that a wrong option would waste."""
     if precision not in PRECISIONS:
-        raise ConfigError(f"precision={precision!r} is not supported; accepted: {', '.join(PRECISIONS)}")
+        raise ConfigError(
+            f"precision={precision!r} is not supported; accepted: {', '.join(PRECISIONS)}"
+        )
     check_sparse(sparse)
     if debug_dump is not None:
         make_folder(debug_dump)

@@ -1,4 +1,5 @@
-"""Images without labels for the data-free methods' options: from a folder, from Fashion-MNIST, or generated from the network."""
+"""Images without labels for the data-free methods' options: from a folder, from Fashion-MNIST, or
+generated from the network."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,17 +23,22 @@ _MIN_IMAGES = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Given:
-    """Normalised images (p, c, h, w) or None, what a report says about them, and {file: why it was left out}."""
+    """Normalised images (p, c, h, w) or None, what a report says about them, and {file: why it was
+    left out}."""
 
     images: "torch.Tensor | None" = None
     label: str = "none"
     skipped: dict[str, str] = field(default_factory=dict)
 
 
-def read_calibration(source: str, shape: tuple[int, ...], how: Preparation, progress: Progress) -> Given:
-    """Up to MAX_IMAGES images of `source`: a folder (with folders in it or not), or `fashion-mnist[:FOLDER]`.
+def read_calibration(
+    source: str, shape: tuple[int, ...], how: Preparation, progress: Progress
+) -> Given:
+    """Up to MAX_IMAGES images of `source`: a folder (with folders in it or not), or
+    `fashion-mnist[:FOLDER]`.
 
-    shape: (n, c, h, w) of the network's input. Files that cannot be read are left out, and named. ConfigError where nothing is left.
+    shape: (n, c, h, w) of the network's input. Files that cannot be read are left out, and named.
+    ConfigError where nothing is left.
     """
     if (installed := folder_named_by(source)) is not None:
         return _fashion_mnist(installed, shape, source)
@@ -40,16 +46,21 @@ def read_calibration(source: str, shape: tuple[int, ...], how: Preparation, prog
 
     folder = Path(source)
     if not folder.is_dir():
-        raise ConfigError(f"{source} is not a folder; a folder of images, or fashion-mnist[:FOLDER], is accepted.")
+        raise ConfigError(
+            f"{source} is not a folder; a folder of images, or fashion-mnist[:FOLDER], is accepted."
+        )
     files = _spread(image_files(folder))
     if len(files) < _MIN_IMAGES:
         raise ConfigError(
-            f"{source} holds {len(files)} images; {_MIN_IMAGES} or more are needed, a few hundred are good ({', '.join(SUFFIXES)})."
+            f"{source} holds {len(files)} images; {_MIN_IMAGES} or more are needed, a few hundred"
+            f" are good ({', '.join(SUFFIXES)})."
         )
     return _read(files, source, shape, how, progress)
 
 
-def _read(files: Sequence[Path], source: str, shape: tuple[int, ...], how: Preparation, progress: Progress) -> Given:
+def _read(
+    files: Sequence[Path], source: str, shape: tuple[int, ...], how: Preparation, progress: Progress
+) -> Given:
     import torch
 
     images, skipped = [], {}
@@ -60,7 +71,10 @@ def _read(files: Sequence[Path], source: str, shape: tuple[int, ...], how: Prepa
         except ConfigError as error:
             skipped[str(file)] = str(error)
     if len(images) < _MIN_IMAGES:
-        raise ConfigError(f"Of {len(files)} images in {source}, {len(skipped)} cannot be read, the first: {next(iter(skipped.values()))}")
+        raise ConfigError(
+            f"Of {len(files)} images in {source}, {len(skipped)} cannot be read, the first:"
+            f" {next(iter(skipped.values()))}"
+        )
     return Given(images=torch.cat(images), label=f"{len(images)} from {source}", skipped=skipped)
 
 
@@ -71,10 +85,11 @@ def _spread(files: Sequence[Path]) -> list[Path]:
 
 
 def read_sized_image(path: str | Path, shape: tuple[int, ...], how: Preparation) -> Any:
-    """(1, c, h, w) float32 of an image for a network with that input; ConfigError for a file that is none.
+    """(1, c, h, w) float32 of an image for a network with that input; ConfigError for a file that
+    is none.
 
-    A square is cut as `Preparation` says; another shape is filled by stretching. Networks with one channel get the grey value,
-    normalised with the first mean and deviation.
+    A square is cut as `Preparation` says; another shape is filled by stretching. Networks with one
+    channel get the grey value, normalised with the first mean and deviation.
     """
     from subpc.images.input import image_input
 
@@ -94,14 +109,23 @@ def _fashion_mnist(folder: Path, shape: tuple[int, ...], source: str) -> Given:
     images = normalised(pixels[chosen]).expand(-1, shape[1], -1, -1)
     if images.shape[2:] != torch.Size(shape[2:]):
         raise ConfigError(
-            f"The network takes {shape[3]}x{shape[2]} pixels, Fashion-MNIST has {images.shape[3]}x{images.shape[2]}. "
-            "Pass --shape, or a folder of images."
+            f"The network takes {shape[3]}x{shape[2]} pixels, Fashion-MNIST has"
+            f" {images.shape[3]}x{images.shape[2]}. Pass --shape, or a folder of images."
         )
     return Given(images=images.contiguous(), label=f"{len(images)} from {source}")
 
 
-def generate(model: "nn.Module", count: int, shape: tuple[int, ...], *, steps: int, seed: int, progress: Progress) -> Given:
-    """`count` images made from the network alone: random shapes, matched to its batch norms where it has some."""
+def generate(
+    model: "nn.Module",
+    count: int,
+    shape: tuple[int, ...],
+    *,
+    steps: int,
+    seed: int,
+    progress: Progress,
+) -> Given:
+    """`count` images made from the network alone: random shapes, matched to its batch norms where
+    it has some."""
     from torch import nn
 
     from subpc.algorithms.images.matched_images import MAX_IMAGES as MOST
@@ -111,8 +135,16 @@ def generate(model: "nn.Module", count: int, shape: tuple[int, ...], *, steps: i
     if not _MIN_IMAGES <= count <= MOST:
         raise ConfigError(f"{count} synthetic images; {_MIN_IMAGES} to {MOST} are accepted.")
     _, channels, height, width = shape
-    images = random_shapes(count, channels, max(height, width), seed)[:, :, :height, :width].contiguous()
-    matched = steps > 0 and any(isinstance(m, nn.BatchNorm2d) and m.running_var is not None for m in model.modules())
+    images = random_shapes(count, channels, max(height, width), seed)[
+        :, :, :height, :width
+    ].contiguous()
+    matched = steps > 0 and any(
+        isinstance(m, nn.BatchNorm2d) and m.running_var is not None for m in model.modules()
+    )
     if matched:
         images = match(model, images, steps, progress)
-    return Given(images=images, label=f"{count} generated" + ("" if matched else " (random shapes: no batch norms to match)"))
+    return Given(
+        images=images,
+        label=f"{count} generated"
+        + ("" if matched else " (random shapes: no batch norms to match)"),
+    )

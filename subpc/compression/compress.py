@@ -1,4 +1,5 @@
-"""Compress networks: modules in memory, and model files into the compressed format that `compile` takes."""
+"""Compress networks: modules in memory, and model files into the compressed format that `compile`
+takes."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,10 +33,12 @@ _NAMED = 5
 class Extras:
     """What compress_file takes beside the configuration. All of it may be left out.
 
-    shape: of the network's input, where the file does not say it. calibration: a folder of images without labels, or
-    `fashion-mnist[:FOLDER]`; synthetic: how many images to generate instead, in so many steps of matching them to the batch norms.
-    evaluation: labelled images (see subpc.compression.evaluation), with max_drop: find the strongest setting that loses at most so many
-    points of accuracy; fixed: settings that this search leaves as they are. preparation: how images become inputs.
+    shape: of the network's input, where the file does not say it. calibration: a folder of images
+    without labels, or `fashion-mnist[:FOLDER]`; synthetic: how many images to generate instead, in
+    so many steps of matching them to the batch norms.
+    evaluation: labelled images (see subpc.compression.evaluation), with max_drop: find the
+    strongest setting that loses at most so many points of accuracy; fixed: settings that this
+    search leaves as they are. preparation: how images become inputs.
     """
 
     shape: Shape | None = None
@@ -52,7 +55,10 @@ class Extras:
         if self.calibration is not None and self.synthetic is not None:
             raise ConfigError("Both calibration and synthetic images were asked for; choose one.")
         if (self.max_drop is None) != (self.evaluation is None):
-            raise ConfigError("max_drop needs labelled images, and they are read for it alone: give both --max-drop and --eval.")
+            raise ConfigError(
+                "max_drop needs labelled images, and they are read for it alone: give both"
+                " --max-drop and --eval."
+            )
         if self.shape is not None:
             check_image_shape(self.shape)
 
@@ -75,12 +81,15 @@ def compress(
 
     Args:
         model: a network whose forward torch.fx can trace.
-        config: UdfcConfig, DfmpcConfig or BlockConfig, or that of another method in subpc.algorithms.registry.
-        images: normalised ones (p, c, h, w) that the network's statistics are measured on; then it is no longer data-free.
+        config: UdfcConfig, DfmpcConfig or BlockConfig, or that of another method in
+            subpc.algorithms.registry.
+        images: normalised ones (p, c, h, w) that the network's statistics are measured on; then it
+            is no longer data-free.
         synthetic: generate so many images from the network instead.
         input_shape: (n, c, h, w); found by trying where it is left out.
-        evaluate: gives a network's accuracy in per cent; with max_drop the strongest setting is searched that loses at most so many
-            points, and `fixed` names the settings that stay as they are in `config`.
+        evaluate: gives a network's accuracy in per cent; with max_drop the strongest setting is
+            searched that loses at most so many points, and `fixed` names the settings that stay as
+            they are in `config`.
         seed: of generated images.
         progress: called with (what is done, parts done, parts in all).
 
@@ -90,7 +99,9 @@ def compress(
     if images is not None and synthetic is not None:
         raise ConfigError("Both images and synthetic were given; choose one.")
     if (evaluate is None) != (max_drop is None):
-        raise ConfigError("max_drop needs evaluate, and evaluate is called for it alone: give both.")
+        raise ConfigError(
+            "max_drop needs evaluate, and evaluate is called for it alone: give both."
+        )
     progress, images = progress or silent, check_images(images)
     wanted = input_shape or (tuple(images.shape) if images is not None else None)
     shape = check_shape(_ready(model), wanted) if wanted else _working_shape(model)
@@ -112,15 +123,22 @@ def compress_file(
     extras: Extras | None = None,
     progress: Progress | None = None,
 ) -> "DataFreeReport":
-    """Compress the network in `path` and write the compressed model file `output`, whole or not at all.
+    """Compress the network in `path` and write the compressed model file `output`, whole or not at
+    all.
 
-    path: whatever subpc.compile takes; arch: as there, files in the compressed format name theirs. output: .pt or .safetensors, with
-    bit widths and scales. Raises SubpcError: ConfigError, ModelFileError or UnsupportedModelError.
+    path: whatever subpc.compile takes; arch: as there, files in the compressed format name theirs.
+    output: .pt or .safetensors, with bit widths and scales. Raises SubpcError: ConfigError,
+    ModelFileError or UnsupportedModelError.
     """
     from subpc.algorithms.file_format.compressed_file import save_compressed
     from subpc.frontend.load_network import load_network
 
-    path, output, extras, progress = Path(path), Path(output), extras or Extras(), progress or silent
+    path, output, extras, progress = (
+        Path(path),
+        Path(output),
+        extras or Extras(),
+        progress or silent,
+    )
     _check_output(output, path, arch, extras)
     progress("reading the file", 0, 1)
     network = load_network(path, arch=arch, shape=extras.shape)
@@ -128,7 +146,9 @@ def compress_file(
     shape = check_shape(_ready(network.model), wanted) if wanted else _working_shape(network.model)
     given = _given(network.model, extras, shape, progress)
     evaluation = _evaluation(network.model, extras, shape)
-    config, search = strongest(network.model, config, given, shape, evaluation, extras.max_drop, extras.fixed, progress)
+    config, search = strongest(
+        network.model, config, given, shape, evaluation, extras.max_drop, extras.fixed, progress
+    )
     result = run_method(network.model, config, given, shape, progress)
     report = replace(measured(network.model, result, config, shape), search=search)
     skipped = given.skipped | (evaluation.skipped if evaluation is not None else {})
@@ -140,13 +160,24 @@ def compress_file(
 
 
 def _found_by_trying(shape: Shape) -> str:
-    return f"the network runs on input {','.join(map(str, shape))}, which was found by trying; pass --shape for the one that it is for"
+    return (
+        f"the network runs on input {','.join(map(str, shape))}, which was found by trying; pass"
+        " --shape for the one that it is for"
+    )
 
 
 def _check_output(output: Path, model: Path, arch: str | None, extras: Extras) -> None:
     if output.suffix not in SUFFIXES:
-        raise ConfigError(f"the output is {output.name}; a name that ends with .pt or .safetensors is accepted.")
-    folders = [name for text in (extras.calibration, extras.evaluation) if text for name in (text, text.partition(":")[2]) if name]
+        raise ConfigError(
+            f"the output is {output.name}; a name that ends with .pt or .safetensors is accepted."
+        )
+    folders = [
+        name
+        for text in (extras.calibration, extras.evaluation)
+        if text
+        for name in (text, text.partition(":")[2])
+        if name
+    ]
     check_outputs([output], [*model_files(model), *arch_files(arch), *folders])
 
 
@@ -157,7 +188,14 @@ def _given(model: "nn.Module", extras: Extras, shape: Shape | None, progress: Pr
     return _generated(model, extras.synthetic, shape, extras.synthetic_steps, extras.seed, progress)
 
 
-def _generated(model: "nn.Module", count: int | None, shape: Shape | None, steps: int, seed: int, progress: Progress) -> Given:
+def _generated(
+    model: "nn.Module",
+    count: int | None,
+    shape: Shape | None,
+    steps: int,
+    seed: int,
+    progress: Progress,
+) -> Given:
     if count is None:
         return Given()
     return generate(_ready(model), count, _known(shape), steps=steps, seed=seed, progress=progress)
@@ -177,7 +215,9 @@ def _working_shape(model: "nn.Module") -> Shape | None:
 
 def _known(shape: Shape | None) -> Shape:
     if shape is None:
-        raise ConfigError("The network does not say its input's shape. Pass one, such as --shape 1,3,224,224.")
+        raise ConfigError(
+            "The network does not say its input's shape. Pass one, such as --shape 1,3,224,224."
+        )
     return shape
 
 
@@ -186,12 +226,17 @@ def _evaluation(model: "nn.Module", extras: Extras, shape: Shape | None) -> "Eva
         return None
     from subpc.compression.evaluation import Evaluation
 
-    evaluation = Evaluation(extras.evaluation, _known(shape), replace(extras.preparation, size=_known(shape)[3]))
+    evaluation = Evaluation(
+        extras.evaluation, _known(shape), replace(extras.preparation, size=_known(shape)[3])
+    )
     evaluation.check(model)
     return evaluation
 
 
 def _skipped(files: dict[str, str]) -> list[str]:
     """Notes on images that could not be read, the first few by name."""
-    notes = [f"skipped {reason if file in reason else f'{file}: {reason}'}" for file, reason in list(files.items())[:_NAMED]]
+    notes = [
+        f"skipped {reason if file in reason else f'{file}: {reason}'}"
+        for file, reason in list(files.items())[:_NAMED]
+    ]
     return notes + ([f"skipped {len(files) - _NAMED} more images"] if len(files) > _NAMED else [])

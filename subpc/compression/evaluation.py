@@ -17,15 +17,18 @@ if TYPE_CHECKING:
     Batch = tuple[torch.Tensor, torch.Tensor]
 
 _BATCH = 64
-# Images that are kept after the first reading (2 GiB of floats); what is beyond is read again each time.
+# Images that are kept after the first reading (2 GiB of floats); what is beyond is read again each
+# time.
 _MAX_KEPT = 1 << 29
 
 
 class Evaluation:
-    """Labelled images of `source` for a network with inputs of `shape`; called with a network it gives its accuracy in per cent.
+    """Labelled images of `source` for a network with inputs of `shape`; called with a network it
+    gives its accuracy in per cent.
 
-    source: a folder with a folder for each class in the order of the names (or folders named by class numbers), perhaps in a part `val`
-    or `test`; or `fashion-mnist[:FOLDER]`. skipped: {file: why} of those that cannot be read. ConfigError says what is wrong.
+    source: a folder with a folder for each class in the order of the names (or folders named by
+    class numbers), perhaps in a part `val` or `test`; or `fashion-mnist[:FOLDER]`. skipped: {file:
+    why} of those that cannot be read. ConfigError says what is wrong.
     """
 
     def __init__(self, source: str, shape: tuple[int, ...], how: Preparation) -> None:
@@ -49,7 +52,10 @@ class Evaluation:
                 right += int((scores.argmax(1) == labels).sum())
                 seen += len(labels)
         if seen == 0:
-            raise ConfigError(f"No image of {self.source} can be read, the first: {next(iter(self.skipped.values()))}")
+            raise ConfigError(
+                f"No image of {self.source} can be read, the first:"
+                f" {next(iter(self.skipped.values()))}"
+            )
         return 100 * right / seen
 
     def check(self, model: "nn.Module") -> None:
@@ -58,17 +64,27 @@ class Evaluation:
 
         with torch.no_grad():
             scores = model(torch.zeros(1, *self.shape[1:]))
-        classes = scores.shape[1] if isinstance(scores, torch.Tensor) and scores.dim() == 2 else None
+        classes = (
+            scores.shape[1] if isinstance(scores, torch.Tensor) and scores.dim() == 2 else None
+        )
         if classes is None:
-            got = tuple(scores.shape) if isinstance(scores, torch.Tensor) else f"{len(scores)} results"
-            raise ConfigError(f"The network gives {got} for one image; --eval needs (1, classes), a score for each class.")
+            got = (
+                tuple(scores.shape)
+                if isinstance(scores, torch.Tensor)
+                else f"{len(scores)} results"
+            )
+            raise ConfigError(
+                f"The network gives {got} for one image; --eval needs (1, classes), a score for"
+                " each class."
+            )
         numbers = _numbers(self.names)
         if numbers is not None and max(numbers) < classes and self._items:
             self._items = [(file, numbers[label]) for file, label in self._items]
         elif len(self.names) != classes:
             raise ConfigError(
-                f"The network has {classes} classes, {self.source} has {len(self.names)} folders.\n"
-                "Pass a folder for each class in the network's order, or name the folders by class numbers (0, 1, ...)."
+                f"The network has {classes} classes, {self.source} has {len(self.names)}"
+                " folders.\nPass a folder for each class in the network's order, or name the"
+                " folders by class numbers (0, 1, ...)."
             )
 
     def _batches(self, progress: Progress | None) -> "Iterator[Batch]":
@@ -81,9 +97,18 @@ class Evaluation:
         for start in range(0, len(self._items), _BATCH):
             if progress is not None:
                 progress("reading labelled images", start, len(self._items))
-            rows = [row for row in map(self._row, self._items[start : start + _BATCH]) if row is not None]
+            rows = [
+                row
+                for row in map(self._row, self._items[start : start + _BATCH])
+                if row is not None
+            ]
             if rows:
-                batches.append((torch.cat([image for image, _ in rows]), torch.tensor([label for _, label in rows])))
+                batches.append(
+                    (
+                        torch.cat([image for image, _ in rows]),
+                        torch.tensor([label for _, label in rows]),
+                    )
+                )
                 yield batches[-1]
             if sum(images.numel() for images, _ in batches) > _MAX_KEPT:
                 batches.clear()
@@ -107,14 +132,20 @@ class Evaluation:
 
         pixels, labels = read_part(folder, "t10k")
         if pixels.shape[2:] != torch.Size(self.shape[2:]):
-            raise ConfigError(f"The network takes {self.shape[3]}x{self.shape[2]} pixels, Fashion-MNIST has 28x28. Pass --shape.")
+            raise ConfigError(
+                f"The network takes {self.shape[3]}x{self.shape[2]} pixels, Fashion-MNIST has"
+                " 28x28. Pass --shape."
+            )
         images = normalised(pixels).expand(-1, self.shape[1], -1, -1)
         self.names = list(CLASSES)
-        self._kept = list(zip(torch.split(images, _BATCH), torch.split(labels, _BATCH), strict=True))
+        self._kept = list(
+            zip(torch.split(images, _BATCH), torch.split(labels, _BATCH), strict=True)
+        )
 
 
 def labelled_files(folder: Path) -> tuple[list[str], list[tuple[str, int]]]:
-    """Class names, and (file, class) of every image; of the part `val` or `test` where the folder has one."""
+    """Class names, and (file, class) of every image; of the part `val` or `test` where the folder
+    has one."""
     from subpc.images.folder import TEST_PARTS, class_items
 
     part = next((folder / name for name in TEST_PARTS if (folder / name).is_dir()), folder)
@@ -123,4 +154,6 @@ def labelled_files(folder: Path) -> tuple[list[str], list[tuple[str, int]]]:
 
 def _numbers(names: list[str]) -> list[int] | None:
     """The folders' names as class numbers, where all are."""
-    return [int(name) for name in names] if names and all(name.isdecimal() for name in names) else None
+    return (
+        [int(name) for name in names] if names and all(name.isdecimal() for name in names) else None
+    )

@@ -1,4 +1,5 @@
-"""The steps of a compression: run the method, measure what it did, search for its strength, describe the file."""
+"""The steps of a compression: run the method, measure what it did, search for its strength,
+describe the file."""
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -21,8 +22,11 @@ Shape = tuple[int, ...]
 Evaluate = Callable[["nn.Module"], float]
 
 
-def run_method(model: "nn.Module", config: "Config", given: Given, shape: Shape | None, progress: Progress) -> "Compressed":
-    """The method that belongs to `config`, with the images that are there; ConfigError for a configuration of another kind.
+def run_method(
+    model: "nn.Module", config: "Config", given: Given, shape: Shape | None, progress: Progress
+) -> "Compressed":
+    """The method that belongs to `config`, with the images that are there; ConfigError for a
+    configuration of another kind.
 
     shape: (n, c, h, w) of the network's input, None where it is not known.
     """
@@ -33,18 +37,27 @@ def run_method(model: "nn.Module", config: "Config", given: Given, shape: Shape 
     return replace(result, report=replace(result.report, inputs=given.label))
 
 
-def measured(before: "nn.Module", result: "Compressed", config: "Config", shape: Shape | None) -> "DataFreeReport":
-    """The report with the bytes that a file takes, each layer's signal-to-noise ratio, and what a reader should know."""
+def measured(
+    before: "nn.Module", result: "Compressed", config: "Config", shape: Shape | None
+) -> "DataFreeReport":
+    """The report with the bytes that a file takes, each layer's signal-to-noise ratio, and what a
+    reader should know."""
     from subpc.algorithms.file_format.compressed_file import content_of, stored_bytes
     from subpc.algorithms.network.checked_copy import checked_copy
     from subpc.algorithms.network.layer_noise import layer_snr
 
     sizes = stored_bytes(content_of(_file(result)))
     names = [layer.name for layer in result.report.layers]
-    ratios = layer_snr(checked_copy(before), result.model, names, shape) if shape is not None else {}
+    ratios = (
+        layer_snr(checked_copy(before), result.model, names, shape) if shape is not None else {}
+    )
     for layer in result.report.layers:
         layer.bytes, layer.snr = sizes.get(layer.name, 0), ratios.get(layer.name)
-    return replace(result.report, bytes=sum(sizes.values()), notes=(*result.report.notes, *_remarks(before, config)))
+    return replace(
+        result.report,
+        bytes=sum(sizes.values()),
+        notes=(*result.report.notes, *_remarks(before, config)),
+    )
 
 
 def _remarks(before: "nn.Module", config: "Config") -> list[str]:
@@ -57,7 +70,9 @@ def _remarks(before: "nn.Module", config: "Config") -> list[str]:
     return [f"the network has no batch norms (exporters fold them into the convolutions): {left}"]
 
 
-def as_file(result: "Compressed", report: "DataFreeReport", config: "Config", network: "Network") -> "CompressedFile":
+def as_file(
+    result: "Compressed", report: "DataFreeReport", config: "Config", network: "Network"
+) -> "CompressedFile":
     """What is written."""
     facts: dict[str, Any] = {
         "arch": network.arch,
@@ -73,7 +88,9 @@ def _file(result: "Compressed") -> "CompressedFile":
     """Weights, codes and blocks alone."""
     from subpc.algorithms.file_format.compressed_file import CompressedFile
 
-    return CompressedFile(arch="", state_dict=result.model.state_dict(), packed=result.codes, blocks=result.blocks)
+    return CompressedFile(
+        arch="", state_dict=result.model.state_dict(), packed=result.codes, blocks=result.blocks
+    )
 
 
 def plain(value: Any) -> Any:
@@ -93,7 +110,8 @@ def strongest(
     fixed: frozenset[str],
     progress: Progress,
 ) -> "tuple[Config, dict[str, Any]]":
-    """The strongest setting of `config` whose loss is allowed, and how it was found; `config` itself where nothing is evaluated."""
+    """The strongest setting of `config` whose loss is allowed, and how it was found; `config`
+    itself where nothing is evaluated."""
     if evaluate is None or max_drop is None:
         return config, {}
     from subpc.algorithms.network.checked_copy import checked_copy
@@ -104,7 +122,13 @@ def strongest(
 
     def attempt(tried: "Config", text: str, before: int) -> Attempt:
         result = run_method(
-            model, tried, given, shape, lambda stage, done, total: progress(f"trial {before + 1}, {text}: {stage}", done, total)
+            model,
+            tried,
+            given,
+            shape,
+            lambda stage, done, total: progress(
+                f"trial {before + 1}, {text}: {stage}", done, total
+            ),
         )
         progress(f"trial {before + 1}, {text}: accuracy", 0, 1)
         report = measured(model, result, tried, shape)

@@ -1,4 +1,5 @@
-"""The strongest compression whose loss of accuracy is allowed: bisection over strengths, then back off layer by layer."""
+"""The strongest compression whose loss of accuracy is allowed: bisection over strengths, then back
+off layer by layer."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,8 @@ _RETRIES = 6
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """One compression that was tried: accuracy in per cent, bytes of the weights, and what was done to each layer, with its SNR."""
+    """One compression that was tried: accuracy in per cent, bytes of the weights, and what was done
+    to each layer, with its SNR."""
 
     accuracy: float
     bytes: int
@@ -27,7 +29,8 @@ class Attempt:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchStep:
-    """One attempt of a search as its report tells it: accuracy in per cent, bytes of the weights, whether the loss is allowed."""
+    """One attempt of a search as its report tells it: accuracy in per cent, bytes of the weights,
+    whether the loss is allowed."""
 
     setting: str
     left_alone: int
@@ -41,14 +44,26 @@ TryConfig = Callable[["Config", str, int], Attempt]
 
 
 class StrengthSearch:
-    """Finds the strongest setting of `config` that loses at most `max_drop` points of `reference`, an accuracy in per cent.
+    """Finds the strongest setting of `config` that loses at most `max_drop` points of `reference`,
+    an accuracy in per cent.
 
-    fixed: names of settings that the user decided. steps: what was tried, in order; setting, left_alone: what was found.
+    fixed: names of settings that the user decided. steps: what was tried, in order; setting,
+    left_alone: what was found.
     """
 
-    def __init__(self, config: "Config", attempt: TryConfig, *, reference: float, max_drop: float, fixed: frozenset[str]) -> None:
+    def __init__(
+        self,
+        config: "Config",
+        attempt: TryConfig,
+        *,
+        reference: float,
+        max_drop: float,
+        fixed: frozenset[str],
+    ) -> None:
         if not 0 <= max_drop <= 100:
-            raise ConfigError(f"max_drop is {max_drop}; points of accuracy from 0 to 100 are accepted.")
+            raise ConfigError(
+                f"max_drop is {max_drop}; points of accuracy from 0 to 100 are accepted."
+            )
         self.method, self.fixed = method_of(config), fixed
         self.base = self.method.gentlest(config, fixed)
         self.attempt = attempt
@@ -59,7 +74,8 @@ class StrengthSearch:
         self._known: dict[tuple[Any, ...], Attempt] = {}
 
     def run(self) -> "tuple[Config, Attempt]":
-        """The configuration and what it gives; ConfigError where even the gentlest loses too much."""
+        """The configuration and what it gives; ConfigError where even the gentlest loses too
+        much."""
         best: Attempt | None = None
         stronger: list[list[Setting]] = []
         for rungs in self._ladders():
@@ -75,8 +91,9 @@ class StrengthSearch:
         if best is None:
             worst = max(self.steps, key=lambda step: step.accuracy)
             raise ConfigError(
-                f"Even {worst.setting} loses {self.reference - worst.accuracy:.2f} points of {self.reference:.2f} %, more than --max-drop "
-                "allows.\nAllow more, give other settings, or pass --calibration."
+                f"Even {worst.setting} loses {self.reference - worst.accuracy:.2f} points of"
+                f" {self.reference:.2f} %, more than --max-drop allows.\nAllow more, give other"
+                " settings, or pass --calibration."
             )
         return self._config(self.setting, self.left_alone), best
 
@@ -84,7 +101,8 @@ class StrengthSearch:
         found = self.method.ladders(self.fixed)
         if not found:
             raise ConfigError(
-                "The strength of every part is given, so there is nothing to search.\nLeave one out, or leave out --max-drop."
+                "The strength of every part is given, so there is nothing to search.\nLeave one"
+                " out, or leave out --max-drop."
             )
         return found
 
@@ -98,8 +116,14 @@ class StrengthSearch:
             text = setting_words(setting) + (f", {len(alone)} layers left alone" if alone else "")
             outcome = self.attempt(self._config(setting, alone), text, len(self.steps))
             self._known[key] = outcome
-            facts: dict[str, Any] = {"accuracy": outcome.accuracy, "bytes": outcome.bytes, "within": self._within(outcome)}
-            self.steps.append(SearchStep(setting=setting_words(setting), left_alone=len(alone), **facts))
+            facts: dict[str, Any] = {
+                "accuracy": outcome.accuracy,
+                "bytes": outcome.bytes,
+                "within": self._within(outcome),
+            }
+            self.steps.append(
+                SearchStep(setting=setting_words(setting), left_alone=len(alone), **facts)
+            )
         return self._known[key]
 
     def _within(self, outcome: Attempt) -> bool:
@@ -128,7 +152,8 @@ class StrengthSearch:
         return best
 
     def _back_off(self, setting: Setting, best: Attempt | None) -> Attempt | None:
-        """A setting that loses too much, without the layers that it hurts most: taken where the file becomes smaller."""
+        """A setting that loses too much, without the layers that it hurts most: taken where the
+        file becomes smaller."""
         order = harm_order(self._try(setting).layers)
         low, high, found = 0, len(order), None
         while high - low > 1:
@@ -146,7 +171,9 @@ class StrengthSearch:
         self.setting, self.left_alone = setting, alone
         return found
 
-    def _take_back(self, setting: Setting, alone: tuple[str, ...], found: Attempt) -> tuple[tuple[str, ...], Attempt]:
+    def _take_back(
+        self, setting: Setting, alone: tuple[str, ...], found: Attempt
+    ) -> tuple[tuple[str, ...], Attempt]:
         """Try the largest of the layers that were left alone again, one after the other."""
         sizes = {layer.name: layer.bytes for layer in found.layers}
         for name in sorted(alone, key=lambda name: -sizes.get(name, 0))[:_RETRIES]:
@@ -163,10 +190,12 @@ def setting_words(setting: Setting) -> str:
 
 
 def harm_order(layers: "Sequence[LayerResult]") -> list[str]:
-    """Names of the compressed layers, first those whose leaving alone takes away the most noise for its bytes.
+    """Names of the compressed layers, first those whose leaving alone takes away the most noise for
+    its bytes.
 
-    A layer's own noise is what its output's noise-to-signal ratio rises by over that of the layer before it, or the square of its
-    filters' relative error where the output cannot be compared; its price is what the file grows by.
+    A layer's own noise is what its output's noise-to-signal ratio rises by over that of the layer
+    before it, or the square of its filters' relative error where the output cannot be compared; its
+    price is what the file grows by.
     """
     harms, before = {}, 0.0
     for layer in layers:

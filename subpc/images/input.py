@@ -1,4 +1,5 @@
-"""Images as inputs of whatever network: channels first or last, numbers or bytes, grey, coloured, or with transparency."""
+"""Images as inputs of whatever network: channels first or last, numbers or bytes, grey, coloured,
+or with transparency."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,8 +36,9 @@ def layout_of(info: TensorInfo) -> Layout:
         if fitting:
             return min(fitting, key=lambda order: order.channels)
     raise ConfigError(
-        f"an image needs an input of shape (n, channels, height, width) or (n, height, width, channels) with 1, 3 or 4 channels; "
-        f"{info.name} is {info.shape}; give an array with --input FILE.npy"
+        "an image needs an input of shape (n, channels, height, width) or (n, height, width,"
+        f" channels) with 1, 3 or 4 channels; {info.name} is {info.shape}; give an array with"
+        " --input FILE.npy"
     )
 
 
@@ -48,12 +50,15 @@ def is_channels_last(info: TensorInfo) -> bool:
         return False
 
 
-def image_input(path: str | Path, info: TensorInfo, how: Preparation, size: int | None = None) -> npt.NDArray[Any]:
+def image_input(
+    path: str | Path, info: TensorInfo, how: Preparation, size: int | None = None
+) -> npt.NDArray[Any]:
     """The image as the input `info`, the same one for each of a batch.
 
-    how.size is replaced by the network's. A square is cut as `Preparation` says; another shape is filled by stretching. Grey networks
-    get the grey value, normalised with the first mean and deviation; the fourth channel is the opacity from 0 to 1. Networks that take
-    integers get bytes as they are.
+    how.size is replaced by the network's. A square is cut as `Preparation` says; another shape is
+    filled by stretching. Grey networks get the grey value, normalised with the first mean and
+    deviation; the fourth channel is the opacity from 0 to 1. Networks that take integers get bytes
+    as they are.
     """
     layout = layout_of(info)
     if size is not None:
@@ -71,7 +76,11 @@ def _pixels(path: str | Path, layout: Layout, how: Preparation) -> npt.NDArray[n
     if layout.channels == 1:
         image = image.convert("L")
     square = layout.width == layout.height
-    image = cut(image, replace(how, size=layout.width)) if square else scaled(image, (layout.width, layout.height), how)
+    image = (
+        cut(image, replace(how, size=layout.width))
+        if square
+        else scaled(image, (layout.width, layout.height), how)
+    )
     return np.asarray(image).reshape(layout.height, layout.width, layout.channels)
 
 

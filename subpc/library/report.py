@@ -1,4 +1,5 @@
-"""What a compiled library knows about itself: functions, steps, layers, decisions. Standard library only."""
+"""What a compiled library knows about itself: functions, steps, layers, decisions. Standard library
+only."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -22,10 +23,11 @@ class TensorInfo(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class ResultInfo(Record):
-    """Where a step leaves its float32 result, and what it computes besides: a residual addition, an activation ("none").
+    """Where a step leaves its float32 result, and what it computes besides: a residual addition, an
+    activation ("none").
 
-    Element (n, c, y, x) of `shape`, or (n, c), lies at offset + n * image + c * plane + first + y * pitch + x floats of the space, which
-    is "workspace" or "output" `index`.
+    Element (n, c, y, x) of `shape`, or (n, c), lies at offset + n * image + c * plane + first + y *
+    pitch + x floats of the space, which is "workspace" or "output" `index`.
     """
 
     space: str
@@ -42,7 +44,8 @@ class ResultInfo(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class StepInfo(Record):
-    """One kernel call; `layer` is the layer's name in the original model. flops: useful ones; bytes: read and written.
+    """One kernel call; `layer` is the layer's name in the original model. flops: useful ones;
+    bytes: read and written.
 
     result: None where the kernel does not say how its result is laid out.
     """
@@ -70,12 +73,15 @@ class FunctionInfo(Record):
 class LayerReport(Record):
     """What was decided about one layer, and why.
 
-    kind: "conv" or "linear"; kernel: a family, or FALLBACK; shape: (out, in, kh, kw), in any layout in the fallback;
-    pattern: "dense", "1x16 uniform" or "1x16 layer-wise"; n: block size, 0 when dense; sparsity: share of weights that are zero;
+    kind: "conv" or "linear"; kernel: a family, or FALLBACK; shape: (out, in, kh, kw), in any layout
+    in the fallback;
+    pattern: "dense", "1x16 uniform" or "1x16 layer-wise"; n: block size, 0 when dense; sparsity:
+    share of weights that are zero;
     reason: "" for a sparse layer without remarks, else a short phrase that
-    the summary line counts ("below threshold", "grouped"), with details after a colon; expected_gain: dense time / chosen time.
-    blocks: which of the (out / n, in) blocks the pattern keeps, as `subpc.library.block_map` packs them; "" without a pattern.
-    bits: width of the weights in the model file.
+    the summary line counts ("below threshold", "grouped"), with details after a colon;
+    expected_gain: dense time / chosen time. blocks: which of the (out / n, in) blocks the pattern
+    keeps, as `subpc.library.block_map` packs them; "" without a pattern. bits: width of the weights
+    in the model file.
     """
 
     name: str
@@ -102,7 +108,8 @@ class LayerReport(Record):
 class Metadata(Record):
     """Everything that a library carries beside code and weights.
 
-    features: CPU flags as in /proc/cpuinfo; compression: what the compressed model file says of how it was made, accuracy included.
+    features: CPU flags as in /proc/cpuinfo; compression: what the compressed model file says of how
+    it was made, accuracy included.
     """
 
     model: str
@@ -158,13 +165,20 @@ class CompileReport:
 
     @property
     def summary(self) -> str:
-        """How many convolutions run sparse, and why the others do not; how many layers have no kernel of ours."""
+        """How many convolutions run sparse, and why the others do not; how many layers have no
+        kernel of ours."""
         dense = [layer for layer in self.convs if not layer.sparse]
         if not self.convs:
-            return f"no convolutions, {len(self.layers)} fully connected layers" + self._fallback_count
+            return (
+                f"no convolutions, {len(self.layers)} fully connected layers" + self._fallback_count
+            )
         text = f"{len(self.convs) - len(dense)}/{len(self.convs)} convs sparse, {len(dense)} dense"
         reasons = Counter(layer.reason.split(":")[0] or "no reason given" for layer in dense)
-        text += ": " + ", ".join(f"{count} {reason}" for reason, count in reasons.most_common()) if dense else ""
+        text += (
+            ": " + ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+            if dense
+            else ""
+        )
         return text + self._fallback_count
 
     @property

@@ -1,7 +1,9 @@
-"""Native code from memory to callable functions, and back out of the process when nothing uses it any more.
+"""Native code from memory to callable functions, and back out of the process when nothing uses it
+any more.
 
-The dynamic loader opens files by path, and takes a path or a file that it has seen before for the library that it already has. So
-code is given to it as a file in memory that no other process can reach, under a path that is spelled in a way that was never used before.
+The dynamic loader opens files by path, and takes a path or a file that it has seen before for the
+library that it already has. So code is given to it as a file in memory that no other process can
+reach, under a path that is spelled in a way that was never used before.
 """
 
 import ctypes
@@ -19,7 +21,8 @@ from subpc.machine import native
 from subpc.machine.worker_pool import launcher
 from subpc.scratch import scratch_folder
 
-# Generated code calls these through pointers that TVM declares in each library that needs them, to be filled by whoever loads it.
+# Generated code calls these through pointers that TVM declares in each library that needs them, to
+# be filled by whoever loads it.
 LAUNCHER = "__TVMBackendParallelLaunch"
 _FROM_RUNTIME = (
     "TVMBackendAllocWorkspace",
@@ -34,19 +37,24 @@ _PREFIX = "__tvm_ffi_"
 _SPELLINGS = 32
 
 _count = itertools.count()
-# A fork waits until no thread is inside the dynamic loader: the child would inherit the loader's own lock, held by a thread that it lacks.
-# Reentrant, because the collector may unload a library while another is loaded.
+# A fork waits until no thread is inside the dynamic loader: the child would inherit the loader's
+# own lock, held by a thread that it lacks. Reentrant, because the collector may unload a library
+# while another is loaded.
 _loading = threading.RLock()
-os.register_at_fork(before=_loading.acquire, after_in_parent=_loading.release, after_in_child=_loading.release)
+os.register_at_fork(
+    before=_loading.acquire, after_in_parent=_loading.release, after_in_child=_loading.release
+)
 
 Code: TypeAlias = bytes | memoryview
 
 
 class Library:
-    """A loaded shared object; each has an image of its own, which is unloaded with the last reference to it."""
+    """A loaded shared object; each has an image of its own, which is unloaded with the last
+    reference to it."""
 
     def __init__(self, code: Code, name: str) -> None:
-        """Load `code`, an ELF shared object; `name` is for messages. Raises ModelFileError where it cannot be loaded."""
+        """Load `code`, an ELF shared object; `name` is for messages. Raises ModelFileError where it
+        cannot be loaded."""
         native.runtime()
         self.name = name
         self.symbols = _load(code, name)
@@ -79,7 +87,10 @@ class Library:
         except (AttributeError, ValueError):  # ValueError: a name with a null character
             found = None
         if not found:
-            raise ModelFileError(f"{self.name} has no function {symbol!r} although its metadata lists it; compile the model again")
+            raise ModelFileError(
+                f"{self.name} has no function {symbol!r} although its metadata lists it; compile"
+                " the model again"
+            )
         return found
 
 
@@ -104,7 +115,8 @@ def _memory_file(code: Code) -> Iterator[str]:
 
 @contextmanager
 def _temporary_file(code: Code) -> Iterator[str]:
-    """Where the kernel has no files in memory, or /proc is not mounted: a file that is there for the moment of loading.
+    """Where the kernel has no files in memory, or /proc is not mounted: a file that is there for
+    the moment of loading.
 
     In a folder of its own, which the next run removes should this one be killed meanwhile.
     """

@@ -31,7 +31,8 @@ def cpu_name() -> str:
 
 
 def cpu_features() -> frozenset[str]:
-    """Instruction-set flags as the kernel names them (`avx512f`, `avx512_vnni`); what a hypervisor hides is not listed.
+    """Instruction-set flags as the kernel names them (`avx512f`, `avx512_vnni`); what a hypervisor
+    hides is not listed.
 
     Raises:
         TargetError: the kernel does not say, because /proc is not there.
@@ -39,7 +40,8 @@ def cpu_features() -> frozenset[str]:
     flags = _field(CPUINFO, "flags", "Features").split()
     if not flags:
         raise TargetError(
-            f"which instruction sets this CPU has is not known: {CPUINFO} cannot be read; mount it with: mount -t proc proc /proc"
+            f"which instruction sets this CPU has is not known: {CPUINFO} cannot be read; mount it"
+            " with: mount -t proc proc /proc"
         )
     return frozenset(flags)
 
@@ -62,6 +64,7 @@ def _idle_ticks() -> int:
 
 
 def missing_features(required: tuple[str, ...]) -> tuple[str, ...]:
-    """Which of the required flags this CPU lacks, in the given order; TargetError where that is not known."""
+    """Which of the required flags this CPU lacks, in the given order; TargetError where that is not
+    known."""
     have = cpu_features() if required else frozenset()
     return tuple(name for name in required if name not in have)

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-# One cache line and one 512-bit vector: generated code may use aligned loads and stores on every tensor.
+# One cache line and one 512-bit vector: generated code may use aligned loads and stores on every
+# tensor.
 ALIGNMENT = 64
 HUGE_PAGE = 2 << 20
 
 
 def workspace(floats: int) -> npt.NDArray[np.float32]:
-    """(floats,) zeros, at least page-aligned; on huge pages from 2 MB on, so that planes do not wait for page-table walks."""
+    """(floats,) zeros, at least page-aligned; on huge pages from 2 MB on, so that planes do not
+    wait for page-table walks."""
     size = max(4 * floats, mmap.PAGESIZE)
     if size < HUGE_PAGE:
         return np.frombuffer(mmap.mmap(-1, size), np.float32, count=floats)

@@ -1,7 +1,8 @@
-"""TVM's runtime through its C interface: the arguments of a library's entry points, calls, and errors.
+"""TVM's runtime through its C interface: the arguments of a library's entry points, calls, and
+errors.
 
-The runtime is two shared objects of together 6 MB. Its Python package is not imported: that would import torch when it is there
-(one second, 200 MB) and need more packages when it is not.
+The runtime is two shared objects of together 6 MB. Its Python package is not imported: that would
+import torch when it is there (one second, 200 MB) and need more packages when it is not.
 """
 
 import ctypes
@@ -65,7 +66,8 @@ class _ErrorObject(ctypes.Structure):
 
 
 class Tensor:
-    """A reusable tensor argument: the shape is fixed, the memory that it points to changes from call to call."""
+    """A reusable tensor argument: the shape is fixed, the memory that it points to changes from
+    call to call."""
 
     def __init__(self, shape: Sequence[int], dtype: str) -> None:
         code, bits = _DTYPES[dtype]
@@ -84,7 +86,8 @@ def _strides(shape: Sequence[int]) -> list[int]:
 
 
 class Arguments:
-    """The argument list of one entry point, built once: tensors first, then the first and last step to run."""
+    """The argument list of one entry point, built once: tensors first, then the first and last step
+    to run."""
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
         self._tensors = list(tensors)
@@ -107,17 +110,23 @@ class Arguments:
 def run(function: int, arguments: Arguments, threads: int) -> None:
     """Call an entry point on so many threads; other Python threads go on meanwhile."""
     result = AnyValue()
-    if worker_pool().subpc_call(function, arguments.values, arguments.count, ctypes.byref(result), threads):
+    if worker_pool().subpc_call(
+        function, arguments.values, arguments.count, ctypes.byref(result), threads
+    ):
         raise _error()
 
 
 def runtime_folders() -> tuple[Path, Path]:
-    """Where libtvm_ffi.so and libtvm_runtime.so are, found without importing the packages that own them."""
+    """Where libtvm_ffi.so and libtvm_runtime.so are, found without importing the packages that own
+    them."""
     folders = []
     for package in ("tvm_ffi", "tvm"):
         spec = importlib.util.find_spec(package)
         if spec is None or spec.origin is None:
-            raise SubpcError("TVM's runtime is not installed; install it with: pip install --no-deps apache-tvm apache-tvm-ffi")
+            raise SubpcError(
+                "TVM's runtime is not installed; install it with: pip install --no-deps apache-tvm"
+                " apache-tvm-ffi"
+            )
         folders.append(Path(spec.origin).parent / "lib")
     return folders[0], folders[1]
 
@@ -130,7 +139,10 @@ def runtime() -> ctypes.CDLL:
         library = ctypes.CDLL(str(ffi_folder / "libtvm_ffi.so"), ctypes.RTLD_GLOBAL)
         ctypes.CDLL(str(runtime_folder / "libtvm_runtime.so"), ctypes.RTLD_GLOBAL)
     except OSError as error:
-        raise SubpcError(f"TVM's runtime cannot be loaded ({error}); install again: pip install apache-tvm apache-tvm-ffi") from error
+        raise SubpcError(
+            f"TVM's runtime cannot be loaded ({error}); install again: pip install apache-tvm"
+            " apache-tvm-ffi"
+        ) from error
     return library
 
 

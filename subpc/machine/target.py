@@ -1,4 +1,5 @@
-"""Target strings: `llvm -mcpu=skylake-avx512 -num-cores=4` in, what the code generator and the library need to know out."""
+"""Target strings: `llvm -mcpu=skylake-avx512 -num-cores=4` in, what the code generator and the
+library need to know out."""
 
 import difflib
 import functools
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
 OPTIONS = ("mcpu", "mattr", "num-cores")
 EXAMPLE = "llvm -mcpu=native, llvm -mcpu=skylake-avx512 -num-cores=4, llvm -mcpu=haswell, llvm"
 
-# LLVM's name -> the kernel's name in /proc/cpuinfo, for every extension that LLVM may use on its own for plain loops and vectors.
-# Extensions that only intrinsics reach (aes, sha, amx, xsave, ...) are not listed: the code runs without them.
+# LLVM's name -> the kernel's name in /proc/cpuinfo, for every extension that LLVM may use on its
+# own for plain loops and vectors. Extensions that only intrinsics reach (aes, sha, amx, xsave, ...)
+# are not listed: the code runs without them.
 _CPUINFO_NAMES = {
     "sse3": "pni",
     "ssse3": "ssse3",
@@ -81,13 +83,22 @@ class Target:
 
     @property
     def features(self) -> tuple[str, ...]:
-        """CPU flags, as /proc/cpuinfo names them, that the generated code may use; a library is refused where one is missing."""
+        """CPU flags, as /proc/cpuinfo names them, that the generated code may use; a library is
+        refused where one is missing."""
         return tuple(flag for name, flag in _CPUINFO_NAMES.items() if name in self.llvm_features)
 
     def description(self) -> dict[str, Any]:
         """The same as TVM writes targets."""
-        # Some Intel CPUs are marked as better off with 256-bit vectors; our kernels choose their width themselves.
-        mattr = [*self.mattr, *(["-prefer-256-bit"] if "prefer-256-bit" in self.llvm_features and self.isa is AVX512 else [])]
+        # Some Intel CPUs are marked as better off with 256-bit vectors; our kernels choose their
+        # width themselves.
+        mattr = [
+            *self.mattr,
+            *(
+                ["-prefer-256-bit"]
+                if "prefer-256-bit" in self.llvm_features and self.isa is AVX512
+                else []
+            ),
+        ]
         return _description(self.mcpu, mattr, self.num_cores)
 
     def tvm_target(self) -> "tvm.target.Target":
@@ -97,33 +108,55 @@ class Target:
         return tvm.target.Target(self.description())
 
     def __str__(self) -> str:
-        parts = ["llvm", f"-mcpu={self.mcpu}" if self.mcpu else "", f"-mattr={','.join(self.mattr)}" if self.mattr else ""]
-        return " ".join([p for p in parts if p] + ([f"-num-cores={self.num_cores}"] if self.num_cores else []))
+        parts = [
+            "llvm",
+            f"-mcpu={self.mcpu}" if self.mcpu else "",
+            f"-mattr={','.join(self.mattr)}" if self.mattr else "",
+        ]
+        return " ".join(
+            [p for p in parts if p] + ([f"-num-cores={self.num_cores}"] if self.num_cores else [])
+        )
 
 
 def parse_target(text: str) -> Target:
     """Parse a target string and ask LLVM what it means.
 
     Args:
-        text: `llvm`, with `-mcpu=NAME` (or `native`), `-mattr=+feature,-feature` and `-num-cores=N` if wanted.
+        text: `llvm`, with `-mcpu=NAME` (or `native`), `-mattr=+feature,-feature` and `-num-cores=N`
+            if wanted.
 
     Raises:
         TargetError: unknown kind, option, CPU or feature; the message lists close matches.
     """
     if not isinstance(text, str) or len(text) > _LONGEST:
-        seen = f"a {type(text).__name__}" if not isinstance(text, str) else f"a text of {len(text)} characters"
+        seen = (
+            f"a {type(text).__name__}"
+            if not isinstance(text, str)
+            else f"a text of {len(text)} characters"
+        )
         raise TargetError(f"the target is {seen}; accepted: {EXAMPLE}")
     options = _options(text)
-    mcpu, mattr = options.get("mcpu"), tuple(a.strip() for a in options["mattr"].split(",")) if "mattr" in options else ()
+    mcpu, mattr = (
+        options.get("mcpu"),
+        tuple(a.strip() for a in options["mattr"].split(",")) if "mattr" in options else (),
+    )
     _check_mattr(mattr)
     if mcpu == "native":
         mcpu, hidden = _native()
-        mattr = (*(name for name in hidden if name[1:] not in {given[1:] for given in mattr}), *mattr)
+        mattr = (
+            *(name for name in hidden if name[1:] not in {given[1:] for given in mattr}),
+            *mattr,
+        )
     elif mcpu is not None and mcpu not in _known_cpus():
-        raise TargetError(f"unknown CPU {mcpu!r} in target {text!r}; {_close(mcpu, _known_cpus())}, or native")
+        raise TargetError(
+            f"unknown CPU {mcpu!r} in target {text!r}; {_close(mcpu, _known_cpus())}, or native"
+        )
     cores, features = _cores(options.get("num-cores"), text), _llvm_features(mcpu, mattr)
     if "64bit" not in features:
-        raise TargetError(f"CPU {mcpu!r} in target {text!r} has 32 bits; subpc compiles for x86-64, such as llvm -mcpu=x86-64")
+        raise TargetError(
+            f"CPU {mcpu!r} in target {text!r} has 32 bits; subpc compiles for x86-64, such as llvm"
+            " -mcpu=x86-64"
+        )
     return Target(mcpu=mcpu, mattr=mattr, num_cores=cores, llvm_features=features)
 
 
@@ -139,9 +172,15 @@ def _options(text: str) -> dict[str, str]:
         name, equals, value = word.removeprefix("-").removeprefix("-").partition("=")
         if not word.startswith("-") or name not in OPTIONS:
             known = ", ".join(f"-{o}" for o in OPTIONS)
-            raise TargetError(f"unknown option {word!r} in target {text!r}; accepted options: {known}; {_close(name, OPTIONS)}")
+            raise TargetError(
+                f"unknown option {word!r} in target {text!r}; accepted options: {known};"
+                f" {_close(name, OPTIONS)}"
+            )
         if not equals or not value or name in options:
-            raise TargetError(f"option {word!r} in target {text!r} needs one value, as in -{name}=...; accepted: {EXAMPLE}")
+            raise TargetError(
+                f"option {word!r} in target {text!r} needs one value, as in -{name}=...; accepted:"
+                f" {EXAMPLE}"
+            )
         options[name] = value
     return options
 
@@ -150,22 +189,34 @@ def _cores(value: str | None, text: str) -> int | None:
     if value is None:
         return None
     if not re.fullmatch("[0-9]{1,6}", value) or not 1 <= int(value) <= _MOST_CORES:
-        raise TargetError(f"-num-cores={value} in target {text!r} is not a number of 1 or more, up to {_MOST_CORES}")
+        raise TargetError(
+            f"-num-cores={value} in target {text!r} is not a number of 1 or more, up to"
+            f" {_MOST_CORES}"
+        )
     return int(value)
 
 
 def _check_mattr(mattr: tuple[str, ...]) -> None:
     for attribute in mattr:
         if attribute[:1] not in ("+", "-"):
-            raise TargetError(f"feature {attribute!r} in -mattr needs a + or - before it, as in -mattr=+avx512vnni,-avx512bf16")
+            raise TargetError(
+                f"feature {attribute!r} in -mattr needs a + or - before it, as in"
+                " -mattr=+avx512vnni,-avx512bf16"
+            )
         if attribute[1:] not in _host_features():
-            raise TargetError(f"unknown CPU feature {attribute!r} in -mattr; {_close(attribute[1:], tuple(_CPUINFO_NAMES))}")
+            raise TargetError(
+                f"unknown CPU feature {attribute!r} in -mattr;"
+                f" {_close(attribute[1:], tuple(_CPUINFO_NAMES))}"
+            )
         if attribute[0] == "-" and attribute[1:] in _BASELINE:
-            raise TargetError(f"-mattr={attribute}: every x86-64 CPU has {attribute[1:]}, and the code needs it; leave it out")
+            raise TargetError(
+                f"-mattr={attribute}: every x86-64 CPU has {attribute[1:]}, and the code needs it;"
+                " leave it out"
+            )
         if attribute[0] == "+" and attribute[1:] not in _CPUINFO_NAMES:
             raise TargetError(
-                f"-mattr={attribute}: a library that uses {attribute[1:]} cannot tell whether a CPU has it; "
-                f"accepted with +: {', '.join(_CPUINFO_NAMES)}"
+                f"-mattr={attribute}: a library that uses {attribute[1:]} cannot tell whether a CPU"
+                f" has it; accepted with +: {', '.join(_CPUINFO_NAMES)}"
             )
     names = [attribute[1:] for attribute in mattr]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -175,7 +226,11 @@ def _check_mattr(mattr: tuple[str, ...]) -> None:
 
 def _close(word: str, known: tuple[str, ...]) -> str:
     matches = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(matches)}" if matches else f"for instance {', '.join(known[:3])}"
+    return (
+        f"did you mean {' or '.join(matches)}"
+        if matches
+        else f"for instance {', '.join(known[:3])}"
+    )
 
 
 def _llvm(function: str, *arguments: Any) -> Any:
@@ -185,7 +240,9 @@ def _llvm(function: str, *arguments: Any) -> Any:
     return tvm_ffi.get_global_func(function)(*arguments)
 
 
-def _description(mcpu: str | None, mattr: "list[str] | tuple[str, ...]", num_cores: int | None = None) -> dict[str, Any]:
+def _description(
+    mcpu: str | None, mattr: "list[str] | tuple[str, ...]", num_cores: int | None = None
+) -> dict[str, Any]:
     options = {"mcpu": mcpu, "mattr": list(mattr), "num-cores": num_cores}
     return {"kind": "llvm", **{name: value for name, value in options.items() if value}}
 
@@ -194,13 +251,19 @@ def _description(mcpu: str | None, mattr: "list[str] | tuple[str, ...]", num_cor
 def _known_cpus() -> tuple[str, ...]:
     import tvm
 
-    return tuple(str(name) for name in _llvm("target.llvm_get_cpu_archlist", tvm.target.Target({"kind": "llvm"})))
+    return tuple(
+        str(name)
+        for name in _llvm("target.llvm_get_cpu_archlist", tvm.target.Target({"kind": "llvm"}))
+    )
 
 
 @functools.lru_cache(maxsize=1)
 def _host_features() -> dict[str, bool]:
     """Every instruction-set extension that LLVM knows, and whether this CPU has it."""
-    return {str(name): bool(value) for name, value in _llvm("tvm.codegen.llvm.GetHostCPUFeatures").items()}
+    return {
+        str(name): bool(value)
+        for name, value in _llvm("tvm.codegen.llvm.GetHostCPUFeatures").items()
+    }
 
 
 @functools.lru_cache(maxsize=32)
@@ -212,7 +275,8 @@ def _llvm_features(mcpu: str | None, mattr: tuple[str, ...]) -> frozenset[str]:
 
 
 def _native() -> tuple[str, tuple[str, ...]]:
-    """LLVM's name for this CPU, and the extensions that the name promises but this machine (a hypervisor) does not show."""
+    """LLVM's name for this CPU, and the extensions that the name promises but this machine (a
+    hypervisor) does not show."""
     name = str(_llvm("tvm.codegen.llvm.GetHostCPUName"))
     have = _host_features()
     hidden = [f for f in _CPUINFO_NAMES if f in _llvm_features(name, ()) and not have.get(f, False)]

@@ -31,13 +31,22 @@ def summarize(milliseconds: Sequence[float]) -> Timing:
     middle = len(ordered) // 2
     median = ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
     rank = {p: ordered[min(len(ordered) - 1, -(-len(ordered) * p // 100) - 1)] for p in (90, 99)}
-    return Timing(runs=len(ordered), p50=median, p90=rank[90], p99=rank[99], mean=sum(ordered) / len(ordered), best=ordered[0])
+    return Timing(
+        runs=len(ordered),
+        p50=median,
+        p90=rank[90],
+        p99=rank[99],
+        mean=sum(ordered) / len(ordered),
+        best=ordered[0],
+    )
 
 
 def time_calls(call: Callable[[], object], runs: int, warmup: int) -> list[float]:
     """Milliseconds of each of `runs` calls, after `warmup` calls that do not count."""
     if runs < 1 or warmup < 0:
-        raise ConfigError(f"runs is {runs} and warmup {warmup}; runs has to be 1 or more, warmup 0 or more")
+        raise ConfigError(
+            f"runs is {runs} and warmup {warmup}; runs has to be 1 or more, warmup 0 or more"
+        )
     for _ in range(warmup):
         call()
     times = []

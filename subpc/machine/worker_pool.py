@@ -1,4 +1,5 @@
-"""The native half of running a library: worker threads that all libraries share, in the folder pool/."""
+"""The native half of running a library: worker threads that all libraries share, in the folder
+pool/."""
 
 import ctypes
 import functools
@@ -15,14 +16,23 @@ def worker_pool() -> ctypes.CDLL:
     spec = importlib.util.find_spec(_EXTENSION)
     if spec is None or spec.origin is None:
         raise SubpcError(
-            "subpc's worker pool is not built; install subpc again where a C compiler is, on Debian or Ubuntu: apt install gcc, "
-            "or from a wheel that was built there: pip wheel --no-deps PATH_TO_THE_CLONE"
+            "subpc's worker pool is not built; install subpc again where a C compiler is, on Debian"
+            " or Ubuntu: apt install gcc, or from a wheel that was built there: pip wheel --no-deps"
+            " PATH_TO_THE_CLONE"
         )
     try:
         pool = ctypes.CDLL(spec.origin)
     except OSError as error:
-        raise SubpcError(f"subpc's worker pool cannot be loaded ({error}); install subpc again") from error
-    pool.subpc_call.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32, ctypes.c_void_p, ctypes.c_int32]
+        raise SubpcError(
+            f"subpc's worker pool cannot be loaded ({error}); install subpc again"
+        ) from error
+    pool.subpc_call.argtypes = [
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+        ctypes.c_int32,
+        ctypes.c_void_p,
+        ctypes.c_int32,
+    ]
     pool.subpc_use_threads.argtypes = pool.subpc_start_workers.argtypes = [ctypes.c_int32]
     pool.subpc_use_threads.restype = pool.subpc_start_workers.restype = None
     return pool

@@ -1,4 +1,5 @@
-"""The plots of the profile report, as plotly figures. Names come from models, so all text is escaped: plotly reads some HTML."""
+"""The plots of the profile report, as plotly figures. Names come from models, so all text is
+escaped: plotly reads some HTML."""
 
 import html
 import math
@@ -9,7 +10,8 @@ from subpc.library.report import LayerReport
 from subpc.profiling.profile import LayerTime, Profile
 from subpc.text import line, printable
 
-# Okabe and Ito's colours, which people with any colour vision can tell apart, on light and on dark ground.
+# Okabe and Ito's colours, which people with any colour vision can tell apart, on light and on dark
+# ground.
 COLOURS = {"sparse": "#009e73", "dense": "#e69f00", "": "#7f8fa6"}
 NAMES = {"sparse": "sparse kernel", "dense": "dense kernel", "": "other steps"}
 _ROW_PIXELS, _MARGIN_PIXELS = 18, 90
@@ -37,14 +39,21 @@ def latency(profile: Profile) -> Any:
                 hoverinfo="text",
             )
     labels = [_label(row.layer) for row in profile.layers]
-    figure.update_yaxes(categoryorder="array", categoryarray=labels[::-1], automargin=True, tickmode="linear", tickfont_size=11)
+    figure.update_yaxes(
+        categoryorder="array",
+        categoryarray=labels[::-1],
+        automargin=True,
+        tickmode="linear",
+        tickfont_size=11,
+    )
     figure.update_xaxes(side="top", ticksuffix=" ms")
     figure = _styled(figure, height=_MARGIN_PIXELS + _ROW_PIXELS * len(labels))
     return figure.update_layout(showlegend=False, margin={"t": 40, "b": 10})
 
 
 def roofline(profile: Profile) -> Any:
-    """Useful GFLOP/s over operations a byte, under the roofs that were measured; None where they were not."""
+    """Useful GFLOP/s over operations a byte, under the roofs that were measured; None where they
+    were not."""
     import plotly.graph_objects as go
 
     rows = [row for row in profile.layers if row.gflops > 0 and row.intensity > 0]
@@ -66,13 +75,28 @@ def roofline(profile: Profile) -> Any:
             )
     low, high = min(row.intensity for row in rows) / 2, max(row.intensity for row in rows) * 2
     peak = profile.peak
-    for name, rate, dash in (("core's cache", peak.cache_gbytes, "dot"), ("memory", peak.memory_gbytes, "dash")):
+    for name, rate, dash in (
+        ("core's cache", peak.cache_gbytes, "dot"),
+        ("memory", peak.memory_gbytes, "dash"),
+    ):
         ridge = peak.gflops / rate
         x = [low, min(ridge, high)]
         text = f"{name}: {rate:.0f} GB/s"
-        figure.add_scatter(mode="lines", x=x, y=[rate * i for i in x], line={"dash": dash, "width": 2, "color": _ROOF}, name=text)
+        figure.add_scatter(
+            mode="lines",
+            x=x,
+            y=[rate * i for i in x],
+            line={"dash": dash, "width": 2, "color": _ROOF},
+            name=text,
+        )
     top = f"{peak.threads} threads: {peak.gflops:.0f} GFLOP/s"
-    figure.add_scatter(mode="lines", x=[low, high], y=[peak.gflops] * 2, line={"width": 2, "color": _ROOF}, name=top)
+    figure.add_scatter(
+        mode="lines",
+        x=[low, high],
+        y=[peak.gflops] * 2,
+        line={"width": 2, "color": _ROOF},
+        name=top,
+    )
     figure.update_xaxes(type="log", title="useful operations a byte", dtick=1)
     figure.update_yaxes(type="log", title="useful GFLOP/s", dtick=1)
     return _styled(figure, height=480)
@@ -103,8 +127,18 @@ def sizes(layers: tuple[LayerReport, ...]) -> Any:
 
     labels = [_label(layer.name) for layer in layers]
     figure = go.Figure()
-    figure.add_bar(x=labels, y=[layer.bytes_dense / 1e6 for layer in layers], name="as dense float32", marker_color="#7f8fa6")
-    figure.add_bar(x=labels, y=[layer.bytes_packed / 1e6 for layer in layers], name="in this library", marker_color="#0072b2")
+    figure.add_bar(
+        x=labels,
+        y=[layer.bytes_dense / 1e6 for layer in layers],
+        name="as dense float32",
+        marker_color="#7f8fa6",
+    )
+    figure.add_bar(
+        x=labels,
+        y=[layer.bytes_packed / 1e6 for layer in layers],
+        name="in this library",
+        marker_color="#0072b2",
+    )
     _name_columns(figure, labels).update_yaxes(title="MB")
     return _styled(figure.update_layout(barmode="overlay"), height=360)
 
@@ -122,7 +156,11 @@ def peers(bench: BenchReport) -> Any:
         y=[_label(engine.engine) for engine, _ in timed],
         text=[f"{timing.p50:.2f} ms" for _, timing in timed],
         marker_color=colours,
-        error_x={"type": "data", "symmetric": False, "array": [timing.p90 - timing.p50 for _, timing in timed]},
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": [timing.p90 - timing.p50 for _, timing in timed],
+        },
         showlegend=False,
         hoverinfo="skip",
     )
@@ -135,24 +173,37 @@ def _name_columns(figure: Any, labels: list[str]) -> Any:
     """Columns in the order of `labels`, with their names where there is room for them."""
     few = len(labels) <= _NAMED_COLUMNS
     title = None if few else "layers in order"
-    axis = {"categoryorder": "array", "categoryarray": labels, "showticklabels": few, "tickangle": -60, "tickfont_size": 10}
+    axis = {
+        "categoryorder": "array",
+        "categoryarray": labels,
+        "showticklabels": few,
+        "tickangle": -60,
+        "tickfont_size": 10,
+    }
     return figure.update_xaxes(automargin=True, title=title, **axis)
 
 
 def _label(name: str) -> str:
     """The name, its end where it is long: that is where layers differ."""
-    return html.escape(printable(name if len(name) <= _LONGEST_NAME else "…" + name[1 - _LONGEST_NAME :]))
+    return html.escape(
+        printable(name if len(name) <= _LONGEST_NAME else "…" + name[1 - _LONGEST_NAME :])
+    )
 
 
 def _hover(row: LayerTime) -> str:
-    facts = [f"<b>{html.escape(line(row.layer))}</b>", f"{row.ms:.3f} ms, {row.share:.1%}", f"{row.gflops:.0f} GFLOP/s"]
+    facts = [
+        f"<b>{html.escape(line(row.layer))}</b>",
+        f"{row.ms:.3f} ms, {row.share:.1%}",
+        f"{row.gflops:.0f} GFLOP/s",
+    ]
     facts += [f"{row.of_peak:.0%} of the peak"] if row.of_peak is not None else []
     facts += [f"{row.sparsity:.0%} zeros, N = {row.n or '-'}"] if row.sparsity is not None else []
     return "<br>".join([*facts, html.escape(line(row.family))])
 
 
 def _styled(figure: Any, height: int) -> Any:
-    """Transparent, so that the page's own colours show; the page sets the colour of text and grid."""
+    """Transparent, so that the page's own colours show; the page sets the colour of text and
+    grid."""
     figure.update_layout(
         template="none",
         height=height,

@@ -1,6 +1,9 @@
-"""Compiles the code that a profile measures with, in a process of its own: the one that profiles stays without compiler and PyTorch.
+"""Compiles the code that a profile measures with, in a process of its own: the one that profiles
+stays without compiler and PyTorch.
 
-python -m subpc.profiling.build_probes OUTPUT.so TARGET THREADS     prints the facts that the caller needs, as one JSON object
+python -m subpc.profiling.build_probes OUTPUT.so TARGET THREADS
+
+prints the facts that the caller needs, as one JSON object.
 """
 
 import json
@@ -10,7 +13,8 @@ from pathlib import Path
 from subpc.errors import SubpcError
 
 FMA, CACHE, MEMORY = "subpc_probe_fma", "subpc_probe_cache", "subpc_probe_memory"
-# Long enough that starting the threads does not count, short enough to be repeated: some milliseconds.
+# Long enough that starting the threads does not count, short enough to be repeated: some
+# milliseconds.
 FMA_ROUNDS, CACHE_ROUNDS = 200_000, 200
 # Half of a small L2 cache for each worker; memory: more than caches hold, all workers together.
 CACHE_FLOATS, MEMORY_FLOATS = 3 << 14, 3 << 24
@@ -30,10 +34,17 @@ def build(output: Path, target_text: str, threads: int) -> dict[str, int]:
     cache = PeakRead(workers=threads, floats=CACHE_FLOATS, rounds=CACHE_ROUNDS)
     memory = PeakRead(workers=threads, floats=MEMORY_FLOATS // threads, rounds=1)
     kernels: dict[str, PeakMultiplyAdd | PeakRead] = {FMA: fma, CACHE: cache, MEMORY: memory}
-    modules = [tvm.IRModule({symbol: kernel.prim_func(symbol, target.isa)}) for symbol, kernel in kernels.items()]
+    modules = [
+        tvm.IRModule({symbol: kernel.prim_func(symbol, target.isa)})
+        for symbol, kernel in kernels.items()
+    ]
     link_modules([*modules, launch_clock()], target.tvm_target(), output)
     facts = {"lanes": target.isa.lanes, "operations": fma.flops, "vector_floats": fma.vector_floats}
-    return facts | {"cache_bytes": cache.bytes, "memory_bytes": memory.bytes, "floats": threads * max(CACHE_FLOATS, memory.floats)}
+    return facts | {
+        "cache_bytes": cache.bytes,
+        "memory_bytes": memory.bytes,
+        "floats": threads * max(CACHE_FLOATS, memory.floats),
+    }
 
 
 def main() -> None:

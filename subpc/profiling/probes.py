@@ -1,4 +1,5 @@
-"""What a profile measures beside the model: this machine's peak, and how long each worker of a parallel loop was busy."""
+"""What a profile measures beside the model: this machine's peak, and how long each worker of a
+parallel loop was busy."""
 
 import ctypes
 import json
@@ -26,7 +27,8 @@ from subpc.worker import worker_command, worker_environment
 LAUNCH, ORIGINAL, BUSY = "subpc_clock_launch", "subpc_clock_original", "subpc_clock_busy"
 WORKERS, CELL_WORDS = 1024, 8
 _BUILD_SECONDS = 120
-# The best of many short runs: a neighbour on the machine can only make one slower. New threads share a CPU for the first 50 ms.
+# The best of many short runs: a neighbour on the machine can only make one slower. New threads
+# share a CPU for the first 50 ms.
 _SECONDS, _REPEATS = 0.3, 10
 
 
@@ -36,7 +38,8 @@ class ProbeError(SubpcError):
 
 @dataclass(frozen=True, kw_only=True)
 class MachinePeak(Record):
-    """The most that was measured on these threads: multiply-adds on vectors of `lanes` floats, reading from a core's cache and memory."""
+    """The most that was measured on these threads: multiply-adds on vectors of `lanes` floats,
+    reading from a core's cache and memory."""
 
     cpu: str
     threads: int
@@ -63,7 +66,9 @@ class Probes:
             self._facts = _build(path, target, threads)
             self._library = Library.from_file(path)
         cells = (ctypes.c_int64 * (WORKERS * CELL_WORDS)).in_dll(self._library.symbols, BUSY)
-        self._busy: npt.NDArray[np.int64] = np.ctypeslib.as_array(cells).reshape(WORKERS, CELL_WORDS)[:, 0]
+        self._busy: npt.NDArray[np.int64] = np.ctypeslib.as_array(cells).reshape(
+            WORKERS, CELL_WORDS
+        )[:, 0]
 
     def peak(self) -> MachinePeak:
         """Measure the machine; takes about a second."""
@@ -86,7 +91,10 @@ class Probes:
     def _best(self, symbol: str, *operands: npt.NDArray[np.float32]) -> float:
         """Seconds of the fastest of some calls."""
         function = self._library.symbols[symbol]
-        function.argtypes, pointers = [ctypes.c_void_p] * len(operands), [address(o) for o in operands]
+        function.argtypes, pointers = (
+            [ctypes.c_void_p] * len(operands),
+            [address(o) for o in operands],
+        )
         times: list[float] = []
         while sum(times) < _SECONDS or len(times) < _REPEATS:
             start = time.perf_counter()
@@ -96,7 +104,8 @@ class Probes:
 
     @contextmanager
     def clock(self, library: Library) -> Iterator[bool]:
-        """Within, `busy` counts for the parallel loops of `library`; False where it has none. Calls by other threads count too."""
+        """Within, `busy` counts for the parallel loops of `library`; False where it has none. Calls
+        by other threads count too."""
         launcher, original = library.pointer(LAUNCHER), self._library.pointer(ORIGINAL)
         if launcher is None or original is None:
             yield False
@@ -118,9 +127,19 @@ class Probes:
 
 
 def _build(path: Path, target: str, threads: int) -> dict[str, int]:
-    command, environment = worker_command("subpc.profiling.build_probes", str(path), target, str(threads)), worker_environment({})
+    command, environment = (
+        worker_command("subpc.profiling.build_probes", str(path), target, str(threads)),
+        worker_environment({}),
+    )
     try:
-        result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=_BUILD_SECONDS)
+        result = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environment,
+            timeout=_BUILD_SECONDS,
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ProbeError(f"compiling the probes did not work: {error}") from error
     if result.returncode:

@@ -21,9 +21,11 @@ Run = Callable[[int, int], None]
 class LayerTime(Record):
     """The steps of one layer together.
 
-    share: of the sum of all steps; gflops: useful work a second; of_peak: the same as a share of the machine's measured peak;
-    intensity: useful operations for each byte that the kernels touch; sparsity, n, decision, reason: what was decided about the
-    layer, empty for steps that nothing is decided about; imbalance: time of the busiest worker / mean of all of them, at best 1.
+    share: of the sum of all steps; gflops: useful work a second; of_peak: the same as a share of
+    the machine's measured peak;
+    intensity: useful operations for each byte that the kernels touch; sparsity, n, decision,
+    reason: what was decided about the layer, empty for steps that nothing is decided about;
+    imbalance: time of the busiest worker / mean of all of them, at best 1.
     """
 
     layer: str
@@ -46,7 +48,8 @@ class LayerTime(Record):
 class Profile(Record):
     """Times by layer, in the order they run.
 
-    total_ms: a whole call; steps_ms: the sum of the steps timed alone; notes: what could not be measured, and why.
+    total_ms: a whole call; steps_ms: the sum of the steps timed alone; notes: what could not be
+    measured, and why.
     """
 
     layers: tuple[LayerTime, ...]
@@ -59,7 +62,8 @@ class Profile(Record):
 
     @property
     def gap_ms(self) -> float:
-        """Sum of the steps minus the whole call: what calling each step alone adds, or what the steps lose to each other's caches."""
+        """Sum of the steps minus the whole call: what calling each step alone adds, or what the
+        steps lose to each other's caches."""
         return self.steps_ms - self.total_ms
 
 
@@ -76,9 +80,11 @@ class Clock(Protocol):
 
 
 def time_steps(count: int, run: Run, *, runs: int, warmup: int) -> tuple[float, list[float]]:
-    """Median milliseconds of whole calls, and of each of `count` steps; `run(first, last)` runs the steps [first, last).
+    """Median milliseconds of whole calls, and of each of `count` steps; `run(first, last)` runs the
+    steps [first, last).
 
-    The steps run in order in every round, so that each finds its input in the cache as it does in a whole call.
+    The steps run in order in every round, so that each finds its input in the cache as it does in a
+    whole call.
     """
     total = statistics.median(time_calls(lambda: run(0, count), runs, warmup))
     samples: list[list[float]] = [[] for _ in range(count)]
@@ -90,8 +96,11 @@ def time_steps(count: int, run: Run, *, runs: int, warmup: int) -> tuple[float, 
     return total, [statistics.median(sample) for sample in samples]
 
 
-def measure_imbalance(steps: Sequence[StepInfo], run: Run, clock: Clock, *, runs: int) -> dict[str, float]:
-    """Time of the busiest worker / mean of all workers for each layer with parallel loops: the median of some runs."""
+def measure_imbalance(
+    steps: Sequence[StepInfo], run: Run, clock: Clock, *, runs: int
+) -> dict[str, float]:
+    """Time of the busiest worker / mean of all workers for each layer with parallel loops: the
+    median of some runs."""
     groups, ratios = _groups(steps), dict[str, list[float]]()
     for _ in range(runs):
         busy = []

@@ -7,8 +7,8 @@ import numpy as np
 from subpc.errors import ConfigError
 
 # Rounding leaves some 1e-6 of a number's size. Where an output hardly changes beside its size (one
-# number, a constant), its range says nothing: a share of the size takes its place, with which rounding
-# stays below a tolerance of 1e-3.
+# number, a constant), its range says nothing: a share of the size takes its place, with which
+# rounding stays below a tolerance of 1e-3.
 _LEAST = 1e-2
 _SMALLEST = 1e-12
 
@@ -23,15 +23,20 @@ def range_of(values: Any) -> float:
 
 
 def share_of_range(got: Any, expected: Any) -> float:
-    """The largest deviation of `got` from `expected`, arrays or tensors of one shape, as a share of the range of `expected`.
+    """The largest deviation of `got` from `expected`, arrays or tensors of one shape, as a share of
+    the range of `expected`.
 
-    Infinite where one of two values is not finite and the other is not the same. ConfigError for two shapes.
+    Infinite where one of two values is not finite and the other is not the same. ConfigError for
+    two shapes.
     """
     got, expected = np.asarray(got, "float64"), np.asarray(expected, "float64")
     if got.shape != expected.shape:
         raise ConfigError(f"two results of different shapes: {got.shape} and {expected.shape}")
     finite = np.isfinite(expected)
-    if not np.array_equal(got[~finite], expected[~finite], equal_nan=True) or not np.isfinite(got[finite]).all():
+    if (
+        not np.array_equal(got[~finite], expected[~finite], equal_nan=True)
+        or not np.isfinite(got[finite]).all()
+    ):
         return float("inf")
     if not finite.any():
         return 0.0

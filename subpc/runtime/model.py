@@ -32,7 +32,8 @@ def load(path: str | Path, threads: int | None = None) -> "CompiledModel":
 
     Args:
         path: the file.
-        threads: how many to use; None means all CPUs this process may use (affinity mask and control-group quota).
+        threads: how many to use; None means all CPUs this process may use (affinity mask and
+            control-group quota).
 
     Returns:
         A model that is called with PyTorch tensors or numpy arrays.
@@ -48,15 +49,21 @@ def load(path: str | Path, threads: int | None = None) -> "CompiledModel":
 
 
 class _Lane:
-    """What one call in flight needs for itself: a workspace and an argument list. Lanes are reused, so memory is mapped once."""
+    """What one call in flight needs for itself: a workspace and an argument list. Lanes are reused,
+    so memory is mapped once."""
 
     def __init__(self, info: FunctionInfo, weights: Array) -> None:
         self.workspace = workspace(info.workspace_floats)
-        self.bound: list[Array] = []  # the arguments hold addresses only; this keeps the arrays behind them alive
+        self.bound: list[
+            Array
+        ] = []  # the arguments hold addresses only; this keeps the arrays behind them alive
         floats = [([weights.size], weights), ([self.workspace.size], self.workspace)]
-        # Entry points know no tensors without dimensions: a scalar is an array of one element to them.
+        # Entry points know no tensors without dimensions: a scalar is an array of one element to
+        # them.
         tensors = [native.Tensor(t.shape or (1,), t.dtype) for t in (*info.inputs, *info.outputs)]
-        self.arguments = native.Arguments([*tensors, *(native.Tensor(shape, "float32") for shape, _ in floats)])
+        self.arguments = native.Arguments(
+            [*tensors, *(native.Tensor(shape, "float32") for shape, _ in floats)]
+        )
         for index, (_, array) in enumerate(floats, start=len(tensors)):
             self.arguments.point(index, address(array))
 
@@ -70,7 +77,8 @@ class _EntryPoint:
         self._function = library.function(info.symbol)
         self._weights = weights
         self._threads = threads
-        # Taking and giving back are single operations of a list, so no lock is needed that a fork could copy while it is held.
+        # Taking and giving back are single operations of a list, so no lock is needed that a fork
+        # could copy while it is held.
         self._free: list[_Lane] = []
 
     @contextmanager
@@ -108,22 +116,30 @@ class _EntryPoint:
 
 
 class CompiledModel:
-    """A compiled network. Safe to call from many threads at once; each call in flight has its own workspace.
+    """A compiled network. Safe to call from many threads at once; each call in flight has its own
+    workspace.
 
-    One that was compiled for another CPU can be saved and looked at, but not called. The file that the artifact was opened from
-    may be removed or replaced once the model exists.
+    One that was compiled for another CPU can be saved and looked at, but not called. The file that
+    the artifact was opened from may be removed or replaced once the model exists.
     """
 
     def __init__(self, artifact: Artifact, *, threads: int | None = None) -> None:
         self.threads = resolve_threads(threads)
         self._artifact = artifact
-        self._entries = {} if missing_features(artifact.metadata.features) else self._link(artifact, self.threads)
+        self._entries = (
+            {}
+            if missing_features(artifact.metadata.features)
+            else self._link(artifact, self.threads)
+        )
 
     @staticmethod
     def _link(artifact: Artifact, threads: int) -> dict[tuple[tuple[int, ...], ...], _EntryPoint]:
         library = Library(memoryview(artifact.image)[: artifact.code_bytes], str(artifact.path))
         functions = artifact.metadata.functions
-        return {tuple(t.shape for t in f.inputs): _EntryPoint(library, f, artifact.weights, threads) for f in functions}
+        return {
+            tuple(t.shape for t in f.inputs): _EntryPoint(library, f, artifact.weights, threads)
+            for f in functions
+        }
 
     def __repr__(self) -> str:
         return f"<CompiledModel {self.report.headline}, {self.threads} threads>"
@@ -145,7 +161,8 @@ class CompiledModel:
             inputs: one PyTorch tensor or numpy array for each input, in order.
 
         Returns:
-            The output, or a tuple if there are several; PyTorch tensors if any input was one, else numpy arrays.
+            The output, or a tuple if there are several; PyTorch tensors if any input was one, else
+            numpy arrays.
 
         Raises:
             ConfigError: wrong number, shape or type of inputs; the message lists what is accepted.
@@ -181,12 +198,20 @@ class CompiledModel:
             inputs: an array or tensor for each of `input_names`.
 
         Raises:
-            ConfigError: a name is missing or unknown, or a shape or type is not accepted; one line says what is.
+            ConfigError: a name is missing or unknown, or a shape or type is not accepted; one line
+                says what is.
         """
         names = self.input_names
         if not isinstance(inputs, Mapping) or set(inputs) != set(names):
-            given = f"inputs {', '.join(map(repr, inputs))}" if isinstance(inputs, Mapping) else f"a {type(inputs).__name__}"
-            raise ConfigError(f"{given or 'nothing'} was given, the model takes a dictionary with {', '.join(map(repr, names))}")
+            given = (
+                f"inputs {', '.join(map(repr, inputs))}"
+                if isinstance(inputs, Mapping)
+                else f"a {type(inputs).__name__}"
+            )
+            raise ConfigError(
+                f"{given or 'nothing'} was given, the model takes a dictionary with"
+                f" {', '.join(map(repr, names))}"
+            )
         values = [inputs[name] for name in names]
         outputs = self._run(values)
         results = [to_torch(o) for o in outputs] if any(is_torch(v) for v in values) else outputs
@@ -202,45 +227,70 @@ class CompiledModel:
             check_cpu(self._artifact)
         infos = self.functions[0].inputs
         if len(values) != len(infos):
-            raise ConfigError(f"{len(values)} inputs were given, the model takes {len(infos)}: {', '.join(t.name for t in infos)}")
+            raise ConfigError(
+                f"{len(values)} inputs were given, the model takes {len(infos)}:"
+                f" {', '.join(t.name for t in infos)}"
+            )
         arrays = [to_numpy(value, info.name) for value, info in zip(values, infos, strict=True)]
         entry = self._entries.get(tuple(a.shape for a in arrays))
         if entry is None:
             seen = ", ".join(str(a.shape) for a in arrays)
             accepted = " or ".join(", ".join(map(str, shapes)) for shapes in self._entries)
-            raise ConfigError(f"input of shape {seen} was given, this library takes {accepted}; compile it with --shape for other shapes")
+            raise ConfigError(
+                f"input of shape {seen} was given, this library takes {accepted}; compile it with"
+                " --shape for other shapes"
+            )
         for array, info in zip(arrays, entry.info.inputs, strict=True):
             check_dtype(array, info)
         return entry, [ready(a, info) for a, info in zip(arrays, entry.info.inputs, strict=True)]
 
     def save(self, path: str | Path) -> Path:
-        """Write the library to a file, in one step; it can be loaded on any machine with the CPU features that it lists."""
+        """Write the library to a file, in one step; it can be loaded on any machine with the CPU
+        features that it lists."""
         write_whole(path, self._artifact.image)
         return Path(path)
 
-    def benchmark(self, *, runs: int = 40, warmup: int = 10, shapes: Sequence[tuple[int, ...]] | None = None) -> Timing:
+    def benchmark(
+        self, *, runs: int = 40, warmup: int = 10, shapes: Sequence[tuple[int, ...]] | None = None
+    ) -> Timing:
         """Time whole calls on random input; the median of at least 40 runs is what to quote."""
         entry, arrays = self._accept(self.random_inputs(shapes))
         return measure(lambda: entry.call(arrays), runs=runs, warmup=warmup)
 
     def profile(
-        self, *, runs: int = 20, warmup: int = 5, shapes: Sequence[tuple[int, ...]] | None = None, probes: bool = True
+        self,
+        *,
+        runs: int = 20,
+        warmup: int = 5,
+        shapes: Sequence[tuple[int, ...]] | None = None,
+        probes: bool = True,
     ) -> "Profile":
         """Time every step alone, by the layer's original name, beside the time of whole calls.
 
-        probes: measure this machine's peak and the balance of the workers too, where the compiler is installed.
+        probes: measure this machine's peak and the balance of the workers too, where the compiler
+        is installed.
         """
         from subpc.profiling.profile_function import profile_function
 
         entry, arrays = self._accept(self.random_inputs(shapes))
         with entry.lane() as lane:
             entry.bind(lane, arrays)
-            options: dict[str, Any] = {"threads": self.threads, "runs": runs, "warmup": warmup, "probes": probes}
+            options: dict[str, Any] = {
+                "threads": self.threads,
+                "runs": runs,
+                "warmup": warmup,
+                "probes": probes,
+            }
             run = partial(entry.steps, lane)
-            return profile_function(self._artifact.metadata, entry.info, entry.library, run, **options)
+            return profile_function(
+                self._artifact.metadata, entry.info, entry.library, run, **options
+            )
 
-    def trace(self, inputs: "Sequence[Value]") -> tuple[list[Array], dict[str, tuple[Array, ResultInfo]]]:
-        """The outputs, and each layer's result (n, c, ...) by its original name, with what was fused into it."""
+    def trace(
+        self, inputs: "Sequence[Value]"
+    ) -> tuple[list[Array], dict[str, tuple[Array, ResultInfo]]]:
+        """The outputs, and each layer's result (n, c, ...) by its original name, with what was
+        fused into it."""
         from subpc.library.layer_results import read_result
 
         entry, arrays = self._accept(inputs)
@@ -250,7 +300,11 @@ class CompiledModel:
             for index, step in enumerate(entry.info.steps):
                 entry.steps(lane, index, index + 1)
                 if step.result is not None:
-                    space = lane.workspace if step.result.space == "workspace" else outputs[step.result.index]
+                    space = (
+                        lane.workspace
+                        if step.result.space == "workspace"
+                        else outputs[step.result.index]
+                    )
                     results[step.layer] = read_result(step.result, space), step.result
         return outputs, results
 

@@ -24,4 +24,6 @@ def random_inputs(infos: Sequence[TensorInfo]) -> list[npt.NDArray[Any]]:
 def _random(info: TensorInfo, generator: np.random.Generator) -> npt.NDArray[Any]:
     if info.dtype.startswith("float"):
         return np.asarray(generator.standard_normal(info.shape)).astype(info.dtype)
-    return np.asarray(generator.integers(0, _HIGHEST.get(info.dtype, 1), info.shape, endpoint=True)).astype(info.dtype)
+    return np.asarray(
+        generator.integers(0, _HIGHEST.get(info.dtype, 1), info.shape, endpoint=True)
+    ).astype(info.dtype)

@@ -27,16 +27,24 @@ def to_numpy(value: "Value", name: str) -> npt.NDArray[Any]:
     if isinstance(value, np.ndarray):
         return value
     if not is_torch(value):
-        raise ConfigError(f"input {name!r} is a {type(value).__name__}; give a numpy array or a PyTorch tensor")
+        raise ConfigError(
+            f"input {name!r} is a {type(value).__name__}; give a numpy array or a PyTorch tensor"
+        )
     if value.device.type != "cpu":
         raise ConfigError(f"input {name!r} is on {value.device}; move it with x.cpu()")
     if str(value.dtype) == "torch.bfloat16":  # numpy has no such type
         raise ConfigError(f"input {name!r} is bfloat16; convert it with x.float()")
     try:
         return value.detach().resolve_conj().resolve_neg().numpy()
-    except (TypeError, RuntimeError) as error:  # sparse, nested, quantized, fake, and what numpy has no type for
+    except (
+        TypeError,
+        RuntimeError,
+    ) as error:  # sparse, nested, quantized, fake, and what numpy has no type for
         kind = f"{type(value).__name__}, {str(value.layout).removeprefix('torch.')}, {value.dtype}"
-        raise ConfigError(f"input {name!r} is a tensor that is no plain array of numbers ({kind}); give a dense one") from error
+        raise ConfigError(
+            f"input {name!r} is a tensor that is no plain array of numbers ({kind}); give a"
+            " dense one"
+        ) from error
 
 
 def to_torch(array: npt.NDArray[Any]) -> "torch.Tensor":
@@ -47,10 +55,14 @@ def to_torch(array: npt.NDArray[Any]) -> "torch.Tensor":
 
 
 def check_dtype(array: npt.NDArray[Any], info: TensorInfo) -> None:
-    """ConfigError for an array of another type than `info` says: a silent conversion would cost time at every call."""
+    """ConfigError for an array of another type than `info` says: a silent conversion would cost
+    time at every call."""
     if array.dtype != np.dtype(info.dtype):
         how = f"x.astype('{info.dtype}') in numpy, x.to(torch.{info.dtype}) in PyTorch"
-        raise ConfigError(f"input {info.name!r} is {array.dtype}, the model takes {info.dtype}; convert it with {how}")
+        raise ConfigError(
+            f"input {info.name!r} is {array.dtype}, the model takes {info.dtype}; convert it with"
+            f" {how}"
+        )
 
 
 def ready(array: npt.NDArray[Any], info: TensorInfo) -> npt.NDArray[Any]:

@@ -1,4 +1,5 @@
-"""`subpc.as_module`: a compiled network as a module, to stand in a PyTorch model where the original stood."""
+"""`subpc.as_module`: a compiled network as a module, to stand in a PyTorch model where the original
+stood."""
 
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
@@ -10,14 +11,16 @@ if TYPE_CHECKING:
 
 
 def as_module(compiled: CompiledModel) -> "nn.Module":
-    """A module that runs `compiled`: `model.backbone = subpc.as_module(compiled)`. It has no weights and no gradients.
+    """A module that runs `compiled`: `model.backbone = subpc.as_module(compiled)`. It has no
+    weights and no gradients.
 
     Args:
         compiled: from `subpc.compile` or `subpc.load`.
 
     Returns:
-        A module whose result is what the compiled one's was: a tensor, a tuple where outputs have no names, and an OrderedDict by name
-        where they have (nested names with dots between: `head.bbox_regression`).
+        A module whose result is what the compiled one's was: a tensor, a tuple where outputs have
+        no names, and an OrderedDict by name where they have (nested names with dots between:
+        `head.bbox_regression`).
 
     Raises:
         ConfigError: when called, for inputs of a shape or type that the library does not take.

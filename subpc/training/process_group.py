@@ -21,7 +21,8 @@ def leads() -> bool:
 def process_group(device: str) -> "Iterator[tuple[Team, str]]":
     """This process's team and device while the body runs: nccl between GPUs, gloo between CPUs.
 
-    device: "auto" is the GPU of this process's local rank where there is one, else the CPU. Raises ConfigError for another device.
+    device: "auto" is the GPU of this process's local rank where there is one, else the CPU. Raises
+    ConfigError for another device.
     """
     import torch
     import torch.distributed as dist
@@ -56,5 +57,7 @@ def _device(name: str) -> str:
     if kind != "cuda" or not (index or "0").isdecimal():
         raise ConfigError(f"device is {name!r}; auto, cpu, cuda and cuda:0 are accepted.")
     if int(index or "0") >= found:
-        raise ConfigError(f"device is {name!r}, and this PyTorch finds {found} GPUs; pass --device cpu.")
+        raise ConfigError(
+            f"device is {name!r}, and this PyTorch finds {found} GPUs; pass --device cpu."
+        )
     return name

@@ -24,7 +24,8 @@ OnStep: TypeAlias = Callable[[int, int, int, float], None] | None
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """Images to train on and to test with, the names of the classes, and an image's shape (c, h, w)."""
+    """Images to train on and to test with, the names of the classes, and an image's shape (c, h,
+    w)."""
 
     train: "Images"
     test: "Images"
@@ -36,9 +37,11 @@ class Data:
 class Job:
     """What to train, beside the settings of training.
 
-    arch: as in subpc.compile, with its options; data: `fashion-mnist[:FOLDER]` or `imagefolder:FOLDER`; output: the compressed model
-    file; init: weights to start from; resume: go on from the checkpoint beside `output`; size: of images from folders; workers:
-    processes that read them; device: "auto", "cpu", "cuda" or "cuda:1"; half: round weights to float16 at the end and store them so;
+    arch: as in subpc.compile, with its options; data: `fashion-mnist[:FOLDER]` or
+    `imagefolder:FOLDER`; output: the compressed model file; init: weights to start from; resume: go
+    on from the checkpoint beside `output`; size: of images from folders; workers: processes that
+    read them; device: "auto", "cpu", "cuda" or "cuda:1"; half: round weights to float16 at the end
+    and store them so;
     onnx, state_dict: where to write the network as ONNX, and for plain PyTorch, too.
     """
 
@@ -61,10 +64,13 @@ class Job:
         return self.output.with_name(self.output.name + ".checkpoint")
 
 
-def train_files(job: Job, config: "TrainConfig", *, on_epoch: "OnEpoch" = None, on_step: OnStep = None) -> dict[str, Any]:
+def train_files(
+    job: Job, config: "TrainConfig", *, on_epoch: "OnEpoch" = None, on_step: OnStep = None
+) -> dict[str, Any]:
     """Train, write the model and, beside it, `.csv`, `.json` and `.png`; returns the report.
 
-    Under torchrun every process calls this; the first one writes. Raises SubpcError, ConfigError or ModelFileError.
+    Under torchrun every process calls this; the first one writes. Raises SubpcError, ConfigError or
+    ModelFileError.
     """
     from subpc.algorithms.subp.trainer import train
     from subpc.training.process_group import process_group
@@ -80,7 +86,16 @@ def train_files(job: Job, config: "TrainConfig", *, on_epoch: "OnEpoch" = None, 
                 on_epoch(epochs)
 
         shown = _with_channels(data, _input_channels(model))
-        history = train(model, shown.train, shown.test, config, checkpoint=job.checkpoint, device=device, on_epoch=log, on_step=on_step)
+        history = train(
+            model,
+            shown.train,
+            shown.test,
+            config,
+            checkpoint=job.checkpoint,
+            device=device,
+            on_epoch=log,
+            on_step=on_step,
+        )
         if job.half:
             _round_weights(model)
         report = make_report(job, config, shown, model, history)
@@ -97,16 +112,24 @@ def read_data(job: Job) -> Data:
     kind, _, place = job.data.partition(":")
     if kind == "imagefolder" and place:
         return _image_folder(Path(place), job)
-    raise ConfigError(f"data is {job.data!r}; fashion-mnist, fashion-mnist:FOLDER and imagefolder:FOLDER are accepted.")
+    raise ConfigError(
+        f"data is {job.data!r}; fashion-mnist, fashion-mnist:FOLDER and imagefolder:FOLDER are"
+        " accepted."
+    )
 
 
 def _fashion_mnist(folder: Path) -> Data:
     from subpc.algorithms.subp.images import InMemory
     from subpc.images.fashion_mnist import CLASSES, MEAN, STD, read_part
 
-    train, test = (InMemory(*read_part(folder, part), mean=MEAN, std=STD) for part in ("train", "t10k"))
+    train, test = (
+        InMemory(*read_part(folder, part), mean=MEAN, std=STD) for part in ("train", "t10k")
+    )
     if max(int(part.labels.max()) for part in (train, test)) >= len(CLASSES):
-        raise ConfigError(f"{folder} has labels above {len(CLASSES) - 1}; Fashion-MNIST has {len(CLASSES)} classes.")
+        raise ConfigError(
+            f"{folder} has labels above {len(CLASSES) - 1}; Fashion-MNIST has {len(CLASSES)}"
+            " classes."
+        )
     _, channels, height, width = train.images.shape
     return Data(train=train, test=test, classes=CLASSES, shape=(channels, height, width))
 
@@ -117,12 +140,17 @@ def _image_folder(folder: Path, job: Job) -> Data:
 
     training, testing, names = find_parts(folder)
     how = Preparation(size=job.size)
-    train, test = (ImageFolder(items, preparation=how, workers=job.workers) for items in (training, testing))
+    train, test = (
+        ImageFolder(items, preparation=how, workers=job.workers) for items in (training, testing)
+    )
     return Data(train=train, test=test, classes=tuple(names), shape=(3, job.size, job.size))
 
 
-def build_network(job: Job, config: "TrainConfig", data: Data) -> "tuple[nn.Module, dict[str, Any]]":
-    """The network for these classes, with the weights of `job.init` or seeded ones, and its options."""
+def build_network(
+    job: Job, config: "TrainConfig", data: Data
+) -> "tuple[nn.Module, dict[str, Any]]":
+    """The network for these classes, with the weights of `job.init` or seeded ones, and its
+    options."""
     import torch
 
     from subpc.frontend.architectures.build import build_arch
@@ -130,7 +158,9 @@ def build_network(job: Job, config: "TrainConfig", data: Data) -> "tuple[nn.Modu
     from subpc.frontend.files.state_dict import start_from
 
     source = job.arch.rpartition(":")[0]
-    options: dict[str, Any] = {"num_classes": len(data.classes)} if source in ("", "torchvision", "timm", "subpc") else {}
+    options: dict[str, Any] = (
+        {"num_classes": len(data.classes)} if source in ("", "torchvision", "timm", "subpc") else {}
+    )
     if source == "subpc":
         options["in_channels"] = data.shape[0]
     options |= job.arch_options
@@ -147,7 +177,8 @@ def build_network(job: Job, config: "TrainConfig", data: Data) -> "tuple[nn.Modu
 
 
 def _round_weights(model: "nn.Module") -> None:
-    """What float16 leaves of the weights of two or more dimensions, so that the report is about the network in the file."""
+    """What float16 leaves of the weights of two or more dimensions, so that the report is about the
+    network in the file."""
     import torch
 
     with torch.no_grad():
@@ -164,10 +195,16 @@ def _check_scores(model: "nn.Module", data: Data) -> None:
         try:
             scores = model.eval()(torch.zeros(1, _input_channels(model), *data.shape[1:]))
         except (RuntimeError, ValueError, TypeError) as error:
-            raise ConfigError(f"The network does not take images of {data.shape[1]}x{data.shape[2]}: {first_line(error, 120)}.") from error
+            raise ConfigError(
+                f"The network does not take images of {data.shape[1]}x{data.shape[2]}:"
+                f" {first_line(error, 120)}."
+            ) from error
     if not isinstance(scores, torch.Tensor) or tuple(scores.shape) != (1, len(data.classes)):
         got = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
-        raise ConfigError(f"The network gives {got} for one image; (1, {len(data.classes)}), a score for each class, is accepted.")
+        raise ConfigError(
+            f"The network gives {got} for one image; (1, {len(data.classes)}), a score for each"
+            " class, is accepted."
+        )
 
 
 def _input_channels(model: "nn.Module") -> int:
@@ -182,26 +219,56 @@ def _with_channels(data: Data, channels: int) -> Data:
 
     if channels == data.shape[0]:
         return data
-    if data.shape[0] != 1 or not isinstance(data.train, InMemory) or not isinstance(data.test, InMemory):
-        raise ConfigError(f"The network takes {channels} channels, the images have {data.shape[0]}. Choose another architecture.")
-    return replace(data, train=data.train.repeated(channels), test=data.test.repeated(channels), shape=(channels, *data.shape[1:]))
+    if (
+        data.shape[0] != 1
+        or not isinstance(data.train, InMemory)
+        or not isinstance(data.test, InMemory)
+    ):
+        raise ConfigError(
+            f"The network takes {channels} channels, the images have {data.shape[0]}. Choose"
+            " another architecture."
+        )
+    return replace(
+        data,
+        train=data.train.repeated(channels),
+        test=data.test.repeated(channels),
+        shape=(channels, *data.shape[1:]),
+    )
 
 
 def _check_places(job: Job) -> None:
     if job.output.suffix not in (".pt", ".safetensors"):
-        raise ConfigError(f"the output is {job.output.name}; a name that ends with .pt or .safetensors is accepted.")
+        raise ConfigError(
+            f"the output is {job.output.name}; a name that ends with .pt or .safetensors is"
+            " accepted."
+        )
     beside = [job.output.with_suffix(suffix) for suffix in (".csv", ".json", ".png")]
-    check_outputs([job.output, *beside, job.checkpoint, job.onnx, job.state_dict], [job.init, job.data.partition(":")[2] or None])
+    check_outputs(
+        [job.output, *beside, job.checkpoint, job.onnx, job.state_dict],
+        [job.init, job.data.partition(":")[2] or None],
+    )
     if job.checkpoint.exists() and not job.resume:
-        raise ConfigError(f"{job.checkpoint} is there from an unfinished training. Pass --resume to go on with it, or remove it.")
+        raise ConfigError(
+            f"{job.checkpoint} is there from an unfinished training. Pass --resume to go on with"
+            " it, or remove it."
+        )
 
 
-def make_report(job: Job, config: "TrainConfig", data: Data, model: "nn.Module", history: "History") -> dict[str, Any]:
+def make_report(
+    job: Job, config: "TrainConfig", data: Data, model: "nn.Module", history: "History"
+) -> dict[str, Any]:
     """What was trained and what came of it, as JSON values."""
     from subpc.algorithms.subp.trainer import accuracy
 
     last = history.epochs[-1]
-    pattern = "dense" if not history.pruned else f"1x{config.subp.n} {'layer-wise' if config.method.endswith('layerwise') else 'uniform'}"
+    pattern = (
+        "dense"
+        if not history.pruned
+        else (
+            f"1x{config.subp.n}"
+            f" {'layer-wise' if config.method.endswith('layerwise') else 'uniform'}"
+        )
+    )
     return {
         "arch": job.arch,
         "data": job.data.partition(":")[0],
@@ -215,16 +282,29 @@ def make_report(job: Job, config: "TrainConfig", data: Data, model: "nn.Module",
 
 
 def _write(
-    job: Job, config: "TrainConfig", data: Data, model: "nn.Module", options: dict[str, Any], report: dict[str, Any], history: "History"
+    job: Job,
+    config: "TrainConfig",
+    data: Data,
+    model: "nn.Module",
+    options: dict[str, Any],
+    report: dict[str, Any],
+    history: "History",
 ) -> None:
     import torch
 
-    from subpc.algorithms.file_format.compressed_file import CompressedFile, save_atomic, save_compressed
+    from subpc.algorithms.file_format.compressed_file import (
+        CompressedFile,
+        save_atomic,
+        save_compressed,
+    )
     from subpc.frontend.from_torch.to_onnx_file import export_onnx
 
     shape, epochs = (1, *data.shape), history.epochs
     blocks = dict.fromkeys(report["pruned"], config.subp.n)
-    short = {key: report[key] for key in ("data", "pattern", "top1", "sparsity", "classes", "pruned", "left_dense")}
+    short = {
+        key: report[key]
+        for key in ("data", "pattern", "top1", "sparsity", "classes", "pruned", "left_dense")
+    }
     file = CompressedFile(
         arch=job.arch,
         arch_options=options,
@@ -237,7 +317,9 @@ def _write(
     )
     save_compressed(job.output, file)
     write_json(job.output.with_suffix(".json"), report)
-    write_plot(job.output.with_suffix(".png"), epochs, f"{job.arch}, {config.method}, {report['pattern']}")
+    write_plot(
+        job.output.with_suffix(".png"), epochs, f"{job.arch}, {config.method}, {report['pattern']}"
+    )
     if job.onnx is not None:
         with scratch_folder("export") as folder, replacing(job.onnx) as target:
             export_onnx(model.eval(), (torch.zeros(shape),), folder / "model.onnx")

@@ -1,1 +1,2 @@
-"""Schedules that tuning found: the database, those that come with subpc, and which of them a compile uses."""
+"""Schedules that tuning found: the database, those that come with subpc, and which of them a
+compile uses."""

@@ -1,4 +1,5 @@
-"""Tuned schedules for a compile: from a database that `subpc tune` wrote, or from the one that comes with the package."""
+"""Tuned schedules for a compile: from a database that `subpc tune` wrote, or from the one that
+comes with the package."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,7 +23,8 @@ SHIPPED = Path(__file__).parent
 
 @dataclass(frozen=True, kw_only=True)
 class TuningFact:
-    """What became of one network. layers: how many convolutions got a tuned schedule; note: one line for the report, or ""."""
+    """What became of one network. layers: how many convolutions got a tuned schedule; note: one
+    line for the report, or ""."""
 
     layers: int = 0
     note: str = ""
@@ -36,13 +38,22 @@ class Tuned:
     notes: tuple[str, ...] = ()
     quiet: bool = True
 
-    def choose(self, workloads: "Mapping[str, ConvWorkload]", isa: "VectorIsa", sparse: str) -> "tuple[dict[str, Choice], TuningFact]":
+    def choose(
+        self, workloads: "Mapping[str, ConvWorkload]", isa: "VectorIsa", sparse: str
+    ) -> "tuple[dict[str, Choice], TuningFact]":
         """Schedules by layer name for a network's convolutions.
 
-        If the whole network was raced, exactly what stood the race; else the best record of each workload.
+        If the whole network was raced, exactly what stood the race; else the best record of each
+        workload.
         """
-        verdict = {v.network: v for v in self.database.verdicts}.get(network_key(w.key for w in workloads.values()))
-        known: dict[str, Any] = verdict.schedules if verdict else {k: t.choice for k, t in best_trials(self.database.trials).items()}
+        verdict = {v.network: v for v in self.database.verdicts}.get(
+            network_key(w.key for w in workloads.values())
+        )
+        known: dict[str, Any] = (
+            verdict.schedules
+            if verdict
+            else {k: t.choice for k, t in best_trials(self.database.trials).items()}
+        )
         choices, refused = {}, []
         for layer, workload in workloads.items():
             choice = known.get(workload.key)
@@ -57,14 +68,32 @@ class Tuned:
             race = f"{verdict.speedup:.3f}x over untuned when the whole network was raced"
         else:
             race = "the whole network was not raced: let `subpc tune` run to its end for that"
-        parts = [f"tuning: {len(choices)} of {len(workloads)} convolutions from {self.database.path}, {race}"] if choices else []
-        parts += [f"tuning: ignored for {refused[0]}" + (f", and {len(refused) - 1} more" if len(refused) > 1 else "")] if refused else []
+        parts = (
+            [
+                f"tuning: {len(choices)} of {len(workloads)} convolutions from"
+                f" {self.database.path}, {race}"
+            ]
+            if choices
+            else []
+        )
+        parts += (
+            [
+                f"tuning: ignored for {refused[0]}"
+                + (f", and {len(refused) - 1} more" if len(refused) > 1 else "")
+            ]
+            if refused
+            else []
+        )
         if not parts and not self.quiet:
-            parts = [f"tuning: {self.database.path} knows none of the {len(workloads)} convolutions"]
+            parts = [
+                f"tuning: {self.database.path} knows none of the {len(workloads)} convolutions"
+            ]
         return choices, TuningFact(layers=len(choices), note="; ".join(parts))
 
 
-def why_not(choice: "Choice", workload: "ConvWorkload", isa: "VectorIsa", sparse: str = "auto") -> str:
+def why_not(
+    choice: "Choice", workload: "ConvWorkload", isa: "VectorIsa", sparse: str = "auto"
+) -> str:
     """Why a recorded schedule cannot be used, "" if it can."""
     from subpc.schedules.family import ignores_pattern
     from subpc.schedules.search_space import is_valid
@@ -76,11 +105,19 @@ def why_not(choice: "Choice", workload: "ConvWorkload", isa: "VectorIsa", sparse
     return ""
 
 
-def find_tuning(tuning: str | Path | None, target: Target, threads: int, versions: Mapping[str, str], *, any_cpu: bool = False) -> Tuned:
+def find_tuning(
+    tuning: str | Path | None,
+    target: Target,
+    threads: int,
+    versions: Mapping[str, str],
+    *,
+    any_cpu: bool = False,
+) -> Tuned:
     """The records that a compile may use.
 
     Raises:
-        ConfigError: no such database, one of a newer version, or nothing in it that holds for this machine.
+        ConfigError: no such database, one of a newer version, or nothing in it that holds for this
+            machine.
     """
     if tuning is None or str(tuning) == OFF:
         return Tuned()
@@ -92,12 +129,19 @@ def find_tuning(tuning: str | Path | None, target: Target, threads: int, version
     matching = tuning_db.select(database, machine, any_cpu=any_cpu)
     if not matching.trials and not matching.verdicts:
         hint = "" if any_cpu else "; --tuning-any-cpu uses it nevertheless"
-        raise ConfigError(f"{tuning_db.why_nothing(database, machine)}{hint}\nTune here with: subpc tune MODEL --db FILE")
+        raise ConfigError(
+            f"{tuning_db.why_nothing(database, machine)}{hint}\nTune here with: subpc tune MODEL"
+            " --db FILE"
+        )
     return Tuned(database=matching, notes=database.notes, quiet=False)
 
 
 def _shipped(machine: Machine) -> Database:
     """What the package's own files say about this machine."""
-    files = [tuning_db.select(tuning_db.read(path), machine) for path in sorted(SHIPPED.glob("*.jsonl"))]
+    files = [
+        tuning_db.select(tuning_db.read(path), machine) for path in sorted(SHIPPED.glob("*.jsonl"))
+    ]
     trials, verdicts = (t for f in files for t in f.trials), (v for f in files for v in f.verdicts)
-    return Database(path="the schedules that come with subpc", trials=tuple(trials), verdicts=tuple(verdicts))
+    return Database(
+        path="the schedules that come with subpc", trials=tuple(trials), verdicts=tuple(verdicts)
+    )

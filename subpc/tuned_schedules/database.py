@@ -1,6 +1,8 @@
-"""The tuning database: JSON lines that several tuners append to at a time, and that a cut or edited line cannot spoil.
+"""The tuning database: JSON lines that several tuners append to at a time, and that a cut or edited
+line cannot spoil.
 
-A "trial" says how fast one schedule was for one workload, a "network" which schedules stood the race of a whole network.
+A "trial" says how fast one schedule was for one workload, a "network" which schedules stood the
+race of a whole network.
 """
 
 import hashlib
@@ -18,7 +20,8 @@ from subpc import files
 from subpc.errors import ConfigError, TuningError
 
 FORMAT = 1
-# A record is under 2 KB, a network of a thousand layers under 1 MB; what is longer was not written by us.
+# A record is under 2 KB, a network of a thousand layers under 1 MB; what is longer was not written
+# by us.
 MAX_LINE, MAX_FILE = 4 << 20, 1 << 30
 LOCK_SECONDS = 60.0
 # What every line begins with.
@@ -41,9 +44,11 @@ class Machine:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One schedule that was measured. ratio: its time over the default schedule's; accepted: it was certainly faster than the best then.
+    """One schedule that was measured. ratio: its time over the default schedule's; accepted: it was
+    certainly faster than the best then.
 
-    microseconds: of one call in the network; pairs: how often it and the best were run in turn; error: why it failed.
+    microseconds: of one call in the network; pairs: how often it and the best were run in turn;
+    error: why it failed.
     """
 
     workload: dict[str, Any]
@@ -59,7 +64,8 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """The race of a whole network at the end. schedules: workload key to choice, of all that helped; speedup: untuned over tuned time."""
+    """The race of a whole network at the end. schedules: workload key to choice, of all that
+    helped; speedup: untuned over tuned time."""
 
     network: str
     machine: Machine
@@ -89,18 +95,25 @@ def network_key(keys: Iterable[str]) -> str:
 
 
 def check_writable(path: str | Path) -> None:
-    """Raise ConfigError if records cannot be appended, or if the file is none of ours and would be spoilt by them.
+    """Raise ConfigError if records cannot be appended, or if the file is none of ours and would be
+    spoilt by them.
 
-    A database that is not there yet is made with its first record, so that a search that ends before it leaves nothing.
+    A database that is not there yet is made with its first record, so that a search that ends
+    before it leaves nothing.
     """
     target, lock = Path(path), _lock_file(path)
     try:
         files.check_outputs([target, lock])
     except ConfigError as error:
-        raise ConfigError(f"cannot write the database {str(error).removeprefix('cannot write ')}") from error
+        raise ConfigError(
+            f"cannot write the database {str(error).removeprefix('cannot write ')}"
+        ) from error
     _check_first_line(target)
     if lock.exists() and lock.stat().st_size:
-        words = f"cannot write the database {target}: {lock} would be its lock, and holds something else"
+        words = (
+            f"cannot write the database {target}: {lock} would be its lock, and holds something"
+            " else"
+        )
         raise ConfigError(f"{words}; give the database another name")
     if not target.exists():
         return
@@ -108,11 +121,15 @@ def check_writable(path: str | Path) -> None:
         with target.open("ab"), _lock(target):
             pass
     except OSError as error:
-        raise ConfigError(f"cannot write the database {target}: {error.strerror or error}; give a file that you may write to") from error
+        raise ConfigError(
+            f"cannot write the database {target}: {error.strerror or error}; give a file that you"
+            " may write to"
+        ) from error
 
 
 def _check_first_line(target: Path) -> None:
-    """ConfigError unless the file is not there, empty, or begins with a record or with what a killed writer left of one."""
+    """ConfigError unless the file is not there, empty, or begins with a record or with what a
+    killed writer left of one."""
     if not target.exists():
         return
     with target.open("rb") as file:
@@ -125,14 +142,21 @@ def _check_first_line(target: Path) -> None:
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(
-            f"{target} is no tuning database: its first line is {error}; records are not appended to it, give another file"
+            f"{target} is no tuning database: its first line is {error}; records are not appended"
+            " to it, give another file"
         ) from error
 
 
 def append(path: str | Path, record: Trial | Verdict) -> None:
-    """Add one record with one write, under a lock; a line that a killed writer left half written is ended first."""
+    """Add one record with one write, under a lock; a line that a killed writer left half written is
+    ended first."""
     kind = "trial" if isinstance(record, Trial) else "network"
-    line = json.dumps({"format": FORMAT, "kind": kind, **asdict(record)}, separators=(",", ":")).encode() + b"\n"
+    line = (
+        json.dumps(
+            {"format": FORMAT, "kind": kind, **asdict(record)}, separators=(",", ":")
+        ).encode()
+        + b"\n"
+    )
     target = Path(path)
     try:
         with _lock(target):
@@ -144,7 +168,10 @@ def append(path: str | Path, record: Trial | Verdict) -> None:
             finally:
                 os.close(descriptor)
     except OSError as error:
-        raise TuningError(f"cannot write the database {target}: {error.strerror or error}; earlier records are kept") from error
+        raise TuningError(
+            f"cannot write the database {target}: {error.strerror or error}; earlier records are"
+            " kept"
+        ) from error
 
 
 def _lock_file(path: str | Path) -> Path:
@@ -157,7 +184,9 @@ def _lock(target: Path) -> FileLock:
         with lock:
             pass
     except Timeout as error:
-        raise TuningError(f"another process has held {target}.lock for {LOCK_SECONDS:.0f} s; end it and try again") from error
+        raise TuningError(
+            f"another process has held {target}.lock for {LOCK_SECONDS:.0f} s; end it and try again"
+        ) from error
     return lock
 
 
@@ -170,12 +199,16 @@ def read(path: str | Path, *, missing_ok: bool = False) -> Database:
     try:
         with open(path, "rb", opener=files.only_regular) as file:
             if os.fstat(file.fileno()).st_size > MAX_FILE:
-                raise ConfigError(f"{path} has more than {MAX_FILE >> 20} MB; that is no tuning database")
+                raise ConfigError(
+                    f"{path} has more than {MAX_FILE >> 20} MB; that is no tuning database"
+                )
             data = file.read()
     except FileNotFoundError as error:
         if missing_ok:
             return Database(path=str(path))
-        raise ConfigError(f"no such tuning database: {path}; `subpc tune MODEL --db {path}` makes one") from error
+        raise ConfigError(
+            f"no such tuning database: {path}; `subpc tune MODEL --db {path}` makes one"
+        ) from error
     except OSError as error:
         raise ConfigError(f"cannot read the tuning database {path}: {error.strerror}") from error
     lines = data.split(b"\n")
@@ -206,7 +239,10 @@ def _parse(line: bytes, where: str) -> Trial | Verdict:
     if not isinstance(data, dict) or type(data.get("format")) is not int:
         raise ValueError("not a tuning record")
     if data["format"] > FORMAT:
-        raise ConfigError(f"{where}: format {data['format']} was written by a newer subpc; this one reads up to {FORMAT}: update it")
+        raise ConfigError(
+            f"{where}: format {data['format']} was written by a newer subpc; this one reads up to"
+            f" {FORMAT}: update it"
+        )
     kind, kinds = data.get("kind"), {"trial": Trial, "network": Verdict}
     if not isinstance(kind, str) or kind not in kinds:
         raise ValueError(f"unknown kind {kind!r:.40}")
@@ -216,11 +252,20 @@ def _parse(line: bytes, where: str) -> Trial | Verdict:
     _check(record)
     if isinstance(record, Trial):
         return replace(record, choice=LATER_FIELDS | record.choice)
-    whole = {key: LATER_FIELDS | choice if isinstance(choice, dict) else choice for key, choice in record.schedules.items()}
+    whole = {
+        key: LATER_FIELDS | choice if isinstance(choice, dict) else choice
+        for key, choice in record.schedules.items()
+    }
     return replace(record, schedules=whole)
 
 
-_TYPES: dict[Any, tuple[type, ...]] = {str: (str,), int: (int,), bool: (bool,), float: (int, float), Machine: (Machine,)}
+_TYPES: dict[Any, tuple[type, ...]] = {
+    str: (str,),
+    int: (int,),
+    bool: (bool,),
+    float: (int, float),
+    Machine: (Machine,),
+}
 
 
 def _record(kind: type[Any], data: Any) -> Any:
@@ -245,11 +290,16 @@ def _check(record: Trial | Verdict) -> None:
 
 
 def select(database: Database, machine: Machine, *, any_cpu: bool = False) -> Database:
-    """The records that hold for a machine: same CPU, target, threads and versions. any_cpu: only the versions have to agree."""
+    """The records that hold for a machine: same CPU, target, threads and versions. any_cpu: only
+    the versions have to agree."""
 
     def holds(other: Machine) -> bool:
         same_versions = (other.subpc, other.tvm) == (machine.subpc, machine.tvm)
-        return same_versions and (any_cpu or (other.cpu, other.target, other.threads) == (machine.cpu, machine.target, machine.threads))
+        return same_versions and (
+            any_cpu
+            or (other.cpu, other.target, other.threads)
+            == (machine.cpu, machine.target, machine.threads)
+        )
 
     return Database(
         path=database.path,
@@ -264,11 +314,22 @@ def why_nothing(database: Database, machine: Machine) -> str:
     others = [*(t.machine for t in database.trials), *(v.machine for v in database.verdicts)]
     if not others:
         return f"{database.path} holds no records"
-    for name, what in (("cpu", "CPU"), ("target", "target"), ("threads", "threads"), ("subpc", "subpc version"), ("tvm", "TVM version")):
+    for name, what in (
+        ("cpu", "CPU"),
+        ("target", "target"),
+        ("threads", "threads"),
+        ("subpc", "subpc version"),
+        ("tvm", "TVM version"),
+    ):
         seen = {str(getattr(other, name)) for other in others}
         if str(getattr(machine, name)) not in seen:
-            return f"{database.path} was made for {what} {', '.join(sorted(seen)[:3])}; here it is {getattr(machine, name)}"
-    return f"{database.path} has no record for this combination of CPU, target, threads and versions"
+            return (
+                f"{database.path} was made for {what} {', '.join(sorted(seen)[:3])}; here it is"
+                f" {getattr(machine, name)}"
+            )
+    return (
+        f"{database.path} has no record for this combination of CPU, target, threads and versions"
+    )
 
 
 def best_trials(trials: Iterable[Trial]) -> dict[str, Trial]:
@@ -276,6 +337,10 @@ def best_trials(trials: Iterable[Trial]) -> dict[str, Trial]:
     best: dict[str, Trial] = {}
     for trial in trials:
         key = workload_key(trial.workload)
-        if trial.status == OK and trial.accepted and (key not in best or trial.ratio < best[key].ratio):
+        if (
+            trial.status == OK
+            and trial.accepted
+            and (key not in best or trial.ratio < best[key].ratio)
+        ):
             best[key] = trial
     return best

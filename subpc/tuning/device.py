@@ -1,4 +1,5 @@
-"""One machine to measure on, and a round of candidates on it: built, raced inside the network, judged."""
+"""One machine to measure on, and a round of candidates on it: built, raced inside the network,
+judged."""
 
 import itertools
 import time
@@ -17,11 +18,13 @@ if TYPE_CHECKING:
     from subpc.tuning.layers import TunedLayer
     from subpc.tuning.session import TuningSession
 
-# A round is not measured for longer than this, however uncertain it still is: an undecided candidate gains next to nothing.
+# A round is not measured for longer than this, however uncertain it still is: an undecided
+# candidate gains next to nothing.
 ROUND_SECONDS = 3.0
 # Nor for more runs than this: what is undecided then gains next to nothing, too.
 MAX_PAIRS = 400
-# What looks faster is run again, at least as often as this, with both libraries loaded anew in each other's place.
+# What looks faster is run again, at least as often as this, with both libraries loaded anew in each
+# other's place.
 CONFIRM_PAIRS = 32
 # A network whose outputs deviate by more than this share of their range has a wrong kernel in it.
 TOLERANCE = 1e-3
@@ -42,7 +45,8 @@ AnyRuns = TypeVar("AnyRuns", bound=PairedRuns)
 
 
 class LayerRuns:
-    """What pairs of runs of two libraries say about the candidates of some layers: each with the layer after it."""
+    """What pairs of runs of two libraries say about the candidates of some layers: each with the
+    layer after it."""
 
     def __init__(self, best: Measured, library: Measured, layers: "Sequence[TunedLayer]") -> None:
         self._libraries, self.layers, self.count = (best, library), list(layers), 0
@@ -54,7 +58,9 @@ class LayerRuns:
         before, now = side_by_side((best, library), self._libraries)
         for layer in self.layers:
             self._ratios[layer.workload.key] += list(window(layer, now) / window(layer, before))
-            self._own[layer.workload.key] += list(window(layer, now, alone=True) / 1000 / len(layer.layers))
+            self._own[layer.workload.key] += list(
+                window(layer, now, alone=True) / 1000 / len(layer.layers)
+            )
         self.count += len(best)
 
     @property
@@ -66,7 +72,10 @@ class LayerRuns:
         """By workload key."""
         return {
             key: Outcome(
-                choice=entry.candidates[key], judgement=judge(ratios), pairs=self.count, microseconds=float(np.median(self._own[key]))
+                choice=entry.candidates[key],
+                judgement=judge(ratios),
+                pairs=self.count,
+                microseconds=float(np.median(self._own[key])),
             )
             for key, ratios in self._ratios.items()
         }
@@ -86,8 +95,11 @@ class Device:
             self._measurer = self._connect()
         return self._measurer
 
-    def run(self, work: Callable[[Measurer], tuple[Times, Times]], tries: int = 1) -> tuple[Times, Times]:
-        """Do something that cannot be left out, on this machine or, if that is lost, on a new one."""
+    def run(
+        self, work: Callable[[Measurer], tuple[Times, Times]], tries: int = 1
+    ) -> tuple[Times, Times]:
+        """Do something that cannot be left out, on this machine or, if that is lost, on a new
+        one."""
         for attempt in itertools.count(1):
             try:
                 return work(self.measurer)
@@ -98,7 +110,8 @@ class Device:
         raise AssertionError
 
     def measure(self, entry: CandidateRound) -> dict[str, Outcome]:
-        """Build and race candidates; if something fails, halves of them, until the one that fails is alone."""
+        """Build and race candidates; if something fails, halves of them, until the one that fails
+        is alone."""
         session = self._session
         try:
             library = session.builder.build(session.choices(entry.best | entry.candidates))
@@ -115,7 +128,9 @@ class Device:
         halves = [dict(items[: len(items) // 2]), dict(items[len(items) // 2 :])]
         outcomes: dict[str, Outcome] = {}
         for half in halves:
-            outcomes |= self.measure(CandidateRound(candidates=half, best=entry.best, ratios=entry.ratios))
+            outcomes |= self.measure(
+                CandidateRound(candidates=half, best=entry.best, ratios=entry.ratios)
+            )
         return outcomes
 
     def _race(self, best: Measured, library: Measured, entry: CandidateRound) -> dict[str, Outcome]:
@@ -138,10 +153,12 @@ class Device:
         first: AnyRuns,
         once_more: Callable[[AnyRuns], AnyRuns | None],
     ) -> tuple[AnyRuns, AnyRuns | None]:
-        """Run both in turns until `first` is certain, or time is up; then what looks faster once more.
+        """Run both in turns until `first` is certain, or time is up; then what looks faster once
+        more.
 
-        Of a thousand candidates some look faster by luck, and the question is asked after every batch. Only the second measurement
-        decides and is recorded: nothing was chosen by it, and its number of runs is fixed.
+        Of a thousand candidates some look faster by luck, and the question is asked after every
+        batch. Only the second measurement decides and is recorded: nothing was chosen by it, and
+        its number of runs is fixed.
         """
         measurer, timeout = self.measurer, self._session.timeout
         measurer.load("a", best)
@@ -150,7 +167,9 @@ class Device:
         if not deviation <= TOLERANCE:
             raise MeasureError(f"wrong results: outputs differ by {deviation:.1e} of their range")
         end = time.monotonic() + ROUND_SECONDS
-        while not (first.count and (time.monotonic() > end or first.count >= MAX_PAIRS or first.certain)):
+        while not (
+            first.count and (time.monotonic() > end or first.count >= MAX_PAIRS or first.certain)
+        ):
             first.add(*measurer.pairs(BATCH, timeout))
         second = once_more(first)
         if second is not None:

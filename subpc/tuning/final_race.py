@@ -1,4 +1,5 @@
-"""The end of a search: the whole network is raced, tuned against untuned, and what does not help in it is dropped."""
+"""The end of a search: the whole network is raced, tuned against untuned, and what does not help in
+it is dropped."""
 
 import time
 from dataclasses import dataclass
@@ -42,7 +43,11 @@ class NetworkTimes:
 def finish(session: "TuningSession", device: "Device") -> TuneReport:
     """Find the schedules that stand the race, and record the verdict."""
     tuned = {layer.workload.key: layer.best for layer in session.layers if layer.tuned}
-    if session.apart is not None and session.apart != tuned and not _faster(_race(session, device, session.apart, tuned)):
+    if (
+        session.apart is not None
+        and session.apart != tuned
+        and not _faster(_race(session, device, session.apart, tuned))
+    ):
         tuned = session.apart  # joint changes, and what came after them, do not stand a long race
     found, race = len(tuned), _race(session, device, {}, tuned)
     for _ in range(ATTEMPTS):
@@ -59,10 +64,17 @@ def _faster(race: NetworkTimes | None) -> bool:
     return race is not None and judge(race.ratios).high < 1.0
 
 
-def _race(session: "TuningSession", device: "Device", first: "dict[str, Choice]", second: "dict[str, Choice]") -> NetworkTimes | None:
+def _race(
+    session: "TuningSession",
+    device: "Device",
+    first: "dict[str, Choice]",
+    second: "dict[str, Choice]",
+) -> NetworkTimes | None:
     """Run the network with two sets of schedules in turns; None if one of them does not run."""
     try:
-        one, two = (session.baseline(session.choices(_all(session, tuned))) for tuned in (first, second))
+        one, two = (
+            session.baseline(session.choices(_all(session, tuned))) for tuned in (first, second)
+        )
         a, b = device.run(lambda measurer: _pairs(measurer, one, two, session.timeout))
     except (CompileError, MeasureError):
         return None
@@ -70,10 +82,14 @@ def _race(session: "TuningSession", device: "Device", first: "dict[str, Choice]"
 
 
 def _all(session: "TuningSession", tuned: "dict[str, Choice]") -> "dict[str, Choice]":
-    return {layer.workload.key: tuned.get(layer.workload.key, layer.default) for layer in session.layers}
+    return {
+        layer.workload.key: tuned.get(layer.workload.key, layer.default) for layer in session.layers
+    }
 
 
-def _pairs(measurer: Measurer, untuned: Measured, tuned: Measured, timeout: float) -> tuple[Times, Times]:
+def _pairs(
+    measurer: Measurer, untuned: Measured, tuned: Measured, timeout: float
+) -> tuple[Times, Times]:
     measurer.load("a", untuned)
     measurer.load("b", tuned)
     end, runs = time.monotonic() + MAX_SECONDS, ([], [])  # type: ignore[var-annotated]
@@ -88,23 +104,35 @@ def _pairs(measurer: Measurer, untuned: Measured, tuned: Measured, timeout: floa
 
 
 def _slower(session: "TuningSession", tuned: "dict[str, Choice]", race: NetworkTimes) -> set[str]:
-    """Workloads that are certainly slower in the whole network, and do not make up for it in the layers that run after them."""
+    """Workloads that are certainly slower in the whole network, and do not make up for it in the
+    layers that run after them."""
     before, after = side_by_side((race.first, race.second), race.libraries)
     worse = set()
     for layer in session.layers:
         if layer.workload.key in tuned:
-            own, window_of_two = (judge(list(window(layer, after, alone=a) / window(layer, before, alone=a))) for a in (True, False))
+            own, window_of_two = (
+                judge(list(window(layer, after, alone=a) / window(layer, before, alone=a)))
+                for a in (True, False)
+            )
             if own.low > 1.0 and window_of_two.high >= 1.0:
                 worse.add(layer.workload.key)
     return worse
 
 
-def _conclude(session: "TuningSession", tuned: "dict[str, Choice]", race: NetworkTimes | None, found: int) -> TuneReport:
+def _conclude(
+    session: "TuningSession", tuned: "dict[str, Choice]", race: NetworkTimes | None, found: int
+) -> TuneReport:
     """Write the verdict and describe it."""
     network = network_key(workload.key for workload in session.builder.model.workloads.values())
     speedup = 1.0 / judge(race.ratios).ratio if tuned and race else 1.0
     dropped = found - len(tuned)
-    verdict = Verdict(network=network, machine=session.machine, schedules=dict(tuned), speedup=speedup, dropped=dropped)
+    verdict = Verdict(
+        network=network,
+        machine=session.machine,
+        schedules=dict(tuned),
+        speedup=speedup,
+        dropped=dropped,
+    )
     tuning_db.append(session.database, verdict)
     untuned_ms = float(np.median(race.first.sum(axis=1))) / 1e6 if race else session.total_ns / 1e6
     tuned_ms = float(np.median(race.second.sum(axis=1))) / 1e6 if tuned and race else untuned_ms

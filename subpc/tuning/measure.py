@@ -1,4 +1,5 @@
-"""Timing two libraries against each other, on this machine: the parent's side of the measuring process."""
+"""Timing two libraries against each other, on this machine: the parent's side of the measuring
+process."""
 
 import json
 import select
@@ -29,7 +30,8 @@ class DeviceLost(TuningError):
 class Measured:
     """A library whose entry point times its own steps.
 
-    inputs, outputs: (shape, dtype); layers: name of each step's layer; joined: those that the step before them computes.
+    inputs, outputs: (shape, dtype); layers: name of each step's layer; joined: those that the step
+    before them computes.
     """
 
     library: Path
@@ -55,7 +57,8 @@ class Measured:
 
 
 class Measurer(Protocol):
-    """Runs pairs of libraries. Raises MeasureError if a library is to blame, DeviceLost if the machine is."""
+    """Runs pairs of libraries. Raises MeasureError if a library is to blame, DeviceLost if the
+    machine is."""
 
     def load(self, slot: str, library: Measured) -> None: ...
     def difference(self) -> float: ...
@@ -93,7 +96,11 @@ class LocalMeasurer:
         try:
             process.stdin.write(json.dumps(command) + "\n")
             process.stdin.flush()
-            line = process.stdout.readline() if select.select([process.stdout], [], [], timeout)[0] else None
+            line = (
+                process.stdout.readline()
+                if select.select([process.stdout], [], [], timeout)[0]
+                else None
+            )
         except BrokenPipeError:
             line = ""
         if line:
@@ -107,9 +114,12 @@ class LocalMeasurer:
         environment = worker_environment({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
         command = worker_command("subpc.tuning.measure_worker", str(self._threads))
         pipe = subprocess.PIPE
-        # A process group of its own: Ctrl-C is for the tuner, which ends this process when it is done with it.
+        # A process group of its own: Ctrl-C is for the tuner, which ends this process when it is
+        # done with it.
         options: dict[str, Any] = {"env": environment, "text": True, "start_new_session": True}
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._errors, **options)
+        self._process = subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=self._errors, **options
+        )
         before, self._loaded = self._loaded, {}
         for slot, library in before.items():
             self._loaded[slot] = library
@@ -121,8 +131,9 @@ class LocalMeasurer:
         code = self._process.wait()
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        return f"the measuring process ended with {'signal ' + str(-code) if code < 0 else code}" + (
-            f": {lines[-1][:200]}" if lines else ""
+        return (
+            f"the measuring process ended with {'signal ' + str(-code) if code < 0 else code}"
+            + (f": {lines[-1][:200]}" if lines else "")
         )
 
     def close(self) -> None:

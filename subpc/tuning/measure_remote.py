@@ -50,7 +50,9 @@ class Fleet:
         try:
             return self._session().request(self.key, session_timeout=SESSION_SECONDS, max_retry=1)
         except (OSError, RuntimeError) as error:
-            raise DeviceLost(f"a machine with key {self.key!r} does not answer: {last_line(error, 150)}") from error
+            raise DeviceLost(
+                f"a machine with key {self.key!r} does not answer: {last_line(error, 150)}"
+            ) from error
 
     def _session(self) -> Any:
         import tvm.rpc
@@ -61,8 +63,9 @@ class Fleet:
             return tvm.rpc.connect_tracker(*self._address)
         except (OSError, RuntimeError) as error:
             raise TuningError(
-                f"the tracker {self.tracker} cannot be reached ({last_line(error, 150)}); records that were made are kept\n"
-                "Start it with: python -m tvm.exec.rpc_tracker --host 0.0.0.0 --port PORT, then repeat the command."
+                f"the tracker {self.tracker} cannot be reached ({last_line(error, 150)}); records"
+                " that were made are kept\nStart it with: python -m tvm.exec.rpc_tracker --host"
+                " 0.0.0.0 --port PORT, then repeat the command."
             ) from error
 
 
@@ -73,7 +76,9 @@ def _address(tracker: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def remote_devices(tracker: str, key: str, threads: int, target: Target, folder: Path) -> tuple[list[Callable[[], Measurer]], str]:
+def remote_devices(
+    tracker: str, key: str, threads: int, target: Target, folder: Path
+) -> tuple[list[Callable[[], Measurer]], str]:
     """A connector for each machine under a key, and the name of their CPU.
 
     Raises:
@@ -112,7 +117,8 @@ def _probe(stem: Path, function: Any, symbol: str, target: Target) -> Path:
 
 
 def _load(session: Any, library: Path) -> Any:
-    # A name of its own each time: writing over a file that is loaded there would pull the code from under the server.
+    # A name of its own each time: writing over a file that is loaded there would pull the code from
+    # under the server.
     name = f"{next(_uploads)}-{library.name}"
     session.upload(str(library), name)
     return session.load_module(name)
@@ -141,7 +147,8 @@ class _Loaded:
 
 
 class RemoteMeasurer:
-    """Libraries on a machine of the fleet; every pair of libraries has a session of its own, which the server ends if it hangs."""
+    """Libraries on a machine of the fleet; every pair of libraries has a session of its own, which
+    the server ends if it hangs."""
 
     def __init__(self, fleet: Fleet, threads: int, target: Target, folder: Path) -> None:
         self._fleet, self._threads, self._target, self._folder = fleet, threads, target, folder
@@ -153,25 +160,38 @@ class RemoteMeasurer:
         if slot == "a" or self._session is None:
             self.close()
             self._session = self._fleet.request()
-            self._guard(lambda: self._session.get_function("runtime.config_threadpool")(1, self._threads))
+            self._guard(
+                lambda: self._session.get_function("runtime.config_threadpool")(1, self._threads)
+            )
         self._slots[slot] = self._guard(lambda: self._prepare(library))
 
     def _prepare(self, library: Measured) -> _Loaded:
         from subpc.passes.emit_remote_helpers import ZERO, emit_zero
 
         module = _load(self._session, library.library)
-        infos = [TensorInfo(name="", shape=tuple(shape), dtype=dtype) for shape, dtype in library.inputs]
+        infos = [
+            TensorInfo(name="", shape=tuple(shape), dtype=dtype) for shape, dtype in library.inputs
+        ]
         inputs = [self._filled(array) for array in random_inputs(infos)]
         outputs = [_empty(shape or (1,), dtype, self._session) for shape, dtype in library.outputs]
         blob = np.load(library.weights, mmap_mode="r", allow_pickle=False)
         weights = _empty(blob.shape, "float32", self._session)
         weights.copyfrom(np.ascontiguousarray(blob))
         space, steps = _empty((library.workspace,), "float32", self._session), len(library.layers)
-        probe = _probe(self._folder / f"zero-{library.library.stem}", emit_zero(library.workspace), ZERO, self._target)
+        probe = _probe(
+            self._folder / f"zero-{library.library.stem}",
+            emit_zero(library.workspace),
+            ZERO,
+            self._target,
+        )
         _load(self._session, probe)[ZERO](space)
         probe.unlink()
         times, entry = _empty((2 * steps + 2,), "int64", self._session), module[library.symbol]
-        return _Loaded(call=lambda: entry(*inputs, *outputs, weights, space, times, 0, steps), times=times, outputs=outputs)
+        return _Loaded(
+            call=lambda: entry(*inputs, *outputs, weights, space, times, 0, steps),
+            times=times,
+            outputs=outputs,
+        )
 
     def _filled(self, array: Any) -> Any:
         tensor = _empty(array.shape or (1,), str(array.dtype), self._session)
@@ -186,7 +206,9 @@ class RemoteMeasurer:
             a, b = self._slots["a"], self._slots["b"]
             a.call()
             b.call()
-            return max(deviation(x.numpy(), y.numpy()) for x, y in zip(a.outputs, b.outputs, strict=True))
+            return max(
+                deviation(x.numpy(), y.numpy()) for x, y in zip(a.outputs, b.outputs, strict=True)
+            )
 
         return float(self._guard(compare))
 
@@ -194,7 +216,9 @@ class RemoteMeasurer:
         """(count, steps) nanoseconds of a and of b, which take turns."""
         from subpc.tuning.measure_worker import take_turns
 
-        times: tuple[Times, Times] = self._guard(lambda: take_turns(self._slots["a"], self._slots["b"], count))
+        times: tuple[Times, Times] = self._guard(
+            lambda: take_turns(self._slots["a"], self._slots["b"], count)
+        )
         return times
 
     def _guard(self, work: Callable[[], Any]) -> Any:
@@ -208,7 +232,9 @@ class RemoteMeasurer:
                 raise MeasureError(f"no answer within {SESSION_SECONDS} s") from error
             time.sleep(SETTLE_SECONDS)
             self._fleet.count()
-            raise DeviceLost(f"a machine with key {self._fleet.key!r} was lost: {before}") from error
+            raise DeviceLost(
+                f"a machine with key {self._fleet.key!r} was lost: {before}"
+            ) from error
 
     def close(self) -> None:
         """End the session."""

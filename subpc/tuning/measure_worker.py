@@ -1,4 +1,5 @@
-"""The process in which candidates run: loads two libraries, runs them in turns on pinned threads; a crash ends it and not its parent."""
+"""The process in which candidates run: loads two libraries, runs them in turns on pinned threads; a
+crash ends it and not its parent."""
 
 import json
 import os
@@ -23,7 +24,8 @@ NANOSECONDS = 1_000_000_000
 
 @dataclass
 class Loaded:
-    """A library with everything that its entry point is called with; the arrays stay alive with it."""
+    """A library with everything that its entry point is called with; the arrays stay alive with
+    it."""
 
     library: Library
     function: int
@@ -45,7 +47,9 @@ def load(spec: dict[str, Any], threads: int) -> Loaded:
     """Load what `Measured.spec` describes, with seeded input, to run on so many threads."""
     from pathlib import Path
 
-    infos = [TensorInfo(name="", shape=tuple(shape), dtype=dtype) for shape, dtype in spec["inputs"]]
+    infos = [
+        TensorInfo(name="", shape=tuple(shape), dtype=dtype) for shape, dtype in spec["inputs"]
+    ]
     inputs = [_aligned(array) for array in random_inputs(infos)]
     outputs = [aligned_empty(shape, dtype) for shape, dtype in spec["outputs"]]
     source = np.load(spec["weights"], mmap_mode="r", allow_pickle=False)
@@ -53,9 +57,16 @@ def load(spec: dict[str, Any], threads: int) -> Loaded:
     weights[:] = source
     space = workspace(spec["workspace"])
     times = np.zeros((spec["steps"] + 1, 2), np.int64)
-    shapes = [(a, tuple(shape) or (1,)) for a, (shape, _) in zip([*inputs, *outputs], [*spec["inputs"], *spec["outputs"]], strict=True)]
+    shapes = [
+        (a, tuple(shape) or (1,))
+        for a, (shape, _) in zip(
+            [*inputs, *outputs], [*spec["inputs"], *spec["outputs"]], strict=True
+        )
+    ]
     shapes += [(weights, (weights.size,)), (space, (space.size,)), (times, (times.size,))]
-    arguments = native.Arguments([native.Tensor(shape, str(array.dtype)) for array, shape in shapes])
+    arguments = native.Arguments(
+        [native.Tensor(shape, str(array.dtype)) for array, shape in shapes]
+    )
     for index, (array, _) in enumerate(shapes):
         arguments.point(index, address(array))
     arguments.steps(0, spec["steps"])
@@ -92,7 +103,9 @@ class Runs(Protocol):
         ...
 
 
-def take_turns(a: Runs, b: Runs, count: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def take_turns(
+    a: Runs, b: Runs, count: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """(count, steps) nanoseconds of each, in the order A B B A A B ...
 
     A call before each timed one brings back its own data, as in a serving loop.
@@ -114,7 +127,8 @@ def difference(a: Loaded, b: Loaded) -> float:
 
 
 def deviation(x: Any, y: Any) -> float:
-    """Largest deviation of y from x, as a share of the range of x; 0 where x is not finite, and nothing can be compared."""
+    """Largest deviation of y from x, as a share of the range of x; 0 where x is not finite, and
+    nothing can be compared."""
     return share_of_range(y, x) if np.isfinite(x).all() else 0.0
 
 

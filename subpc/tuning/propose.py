@@ -1,4 +1,5 @@
-"""The guided search over one workload's schedules: optuna's tree-structured Parzen estimator, asked and told."""
+"""The guided search over one workload's schedules: optuna's tree-structured Parzen estimator, asked
+and told."""
 
 import math
 import random
@@ -16,19 +17,23 @@ if TYPE_CHECKING:
 STARTUP = 10
 # Proposals that turn out to be known before a random new one is taken.
 MAX_REPEATS = 20
-# Fields that make a register tile, and how many tiles of a family are tried before the search proper.
+# Fields that make a register tile, and how many tiles of a family are tried before the search
+# proper.
 TILE_FIELDS, FIRST_TILES = ("rows", "vectors", "columns", "tail"), 4
 
 
 class Search:
-    """Proposes schedules that have not been measured. `known` and `tell` say what was measured, ratio None: it failed."""
+    """Proposes schedules that have not been measured. `known` and `tell` say what was measured,
+    ratio None: it failed."""
 
     def __init__(self, space: "Sequence[Choice]", seed: int) -> None:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.space = list(space)
-        self._sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP, constant_liar=True)
+        self._sampler = optuna.samplers.TPESampler(
+            seed=seed, n_startup_trials=STARTUP, constant_liar=True
+        )
         self._study = optuna.create_study(sampler=self._sampler)
         self._random = random.Random(seed)
         self._seen: set[str] = set()
@@ -74,11 +79,20 @@ class Search:
         self._seen.add(key)
         trial = self._open.pop(key, None)
         if trial is not None:
-            self._study.tell(trial, math.log(ratio) if ratio else None, state=self._state("COMPLETE" if ratio else "FAIL"))
+            self._study.tell(
+                trial,
+                math.log(ratio) if ratio else None,
+                state=self._state("COMPLETE" if ratio else "FAIL"),
+            )
         elif ratio is not None and choice in self.space:
             path = self._path(choice)
-            params, kinds = {name: index for name, _, index in path}, {name: kind for name, kind, _ in path}
-            self._study.add_trial(optuna.trial.create_trial(params=params, distributions=kinds, value=math.log(ratio)))
+            params, kinds = (
+                {name: index for name, _, index in path},
+                {name: kind for name, kind, _ in path},
+            )
+            self._study.add_trial(
+                optuna.trial.create_trial(params=params, distributions=kinds, value=math.log(ratio))
+            )
 
     def give_back(self, choice: "Choice") -> None:
         """A proposal that could not be measured is proposed again."""
@@ -128,21 +142,29 @@ def _values(choices: "Sequence[Choice]", field: str) -> list[Any]:
 
 
 def _axis(left: "Sequence[Choice]", field: str, values: Sequence[Any]) -> tuple[str, Any]:
-    """Fields of one family that offer the same values are one axis, so that what was learnt for one tile serves the others."""
+    """Fields of one family that offer the same values are one axis, so that what was learnt for one
+    tile serves the others."""
     import optuna
 
     name = f"{left[0]['family'] if field != 'family' else ''}.{field}:{','.join(map(str, values))}"
     ordered = all(type(value) is int for value in values)
     kind: Any = optuna.distributions.IntDistribution(0, len(values) - 1)
-    return name, kind if ordered else optuna.distributions.CategoricalDistribution(range(len(values)))
+    return name, kind if ordered else optuna.distributions.CategoricalDistribution(
+        range(len(values))
+    )
 
 
 def variations(choice: "Choice", space: "Sequence[Choice]") -> "list[Choice]":
-    """What to try first: every way to compute layers together, for the most can be gained there; the cheapest register tiles of each
-    family, all else as near as can be; then one field changed to its next lower and higher value."""
+    """What to try first: every way to compute layers together, for the most can be gained there;
+    the cheapest register tiles of each family, all else as near as can be; then one field changed
+    to its next lower and higher value."""
     found = []
     for field in choice:
-        alike = [other for other in space if all(other.get(f) == v for f, v in choice.items() if f != field) and other != choice]
+        alike = [
+            other
+            for other in space
+            if all(other.get(f) == v for f, v in choice.items() if f != field) and other != choice
+        ]
         ordered = sorted(alike, key=lambda other: difference(other, choice))
         found += [other for other in ordered if _order(other[field]) < _order(choice[field])][:1]
         found += [other for other in ordered if _order(other[field]) > _order(choice[field])][:1]
@@ -150,10 +172,13 @@ def variations(choice: "Choice", space: "Sequence[Choice]") -> "list[Choice]":
 
 
 def _cheapest(choice: "Choice", space: "Sequence[Choice]") -> "list[Choice]":
-    """For the first tiles of each family, which its space puts in the order of their cost: what differs least from `choice` otherwise."""
+    """For the first tiles of each family, which its space puts in the order of their cost: what
+    differs least from `choice` otherwise."""
     by_tile: dict[tuple[Any, ...], list[Choice]] = {}
     for other in space:
-        by_tile.setdefault((other["family"], *(other.get(field) for field in TILE_FIELDS)), []).append(other)
+        by_tile.setdefault(
+            (other["family"], *(other.get(field) for field in TILE_FIELDS)), []
+        ).append(other)
     found: list[Choice] = []
     for family in dict.fromkeys(tile[0] for tile in by_tile):
         tiles = [alike for tile, alike in by_tile.items() if tile[0] == family][:FIRST_TILES]
@@ -182,9 +207,16 @@ def _suggest(trial: "optuna.trial.Trial", name: str, kind: Any) -> int:
     return int(trial.suggest_categorical(name, kind.choices))
 
 
-def nearest(workload: "ConvWorkload", known: "Iterable[tuple[ConvWorkload, Choice]]", space: "Sequence[Choice]") -> "Choice | None":
-    """The schedule of the most similar workload, or what comes closest to it in this workload's space."""
-    rated = [(_distance(workload, other), index, choice) for index, (other, choice) in enumerate(known)]
+def nearest(
+    workload: "ConvWorkload",
+    known: "Iterable[tuple[ConvWorkload, Choice]]",
+    space: "Sequence[Choice]",
+) -> "Choice | None":
+    """The schedule of the most similar workload, or what comes closest to it in this workload's
+    space."""
+    rated = [
+        (_distance(workload, other), index, choice) for index, (other, choice) in enumerate(known)
+    ]
     if not rated:
         return None
     wanted = min(rated, key=lambda entry: entry[:2])[2]
@@ -192,10 +224,24 @@ def nearest(workload: "ConvWorkload", known: "Iterable[tuple[ConvWorkload, Choic
 
 
 def _distance(a: "ConvWorkload", b: "ConvWorkload") -> float:
-    """How unlike two workloads are: octaves in every size, and much more for another kind of convolution."""
-    sizes = [(a.batch, b.batch), (a.kept, b.kept), (a.n or 1, b.n or 1), *zip(a.source, b.source, strict=True)]
+    """How unlike two workloads are: octaves in every size, and much more for another kind of
+    convolution."""
+    sizes = [
+        (a.batch, b.batch),
+        (a.kept, b.kept),
+        (a.n or 1, b.n or 1),
+        *zip(a.source, b.source, strict=True),
+    ]
     sizes += [*zip(a.out, b.out, strict=True)]
-    kinds = sum(x != y for x, y in ((a.kernel, b.kernel), (a.stride, b.stride), (a.flat, b.flat), (bool(a.n), bool(b.n))))
+    kinds = sum(
+        x != y
+        for x, y in (
+            (a.kernel, b.kernel),
+            (a.stride, b.stride),
+            (a.flat, b.flat),
+            (bool(a.n), bool(b.n)),
+        )
+    )
     return sum(abs(math.log2(x / y)) for x, y in sizes) + 10.0 * kinds
 
 
@@ -204,6 +250,9 @@ def difference(a: "Choice", b: "Choice") -> float:
     total = 0.0
     for field in {*a, *b}:
         x, y = a.get(field), b.get(field)
-        numbers = type(x) is int and type(y) is int
-        total += min(1.0, abs(math.log2((x + 1) / (y + 1)))) if numbers else float(x != y) * (4.0 if field == "family" else 1.0)  # type: ignore[operator]
+        # Booleans are integers to isinstance, and are no sizes.
+        if isinstance(x, int) and isinstance(y, int) and bool not in (type(x), type(y)):
+            total += min(1.0, abs(math.log2((x + 1) / (y + 1))))
+        else:
+            total += float(x != y) * (4.0 if field == "family" else 1.0)
     return total

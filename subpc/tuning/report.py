@@ -8,7 +8,8 @@ from subpc.records import Record
 
 @dataclass(frozen=True, kw_only=True)
 class TuneProgress:
-    """How far a search is. done: layers (equal ones once) that are done, of `layers`; gain: untuned over tuned time so far."""
+    """How far a search is. done: layers (equal ones once) that are done, of `layers`; gain: untuned
+    over tuned time so far."""
 
     what: str
     seconds_left: float
@@ -23,9 +24,11 @@ class TuneProgress:
 class TuneReport(Record):
     """What a search brought.
 
-    speedup: untuned over tuned time of the whole network, raced at the end; 1.0 where tuning did not help. workloads: distinct layers;
-    tuned: those with another schedule than the default; dropped: those that helped alone but not in the network. trials: measured in
-    this call; known: found in the database. untuned_ms, tuned_ms: medians of the race.
+    speedup: untuned over tuned time of the whole network, raced at the end; 1.0 where tuning did
+    not help. workloads: distinct layers;
+    tuned: those with another schedule than the default; dropped: those that helped alone but not in
+    the network. trials: measured in this call; known: found in the database. untuned_ms, tuned_ms:
+    medians of the race.
     """
 
     network: str
@@ -46,10 +49,13 @@ class TuneReport(Record):
     def verdict(self) -> str:
         """One line: what tuning brought on the whole network."""
         if self.tuned == 0:
-            return f"untuned stays: no schedule made the whole network certainly faster ({self.untuned_ms:.2f} ms)"
+            return (
+                "untuned stays: no schedule made the whole network certainly faster"
+                f" ({self.untuned_ms:.2f} ms)"
+            )
         return (
-            f"{self.speedup:.3f}x over untuned on the whole network ({self.untuned_ms:.2f} ms -> {self.tuned_ms:.2f} ms), "
-            f"{self.tuned} of {self.workloads} distinct layers tuned"
+            f"{self.speedup:.3f}x over untuned on the whole network ({self.untuned_ms:.2f} ms ->"
+            f" {self.tuned_ms:.2f} ms), {self.tuned} of {self.workloads} distinct layers tuned"
         )
 
 

@@ -1,4 +1,5 @@
-"""The search itself: rounds of candidates for several layers, each built, raced inside the network, judged and recorded."""
+"""The search itself: rounds of candidates for several layers, each built, raced inside the network,
+judged and recorded."""
 
 import math
 import time
@@ -24,7 +25,8 @@ from subpc.tuning.session import TuningSession
 if TYPE_CHECKING:
     from subpc.schedules.workload import Choice
 
-# Layers that get a candidate in one round: enough to share the cost of linking, few enough that one is soon judged.
+# Layers that get a candidate in one round: enough to share the cost of linking, few enough that one
+# is soon judged.
 ROUND = 12
 # Baselines kept for each machine: the newest ones may still be read.
 KEPT = 3
@@ -38,7 +40,12 @@ class Tuner(TuningSession):
     """Search for one network on one or several devices."""
 
     def __init__(
-        self, builder: Builder, devices: "Sequence[Callable[[], Measurer]]", machine: Machine, database: Path, deadline: float
+        self,
+        builder: Builder,
+        devices: "Sequence[Callable[[], Measurer]]",
+        machine: Machine,
+        database: Path,
+        deadline: float,
     ) -> None:
         super().__init__(builder, machine, database, deadline, kept=KEPT * len(devices))
         self._losses: dict[str, int] = {}
@@ -60,7 +67,9 @@ class Tuner(TuningSession):
 
     def search(self, trials: int | None, progress: "ShowProgress | None") -> None:
         """Rounds until the budget, the trials or all schedules are used up."""
-        reserve = min(max(FINAL_SHARE * (self.deadline - self.started), FINAL_SECONDS[0]), FINAL_SECONDS[1])
+        reserve = min(
+            max(FINAL_SHARE * (self.deadline - self.started), FINAL_SECONDS[0]), FINAL_SECONDS[1]
+        )
         with ThreadPoolExecutor(len(self._devices)) as pool:
             running: dict[Future[dict[str, Outcome]], tuple[Device, CandidateRound]] = {}
             try:
@@ -92,21 +101,28 @@ class Tuner(TuningSession):
         self._together_at, device = math.inf, self.final_device()
         self.apart = {layer.workload.key: layer.best for layer in self.layers if layer.tuned}
         try:
-            search_together(self, device, self.started + UNTIL * (self.deadline - self.started), trials)
+            search_together(
+                self, device, self.started + UNTIL * (self.deadline - self.started), trials
+            )
         except DeviceLost as error:
             device.lost = str(error)
 
-    def _idle(self, running: "dict[Future[dict[str, Outcome]], tuple[Device, CandidateRound]]") -> "list[Device]":
+    def _idle(
+        self, running: "dict[Future[dict[str, Outcome]], tuple[Device, CandidateRound]]"
+    ) -> "list[Device]":
         busy = [device for device, _ in running.values()]
         idle = [device for device in self._devices if device not in busy and not device.lost]
         if not idle and not busy:
             raise TuningError(
-                f"no machine is left to measure on ({self._devices[-1].lost}); records are kept in {self.database}\n"
-                "Start the servers again and repeat the command: it goes on where it was."
+                f"no machine is left to measure on ({self._devices[-1].lost}); records are kept in"
+                f" {self.database}\nStart the servers again and repeat the command: it goes on"
+                " where it was."
             )
         return idle
 
-    def _collect(self, future: "Future[dict[str, Outcome]]", device: "Device", entry: CandidateRound) -> None:
+    def _collect(
+        self, future: "Future[dict[str, Outcome]]", device: "Device", entry: CandidateRound
+    ) -> None:
         """Record a round's outcomes; the candidates of a lost machine are proposed again."""
         try:
             outcomes = future.result()
@@ -119,7 +135,8 @@ class Tuner(TuningSession):
             self.record(self.by_key[key], outcome, entry.ratios[key])
 
     def _after_loss(self, layer: TunedLayer, choice: "Choice", error: str) -> None:
-        """Propose a lost machine's candidate again; one that has lost two machines may be what ends them, and is given up."""
+        """Propose a lost machine's candidate again; one that has lost two machines may be what ends
+        them, and is given up."""
         name = workload_key({"workload": layer.workload.key, **choice})
         self._losses[name] = self._losses.get(name, 0) + 1
         if self._losses[name] < MAX_LOSSES:
@@ -146,10 +163,13 @@ class Tuner(TuningSession):
         self.trials += len(candidates)
         keys = list(candidates)
         best = {layer.workload.key: layer.best for layer in self.layers}
-        return CandidateRound(candidates=candidates, best=best, ratios={key: self.by_key[key].ratio for key in keys})
+        return CandidateRound(
+            candidates=candidates, best=best, ratios={key: self.by_key[key].ratio for key in keys}
+        )
 
     def finish(self, progress: "ShowProgress | None") -> "TuneReport":
-        """Race the whole network, tuned against untuned; drop what does not help; write the verdict."""
+        """Race the whole network, tuned against untuned; drop what does not help; write the
+        verdict."""
         self._tell("racing the whole network", progress)
         return finish(self, self.final_device())
 
@@ -160,9 +180,20 @@ class Tuner(TuningSession):
     def _tell(self, what: str, progress: "ShowProgress | None") -> None:
         if progress is None:
             return
-        counts = {"done": sum(layer.done for layer in self.layers), "layers": len(self.layers), "trials": self.trials}
-        failures, left = sum(layer.failures for layer in self.layers), max(0.0, self.deadline - time.monotonic())
-        progress(TuneProgress(what=what, seconds_left=left, failures=failures, gain=gain(self.layers), **counts))
+        counts = {
+            "done": sum(layer.done for layer in self.layers),
+            "layers": len(self.layers),
+            "trials": self.trials,
+        }
+        failures, left = (
+            sum(layer.failures for layer in self.layers),
+            max(0.0, self.deadline - time.monotonic()),
+        )
+        progress(
+            TuneProgress(
+                what=what, seconds_left=left, failures=failures, gain=gain(self.layers), **counts
+            )
+        )
 
     def close(self) -> None:
         """End the measuring processes."""

@@ -1,4 +1,5 @@
-"""One search for one network: its layers, what is known of their schedules, libraries with them, and the records."""
+"""One search for one network: its layers, what is known of their schedules, libraries with them,
+and the records."""
 
 import time
 from collections.abc import Mapping
@@ -21,10 +22,18 @@ SLOWEST, GRACE_SECONDS = 50.0, 20.0
 
 
 class TuningSession:
-    """What a search knows. It measures nothing itself; kept: how many libraries of best schedules stay, for those who still read them."""
+    """What a search knows. It measures nothing itself; kept: how many libraries of best schedules
+    stay, for those who still read them."""
 
-    def __init__(self, builder: Builder, machine: Machine, database: Path, deadline: float, *, kept: int) -> None:
-        self.builder, self.machine, self.database, self.deadline = builder, machine, database, deadline
+    def __init__(
+        self, builder: Builder, machine: Machine, database: Path, deadline: float, *, kept: int
+    ) -> None:
+        self.builder, self.machine, self.database, self.deadline = (
+            builder,
+            machine,
+            database,
+            deadline,
+        )
         self.started, self.trials = time.monotonic(), 0
         self.layers, self.joinable = find_layers(builder.model, builder.target.isa)
         self.by_key = {layer.workload.key: layer for layer in self.layers}
@@ -41,16 +50,27 @@ class TuningSession:
         for trial in records.trials:
             layer = self.by_key.get(workload_key(trial.workload))
             if layer is not None:
-                layer.search.tell(trial.choice, trial.ratio if trial.status == tuning_db.OK else None)
+                layer.search.tell(
+                    trial.choice, trial.ratio if trial.status == tuning_db.OK else None
+                )
                 layer.trials += 1
         best = best_trials(records.trials)
         for key, layer in self.by_key.items():
             if key in best and best[key].choice in layer.search.space:
                 layer.best, layer.ratio = best[key].choice, best[key].ratio
             layer.search.tell(layer.default, 1.0)
-            others = [(other, trial.choice) for k, trial in best.items() if k != key and (other := _workload(trial.workload))]
+            others = [
+                (other, trial.choice)
+                for k, trial in best.items()
+                if k != key and (other := _workload(trial.workload))
+            ]
             start = nearest(layer.workload, others, layer.search.space)
-            layer.search.enqueue([*([start] if start is not None else []), *variations(layer.default, layer.search.space)])
+            layer.search.enqueue(
+                [
+                    *([start] if start is not None else []),
+                    *variations(layer.default, layer.search.space),
+                ]
+            )
         return sum(1 for trial in records.trials if workload_key(trial.workload) in self.by_key)
 
     def baseline(self, choices: "Mapping[str, Choice]") -> Measured:
@@ -64,13 +84,22 @@ class TuningSession:
         return self._baselines[key]
 
     def record(self, layer: TunedLayer, outcome: Outcome, best_ratio: float) -> None:
-        """Append a measurement to the database, and remember what it says; best_ratio: of what it was raced against."""
+        """Append a measurement to the database, and remember what it says; best_ratio: of what it
+        was raced against."""
         judged = outcome.judgement
         ratio = best_ratio * judged.ratio if judged else 1.0
         accepted = bool(judged and judged.faster and ratio < layer.ratio)
-        facts = {"ratio": ratio, "microseconds": outcome.microseconds, "pairs": outcome.pairs, "accepted": accepted}
-        status = {"status": tuning_db.OK if judged else FAILED, "error": outcome.error}
-        trial = Trial(workload=layer.workload.to_dict(), choice=dict(outcome.choice), machine=self.machine, **facts, **status)  # type: ignore[arg-type]
+        trial = Trial(
+            workload=layer.workload.to_dict(),
+            choice=dict(outcome.choice),
+            machine=self.machine,
+            status=tuning_db.OK if judged else FAILED,
+            ratio=ratio,
+            microseconds=outcome.microseconds,
+            pairs=outcome.pairs,
+            accepted=accepted,
+            error=outcome.error,
+        )
         tuning_db.append(self.database, trial)
         layer.search.tell(outcome.choice, ratio if judged else None)
         layer.trials, layer.since_gain = layer.trials + 1, 0 if accepted else layer.since_gain + 1

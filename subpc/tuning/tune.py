@@ -1,4 +1,5 @@
-"""`subpc.tuning.tune`: measure schedules for a network's layers inside the network, and keep the records in a database."""
+"""`subpc.tuning.tune`: measure schedules for a network's layers inside the network, and keep the
+records in a database."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -38,7 +39,10 @@ def parse_budget(text: str) -> float:
     except (ValueError, KeyError):
         seconds = float("nan")
     if not MIN_BUDGET <= seconds < float("inf"):
-        raise ConfigError(f"budget {text!r} is not a time of a second or more with its unit; accepted: 90s, 10m, 1.5h")
+        raise ConfigError(
+            f"budget {text!r} is not a time of a second or more with its unit; accepted: 90s, 10m,"
+            " 1.5h"
+        )
     return seconds
 
 
@@ -46,7 +50,11 @@ def machine_of(target: Target, threads: int, cpu: str | None = None) -> Machine:
     """What measurements of this process hold for."""
     found = versions()
     return Machine(
-        cpu=cpu or cpu_name(), target=str(target), threads=threads, subpc=found.get("subpc", ""), tvm=found.get("apache-tvm", "")
+        cpu=cpu or cpu_name(),
+        target=str(target),
+        threads=threads,
+        subpc=found.get("subpc", ""),
+        tvm=found.get("apache-tvm", ""),
     )
 
 
@@ -68,13 +76,16 @@ def tune(
     device_key: str | None = None,
     progress: ShowProgress | None = None,
 ) -> TuneReport:
-    """Search faster schedules for a network's convolutions on this CPU, or on machines behind a tracker.
+    """Search faster schedules for a network's convolutions on this CPU, or on machines behind a
+    tracker.
 
-    Every candidate runs inside the whole network, in turns with the best so far, so that it finds its operands where they are in use.
-    Each measurement is appended to the database as it is made; a later call starts from them.
+    Every candidate runs inside the whole network, in turns with the best so far, so that it finds
+    its operands where they are in use. Each measurement is appended to the database as it is made;
+    a later call starts from them.
 
     Args:
-        model, example_inputs, shapes, arch, trust_pickle, part, sparse: as for `subpc.compile`; one set of input shapes.
+        model, example_inputs, shapes, arch, trust_pickle, part, sparse: as for `subpc.compile`; one
+            set of input shapes.
         database: JSON-lines file to read and to append to.
         budget: seconds, or text such as "10m".
         trials: stop after this many candidates, too.
@@ -83,31 +94,56 @@ def tune(
         progress: called with a TuneProgress.
 
     Raises:
-        SubpcError: ConfigError, TargetError, ModelFileError, UnsupportedModelError, CompileError or TuningError.
+        SubpcError: ConfigError, TargetError, ModelFileError, UnsupportedModelError, CompileError or
+            TuningError.
     """
     seconds = parse_budget(budget) if isinstance(budget, str) else parse_budget(f"{budget}s")
     if trials is not None and trials < 1:
         raise ConfigError(f"trials is {trials}; it has to be 1 or more")
     if (tracker is None) != (device_key is None):
-        raise ConfigError("a tracker and a device key go together: give both, as in --tracker 10.0.0.5:9190 --device-key avx512")
+        raise ConfigError(
+            "a tracker and a device key go together: give both, as in --tracker 10.0.0.5:9190"
+            " --device-key avx512"
+        )
     deadline, parsed = time.monotonic() + seconds, parse_target(target)
     count = resolve_threads(threads) if tracker is None else threads or parsed.num_cores or 1
     if tracker is None and missing_features(parsed.features):
-        raise TargetError(f"this CPU lacks {', '.join(missing_features(parsed.features)[:5])} of target {target!r}; tune where it runs")
+        raise TargetError(
+            f"this CPU lacks {', '.join(missing_features(parsed.features)[:5])} of target"
+            f" {target!r}; tune where it runs"
+        )
     find_linker()
     if isinstance(model, str | Path):
         check_outputs([database], [*model_files(model), *arch_files(arch)])
     tuning_db.check_writable(database)
     tuning_db.read(database, missing_ok=True)
-    options: dict[str, Any] = {"arch": arch, "trust_pickle": trust_pickle, "part": part, "isa": parsed.isa, "sparse": sparse}
+    options: dict[str, Any] = {
+        "arch": arch,
+        "trust_pickle": trust_pickle,
+        "part": part,
+        "isa": parsed.isa,
+        "sparse": sparse,
+    }
     notes: list[str] = []
     models = rewritten(model, example_inputs, shapes=shapes, notes=notes, **options)
     if len(models) != 1:
-        raise ConfigError(f"{len(models)} input shapes were given; tune for one at a time, into the same database")
+        raise ConfigError(
+            f"{len(models)} input shapes were given; tune for one at a time, into the same database"
+        )
     with scratch_folder("tune") as folder:
         devices, cpu = _devices(tracker, device_key, count, parsed, Path(folder))
         machine = machine_of(parsed, count, cpu)
-        report = _run(models[0], parsed, Path(folder), devices, machine, Path(database), deadline, trials, progress)
+        report = _run(
+            models[0],
+            parsed,
+            Path(folder),
+            devices,
+            machine,
+            Path(database),
+            deadline,
+            trials,
+            progress,
+        )
     return replace(report, notes=(*notes, *report.notes))
 
 

@@ -1,4 +1,5 @@
-"""A small network that has learned something: statistics of random weights follow no rule that could be tested."""
+"""A small network that has learned something: statistics of random weights follow no rule that
+could be tested."""
 
 import functools
 import itertools
@@ -12,7 +13,9 @@ from torch import nn
 def digits() -> tuple[torch.Tensor, torch.Tensor]:
     """1,797 normalised images of 8x8 and their classes; the last 400 are for testing."""
     images, classes = load_digits(return_X_y=True)
-    return torch.tensor(images, dtype=torch.float32).view(-1, 1, 8, 8) / 6 - 0.8, torch.tensor(classes)
+    return torch.tensor(images, dtype=torch.float32).view(-1, 1, 8, 8) / 6 - 0.8, torch.tensor(
+        classes
+    )
 
 
 def accuracy(net: nn.Module) -> float:
@@ -27,7 +30,9 @@ def trained() -> nn.Module:
     """Five convolutions with batch norm and one shortcut, trained for seconds. Do not change it."""
     torch.manual_seed(0)
     net, (x, y) = _Net(), digits()
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3, nesterov=True)
+    optimizer = torch.optim.SGD(
+        net.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3, nesterov=True
+    )
     for _ in range(12):
         for batch in torch.randperm(len(y) - 400).split(64):
             optimizer.zero_grad()
@@ -41,7 +46,9 @@ class _Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         widths = (1, 16, 32, 32, 32, 32)
-        self.convs = nn.ModuleList(nn.Conv2d(i, o, 3, 1, 1, bias=False) for i, o in itertools.pairwise(widths))
+        self.convs = nn.ModuleList(
+            nn.Conv2d(i, o, 3, 1, 1, bias=False) for i, o in itertools.pairwise(widths)
+        )
         self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths[1:])
         self.fc = nn.Linear(32, 10)
 

@@ -1,4 +1,5 @@
-"""The network that the tests of the data-free methods share: two convolutions with batch norms that have seen something."""
+"""The network that the tests of the data-free methods share: two convolutions with batch norms that
+have seen something."""
 
 import torch
 from torch import nn

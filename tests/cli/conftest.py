@@ -69,6 +69,12 @@ def weights(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     options = {"in_channels": 3}
     state = build_arch(RESNET, **options).state_dict()
-    file = {"subpc_format": 1, "arch": RESNET, "arch_options": options, "input_shape": [1, 3, 16, 16], "state_dict": state}
+    file = {
+        "subpc_format": 1,
+        "arch": RESNET,
+        "arch_options": options,
+        "input_shape": [1, 3, 16, 16],
+        "state_dict": state,
+    }
     torch.save(file, tmp_path / "weights.pt")
     return tmp_path / "weights.pt"

@@ -1,4 +1,5 @@
-"""A small network for the command line, how a command is called, and what a damaged library is told by."""
+"""A small network for the command line, how a command is called, and what a damaged library is told
+by."""
 
 import warnings
 
@@ -53,7 +54,11 @@ def onnx_net(nodes: list[onnx.NodeProto], weight: np.ndarray, opset: int = 17) -
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
         [numpy_helper.from_array(weight, "w")],
     )
-    return bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8).SerializeToString())
+    return bytes(
+        helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8
+        ).SerializeToString()
+    )
 
 
 def call(capsys: Capture, *arguments: object) -> tuple[int, str, str]:

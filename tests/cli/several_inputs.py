@@ -5,13 +5,20 @@ from torch import nn
 
 
 class Masked(nn.Module):
-    """An image, a mask, and class numbers that may be left out; features by name, and which is the largest."""
+    """An image, a mask, and class numbers that may be left out; features by name, and which is the
+    largest."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem, self.area, self.classes = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(1, 8, 1), nn.Embedding(2, 8)
+        self.stem, self.area, self.classes = (
+            nn.Conv2d(3, 8, 3, padding=1),
+            nn.Conv2d(1, 8, 1),
+            nn.Embedding(2, 8),
+        )
 
-    def forward(self, image: torch.Tensor, mask: torch.Tensor, ids: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+    def forward(
+        self, image: torch.Tensor, mask: torch.Tensor, ids: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
         y = self.stem(image).relu() * self.area(mask)
         if ids is not None:
             y = y + self.classes(ids).mean(1)[:, :, None, None]
@@ -19,7 +26,8 @@ class Masked(nn.Module):
 
 
 class Camera(nn.Module):
-    """Bytes as a camera gives them, height by width by channels; scores for each pixel, the best, and whether it is likely."""
+    """Bytes as a camera gives them, height by width by channels; scores for each pixel, the best,
+    and whether it is likely."""
 
     def __init__(self) -> None:
         super().__init__()

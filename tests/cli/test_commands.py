@@ -13,7 +13,10 @@ from tests.cli.network import Capture, call
 
 @pytest.fixture
 def x(tmp_path: Path) -> Path:
-    np.save(tmp_path / "x.npy", np.random.default_rng(0).standard_normal((1, 3, 16, 16)).astype(np.float32))
+    np.save(
+        tmp_path / "x.npy",
+        np.random.default_rng(0).standard_normal((1, 3, 16, 16)).astype(np.float32),
+    )
     return tmp_path / "x.npy"
 
 
@@ -31,7 +34,9 @@ def test_overview_lists_all_commands(capsys: Capture) -> None:
     assert all(line in " ".join(out.split()) for name, (_, line) in COMMANDS.items())
 
 
-def test_run_writes_what_the_model_answers(capsys: Capture, toy: Path, x: Path, tmp_path: Path, toy_expected: object) -> None:
+def test_run_writes_what_the_model_answers(
+    capsys: Capture, toy: Path, x: Path, tmp_path: Path, toy_expected: object
+) -> None:
     code, out, err = call(capsys, "run", toy, "--input", x, "-o", tmp_path / "y.npy")
     assert (code, err) == (0, "")
     np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), toy_expected(np.load(x)))  # type: ignore[operator]
@@ -39,7 +44,9 @@ def test_run_writes_what_the_model_answers(capsys: Capture, toy: Path, x: Path, 
 
 
 def test_run_by_name_into_an_archive(capsys: Capture, toy: Path, x: Path, tmp_path: Path) -> None:
-    code, out, _ = call(capsys, "run", toy, "--input", f"image={x}", "-o", tmp_path / "y.npz", "--json")
+    code, out, _ = call(
+        capsys, "run", toy, "--input", f"image={x}", "-o", tmp_path / "y.npz", "--json"
+    )
     assert code == 0
     assert json.loads(out)["outputs"]["scores"]["shape"] == [1, 3, 16, 16]
     assert np.load(tmp_path / "y.npz")["scores"].shape == (1, 3, 16, 16)
@@ -48,7 +55,16 @@ def test_run_by_name_into_an_archive(capsys: Capture, toy: Path, x: Path, tmp_pa
 def test_run_on_a_image(capsys: Capture, toy: Path, tmp_path: Path) -> None:
     Image.new("RGB", (40, 30), (0, 0, 0)).save(tmp_path / "a.png")
     (tmp_path / "names.txt").write_text("\n".join(f"name{i}" for i in range(768)))
-    arguments = ("run", toy, "--image", tmp_path / "a.png", "--labels", tmp_path / "names.txt", "--top", 3)
+    arguments = (
+        "run",
+        toy,
+        "--image",
+        tmp_path / "a.png",
+        "--labels",
+        tmp_path / "names.txt",
+        "--top",
+        3,
+    )
     code, out, _ = call(capsys, *arguments)
     assert code == 0
     assert out.splitlines()[1:] == ["100.00% of the pixels  name0 (0)"]
@@ -68,7 +84,9 @@ def test_inspect(capsys: Capture, toy: Path) -> None:
     assert json.loads(out)["layers"][0]["name"] == "layer1.conv1"
 
 
-def test_inspect_names_what_this_cpu_lacks(capsys: Capture, make_toy: object, tmp_path: Path) -> None:
+def test_inspect_names_what_this_cpu_lacks(
+    capsys: Capture, make_toy: object, tmp_path: Path
+) -> None:
     path = make_toy(tmp_path / "a.so", ("avx999f",))  # type: ignore[operator]
     code, out, _ = call(capsys, "inspect", path)
     assert (code, "this CPU lacks avx999f" in out) == (0, True)
@@ -96,10 +114,14 @@ def test_doctor(capsys: Capture) -> None:
     assert code == 0
     assert "subpc can compile and run here." in out
     code, out, _ = call(capsys, "doctor", "--json")
-    assert {"linker", "runtime", "threads"} <= {check["name"] for check in json.loads(out)["checks"]}
+    assert {"linker", "runtime", "threads"} <= {
+        check["name"] for check in json.loads(out)["checks"]
+    }
 
 
-def test_doctor_without_a_linker(capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_doctor_without_a_linker(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     code, out, _ = call(capsys, "doctor")
     assert code == 1
@@ -112,7 +134,11 @@ WRONG = [
     (["run", "TOY", "--input", "X", "--image", "X"], 2, "either --input"),
     (["run", "TOY", "--input", "none.npy"], 2, "No such file"),
     (["run", "TOY", "--input", "X", "-o", "y.txt"], 2, "has to end in .npy or .npz"),
-    (["run", "TOY", "--image", "TEXT", "--mask", "mask.jpg"], 2, "--mask mask.jpg has to end in .png"),
+    (
+        ["run", "TOY", "--image", "TEXT", "--mask", "mask.jpg"],
+        2,
+        "--mask mask.jpg has to end in .png",
+    ),
     (["run", "TOY", "--image", "TEXT", "--mean", "nan"], 2, "three finite numbers"),
     (["run", "TOY", "--image", "TEXT", "--std", "1,1,inf"], 2, "three finite numbers"),
     (["run", "TOY", "--input", "X", "-o", "/none/y.npy"], 2, "choose a folder"),
@@ -155,7 +181,14 @@ def test_wrong_input(
     np.save("wide.npy", np.zeros((1, 3, 16, 17), np.float32))
     np.save("double.npy", np.zeros((1, 3, 16, 16)))
     np.save("pickle.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    names = {"TOY": toy, "X": x, "TEXT": "text.npy", "WIDE": "wide.npy", "DOUBLE": "double.npy", "PICKLE": "pickle.npy"}
+    names = {
+        "TOY": toy,
+        "X": x,
+        "TEXT": "text.npy",
+        "WIDE": "wide.npy",
+        "DOUBLE": "double.npy",
+        "PICKLE": "pickle.npy",
+    }
     before = sorted(tmp_path.iterdir())
     result, out, err = call(capsys, *(names.get(a, a) for a in arguments))
     assert (result, out) == (code, "")
@@ -164,7 +197,9 @@ def test_wrong_input(
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_unexpected_errors_have_no_traceback(capsys: Capture, toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unexpected_errors_have_no_traceback(
+    capsys: Capture, toy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("subpc.library.artifact.read_metadata", lambda path: 1 / 0)
     code, _, err = call(capsys, "inspect", toy)
     assert code == 1

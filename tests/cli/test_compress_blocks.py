@@ -1,4 +1,5 @@
-"""`subpc compress blocks`: zero blocks that the compiler finds, the same outputs, and every wrong input."""
+"""`subpc compress blocks`: zero blocks that the compiler finds, the same outputs, and every wrong
+input."""
 
 import json
 from pathlib import Path
@@ -20,16 +21,24 @@ QUICK = ["--shape", "1,3,16,16", "--synthetic", "4", "--synthetic-steps", "2"]
 
 
 @pytest.mark.parametrize(("n", "sparsity"), [(16, 0.5), (4, 0.75)])
-def test_the_compiler_finds_every_block(weights: Path, tmp_path: Path, n: int, sparsity: float, capsys: Capture) -> None:
+def test_the_compiler_finds_every_block(
+    weights: Path, tmp_path: Path, n: int, sparsity: float, capsys: Capture
+) -> None:
     sparse = tmp_path / "sparse.pt"
     options = ["--sparsity", str(sparsity), "--block", str(n), "-o", str(sparse), "--json", *QUICK]
     assert run(["compress", "blocks", str(weights), *options]) == 0
-    pruned = {layer["name"] for layer in json.loads(capsys.readouterr().out)["layers"] if not layer["reason"]}
+    pruned = {
+        layer["name"]
+        for layer in json.loads(capsys.readouterr().out)["layers"]
+        if not layer["reason"]
+    }
     assert len(pruned) == 18
     compiled = compile(sparse, shapes=[SHAPE])
     found = {layer.name: layer for layer in compiled.report.layers if layer.name in pruned}
     assert set(found) == pruned
-    assert {(layer.pattern, layer.n, layer.sparsity) for layer in found.values()} == {(f"1x{n} uniform", n, sparsity)}
+    assert {(layer.pattern, layer.n, layer.sparsity) for layer in found.values()} == {
+        (f"1x{n} uniform", n, sparsity)
+    }
 
 
 def test_the_compiled_file_equals_the_network_in_memory(weights: Path, tmp_path: Path) -> None:
@@ -43,11 +52,29 @@ def test_the_compiled_file_equals_the_network_in_memory(weights: Path, tmp_path:
     x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         reference = expected(x).numpy()
-    assert np.abs(compile(sparse, shapes=[SHAPE])(x).numpy() - reference).max() < 1e-4 * np.ptp(reference)
+    assert np.abs(compile(sparse, shapes=[SHAPE])(x).numpy() - reference).max() < 1e-4 * np.ptp(
+        reference
+    )
 
 
-def test_the_table_says_why_a_layer_stays_dense(weights: Path, tmp_path: Path, capsys: Capture) -> None:
-    assert run(["compress", "blocks", str(weights), "--keep-dense", "layer1.0*", "-o", str(tmp_path / "sparse.pt"), *QUICK]) == 0
+def test_the_table_says_why_a_layer_stays_dense(
+    weights: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    assert (
+        run(
+            [
+                "compress",
+                "blocks",
+                str(weights),
+                "--keep-dense",
+                "layer1.0*",
+                "-o",
+                str(tmp_path / "sparse.pt"),
+                *QUICK,
+            ]
+        )
+        == 0
+    )
     lines = capsys.readouterr().out.splitlines()
     reasons = {line.split()[0]: line for line in lines if line.strip()}
     assert "stem" in reasons["conv1"]
@@ -69,7 +96,9 @@ def test_the_table_says_why_a_layer_stays_dense(weights: Path, tmp_path: Path, c
         (["-o", "missing/sparse.pt"], "does not exist"),
     ],
 )
-def test_wrong_options_write_nothing(weights: Path, tmp_path: Path, options: list[str], words: str, capsys: Capture) -> None:
+def test_wrong_options_write_nothing(
+    weights: Path, tmp_path: Path, options: list[str], words: str, capsys: Capture
+) -> None:
     sparse = tmp_path / "sparse.pt"
     assert run(["compress", "blocks", str(weights), "-o", str(sparse), *options]) in (1, 2)
     error = capsys.readouterr().err

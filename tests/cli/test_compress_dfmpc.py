@@ -1,4 +1,5 @@
-"""`subpc compress dfmpc`: a file of packed codes that compiles to what PyTorch computes, and every wrong input."""
+"""`subpc compress dfmpc`: a file of packed codes that compiles to what PyTorch computes, and every
+wrong input."""
 
 import json
 from pathlib import Path
@@ -19,9 +20,14 @@ SHAPE = (1, 3, 16, 16)
 
 
 @pytest.mark.parametrize("low", [2, 3, pytest.param(6, marks=pytest.mark.slow)])
-def test_compiled_file_equals_the_compressed_network(weights: Path, tmp_path: Path, low: int, capsys: Capture) -> None:
+def test_compiled_file_equals_the_compressed_network(
+    weights: Path, tmp_path: Path, low: int, capsys: Capture
+) -> None:
     small = tmp_path / "small.pt"
-    assert run(["compress", "dfmpc", str(weights), "--low-bits", str(low), "-o", str(small), "--json"]) == 0
+    assert (
+        run(["compress", "dfmpc", str(weights), "--low-bits", str(low), "-o", str(small), "--json"])
+        == 0
+    )
     report = json.loads(capsys.readouterr().out)
     assert {layer["name"]: layer["bits"] for layer in report["layers"]}["layer1.0.conv1"] == low
     net = build_arch(RESNET, in_channels=3)
@@ -30,10 +36,14 @@ def test_compiled_file_equals_the_compressed_network(weights: Path, tmp_path: Pa
     x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         reference = expected(x).numpy()
-    assert np.abs(compile(small, shapes=[SHAPE])(x).numpy() - reference).max() < 1e-4 * np.ptp(reference)
+    assert np.abs(compile(small, shapes=[SHAPE])(x).numpy() - reference).max() < 1e-4 * np.ptp(
+        reference
+    )
 
 
-def test_the_file_holds_codes_at_their_width(weights: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_the_file_holds_codes_at_their_width(
+    weights: Path, tmp_path: Path, capsys: Capture
+) -> None:
     small = tmp_path / "small.pt"
     assert run(["compress", "dfmpc", str(weights), "-o", str(small)]) == 0
     assert "9 layers at 2 bits" in capsys.readouterr().out
@@ -55,7 +65,9 @@ def test_the_file_holds_codes_at_their_width(weights: Path, tmp_path: Path, caps
         (["-o", "missing/small.pt"], "does not exist"),
     ],
 )
-def test_wrong_options_write_nothing(weights: Path, tmp_path: Path, options: list[str], words: str, capsys: Capture) -> None:
+def test_wrong_options_write_nothing(
+    weights: Path, tmp_path: Path, options: list[str], words: str, capsys: Capture
+) -> None:
     small = tmp_path / "small.pt"
     assert run(["compress", "dfmpc", str(weights), "-o", str(small), *options]) in (1, 2)
     error = capsys.readouterr().err

@@ -1,4 +1,5 @@
-"""`subpc compress subp` as a user meets it: killed and resumed, short of disk, with images that are none, and what it leaves behind."""
+"""`subpc compress subp` as a user meets it: killed and resumed, short of disk, with images that are
+none, and what it leaves behind."""
 
 import csv
 import json
@@ -23,13 +24,25 @@ from subpc.cli.main import cli, run
 from subpc.frontend.architectures.build import build_arch
 from tests.algorithms.file_format.reader import load_compressed
 
-SETTINGS = ["--arch", "subpc:resnet20", "--arch-option", "stem_stride=4", "--epochs", "3", "--start", "0", "--end", "1"]
+SETTINGS = [
+    "--arch",
+    "subpc:resnet20",
+    "--arch-option",
+    "stem_stride=4",
+    "--epochs",
+    "3",
+    "--start",
+    "0",
+    "--end",
+    "1",
+]
 FAST = [*SETTINGS, "--batch", "32", "--rate", "0.05", "--threads", "1", "--device", "cpu"]
 
 
 @pytest.fixture(scope="module")
 def fashion(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files like Fashion-MNIST's: 256 + 64 images of ten classes, each class a bright row at another height."""
+    """Files like Fashion-MNIST's: 256 + 64 images of ten classes, each class a bright row at
+    another height."""
     folder = tmp_path_factory.mktemp("fashion")
     random = np.random.default_rng(0)
     for part, count in (("train", 256), ("t10k", 64)):
@@ -37,8 +50,12 @@ def fashion(tmp_path_factory: pytest.TempPathFactory) -> Path:
         images = random.integers(0, 60, (count, 28, 28)).astype(np.uint8)
         for image, label in zip(images, labels, strict=True):
             image[2 * label + 3 : 2 * label + 5] += 180
-        (folder / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">4I", 2051, count, 28, 28) + images.tobytes())
-        (folder / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 2049, count) + labels.tobytes())
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(
+            struct.pack(">4I", 2051, count, 28, 28) + images.tobytes()
+        )
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(
+            struct.pack(">2I", 2049, count) + labels.tobytes()
+        )
     return folder
 
 
@@ -65,25 +82,45 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 
 def test_a_trained_file_compiles_with_no_further_word(fashion: Path, tmp_path: Path) -> None:
     output = tmp_path / "net.pt"
-    result = invoke(*FAST, "--data", f"fashion-mnist:{fashion}", "--export-onnx", str(tmp_path / "net.onnx"), "-o", str(output))
+    result = invoke(
+        *FAST,
+        "--data",
+        f"fashion-mnist:{fashion}",
+        "--export-onnx",
+        str(tmp_path / "net.onnx"),
+        "-o",
+        str(output),
+    )
     assert result.exit_code == 0, result.output
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.csv", "net.json", "net.onnx", "net.png", "net.pt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "net.csv",
+        "net.json",
+        "net.onnx",
+        "net.png",
+        "net.pt",
+    ]
     file = load_compressed(output)
     assert file.report["pattern"] == "1x16 uniform"
     assert file.input_shape == (1, 1, 28, 28)
     compiled = subpc.compile(output)
-    sparse = {layer.name: (layer.pattern, layer.sparsity) for layer in compiled.report.layers if layer.n}
+    sparse = {
+        layer.name: (layer.pattern, layer.sparsity) for layer in compiled.report.layers if layer.n
+    }
     assert sparse == dict.fromkeys(file.report["pruned"], ("1x16 uniform", 0.75))
     report = json.loads((tmp_path / "net.json").read_text())
     rows = list(csv.DictReader((tmp_path / "net.csv").open()))
     assert [float(row["top1"]) for row in rows] == [epoch["top1"] for epoch in report["epochs"]]
-    assert output.stat().st_size < 0.4 * sum(4 * value.numel() for value in file.state_dict.values())
+    assert output.stat().st_size < 0.4 * sum(
+        4 * value.numel() for value in file.state_dict.values()
+    )
     from_onnx, x = subpc.compile(tmp_path / "net.onnx"), torch.rand(1, 1, 28, 28)
     assert torch.allclose(from_onnx(x), compiled(x), atol=1e-4)
 
 
 def test_half_the_bytes_and_plain_weights_on_the_side(fashion: Path, tmp_path: Path) -> None:
-    whole, half, plain = (tmp_path / name for name in ("whole.safetensors", "half.safetensors", "plain.safetensors"))
+    whole, half, plain = (
+        tmp_path / name for name in ("whole.safetensors", "half.safetensors", "plain.safetensors")
+    )
     data = ["--data", f"fashion-mnist:{fashion}"]
     assert invoke(*FAST, *data, "-o", str(whole)).exit_code == 0
     result = invoke(*FAST, *data, "--half", "--export-state-dict", str(plain), "-o", str(half))
@@ -102,13 +139,34 @@ def test_half_the_bytes_and_plain_weights_on_the_side(fashion: Path, tmp_path: P
 
 def test_torchrun_trains_with_a_team(fashion: Path, tmp_path: Path) -> None:
     output = tmp_path / "net.pt"
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "subpc.cli"]
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "subpc.cli",
+    ]
     settings = ["--begin" if word == "--start" else word for word in FAST]
-    arguments = ["compress", "subp", *settings, "--data", f"fashion-mnist:{fashion}", "-o", str(output)]
+    arguments = [
+        "compress",
+        "subp",
+        *settings,
+        "--data",
+        f"fashion-mnist:{fashion}",
+        "-o",
+        str(output),
+    ]
     done = subprocess.run([*launch, *arguments], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert load_compressed(output).report["sparsity"] == 0.75
-    assert [line[:7] for line in done.stderr.splitlines() if line.startswith("epoch")] == ["epoch 0", "epoch 1", "epoch 2"]
+    assert [line[:7] for line in done.stderr.splitlines() if line.startswith("epoch")] == [
+        "epoch 0",
+        "epoch 1",
+        "epoch 2",
+    ]
     assert done.stdout.count("wrote") == 1
 
 
@@ -116,7 +174,17 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_network(fashion: Path, tmp_
     whole, killed = tmp_path / "whole.safetensors", tmp_path / "killed.safetensors"
     arguments = [*FAST, "--data", f"fashion-mnist:{fashion}", "--epochs", "12"]
     assert invoke(*arguments, "-o", str(whole)).exit_code == 0
-    command = [sys.executable, "-m", "subpc.cli", "compress", "subp", *arguments, "-o", str(killed), "--resume"]
+    command = [
+        sys.executable,
+        "-m",
+        "subpc.cli",
+        "compress",
+        "subp",
+        *arguments,
+        "-o",
+        str(killed),
+        "--resume",
+    ]
     checkpoint, kills = tmp_path / "killed.safetensors.checkpoint", 0
     for _ in range(2):
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -132,12 +200,24 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_network(fashion: Path, tmp_
     expected, got = weights(whole), weights(killed)
     assert all(torch.equal(value, got[key]) for key, value in expected.items())
     rows = [list(csv.DictReader(path.with_suffix(".csv").open())) for path in (whole, killed)]
-    assert [[row["loss"], row["top1"]] for row in rows[0]] == [[row["loss"], row["top1"]] for row in rows[1]]
+    assert [[row["loss"], row["top1"]] for row in rows[0]] == [
+        [row["loss"], row["top1"]] for row in rows[1]
+    ]
 
 
-def test_an_unfinished_training_is_not_overwritten(fashion: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unfinished_training_is_not_overwritten(
+    fashion: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "net.pt.checkpoint").write_bytes(b"something")
-    arguments = ["compress", "subp", *FAST, "--data", f"fashion-mnist:{fashion}", "-o", str(tmp_path / "net.pt")]
+    arguments = [
+        "compress",
+        "subp",
+        *FAST,
+        "--data",
+        f"fashion-mnist:{fashion}",
+        "-o",
+        str(tmp_path / "net.pt"),
+    ]
     assert run(arguments) == 2
     assert "Pass --resume" in capsys.readouterr().err
     assert run([*arguments, "--resume"]) == 1
@@ -150,8 +230,18 @@ def test_no_space_left(fashion: Path, tmp_path: Path) -> None:
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); "
         "from subpc.cli.main import main; main(sys.argv[1:])"
     )
-    arguments = ["compress", "subp", *FAST, "--data", f"fashion-mnist:{fashion}", "-o", str(tmp_path / "net.pt")]
-    done = subprocess.run([sys.executable, "-c", limited, *arguments], capture_output=True, text=True, timeout=300)
+    arguments = [
+        "compress",
+        "subp",
+        *FAST,
+        "--data",
+        f"fashion-mnist:{fashion}",
+        "-o",
+        str(tmp_path / "net.pt"),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", limited, *arguments], capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 1
     assert "cannot write" in done.stderr
     assert "Traceback" not in done.stderr
@@ -160,7 +250,20 @@ def test_no_space_left(fashion: Path, tmp_path: Path) -> None:
 
 def test_images_in_folders_and_a_corrupt_one_among_them(folders: Path, tmp_path: Path) -> None:
     (folders / "red" / "03.png").write_bytes(b"not an image")
-    options = ["--arch", "subpc:resnet20", "--arch-option", "stem_stride=4", "--size", "32", "--epochs", "2", "--start", "0", "--end", "1"]
+    options = [
+        "--arch",
+        "subpc:resnet20",
+        "--arch-option",
+        "stem_stride=4",
+        "--size",
+        "32",
+        "--epochs",
+        "2",
+        "--start",
+        "0",
+        "--end",
+        "1",
+    ]
     for workers in ("0", "2"):
         output = tmp_path / f"net{workers}.pt"
         arguments = [
@@ -197,7 +300,9 @@ def test_images_in_folders_and_a_corrupt_one_among_them(folders: Path, tmp_path:
         ("other classes", "different classes, such as red"),
     ],
 )
-def test_folders_that_cannot_be_trained_on(folders: Path, change: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folders_that_cannot_be_trained_on(
+    folders: Path, change: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = folders
     if change == "empty":
         (folders / "green").mkdir()
@@ -214,7 +319,20 @@ def test_folders_that_cannot_be_trained_on(folders: Path, change: str, message: 
             for name in names:
                 (folders / part / name).mkdir(parents=True)
                 Image.new("RGB", (40, 40)).save(folders / part / name / "a.png")
-    assert run(["compress", "subp", *FAST, "--data", f"imagefolder:{root}", "-o", str(folders.parent / "net.pt")]) == 2
+    assert (
+        run(
+            [
+                "compress",
+                "subp",
+                *FAST,
+                "--data",
+                f"imagefolder:{root}",
+                "-o",
+                str(folders.parent / "net.pt"),
+            ]
+        )
+        == 2
+    )
     assert message in capsys.readouterr().err
     assert not (folders.parent / "net.pt").exists()
 
@@ -241,10 +359,26 @@ def test_folders_that_cannot_be_trained_on(folders: Path, change: str, message: 
     ],
 )
 def test_wrong_settings_say_what_is_accepted(
-    fashion: Path, tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    fashion: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    code = run(["compress", "subp", *FAST, "--data", f"fashion-mnist:{fashion}", "-o", "net.pt", *arguments])
+    code = run(
+        [
+            "compress",
+            "subp",
+            *FAST,
+            "--data",
+            f"fashion-mnist:{fashion}",
+            "-o",
+            "net.pt",
+            *arguments,
+        ]
+    )
     error = capsys.readouterr().err
     assert code in (1, 2)
     assert message in error
@@ -256,7 +390,9 @@ def test_training_goes_on_from_pretrained_weights(fashion: Path, tmp_path: Path)
     dense, fine = tmp_path / "dense.pt", tmp_path / "fine.pt"
     data = ["--data", f"fashion-mnist:{fashion}"]
     assert invoke(*FAST, *data, "--method", "dense", "-o", str(dense)).exit_code == 0
-    result = invoke(*FAST, *data, "--method", "oneshot", "--init", str(dense), "--rate", "0.01", "-o", str(fine))
+    result = invoke(
+        *FAST, *data, "--method", "oneshot", "--init", str(dense), "--rate", "0.01", "-o", str(fine)
+    )
     assert result.exit_code == 0, result.output
     report = json.loads(fine.with_suffix(".json").read_text())
     assert report["config"]["prune_epoch"] == 0
@@ -267,8 +403,21 @@ def test_training_goes_on_from_pretrained_weights(fashion: Path, tmp_path: Path)
 
 
 def test_an_interrupt_leaves_the_checkpoint(fashion: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "subpc.cli", "compress", "subp", *FAST, "--epochs", "500", "--data", f"fashion-mnist:{fashion}"]
-    process = subprocess.Popen([*command, "-o", str(tmp_path / "net.pt")], stderr=subprocess.PIPE, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "subpc.cli",
+        "compress",
+        "subp",
+        *FAST,
+        "--epochs",
+        "500",
+        "--data",
+        f"fashion-mnist:{fashion}",
+    ]
+    process = subprocess.Popen(
+        [*command, "-o", str(tmp_path / "net.pt")], stderr=subprocess.PIPE, text=True
+    )
     assert process.stderr is not None
     assert process.stderr.readline().startswith("epoch 0")
     process.send_signal(signal.SIGINT)

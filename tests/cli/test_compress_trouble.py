@@ -1,4 +1,5 @@
-"""`subpc compress` interrupted or killed, networks saved in the middle of training, and compressed files of strangers."""
+"""`subpc compress` interrupted or killed, networks saved in the middle of training, and compressed
+files of strangers."""
 
 import contextlib
 import json
@@ -44,7 +45,9 @@ def labelled(folder: Path, count: int) -> Path:
         (folder / name).mkdir(parents=True)
         for index in range(count):
             height, width = draw.integers(9, 40, 2)
-            Image.fromarray(draw.integers(0, 255, (height, width, 3), np.uint8)).save(folder / name / f"{index}.png")
+            Image.fromarray(draw.integers(0, 255, (height, width, 3), np.uint8)).save(
+                folder / name / f"{index}.png"
+            )
     return folder
 
 
@@ -87,7 +90,10 @@ class Screen:
 
 
 def test_a_terminal_shows_the_layer_that_is_worked_on(tmp_path: Path) -> None:
-    screen = Screen(command("udfc", program(network(SLOW), tmp_path / "m.pt2"), "-o", tmp_path / "small.pt"), until="1/3")
+    screen = Screen(
+        command("udfc", program(network(SLOW), tmp_path / "m.pt2"), "-o", tmp_path / "small.pt"),
+        until="1/3",
+    )
     assert screen.finish() == 0
 
 
@@ -98,7 +104,9 @@ def test_images_of_any_size_calibrate(tmp_path: Path, capsys: Capture) -> None:
     assert json.loads(capsys.readouterr().out)["inputs"] == f"12 from {images}"
 
 
-def test_scripts_in_training_mode_are_taken_as_for_inference(tmp_path: Path, capsys: Capture) -> None:
+def test_scripts_in_training_mode_are_taken_as_for_inference(
+    tmp_path: Path, capsys: Capture
+) -> None:
     torch.jit.save(torch.jit.script(network().train()), str(tmp_path / "train.pt"))
     arguments = [
         "compress",
@@ -145,14 +153,18 @@ def small(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
     """A compressed file."""
     folder = tmp_path_factory.mktemp("small")
     path: Path = folder / request.param
-    assert run(["compress", "dfmpc", str(program(network(), folder / "m.pt2")), "-o", str(path)]) == 0
+    assert (
+        run(["compress", "dfmpc", str(program(network(), folder / "m.pt2")), "-o", str(path)]) == 0
+    )
     return path
 
 
 @pytest.mark.parametrize("cut", [0, 1, 100, 0.5, 0.99])
 def test_cut_files_are_refused(cut: float, small: Path, tmp_path: Path, capsys: Capture) -> None:
     data = small.read_bytes()
-    (tmp_path / f"cut{small.suffix}").write_bytes(data[: int(cut * len(data)) if isinstance(cut, float) else cut])
+    (tmp_path / f"cut{small.suffix}").write_bytes(
+        data[: int(cut * len(data)) if isinstance(cut, float) else cut]
+    )
     failing(tmp_path, capsys, tmp_path / f"cut{small.suffix}")
 
 

@@ -1,4 +1,5 @@
-"""`subpc compress udfc`: a smaller file that compiles to what PyTorch computes, and every wrong input."""
+"""`subpc compress udfc`: a smaller file that compiles to what PyTorch computes, and every wrong
+input."""
 
 import json
 from pathlib import Path
@@ -24,18 +25,43 @@ SHAPE = (1, 3, 16, 16)
 @pytest.fixture(scope="module")
 def dense_flops() -> int:
     """What the network takes before anything is removed."""
-    return sum(layer.flops_dense for layer in compile(build_arch(RESNET, in_channels=3), shapes=[SHAPE]).report.layers)
+    return sum(
+        layer.flops_dense
+        for layer in compile(build_arch(RESNET, in_channels=3), shapes=[SHAPE]).report.layers
+    )
 
 
 @pytest.mark.parametrize("bits", [3, 6, 32])
-def test_compiled_file_equals_the_compressed_network(weights: Path, dense_flops: int, tmp_path: Path, bits: int, capsys: Capture) -> None:
+def test_compiled_file_equals_the_compressed_network(
+    weights: Path, dense_flops: int, tmp_path: Path, bits: int, capsys: Capture
+) -> None:
     small = tmp_path / "small.pt"
-    assert run(["compress", "udfc", str(weights), "--ratio", "0.5", "--bits", str(bits), "-o", str(small), "--json"]) == 0
+    assert (
+        run(
+            [
+                "compress",
+                "udfc",
+                str(weights),
+                "--ratio",
+                "0.5",
+                "--bits",
+                str(bits),
+                "-o",
+                str(small),
+                "--json",
+            ]
+        )
+        == 0
+    )
     report = json.loads(capsys.readouterr().out)
-    assert {layer["name"]: (layer["filters"], layer["kept"]) for layer in report["layers"]}["layer1.0.conv1"] == (16, 8)
+    assert {layer["name"]: (layer["filters"], layer["kept"]) for layer in report["layers"]}[
+        "layer1.0.conv1"
+    ] == (16, 8)
     net = build_arch(RESNET, in_channels=3)
     net.load_state_dict(torch.load(weights, weights_only=True)["state_dict"])
-    expected, _ = compress(net, UdfcConfig(ratio=0.5, bits=None if bits == 32 else bits), input_shape=SHAPE)
+    expected, _ = compress(
+        net, UdfcConfig(ratio=0.5, bits=None if bits == 32 else bits), input_shape=SHAPE
+    )
     x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         reference = expected(x).numpy()
@@ -44,9 +70,14 @@ def test_compiled_file_equals_the_compressed_network(weights: Path, dense_flops:
     assert sum(layer.flops_dense for layer in compiled.report.layers) < 0.7 * dense_flops
 
 
-def test_the_file_holds_codes_at_their_width(weights: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_the_file_holds_codes_at_their_width(
+    weights: Path, tmp_path: Path, capsys: Capture
+) -> None:
     small = tmp_path / "small.pt"
-    assert run(["compress", "udfc", str(weights), "--ratio", "0", "--bits", "4", "-o", str(small)]) == 0
+    assert (
+        run(["compress", "udfc", str(weights), "--ratio", "0", "--bits", "4", "-o", str(small)])
+        == 0
+    )
     assert "on disk: layers 13" in capsys.readouterr().out
     stored = torch.load(small, weights_only=True)
     assert "layer1.0.conv1.weight" not in stored["state_dict"]
@@ -59,8 +90,14 @@ def test_the_file_holds_codes_at_their_width(weights: Path, tmp_path: Path, caps
 
 def test_a_compressed_file_can_be_compressed_again(weights: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "a.pt", tmp_path / "b.pt"
-    assert run(["compress", "udfc", str(weights), "--ratio", "0.25", "--bits", "8", "-o", str(first)]) == 0
-    assert run(["compress", "udfc", str(first), "--ratio", "0.25", "--bits", "6", "-o", str(second)]) == 0
+    assert (
+        run(["compress", "udfc", str(weights), "--ratio", "0.25", "--bits", "8", "-o", str(first)])
+        == 0
+    )
+    assert (
+        run(["compress", "udfc", str(first), "--ratio", "0.25", "--bits", "6", "-o", str(second)])
+        == 0
+    )
     assert load_compressed(second).state_dict["layer1.0.conv1.weight"].shape[0] == 9
 
 
@@ -74,7 +111,9 @@ def test_a_compressed_file_can_be_compressed_again(weights: Path, tmp_path: Path
         (["-o", "missing/small.pt"], "does not exist"),
     ],
 )
-def test_wrong_options_write_nothing(weights: Path, tmp_path: Path, options: list[str], words: str, capsys: Capture) -> None:
+def test_wrong_options_write_nothing(
+    weights: Path, tmp_path: Path, options: list[str], words: str, capsys: Capture
+) -> None:
     small = tmp_path / "small.pt"
     assert run(["compress", "udfc", str(weights), "-o", str(small), *options]) in (1, 2)
     error = capsys.readouterr().err
@@ -85,14 +124,19 @@ def test_wrong_options_write_nothing(weights: Path, tmp_path: Path, options: lis
 
 def test_weights_without_an_architecture(tmp_path: Path, capsys: Capture) -> None:
     torch.save(build_arch(RESNET).state_dict(), tmp_path / "w.pt")
-    assert run(["compress", "udfc", str(tmp_path / "w.pt"), "-o", str(tmp_path / "small.pt")]) in (1, 2)
+    assert run(["compress", "udfc", str(tmp_path / "w.pt"), "-o", str(tmp_path / "small.pt")]) in (
+        1,
+        2,
+    )
     assert "--arch" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 6, 8])
 def test_packed_entries_come_back(bits: int) -> None:
     weight = torch.randn(5, 3, 3, 3, generator=torch.Generator().manual_seed(bits))
-    layer = quantize_ternary(weight, per_channel=True) if bits == 2 else quantize_uniform(weight, bits)
+    layer = (
+        quantize_ternary(weight, per_channel=True) if bits == 2 else quantize_uniform(weight, bits)
+    )
     (back,) = parse_packed(packed_entries({"conv": layer}), "f.pt").values()
     assert torch.equal(back.dequantize(), layer.dequantize())
 

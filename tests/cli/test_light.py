@@ -8,28 +8,38 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-# Made to look as if not installed. TVM's Python package may be found (its folder holds the runtime), but not imported.
+# Made to look as if not installed. TVM's Python package may be found (its folder holds the
+# runtime), but not imported.
 PROLOGUE = """
 import sys
 for name in ("torch", "torchvision", "onnx", "tvm_ffi.core", "safetensors"):
     sys.modules[name] = None
 from subpc.cli.main import run
 code = run(sys.argv[1:])
-loaded = [m for m in sys.modules if m.split(".")[0] in ("torch", "tvm", "tvm_ffi", "onnx") and sys.modules[m] is not None]
+heavy = ("torch", "tvm", "tvm_ffi", "onnx")
+loaded = [m for m, found in sys.modules.items() if m.split(".")[0] in heavy and found is not None]
 assert not loaded, loaded
 """
 
 
-def light(code: str, *arguments: object, path: str | None = None) -> subprocess.CompletedProcess[str]:
+def light(
+    code: str, *arguments: object, path: str | None = None
+) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": path} if path else None
     command = [sys.executable, "-c", PROLOGUE + code, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
-def test_run_and_profile_and_inspect_without_torch_tvm_and_linker(toy: Path, tmp_path: Path, toy_expected: object) -> None:
+def test_run_and_profile_and_inspect_without_torch_tvm_and_linker(
+    toy: Path, tmp_path: Path, toy_expected: object
+) -> None:
     x = np.random.default_rng(0).standard_normal((1, 3, 16, 16)).astype(np.float32)
     np.save(tmp_path / "x.npy", x)
-    arguments = (("run", toy, "--input", tmp_path / "x.npy", "-o", tmp_path / "y.npy"), ("profile", toy), ("inspect", toy))
+    arguments = (
+        ("run", toy, "--input", tmp_path / "x.npy", "-o", tmp_path / "y.npy"),
+        ("profile", toy),
+        ("inspect", toy),
+    )
     for line in arguments:
         result = light("sys.exit(code)", *line, path=str(tmp_path))
         assert (result.returncode, result.stderr) == (0, "")
@@ -43,9 +53,21 @@ def test_help_imports_no_numpy() -> None:
 
 def test_compile_without_its_packages_says_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"x")
-    result = light("sys.exit(code)", "compile", tmp_path / "model.onnx", "-o", tmp_path / "m.so", "--target", "llvm")
+    result = light(
+        "sys.exit(code)",
+        "compile",
+        tmp_path / "model.onnx",
+        "-o",
+        tmp_path / "m.so",
+        "--target",
+        "llvm",
+    )
     assert result.returncode == 1
-    assert re.fullmatch(r"error: this needs the package \S+, which is not installed\.\nInstall it with: pip install \S+\n", result.stderr)
+    assert re.fullmatch(
+        r"error: this needs the package \S+, which is not installed\.\nInstall it with: pip install"
+        r" \S+\n",
+        result.stderr,
+    )
     assert not (tmp_path / "m.so").exists()
 
 
@@ -80,7 +102,9 @@ MISSING_FILES = {
 
 
 @pytest.mark.parametrize("case", MISSING_FILES)
-def test_a_file_that_is_not_there_is_said_before_torch_is_imported(case: str, toy: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_not_there_is_said_before_torch_is_imported(
+    case: str, toy: Path, tmp_path: Path
+) -> None:
     np.save(tmp_path / "x.npy", np.zeros((1, 3, 16, 16), np.float32))
     none = tmp_path / "none.pt"
     line = MISSING_FILES[case].format(none=none, there=toy, x=tmp_path / "x.npy")
@@ -95,6 +119,12 @@ def test_a_file_that_is_not_there_is_said_before_torch_is_imported(case: str, to
 def test_a_model_that_is_not_there_in_words(tmp_path: Path) -> None:
     (tmp_path / "latest.pt").symlink_to("gone.pt")
     result = light("sys.exit(code)", "compile", tmp_path / "nothing.pt")
-    assert (result.returncode, result.stderr) == (1, f"error: {tmp_path / 'nothing.pt'} does not exist.\n")
+    assert (result.returncode, result.stderr) == (
+        1,
+        f"error: {tmp_path / 'nothing.pt'} does not exist.\n",
+    )
     result = light("sys.exit(code)", "compile", tmp_path / "latest.pt")
-    assert (result.returncode, result.stderr) == (1, f"error: {tmp_path / 'latest.pt'} is a link to gone.pt, which does not exist.\n")
+    assert (result.returncode, result.stderr) == (
+        1,
+        f"error: {tmp_path / 'latest.pt'} is a link to gone.pt, which does not exist.\n",
+    )

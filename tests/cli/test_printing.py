@@ -1,4 +1,5 @@
-"""What is printed: names of others as they are, and never as escape sequences, markup, lines of their own or pages of text."""
+"""What is printed: names of others as they are, and never as escape sequences, markup, lines of
+their own or pages of text."""
 
 import json
 import os
@@ -32,7 +33,9 @@ EVIL = {
     "tag\U000e0041filler\u3164\ufe0f": "tag\\U000e0041filler\\u3164\\ufe0f",
     "bytes\udcff": "bytes\\xff",
     "lone\ud800": "lone\\ud800",
-    "[red]markup[/red] [link=example.com]x[/link] :smile:": "[red]markup[/red] [link=example.com]x[/link] :smile:",
+    "[red]markup[/red] [link=example.com]x[/link] :smile:": (
+        "[red]markup[/red] [link=example.com]x[/link] :smile:"
+    ),
     "größe.層": "größe.層",
 }
 
@@ -64,18 +67,34 @@ def evil(metadata: Metadata, name: str) -> Metadata:
         )
         for function in metadata.functions
     )
-    layers = tuple(replace(layer, name=name, reason=name, pattern=name, kernel=name) for layer in metadata.layers)
-    words = {"model": name, "target": name, "notes": (name,), "warnings": (name,), "versions": {name: name}}
+    layers = tuple(
+        replace(layer, name=name, reason=name, pattern=name, kernel=name)
+        for layer in metadata.layers
+    )
+    words = {
+        "model": name,
+        "target": name,
+        "notes": (name,),
+        "warnings": (name,),
+        "versions": {name: name},
+    }
     return replace(metadata, functions=functions, layers=layers, **words)
 
 
 @pytest.fixture
-def evil_library(toy: Path, toy_object: Path, toy_weights: np.ndarray, tmp_path: Path) -> Callable[[str], Path]:
-    """Writes a library that names everything so, into a file of that name where a file can have it."""
+def evil_library(
+    toy: Path, toy_object: Path, toy_weights: np.ndarray, tmp_path: Path
+) -> Callable[[str], Path]:
+    """Writes a library that names everything so, into a file of that name where a file can have
+    it."""
 
     def make(name: str) -> Path:
         metadata = evil(read_metadata(toy), name)
-        path = tmp_path / (f"{name}.so" if "/" not in name and "\ud800" not in name and len(name) < 100 else "evil.so")
+        path = tmp_path / (
+            f"{name}.so"
+            if "/" not in name and "\ud800" not in name and len(name) < 100
+            else "evil.so"
+        )
         artifact.write(path, toy_object, toy_weights, metadata)
         return path
 
@@ -95,7 +114,10 @@ def _commands(library: Path, folder: Path) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("name", EVIL)
 def test_a_library_cannot_write_to_the_terminal(
-    name: str, evil_library: Callable[[str], Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    name: str,
+    evil_library: Callable[[str], Path],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     for what, command in _commands(evil_library(name), tmp_path).items():
         code = run(command)
@@ -108,7 +130,10 @@ def test_a_library_cannot_write_to_the_terminal(
 
 @pytest.mark.parametrize("name", ["\x1b[31mred", "[red]markup[/red]"])
 def test_nor_where_tables_have_colours(
-    name: str, evil_library: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    name: str,
+    evil_library: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "300")
@@ -119,7 +144,9 @@ def test_nor_where_tables_have_colours(
     assert all(c.isprintable() or c == "\n" for c in re.sub(r"\x1b\[[0-9;]*m", "", out))
 
 
-def test_names_of_kilobytes_are_cut(evil_library: Callable[[str], Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_names_of_kilobytes_are_cut(
+    evil_library: Callable[[str], Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     for what, command in _commands(evil_library("conv" * 5000), tmp_path).items():
         run(command)
         printed = capfd.readouterr()
@@ -128,7 +155,9 @@ def test_names_of_kilobytes_are_cut(evil_library: Callable[[str], Path], tmp_pat
 
 
 @pytest.mark.parametrize("name", EVIL)
-def test_json_is_exact(name: str, evil_library: Callable[[str], Path], capfd: pytest.CaptureFixture[str]) -> None:
+def test_json_is_exact(
+    name: str, evil_library: Callable[[str], Path], capfd: pytest.CaptureFixture[str]
+) -> None:
     assert run(["inspect", str(evil_library(name)), "--json"]) == 0
     out = capfd.readouterr().out
     assert out.isascii()
@@ -137,9 +166,17 @@ def test_json_is_exact(name: str, evil_library: Callable[[str], Path], capfd: py
 
 
 @pytest.mark.parametrize("name", [name for name in EVIL if "\ud800" not in name])
-def test_names_of_files_that_are_not_there(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_names_of_files_that_are_not_there(
+    name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     missing = str(tmp_path / name)
-    for command in (["inspect", missing], ["compile", missing], ["profile", missing], ["run", missing, "--input", "x"], [name]):
+    for command in (
+        ["inspect", missing],
+        ["compile", missing],
+        ["profile", missing],
+        ["run", missing, "--input", "x"],
+        [name],
+    ):
         assert run(command) in (1, 2)
         err = capfd.readouterr().err
         assert all(c.isprintable() or c == "\n" for c in err)
@@ -153,13 +190,17 @@ def test_a_name_that_another_format_cannot_hold(
 ) -> None:
     library = evil_library("bytes\udcff")
     np.save(tmp_path / "x.npy", np.zeros((1, 3, 16, 16), np.float32))
-    assert run(["run", str(library), "--input", str(tmp_path / "x.npy"), "-o", str(tmp_path / "y.npz")]) in (0, 1)
+    assert run(
+        ["run", str(library), "--input", str(tmp_path / "x.npy"), "-o", str(tmp_path / "y.npz")]
+    ) in (0, 1)
     printed = capfd.readouterr()
     assert "internal error" not in printed.err
     assert all(c.isprintable() or c == "\n" for c in printed.out + printed.err)
 
 
-def test_further_lines_of_an_error_are_few_and_look_like_no_error(capfd: pytest.CaptureFixture[str]) -> None:
+def test_further_lines_of_an_error_are_few_and_look_like_no_error(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     printing.complain("error: a\nerror: b\n" + "c\n" * 50)
     assert capfd.readouterr().err.splitlines() == ["error: a", "  error: b", "c", "c"]
 
@@ -168,17 +209,37 @@ def test_progress_has_no_markup() -> None:
     assert printing.markup("[red]a\x1b") == "\\[red]a\\x1b"
 
 
-def test_an_image_with_such_a_name(tmp_path: Path, toy: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_image_with_such_a_name(
+    tmp_path: Path, toy: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     Image.new("RGB", (16, 16)).save(tmp_path / "a\x1b[31m.png")
     (tmp_path / "labels").write_text("\x1b[31mcat\n[red]dog\n" + "x" * 5000 + "\n" * 2000)
-    assert run(["run", str(toy), "--image", str(tmp_path / "a\x1b[31m.png"), "--labels", str(tmp_path / "labels")]) in (0, 2)
+    assert run(
+        [
+            "run",
+            str(toy),
+            "--image",
+            str(tmp_path / "a\x1b[31m.png"),
+            "--labels",
+            str(tmp_path / "labels"),
+        ]
+    ) in (0, 2)
     printed = capfd.readouterr()
     assert all(c.isprintable() or c == "\n" for c in printed.out + printed.err)
 
 
 def _shell(command: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    script = f"subpc() {{ {sys.executable} -c 'from subpc.cli.main import main; main()' \"$@\"; }}; {command}"
-    return subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False, env={**os.environ, **environment})
+    script = (
+        f"subpc() {{ {sys.executable} -c 'from subpc.cli.main import main; main()' \"$@\"; }};"
+        f" {command}"
+    )
+    return subprocess.run(
+        ["bash", "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
 
 
 GONE = "error: the folder that this runs in does not exist any more; change to another one\n"
@@ -201,13 +262,16 @@ FULL = "error: cannot write to standard output: No space left on device\n"
         ("mkdir gone; cd gone; rmdir ../gone; subpc inspect $toy", 2, GONE),
     ],
 )
-def test_standard_files_and_folders_that_are_not_as_usual(command: str, code: int, err: str, toy: Path, tmp_path: Path) -> None:
+def test_standard_files_and_folders_that_are_not_as_usual(
+    command: str, code: int, err: str, toy: Path, tmp_path: Path
+) -> None:
     done = _shell(f"cd {tmp_path}; {command}", toy=str(toy))
     assert (done.returncode, done.stderr) == (code, err)
 
 
 def test_a_file_does_not_become_standard_output(toy: Path, tmp_path: Path) -> None:
-    """With a closed standard output, the first file that is opened would get its number, and what is printed."""
+    """With a closed standard output, the first file that is opened would get its number, and what
+    is printed."""
     np.save(tmp_path / "x.npy", np.zeros((1, 3, 16, 16), np.float32))
     done = _shell(f"cd {tmp_path}; subpc run $toy --input x.npy -o y.npy >&- 2>&-", toy=str(toy))
     assert done.returncode == 0
@@ -221,6 +285,12 @@ def test_letters_that_the_terminal_lacks(tmp_path: Path) -> None:
 
 def test_commands_print_in_one_way() -> None:
     """A second way would be one without the escapes."""
-    other = re.compile(r"click\.(echo|secho|style)|(?<!\.)\bprint\(|sys\.std(out|err)\.write|Console\((?!stderr=True\)|highlight=False\))")
-    found = {path.name: other.findall(path.read_text()) for path in (ROOT / "cli").glob("*.py") if path.name != "printing.py"}
+    other = re.compile(
+        r"click\.(echo|secho|style)|(?<!\.)\bprint\(|sys\.std(out|err)\.write|Console\((?!stderr=True\)|highlight=False\))"
+    )
+    found = {
+        path.name: other.findall(path.read_text())
+        for path in (ROOT / "cli").glob("*.py")
+        if path.name != "printing.py"
+    }
     assert {name: hits for name, hits in found.items() if hits} == {}

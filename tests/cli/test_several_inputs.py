@@ -1,4 +1,5 @@
-"""Several inputs on the command line, by place and by name, and inputs and outputs of other types than float32."""
+"""Several inputs on the command line, by place and by name, and inputs and outputs of other types
+than float32."""
 
 import json
 import subprocess
@@ -44,8 +45,17 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.jit.save(torch.jit.trace(Plain(), EXAMPLES), str(folder / "trace.pt"))
         axes = {"image": {2: "h", 3: "w"}, "mask": {2: "h", 3: "w"}}
         names = {"input_names": ["image", "mask"], "dynamic_axes": axes}
-        torch.onnx.export(Plain(), EXAMPLES, str(folder / "net.onnx"), dynamo=False, opset_version=17, **names)
-        torch.onnx.export(camera(), (FRAME,), str(folder / "camera.onnx"), dynamo=False, opset_version=17, input_names=["frame"])
+        torch.onnx.export(
+            Plain(), EXAMPLES, str(folder / "net.onnx"), dynamo=False, opset_version=17, **names
+        )
+        torch.onnx.export(
+            camera(),
+            (FRAME,),
+            str(folder / "camera.onnx"),
+            dynamo=False,
+            opset_version=17,
+            input_names=["frame"],
+        )
     return folder
 
 
@@ -53,11 +63,16 @@ def arch(name: str) -> list[str]:
     return ["--arch", MASKED] if name == "state.pt" else []
 
 
-@pytest.mark.parametrize("shapes", [[A, B], [B, A], ["1,3,12,10", "1,1,12,10"]], ids=["names", "other order", "places"])
+@pytest.mark.parametrize(
+    "shapes", [[A, B], [B, A], ["1,3,12,10", "1,1,12,10"]], ids=["names", "other order", "places"]
+)
 @pytest.mark.parametrize("name", FILES)
 def test_shapes_of_two_inputs(name: str, shapes: list[str], files: Path, tmp_path: Path) -> None:
     options = [word for shape in shapes for word in ("--shape", shape)]
-    assert run(["compile", str(files / name), *arch(name), *options, "-o", str(tmp_path / "m.so")]) == 0
+    assert (
+        run(["compile", str(files / name), *arch(name), *options, "-o", str(tmp_path / "m.so")])
+        == 0
+    )
     outputs = subpc.load(tmp_path / "m.so")(*EXAMPLES)
     for got, expected in zip(outputs, masked()(*EXAMPLES).values(), strict=True):
         torch.testing.assert_close(got, expected.detach(), rtol=1e-4, atol=1e-5)
@@ -74,58 +89,155 @@ WRONG = {
 
 @pytest.mark.parametrize("case", WRONG)
 @pytest.mark.parametrize("name", FILES)
-def test_the_inputs_are_listed(name: str, case: str, files: Path, compiling: Callable[..., str]) -> None:
+def test_the_inputs_are_listed(
+    name: str, case: str, files: Path, compiling: Callable[..., str]
+) -> None:
     shapes, words = WRONG[case]
-    message = compiling(files / name, *arch(name), *(word for shape in shapes for word in ("--shape", shape)), code=2)
+    message = compiling(
+        files / name,
+        *arch(name),
+        *(word for shape in shapes for word in ("--shape", shape)),
+        code=2,
+    )
     assert words in message
     assert "The model's inputs: image" in message
     assert "; mask" in message
 
 
 @pytest.mark.parametrize("name", ["program.pt2", "net.onnx"])
-@pytest.mark.parametrize(("shape", "words"), [("mask=1,12,10", "has 4 dimensions"), ("mask=1,1,12,10:int64", "is float32, not int64")])
-def test_ranks_and_types_that_the_file_knows(name: str, shape: str, words: str, files: Path, compiling: Callable[..., str]) -> None:
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [("mask=1,12,10", "has 4 dimensions"), ("mask=1,1,12,10:int64", "is float32, not int64")],
+)
+def test_ranks_and_types_that_the_file_knows(
+    name: str, shape: str, words: str, files: Path, compiling: Callable[..., str]
+) -> None:
     message = compiling(files / name, "--shape", A, "--shape", shape, code=2)
     assert words in message
     assert "mask float32 1,1," in message
 
 
-def test_an_optional_input_two_sizes_and_every_command(files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_optional_input_two_sizes_and_every_command(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     library = tmp_path / "m.so"
     first = ["--shape", A, "--shape", B, "--shape", "ids=1,4:int64"]
     second = ["--shape", "ids=2,4:int64", "--shape", "image=2,3,12,10", "--shape", "mask=2,1,12,10"]
-    assert run(["compile", str(files / "state.pt"), "--arch", MASKED, *first, *second, "-o", str(library)]) == 0
+    assert (
+        run(
+            [
+                "compile",
+                str(files / "state.pt"),
+                "--arch",
+                MASKED,
+                *first,
+                *second,
+                "-o",
+                str(library),
+            ]
+        )
+        == 0
+    )
     functions = read_metadata(library).functions
     assert [[t.shape[0] for t in f.inputs] for f in functions] == [[1, 1, 1], [2, 2, 2]]
-    assert [(t.name, t.dtype) for t in functions[0].inputs] == [("image", "float32"), ("mask", "float32"), ("ids", "int64")]
+    assert [(t.name, t.dtype) for t in functions[0].inputs] == [
+        ("image", "float32"),
+        ("mask", "float32"),
+        ("ids", "int64"),
+    ]
     capsys.readouterr()
     engine = ["--compare", "torch", "--model", str(files / "state.pt"), "--arch", MASKED]
-    assert run(["bench", str(library), *engine, *second, "--runs", "1", "--rounds", "1", "--warmup", "0", "--json"]) == 0
+    assert (
+        run(
+            [
+                "bench",
+                str(library),
+                *engine,
+                *second,
+                "--runs",
+                "1",
+                "--rounds",
+                "1",
+                "--warmup",
+                "0",
+                "--json",
+            ]
+        )
+        == 0
+    )
     report = json.loads(capsys.readouterr().out)
     assert report["shapes"] == [[2, 3, 12, 10], [2, 1, 12, 10], [2, 4]]
     assert report["engines"][1]["difference"] < 1e-5
     assert run(["profile", str(library), *second, "--runs", "1", "--no-probes", "--json"]) == 0
     capsys.readouterr()
-    assert run(["compare", str(files / "state.pt"), str(library), "--arch", MASKED, *second, "--runs", "0", "--json"]) == 0
+    assert (
+        run(
+            [
+                "compare",
+                str(files / "state.pt"),
+                str(library),
+                "--arch",
+                MASKED,
+                *second,
+                "--runs",
+                "0",
+                "--json",
+            ]
+        )
+        == 0
+    )
     outputs = json.loads(capsys.readouterr().out)["outputs"]
     assert [row["name"] for row in outputs] == ["features", "largest"]
     assert outputs[0]["relative"] < 1e-5
     assert (outputs[0]["equal"], outputs[1]["equal"]) == (None, 1.0)
 
 
-def test_bytes_in_masks_out(files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bytes_in_masks_out(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     library = tmp_path / "m.so"
-    assert run(["compile", str(files / "camera.pt"), "--arch", CAMERA, "--shape", "1,12,10,3:uint8", "-o", str(library)]) == 0
+    assert (
+        run(
+            [
+                "compile",
+                str(files / "camera.pt"),
+                "--arch",
+                CAMERA,
+                "--shape",
+                "1,12,10,3:uint8",
+                "-o",
+                str(library),
+            ]
+        )
+        == 0
+    )
     for got, expected in zip(subpc.load(library)(FRAME), camera()(FRAME), strict=True):
         torch.testing.assert_close(got, expected.detach(), rtol=1e-4, atol=1e-5)
     capsys.readouterr()
-    assert run(["bench", str(library), "--compare", "onnxruntime", "--model", str(files / "camera.onnx"), "--runs", "4", "--json"]) == 0
+    assert (
+        run(
+            [
+                "bench",
+                str(library),
+                "--compare",
+                "onnxruntime",
+                "--model",
+                str(files / "camera.onnx"),
+                "--runs",
+                "4",
+                "--json",
+            ]
+        )
+        == 0
+    )
     assert json.loads(capsys.readouterr().out)["engines"][1]["difference"] < 1e-5
     assert run(["compare", str(files / "camera.onnx"), str(library), "--runs", "0"]) == 0
     assert "100.00% of the elements" in capsys.readouterr().out
 
 
-def test_masks_that_differ_are_counted(files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_masks_that_differ_are_counted(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     other = camera()
     with torch.no_grad():
         other.head.bias[0] += 0.2
@@ -137,9 +249,18 @@ def test_masks_that_differ_are_counted(files: Path, tmp_path: Path, capsys: pyte
     assert outputs[0]["top1"] is None
 
 
-def test_samples_of_the_wrong_type(files: Path, tmp_path: Path, attempt: Callable[..., str]) -> None:
+def test_samples_of_the_wrong_type(
+    files: Path, tmp_path: Path, attempt: Callable[..., str]
+) -> None:
     np.save(tmp_path / "x.npy", FRAME.numpy().astype(np.float32))
-    message = attempt("compare", files / "camera.onnx", files / "camera.onnx", "--data", tmp_path / "x.npy", code=2)
+    message = attempt(
+        "compare",
+        files / "camera.onnx",
+        files / "camera.onnx",
+        "--data",
+        tmp_path / "x.npy",
+        code=2,
+    )
     assert "x.astype('uint8')" in message
 
 
@@ -162,8 +283,16 @@ def test_shapes_by_name_in_python() -> None:
 
 @pytest.mark.slow
 def test_tuning_a_network_that_gives_class_numbers(files: Path, tmp_path: Path) -> None:
-    """TVM ends a process that writes such a reduction out for another one, and nothing was left of the tuning."""
-    arguments = ["tune", str(files / "camera.onnx"), "--budget", "1s", "--db", str(tmp_path / "t.jsonl")]
+    """TVM ends a process that writes such a reduction out for another one, and nothing was left of
+    the tuning."""
+    arguments = [
+        "tune",
+        str(files / "camera.onnx"),
+        "--budget",
+        "1s",
+        "--db",
+        str(tmp_path / "t.jsonl"),
+    ]
     command = [sys.executable, "-c", "from subpc.cli.main import main; main()", *arguments]
     assert subprocess.run(command, check=False, capture_output=True, timeout=300).returncode == 0
 
@@ -176,14 +305,34 @@ INPUTS = {
 
 
 @pytest.mark.parametrize("case", INPUTS)
-def test_running_on_several_files(case: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_on_several_files(
+    case: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     np.save("i.npy", EXAMPLES[0].numpy())
     np.save("m.npy", EXAMPLES[1].numpy())
     subpc.compile(files / "program.pt2", output="m.so")
-    assert run(["run", "m.so", *(word for text in INPUTS[case] for word in ("--input", text)), "-o", "y.npz"]) == 0
+    assert (
+        run(
+            [
+                "run",
+                "m.so",
+                *(word for text in INPUTS[case] for word in ("--input", text)),
+                "-o",
+                "y.npz",
+            ]
+        )
+        == 0
+    )
     expected = masked()(*EXAMPLES)
     with np.load("y.npz") as found:
-        np.testing.assert_allclose(found["features"], expected["features"].detach().numpy(), rtol=1e-4, atol=1e-5)
-    for wrong in (["mask=m.npy"], ["msk=m.npy", "i.npy"], ["mask=m.npy", "mask=m.npy"], ["i.npy"] * 3):
+        np.testing.assert_allclose(
+            found["features"], expected["features"].detach().numpy(), rtol=1e-4, atol=1e-5
+        )
+    for wrong in (
+        ["mask=m.npy"],
+        ["msk=m.npy", "i.npy"],
+        ["mask=m.npy", "mask=m.npy"],
+        ["i.npy"] * 3,
+    ):
         assert run(["run", "m.so", *(word for text in wrong for word in ("--input", text))]) == 2

@@ -1,4 +1,5 @@
-"""A signal ends a command as such, also where what it interrupts turns it into an error of its own, as half-done imports do."""
+"""A signal ends a command as such, also where what it interrupts turns it into an error of its own,
+as half-done imports do."""
 
 import subprocess
 import sys
@@ -20,11 +21,20 @@ def half_done(name):
 importlib.import_module = half_done
 main(["inspect", "m.so"])
 """
-ERRORS = ["RecursionError('too deep')", "ImportError('half of it')", "ModelFileError('m.so cannot be read')"]
+ERRORS = [
+    "RecursionError('too deep')",
+    "ImportError('half of it')",
+    "ModelFileError('m.so cannot be read')",
+]
 
 
 def ended(name: str, error: str) -> tuple[int, str]:
-    done = subprocess.run([sys.executable, "-c", CODE.format(signal=name, error=error)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", CODE.format(signal=name, error=error)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.stdout == ""
     return done.returncode, done.stderr
 

@@ -1,4 +1,5 @@
-"""`subpc tune` and `compile --tuning`: what they refuse, in one or two lines, and that they work together."""
+"""`subpc tune` and `compile --tuning`: what they refuse, in one or two lines, and that they work
+together."""
 
 import json
 import os
@@ -25,14 +26,27 @@ from tests.cli.network import ARCH, SHAPE
         (["--threads", "1000"], 2, "threads is 1000"),
     ],
 )
-def test_wrong_options(attempt: Callable[..., str], valid: Path, tmp_path: Path, options: list[str], code: int, words: str) -> None:
+def test_wrong_options(
+    attempt: Callable[..., str],
+    valid: Path,
+    tmp_path: Path,
+    options: list[str],
+    code: int,
+    words: str,
+) -> None:
     model = [valid / "state.pt", "--arch", ARCH, "--shape", SHAPE]
     assert words in attempt("tune", *model, "--db", tmp_path / "tune.jsonl", *options, code=code)
 
 
-def test_a_database_that_cannot_be_written(attempt: Callable[..., str], valid: Path, tmp_path: Path) -> None:
-    assert "cannot write the database" in attempt("tune", valid / "program.pt2", "--db", tmp_path / "no folder" / "db", code=2)
-    assert "cannot write the database" in attempt("tune", valid / "program.pt2", "--db", tmp_path, code=2)
+def test_a_database_that_cannot_be_written(
+    attempt: Callable[..., str], valid: Path, tmp_path: Path
+) -> None:
+    assert "cannot write the database" in attempt(
+        "tune", valid / "program.pt2", "--db", tmp_path / "no folder" / "db", code=2
+    )
+    assert "cannot write the database" in attempt(
+        "tune", valid / "program.pt2", "--db", tmp_path, code=2
+    )
 
 
 def test_a_search_that_is_interrupted_before_its_first_record_leaves_nothing(
@@ -45,21 +59,32 @@ def test_a_search_that_is_interrupted_before_its_first_record_leaves_nothing(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Tuner, "search", interrupted)
-    assert run(["tune", str(valid / "program.pt2"), "--db", str(tmp_path / "db"), "--threads", "1"]) == 130
+    assert (
+        run(["tune", str(valid / "program.pt2"), "--db", str(tmp_path / "db"), "--threads", "1"])
+        == 130
+    )
     assert reached
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_database_of_a_newer_version(compiling: Callable[..., str], attempt: Callable[..., str], valid: Path, tmp_path: Path) -> None:
+def test_a_database_of_a_newer_version(
+    compiling: Callable[..., str], attempt: Callable[..., str], valid: Path, tmp_path: Path
+) -> None:
     (tmp_path / "db").write_text('{"format": 99, "kind": "trial"}\n')
     assert "newer subpc" in compiling(valid / "program.pt2", "--tuning", tmp_path / "db", code=2)
     assert "newer subpc" in attempt("tune", valid / "program.pt2", "--db", tmp_path / "db", code=2)
 
 
-def test_databases_that_do_not_help(compiling: Callable[..., str], valid: Path, tmp_path: Path) -> None:
-    assert "no such tuning database" in compiling(valid / "program.pt2", "--tuning", tmp_path / "none", code=2)
+def test_databases_that_do_not_help(
+    compiling: Callable[..., str], valid: Path, tmp_path: Path
+) -> None:
+    assert "no such tuning database" in compiling(
+        valid / "program.pt2", "--tuning", tmp_path / "none", code=2
+    )
     (tmp_path / "empty").write_text("")
-    assert "holds no records" in compiling(valid / "program.pt2", "--tuning", tmp_path / "empty", code=2)
+    assert "holds no records" in compiling(
+        valid / "program.pt2", "--tuning", tmp_path / "empty", code=2
+    )
 
 
 def test_a_model_that_does_not_compile(attempt: Callable[..., str], tmp_path: Path) -> None:
@@ -70,12 +95,37 @@ def test_a_model_that_does_not_compile(attempt: Callable[..., str], tmp_path: Pa
 @pytest.mark.slow
 def test_tune_then_compile(valid: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     database, library = str(tmp_path / "tune.jsonl"), str(tmp_path / "model.so")
-    tuning = ["tune", str(valid / "program.pt2"), "--db", database, "--trials", "4", "--budget", "5m", "--threads", "1"]
+    tuning = [
+        "tune",
+        str(valid / "program.pt2"),
+        "--db",
+        database,
+        "--trials",
+        "4",
+        "--budget",
+        "5m",
+        "--threads",
+        "1",
+    ]
     assert run([*tuning, "--json"]) == 0
     report = json.loads(capfd.readouterr().out)
     assert report["trials"] == 4
     assert report["speedup"] >= 1.0
     assert run(tuning) == 0
     assert "4 known before" in capfd.readouterr().out.replace("\n", " ")
-    assert run(["compile", str(valid / "program.pt2"), "--tuning", database, "--threads", "1", "-o", library]) == 0
+    assert (
+        run(
+            [
+                "compile",
+                str(valid / "program.pt2"),
+                "--tuning",
+                database,
+                "--threads",
+                "1",
+                "-o",
+                library,
+            ]
+        )
+        == 0
+    )
     assert ("tuned, " in capfd.readouterr().out) and os.path.getsize(library)

@@ -26,7 +26,8 @@ class Small(nn.Module):
 
 
 class Open(nn.Module):
-    """Dictionaries out, sizes that are worked out, and different branches for some: everything that an exported program can say."""
+    """Dictionaries out, sizes that are worked out, and different branches for some: everything that
+    an exported program can say."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,7 +71,9 @@ def save_program(model: nn.Module, path: Path) -> None:
 def save_open(path: Path) -> None:
     """A program for images of several sizes."""
     shapes = ({0: Dim.AUTO, 2: Dim.AUTO, 3: Dim.AUTO},)
-    torch.export.save(torch.export.export(Open().eval(), (torch.rand(2, 3, 10, 8),), dynamic_shapes=shapes), path)
+    torch.export.save(
+        torch.export.export(Open().eval(), (torch.rand(2, 3, 10, 8),), dynamic_shapes=shapes), path
+    )
 
 
 def save_state(model: nn.Module, path: Path) -> None:
@@ -84,5 +87,7 @@ WRITERS: dict[str, Callable[[nn.Module, Path], None]] = {
     "state.pt": save_state,
     "legacy.pth": lambda m, p: torch.save(m.state_dict(), p, _use_new_zipfile_serialization=False),
     "state.safetensors": lambda m, p: save_file(m.state_dict(), p),
-    "checkpoint.pth": lambda m, p: torch.save({"epoch": 3, "state_dict": {f"module.{k}": v for k, v in m.state_dict().items()}}, p),
+    "checkpoint.pth": lambda m, p: torch.save(
+        {"epoch": 3, "state_dict": {f"module.{k}": v for k, v in m.state_dict().items()}}, p
+    ),
 }

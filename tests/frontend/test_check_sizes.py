@@ -33,5 +33,7 @@ def test_too_much_is_refused(what: str) -> None:
 
 
 def test_what_networks_compute_is_taken() -> None:
-    (imported,) = import_model(Calls(lambda x: x + torch.arange(8.0).repeat(8, 1)), shapes=[(1, 3, 8, 8)])
+    (imported,) = import_model(
+        Calls(lambda x: x + torch.arange(8.0).repeat(8, 1)), shapes=[(1, 3, 8, 8)]
+    )
     assert imported.input_shapes == ((1, 3, 8, 8),)

@@ -1,4 +1,5 @@
-"""A file of any kind as a network of plain layers: the same outputs, the same names, for batches of any size, there and back."""
+"""A file of any kind as a network of plain layers: the same outputs, the same names, for batches of
+any size, there and back."""
 
 import importlib.util
 from collections.abc import Callable
@@ -48,7 +49,12 @@ def check(model: nn.Module, network: nn.Module, shape: Shape) -> None:
 
 def through_file(network: Network, folder: Path) -> nn.Module:
     """Written as a compressed file and read again."""
-    file = CompressedFile(arch=network.arch, state_dict=network.model.state_dict(), graph=network.graph, input_shape=network.input_shape)
+    file = CompressedFile(
+        arch=network.arch,
+        state_dict=network.model.state_dict(),
+        graph=network.graph,
+        input_shape=network.input_shape,
+    )
     save_compressed(folder / "again.pt", file)
     return load_network(folder / "again.pt").model
 
@@ -83,7 +89,11 @@ def test_pairs_are_those_of_the_original() -> None:
     assert len(ours.pairs) == 8
 
 
-@pytest.mark.parametrize("way", [torch.jit.script, lambda m: torch.jit.trace(m, torch.rand(1, 3, 64, 64))], ids=["script", "trace"])
+@pytest.mark.parametrize(
+    "way",
+    [torch.jit.script, lambda m: torch.jit.trace(m, torch.rand(1, 3, 64, 64))],
+    ids=["script", "trace"],
+)
 def test_torchscript_needs_a_shape(way: Callable[[nn.Module], Any], tmp_path: Path) -> None:
     model = seeded("resnet18")
     torch.jit.save(way(model), str(tmp_path / "m.pt"))
@@ -123,7 +133,11 @@ def test_code_of_the_users_own_becomes_plain_layers(tmp_path: Path) -> None:
 def test_names_from_packages_stay_names(tmp_path: Path) -> None:
     torch.save(seeded("resnet18").state_dict(), tmp_path / "w.pt")
     network = load_network(tmp_path / "w.pt", arch="torchvision:resnet18", shape=(1, 3, 64, 64))
-    assert (network.arch, network.graph, network.input_shape) == ("torchvision:resnet18", None, (1, 3, 64, 64))
+    assert (network.arch, network.graph, network.input_shape) == (
+        "torchvision:resnet18",
+        None,
+        (1, 3, 64, 64),
+    )
 
 
 def _light(name: str) -> Path:
@@ -145,7 +159,11 @@ def _with_random_weights(path: Path, folder: Path) -> Path:
         value = onnx.numpy_helper.to_array(tensor)
         if value.dtype == np.float32 and value.size > 1:
             scale = 1 / np.sqrt(np.prod(value.shape[1:])) if value.ndim > 1 else 1.0
-            random = draw.random(value.shape) + 0.5 if value.ndim == 1 else draw.normal(size=value.shape) * scale
+            random = (
+                draw.random(value.shape) + 0.5
+                if value.ndim == 1
+                else draw.normal(size=value.shape) * scale
+            )
             tensor.CopyFrom(onnx.numpy_helper.from_array(random.astype(np.float32), tensor.name))
     onnx.save(model, folder / path.name)
     return folder / path.name
@@ -171,12 +189,16 @@ def _check_onnx(path: Path, shape: Shape | None, folder: Path) -> Network:
             result = model(torch.from_numpy(x))
         result = result[0] if isinstance(result, tuple) else result
         # Absolute for outputs that a sigmoid has pushed to nothing.
-        assert np.abs(expected - result.numpy()).max() < TOLERANCE * max(1.0, float(np.abs(expected).max()))
+        assert np.abs(expected - result.numpy()).max() < TOLERANCE * max(
+            1.0, float(np.abs(expected).max())
+        )
     return network
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["resnet50", "densenet121", "shufflenet", "squeezenet", "inception_v1", "inception_v2"])
+@pytest.mark.parametrize(
+    "name", ["resnet50", "densenet121", "shufflenet", "squeezenet", "inception_v1", "inception_v2"]
+)
 def test_the_networks_that_onnx_brings(name: str, tmp_path: Path) -> None:
     try:
         path = _with_random_weights(_light(name), tmp_path)
@@ -209,8 +231,20 @@ def test_a_scale_behind_a_batch_norm_goes_into_it(tmp_path: Path) -> None:
 def _scaled_norm(path: Path) -> Path:
     """conv -> batch norm -> * -> + -> relu -> conv, as Caffe networks come."""
     draw = np.random.default_rng(0)
-    weights = {"w1": (4, 3, 3, 3), "w2": (2, 4, 1, 1), "s": (4,), "b": (4,), "m": (4,), "v": (4,), "k": (4, 1, 1), "o": (4, 1, 1)}
-    tensors = [onnx.numpy_helper.from_array((draw.random(shape) + 0.2).astype(np.float32), name) for name, shape in weights.items()]
+    weights = {
+        "w1": (4, 3, 3, 3),
+        "w2": (2, 4, 1, 1),
+        "s": (4,),
+        "b": (4,),
+        "m": (4,),
+        "v": (4,),
+        "k": (4, 1, 1),
+        "o": (4, 1, 1),
+    }
+    tensors = [
+        onnx.numpy_helper.from_array((draw.random(shape) + 0.2).astype(np.float32), name)
+        for name, shape in weights.items()
+    ]
     make = onnx.helper.make_node
     nodes = [
         make("Conv", ["x", "w1"], ["c"], name="first"),
@@ -223,7 +257,12 @@ def _scaled_norm(path: Path) -> Path:
     info = onnx.helper.make_tensor_value_info
     inputs, outputs = [info("x", 1, [1, 3, 8, 8])], [info("y", 1, [1, 2, 6, 6])]
     graph = onnx.helper.make_graph(nodes, "g", inputs, outputs, tensors)
-    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8), path)
+    onnx.save(
+        onnx.helper.make_model(
+            graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8
+        ),
+        path,
+    )
     return path
 
 
@@ -248,7 +287,10 @@ def test_all_operators_that_cannot_be_kept_are_named_at_once() -> None:
 
     with pytest.raises(UnsupportedModelError) as caught:
         network_from_program(exported_network(Both(), (torch.rand(1, 3, 8, 8),)))
-    assert all(words in str(caught.value) for words in ("cumsum", "in first", "sort", "in second", "2 unsupported"))
+    assert all(
+        words in str(caught.value)
+        for words in ("cumsum", "in first", "sort", "in second", "2 unsupported")
+    )
     assert len(str(caught.value).splitlines()) == 2
 
 
@@ -258,4 +300,6 @@ def test_two_inputs_are_refused() -> None:
             return x + y
 
     with pytest.raises(UnsupportedModelError, match="2 inputs"):
-        network_from_program(exported_network(Adds(), (torch.rand(1, 3, 8, 8), torch.rand(1, 3, 8, 8))))
+        network_from_program(
+            exported_network(Adds(), (torch.rand(1, 3, 8, 8), torch.rand(1, 3, 8, 8)))
+        )

@@ -1,4 +1,5 @@
-"""A model that leaves nothing but its batch open is compiled for one image, and says so; more than that is asked of the user."""
+"""A model that leaves nothing but its batch open is compiled for one image, and says so; more than
+that is asked of the user."""
 
 import warnings
 from pathlib import Path
@@ -31,7 +32,9 @@ IMAGE, BIAS = torch.rand(2, 3, 8, 8), torch.rand(2, 3)
 BATCH = Dim("batch", min=1, max=8)
 
 
-def save(model: nn.Module, inputs: tuple[torch.Tensor, ...], open_axes: list[dict[int, str]], path: Path) -> None:
+def save(
+    model: nn.Module, inputs: tuple[torch.Tensor, ...], open_axes: list[dict[int, str]], path: Path
+) -> None:
     """The model with dimensions left open, in the kind of file that the suffix says."""
     if path.suffix == ".pt2":
         dims = {"batch": BATCH, "height": Dim("height", min=2, max=64)}
@@ -42,7 +45,9 @@ def save(model: nn.Module, inputs: tuple[torch.Tensor, ...], open_axes: list[dic
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         axes = dict(zip(names, open_axes, strict=True))
-        torch.onnx.export(model, inputs, str(path), dynamo=False, input_names=names, dynamic_axes=axes)
+        torch.onnx.export(
+            model, inputs, str(path), dynamo=False, input_names=names, dynamic_axes=axes
+        )
 
 
 @pytest.mark.parametrize("name", ["m.onnx", "m.pt2"])
@@ -50,7 +55,10 @@ def test_an_open_batch_is_one_image(name: str, tmp_path: Path) -> None:
     save(Two(), (IMAGE, BIAS), [{0: "batch"}, {0: "batch"}], tmp_path / name)
     (imported,) = import_model(tmp_path / name)
     assert imported.input_shapes == ((1, 3, 8, 8), (1, 3))
-    assert "input shape assumed: 1,3,8,8 and 1,3, because the model leaves the batch open" in imported.notes[-1]
+    assert (
+        "input shape assumed: 1,3,8,8 and 1,3, because the model leaves the batch open"
+        in imported.notes[-1]
+    )
     (asked,) = import_model(tmp_path / name, shapes=[(4, 3, 8, 8), (4, 3)])
     assert asked.input_shapes == ((4, 3, 8, 8), (4, 3))
     assert not any("assumed" in note for note in asked.notes)
@@ -70,7 +78,9 @@ def test_a_derived_dimension_is_no_reason_to_refuse_a_program(tmp_path: Path) ->
     height = 4 * Dim("quarter", min=2, max=16)
     program = torch.export.export(One(), (IMAGE,), dynamic_shapes=({2: height},))
     torch.export.save(program, tmp_path / "m.pt2")
-    assert import_model(tmp_path / "m.pt2", shapes=[(2, 3, 12, 8)])[0].input_shapes == ((2, 3, 12, 8),)
+    assert import_model(tmp_path / "m.pt2", shapes=[(2, 3, 12, 8)])[0].input_shapes == (
+        (2, 3, 12, 8),
+    )
     with pytest.raises(ConfigError, match="13"):
         import_model(tmp_path / "m.pt2", shapes=[(2, 3, 13, 8)])
 

@@ -30,7 +30,9 @@ USES: dict[str, Callable[[Path], Any]] = {
     "import for its own shape": lambda path: import_model(path),
     "compile": lambda path: compile_file(path, path.with_suffix(".so"), shapes=[SHAPE]),
     "compress": lambda path: load_network(path, shape=SHAPE),
-    "compare": lambda path: _compare(OnnxSide(path) if path.suffix == ".onnx" else TorchSide(path, None, None)),
+    "compare": lambda path: _compare(
+        OnnxSide(path) if path.suffix == ".onnx" else TorchSide(path, None, None)
+    ),
 }
 
 
@@ -64,7 +66,9 @@ def test_an_onnx_file(use: str, tmp_path: Path, counts: Counter[str]) -> None:
     assert counts == {"parsed": 1, "checked": 1, "folded": 1}
 
 
-def test_an_onnx_file_for_two_shapes_is_folded_for_each(tmp_path: Path, counts: Counter[str]) -> None:
+def test_an_onnx_file_for_two_shapes_is_folded_for_each(
+    tmp_path: Path, counts: Counter[str]
+) -> None:
     export_onnx(Small().eval(), (torch.rand(SHAPE),), tmp_path / "m.onnx")
     counts.clear()
     import_model(tmp_path / "m.onnx", shapes=[SHAPE, (2, *SHAPE[1:])])

@@ -1,4 +1,5 @@
-"""grid_sample as PyTorch computes it, compiled: far outside of the image, and at places that are none."""
+"""grid_sample as PyTorch computes it, compiled: far outside of the image, and at places that are
+none."""
 
 import itertools
 import math
@@ -39,7 +40,9 @@ class Samples(nn.Module):
 def test_a_compiled_module(padding: str, align: bool) -> None:
     model = Samples(padding, align).eval()
     expected = model(X, GRID).numpy()
-    np.testing.assert_allclose(subpc.compile(model, (X, GRID))(X.numpy(), GRID.numpy()), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        subpc.compile(model, (X, GRID))(X.numpy(), GRID.numpy()), expected, atol=1e-5
+    )
     assert np.isnan(expected).any() == (padding == "zeros")
 
 
@@ -47,16 +50,31 @@ def test_an_axis_of_one_pixel() -> None:
     for align in (True, False):
         model, x = Samples("reflection", align).eval(), X[:, :, :1]
         (imported,) = import_model(model, example_inputs=(x, GRID))
-        np.testing.assert_allclose(run_reference(imported, [x.numpy(), GRID.numpy()])[0], model(x, GRID).numpy(), atol=1e-5)
+        np.testing.assert_allclose(
+            run_reference(imported, [x.numpy(), GRID.numpy()])[0], model(x, GRID).numpy(), atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("mode", ["linear", "nearest"])
 @pytest.mark.parametrize(("padding", "align"), CASES)
 def test_an_onnx_file(mode: str, padding: str, align: bool, tmp_path: Path) -> None:
-    node = helper.make_node("GridSample", ["x", "g"], ["y"], mode=mode, padding_mode=padding, align_corners=int(align))
-    inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, list(v.shape)) for n, v in (("x", X), ("g", GRID))]
-    graph = helper.make_graph([node], "g", inputs, [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2, 4, 4])])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]), tmp_path / "m.onnx")
+    node = helper.make_node(
+        "GridSample", ["x", "g"], ["y"], mode=mode, padding_mode=padding, align_corners=int(align)
+    )
+    inputs = [
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, list(v.shape))
+        for n, v in (("x", X), ("g", GRID))
+    ]
+    graph = helper.make_graph(
+        [node], "g", inputs, [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2, 4, 4])]
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]), tmp_path / "m.onnx"
+    )
     (imported,) = import_model(tmp_path / "m.onnx")
-    expected = nn.functional.grid_sample(X, GRID, {"linear": "bilinear"}.get(mode, mode), padding, align).numpy()
-    np.testing.assert_allclose(run_reference(imported, [X.numpy(), GRID.numpy()])[0], expected, atol=1e-5)
+    expected = nn.functional.grid_sample(
+        X, GRID, {"linear": "bilinear"}.get(mode, mode), padding, align
+    ).numpy()
+    np.testing.assert_allclose(
+        run_reference(imported, [X.numpy(), GRID.numpy()])[0], expected, atol=1e-5
+    )

@@ -1,4 +1,5 @@
-"""Fuzzes every loader, and prints a table: python -m tests.fuzz --seconds 3600 [--seed 1] [--only pt2] [--keep FOLDER]"""
+"""Fuzzes every loader, and prints a table: python -m tests.fuzz --seconds 3600 [--seed 1] [--only
+pt2] [--keep FOLDER]"""
 
 import argparse
 import shutil
@@ -14,7 +15,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", default="0")
     parser.add_argument("--only", help="one kind of file")
-    parser.add_argument("--keep", type=Path, help="folder for the files that were neither refused nor accepted")
+    parser.add_argument(
+        "--keep", type=Path, help="folder for the files that were neither refused nor accepted"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         results = run(Path(folder), options.seconds, options.seed, options.only)
@@ -22,9 +25,13 @@ def main() -> int:
         for kind, result in results.items():
             counts = [result.counts[outcome] for outcome in OUTCOMES]
             print(f"| {kind} | {sum(counts)} | {' | '.join(map(str, counts))} |")
-        totals = [sum(result.counts[outcome] for result in results.values()) for outcome in OUTCOMES]
+        totals = [
+            sum(result.counts[outcome] for result in results.values()) for outcome in OUTCOMES
+        ]
         print(f"| all | {sum(totals)} | {' | '.join(map(str, totals))} |")
-        findings = [(kind, finding) for kind, result in results.items() for finding in result.findings]
+        findings = [
+            (kind, finding) for kind, result in results.items() for finding in result.findings
+        ]
         for kind, finding in findings:
             print(f"{kind}: {finding.outcome}", file=sys.stderr)
             if options.keep and finding.path is not None:

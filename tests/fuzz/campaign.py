@@ -1,4 +1,5 @@
-"""Shares the time among the kinds of files, starts a worker for each, and starts it again behind a file that ended or stopped it."""
+"""Shares the time among the kinds of files, starts a worker for each, and starts it again behind a
+file that ended or stopped it."""
 
 import os
 import selectors
@@ -40,7 +41,9 @@ class Result:
             return
         kept = None
         if case is not None and case.exists():
-            kept = case.with_name(f"found-{case.parent.name.replace(' ', '-')}-{number}{case.suffix}")
+            kept = case.with_name(
+                f"found-{case.parent.name.replace(' ', '-')}-{number}{case.suffix}"
+            )
             shutil.copy(case, kept)
         self.findings.append(Finding(outcome=f"{outcome} (case {number})", path=kept))
 
@@ -49,7 +52,10 @@ def run(folder: Path, seconds: float, seed: str, only: str | None = None) -> dic
     """{kind: result} after about `seconds` of mutated files; starting the workers comes on top."""
     seeds = write_seeds(folder)
     kinds = {kind: names for kind, names in seeds.items() if only in (None, kind)}
-    return {kind: _fuzz(folder, kind, names, seconds / len(kinds), seed) for kind, names in kinds.items()}
+    return {
+        kind: _fuzz(folder, kind, names, seconds / len(kinds), seed)
+        for kind, names in kinds.items()
+    }
 
 
 def _fuzz(folder: Path, kind: str, names: list[str], seconds: float, seed: str) -> Result:
@@ -60,11 +66,31 @@ def _fuzz(folder: Path, kind: str, names: list[str], seconds: float, seed: str) 
     return result
 
 
-def _one_worker(folder: Path, kind: str, names: list[str], seed: str, number: int, seconds: float, result: Result) -> tuple[int, float]:
-    """Go on from case `number` until the time is over or the worker ends; the next case's number, and the seconds that were spent."""
-    command = [sys.executable, "-m", "tests.fuzz.worker", kind, str(folder), seed, str(number), *names]
+def _one_worker(
+    folder: Path,
+    kind: str,
+    names: list[str],
+    seed: str,
+    number: int,
+    seconds: float,
+    result: Result,
+) -> tuple[int, float]:
+    """Go on from case `number` until the time is over or the worker ends; the next case's number,
+    and the seconds that were spent."""
+    command = [
+        sys.executable,
+        "-m",
+        "tests.fuzz.worker",
+        kind,
+        str(folder),
+        seed,
+        str(number),
+        *names,
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    worker = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    worker = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
     assert worker.stdout is not None
     work = folder / f"work {kind}".replace("/", "")
     with selectors.DefaultSelector() as selector, worker.stdout:
@@ -72,7 +98,9 @@ def _one_worker(folder: Path, kind: str, names: list[str], seed: str, number: in
         begin, limit = time.monotonic(), START_SECONDS
         try:
             while True:
-                outcome = worker.stdout.readline().decode().strip() if selector.select(limit) else "hung"
+                outcome = (
+                    worker.stdout.readline().decode().strip() if selector.select(limit) else "hung"
+                )
                 if outcome == "ready":
                     begin, limit = time.monotonic(), CASE_SECONDS
                     continue

@@ -1,4 +1,5 @@
-"""Files with something wrong in them: bytes, and for known formats the parts that readers act on, with checksums made right again."""
+"""Files with something wrong in them: bytes, and for known formats the parts that readers act on,
+with checksums made right again."""
 
 import io
 import json
@@ -21,8 +22,21 @@ TEXTS = [
         "9**9**9**9",
         "Pow(Integer(9), Integer(999999999))",
     ],
-    *["torch.os.mkdir", "torch.ops.aten.save.default", "torch.ops.aten.from_file.default", "_operator.attrgetter", f"{CANARY}:X"],
-    *["torch.ops.aten.cat.default", "torch.ops.aten.zeros.default", "torch.ops.aten.repeat.default", "Symbol('s0')", "u99999999", "s77"],
+    *[
+        "torch.os.mkdir",
+        "torch.ops.aten.save.default",
+        "torch.ops.aten.from_file.default",
+        "_operator.attrgetter",
+        f"{CANARY}:X",
+    ],
+    *[
+        "torch.ops.aten.cat.default",
+        "torch.ops.aten.zeros.default",
+        "torch.ops.aten.repeat.default",
+        "Symbol('s0')",
+        "u99999999",
+        "s77",
+    ],
     *[
         "../../../etc/passwd",
         "/etc/passwd",
@@ -43,7 +57,25 @@ TEXTS = [
         '[1, {"type": "builtins.dict", "context": "[]", "children_spec": []}]',
     ],
 ]
-NUMBERS = [0, 1, -1, 7, 255, 256, 1 << 16, 1 << 31, (1 << 31) - 1, 1 << 40, 1 << 62, 1 << 63, 1 << 64, 10**30, 0.5, 1e300, float("inf")]
+NUMBERS = [
+    0,
+    1,
+    -1,
+    7,
+    255,
+    256,
+    1 << 16,
+    1 << 31,
+    (1 << 31) - 1,
+    1 << 40,
+    1 << 62,
+    1 << 63,
+    1 << 64,
+    10**30,
+    0.5,
+    1e300,
+    float("inf"),
+]
 VALUES: list[Any] = [
     *TEXTS,
     *NUMBERS,
@@ -71,7 +103,14 @@ SCRIPT_LINES = [
     "_0 = True\n    while _0:\n      _0 = True",
     "_0 = 0\n    while torch.ge(_0, 0):\n      _0 = torch.add(_0, 0)",
 ]
-GLOBALS = ["os\nsystem", "posix\nsystem", "builtins\neval", "torch\nload", "__torch__.torch\nclasses.x.Y", "torch._utils\n_rebuild_tensor"]
+GLOBALS = [
+    "os\nsystem",
+    "posix\nsystem",
+    "builtins\neval",
+    "torch\nload",
+    "__torch__.torch\nclasses.x.Y",
+    "torch._utils\n_rebuild_tensor",
+]
 
 Mutation = Callable[[bytes, Random], bytes]
 
@@ -106,7 +145,9 @@ def _bytes(content: bytes, random: Random) -> bytes:
     elif how == 3:
         data[start:start] = data[random.randrange(len(data)) :][:length]
     elif how == 4:
-        number = random.choice((0, 1, 0x7F, 0xFF, 0x7FFFFFFF, 0xFFFFFFFF, 0x7FFFFFFFFFFFFFFF, 1 << 40))
+        number = random.choice(
+            (0, 1, 0x7F, 0xFF, 0x7FFFFFFF, 0xFFFFFFFF, 0x7FFFFFFFFFFFFFFF, 1 << 40)
+        )
         data[start : start + 8] = struct.pack("<Q", number)[: random.choice((1, 2, 4, 8))]
     else:
         del data[start : start + length]
@@ -119,7 +160,13 @@ def json_value(value: Any, random: Random) -> Any:
     stack = [value]
     while stack:
         item = stack.pop()
-        pairs = list(item.items()) if isinstance(item, dict) else list(enumerate(item)) if isinstance(item, list) else []
+        pairs = (
+            list(item.items())
+            if isinstance(item, dict)
+            else list(enumerate(item))
+            if isinstance(item, list)
+            else []
+        )
         places += [(item, key) for key, _ in pairs]
         stack += [entry for _, entry in pairs]
     if not places:
@@ -134,9 +181,15 @@ def json_value(value: Any, random: Random) -> Any:
         holder.append(holder[key])
     elif how == 3:
         other, place = random.choice(places)
-        holder[key] = json.loads(json.dumps(other[place])) if place in other or (isinstance(other, list) and place < len(other)) else None
+        holder[key] = (
+            json.loads(json.dumps(other[place]))
+            if place in other or (isinstance(other, list) and place < len(other))
+            else None
+        )
     elif isinstance(holder[key], str) and holder[key][:1] in ("[", "{") and random.random() < 0.7:
-        holder[key] = _json_text(holder[key].encode(), random).decode(errors="replace")  # JSON within JSON
+        holder[key] = _json_text(holder[key].encode(), random).decode(
+            errors="replace"
+        )  # JSON within JSON
     elif isinstance(holder[key], str) and random.random() < 0.8:
         holder[key] = random.choice(TEXTS)
     elif type(holder[key]) in (int, float) and random.random() < 0.8:
@@ -151,7 +204,9 @@ def _json_text(content: bytes, random: Random) -> bytes:
         value = json.loads(content)
     except ValueError:
         return _bytes(content, random)
-    return json.dumps(json_value(value, random), ensure_ascii=random.random() < 0.7).encode(errors="surrogatepass")
+    return json.dumps(json_value(value, random), ensure_ascii=random.random() < 0.7).encode(
+        errors="surrogatepass"
+    )
 
 
 def _pickle(content: bytes, random: Random) -> bytes:
@@ -160,12 +215,16 @@ def _pickle(content: bytes, random: Random) -> bytes:
         return pickle.dumps(_Pickled(), protocol=2)
     if how == 1 and b"c" in content:
         start = random.choice([i for i, byte in enumerate(content) if byte == ord("c")])
-        return content[:start] + b"c" + random.choice(GLOBALS).encode() + b"\n" + content[start + 1 :]
+        return (
+            content[:start] + b"c" + random.choice(GLOBALS).encode() + b"\n" + content[start + 1 :]
+        )
     if how == 2:
         start = random.randrange(1 + len(content))
         return (
             content[:start]
-            + random.choice((b"(", b"R", b"b", b".", b"Q", b"s", b"u", b"\x8a\x08" + b"\x7f" * 8, b"h\xff"))
+            + random.choice(
+                (b"(", b"R", b"b", b".", b"Q", b"s", b"u", b"\x8a\x08" + b"\x7f" * 8, b"h\xff")
+            )
             + content[start:]
         )
     return _bytes(content, random)
@@ -194,7 +253,9 @@ def _archive(content: bytes, random: Random) -> bytes:
     if not members:
         return _bytes(content, random)
     index = random.randrange(len(members))
-    interesting = [i for i, (name, _) in enumerate(members) if name.endswith((".json", ".pkl", ".py", ".npy"))]
+    interesting = [
+        i for i, (name, _) in enumerate(members) if name.endswith((".json", ".pkl", ".py", ".npy"))
+    ]
     if interesting and random.random() < 0.85:
         index = random.choice(interesting)
     name, old = members[index]
@@ -202,16 +263,35 @@ def _archive(content: bytes, random: Random) -> bytes:
     if how == 0:
         del members[index]
     elif how == 1:
-        members[index] = (random.choice((name.upper(), name.replace("/", "\\"), "../" + name, "x/" + name, name + "\u0301")), old)
+        members[index] = (
+            random.choice(
+                (name.upper(), name.replace("/", "\\"), "../" + name, "x/" + name, name + "\u0301")
+            ),
+            old,
+        )
     elif how == 2:
-        members.append((random.choice((name.upper(), name[:-1] + "x", f"{name}/x", name.replace("data", "Data"))), old))
+        members.append(
+            (
+                random.choice(
+                    (name.upper(), name[:-1] + "x", f"{name}/x", name.replace("data", "Data"))
+                ),
+                old,
+            )
+        )
     else:
         change: Mutation = _bytes
-        for ending, known in ((".json", _json_text), (".pkl", _pickle), (".py", _source), (".npy", _numpy)):
+        for ending, known in (
+            (".json", _json_text),
+            (".pkl", _pickle),
+            (".py", _source),
+            (".npy", _numpy),
+        ):
             change = known if name.endswith(ending) else change
         members[index] = (name, change(old, random))
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", random.choice((zipfile.ZIP_STORED, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as archive:
+    with zipfile.ZipFile(
+        buffer, "w", random.choice((zipfile.ZIP_STORED, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))
+    ) as archive:
         for name, entry in members:
             archive.writestr(name, entry)
     return buffer.getvalue()
@@ -223,9 +303,15 @@ def _safetensors(content: bytes, random: Random) -> bytes:
         header = json.loads(content[8 : 8 + length])
     except (ValueError, struct.error):
         return _bytes(content, random)
-    inner = header.get("__metadata__", {}).get("subpc") if isinstance(header.get("__metadata__", {}), dict) else None
+    inner = (
+        header.get("__metadata__", {}).get("subpc")
+        if isinstance(header.get("__metadata__", {}), dict)
+        else None
+    )
     if isinstance(inner, str) and random.random() < 0.6:
-        header["__metadata__"]["subpc"] = _json_text(inner.encode(), random).decode(errors="replace")
+        header["__metadata__"]["subpc"] = _json_text(inner.encode(), random).decode(
+            errors="replace"
+        )
     else:
         header = json_value(header, random)
     text = json.dumps(header).encode()
@@ -233,15 +319,33 @@ def _safetensors(content: bytes, random: Random) -> bytes:
 
 
 def _numpy(content: bytes, random: Random) -> bytes:
-    texts = [b"<f4", b"|O", b"|V0", b"<U99", b"(1, 3, 8, 8)", b"(1099511627776,)", b"(-1,)", b"False", b"True", CODE.encode(), b"("]
+    texts = [
+        b"<f4",
+        b"|O",
+        b"|V0",
+        b"<U99",
+        b"(1, 3, 8, 8)",
+        b"(1099511627776,)",
+        b"(-1,)",
+        b"False",
+        b"True",
+        CODE.encode(),
+        b"(",
+    ]
     old = random.choice((b"'<f4'", b"(1, 3, 8, 8)", b"'shape'", b"False", b"{"))
-    return content.replace(old, random.choice(texts), 1) if old in content else _bytes(content, random)
+    return (
+        content.replace(old, random.choice(texts), 1) if old in content else _bytes(content, random)
+    )
 
 
 def _lines(content: bytes, random: Random) -> bytes:
     lines = content.split(b"\n")
     index = random.randrange(len(lines))
-    lines[index] = random.choice((_json_text, _json_text, _bytes))(lines[index], random) if lines[index] else b"{" * 5000
+    lines[index] = (
+        random.choice((_json_text, _json_text, _bytes))(lines[index], random)
+        if lines[index]
+        else b"{" * 5000
+    )
     return b"\n".join(lines)
 
 

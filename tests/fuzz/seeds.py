@@ -1,4 +1,5 @@
-"""Honest files of every kind that subpc reads, as the fuzz test starts from, and how each kind is loaded."""
+"""Honest files of every kind that subpc reads, as the fuzz test starts from, and how each kind is
+loaded."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -54,14 +55,24 @@ def write_seeds(folder: Path) -> dict[str, list[str]]:
 def _write_compressed(folder: Path) -> None:
     state = build("resnet20", **OPTIONS).state_dict()
     packed = {"conv1": quantize_uniform(state["conv1.weight"], 4)}
-    file = CompressedFile(arch="subpc:resnet20", arch_options=OPTIONS, state_dict=state, input_shape=(1, 3, 16, 16), packed=packed)
+    file = CompressedFile(
+        arch="subpc:resnet20",
+        arch_options=OPTIONS,
+        state_dict=state,
+        input_shape=(1, 3, 16, 16),
+        packed=packed,
+    )
     save_compressed(folder / "compressed.pt", file)
     save_compressed(folder / "compressed.safetensors", file)
 
 
 def _write_onnx(path: Path) -> None:
     rng = np.random.default_rng(0)
-    weights = {"w": rng.standard_normal((4, 3, 3, 3)), "b": rng.standard_normal(4), "f": rng.standard_normal((4, 5))}
+    weights = {
+        "w": rng.standard_normal((4, 3, 3, 3)),
+        "b": rng.standard_normal(4),
+        "f": rng.standard_normal((4, 5)),
+    }
     nodes = [
         helper.make_node("Conv", ["x", "w", "b"], ["c"], pads=[1, 1, 1, 1]),
         helper.make_node("Relu", ["c"], ["r"]),
@@ -70,10 +81,17 @@ def _write_onnx(path: Path) -> None:
         helper.make_node("Flatten", ["g"], ["l"]),
         helper.make_node("Gemm", ["l", "f"], ["y"]),
     ]
-    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", SHAPE), ("y", (1, 5)))]
-    tensors = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()]
+    values = [
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, s)
+        for n, s in (("x", SHAPE), ("y", (1, 5)))
+    ]
+    tensors = [
+        numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()
+    ]
     graph = helper.make_graph(nodes, "g", values[:1], values[1:], tensors)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path
+    )
 
 
 def _write_arrays(folder: Path) -> None:
@@ -88,8 +106,16 @@ def _write_arrays(folder: Path) -> None:
 def _write_database(path: Path) -> None:
     machine = tuning_db.Machine(cpu="x", target="llvm", threads=1, subpc="1", tvm="1")
     for ratio in (0.5, 1.5):
-        tuning_db.append(path, tuning_db.Trial(workload={"kind": "conv"}, choice={"a": 1}, machine=machine, ratio=ratio))
-    tuning_db.append(path, tuning_db.Verdict(network="n", machine=machine, schedules={"k": {"a": 1}}, speedup=1.5))
+        tuning_db.append(
+            path,
+            tuning_db.Trial(
+                workload={"kind": "conv"}, choice={"a": 1}, machine=machine, ratio=ratio
+            ),
+        )
+    tuning_db.append(
+        path,
+        tuning_db.Verdict(network="n", machine=machine, schedules={"k": {"a": 1}}, speedup=1.5),
+    )
 
 
 def _model(path: Path) -> None:

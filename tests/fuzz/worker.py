@@ -1,4 +1,5 @@
-"""Loads mutated files of one kind one after the other, and prints what came of each; a process of its own, with limits.
+"""Loads mutated files of one kind one after the other, and prints what came of each; a process of
+its own, with limits.
 
 python -m tests.fuzz.worker KIND FOLDER SEED FIRST NAME...
 """
@@ -17,7 +18,18 @@ from tests.fuzz.seeds import LOADERS
 
 MEMORY = 8 << 30
 # What no loader has a reason to do while it reads a file.
-_EVENTS = ("os.system", "subprocess.", "os.exec", "os.posix_spawn", "os.fork", "os.remove", "os.rename", "os.mkdir", "socket.", "shutil.")
+_EVENTS = (
+    "os.system",
+    "subprocess.",
+    "os.exec",
+    "os.posix_spawn",
+    "os.fork",
+    "os.remove",
+    "os.rename",
+    "os.mkdir",
+    "socket.",
+    "shutil.",
+)
 _watched: list[str] = []
 _watching = False
 
@@ -43,7 +55,9 @@ def main(kind: str, folder: Path, seed: str, first: int, names: list[str]) -> No
     warnings.simplefilter("ignore")
     seeds = [(folder / name).read_bytes() for name in names]
     for name in names:
-        LOADERS[kind](folder / name)  # an honest file is accepted, and whatever is imported late is imported now
+        LOADERS[kind](
+            folder / name
+        )  # an honest file is accepted, and whatever is imported late is imported now
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -65,7 +79,9 @@ def main(kind: str, folder: Path, seed: str, first: int, names: list[str]) -> No
             outcome = "accepted"
         except SubpcError as error:
             text = str(error)
-            short = len(text) < 2000 and len(text.splitlines()) <= 3 and "internal error" not in text
+            short = (
+                len(text) < 2000 and len(text.splitlines()) <= 3 and "internal error" not in text
+            )
             outcome = "refused" if short else f"leaked a long message: {text[:300]!a}"
         except BaseException as error:
             outcome = f"leaked {type(error).__name__}: {str(error)[:200]!a}"

@@ -1,4 +1,5 @@
-"""Runs a Relax function with PyTorch, before and after our passes: what a pass means, independent of every kernel."""
+"""Runs a Relax function with PyTorch, before and after our passes: what a pass means, independent
+of every kernel."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,11 +19,16 @@ from subpc.passes.pipeline import graph_passes, import_passes
 Tensor = torch.Tensor
 
 
-def stages(net: nn.Module, *shapes: tuple[int, ...], until: str) -> tuple[tvm.IRModule, tvm.IRModule]:
+def stages(
+    net: nn.Module, *shapes: tuple[int, ...], until: str
+) -> tuple[tvm.IRModule, tvm.IRModule]:
     """The network as it enters the pass `until`, and as it leaves it."""
     inputs = [torch.rand(shape) for shape in shapes]
     (imported,) = import_model(net.eval(), example_inputs=inputs)
-    params = {name: tvm.runtime.tensor(np.ascontiguousarray(value)) for name, value in imported.params.items()}
+    params = {
+        name: tvm.runtime.tensor(np.ascontiguousarray(value))
+        for name, value in imported.params.items()
+    }
     module = imported.module
     for name, transform in [*import_passes(params, imported.param_names), *graph_passes()]:
         before, module = module, transform(module)
@@ -42,7 +48,11 @@ def attributes(module: tvm.IRModule, operator: str) -> list[dict[str, Any]]:
     """The attributes of every call of one of our operators, in order."""
     graph = Dataflow(module["main"])
     assert operator in ops.ALL
-    return [ops.attributes(call) for var in graph.live() if (call := graph.call(var, operator)) is not None]
+    return [
+        ops.attributes(call)
+        for var in graph.live()
+        if (call := graph.call(var, operator)) is not None
+    ]
 
 
 def evaluate(module: tvm.IRModule, *inputs: Tensor) -> list[Tensor]:
@@ -82,18 +92,35 @@ def _numbers(values: Any) -> list[int]:
     return [int(v) for v in values]
 
 
-def _conv(x: Tensor, weight: Tensor, strides: Any, padding: Any, dilation: Any, groups: int) -> Tensor:
+def _conv(
+    x: Tensor, weight: Tensor, strides: Any, padding: Any, dilation: Any, groups: int
+) -> Tensor:
     top, left, bottom, right = _numbers(padding)
-    return F.conv2d(F.pad(x, (left, right, top, bottom)), weight, None, _numbers(strides), 0, _numbers(dilation), groups)
+    return F.conv2d(
+        F.pad(x, (left, right, top, bottom)),
+        weight,
+        None,
+        _numbers(strides),
+        0,
+        _numbers(dilation),
+        groups,
+    )
 
 
-def _pool(kind: str, x: Tensor, size: Any, strides: Any, padding: Any, count_include_pad: bool) -> Tensor:
+def _pool(
+    kind: str, x: Tensor, size: Any, strides: Any, padding: Any, count_include_pad: bool
+) -> Tensor:
     top, left, bottom, right = _numbers(padding)
     border = (left, right, top, bottom)
     if kind == "max":
         return F.max_pool2d(F.pad(x, border, value=-torch.inf), _numbers(size), _numbers(strides))
     total = F.avg_pool2d(F.pad(x, border), _numbers(size), _numbers(strides))
-    return total if count_include_pad else total / F.avg_pool2d(F.pad(torch.ones_like(x), border), _numbers(size), _numbers(strides))
+    return (
+        total
+        if count_include_pad
+        else total
+        / F.avg_pool2d(F.pad(torch.ones_like(x), border), _numbers(size), _numbers(strides))
+    )
 
 
 ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
@@ -126,21 +153,35 @@ def activated(x: Tensor, text: str) -> Tensor:
     return ACTIVATIONS[kind](x, *(float(n) for n in numbers))
 
 
-def _our_conv(call: relax.Call, x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None = None) -> Tensor:
+def _our_conv(
+    call: relax.Call, x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None = None
+) -> Tensor:
     a = ops.attributes(call)
-    y = _conv(x, weight, a["strides"], a["padding"], a["dilation"], a["groups"]) + bias.reshape(1, -1, 1, 1)
+    y = _conv(x, weight, a["strides"], a["padding"], a["dilation"], a["groups"]) + bias.reshape(
+        1, -1, 1, 1
+    )
     return activated(y if residual is None else y + residual, a["activation"])
 
 
 def _our_transposed(call: relax.Call, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """From weights (out, in / groups, kh, kw) back to PyTorch's, and the sides cut off that its padding cuts off."""
+    """From weights (out, in / groups, kh, kw) back to PyTorch's, and the sides cut off that its
+    padding cuts off."""
     a, (out, inputs, *size) = ops.attributes(call), weight.shape
     groups = a["groups"]
-    own = weight.reshape(groups, out // groups, inputs, *size).swapaxes(1, 2).reshape(groups * inputs, out // groups, *size)
+    own = (
+        weight.reshape(groups, out // groups, inputs, *size)
+        .swapaxes(1, 2)
+        .reshape(groups * inputs, out // groups, *size)
+    )
     whole = F.conv_transpose2d(x, own, bias, a["strides"], dilation=a["dilation"], groups=groups)
     top, left = a["padding"][:2]
-    after = [cut + n - whole.shape[2 + i] for i, (cut, n) in enumerate(zip((top, left), a["out_shape"][2:], strict=True))]
-    padded = F.pad(whole - bias.reshape(1, -1, 1, 1), (-left, after[1], -top, after[0])) + bias.reshape(1, -1, 1, 1)
+    after = [
+        cut + n - whole.shape[2 + i]
+        for i, (cut, n) in enumerate(zip((top, left), a["out_shape"][2:], strict=True))
+    ]
+    padded = F.pad(
+        whole - bias.reshape(1, -1, 1, 1), (-left, after[1], -top, after[0])
+    ) + bias.reshape(1, -1, 1, 1)
     return activated(padded, a["activation"])
 
 
@@ -152,7 +193,11 @@ def _our_interleave(call: relax.Call, x: Tensor, fill: Tensor | None = None) -> 
         part = x[:, [start + c * step for c in range(channels)]] if start >= 0 else None
         if part is None:
             assert fill is not None
-            part = activated(fill, a["activation"]).reshape(1, -1, 1, 1).expand(len(x), -1, *x.shape[2:])
+            part = (
+                activated(fill, a["activation"])
+                .reshape(1, -1, 1, 1)
+                .expand(len(x), -1, *x.shape[2:])
+            )
         whole[:, :, phase // columns :: rows, phase % columns :: columns] = part
     top, left = a["crop"]
     return whole[:, :, top : top + height, left : left + width]
@@ -171,7 +216,10 @@ def _our_pool(call: relax.Call, x: Tensor) -> Tensor:
 def _our_elementwise(call: relax.Call, *operands: Tensor) -> Tensor:
     a = ops.attributes(call)
     shapes = {"channel": (1, -1, 1, 1), "image_channel": (*a["out_shape"][:2], 1, 1)}
-    values = [x.reshape(shapes[kind]) if kind in shapes else x for x, kind in zip(operands, a["kinds"], strict=True)]
+    values = [
+        x.reshape(shapes[kind]) if kind in shapes else x
+        for x, kind in zip(operands, a["kinds"], strict=True)
+    ]
     stack: list[Tensor] = []
     for word in a["program"]:
         name, _, rest = word.partition(" ")
@@ -193,13 +241,23 @@ def _sections(sections: Any) -> int | list[int]:
     return _values(sections) if hasattr(sections, "__iter__") else int(sections)
 
 
-def _batch_norm(call: relax.Call, x: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, variance: Tensor) -> Sequence[Tensor]:
-    return F.batch_norm(x, mean, variance, gamma, beta, eps=float(call.attrs.epsilon)), mean, variance
+def _batch_norm(
+    call: relax.Call, x: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, variance: Tensor
+) -> Sequence[Tensor]:
+    return (
+        F.batch_norm(x, mean, variance, gamma, beta, eps=float(call.attrs.epsilon)),
+        mean,
+        variance,
+    )
 
 
-def _slice(x: Tensor, axes: Sequence[int], begin: Sequence[int], end: Sequence[int], strides: Sequence[int]) -> Tensor:
+def _slice(
+    x: Tensor, axes: Sequence[int], begin: Sequence[int], end: Sequence[int], strides: Sequence[int]
+) -> Tensor:
     where = [slice(None)] * x.ndim
-    for axis, first, last, step in zip(*(_values(v) for v in (axes, begin, end, strides)), strict=True):
+    for axis, first, last, step in zip(
+        *(_values(v) for v in (axes, begin, end, strides)), strict=True
+    ):
         where[axis] = slice(first, last, step)
     return x[tuple(where)]
 
@@ -209,19 +267,36 @@ def _values(numbers: Any) -> list[int]:
 
 
 RULES: dict[str, Callable[..., Any]] = {
-    "relax.nn.conv2d": lambda c, x, w: _conv(x, w, c.attrs.strides, c.attrs.padding, c.attrs.dilation, int(c.attrs.groups)),
-    "relax.nn.batch_norm": _batch_norm,
-    "relax.nn.max_pool2d": lambda c, x: _pool("max", x, c.attrs.pool_size, c.attrs.strides, c.attrs.padding, False),
-    "relax.nn.avg_pool2d": lambda c, x: _pool(
-        "avg", x, c.attrs.pool_size, c.attrs.strides, c.attrs.padding, bool(c.attrs.count_include_pad)
+    "relax.nn.conv2d": lambda c, x, w: _conv(
+        x, w, c.attrs.strides, c.attrs.padding, c.attrs.dilation, int(c.attrs.groups)
     ),
-    "relax.nn.adaptive_avg_pool2d": lambda c, x: F.adaptive_avg_pool2d(x, _numbers(c.attrs.output_size)),
+    "relax.nn.batch_norm": _batch_norm,
+    "relax.nn.max_pool2d": lambda c, x: _pool(
+        "max", x, c.attrs.pool_size, c.attrs.strides, c.attrs.padding, False
+    ),
+    "relax.nn.avg_pool2d": lambda c, x: _pool(
+        "avg",
+        x,
+        c.attrs.pool_size,
+        c.attrs.strides,
+        c.attrs.padding,
+        bool(c.attrs.count_include_pad),
+    ),
+    "relax.nn.adaptive_avg_pool2d": lambda c, x: F.adaptive_avg_pool2d(
+        x, _numbers(c.attrs.output_size)
+    ),
     "relax.mean": lambda c, x: x.mean(_numbers(c.attrs.axis), keepdim=bool(c.attrs.keepdims)),
     "relax.matmul": lambda c, x, y: x @ y,
-    "relax.permute_dims": lambda c, x: x.permute(_numbers(c.attrs.axes) if c.attrs.axes is not None else range(x.ndim - 1, -1, -1)),
-    "relax.strided_slice": lambda c, x, axes, begin, end, strides: _slice(x, axes, begin, end, strides),
+    "relax.permute_dims": lambda c, x: x.permute(
+        _numbers(c.attrs.axes) if c.attrs.axes is not None else range(x.ndim - 1, -1, -1)
+    ),
+    "relax.strided_slice": lambda c, x, axes, begin, end, strides: _slice(
+        x, axes, begin, end, strides
+    ),
     "relax.reshape": lambda c, x, shape: x.reshape(_numbers(shape.values)),
-    "relax.split": lambda c, x: torch.tensor_split(x, _sections(c.attrs.indices_or_sections), int(c.attrs.axis)),
+    "relax.split": lambda c, x: torch.tensor_split(
+        x, _sections(c.attrs.indices_or_sections), int(c.attrs.axis)
+    ),
     "relax.concat": lambda c, parts: torch.cat(parts, int(c.attrs.axis)),
     "relax.clip": lambda c, x, low, high: x.clamp(float(low.value), float(high.value)),
     "relax.exp": lambda c, x: torch.exp(x),
@@ -241,7 +316,9 @@ RULES: dict[str, Callable[..., Any]] = {
     ops.CONV2D_TRANSPOSE: _our_transposed,
     ops.LINEAR: _our_linear,
     ops.INTERLEAVE: _our_interleave,
-    ops.CHANNELS: lambda c, x: x[:, ops.attributes(c)["first"] :][:, : ops.attributes(c)["out_shape"][1]],
+    ops.CHANNELS: lambda c, x: x[:, ops.attributes(c)["first"] :][
+        :, : ops.attributes(c)["out_shape"][1]
+    ],
     ops.POOL2D: _our_pool,
     ops.GLOBAL_POOL: lambda c, x: x.mean((2, 3)).reshape(ops.attributes(c)["out_shape"]),
     ops.ELEMENTWISE: _our_elementwise,

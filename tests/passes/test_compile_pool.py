@@ -10,7 +10,8 @@ from subpc.passes.compile_pool import CompilePool
 
 
 def test_two_threads_may_end_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After Ctrl-C the thread that waits for an answer and the one that closes the pool do so at once."""
+    """After Ctrl-C the thread that waits for an answer and the one that closes the pool do so at
+    once."""
     pool = CompilePool(1, 60.0)
     assert pool.submit(abs, -1).result() == 1
     delays = iter([0.2, 0.6])

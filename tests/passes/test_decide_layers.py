@@ -17,7 +17,9 @@ def pruned(conv: nn.Conv2d, n: int, sparsity: float) -> nn.Conv2d:
     return conv
 
 
-def decide(layer: nn.Module, shape: tuple[int, ...] = (1, 32, 8, 8), sparse: str = "auto") -> Decision:
+def decide(
+    layer: nn.Module, shape: tuple[int, ...] = (1, 32, 8, 8), sparse: str = "auto"
+) -> Decision:
     _, module = stages(nn.Sequential(layer), shape, until="fuse_epilogue")
     (decision,) = decide_layers(Dataflow(module["main"]), AVX512, sparse).values()
     assert decision.layer == "0"
@@ -35,7 +37,9 @@ def test_a_pattern_that_pays_becomes_sparse() -> None:
 
 def scattered() -> nn.Conv2d:
     conv = nn.Conv2d(32, 32, 3)
-    conv.weight.data[torch.rand(conv.weight.shape, generator=torch.Generator().manual_seed(0)) < 0.5] = 0
+    conv.weight.data[
+        torch.rand(conv.weight.shape, generator=torch.Generator().manual_seed(0)) < 0.5
+    ] = 0
     return conv
 
 
@@ -49,7 +53,9 @@ DENSE = {
     "no zeros": nn.Conv2d(32, 32, 3),
     "no 1xN blocks: 50% of the weights are zero, but not in blocks of 4 to 32 filters": scattered(),
     "channels: 6 filters are not a multiple of 4": every_other_filter(),
-    "depthwise: one input channel a filter leaves no block to skip": nn.Conv2d(32, 32, 3, groups=32),
+    "depthwise: one input channel a filter leaves no block to skip": nn.Conv2d(
+        32, 32, 3, groups=32
+    ),
     "grouped: 1xN blocks are defined for groups = 1": nn.Conv2d(32, 32, 3, groups=4),
     "below threshold: 1x16 uniform at 3% would gain": pruned(nn.Conv2d(32, 32, 3), 16, 0.05),
 }
@@ -87,22 +93,37 @@ def test_the_gain_grows_with_sparsity() -> None:
     decisions = [decide(pruned(nn.Conv2d(32, 32, 1), 16, cut / 32)) for cut in range(0, 32, 4)]
     gains = [decision.gain for decision in decisions]
     assert gains == sorted(gains)
-    assert [decision.pattern is not None for decision in decisions] == [gain >= MIN_GAIN for gain in gains]
+    assert [decision.pattern is not None for decision in decisions] == [
+        gain >= MIN_GAIN for gain in gains
+    ]
     assert gains[-1] > 4
 
 
 @pytest.mark.parametrize("n", [4, 8])
 def test_sorting_the_pixels_of_a_stride_counts_against_sparse(n: int) -> None:
-    """With few filters a layer, the phase planes cost as much as what is skipped; channels in the lanes (N=16) need none."""
+    """With few filters a layer, the phase planes cost as much as what is skipped; channels in the
+    lanes (N=16) need none."""
     narrow = decide(pruned(nn.Conv2d(32, 16, (1, 3), stride=2, padding=(0, 1)), n, 0.25))
     assert narrow.reason.startswith("below threshold")
-    assert decide(pruned(nn.Conv2d(32, 16, (1, 3), stride=2, padding=(0, 1)), 16, 0.25)).pattern is not None
+    assert (
+        decide(pruned(nn.Conv2d(32, 16, (1, 3), stride=2, padding=(0, 1)), 16, 0.25)).pattern
+        is not None
+    )
     assert decide(pruned(nn.Conv2d(32, 16, (1, 3), padding=(0, 1)), n, 0.25)).pattern is not None
 
 
 @pytest.mark.parametrize("n", [4, 8])
 def test_blocks_narrower_than_a_vector_have_to_beat_winograd(n: int) -> None:
-    """A dense 3x3 convolution needs 16 multiplications instead of 36: half of the blocks, with pixels in the lanes, are not faster."""
-    assert decide(pruned(nn.Conv2d(64, 64, 3, padding=1), n, 0.5), (1, 64, 56, 56)).reason.startswith("below threshold")
-    assert decide(pruned(nn.Conv2d(64, 64, 3, padding=1), n, 0.75), (1, 64, 56, 56)).pattern is not None
-    assert decide(pruned(nn.Conv2d(64, 64, 3, padding=1), 16, 0.5), (1, 64, 56, 56)).pattern is not None
+    """A dense 3x3 convolution needs 16 multiplications instead of 36: half of the blocks, with
+    pixels in the lanes, are not faster."""
+    assert decide(
+        pruned(nn.Conv2d(64, 64, 3, padding=1), n, 0.5), (1, 64, 56, 56)
+    ).reason.startswith("below threshold")
+    assert (
+        decide(pruned(nn.Conv2d(64, 64, 3, padding=1), n, 0.75), (1, 64, 56, 56)).pattern
+        is not None
+    )
+    assert (
+        decide(pruned(nn.Conv2d(64, 64, 3, padding=1), 16, 0.5), (1, 64, 56, 56)).pattern
+        is not None
+    )

@@ -11,8 +11,13 @@ FILTERS, CHANNELS = 64, 40
 
 
 def weights(kept: np.ndarray, n: int, kernel: int = 3) -> np.ndarray:
-    """Weights without a zero where group g keeps input channel i, zero elsewhere; kept (groups, channels)."""
-    values = np.random.default_rng(0).uniform(0.5, 1.0, (kept.shape[0] * n, kept.shape[1], kernel, kernel)).astype("float32")
+    """Weights without a zero where group g keeps input channel i, zero elsewhere; kept (groups,
+    channels)."""
+    values = (
+        np.random.default_rng(0)
+        .uniform(0.5, 1.0, (kept.shape[0] * n, kept.shape[1], kernel, kernel))
+        .astype("float32")
+    )
     values *= kept.repeat(n, 0)[:, :, None, None]
     return values
 
@@ -47,7 +52,8 @@ def test_groups_of_unequal_size_are_layer_wise(n: int) -> None:
 
 
 def test_nearly_equal_groups_are_filled_up() -> None:
-    """One channel less costs less than tasks of unequal length, as long as the zeros in between are few."""
+    """One channel less costs less than tasks of unequal length, as long as the zeros in between are
+    few."""
     channels = int(1 / UNIFORM_SLACK)
     kept = np.zeros((2, channels), bool)
     kept[0, :20] = kept[1, 5:24] = True
@@ -63,7 +69,9 @@ def test_the_largest_size_that_loses_nothing_wins() -> None:
     kept = choose(FILTERS // 32, [10] * 2)
     assert detect_pattern(weights(kept, 32)).n == 32  # type: ignore[union-attr]
     narrower = weights(kept, 32)
-    narrower[:16, np.flatnonzero(kept[0])[:5]] = 0  # half a group loses channels that the other half keeps
+    narrower[:16, np.flatnonzero(kept[0])[:5]] = (
+        0  # half a group loses channels that the other half keeps
+    )
     assert detect_pattern(narrower).n == 16  # type: ignore[union-attr]
 
 
@@ -76,9 +84,13 @@ def test_a_size_has_to_divide_the_filters() -> None:
     "values",
     [
         np.ones((64, 16, 3, 3), "float32"),
-        np.ones((6, 16, 3, 3), "float32") * (np.arange(16) % 2)[None, :, None, None],  # six filters: no size fits
-        np.where(np.random.default_rng(0).random((64, 16, 3, 3)) < 0.5, 0, 1).astype("float32"),  # single weights
-        np.ones((64, 16, 1, 1), "float32") * ((np.arange(64)[:, None] + np.arange(16)) % 2)[:, :, None, None],  # every other filter
+        np.ones((6, 16, 3, 3), "float32")
+        * (np.arange(16) % 2)[None, :, None, None],  # six filters: no size fits
+        np.where(np.random.default_rng(0).random((64, 16, 3, 3)) < 0.5, 0, 1).astype(
+            "float32"
+        ),  # single weights
+        np.ones((64, 16, 1, 1), "float32")
+        * ((np.arange(64)[:, None] + np.arange(16)) % 2)[:, :, None, None],  # every other filter
     ],
     ids=["no zeros", "six filters", "scattered zeros", "chequered"],
 )
@@ -93,7 +105,12 @@ def test_a_layer_of_zeros() -> None:
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
-@given(n=st.sampled_from(GROUP_SIZES), groups=st.integers(1, 3), seed=st.integers(0, 1000), sparsity=st.floats(0, 1))
+@given(
+    n=st.sampled_from(GROUP_SIZES),
+    groups=st.integers(1, 3),
+    seed=st.integers(0, 1000),
+    sparsity=st.floats(0, 1),
+)
 def test_no_weight_is_ever_lost(n: int, groups: int, seed: int, sparsity: float) -> None:
     """Whatever the pattern: where it says "not kept" there are only zeros."""
     alive = np.random.default_rng(seed).random((groups, 12)) >= sparsity

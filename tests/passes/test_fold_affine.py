@@ -17,7 +17,13 @@ class Scaled(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.conv(x)
-        steps = {"add": y + self.value, "sub": y - self.value, "rsub": self.value - y, "mul": y * self.value, "div": y / self.value}
+        steps = {
+            "add": y + self.value,
+            "sub": y - self.value,
+            "rsub": self.value - y,
+            "mul": y * self.value,
+            "div": y / self.value,
+        }
         return steps[self.step]
 
 

@@ -13,7 +13,10 @@ class Preactivated(nn.Module):
     def __init__(self, gamma: list[float], kernel: int = 1) -> None:
         super().__init__()
         channels = len(gamma)
-        self.norm, self.conv = nn.BatchNorm2d(channels), nn.Conv2d(channels, 16, kernel, padding=kernel // 2)
+        self.norm, self.conv = (
+            nn.BatchNorm2d(channels),
+            nn.Conv2d(channels, 16, kernel, padding=kernel // 2),
+        )
         self.norm.weight.data = torch.tensor(gamma)
         nn.init.normal_(self.norm.bias)
         self.norm.running_mean.normal_()
@@ -27,7 +30,11 @@ def families(net: nn.Module, x: torch.Tensor) -> set[str]:
     return {step.family for step in compile(net, x).functions[0].steps if step.flops}
 
 
-@pytest.mark.parametrize("gamma", [[0.5, 1.0, 2.0, 3.0], [0.5, -1.0, 2.0, -0.1], [1.0, 0.0, -1.0, 0.0], [1e-6, 1e3, 1.0, -1e-6]], ids=str)
+@pytest.mark.parametrize(
+    "gamma",
+    [[0.5, 1.0, 2.0, 3.0], [0.5, -1.0, 2.0, -0.1], [1.0, 0.0, -1.0, 0.0], [1e-6, 1e3, 1.0, -1e-6]],
+    ids=str,
+)
 @pytest.mark.parametrize("kernel", [1, 3])
 def test_any_sign_and_size_of_gamma_equals_pytorch(gamma: list[float], kernel: int) -> None:
     torch.manual_seed(0)

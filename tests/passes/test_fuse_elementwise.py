@@ -26,14 +26,29 @@ class Calls(nn.Module):
 def fuse(function: Forward, inputs: int = 2) -> tuple[list[str], list[dict[str, object]]]:
     shapes = [SHAPE] * inputs
     before, after = stages(Calls(function), *shapes, until="fuse_elementwise")
-    assert_same(before, after, *(torch.randn(SHAPE, generator=torch.Generator().manual_seed(i)) for i in range(inputs)))
+    assert_same(
+        before,
+        after,
+        *(torch.randn(SHAPE, generator=torch.Generator().manual_seed(i)) for i in range(inputs)),
+    )
     return operators(after), attributes(after, ops.ELEMENTWISE)
 
 
 def test_a_chain_is_one_pass() -> None:
     names, (call,) = fuse(lambda n, x, y: ((x + y).relu() * x - 0.5) / 3)
     assert names == ["subpc.elementwise"]
-    assert call["program"] == ("arg 0", "arg 1", "add", "act relu", "arg 0", "mul", "const 0.5", "sub", "const 3.0", "div")
+    assert call["program"] == (
+        "arg 0",
+        "arg 1",
+        "add",
+        "act relu",
+        "arg 0",
+        "mul",
+        "const 0.5",
+        "sub",
+        "const 3.0",
+        "div",
+    )
     assert call["kinds"] == ("tensor", "tensor")
 
 

@@ -14,7 +14,8 @@ SHAPE = (2, 8, 7, 6)
 
 
 class Two(nn.Module):
-    """Two convolutions, a fully connected layer, and a forward pass over them that each test writes itself."""
+    """Two convolutions, a fully connected layer, and a forward pass over them that each test writes
+    itself."""
 
     def __init__(self, forward: Callable[["Two", torch.Tensor], torch.Tensor]) -> None:
         super().__init__()
@@ -26,29 +27,43 @@ class Two(nn.Module):
         return self.body(self, x)
 
 
-def fuse(forward: Callable[[Two, torch.Tensor], torch.Tensor]) -> tuple[list[str], list[dict[str, object]], list[int]]:
+def fuse(
+    forward: Callable[[Two, torch.Tensor], torch.Tensor],
+) -> tuple[list[str], list[dict[str, object]], list[int]]:
     """Operators afterwards, attributes of the convolutions, and how many operands each has."""
     from subpc.passes.dataflow import Dataflow
 
     before, after = stages(Two(forward), SHAPE, until="fuse_epilogue")
     assert_same(before, after, torch.randn(SHAPE, generator=torch.Generator().manual_seed(2)))
     graph = Dataflow(after["main"])
-    operands = [len(call.args) for var in graph.live() if (call := graph.call(var, ops.CONV2D)) is not None]
+    operands = [
+        len(call.args) for var in graph.live() if (call := graph.call(var, ops.CONV2D)) is not None
+    ]
     return operators(after), attributes(after, ops.CONV2D), operands
 
 
 @pytest.mark.parametrize(
     ("function", "name"),
-    [(F.relu, "relu"), (F.relu6, "relu6"), (F.hardswish, "hardswish"), (F.silu, "silu"), (lambda x: x.clamp(-1, 2), "clip -1.0 2.0")],
+    [
+        (F.relu, "relu"),
+        (F.relu6, "relu6"),
+        (F.hardswish, "hardswish"),
+        (F.silu, "silu"),
+        (lambda x: x.clamp(-1, 2), "clip -1.0 2.0"),
+    ],
 )
-def test_an_activation_joins_its_convolution(function: Callable[[torch.Tensor], torch.Tensor], name: str) -> None:
+def test_an_activation_joins_its_convolution(
+    function: Callable[[torch.Tensor], torch.Tensor], name: str
+) -> None:
     names, (conv,), _ = fuse(lambda n, x: function(n.a(x)))
     assert names == ["subpc.conv2d"]
     assert conv["activation"] == name
 
 
 def test_an_activation_joins_its_fully_connected_layer() -> None:
-    before, after = stages(Two(lambda n, x: n.fc(x.mean((2, 3))).relu()), SHAPE, until="fuse_epilogue")
+    before, after = stages(
+        Two(lambda n, x: n.fc(x.mean((2, 3))).relu()), SHAPE, until="fuse_epilogue"
+    )
     assert_same(before, after, torch.randn(SHAPE))
     assert attributes(after, ops.LINEAR)[0]["activation"] == "relu"
 
@@ -67,7 +82,10 @@ def test_of_two_branches_the_later_takes_the_sum() -> None:
 
 
 KEPT = {
-    "the convolution is read elsewhere": (lambda n, x: torch.cat([(y := n.a(x)), F.relu(y)], 1), ["none"]),
+    "the convolution is read elsewhere": (
+        lambda n, x: torch.cat([(y := n.a(x)), F.relu(y)], 1),
+        ["none"],
+    ),
     "the activation comes first": (lambda n, x: F.relu(n.a(x)) + x, ["relu"]),
     "the sum broadcasts": (lambda n, x: n.a(x) + x.mean((2, 3), keepdim=True), ["none"]),
     "twice itself": (lambda n, x: (y := n.a(x)) + y, ["none"]),

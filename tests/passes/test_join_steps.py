@@ -1,4 +1,5 @@
-"""Layers joined into one kernel: which runs there are, what becomes of the program, and that the network computes what it did."""
+"""Layers joined into one kernel: which runs there are, what becomes of the program, and that the
+network computes what it did."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -26,7 +27,8 @@ SIDE = 12
 
 
 class Inverted(nn.Module):
-    """An inverted residual: expansion, depthwise convolution, projection, and the input added where the shapes allow it."""
+    """An inverted residual: expansion, depthwise convolution, projection, and the input added where
+    the shapes allow it."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -43,7 +45,8 @@ class Inverted(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """A residual block whose result two others read; 5x5, because a 3x3 goes to Winograd's kernel, which is not joined."""
+    """A residual block whose result two others read; 5x5, because a 3x3 goes to Winograd's kernel,
+    which is not joined."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -57,12 +60,16 @@ class Bottleneck(nn.Module):
 def mobile() -> nn.Module:
     torch.manual_seed(0)
     stem = [nn.Conv2d(3, 16, 3, padding=1), nn.ReLU()]
-    return nn.Sequential(*stem, Inverted(16, 24, 2), Inverted(24, 24, 1), Inverted(24, 24, 1), nn.Flatten()).eval()
+    return nn.Sequential(
+        *stem, Inverted(16, 24, 2), Inverted(24, 24, 1), Inverted(24, 24, 1), nn.Flatten()
+    ).eval()
 
 
 def residual() -> nn.Module:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), Bottleneck(32), Bottleneck(32), Bottleneck(32)).eval()
+    return nn.Sequential(
+        nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), Bottleneck(32), Bottleneck(32), Bottleneck(32)
+    ).eval()
 
 
 def example(batch: int = 1) -> torch.Tensor:
@@ -72,7 +79,13 @@ def example(batch: int = 1) -> torch.Tensor:
 @functools.cache
 def rewritten(make: Callable[[], nn.Module], batch: int = 1) -> Rewritten:
     """The network as the choice of schedules sees it."""
-    options = {"shapes": None, "arch": None, "trust_pickle": False, "isa": parse_target(NATIVE).isa, "sparse": "always"}
+    options = {
+        "shapes": None,
+        "arch": None,
+        "trust_pickle": False,
+        "isa": parse_target(NATIVE).isa,
+        "sparse": "always",
+    }
     (found,) = compile_model.rewritten(make(), example(batch), **options)  # type: ignore[arg-type]
     return found
 
@@ -82,14 +95,22 @@ def lowered(model: Rewritten, choices: Mapping[str, Choice] | None = None) -> Lo
 
 
 def joined_choices(model: Rewritten, joined: int, bands: int) -> dict[str, Choice]:
-    """The default schedules, joined wherever a run begins; whose tasks share the loop is of no account then."""
+    """The default schedules, joined wherever a run begins; whose tasks share the loop is of no
+    account then."""
     plain = lowered(model)
     names = [name for name, most in joinable(plain.program).items() if most >= joined]
     changes: Choice = {"joined": joined, "bands": bands}
-    return {name: plain.choices[name] | changes | ({"blocks": 1} if "blocks" in plain.choices[name] else {}) for name in names}
+    return {
+        name: plain.choices[name]
+        | changes
+        | ({"blocks": 1} if "blocks" in plain.choices[name] else {})
+        for name in names
+    }
 
 
-def compiled(make: Callable[[], nn.Module], choices: dict[str, Choice], folder: Path, batch: int = 1) -> CompiledModel:
+def compiled(
+    make: Callable[[], nn.Module], choices: dict[str, Choice], folder: Path, batch: int = 1
+) -> CompiledModel:
     """Compiled with these schedules."""
     database = folder / "tune.jsonl"
     write_choices(database, rewritten(make, batch), choices, machine())
@@ -102,7 +123,8 @@ def test_runs_of_inverted_residuals() -> None:
 
 
 def test_runs_of_bottlenecks() -> None:
-    """The layer after a block begins the next one, and goes with it; the block's result is wanted by the next block's sum, too."""
+    """The layer after a block begins the next one, and goes with it; the block's result is wanted
+    by the next block's sum, too."""
     program = lowered(rewritten(residual)).program
     assert joinable(program) == {"0": 1, "2.conv2": 2, "3.conv2": 2, "4.conv2": 1}
 
@@ -116,35 +138,61 @@ def test_results_that_nobody_else_reads_need_no_memory() -> None:
         (f"{block}.expand", (False, False, True), 3) for block in (2, 3, 4)
     ]
     assert len(together.calls) == len(plain.calls) - 2 * len(kernels)
-    touched = {operand.index for step in together.steps for operand in step.operands if operand.space == "workspace"}
-    expanded = [step.operands[-1].index for step in plain.steps if step.layer.endswith(("expand", "depthwise"))]
+    touched = {
+        operand.index
+        for step in together.steps
+        for operand in step.operands
+        if operand.space == "workspace"
+    }
+    expanded = [
+        step.operands[-1].index
+        for step in plain.steps
+        if step.layer.endswith(("expand", "depthwise"))
+    ]
     assert touched.isdisjoint(expanded)
 
 
 def test_a_result_that_others_read_is_kept() -> None:
     model = rewritten(residual)
-    kernels = [s.kernel for s in lowered(model, joined_choices(model, 2, 4)).program.steps if isinstance(s.kernel, Joined)]
+    kernels = [
+        s.kernel
+        for s in lowered(model, joined_choices(model, 2, 4)).program.steps
+        if isinstance(s.kernel, Joined)
+    ]
     assert [kernel.kept for kernel in kernels] == [(False, True, True)] * 2
 
 
 def test_bands_that_do_not_divide_the_rows_join_nothing() -> None:
     model = rewritten(mobile)
     choices = joined_choices(model, 2, 4)  # 6 rows
-    assert not any(isinstance(step.kernel, Joined) for step in lowered(model, choices).program.steps)
+    assert not any(
+        isinstance(step.kernel, Joined) for step in lowered(model, choices).program.steps
+    )
 
 
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize(("joined", "bands"), [(1, 2), (1, 3), (2, 2), (2, 3)])
-def test_inverted_residuals_compute_what_they_did(joined: int, bands: int, batch: int, tmp_path: Path) -> None:
-    """The last projection's sum is not taken in place any more: another band still reads the rows that it would overwrite."""
+def test_inverted_residuals_compute_what_they_did(
+    joined: int, bands: int, batch: int, tmp_path: Path
+) -> None:
+    """The last projection's sum is not taken in place any more: another band still reads the rows
+    that it would overwrite."""
     choices = joined_choices(rewritten(mobile, batch), joined, bands)
     check(compiled(mobile, choices, tmp_path, batch), mobile(), batch, 3 * joined)
 
 
 @pytest.mark.parametrize(("joined", "bands", "count"), [(1, 3, 4), (2, 4, 5), (2, 6, 5)])
-def test_bottlenecks_compute_what_they_did(joined: int, bands: int, count: int, tmp_path: Path) -> None:
-    """Equal layers share a schedule: the last block, which has one layer less to be joined, joins the one that it has."""
-    check(compiled(residual, joined_choices(rewritten(residual), joined, bands), tmp_path), residual(), 1, count)
+def test_bottlenecks_compute_what_they_did(
+    joined: int, bands: int, count: int, tmp_path: Path
+) -> None:
+    """Equal layers share a schedule: the last block, which has one layer less to be joined, joins
+    the one that it has."""
+    check(
+        compiled(residual, joined_choices(rewritten(residual), joined, bands), tmp_path),
+        residual(),
+        1,
+        count,
+    )
 
 
 def check(library: CompiledModel, model: nn.Module, batch: int, joined: int) -> None:
@@ -165,7 +213,11 @@ def test_a_profile_has_all_layers_and_the_work_once(tmp_path: Path) -> None:
     steps = [library.report.metadata.functions[0].steps for library in (together, plain)]
     assert [step.layer for step in steps[0]] == [step.layer for step in steps[1]]
     assert sum(step.flops for step in steps[0]) == sum(step.flops for step in steps[1])
-    assert [step.result is None for step in steps[0] if step.layer.startswith("3.")] == [True, True, False]
+    assert [step.result is None for step in steps[0] if step.layer.startswith("3.")] == [
+        True,
+        True,
+        False,
+    ]
     profile = together.profile(runs=2, warmup=1, probes=False)
     assert {row.family for row in profile.layers if row.layer.endswith("project")} == {JOINED}
 

@@ -1,4 +1,5 @@
-"""Normalisations keep their precision where the mean is large beside the deviation; PyTorch itself loses four digits there."""
+"""Normalisations keep their precision where the mean is large beside the deviation; PyTorch itself
+loses four digits there."""
 
 from collections.abc import Callable
 
@@ -15,7 +16,9 @@ NORMS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "group affine": lambda x: F.group_norm(x, 4, torch.arange(1, 9).to(x), torch.ones(8).to(x)),
     "group of rows": lambda x: F.group_norm(x.flatten(2), 2),
     "instance": lambda x: F.instance_norm(x),
-    "instance affine": lambda x: F.instance_norm(x, weight=torch.arange(1, 9).to(x), bias=torch.ones(8).to(x)),
+    "instance affine": lambda x: F.instance_norm(
+        x, weight=torch.arange(1, 9).to(x), bias=torch.ones(8).to(x)
+    ),
     "layer": lambda x: F.layer_norm(x, x.shape[1:]),
     "layer of rows": lambda x: F.layer_norm(x, x.shape[3:]),
     "layer of channels": lambda x: F.layer_norm(x.permute(0, 2, 3, 1), (8,)).permute(0, 3, 1, 2),
@@ -42,13 +45,17 @@ def test_as_precise_as_pytorch(name: str) -> None:
     for mean in (0, 100, 1000, 10_000):
         x = noise + mean
         exact = function(x.double())
-        assert float((compiled(x)[0] - exact).abs().max()) <= PRECISION * float(exact.abs().max()), mean
+        assert float((compiled(x)[0] - exact).abs().max()) <= PRECISION * float(
+            exact.abs().max()
+        ), mean
 
 
 @pytest.mark.parametrize("value", [0.1, 1e4])
 def test_equal_values_have_no_deviation(value: float) -> None:
     x = torch.full((2, 8, 13, 17), value)
-    got = compile(Calls(lambda x: torch.cat([F.group_norm(x, 2).mean((2, 3)), x.std((2, 3))])).eval(), x)(x)[0]
+    got = compile(
+        Calls(lambda x: torch.cat([F.group_norm(x, 2).mean((2, 3)), x.std((2, 3))])).eval(), x
+    )(x)[0]
     assert float(got.abs().max()) < 1e-3
 
 

@@ -17,7 +17,14 @@ class Picks(nn.Module):
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         picked = torch.index_select(x, -1, self.places)
-        return x[:, 1], x[:, -1], x[:, self.table], picked, x[..., self.table, self.table], x.relu()[:, self.places, 2]
+        return (
+            x[:, 1],
+            x[:, -1],
+            x[:, self.table],
+            picked,
+            x[..., self.table, self.table],
+            x.relu()[:, self.places, 2],
+        )
 
 
 def test_as_pytorch_and_silent(capfd: pytest.CaptureFixture[str]) -> None:

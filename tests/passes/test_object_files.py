@@ -30,12 +30,16 @@ def _module() -> tvm.IRModule:
 
 
 def test_a_full_disk_is_an_error_and_not_the_end_of_the_process() -> None:
-    done = subprocess.run([sys.executable, "-c", CODE, "/dev/full"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, "/dev/full"], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stdout) == (0, "No space left on device\n")
 
 
 @pytest.mark.parametrize("proc", [True, False], ids=["through memory", "without /proc"])
-def test_an_object_file_is_the_same_either_way(proc: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_object_file_is_the_same_either_way(
+    proc: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not proc:
         monkeypatch.setattr(object_files, "_DESCRIPTORS", str(tmp_path / "none"))
     target = tvm.target.Target({"kind": "llvm"})

@@ -1,4 +1,5 @@
-"""Convolutions without a kernel of ours are in the report like all others: under their names, with the reason, and with a warning."""
+"""Convolutions without a kernel of ours are in the report like all others: under their names, with
+the reason, and with a warning."""
 
 import warnings
 
@@ -17,7 +18,8 @@ SHAPE = (1, 3, 12, 12)
 
 
 class Dynamic(nn.Module):
-    """A convolution whose filters are a mixture that each image chooses, between two ordinary ones."""
+    """A convolution whose filters are a mixture that each image chooses, between two ordinary
+    ones."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,14 +55,29 @@ def test_weights_that_depend_on_the_input() -> None:
     assert report.summary.startswith("0/3 convs sparse, 3 dense")
     assert report.summary.endswith("; 1 in the fallback")
     assert "weights depend on the input" in report.layers[3].reason
-    assert said == ["in the fallback, many times slower than with a kernel: layer experts#2 (weights depend on the input)"]
+    assert said == [
+        "in the fallback, many times slower than with a kernel: layer experts#2 (weights depend on"
+        " the input)"
+    ]
     assert list(report.metadata.warnings) == said
 
 
 CASES: dict[str, tuple[nn.Module, tuple[int, ...], str]] = {
-    "1-D": (nn.Sequential(nn.Conv1d(3, 8, 3), nn.ReLU(), nn.Conv1d(8, 8, 3, groups=2)), (1, 3, 20), "1-D convolution"),
-    "3-D": (nn.Sequential(nn.Conv3d(3, 8, 3), nn.BatchNorm3d(8), nn.ReLU()), (1, 3, 6, 6, 6), "3-D convolution"),
-    "transposed": (nn.Sequential(nn.ConvTranspose1d(3, 8, 2, 2), nn.ReLU()), (1, 3, 20), "1-D transposed convolution"),
+    "1-D": (
+        nn.Sequential(nn.Conv1d(3, 8, 3), nn.ReLU(), nn.Conv1d(8, 8, 3, groups=2)),
+        (1, 3, 20),
+        "1-D convolution",
+    ),
+    "3-D": (
+        nn.Sequential(nn.Conv3d(3, 8, 3), nn.BatchNorm3d(8), nn.ReLU()),
+        (1, 3, 6, 6, 6),
+        "3-D convolution",
+    ),
+    "transposed": (
+        nn.Sequential(nn.ConvTranspose1d(3, 8, 2, 2), nn.ReLU()),
+        (1, 3, 20),
+        "1-D transposed convolution",
+    ),
 }
 
 
@@ -71,13 +88,17 @@ def test_other_kinds_of_convolutions(kind: str) -> None:
     report = compiled.report  # type: ignore[attr-defined]
     convolutions = [name for name, part in net.named_modules() if "Conv" in type(part).__name__]
     assert [layer.name for layer in report.convs] == convolutions
-    assert all(layer.reason.split(":")[0] == reason and layer.flops_dense > 0 for layer in report.convs)
+    assert all(
+        layer.reason.split(":")[0] == reason and layer.flops_dense > 0 for layer in report.convs
+    )
     assert convolutions[0] in {step.layer for step in report.metadata.functions[0].steps}
     assert len(said) == 1
 
 
 def test_no_warning_where_every_convolution_has_a_kernel() -> None:
-    net = nn.Sequential(nn.Conv2d(3, 8, 3, groups=1), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 8, 3, groups=2))
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, groups=1), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 8, 3, groups=2)
+    )
     compiled, said = compiled_with_warnings(net, torch.randn(SHAPE))
     assert said == []
     assert compiled.report.in_fallback == ()  # type: ignore[attr-defined]
@@ -115,10 +136,15 @@ def test_quantized_weights_of_an_onnx_file_are_weights(tmp_path, per_channel: bo
     scale = rng.random(8).astype(np.float32) if per_channel else np.array(0.01, np.float32)
     zero = np.zeros(scale.shape, np.int8)
     nodes = [
-        helper.make_node("DequantizeLinear", ["conv.weight_codes", "conv.scale", "zero"], ["w"], axis=0),
+        helper.make_node(
+            "DequantizeLinear", ["conv.weight_codes", "conv.scale", "zero"], ["w"], axis=0
+        ),
         helper.make_node("Conv", ["x", "w"], ["y"], name="conv"),
     ]
-    values = [numpy_helper.from_array(v, n) for v, n in ((codes, "conv.weight_codes"), (scale, "conv.scale"), (zero, "zero"))]
+    values = [
+        numpy_helper.from_array(v, n)
+        for v, n in ((codes, "conv.weight_codes"), (scale, "conv.scale"), (zero, "zero"))
+    ]
     graph = helper.make_graph(
         nodes,
         "net",
@@ -127,9 +153,13 @@ def test_quantized_weights_of_an_onnx_file_are_weights(tmp_path, per_channel: bo
         values,
     )
     path = tmp_path / "net.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path
+    )
     compiled, x = compile(path), rng.standard_normal(SHAPE).astype(np.float32)
     (layer,) = compiled.report.layers
     assert layer.kernel != "fallback"
     weight = codes.astype(np.float32) * scale.reshape(-1, 1, 1, 1)
-    np.testing.assert_allclose(compiled(x), F.conv2d(torch.tensor(x), torch.tensor(weight)).numpy(), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        compiled(x), F.conv2d(torch.tensor(x), torch.tensor(weight)).numpy(), rtol=1e-4, atol=1e-4
+    )

@@ -33,16 +33,36 @@ class Nothing(PlainKernel):
 
 
 def layout(channels: int, side: int, dtype: str = "float32") -> TensorLayout:
-    return TensorLayout(batch=1, channels=channels, frame=halo_frame(side, side, 1, dtype), dtype=dtype)
+    return TensorLayout(
+        batch=1, channels=channels, frame=halo_frame(side, side, 1, dtype), dtype=dtype
+    )
 
 
-LAYOUTS = [None, layout(2, 5), layout(2, 7), layout(3, 5), layout(2, 5, "uint8"), layout(2, 5, "int32")]
+LAYOUTS = [
+    None,
+    layout(2, 5),
+    layout(2, 7),
+    layout(3, 5),
+    layout(2, 5, "uint8"),
+    layout(2, 5, "int32"),
+]
 
 
 def program(buffers: list[tuple[int, int]], steps: list[list[int]]) -> Program:
-    """buffers: (layout number, bytes where it has none); steps: the buffers that each one touches."""
-    made = [Buffer(bytes=where.bytes if (where := LAYOUTS[kind]) else size, layout=where) for kind, size in buffers]
-    calls = [Step(layer="", kernel=Nothing(), operands=tuple(Location(space="workspace", index=i) for i in step)) for step in steps]
+    """buffers: (layout number, bytes where it has none); steps: the buffers that each one
+    touches."""
+    made = [
+        Buffer(bytes=where.bytes if (where := LAYOUTS[kind]) else size, layout=where)
+        for kind, size in buffers
+    ]
+    calls = [
+        Step(
+            layer="",
+            kernel=Nothing(),
+            operands=tuple(Location(space="workspace", index=i) for i in step),
+        )
+        for step in steps
+    ]
     return Program(inputs=[], outputs=[], steps=calls, buffers=made)
 
 
@@ -58,8 +78,18 @@ def lifetimes(plan: Program) -> dict[int, tuple[int, int]]:
 @st.composite
 def programs(draw: st.DrawFn) -> Program:
     count = draw(st.integers(1, 12))
-    buffers = draw(st.lists(st.tuples(st.integers(0, len(LAYOUTS) - 1), st.integers(1, 1600)), min_size=count, max_size=count))
-    steps = draw(st.lists(st.lists(st.integers(0, count - 1), min_size=1, max_size=4), min_size=1, max_size=15))
+    buffers = draw(
+        st.lists(
+            st.tuples(st.integers(0, len(LAYOUTS) - 1), st.integers(1, 1600)),
+            min_size=count,
+            max_size=count,
+        )
+    )
+    steps = draw(
+        st.lists(
+            st.lists(st.integers(0, count - 1), min_size=1, max_size=4), min_size=1, max_size=15
+        )
+    )
     return program(buffers, steps)
 
 
@@ -70,7 +100,8 @@ def test_live_buffers_never_overlap(plan: Program) -> None:
     offsets = memory.offsets
     for i, (first, last) in lives.items():
         assert offsets[i] % LINE_BYTES == 0
-        # A kernel may store whole tiles: up to MAX_TILE elements past a tensor's end have to be its own, or nobody's.
+        # A kernel may store whole tiles: up to MAX_TILE elements past a tensor's end have to be its
+        # own, or nobody's.
         assert 0 <= offsets[i] <= offsets[i] + plan.buffers[i].bytes + OVERRUN <= memory.size
         for j, (start, end) in lives.items():
             if i < j and first <= end and start <= last:
@@ -81,20 +112,26 @@ def test_live_buffers_never_overlap(plan: Program) -> None:
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(plan=programs())
 def test_frames_are_reused_for_equal_layouts_only(plan: Program) -> None:
-    """What lies between the rows of a frame is written once, before the first run: nothing else may ever be put there."""
+    """What lies between the rows of a frame is written once, before the first run: nothing else may
+    ever be put there."""
     offsets = plan_memory(plan).offsets
     used = sorted(lifetimes(plan))
     for i in used:
         for j in used:
             a, b = (range(offsets[k], offsets[k] + plan.buffers[k].bytes) for k in (i, j))
-            if a.start < b.stop and b.start < a.stop and plan.buffers[i].layout != plan.buffers[j].layout:
+            if (
+                a.start < b.stop
+                and b.start < a.stop
+                and plan.buffers[i].layout != plan.buffers[j].layout
+            ):
                 pytest.fail(f"buffers {i} and {j} share memory")
             if plan.buffers[i].layout is not None and a.start < b.stop and b.start < a.stop:
                 assert a == b
 
 
 def test_phase_planes_and_activations_never_share() -> None:
-    """Both have the layout of a 7x7 plane, but the phases of a 5x5 one leave pixels alone that they need as zeros."""
+    """Both have the layout of a 7x7 plane, but the phases of a 5x5 one leave pixels alone that they
+    need as zeros."""
     whole = layout(2, 7)
 
     def split(side: int) -> PhaseSplit:
@@ -102,7 +139,11 @@ def test_phase_planes_and_activations_never_share() -> None:
         return PhaseSplit(source=source, stride=(1, 1), phases=((0, 0),), out=whole.frame)
 
     def touch(kernel: Kernel, *buffers: int) -> Step:
-        return Step(layer="", kernel=kernel, operands=tuple(Location(space="workspace", index=i) for i in buffers))
+        return Step(
+            layer="",
+            kernel=kernel,
+            operands=tuple(Location(space="workspace", index=i) for i in buffers),
+        )
 
     kernels: list[Kernel] = [split(5), Nothing(), split(6), split(5)]
     plan = Program(inputs=[], outputs=[], buffers=[Buffer(bytes=whole.bytes, layout=whole)] * 4)
@@ -119,7 +160,8 @@ def test_a_chain_needs_two_buffers() -> None:
 
 
 def test_the_smallest_room_that_fits_is_taken() -> None:
-    """Two buffers die; the next one fits into both, and leaves the larger one for what comes later."""
+    """Two buffers die; the next one fits into both, and leaves the larger one for what comes
+    later."""
     plan = program([(0, 300), (0, 100), (0, 80), (0, 280)], [[0, 1], [2], [2, 3]])
     offsets = plan_memory(plan).offsets
     assert offsets[2] == offsets[1]
@@ -140,15 +182,24 @@ def test_addresses() -> None:
 
 @pytest.mark.parametrize(("dtype", "size"), [("uint8", 1), ("int32", 4), ("float32", 4)])
 def test_memory_is_counted_in_bytes_of_each_type(dtype: str, size: int) -> None:
-    """A frame is a number of elements, its lines are whole cache lines of 64 bytes whatever the type, and so is a tensor's room."""
+    """A frame is a number of elements, its lines are whole cache lines of 64 bytes whatever the
+    type, and so is a tensor's room."""
     tensor = layout(3, 9, dtype)
     line = LINE_BYTES // size
     assert tensor.frame.first % line == tensor.frame.plane % line == 0
-    assert tensor.frame.plane // line % 2 == 1  # neighbouring channels fall into different cache sets
+    assert (
+        tensor.frame.plane // line % 2 == 1
+    )  # neighbouring channels fall into different cache sets
     assert tensor.frame.plane >= tensor.frame.first + 9 * tensor.frame.pitch + MAX_TILE
     assert tensor.bytes == size * tensor.elements == 3 * tensor.plane_bytes
     plan = Program(inputs=[], outputs=[], buffers=[Buffer(bytes=tensor.bytes, layout=tensor)] * 2)
-    plan.steps = [Step(layer="", kernel=Nothing(), operands=tuple(Location(space="workspace", index=i) for i in range(2)))]
+    plan.steps = [
+        Step(
+            layer="",
+            kernel=Nothing(),
+            operands=tuple(Location(space="workspace", index=i) for i in range(2)),
+        )
+    ]
     first, second = plan_memory(plan).offsets
     assert second - first >= tensor.bytes
     assert second - first <= tensor.bytes + OVERRUN + 6 * LINE_BYTES
@@ -166,12 +217,18 @@ def test_tensors_of_different_types_never_share_their_zeros() -> None:
 
 
 def test_a_tensor_of_bytes_may_begin_anywhere() -> None:
-    """The workspace is an array of floats; the second image of a byte tensor need not begin at one."""
+    """The workspace is an array of floats; the second image of a byte tensor need not begin at
+    one."""
     plan = program([(0, 64), (0, 64)], [[0, 1]])
-    plan.steps[0] = Step(layer="", kernel=Nothing(), operands=(Location(space="workspace", index=1, offset=5),))
+    plan.steps[0] = Step(
+        layer="", kernel=Nothing(), operands=(Location(space="workspace", index=1, offset=5),)
+    )
     memory = plan_memory(plan)
     script = emit_main(plan, "main", memory, 16).script()
-    assert f"handle_add_byte_offset(T.address_of(workspace[{(memory.offsets[1] + 5) // 4}]), 1)" in script
+    assert (
+        f"handle_add_byte_offset(T.address_of(workspace[{(memory.offsets[1] + 5) // 4}]), 1)"
+        in script
+    )
 
 
 def test_equal_weights_are_stored_once() -> None:
@@ -185,11 +242,17 @@ def test_equal_weights_are_stored_once() -> None:
     assert blob.nbytes == store.bytes == 4 * LINE_BYTES
 
 
-@pytest.mark.parametrize("size", [8, 1 << 16])  # below and above the size from which a digest stands for the values
+@pytest.mark.parametrize(
+    "size", [8, 1 << 16]
+)  # below and above the size from which a digest stands for the values
 def test_equal_bytes_of_another_type_or_shape_are_other_weights(size: int) -> None:
     store = WeightStore()
     values = np.zeros(size, "float32")
-    places = [store.add(values), store.add(values.astype("int32")), store.add(values.reshape(2, -1))]
+    places = [
+        store.add(values),
+        store.add(values.astype("int32")),
+        store.add(values.reshape(2, -1)),
+    ]
     assert len({place.offset for place in places}) == 3
     changed = values.copy()
     changed[-1] = 1
@@ -200,7 +263,9 @@ def test_other_types_keep_their_bytes() -> None:
     store = WeightStore()
     indices = np.array([1, -2, 3], "int64")
     place = store.add(indices)
-    np.testing.assert_array_equal(store.blob().view("uint8")[place.offset :].view("int64")[:3], indices)
+    np.testing.assert_array_equal(
+        store.blob().view("uint8")[place.offset :].view("int64")[:3], indices
+    )
 
 
 def test_no_weights() -> None:

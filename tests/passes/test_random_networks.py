@@ -1,4 +1,5 @@
-"""Random networks through the whole compile: whatever is combined with whatever, the numbers are those of float64."""
+"""Random networks through the whole compile: whatever is combined with whatever, the numbers are
+those of float64."""
 
 from collections.abc import Callable
 
@@ -14,8 +15,24 @@ from tests.passes.test_end_to_end import prune_blocks
 
 TOLERANCE = 1e-4  # of the output's range
 ACTIVATIONS: list[Callable[[torch.Tensor], torch.Tensor]] = [
-    *[F.relu, F.relu6, F.hardswish, F.silu, torch.sigmoid, F.hardsigmoid, F.gelu, torch.tanh, F.elu, F.mish],
-    *[lambda x: x, lambda x: F.leaky_relu(x, 0.1), lambda x: x.clamp(-1, 2), lambda x: x.clamp(min=-0.5)],
+    *[
+        F.relu,
+        F.relu6,
+        F.hardswish,
+        F.silu,
+        torch.sigmoid,
+        F.hardsigmoid,
+        F.gelu,
+        torch.tanh,
+        F.elu,
+        F.mish,
+    ],
+    *[
+        lambda x: x,
+        lambda x: F.leaky_relu(x, 0.1),
+        lambda x: x.clamp(-1, 2),
+        lambda x: x.clamp(min=-0.5),
+    ],
 ]
 CHANNELS = (3, 4, 7, 8, 10, 16, 20, 24, 32)
 # Images are not enlarged beyond this many pixels a side.
@@ -30,11 +47,15 @@ class Random(nn.Module):
         torch.manual_seed(draw(st.integers(0, 99)))
         self.layers = nn.ModuleList()
         self.steps: list[Callable[[list[torch.Tensor]], torch.Tensor]] = []
-        shapes = [(draw(st.sampled_from([1, 2])), 8, draw(st.integers(1, 17)), draw(st.integers(5, 17)))]
+        shapes = [
+            (draw(st.sampled_from([1, 2])), 8, draw(st.integers(1, 17)), draw(st.integers(5, 17)))
+        ]
         self.shape = shapes[0]
         for _ in range(draw(st.integers(2, 9))):
             shapes.append(self._add(draw, shapes))
-        self.outputs = sorted({len(shapes) - 1, *draw(st.lists(st.integers(0, len(shapes) - 1), max_size=2))})
+        self.outputs = sorted(
+            {len(shapes) - 1, *draw(st.lists(st.integers(0, len(shapes) - 1), max_size=2))}
+        )
 
     def _add(self, draw: st.DrawFn, shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
         """One more step, and the shape of what it makes."""
@@ -42,7 +63,22 @@ class Random(nn.Module):
         alike = [i for i, shape in enumerate(shapes) if shape == shapes[at]]
         fitting = [i for i, shape in enumerate(shapes) if shape[2:] == shapes[at][2:]]
         kind = draw(
-            st.sampled_from(["conv", "conv", "conv", "depthwise", "pool", "add", "concat", "scale", "gate", "slice", "up", "grouped"])
+            st.sampled_from(
+                [
+                    "conv",
+                    "conv",
+                    "conv",
+                    "depthwise",
+                    "pool",
+                    "add",
+                    "concat",
+                    "scale",
+                    "gate",
+                    "slice",
+                    "up",
+                    "grouped",
+                ]
+            )
         )
         if kind == "add":
             other, activation = draw(st.sampled_from(alike)), draw(st.sampled_from(ACTIVATIONS))
@@ -77,7 +113,9 @@ class Random(nn.Module):
         self.steps.append(lambda t: pool(t[at], size, stride, padding))
         return (*shape[:2], *((n + 2 * padding - size) // stride + 1 for n in shape[2:]))
 
-    def _conv(self, draw: st.DrawFn, at: int, shape: tuple[int, ...], groups: int) -> tuple[int, ...]:
+    def _conv(
+        self, draw: st.DrawFn, at: int, shape: tuple[int, ...], groups: int
+    ) -> tuple[int, ...]:
         kernel, stride, dilation = (
             draw(st.sampled_from([1, 2, 3, 5])),
             draw(st.sampled_from([1, 1, 2, 3])),
@@ -86,13 +124,25 @@ class Random(nn.Module):
         padding = draw(st.sampled_from([kernel // 2 * dilation, 0, 1]))
         if min(shape[2:]) + 2 * padding < (kernel - 1) * dilation + 1:
             kernel, padding, dilation = 1, 0, 1
-        filters = groups * draw(st.sampled_from([1, 2])) if groups == shape[1] else groups * draw(st.sampled_from(CHANNELS))
-        conv = nn.Conv2d(shape[1], filters, kernel, stride, padding, dilation, groups, bias=draw(st.booleans()))
+        filters = (
+            groups * draw(st.sampled_from([1, 2]))
+            if groups == shape[1]
+            else groups * draw(st.sampled_from(CHANNELS))
+        )
+        conv = nn.Conv2d(
+            shape[1], filters, kernel, stride, padding, dilation, groups, bias=draw(st.booleans())
+        )
         n = draw(st.sampled_from([0, 4, 8, 16]))
         if n and groups == 1 and filters % n == 0:
-            prune_blocks(conv.weight, n, draw(st.sampled_from([0.5, 0.8])), uniform=draw(st.booleans()))
+            prune_blocks(
+                conv.weight, n, draw(st.sampled_from([0.5, 0.8])), uniform=draw(st.booleans())
+            )
         self._layer(draw, at, conv)
-        return (shape[0], filters, *((n + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1 for n in shape[2:]))
+        return (
+            shape[0],
+            filters,
+            *((n + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1 for n in shape[2:]),
+        )
 
     def _up(self, draw: st.DrawFn, at: int, shape: tuple[int, ...]) -> tuple[int, ...]:
         if draw(st.booleans()):
@@ -104,7 +154,11 @@ class Random(nn.Module):
             padding = 0
         filters = draw(st.sampled_from(CHANNELS))
         self._layer(draw, at, nn.ConvTranspose2d(shape[1], filters, kernel, stride, padding, more))
-        return (shape[0], filters, *((n - 1) * stride - 2 * padding + kernel + more for n in shape[2:]))
+        return (
+            shape[0],
+            filters,
+            *((n - 1) * stride - 2 * padding + kernel + more for n in shape[2:]),
+        )
 
     def _layer(self, draw: st.DrawFn, at: int, layer: nn.Module) -> None:
         index, activation = len(self.layers), draw(st.sampled_from(ACTIVATIONS))

@@ -16,7 +16,10 @@ SPELLINGS: list[tuple[str, Function]] = [
     ("relu6", lambda x: x.clamp(0, 6)),
     ("relu6", lambda x: x.clamp(max=6).clamp(min=0)),
     ("clip -1.0 2.0", nn.Hardtanh(-1, 2)),
-    ("clip -1.0 2.0", lambda x: torch.minimum(torch.maximum(x, torch.tensor(-1.0)), torch.tensor(2.0))),
+    (
+        "clip -1.0 2.0",
+        lambda x: torch.minimum(torch.maximum(x, torch.tensor(-1.0)), torch.tensor(2.0)),
+    ),
     ("sigmoid", torch.sigmoid),
     ("silu", F.silu),
     ("silu", lambda x: x * torch.sigmoid(x)),
@@ -36,7 +39,9 @@ SPELLINGS: list[tuple[str, Function]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "function"), SPELLINGS, ids=[f"{i}-{name}" for i, (name, _) in enumerate(SPELLINGS)])
+@pytest.mark.parametrize(
+    ("name", "function"), SPELLINGS, ids=[f"{i}-{name}" for i, (name, _) in enumerate(SPELLINGS)]
+)
 def test_one_name(name: str, function: Function) -> None:
     before, after = stages(Calls(function), (2, 3, 5, 4), until="recognise_activations")
     x = 6 * torch.randn((2, 3, 5, 4), generator=torch.Generator().manual_seed(0))
@@ -58,6 +63,8 @@ OTHERS: list[Function] = [
 @pytest.mark.parametrize("function", OTHERS)
 def test_what_only_looks_like_one(function: Function) -> None:
     before, after = stages(Calls(function), (2, 3, 5, 4), until="recognise_activations")
-    assert_same(before, after, 6 * torch.randn((2, 3, 5, 4), generator=torch.Generator().manual_seed(0)))
+    assert_same(
+        before, after, 6 * torch.randn((2, 3, 5, 4), generator=torch.Generator().manual_seed(0))
+    )
     programs = [call["program"][1] for call in attributes(after, ops.ELEMENTWISE)]
     assert not {"act hardswish", "act hardsigmoid", "act silu"} & set(programs)

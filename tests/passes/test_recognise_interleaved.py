@@ -43,8 +43,12 @@ RECOGNISED: dict[str, Callable[[Tensor], Tensor]] = {
 OTHERS: dict[str, Callable[[Tensor], Tensor]] = {
     "pixel unshuffle": lambda x: F.pixel_unshuffle(F.pad(x, (0, 1, 0, 1)), 2),
     "channel shuffle": lambda x: F.channel_shuffle(x, 3),
-    "rows and columns exchanged": lambda x: x.reshape(2, 4, 2, 3, 5, 7).permute(0, 1, 5, 2, 4, 3).reshape(2, 4, 14, 15),
-    "another shape in the end": lambda x: x.reshape(2, 4, 2, 3, 5, 7).permute(0, 1, 4, 2, 5, 3).reshape(2, 8, 5, 21),
+    "rows and columns exchanged": lambda x: (
+        x.reshape(2, 4, 2, 3, 5, 7).permute(0, 1, 5, 2, 4, 3).reshape(2, 4, 14, 15)
+    ),
+    "another shape in the end": lambda x: (
+        x.reshape(2, 4, 2, 3, 5, 7).permute(0, 1, 4, 2, 5, 3).reshape(2, 8, 5, 21)
+    ),
     "bilinear": lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"),
     "nearest, by half": lambda x: F.interpolate(x, scale_factor=1.5),
 }
@@ -65,7 +69,10 @@ def test_recognised(name: str) -> None:
         assert_same(before, after, x)
     compiled = compile(net, x)
     assert torch.equal(compiled(x), net(x))
-    assert {step.family for step in compiled.report.metadata.functions[0].steps} <= {"interleave", "relayout"}
+    assert {step.family for step in compiled.report.metadata.functions[0].steps} <= {
+        "interleave",
+        "relayout",
+    }
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -78,15 +85,25 @@ def test_what_only_looks_like_it_is_left_alone(name: str) -> None:
 @pytest.mark.parametrize("mode", ["DCR", "CRD"])
 def test_depth_to_space_of_onnx(mode: str, tmp_path: Path) -> None:
     node = helper.make_node("DepthToSpace", ["x"], ["y"], blocksize=2, mode=mode)
-    values = [helper.make_tensor_value_info("x", 1, [2, 24, 5, 7]), helper.make_tensor_value_info("y", 1, None)]
+    values = [
+        helper.make_tensor_value_info("x", 1, [2, 24, 5, 7]),
+        helper.make_tensor_value_info("y", 1, None),
+    ]
     model = helper.make_model(
-        helper.make_graph([node], "net", values[:1], values[1:]), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+        helper.make_graph([node], "net", values[:1], values[1:]),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
     )
     path = tmp_path / "m.onnx"
     onnx.save(model, path)
     x = images()
-    parts, axes = ((2, 2, 6), (0, 3, 4, 1, 5, 2)) if mode == "DCR" else ((6, 2, 2), (0, 1, 4, 2, 5, 3))
+    parts, axes = (
+        ((2, 2, 6), (0, 3, 4, 1, 5, 2)) if mode == "DCR" else ((6, 2, 2), (0, 1, 4, 2, 5, 3))
+    )
     expected = x.reshape(2, *parts, 5, 7).permute(axes).reshape(2, 6, 10, 14)
     compiled = compile(path)
     np.testing.assert_array_equal(compiled(x.numpy()), expected.numpy())
-    assert {step.family for step in compiled.report.metadata.functions[0].steps} <= {"interleave", "relayout"}
+    assert {step.family for step in compiled.report.metadata.functions[0].steps} <= {
+        "interleave",
+        "relayout",
+    }

@@ -17,13 +17,23 @@ def recognise(function: Function) -> tuple[list[str], list[dict[str, Any]]]:
     before, after = stages(Calls(function), SHAPE, until="recognise_shapes")
     assert_same(before, after, torch.randn(SHAPE, generator=torch.Generator().manual_seed(0)))
     names = operators(after)
-    return names, [a for name in dict.fromkeys(names) if name.startswith("subpc") for a in attributes(after, f"relax.{name}")]
+    return names, [
+        a
+        for name in dict.fromkeys(names)
+        if name.startswith("subpc")
+        for a in attributes(after, f"relax.{name}")
+    ]
 
 
 def test_max_pool() -> None:
     names, (pool,) = recognise(lambda x: F.max_pool2d(x, (3, 2), (2, 1), (1, 0)))
     assert names == ["subpc.pool2d"]
-    assert (pool["kind"], pool["size"], pool["strides"], pool["padding"]) == ("max", (3, 2), (2, 1), (1, 0, 1, 0))
+    assert (pool["kind"], pool["size"], pool["strides"], pool["padding"]) == (
+        "max",
+        (3, 2),
+        (2, 1),
+        (1, 0, 1, 0),
+    )
 
 
 @pytest.mark.parametrize("counted", [True, False])

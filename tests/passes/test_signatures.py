@@ -1,4 +1,5 @@
-"""Networks with several inputs or outputs, other types than float32, and shapes of every rank: equal to PyTorch eager."""
+"""Networks with several inputs or outputs, other types than float32, and shapes of every rank:
+equal to PyTorch eager."""
 
 from collections.abc import Callable
 from typing import Any
@@ -42,8 +43,12 @@ def check(forward: Forward, *inputs: torch.Tensor) -> tuple[str, ...]:
     got = list(outputs) if isinstance(outputs, tuple) else [outputs]
     assert [(g.shape, g.dtype) for g in got] == [(e.shape, e.dtype) for e in expected]
     for g, e in zip(got, expected, strict=True):
-        assert float((g.double() - e.double()).abs().max()) <= TOLERANCE * float(e.double().abs().max())
-    named = model.run({info.name: value for info, value in zip(model.functions[0].inputs, inputs, strict=True)})
+        assert float((g.double() - e.double()).abs().max()) <= TOLERANCE * float(
+            e.double().abs().max()
+        )
+    named = model.run(
+        {info.name: value for info, value in zip(model.functions[0].inputs, inputs, strict=True)}
+    )
     assert all(torch.equal(a, b) for a, b in zip(named.values(), got, strict=True))
     return tuple(named)
 
@@ -76,12 +81,18 @@ def test_several_outputs(name: str, batch: int) -> None:
 
 
 def test_a_dictionary_names_its_outputs() -> None:
-    assert check(lambda n, x: {"features": n.wide(x), "score": n.wide(x).mean((2, 3))}, image()) == ("features", "score")
+    assert check(
+        lambda n, x: {"features": n.wide(x), "score": n.wide(x).mean((2, 3))}, image()
+    ) == ("features", "score")
 
 
 def test_outputs_that_are_no_tensors_are_left_out_with_a_note() -> None:
-    assert check(lambda n, x: {"features": n.wide(x), "loss": None, "size": 3}, image()) == ("features",)
-    notes = compile(Net(lambda n, x: {"features": n.wide(x), "loss": None}).eval(), image()).report.metadata.notes
+    assert check(lambda n, x: {"features": n.wide(x), "loss": None, "size": 3}, image()) == (
+        "features",
+    )
+    notes = compile(
+        Net(lambda n, x: {"features": n.wide(x), "loss": None}).eval(), image()
+    ).report.metadata.notes
     assert notes == ("output 'loss' is always None, and left out",)
 
 

@@ -1,4 +1,5 @@
-"""Whole networks whose activations hold NaN and infinities, and integers divided by zero: what PyTorch gives, and no dead process."""
+"""Whole networks whose activations hold NaN and infinities, and integers divided by zero: what
+PyTorch gives, and no dead process."""
 
 from collections.abc import Callable
 
@@ -19,7 +20,11 @@ class Function(nn.Module):
     def __init__(self, function: Network, *, channels: int = 4, convolve: bool = True) -> None:
         super().__init__()
         self.function = function
-        self.conv = nn.Conv2d(channels, channels, 1, groups=channels, bias=False) if convolve else nn.Identity()
+        self.conv = (
+            nn.Conv2d(channels, channels, 1, groups=channels, bias=False)
+            if convolve
+            else nn.Identity()
+        )
         if isinstance(self.conv, nn.Conv2d):
             nn.init.ones_(self.conv.weight)
 
@@ -28,10 +33,16 @@ class Function(nn.Module):
 
 
 def special_image(seed: int = 0) -> torch.Tensor:
-    """(1, 4, 9, 10): ordinary numbers, a few NaN and infinities alone, and one channel of nothing but minus infinity."""
+    """(1, 4, 9, 10): ordinary numbers, a few NaN and infinities alone, and one channel of nothing
+    but minus infinity."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(1, 4, 9, 10, generator=generator)
-    x[0, 0, 2, 3], x[0, 0, 8, 9], x[0, 1, 0, 0], x[0, 1, 5, 5] = float("nan"), float("nan"), float("inf"), float("-inf")
+    x[0, 0, 2, 3], x[0, 0, 8, 9], x[0, 1, 0, 0], x[0, 1, 5, 5] = (
+        float("nan"),
+        float("nan"),
+        float("inf"),
+        float("-inf"),
+    )
     x[0, 2] = float("-inf")
     x[0, 3] *= 100
     return x
@@ -74,8 +85,12 @@ FUNCTIONS: dict[str, Network] = {
     "softmax": lambda x: functional.softmax(x, 1),
     "softmax over rows": lambda x: functional.softmax(x, 3),
     "log softmax over rows": lambda x: functional.log_softmax(x, 3),
-    "softmax of a masked row": lambda x: functional.softmax(x.masked_fill(x > -1e9, float("-inf")), 2),
-    "finite mask": lambda x: functional.softmax(torch.nan_to_num(x) * 0 + torch.finfo(torch.float32).min, 3),
+    "softmax of a masked row": lambda x: functional.softmax(
+        x.masked_fill(x > -1e9, float("-inf")), 2
+    ),
+    "finite mask": lambda x: functional.softmax(
+        torch.nan_to_num(x) * 0 + torch.finfo(torch.float32).min, 3
+    ),
     "sum": lambda x: x.sum((2, 3)),
 }
 
@@ -93,10 +108,16 @@ def test_special_values_give_what_pytorch_gives(name: str, convolve: bool) -> No
 
 @pytest.mark.parametrize("rounding", ["floor", "trunc", None])
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
-def test_integers_divided_by_zero_do_not_end_the_process(rounding: str | None, dtype: torch.dtype) -> None:
+def test_integers_divided_by_zero_do_not_end_the_process(
+    rounding: str | None, dtype: torch.dtype
+) -> None:
     class Divide(nn.Module):
         def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-            return torch.remainder(a, b) if rounding is None else torch.div(a, b, rounding_mode=rounding)
+            return (
+                torch.remainder(a, b)
+                if rounding is None
+                else torch.div(a, b, rounding_mode=rounding)
+            )
 
     lowest = torch.iinfo(dtype).min
     a = torch.tensor([[7, -7, lowest, 5, lowest, 9]], dtype=dtype)
@@ -129,7 +150,12 @@ def test_positions_are_the_first_of_equals_and_of_nan(name: str) -> None:
     x[0, 3, 2:4] = float("inf")
     network = Function(POSITIONS[name], convolve=False).eval()
     model = subpc.compile(network, x)
-    for image in (x, torch.full_like(x, float("-inf")), torch.full_like(x, float("nan")), torch.full_like(x, float("inf"))):
+    for image in (
+        x,
+        torch.full_like(x, float("-inf")),
+        torch.full_like(x, float("nan")),
+        torch.full_like(x, float("inf")),
+    ):
         np.testing.assert_array_equal(model(image.numpy()), network(image).numpy())
 
 
@@ -138,7 +164,12 @@ def test_positions_are_the_first_of_equals_and_of_nan(name: str) -> None:
 def test_positions_of_integers(name: str, dtype: torch.dtype) -> None:
     limits = torch.iinfo(dtype)
     x = torch.randint(0, 4, (1, 4, 9, 10), dtype=dtype, generator=torch.Generator().manual_seed(0))
-    x[0, 1], x[0, 2], x[0, 3, 2, 5:8], x[0, 3, 4, 5:8] = limits.min, limits.max, limits.min, limits.max
+    x[0, 1], x[0, 2], x[0, 3, 2, 5:8], x[0, 3, 4, 5:8] = (
+        limits.min,
+        limits.max,
+        limits.min,
+        limits.max,
+    )
     network = Function(POSITIONS[name], convolve=False).eval()
     np.testing.assert_array_equal(subpc.compile(network, x)(x.numpy()), network(x).numpy())
 
@@ -148,7 +179,10 @@ def test_bytes_are_divided() -> None:
         def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
             return torch.div(a, b, rounding_mode="floor") + torch.remainder(a, b)
 
-    a, b = torch.tensor([[7, 255, 128, 5]], dtype=torch.uint8), torch.tensor([[2, 255, 3, 9]], dtype=torch.uint8)
+    a, b = (
+        torch.tensor([[7, 255, 128, 5]], dtype=torch.uint8),
+        torch.tensor([[2, 255, 3, 9]], dtype=torch.uint8),
+    )
     model = subpc.compile(Divide(), (a, b))
     np.testing.assert_array_equal(model(a.numpy(), b.numpy()), Divide()(a, b).numpy())
     np.testing.assert_array_equal(model(a.numpy(), np.zeros_like(b)), np.zeros((1, 4)))

@@ -9,12 +9,17 @@ from tests.passes.evaluate import assert_same, operators, stages
 
 
 class Partial(nn.Module):
-    """Convolves some channels and passes the others on (FasterNet, YOLOv8's C2f); a part is read again after the sum."""
+    """Convolves some channels and passes the others on (FasterNet, YOLOv8's C2f); a part is read
+    again after the sum."""
 
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.first, self.part, self.same = nn.Conv2d(8, 32, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1), nn.Conv2d(32, 32, 1)
+        self.first, self.part, self.same = (
+            nn.Conv2d(8, 32, 3, padding=1),
+            nn.Conv2d(16, 16, 3, padding=1),
+            nn.Conv2d(32, 32, 1),
+        )
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         x = self.first(x).relu()
@@ -49,7 +54,9 @@ def test_a_part_is_no_copy() -> None:
     before, after = stages(Half().eval(), tuple(x.shape), until="recognise_shapes")
     assert_same(before, after, x)
     assert operators(after) == ["subpc.conv2d", "subpc.channels", "subpc.conv2d"]
-    families = [step.family for step in compile(Half().eval(), x).report.metadata.functions[0].steps]
+    families = [
+        step.family for step in compile(Half().eval(), x).report.metadata.functions[0].steps
+    ]
     assert families[0] == families[-1] == "relayout"  # the input, the output
     assert all("conv" in family for family in families[1:-1])
 

@@ -1,4 +1,5 @@
-"""Transposed convolutions are ordinary ones to the kernels: of each phase of the stride, or of all phases with the same taps."""
+"""Transposed convolutions are ordinary ones to the kernels: of each phase of the stride, or of all
+phases with the same taps."""
 
 import warnings
 from pathlib import Path
@@ -37,11 +38,16 @@ GEOMETRIES: list[tuple[Any, ...]] = [
 ]
 
 
-def network(geometry: tuple[Any, ...], channels: tuple[int, int] = (5, 6), groups: int = 1) -> nn.Module:
-    """A transposed convolution, batch norm and ReLU whose bias makes half of the pixels positive."""
+def network(
+    geometry: tuple[Any, ...], channels: tuple[int, int] = (5, 6), groups: int = 1
+) -> nn.Module:
+    """A transposed convolution, batch norm and ReLU whose bias makes half of the pixels
+    positive."""
     kernel, stride, padding, output_padding, dilation = geometry
     torch.manual_seed(0)
-    layer = nn.ConvTranspose2d(*channels, kernel, stride, padding, output_padding, groups, dilation=dilation)
+    layer = nn.ConvTranspose2d(
+        *channels, kernel, stride, padding, output_padding, groups, dilation=dilation
+    )
     norm = nn.BatchNorm2d(channels[1])
     for tensor in (norm.weight, norm.bias, norm.running_mean):
         assert tensor is not None
@@ -96,9 +102,13 @@ def test_kernels_compute_what_pytorch_does(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [(5, 7), (1, 1), (1, 6)], ids=str)
-@pytest.mark.parametrize(("channels", "groups"), [((5, 6), 1), ((6, 10), 2), ((4, 4), 4), ((3, 12), 3)], ids=str)
+@pytest.mark.parametrize(
+    ("channels", "groups"), [((5, 6), 1), ((6, 10), 2), ((4, 4), 4), ((3, 12), 3)], ids=str
+)
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
-def test_the_whole_grid(geometry: tuple[Any, ...], channels: tuple[int, int], groups: int, size: tuple[int, int]) -> None:
+def test_the_whole_grid(
+    geometry: tuple[Any, ...], channels: tuple[int, int], groups: int, size: tuple[int, int]
+) -> None:
     net, x = network(geometry, channels, groups), images(2, channels[0], *size)
     try:
         with torch.no_grad():
@@ -113,7 +123,11 @@ def test_the_whole_grid(geometry: tuple[Any, ...], channels: tuple[int, int], gr
     [
         ((2, 2, 0, 0, 1), [((1, 1), 4)], ["subpc.interleave"]),
         ((4, 2, 1, 0, 1), [((2, 2), 4)], ["subpc.interleave"]),
-        ((3, 2, 1, 1, 1), [((1, 1), 1), ((1, 2), 1), ((2, 1), 1), ((2, 2), 1)], ["subpc.concat", "subpc.interleave"]),
+        (
+            (3, 2, 1, 1, 1),
+            [((1, 1), 1), ((1, 2), 1), ((2, 1), 1), ((2, 2), 1)],
+            ["subpc.concat", "subpc.interleave"],
+        ),
         ((3, 1, 1, 0, 1), [((3, 3), 1)], []),
     ],
     ids=str,
@@ -125,12 +139,16 @@ def test_no_tap_is_computed_twice_or_for_nothing(
     _, after = stages(network(geometry), (1, 5, 6, 6), until="split_phases")
     assert operators(after) == [*["subpc.conv2d"] * len(convolutions), *rest]
     graph_convs = attributes(after, "relax.subpc.conv2d")
-    assert sorted(conv["out_shape"][1] // 6 for conv in graph_convs) == sorted(phases for _, phases in convolutions)
+    assert sorted(conv["out_shape"][1] // 6 for conv in graph_convs) == sorted(
+        phases for _, phases in convolutions
+    )
     assert {conv["activation"] for conv in graph_convs} == {"relu"}
     model = compile(network(geometry), images(1, 5, 6, 6))
     flops = [2 * 5 * 6 * taps[0] * taps[1] * phases for taps, phases in convolutions]
     pixels = graph_convs[0]["out_shape"][2] * graph_convs[0]["out_shape"][3]
-    assert sum(step.flops for step in model.report.metadata.functions[0].steps) == sum(flops) * pixels
+    assert (
+        sum(step.flops for step in model.report.metadata.functions[0].steps) == sum(flops) * pixels
+    )
 
 
 def test_a_layer_in_parts_is_one_layer_of_the_report() -> None:
@@ -138,7 +156,10 @@ def test_a_layer_in_parts_is_one_layer_of_the_report() -> None:
         def __init__(self) -> None:
             super().__init__()
             self.down, self.deep = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 3, 2, 1)
-            self.up, self.head = nn.ConvTranspose2d(16, 16, 3, 2, 1, 1), nn.ConvTranspose2d(32, 4, 2, 2)
+            self.up, self.head = (
+                nn.ConvTranspose2d(16, 16, 3, 2, 1, 1),
+                nn.ConvTranspose2d(32, 4, 2, 2),
+            )
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             skip = self.down(x).relu()
@@ -151,7 +172,8 @@ def test_a_layer_in_parts_is_one_layer_of_the_report() -> None:
     assert (layers["up"].shape, layers["up"].stride) == ((16, 16, 3, 3), (2, 2))
     assert layers["up"].kernel == "dense_conv"
     assert layers["up"].bytes_dense == 4 * 16 * 16 * 9
-    # The skip connection is joined without a copy: what computes its two halves writes into the whole.
+    # The skip connection is joined without a copy: what computes its two halves writes into the
+    # whole.
     families = [step.family for step in model.report.metadata.functions[0].steps]
     assert families.count("relayout") <= 2  # the input and the output
 
@@ -201,14 +223,30 @@ def test_weights_that_depend_on_the_input_stay_with_the_fallback() -> None:
 def test_onnx_pads_each_side_on_its_own(more: dict[str, Any], tmp_path: Path) -> None:
     runtime = pytest.importorskip("onnxruntime")
     rng = np.random.default_rng(0)
-    x, w, b = (rng.standard_normal(shape).astype("float32") for shape in ((1, 4, 5, 5), (4, 3, 3, 3), (3 * more.get("group", 1),)))
-    nodes = [helper.make_node("ConvTranspose", ["x", "w", "b"], ["z"], name="up", **more), helper.make_node("Relu", ["z"], ["y"])]
-    values = [helper.make_tensor_value_info(n, 1, shape) for n, shape in (("x", x.shape), ("y", None))]
-    graph = helper.make_graph(nodes, "net", values[:1], values[1:], [numpy_helper.from_array(w, "w"), numpy_helper.from_array(b, "b")])
+    x, w, b = (
+        rng.standard_normal(shape).astype("float32")
+        for shape in ((1, 4, 5, 5), (4, 3, 3, 3), (3 * more.get("group", 1),))
+    )
+    nodes = [
+        helper.make_node("ConvTranspose", ["x", "w", "b"], ["z"], name="up", **more),
+        helper.make_node("Relu", ["z"], ["y"]),
+    ]
+    values = [
+        helper.make_tensor_value_info(n, 1, shape) for n, shape in (("x", x.shape), ("y", None))
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        values[:1],
+        values[1:],
+        [numpy_helper.from_array(w, "w"), numpy_helper.from_array(b, "b")],
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     path = tmp_path / "net.onnx"
     onnx.save(model, path)
     result = compile(path)
-    (expected,) = runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})
+    (expected,) = runtime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    ).run(None, {"x": x})
     np.testing.assert_allclose(result(x), expected, rtol=1e-5, atol=1e-5)
     assert result.report.in_fallback == ()

@@ -34,17 +34,30 @@ def test_default_choices_change_nothing() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("seed", "batch", "target"), [(0, 1, NATIVE), (1, 2, NATIVE), (2, 1, NATIVE), (3, 2, "llvm -mcpu=haswell")])
-def test_random_candidates_equal_pytorch(tmp_path: Path, seed: int, batch: int, target: str) -> None:
-    model, isa, rng = network(batch, target), parse_target(target).isa, random.Random(f"{seed} {batch}")
+@pytest.mark.parametrize(
+    ("seed", "batch", "target"),
+    [(0, 1, NATIVE), (1, 2, NATIVE), (2, 1, NATIVE), (3, 2, "llvm -mcpu=haswell")],
+)
+def test_random_candidates_equal_pytorch(
+    tmp_path: Path, seed: int, batch: int, target: str
+) -> None:
+    model, isa, rng = (
+        network(batch, target),
+        parse_target(target).isa,
+        random.Random(f"{seed} {batch}"),
+    )
     choices = {}
     for layer, workload in model.workloads.items():
         space = search_space(workload, isa)
         family = rng.choice(sorted({str(choice["family"]) for choice in space}))
         choices[layer] = rng.choice([choice for choice in space if choice["family"] == family])
     write_choices(tmp_path / "tune.jsonl", model, choices, machine(target=target))
-    compiled = compile(small_net(), example(batch), target=target, tuning=tmp_path / "tune.jsonl", threads=2)
+    compiled = compile(
+        small_net(), example(batch), target=target, tuning=tmp_path / "tune.jsonl", threads=2
+    )
     with torch.no_grad():
         expected = small_net()(example(batch))
-    assert float((compiled(example(batch)) - expected).abs().max() / expected.abs().max()) < TOLERANCE, choices
+    assert (
+        float((compiled(example(batch)) - expected).abs().max() / expected.abs().max()) < TOLERANCE
+    ), choices
     assert compiled.report.metadata.tuned

@@ -1,4 +1,5 @@
-"""Build one kernel into a shared library, call it with NumPy arrays, and move arrays in and out of a tensor layout."""
+"""Build one kernel into a shared library, call it with NumPy arrays, and move arrays in and out of
+a tensor layout."""
 
 import ctypes
 import functools
@@ -35,21 +36,33 @@ def target_of(isa: VectorIsa) -> tvm.target.Target:
 
 def assembly(kernel: Kernel, isa: VectorIsa) -> str:
     func = kernel.prim_func("kernel", isa)
-    return str(tvm.tirx.build(tvm.IRModule({"kernel": func}), target=target_of(isa)).inspect_source("s"))
+    return str(
+        tvm.tirx.build(tvm.IRModule({"kernel": func}), target=target_of(isa)).inspect_source("s")
+    )
 
 
 @functools.lru_cache(maxsize=64)
 def build(kernel: Any, isa: VectorIsa = AVX512) -> Any:
     """The kernel as a C function."""
     symbol = symbol_of(kernel)
-    module = tvm.tirx.build(tvm.IRModule({symbol: kernel.prim_func(symbol, isa)}), target=target_of(isa))
+    module = tvm.tirx.build(
+        tvm.IRModule({symbol: kernel.prim_func(symbol, isa)}), target=target_of(isa)
+    )
     with tempfile.TemporaryDirectory() as folder:
         objects, library = f"{folder}/k.o", f"{folder}/k.so"
         module.write_to_file(objects)
-        # libc only: a call into libm does not link, but for operators that we did not write, and those who ask the runtime for memory
-        asks = kernel.family == "fallback" or kernel.family.startswith("joined") or "winograd" in kernel.family
+        # libc only: a call into libm does not link, but for operators that we did not write, and
+        # those who ask the runtime for memory
+        asks = (
+            kernel.family == "fallback"
+            or kernel.family.startswith("joined")
+            or "winograd" in kernel.family
+        )
         libraries, checks = (["-lc", "-lm"], []) if asks else (["-lc"], ["-Wl,-z,defs"])
-        subprocess.run(["gcc", "-shared", "-nodefaultlibs", *checks, "-o", library, objects, *libraries], check=True)
+        subprocess.run(
+            ["gcc", "-shared", "-nodefaultlibs", *checks, "-o", library, objects, *libraries],
+            check=True,
+        )
         loaded = Library.from_file(Path(library))
     function = loaded.symbols[symbol]
     function.library = loaded  # keeps the code while somebody holds the function
@@ -59,7 +72,8 @@ def build(kernel: Any, isa: VectorIsa = AVX512) -> Any:
 
 
 def call(kernel: Any, *arrays: np.ndarray, isa: VectorIsa = AVX512, threads: int = 2) -> None:
-    """Run the kernel in place on copies between guard zones, write the results back, and check the guards."""
+    """Run the kernel in place on copies between guard zones, write the results back, and check the
+    guards."""
     start_workers(threads)
     use_threads(threads)
     padded, views = [], []
@@ -78,7 +92,8 @@ def call(kernel: Any, *arrays: np.ndarray, isa: VectorIsa = AVX512, threads: int
 
 
 def run_everywhere(kernel: Any, arrays: Iterable[np.ndarray], isa: VectorIsa) -> np.ndarray:
-    """The last array after the kernel ran with 1 and with 2 threads: bit-identical, or the test fails."""
+    """The last array after the kernel ran with 1 and with 2 threads: bit-identical, or the test
+    fails."""
     first, second = [a.copy() for a in arrays], [a.copy() for a in arrays]
     call(kernel, *first, isa=isa, threads=1)
     call(kernel, *second, isa=isa, threads=2)
@@ -86,7 +101,9 @@ def run_everywhere(kernel: Any, arrays: Iterable[np.ndarray], isa: VectorIsa) ->
     return first[-1]
 
 
-def tensor(batch: int, channels: int, height: int, width: int, halo: int | None = None) -> TensorLayout:
+def tensor(
+    batch: int, channels: int, height: int, width: int, halo: int | None = None
+) -> TensorLayout:
     """A framed layout, or a compact one without `halo`."""
     frame = compact_frame(height, width) if halo is None else halo_frame(height, width, halo)
     return TensorLayout(batch=batch, channels=channels, frame=frame)
@@ -100,7 +117,11 @@ def like(values: np.ndarray, halo: int | None) -> TensorLayout:
 
 def pixel_index(frame: Frame) -> np.ndarray:
     """(height, width) offsets of the pixels in one plane."""
-    offsets: np.ndarray = frame.first + np.arange(frame.height)[:, None] * frame.pitch + np.arange(frame.width)[None, :]
+    offsets: np.ndarray = (
+        frame.first
+        + np.arange(frame.height)[:, None] * frame.pitch
+        + np.arange(frame.width)[None, :]
+    )
     return offsets
 
 
@@ -124,14 +145,19 @@ def halo_is_zero(layout: TensorLayout, flat: np.ndarray) -> bool:
     return layout.frame.halo == 0 or not planes.any()
 
 
-def check_tensor(layout: TensorLayout, flat: np.ndarray, expected: np.ndarray, tolerance: float = 1e-4) -> None:
+def check_tensor(
+    layout: TensorLayout, flat: np.ndarray, expected: np.ndarray, tolerance: float = 1e-4
+) -> None:
     """Compare the pixels and insist on a zero halo."""
     np.testing.assert_allclose(out_of(layout, flat), expected, rtol=tolerance, atol=tolerance)
     assert halo_is_zero(layout, flat), "the halo holds data"
 
 
-def check_conv(conv: Any, operands: dict[str, np.ndarray], expected: np.ndarray, isa: VectorIsa) -> None:
-    """Compare a convolution, with a random residual where it takes one, and ReLU behind it, to `expected` without these two."""
+def check_conv(
+    conv: Any, operands: dict[str, np.ndarray], expected: np.ndarray, isa: VectorIsa
+) -> None:
+    """Compare a convolution, with a random residual where it takes one, and ReLU behind it, to
+    `expected` without these two."""
     if conv.epilogue.residual:
         residual = np.random.default_rng(2).standard_normal(expected.shape).astype("float32")
         expected = expected + residual

@@ -1,4 +1,5 @@
-"""Random 1xN-sparse filters, and their operands written down naively: one loop a level of the layout that the kernels document."""
+"""Random 1xN-sparse filters, and their operands written down naively: one loop a level of the
+layout that the kernels document."""
 
 from dataclasses import dataclass
 
@@ -10,7 +11,8 @@ from subpc.schedules.layout import Frame
 
 @dataclass(frozen=True)
 class Filters:
-    """weight (c_out, c_in, kh, kw) with zero blocks; kept: for each group of n filters the input channels that are left."""
+    """weight (c_out, c_in, kh, kw) with zero blocks; kept: for each group of n filters the input
+    channels that are left."""
 
     weight: np.ndarray
     n: int
@@ -26,7 +28,8 @@ class Filters:
         return len(self.kept[0]) if self.uniform else sum(map(len, self.kept))
 
     def operands(self, rows: int, channel_floats: int, sparse: bool) -> dict[str, np.ndarray]:
-        """w, and index and starts where the kernel has them; `rows` filters share a register tile."""
+        """w, and index and starts where the kernel has them; `rows` filters share a register
+        tile."""
         packed: list[float] = []
         height, width = self.weight.shape[2:]
         for group, channels in enumerate(self.kept):
@@ -34,7 +37,10 @@ class Filters:
                 first = group * self.n + part * rows
                 for channel in channels:
                     for tap in range(height * width):
-                        packed += [self.weight[first + row, channel, tap // width, tap % width] for row in range(rows)]
+                        packed += [
+                            self.weight[first + row, channel, tap // width, tap % width]
+                            for row in range(rows)
+                        ]
         operands = {"w": np.array(packed, "float32")}
         if sparse:
             index = [channel * channel_floats for channels in self.kept for channel in channels]
@@ -45,9 +51,17 @@ class Filters:
 
 
 def random_filters(
-    c_out: int, c_in: int, kernel: tuple[int, int], *, n: int, sparsity: float, uniform: bool = True, seed: int = 0
+    c_out: int,
+    c_in: int,
+    kernel: tuple[int, int],
+    *,
+    n: int,
+    sparsity: float,
+    uniform: bool = True,
+    seed: int = 0,
 ) -> Filters:
-    """Filters of which about `sparsity` of the blocks are zero; groups keep different numbers if not uniform."""
+    """Filters of which about `sparsity` of the blocks are zero; groups keep different numbers if
+    not uniform."""
     rng = np.random.default_rng(seed)
     weight = np.zeros((c_out, c_in, *kernel), "float32")
     kept = []
@@ -59,7 +73,10 @@ def random_filters(
     return Filters(weight=weight, n=n, kept=kept)
 
 
-def tap_offsets(frame: Frame, kernel: tuple[int, int], dilation: tuple[int, int], padding: tuple[int, int]) -> tuple[int, ...]:
-    """Offsets of the taps of a stride-1 convolution (padding: rows above, columns to the left) on planes laid out as `frame`."""
+def tap_offsets(
+    frame: Frame, kernel: tuple[int, int], dilation: tuple[int, int], padding: tuple[int, int]
+) -> tuple[int, ...]:
+    """Offsets of the taps of a stride-1 convolution (padding: rows above, columns to the left) on
+    planes laid out as `frame`."""
     (kh, kw), (dy, dx), (top, left) = kernel, dilation, padding
     return tuple((y * dy - top) * frame.pitch + x * dx - left for y in range(kh) for x in range(kw))

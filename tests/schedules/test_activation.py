@@ -36,7 +36,12 @@ class Apply:
             x, y = frame.buffers
             with T.serial(0, LENGTH // lanes) as i:
                 if lanes > 1:
-                    store(y, i * lanes, activate(self.activation, load(x, i * lanes, lanes), lanes), lanes)
+                    store(
+                        y,
+                        i * lanes,
+                        activate(self.activation, load(x, i * lanes, lanes), lanes),
+                        lanes,
+                    )
                 else:
                     T.buffer_store(y, activate(self.activation, x[i], 1), [i])
         assert frame.func is not None
@@ -61,12 +66,18 @@ REFERENCE: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 
 def activation_of(kind: str) -> Activation:
-    return Activation(kind=kind, low=-0.25, high=1.5, slope=0.1) if kind in ("clip", "leaky_relu") else Activation(kind=kind)
+    return (
+        Activation(kind=kind, low=-0.25, high=1.5, slope=0.1)
+        if kind in ("clip", "leaky_relu")
+        else Activation(kind=kind)
+    )
 
 
 def samples() -> np.ndarray:
     rng = np.random.default_rng(0)
-    values: np.ndarray = rng.standard_normal(LENGTH) * np.repeat([0.01, 1.0, 5.0, 40.0], LENGTH // 4)
+    values: np.ndarray = rng.standard_normal(LENGTH) * np.repeat(
+        [0.01, 1.0, 5.0, 40.0], LENGTH // 4
+    )
     values[:7] = [0.0, -0.0, 3.0, -3.0, 6.0, 1e-30, -86.97]
     clipped: np.ndarray = np.clip(values, -86.97, 88.7).astype("float32")
     return clipped
@@ -100,7 +111,27 @@ def test_scalar_form() -> None:
     )
 
 
-SPECIAL = (np.nan, np.inf, -np.inf, 3e38, -3e38, 1e30, -1e30, 100, -100, 89, 88.6, -88.6, -87.2, -86.99, -86.97, 0.0, -0.0, 1e-40, -1e-40)
+SPECIAL = (
+    np.nan,
+    np.inf,
+    -np.inf,
+    3e38,
+    -3e38,
+    1e30,
+    -1e30,
+    100,
+    -100,
+    89,
+    88.6,
+    -88.6,
+    -87.2,
+    -86.99,
+    -86.97,
+    0.0,
+    -0.0,
+    1e-40,
+    -1e-40,
+)
 
 
 @pytest.mark.parametrize("kind", ACTIVATIONS)
@@ -111,7 +142,12 @@ def test_special_values_give_what_pytorch_gives(kind: str, isa: str) -> None:
     got = run_everywhere(Apply(activation=activation_of(kind)), [x, np.zeros_like(x)], ISAS[isa])
     # In float64, because PyTorch's own float32 functions overflow early: gelu(inf) is NaN there.
     expected = REFERENCE[kind](torch.tensor(x, dtype=torch.float64)).float().numpy()
-    np.testing.assert_allclose(got[: len(SPECIAL)], expected[: len(SPECIAL)], rtol=2e-6, atol=1e-6 if kind in ("gelu", "tanh") else 2e-35)
+    np.testing.assert_allclose(
+        got[: len(SPECIAL)],
+        expected[: len(SPECIAL)],
+        rtol=2e-6,
+        atol=1e-6 if kind in ("gelu", "tanh") else 2e-35,
+    )
 
 
 @pytest.mark.parametrize("kind", ["gelu", "silu", "tanh"])

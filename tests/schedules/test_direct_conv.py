@@ -1,4 +1,5 @@
-"""Convolution with channels in the lanes against PyTorch: shapes, strides, dilation, tiles, patterns, residuals."""
+"""Convolution with channels in the lanes against PyTorch: shapes, strides, dilation, tiles,
+patterns, residuals."""
 
 from typing import Any
 
@@ -20,15 +21,30 @@ PLAIN = Epilogue(activation=RELU)
 
 
 def check(
-    filters: Filters, isa: VectorIsa, *, size: tuple[int, int] = (9, 11), batch: int = 1, sparse: bool = True, **options: Any
+    filters: Filters,
+    isa: VectorIsa,
+    *,
+    size: tuple[int, int] = (9, 11),
+    batch: int = 1,
+    sparse: bool = True,
+    **options: Any,
 ) -> None:
     if not cpu_supports(isa):
         pytest.skip("this CPU lacks the instructions")
     rng = np.random.default_rng(1)
     c_out, c_in, *kernel = filters.weight.shape
-    stride, dilation, padding = options.get("stride", (1, 1)), options.get("dilation", (1, 1)), options.get("padding", (1, 1))
-    x, bias = rng.standard_normal((batch, c_in, *size)).astype("float32"), rng.standard_normal(c_out).astype("float32")
-    expected = functional.conv2d(torch.tensor(x), torch.tensor(filters.weight), torch.tensor(bias), stride, padding, dilation)
+    stride, dilation, padding = (
+        options.get("stride", (1, 1)),
+        options.get("dilation", (1, 1)),
+        options.get("padding", (1, 1)),
+    )
+    x, bias = (
+        rng.standard_normal((batch, c_in, *size)).astype("float32"),
+        rng.standard_normal(c_out).astype("float32"),
+    )
+    expected = functional.conv2d(
+        torch.tensor(x), torch.tensor(filters.weight), torch.tensor(bias), stride, padding, dilation
+    )
     source, out = tensor(*x.shape, max(padding)), like(expected.numpy(), 1)
     tile = options.pop("tile", None) or choose_direct_tile(
         group=filters.n,
@@ -61,7 +77,9 @@ def check(
 @pytest.mark.parametrize("isa", ISAS.values(), ids=ISAS)
 @pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (1, 5), (5, 2)], ids=str)
 @pytest.mark.parametrize("stride", [(1, 1), (2, 2), (3, 1)], ids=str)
-def test_shapes_and_strides(stride: tuple[int, int], kernel: tuple[int, int], isa: VectorIsa) -> None:
+def test_shapes_and_strides(
+    stride: tuple[int, int], kernel: tuple[int, int], isa: VectorIsa
+) -> None:
     filters = random_filters(32, 12, kernel, n=16, sparsity=0.5)
     check(filters, isa, stride=stride, padding=(kernel[0] // 2, kernel[1] // 2))
 
@@ -94,14 +112,21 @@ def test_dense_needs_no_index() -> None:
 
 @pytest.mark.parametrize("dilation", [(2, 2), (1, 3)], ids=str)
 def test_dilation(dilation: tuple[int, int]) -> None:
-    check(random_filters(16, 5, (3, 3), n=16, sparsity=0.2), AVX512, dilation=dilation, padding=dilation)
+    check(
+        random_filters(16, 5, (3, 3), n=16, sparsity=0.2),
+        AVX512,
+        dilation=dilation,
+        padding=dilation,
+    )
 
 
 @pytest.mark.parametrize("in_place", [False, True])
 @pytest.mark.parametrize("width", [7, 14, 13, 16])
 def test_residual(width: int, in_place: bool) -> None:
     added = Epilogue(residual=True, in_place=in_place, activation=RELU)
-    check(random_filters(32, 6, (3, 3), n=16, sparsity=0.5), AVX512, size=(5, width), epilogue=added)
+    check(
+        random_filters(32, 6, (3, 3), n=16, sparsity=0.5), AVX512, size=(5, width), epilogue=added
+    )
 
 
 def test_columns_that_overlap_cannot_add_a_residual_in_place() -> None:
@@ -117,7 +142,15 @@ def test_columns_that_overlap_cannot_add_a_residual_in_place() -> None:
 def test_the_inner_loop_has_fused_multiply_adds_and_no_spills() -> None:
     layout = tensor(1, 64, 14, 14, 1)
     tile = DirectTile(rows=1, columns=14, vectors=1, pixels_outer=True)
-    fields = {"stride": (1, 1), "dilation": (1, 1), "padding": (1, 1), "group": 16, "kept": 16, "sparse": True, "uniform": True}
+    fields = {
+        "stride": (1, 1),
+        "dilation": (1, 1),
+        "padding": (1, 1),
+        "group": 16,
+        "kept": 16,
+        "sparse": True,
+        "uniform": True,
+    }
     conv = DirectConv(source=layout, out=layout, kernel=(3, 3), epilogue=PLAIN, tile=tile, **fields)
     lines = assembly(conv, AVX512).splitlines()
     multiply_adds = [i for i, line in enumerate(lines) if "vfmadd" in line]

@@ -10,16 +10,39 @@ from torch.nn import functional
 from subpc.schedules.activation import Activation
 from subpc.schedules.elementwise import ChannelCopy, Constant, Elementwise
 from subpc.schedules.isa import AVX512, VectorIsa
-from tests.schedules.harness import ISAS, check_tensor, cpu_supports, into, like, out_of, run_everywhere, tensor
+from tests.schedules.harness import (
+    ISAS,
+    check_tensor,
+    cpu_supports,
+    into,
+    like,
+    out_of,
+    run_everywhere,
+    tensor,
+)
 
 SHAPES = [(1, 1, 1, 1), (3, 17, 7, 7), (1, 3, 13, 17), (2, 40, 1, 1), (1, 5, 20, 150)]
 
 Tensor = torch.Tensor
-PROGRAMS: list[tuple[tuple[str, ...], tuple[int | Constant | str | Activation, ...], Callable[..., Tensor], bool]] = [
-    (("tensor", "tensor"), (0, 1, "add", Activation(kind="relu")), lambda a, b: functional.relu(a + b), True),
+PROGRAMS: list[
+    tuple[
+        tuple[str, ...], tuple[int | Constant | str | Activation, ...], Callable[..., Tensor], bool
+    ]
+] = [
+    (
+        ("tensor", "tensor"),
+        (0, 1, "add", Activation(kind="relu")),
+        lambda a, b: functional.relu(a + b),
+        True,
+    ),
     (("tensor", "image_channel"), (0, 1, "mul"), lambda a, b: a * b, True),
     (("tensor", "channel", "channel"), (0, 1, "mul", 2, "add"), lambda a, b, c: a * b + c, False),
-    (("tensor", "image_channel"), (0, 1, Activation(kind="sigmoid"), "mul"), lambda a, b: a * torch.sigmoid(b), True),
+    (
+        ("tensor", "image_channel"),
+        (0, 1, Activation(kind="sigmoid"), "mul"),
+        lambda a, b: a * torch.sigmoid(b),
+        True,
+    ),
     (("tensor",), (0, Activation(kind="silu")), functional.silu, True),
     (
         ("tensor",),
@@ -27,7 +50,12 @@ PROGRAMS: list[tuple[tuple[str, ...], tuple[int | Constant | str | Activation, .
         lambda a: functional.relu6(a + 2).clamp(min=0.5),
         False,
     ),
-    (("tensor", "tensor"), (0, 1, Activation(kind="exp"), "div", Constant(1.0), "sub"), lambda a, b: a / torch.exp(b) - 1, False),
+    (
+        ("tensor", "tensor"),
+        (0, 1, Activation(kind="exp"), "div", Constant(1.0), "sub"),
+        lambda a, b: a / torch.exp(b) - 1,
+        False,
+    ),
     (("channel", "tensor"), (0, 1, "min"), lambda a, b: torch.minimum(a, b), False),
 ]
 
@@ -42,9 +70,16 @@ def test_program(index: int, halo: int | None, isa: VectorIsa) -> None:
     for shape in SHAPES:
         rng = np.random.default_rng(0)
         layout = tensor(*shape, halo)
-        shapes = {"tensor": shape, "channel": (1, shape[1], 1, 1), "image_channel": (*shape[:2], 1, 1)}
+        shapes = {
+            "tensor": shape,
+            "channel": (1, shape[1], 1, 1),
+            "image_channel": (*shape[:2], 1, 1),
+        }
         values = [rng.standard_normal(shapes[k]).astype("float32") for k in kinds]
-        flat = [into(layout, v) if k == "tensor" else v.ravel() for k, v in zip(kinds, values, strict=True)]
+        flat = [
+            into(layout, v) if k == "tensor" else v.ravel()
+            for k, v in zip(kinds, values, strict=True)
+        ]
         kernel = Elementwise(layout=layout, inputs=kinds, program=program)
         assert kernel.keeps_zero == keeps_zero
         got = run_everywhere(kernel, [*flat, np.zeros(layout.elements, "float32")], isa)
@@ -54,7 +89,9 @@ def test_program(index: int, halo: int | None, isa: VectorIsa) -> None:
 def test_constants_and_inputs_are_told_apart() -> None:
     layout = tensor(1, 1, 4, 4)
     of_inputs = Elementwise(layout=layout, inputs=("tensor", "tensor"), program=(0, 1, "add"))
-    assert of_inputs != Elementwise(layout=layout, inputs=("tensor", "tensor"), program=(0, Constant(1.0), "add"))
+    assert of_inputs != Elementwise(
+        layout=layout, inputs=("tensor", "tensor"), program=(0, Constant(1.0), "add")
+    )
 
 
 @pytest.mark.parametrize("program", [(0, "add"), (0, 0), (0, "pow")])
@@ -74,7 +111,14 @@ def test_concat(halo: int | None, isa: VectorIsa) -> None:
     out, y = like(expected, halo), np.zeros(like(expected, halo).elements, "float32")
     for x, start in ((a, 0), (b, 5)):
         count = x.shape[1]
-        kernel = ChannelCopy(batch=3, frame=out.frame, source_channels=count, out_channels=9, count=count, out_start=start)
+        kernel = ChannelCopy(
+            batch=3,
+            frame=out.frame,
+            source_channels=count,
+            out_channels=9,
+            count=count,
+            out_start=start,
+        )
         y = run_everywhere(kernel, [into(like(x, halo), x), y], isa)
     check_tensor(out, y, expected, 0)
 
@@ -94,4 +138,6 @@ def test_channel_shuffle() -> None:
             out_step=2,
         )
         y = run_everywhere(kernel, [into(layout, x), y], AVX512)
-    np.testing.assert_array_equal(out_of(layout, y), functional.channel_shuffle(torch.tensor(x), 2).numpy())
+    np.testing.assert_array_equal(
+        out_of(layout, y), functional.channel_shuffle(torch.tensor(x), 2).numpy()
+    )

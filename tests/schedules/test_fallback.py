@@ -1,4 +1,5 @@
-"""Operators without a kernel of ours: legalised by Relax, run behind the kernel ABI, compared with PyTorch."""
+"""Operators without a kernel of ours: legalised by Relax, run behind the kernel ABI, compared with
+PyTorch."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,12 +16,19 @@ from subpc.schedules.isa import AVX512, VectorIsa
 from tests.schedules.harness import ISAS, assembly, cpu_supports, run_everywhere
 
 op = relax.op
-Case = tuple[str, list[tuple[tuple[int, ...], str]], Callable[..., Any], Callable[..., torch.Tensor]]
+Case = tuple[
+    str, list[tuple[tuple[int, ...], str]], Callable[..., Any], Callable[..., torch.Tensor]
+]
 
 
-def legalised(shapes: list[tuple[tuple[int, ...], str]], build: Callable[..., Any], fuse: bool = True) -> list[tvm.tirx.PrimFunc]:
+def legalised(
+    shapes: list[tuple[tuple[int, ...], str]], build: Callable[..., Any], fuse: bool = True
+) -> list[tvm.tirx.PrimFunc]:
     """The PrimFuncs that Relax makes of one expression."""
-    variables = [relax.Var(f"x{i}", relax.TensorType(shape, dtype)) for i, (shape, dtype) in enumerate(shapes)]
+    variables = [
+        relax.Var(f"x{i}", relax.TensorType(shape, dtype))
+        for i, (shape, dtype) in enumerate(shapes)
+    ]
     builder = relax.BlockBuilder()
     with builder.function("main", variables):
         with builder.dataflow():
@@ -35,21 +43,38 @@ def legalised(shapes: list[tuple[tuple[int, ...], str]], build: Callable[..., An
 F32 = "float32"
 CASES: list[Case] = [
     ("softmax", [((2, 8, 7, 9), F32)], lambda x: op.nn.softmax(x, axis=1), lambda x: x.softmax(1)),
-    ("softmax_last", [((3, 5, 64), F32)], lambda x: op.nn.softmax(x, axis=-1), lambda x: x.softmax(-1)),
+    (
+        "softmax_last",
+        [((3, 5, 64), F32)],
+        lambda x: op.nn.softmax(x, axis=-1),
+        lambda x: x.softmax(-1),
+    ),
     (
         "layer_norm",
         [((2, 49, 96), F32), ((96,), F32), ((96,), F32)],
         lambda x, g, b: op.nn.layer_norm(x, g, b, axes=[-1]),
         lambda x, g, b: functional.layer_norm(x, (96,), g, b),
     ),
-    ("transpose", [((2, 17, 7, 16), F32)], lambda x: op.permute_dims(x, [0, 2, 3, 1]), lambda x: x.permute(0, 2, 3, 1)),
+    (
+        "transpose",
+        [((2, 17, 7, 16), F32)],
+        lambda x: op.permute_dims(x, [0, 2, 3, 1]),
+        lambda x: x.permute(0, 2, 3, 1),
+    ),
     (
         "resize",
         [((1, 3, 7, 9), F32)],
-        lambda x: op.image.resize2d(x, (14, 18), layout="NCHW", method="linear", coordinate_transformation_mode="half_pixel"),
+        lambda x: op.image.resize2d(
+            x, (14, 18), layout="NCHW", method="linear", coordinate_transformation_mode="half_pixel"
+        ),
         lambda x: functional.interpolate(x, (14, 18), mode="bilinear"),
     ),
-    ("slice", [((2, 9, 12), F32)], lambda x: op.strided_slice(x, [1, 2], [1, 0], [8, 12], [2, 3]), lambda x: x[:, 1:8:2, ::3]),
+    (
+        "slice",
+        [((2, 9, 12), F32)],
+        lambda x: op.strided_slice(x, [1, 2], [1, 0], [8, 12], [2, 3]),
+        lambda x: x[:, 1:8:2, ::3],
+    ),
     ("matmul", [((3, 13, 33), F32), ((3, 33, 48), F32)], op.matmul, torch.matmul),
     ("matmul_odd", [((13, 33), F32), ((33, 19), F32)], op.matmul, torch.matmul),
     (
@@ -64,8 +89,18 @@ CASES: list[Case] = [
         lambda x, w: op.nn.conv2d_transpose(x, w, strides=(2, 2), padding=(1, 1)),
         lambda x, w: functional.conv_transpose2d(x, w, stride=2, padding=1),
     ),
-    ("concat", [((2, 3, 5), F32), ((2, 4, 5), F32)], lambda a, b: op.concat([a, b], axis=1), lambda a, b: torch.cat([a, b], 1)),
-    ("mean", [((2, 40, 7, 7), F32)], lambda x: op.mean(x, axis=[2, 3], keepdims=True), lambda x: x.mean((2, 3), keepdim=True)),
+    (
+        "concat",
+        [((2, 3, 5), F32), ((2, 4, 5), F32)],
+        lambda a, b: op.concat([a, b], axis=1),
+        lambda a, b: torch.cat([a, b], 1),
+    ),
+    (
+        "mean",
+        [((2, 40, 7, 7), F32)],
+        lambda x: op.mean(x, axis=[2, 3], keepdims=True),
+        lambda x: x.mean((2, 3), keepdim=True),
+    ),
     (
         "add_relu",
         [((2, 8, 16), F32), ((2, 8, 16), F32)],
@@ -74,7 +109,12 @@ CASES: list[Case] = [
     ),
     ("broadcast", [((2, 8, 5), F32), ((8, 1), F32)], op.multiply, torch.mul),
     ("gelu", [((3, 1000), F32)], op.nn.gelu, functional.gelu),
-    ("tanh_pow", [((3, 40), F32)], lambda x: op.power(op.tanh(x), relax.const(2.0)), lambda x: torch.tanh(x) ** 2),
+    (
+        "tanh_pow",
+        [((3, 40), F32)],
+        lambda x: op.power(op.tanh(x), relax.const(2.0)),
+        lambda x: torch.tanh(x) ** 2,
+    ),
     ("reshape", [((2, 6, 8), F32)], lambda x: op.reshape(x, (4, 24)), lambda x: x.reshape(4, 24)),
     (
         "pad",
@@ -84,7 +124,12 @@ CASES: list[Case] = [
     ),
     ("argmax", [((5, 33), F32)], lambda x: op.argmax(x, axis=1), lambda x: x.argmax(1)),
     ("compare", [((5, 33), F32), ((5, 33), F32)], op.greater, torch.gt),
-    ("take", [((9, 20), F32), ((4,), "int64")], lambda x, i: op.take(x, i, axis=0), lambda x, i: x[i]),
+    (
+        "take",
+        [((9, 20), F32), ((4,), "int64")],
+        lambda x, i: op.take(x, i, axis=0),
+        lambda x, i: x[i],
+    ),
     (
         "group_norm",
         [((2, 8, 5, 5), F32), ((8,), F32), ((8,), F32)],
@@ -102,7 +147,9 @@ CASES: list[Case] = [
 
 def sample(shape: tuple[int, ...], dtype: str) -> np.ndarray:
     rng = np.random.default_rng(len(shape))
-    values: np.ndarray = rng.standard_normal(shape).astype("float32") if dtype == F32 else rng.integers(0, 4, shape)
+    values: np.ndarray = (
+        rng.standard_normal(shape).astype("float32") if dtype == F32 else rng.integers(0, 4, shape)
+    )
     return values
 
 

@@ -1,4 +1,5 @@
-"""Long sums of the fallback are as exact as PyTorch's, whatever their length and however the tensor lies in memory."""
+"""Long sums of the fallback are as exact as PyTorch's, whatever their length and however the tensor
+lies in memory."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +24,11 @@ Function = Callable[..., Any]
 
 
 def errors(
-    shapes: list[tuple[int, ...]], build: Function, reference: Function, values: list[np.ndarray], isa: VectorIsa
+    shapes: list[tuple[int, ...]],
+    build: Function,
+    reference: Function,
+    values: list[np.ndarray],
+    isa: VectorIsa,
 ) -> tuple[float, float]:
     """Ours and PyTorch's error against float64, as a share of the largest result."""
     (func,) = legalised([(shape, F32) for shape in shapes], build)
@@ -34,9 +39,18 @@ def errors(
     return float(np.abs(got - exact).max() / scale), float(np.abs(theirs - exact).max() / scale)
 
 
-def check(shapes: list[tuple[int, ...]], build: Function, reference: Function, isa: VectorIsa = AVX512, fill: float | None = None) -> None:
+def check(
+    shapes: list[tuple[int, ...]],
+    build: Function,
+    reference: Function,
+    isa: VectorIsa = AVX512,
+    fill: float | None = None,
+) -> None:
     rng = np.random.default_rng(0)
-    values = [np.full(shape, fill, F32) if fill is not None else rng.random(shape, F32) for shape in shapes]
+    values = [
+        np.full(shape, fill, F32) if fill is not None else rng.random(shape, F32)
+        for shape in shapes
+    ]
     ours, theirs = errors(shapes, build, reference, values, isa)
     assert ours <= WORSE * theirs + (2 * ULP if fill is not None else ULP)
 
@@ -60,12 +74,20 @@ CASES: dict[str, tuple[list[tuple[int, ...]], Function, Function]] = {
     "columns": ([(2, 5000, 16)], lambda x: op.sum(x, axis=1), lambda x: x.sum(1)),
     "few columns": ([(2, 5003, 3)], lambda x: op.sum(x, axis=1), lambda x: x.sum(1)),
     "softmax": ([(2, 18_000)], lambda x: op.nn.softmax(x, axis=1), lambda x: x.softmax(1)),
-    "softmax over channels": ([(1, 6625, 5)], lambda x: op.nn.softmax(x, axis=1), lambda x: x.softmax(1)),
+    "softmax over channels": (
+        [(1, 6625, 5)],
+        lambda x: op.nn.softmax(x, axis=1),
+        lambda x: x.softmax(1),
+    ),
     "product": ([(3, 5000), (5000, 64)], op.matmul, torch.matmul),
     "product of odd sizes": ([(3, 5003), (5003, 19)], op.matmul, torch.matmul),
     "with one column": ([(3, 5003), (5003, 1)], op.matmul, torch.matmul),
     "batched product": ([(2, 3, 700), (2, 700, 33)], op.matmul, torch.matmul),
-    "convolution": ([(1, 64, 4, 5, 5), (8, 64, 3, 3, 3)], lambda x, w: op.nn.conv3d(x, w), torch.conv3d),
+    "convolution": (
+        [(1, 64, 4, 5, 5), (8, 64, 3, 3, 3)],
+        lambda x, w: op.nn.conv3d(x, w),
+        torch.conv3d,
+    ),
 }
 
 
@@ -77,7 +99,10 @@ def test_other_sums(name: str) -> None:
 def test_a_border_is_not_read() -> None:
     """What a sum asks of its position stays: padding inside of an average."""
     x = np.random.default_rng(0).random((1, 2, 40, 40), F32) + 1
-    (func,) = legalised([(x.shape, F32)], lambda v: op.nn.avg_pool2d(v, (37, 37), (3, 3), (18, 18), count_include_pad=True))
+    (func,) = legalised(
+        [(x.shape, F32)],
+        lambda v: op.nn.avg_pool2d(v, (37, 37), (3, 3), (18, 18), count_include_pad=True),
+    )
     expected = torch.nn.functional.avg_pool2d(torch.tensor(x), 37, 3, 18).numpy()
     got = run_everywhere(Fallback.of(func, "op"), [x, np.zeros(expected.shape, F32)], AVX512)
     np.testing.assert_allclose(got, expected, rtol=1e-5)
@@ -87,7 +112,9 @@ def test_a_border_is_not_read() -> None:
 def test_maxima_are_exact(length: int) -> None:
     x = -np.random.default_rng(0).random((3, length), F32)
     (func,) = legalised([(x.shape, F32)], lambda v: op.max(v, axis=1))
-    assert np.array_equal(run_everywhere(Fallback.of(func, "op"), [x, np.zeros(3, F32)], AVX512), x.max(1))
+    assert np.array_equal(
+        run_everywhere(Fallback.of(func, "op"), [x, np.zeros(3, F32)], AVX512), x.max(1)
+    )
 
 
 def test_a_row_becomes_vectors() -> None:

@@ -33,7 +33,10 @@ def check(
     rng = np.random.default_rng(1)
     c_out, c_in, height, width = filters.weight.shape
     padding = (height // 2, width // 2)
-    x, bias = rng.standard_normal((batch, c_in, *size)).astype("float32"), rng.standard_normal(c_out).astype("float32")
+    x, bias = (
+        rng.standard_normal((batch, c_in, *size)).astype("float32"),
+        rng.standard_normal(c_out).astype("float32"),
+    )
     source, out = like(x, halo), like(np.zeros((batch, c_out, *size)), halo)
     rows, vectors, blocks = tile
     fields = {"bounds": (), "sparse": True, "epilogue": Epilogue(activation=RELU)}
@@ -50,13 +53,25 @@ def check(
     )
     operands = {"x": into(source, x), "bias": bias, "y": np.zeros(out.elements, "float32")}
     operands |= filters.operands(rows, source.frame.plane, conv.sparse)
-    limits = {name: value + 0.01 * np.arange(c_in, dtype="float32") for name, value in BOUNDS.items() if name in conv.bounds}
-    order = [channel for channels in filters.kept for channel in channels] if conv.sparse else list(range(c_in))
+    limits = {
+        name: value + 0.01 * np.arange(c_in, dtype="float32")
+        for name, value in BOUNDS.items()
+        if name in conv.bounds
+    }
+    order = (
+        [channel for channels in filters.kept for channel in channels]
+        if conv.sparse
+        else list(range(c_in))
+    )
     operands |= {name: limit[order] for name, limit in limits.items()}
     clamped = np.maximum(x, limits["floor"][:, None, None]) if "floor" in limits else x
-    clamped = np.minimum(clamped, limits["ceiling"][:, None, None]) if "ceiling" in limits else clamped
+    clamped = (
+        np.minimum(clamped, limits["ceiling"][:, None, None]) if "ceiling" in limits else clamped
+    )
     operands["mask"] = into(like(np.zeros((1, 1, *size)), halo), np.ones((1, 1, *size)))
-    expected = functional.conv2d(torch.tensor(clamped), torch.tensor(filters.weight), torch.tensor(bias), padding=padding)
+    expected = functional.conv2d(
+        torch.tensor(clamped), torch.tensor(filters.weight), torch.tensor(bias), padding=padding
+    )
     check_conv(conv, operands, expected.numpy(), isa)
 
 
@@ -90,4 +105,8 @@ def test_inputs_are_clamped_channel_by_channel(bounds: tuple[str, ...], sparse: 
 
 @pytest.mark.parametrize("in_place", [False, True])
 def test_residual(in_place: bool) -> None:
-    check(random_filters(16, 6, (1, 1), n=8, sparsity=0.5), AVX512, epilogue=Epilogue(residual=True, in_place=in_place, activation=RELU))
+    check(
+        random_filters(16, 6, (1, 1), n=8, sparsity=0.5),
+        AVX512,
+        epilogue=Epilogue(residual=True, in_place=in_place, activation=RELU),
+    )

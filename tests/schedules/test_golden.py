@@ -1,4 +1,5 @@
-"""One small kernel of every family as TVMScript: a change of the generated loops shows as a difference in review.
+"""One small kernel of every family as TVMScript: a change of the generated loops shows as a
+difference in review.
 
 After an intended change, write the files again with one command and read the difference:
 
@@ -71,14 +72,18 @@ def pair() -> Joined:
     planes = TensorLayout(batch=1, channels=2, frame=halo_frame(4, 6, 1))
     options = {"sparse": False, "uniform": True, "bounds": ()}
     tile = FlatTile(rows=2, vectors=1, blocks=1, pixels_outer=False)
-    first = FlatConv(source=planes, phases=1, out=planes, taps=(0,), group=2, kept=2, tile=tile, **options)  # type: ignore[arg-type]
+    first = FlatConv(
+        source=planes, phases=1, out=planes, taps=(0,), group=2, kept=2, tile=tile, **options
+    )  # type: ignore[arg-type]
     second = GroupedConv(source=planes, out=planes, groups=2, kernel=(3, 1), padding=(1, 0))
     return Joined(stages=(first, second), kept=(False, True), bands=2)
 
 
 # Kernels that no network here reaches.
 ALONE: dict[str, Kernel] = {
-    "channel_copy": ChannelCopy(batch=1, frame=halo_frame(3, 4, 1), source_channels=2, out_channels=3, count=2, out_start=1),
+    "channel_copy": ChannelCopy(
+        batch=1, frame=halo_frame(3, 4, 1), source_channels=2, out_channels=3, count=2, out_start=1
+    ),
     "joined_dense_conv_depthwise_conv": pair(),
 }
 
@@ -98,9 +103,14 @@ def kernels(family: str) -> list[Any]:
 @pytest.mark.parametrize("family", [*NETWORKS, *ALONE])
 def test_generated_loops(family: str) -> None:
     kernel = next((k for k in kernels(family) if k.family == family), None)
-    assert kernel is not None, f"the network for {family} now compiles to {[k.family for k in kernels(family)]}: choose another one"
+    assert kernel is not None, (
+        f"the network for {family} now compiles to {[k.family for k in kernels(family)]}: choose"
+        " another one"
+    )
     layout = kernel.result_layout
-    assert layout is None or kernel.sizes()[kernel.operands[-1]] == Operand(layout.elements, layout.dtype)
+    assert layout is None or kernel.sizes()[kernel.operands[-1]] == Operand(
+        layout.elements, layout.dtype
+    )
     script = kernel.prim_func("kernel", AVX512).script() + "\n"
     path = GOLDEN / f"{family}.txt"
     if os.environ.get("UPDATE_GOLDEN") == "1":

@@ -6,7 +6,15 @@ import pytest
 from subpc.schedules.activation import Activation
 from subpc.schedules.interleave import NOWHERE, Interleave
 from subpc.schedules.isa import AVX512, GENERIC, VectorIsa
-from tests.schedules.harness import ISAS, assembly, check_tensor, cpu_supports, into, run_everywhere, tensor
+from tests.schedules.harness import (
+    ISAS,
+    assembly,
+    check_tensor,
+    cpu_supports,
+    into,
+    run_everywhere,
+    tensor,
+)
 
 
 def reference(x: np.ndarray, kernel: Interleave, fill: np.ndarray) -> np.ndarray:
@@ -19,7 +27,9 @@ def reference(x: np.ndarray, kernel: Interleave, fill: np.ndarray) -> np.ndarray
                 m, r = divmod(row + kernel.crop[0], rows)
                 n, q = divmod(column + kernel.crop[1], columns)
                 start, step = kernel.starts[r * columns + q], kernel.steps[r * columns + q]
-                y[:, c, row, column] = np.maximum(fill[c], 0) if start == NOWHERE else x[:, start + c * step, m, n]
+                y[:, c, row, column] = (
+                    np.maximum(fill[c], 0) if start == NOWHERE else x[:, start + c * step, m, n]
+                )
     return y
 
 
@@ -32,7 +42,10 @@ def phases(factors: tuple[int, int], channels: int, order: str) -> dict[str, tup
     if order == "nearest":
         return {"starts": (0,) * count, "steps": (1,) * count}
     places = np.random.default_rng(1).permutation(count)
-    return {"starts": tuple(NOWHERE if p % 3 == 1 else channels * int(p) for p in places), "steps": (1,) * count}
+    return {
+        "starts": tuple(NOWHERE if p % 3 == 1 else channels * int(p) for p in places),
+        "steps": (1,) * count,
+    }
 
 
 @pytest.mark.parametrize("isa", ISAS.values(), ids=ISAS)
@@ -61,12 +74,19 @@ def test_interleave(
     if not cpu_supports(isa):
         pytest.skip("this CPU lacks the instructions")
     channels, rng = 3, np.random.default_rng(0)
-    height, width = (n * f - c - cut for n, f, c, cut in zip(size, factors, crop, less, strict=True))
+    height, width = (
+        n * f - c - cut for n, f, c, cut in zip(size, factors, crop, less, strict=True)
+    )
     source = tensor(2, channels * factors[0] * factors[1], *size, 1)
     x = rng.standard_normal((2, source.channels, *size)).astype("float32")
     out, fill = tensor(2, channels, height, width, 2), np.array([-1, 2, 3], "float32")
     kernel = Interleave(
-        source=source, out=out, factors=factors, crop=crop, activation=Activation(kind="relu"), **phases(factors, channels, order)
+        source=source,
+        out=out,
+        factors=factors,
+        crop=crop,
+        activation=Activation(kind="relu"),
+        **phases(factors, channels, order),
     )
     operands = {"x": into(source, x), "fill": fill, "y": np.zeros(out.elements, "float32")}
     got = run_everywhere(kernel, [operands[name] for name in kernel.operands], isa)
@@ -83,8 +103,17 @@ def test_what_lies_outside_is_refused(wrong: dict[str, tuple[int, ...]]) -> None
 @pytest.mark.parametrize("isa", [AVX512, GENERIC], ids=["avx512", "generic"])
 def test_columns_are_shuffled_in_registers(isa: VectorIsa) -> None:
     kernel = Interleave(
-        source=tensor(1, 64, 32, 32), out=tensor(1, 16, 64, 64), factors=(2, 2), crop=(0, 0), starts=(0, 1, 2, 3), steps=(4,) * 4
+        source=tensor(1, 64, 32, 32),
+        out=tensor(1, 16, 64, 64),
+        factors=(2, 2),
+        crop=(0, 0),
+        starts=(0, 1, 2, 3),
+        steps=(4,) * 4,
     )
     text = assembly(kernel, isa)
-    assert ("vpermt2ps" in text or "vpermi2ps" in text or "vunpckhps" in text) if isa is AVX512 else "unpckhps" in text
+    assert (
+        ("vpermt2ps" in text or "vpermi2ps" in text or "vunpckhps" in text)
+        if isa is AVX512
+        else "unpckhps" in text
+    )
     assert "insertps" not in text

@@ -26,7 +26,9 @@ Arrays = dict[str, np.ndarray]
 Weights = Filters | np.ndarray
 
 
-def flat(filters: Filters, size: tuple[int, int], tile: tuple[int, int, int] = (4, 2, 1), **fields: Any) -> FlatConv:
+def flat(
+    filters: Filters, size: tuple[int, int], tile: tuple[int, int, int] = (4, 2, 1), **fields: Any
+) -> FlatConv:
     """A flat convolution with ReLU on planes of `size`; tile: rows, vectors, blocks."""
     c_out, c_in, *kernel = filters.weight.shape
     batch, halo = fields.pop("batch", 1), fields.pop("halo", 1)
@@ -37,7 +39,9 @@ def flat(filters: Filters, size: tuple[int, int], tile: tuple[int, int, int] = (
         source=tensor(batch, c_in, *size, halo),
         phases=1,
         out=out,
-        taps=tap_offsets(out.frame, (kernel[0], kernel[1]), (1, 1), (kernel[0] // 2, kernel[1] // 2)),
+        taps=tap_offsets(
+            out.frame, (kernel[0], kernel[1]), (1, 1), (kernel[0] // 2, kernel[1] // 2)
+        ),
         group=filters.n,
         kept=filters.count,
         uniform=filters.uniform,
@@ -66,18 +70,28 @@ def direct(filters: Filters, size: tuple[int, int], stride: int = 1, **fields: A
     )
 
 
-def depthwise(source: Stage, stride: int = 1, kernel: int = 3, rows: int | None = None, **fields: Any) -> GroupedConv:
+def depthwise(
+    source: Stage, stride: int = 1, kernel: int = 3, rows: int | None = None, **fields: Any
+) -> GroupedConv:
     """A depthwise convolution of the result of `source`, without activation."""
     height, width, channels = source.out.frame.height, source.out.frame.width, source.out.channels
-    out = tensor(source.out.batch, channels, -(-height // stride), -(-width // stride), source.out.frame.halo)
+    out = tensor(
+        source.out.batch, channels, -(-height // stride), -(-width // stride), source.out.frame.halo
+    )
     pad, options = kernel // 2, {"tile": GroupedTile(rows=rows)} | fields
     strides = {"stride": (stride, stride), "padding": (pad, pad)}
-    return GroupedConv(source=source.out, out=out, groups=channels, kernel=(kernel, kernel), **strides, **options)  # type: ignore[arg-type]
+    return GroupedConv(
+        source=source.out, out=out, groups=channels, kernel=(kernel, kernel), **strides, **options
+    )  # type: ignore[arg-type]
 
 
 def planes(kernel: GroupedConv, seed: int) -> np.ndarray:
     """Weights of a depthwise convolution."""
-    return np.random.default_rng(seed).standard_normal((kernel.groups, 1, *kernel.kernel)).astype("float32")
+    return (
+        np.random.default_rng(seed)
+        .standard_normal((kernel.groups, 1, *kernel.kernel))
+        .astype("float32")
+    )
 
 
 def weight_operands(stage: Stage, weights: Weights, source_plane: int) -> Arrays:
@@ -89,29 +103,51 @@ def weight_operands(stage: Stage, weights: Weights, source_plane: int) -> Arrays
     return weights.operands(rows, source_plane, stage.sparse)
 
 
-def convolve(stage: Stage, x: torch.Tensor, weights: Weights, bias: np.ndarray, added: torch.Tensor | None) -> torch.Tensor:
+def convolve(
+    stage: Stage, x: torch.Tensor, weights: Weights, bias: np.ndarray, added: torch.Tensor | None
+) -> torch.Tensor:
     """What a stage computes, by PyTorch."""
     w = torch.tensor(weights if isinstance(weights, np.ndarray) else weights.weight)
     stride = 1 if isinstance(stage, FlatConv) else stage.stride
-    y = functional.conv2d(x, w, torch.tensor(bias), stride, w.shape[-1] // 2, 1, x.shape[1] // w.shape[1])
+    y = functional.conv2d(
+        x, w, torch.tensor(bias), stride, w.shape[-1] // 2, 1, x.shape[1] // w.shape[1]
+    )
     y = y if added is None else y + added
     return functional.relu(y) if stage.epilogue.activation.kind == "relu" else y
 
 
-def check(stages: tuple[Stage, ...], weights: list[Weights], kept: tuple[bool, ...], bands: int, isa: VectorIsa = AVX512) -> None:
+def check(
+    stages: tuple[Stage, ...],
+    weights: list[Weights],
+    kept: tuple[bool, ...],
+    bands: int,
+    isa: VectorIsa = AVX512,
+) -> None:
     """Every result that is kept equals PyTorch's, and one and two threads agree to the bit."""
     if not cpu_supports(isa):
         pytest.skip("this CPU lacks the instructions")
-    joined, rng, source = Joined(stages=stages, kept=kept, bands=bands), np.random.default_rng(1), stages[0].source
-    x = rng.standard_normal((source.batch, source.channels, source.frame.height, source.frame.width)).astype("float32")
+    joined, rng, source = (
+        Joined(stages=stages, kept=kept, bands=bands),
+        np.random.default_rng(1),
+        stages[0].source,
+    )
+    x = rng.standard_normal(
+        (source.batch, source.channels, source.frame.height, source.frame.width)
+    ).astype("float32")
     arrays, expected, value = {"x_0": into(source, x)}, [], torch.tensor(x)
     for number, (stage, given) in enumerate(zip(stages, weights, strict=True)):
         bias = rng.standard_normal(stage.out.channels).astype("float32")
         mine = weight_operands(stage, given, joined.source_plane(number))
-        mine |= {"bias": bias, "mask": pixel_mask(stage.out.frame), "y": np.zeros(stage.out.elements, "float32")}
+        mine |= {
+            "bias": bias,
+            "mask": pixel_mask(stage.out.frame),
+            "y": np.zeros(stage.out.elements, "float32"),
+        }
         frame, added = stage.out.frame, None
         if stage.epilogue.residual:
-            residual = rng.standard_normal((stage.out.batch, stage.out.channels, frame.height, frame.width)).astype("float32")
+            residual = rng.standard_normal(
+                (stage.out.batch, stage.out.channels, frame.height, frame.width)
+            ).astype("float32")
             mine["residual"] = into(stage.out, residual)
             added = torch.tensor(residual)
             mine["y"] = mine["residual"].copy() if stage.epilogue.in_place else mine["y"]
@@ -134,7 +170,10 @@ def check(stages: tuple[Stage, ...], weights: list[Weights], kept: tuple[bool, .
 @pytest.mark.parametrize("kernel", [3, 5])
 def test_expansion_depthwise_projection(kernel: int, stride: int, isa: VectorIsa) -> None:
     size, halo = (12, 11), kernel // 2
-    a, b = random_filters(32, 12, (1, 1), n=8, sparsity=0.5), random_filters(16, 32, (1, 1), n=4, sparsity=0.7, seed=1)
+    a, b = (
+        random_filters(32, 12, (1, 1), n=8, sparsity=0.5),
+        random_filters(16, 32, (1, 1), n=4, sparsity=0.7, seed=1),
+    )
     first = flat(a, size, (4, 2, 2), batch=2, halo=halo)
     second = depthwise(first, stride, kernel)
     last = flat(b, (12 // stride, -(-11 // stride)), (4, 3, 1), batch=2, halo=halo)
@@ -145,10 +184,15 @@ def test_expansion_depthwise_projection(kernel: int, stride: int, isa: VectorIsa
     check((second, last), weights[1:], (False, True), 3, isa)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (2, 31), (7, 7), (14, 14), (5, 17), (28, 23), (4, 64)], ids=str)
+@pytest.mark.parametrize(
+    "size", [(1, 1), (2, 31), (7, 7), (14, 14), (5, 17), (28, 23), (4, 64)], ids=str
+)
 @pytest.mark.parametrize("vectors", [(1, 1), (4, 1), (1, 4), (3, 2)], ids=str)
 def test_sizes(vectors: tuple[int, int], size: tuple[int, int]) -> None:
-    a, b = random_filters(16, 5, (1, 1), n=8, sparsity=0.4), random_filters(8, 16, (1, 1), n=4, sparsity=0.5, seed=1)
+    a, b = (
+        random_filters(16, 5, (1, 1), n=8, sparsity=0.4),
+        random_filters(8, 16, (1, 1), n=4, sparsity=0.5, seed=1),
+    )
     first = flat(a, size, (4, vectors[0], 1), pixels_outer=True)
     second = depthwise(first, rows=min(size[0], 5))
     last = flat(b, size, (2, vectors[1], 3))
@@ -157,34 +201,63 @@ def test_sizes(vectors: tuple[int, int], size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("kept", [False, True])
-@pytest.mark.parametrize("epilogue", [ADDED, IN_PLACE, PLAIN], ids=["residual", "in place", "plain"])
+@pytest.mark.parametrize(
+    "epilogue", [ADDED, IN_PLACE, PLAIN], ids=["residual", "in place", "plain"]
+)
 def test_points_with_residuals(epilogue: Epilogue, *, kept: bool) -> None:
-    a, b = random_filters(16, 12, (1, 1), n=8, sparsity=0.0), random_filters(8, 16, (1, 1), n=8, sparsity=0.5, uniform=False, seed=1)
+    a, b = (
+        random_filters(16, 12, (1, 1), n=8, sparsity=0.0),
+        random_filters(8, 16, (1, 1), n=8, sparsity=0.5, uniform=False, seed=1),
+    )
     if epilogue == PLAIN or kept:
-        check((flat(a, (9, 11), epilogue=epilogue), flat(b, (9, 11), (8, 3, 1))), [a, b], (kept, True), 3)
-    check((flat(a, (9, 11)), flat(b, (9, 11), (8, 3, 1), epilogue=epilogue)), [a, b], (kept, True), 3)
+        check(
+            (flat(a, (9, 11), epilogue=epilogue), flat(b, (9, 11), (8, 3, 1))),
+            [a, b],
+            (kept, True),
+            3,
+        )
+    check(
+        (flat(a, (9, 11)), flat(b, (9, 11), (8, 3, 1), epilogue=epilogue)), [a, b], (kept, True), 3
+    )
 
 
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("kept", [False, True])
 def test_bottleneck(stride: int, *, kept: bool) -> None:
-    a, b = random_filters(32, 12, (3, 3), n=16, sparsity=0.5), random_filters(48, 32, (1, 1), n=16, sparsity=0.5, seed=1)
-    c, size = random_filters(16, 48, (1, 1), n=16, sparsity=0.5, seed=2), (12 // stride, -(-11 // stride))
-    second, third = flat(b, size, (8, 2, 1), epilogue=IN_PLACE if kept else PLAIN), flat(c, size, (4, 5, 1))
+    a, b = (
+        random_filters(32, 12, (3, 3), n=16, sparsity=0.5),
+        random_filters(48, 32, (1, 1), n=16, sparsity=0.5, seed=1),
+    )
+    c, size = (
+        random_filters(16, 48, (1, 1), n=16, sparsity=0.5, seed=2),
+        (12 // stride, -(-11 // stride)),
+    )
+    second, third = (
+        flat(b, size, (8, 2, 1), epilogue=IN_PLACE if kept else PLAIN),
+        flat(c, size, (4, 5, 1)),
+    )
     check((direct(a, (12, 11), stride), second, third), [a, b, c], (False, kept, True), 2)
     second = direct(b, size, epilogue=IN_PLACE if kept else PLAIN, columns=size[1])  # type: ignore[assignment]
     check((direct(a, (12, 11), stride), second, direct(c, size)), [a, b, c], (False, kept, True), 3)
 
 
 def test_flat_taps_first_and_no_halo() -> None:
-    a, b = random_filters(16, 12, (3, 3), n=4, sparsity=0.5), random_filters(8, 16, (1, 1), n=4, sparsity=0.5, seed=1)
+    a, b = (
+        random_filters(16, 12, (3, 3), n=4, sparsity=0.5),
+        random_filters(8, 16, (1, 1), n=4, sparsity=0.5, seed=1),
+    )
     check((flat(a, (8, 11)), flat(b, (8, 11))), [a, b], (False, True), 4)
     c = random_filters(16, 12, (1, 1), n=8, sparsity=0.0)
-    check((flat(c, (7, 9), halo=0, sparse=False), flat(b, (7, 9), halo=0)), [c, b], (False, True), 7)
+    check(
+        (flat(c, (7, 9), halo=0, sparse=False), flat(b, (7, 9), halo=0)), [c, b], (False, True), 7
+    )
 
 
 def test_what_cannot_be_joined() -> None:
-    filters, wide = random_filters(16, 16, (1, 1), n=8, sparsity=0.5), random_filters(16, 16, (3, 3), n=8, sparsity=0.5)
+    filters, wide = (
+        random_filters(16, 16, (1, 1), n=8, sparsity=0.5),
+        random_filters(16, 16, (3, 3), n=8, sparsity=0.5),
+    )
     first = flat(filters, (9, 11))
     planes_, yes, no = depthwise(first), (False, True), (True, True)
     assert can_join((first, first), yes, 3)

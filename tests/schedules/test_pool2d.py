@@ -8,9 +8,25 @@ from torch.nn import functional
 from subpc.schedules.global_pool import GlobalPool
 from subpc.schedules.isa import AVX512, GENERIC, VectorIsa
 from subpc.schedules.pool2d import Pool2d
-from tests.schedules.harness import ISAS, assembly, check_tensor, cpu_supports, into, like, run_everywhere, tensor
+from tests.schedules.harness import (
+    ISAS,
+    assembly,
+    check_tensor,
+    cpu_supports,
+    into,
+    like,
+    run_everywhere,
+    tensor,
+)
 
-Case = tuple[tuple[int, int, int, int], tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, int], bool]
+Case = tuple[
+    tuple[int, int, int, int],
+    tuple[int, int],
+    tuple[int, int],
+    tuple[int, int],
+    tuple[int, int],
+    bool,
+]
 # (batch, channels, height, width), kernel, stride, padding, dilation, ceil_mode
 CASES: list[Case] = [
     ((1, 1, 1, 1), (1, 1), (1, 1), (0, 0), (1, 1), False),
@@ -31,7 +47,14 @@ def reference(kind: str, x: torch.Tensor, case: Case, include: bool) -> np.ndarr
     return functional.avg_pool2d(x, kernel, stride, padding, ceil, include).numpy()
 
 
-def check(kind: str, case: Case, halos: tuple[int | None, int | None], isa: VectorIsa, include: bool, positive: bool) -> None:
+def check(
+    kind: str,
+    case: Case,
+    halos: tuple[int | None, int | None],
+    isa: VectorIsa,
+    include: bool,
+    positive: bool,
+) -> None:
     if not cpu_supports(isa):
         pytest.skip("this CPU lacks the instructions")
     shape, kernel, stride, padding, dilation, _ = case
@@ -40,9 +63,16 @@ def check(kind: str, case: Case, halos: tuple[int | None, int | None], isa: Vect
     expected = reference(kind, torch.tensor(x), case, include)
     source, out = tensor(*shape, halos[0]), like(expected, halos[1])
     pool = Pool2d(
-        kind=kind, source=source, out=out, kernel=kernel, stride=stride, padding=(*padding, *padding), dilation=dilation,
-        count_include_pad=include, nonnegative=positive,
-    )  # fmt: skip
+        kind=kind,
+        source=source,
+        out=out,
+        kernel=kernel,
+        stride=stride,
+        padding=(*padding, *padding),
+        dilation=dilation,
+        count_include_pad=include,
+        nonnegative=positive,
+    )
     got = run_everywhere(pool, [into(source, x), np.zeros(out.elements, "float32")], isa)
     check_tensor(out, got, expected, tolerance=0 if kind == "max" else 1e-5)
 
@@ -70,7 +100,14 @@ def test_zero_halo_as_padding(case: Case, halo: int | None) -> None:
 
 @pytest.mark.parametrize("halo", [None, 1])
 def test_dilated_maximum(halo: int | None) -> None:
-    check("max", ((2, 3, 12, 21), (3, 3), (2, 2), (1, 1), (3, 2), False), (halo, 1), AVX512, include=True, positive=False)
+    check(
+        "max",
+        ((2, 3, 12, 21), (3, 3), (2, 2), (1, 1), (3, 2), False),
+        (halo, 1),
+        AVX512,
+        include=True,
+        positive=False,
+    )
 
 
 LARGE: list[Case] = [
@@ -85,38 +122,70 @@ LARGE: list[Case] = [
 @pytest.mark.parametrize("halo", [None, 1])
 @pytest.mark.parametrize("case", LARGE, ids=lambda c: "x".join(map(str, c[1])))
 @pytest.mark.parametrize("kind", ["max", "avg", "avg of valid"])
-def test_windows_too_large_to_be_written_out(kind: str, case: Case, halo: int | None, isa: VectorIsa) -> None:
+def test_windows_too_large_to_be_written_out(
+    kind: str, case: Case, halo: int | None, isa: VectorIsa
+) -> None:
     check(kind[:3], case, (halo, 1), isa, include=kind == "avg", positive=False)
 
 
 def test_large_dilated_maximum() -> None:
-    check("max", ((1, 2, 50, 60), (14, 15), (2, 1), (5, 7), (3, 2), False), (None, 1), AVX512, include=True, positive=False)
+    check(
+        "max",
+        ((1, 2, 50, 60), (14, 15), (2, 1), (5, 7), (3, 2), False),
+        (None, 1),
+        AVX512,
+        include=True,
+        positive=False,
+    )
 
 
 def test_code_does_not_grow_with_the_window() -> None:
     source, out = tensor(1, 1, 100, 120), tensor(1, 1, 41, 41)
-    pool = Pool2d(kind="avg", source=source, out=out, kernel=(60, 80), stride=(1, 1), padding=(0, 0, 0, 0))
+    pool = Pool2d(
+        kind="avg", source=source, out=out, kernel=(60, 80), stride=(1, 1), padding=(0, 0, 0, 0)
+    )
     assert len(assembly(pool, AVX512).splitlines()) < 2000
 
 
 def test_asymmetric_padding() -> None:
     x = np.random.default_rng(0).standard_normal((1, 2, 12, 20)).astype("float32") - 2
-    expected = functional.max_pool2d(functional.pad(torch.tensor(x), (0, 1, 0, 1), value=float("-inf")), 3, 2).numpy()
+    expected = functional.max_pool2d(
+        functional.pad(torch.tensor(x), (0, 1, 0, 1), value=float("-inf")), 3, 2
+    ).numpy()
     source, out = tensor(1, 2, 12, 20, 1), like(expected, 1)
-    pool = Pool2d(kind="max", source=source, out=out, kernel=(3, 3), stride=(2, 2), padding=(0, 0, 1, 1))
-    check_tensor(out, run_everywhere(pool, [into(source, x), np.zeros(out.elements, "float32")], AVX512), expected, 0)
+    pool = Pool2d(
+        kind="max", source=source, out=out, kernel=(3, 3), stride=(2, 2), padding=(0, 0, 1, 1)
+    )
+    check_tensor(
+        out,
+        run_everywhere(pool, [into(source, x), np.zeros(out.elements, "float32")], AVX512),
+        expected,
+        0,
+    )
 
 
 def test_empty_window_is_refused() -> None:
     with pytest.raises(ValueError, match="entirely"):
-        Pool2d(kind="max", source=tensor(1, 1, 4, 4), out=tensor(1, 1, 4, 4), kernel=(2, 2), stride=(2, 2), padding=(0, 0, 4, 4))
+        Pool2d(
+            kind="max",
+            source=tensor(1, 1, 4, 4),
+            out=tensor(1, 1, 4, 4),
+            kernel=(2, 2),
+            stride=(2, 2),
+            padding=(0, 0, 4, 4),
+        )
 
 
 def test_stem_pool_uses_vectors() -> None:
     pool = Pool2d(
-        kind="max", source=tensor(1, 64, 112, 112, 1), out=tensor(1, 64, 56, 56, 1), kernel=(3, 3), stride=(2, 2),
-        padding=(1, 1, 1, 1), nonnegative=True,
-    )  # fmt: skip
+        kind="max",
+        source=tensor(1, 64, 112, 112, 1),
+        out=tensor(1, 64, 56, 56, 1),
+        kernel=(3, 3),
+        stride=(2, 2),
+        padding=(1, 1, 1, 1),
+        nonnegative=True,
+    )
     text = assembly(pool, AVX512)
     assert "vmaxss" not in text
     assert text.count("vpermt2ps") + text.count("vpermi2ps") > 0
@@ -124,7 +193,11 @@ def test_stem_pool_uses_vectors() -> None:
 
 @pytest.mark.parametrize("isa", ISAS.values(), ids=ISAS)
 @pytest.mark.parametrize("halo", [None, 0, 1, 3])
-@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 17, 7, 7), (2, 3, 13, 17), (1, 300, 14, 14), (1, 5, 41, 50)], ids=str)
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 1, 1, 1), (3, 17, 7, 7), (2, 3, 13, 17), (1, 300, 14, 14), (1, 5, 41, 50)],
+    ids=str,
+)
 def test_global_pool(shape: tuple[int, int, int, int], halo: int | None, isa: VectorIsa) -> None:
     if not cpu_supports(isa):
         pytest.skip("this CPU lacks the instructions")
@@ -133,5 +206,7 @@ def test_global_pool(shape: tuple[int, int, int, int], halo: int | None, isa: Ve
     flat = into(source, x)
     if halo == 0:  # what lies behind the last pixel is nobody's
         flat.reshape(-1, source.frame.plane)[:, shape[2] * shape[3] :] = np.nan
-    got = run_everywhere(GlobalPool(source=source), [flat, np.zeros(shape[0] * shape[1], "float32")], isa)
+    got = run_everywhere(
+        GlobalPool(source=source), [flat, np.zeros(shape[0] * shape[1], "float32")], isa
+    )
     np.testing.assert_allclose(got.reshape(shape[:2]), x.mean((2, 3)), rtol=1e-5, atol=1e-6)

@@ -8,7 +8,17 @@ import pytest
 from subpc.schedules.isa import AVX512, GENERIC, VectorIsa
 from subpc.schedules.layout import TensorLayout, compact_frame, halo_frame
 from subpc.schedules.relayout import PhaseSplit, Relayout
-from tests.schedules.harness import ISAS, assembly, check_tensor, cpu_supports, into, out_of, pixel_index, run_everywhere, tensor
+from tests.schedules.harness import (
+    ISAS,
+    assembly,
+    check_tensor,
+    cpu_supports,
+    into,
+    out_of,
+    pixel_index,
+    run_everywhere,
+    tensor,
+)
 
 SHAPES = [(1, 1, 1, 1), (3, 17, 7, 7), (1, 3, 13, 17), (2, 4, 5, 150), (1, 33, 56, 56)]
 
@@ -20,26 +30,38 @@ def pixels(shape: tuple[int, ...]) -> np.ndarray:
 @pytest.mark.parametrize("isa", ISAS.values(), ids=ISAS)
 @pytest.mark.parametrize("halos", [(None, 1), (1, None), (0, 2), (3, 1), (None, 0)], ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_relayout(shape: tuple[int, int, int, int], halos: tuple[int | None, int | None], isa: VectorIsa) -> None:
+def test_relayout(
+    shape: tuple[int, int, int, int], halos: tuple[int | None, int | None], isa: VectorIsa
+) -> None:
     if not cpu_supports(isa):
         pytest.skip("this CPU lacks the instructions")
     source, out, x = tensor(*shape, halos[0]), tensor(*shape, halos[1]), pixels(shape)
-    got = run_everywhere(Relayout(source=source, out=out), [into(source, x), np.zeros(out.elements, "float32")], isa)
+    got = run_everywhere(
+        Relayout(source=source, out=out), [into(source, x), np.zeros(out.elements, "float32")], isa
+    )
     check_tensor(out, got, x, tolerance=0)
 
 
 @pytest.mark.parametrize("isa", [AVX512, GENERIC], ids=["avx512", "generic"])
 @pytest.mark.parametrize("halo", [None, 1])
 @pytest.mark.parametrize("stride", [(2, 2), (1, 2), (2, 1), (3, 4)], ids=str)
-@pytest.mark.parametrize("shape", [(2, 3, 1, 1), (1, 17, 7, 7), (3, 2, 13, 17), (1, 3, 34, 75)], ids=str)
-def test_phase_split(shape: tuple[int, int, int, int], stride: tuple[int, int], halo: int | None, isa: VectorIsa) -> None:
+@pytest.mark.parametrize(
+    "shape", [(2, 3, 1, 1), (1, 17, 7, 7), (3, 2, 13, 17), (1, 3, 34, 75)], ids=str
+)
+def test_phase_split(
+    shape: tuple[int, int, int, int], stride: tuple[int, int], halo: int | None, isa: VectorIsa
+) -> None:
     if not cpu_supports(isa):
         pytest.skip("this CPU lacks the instructions")
     source, x = tensor(*shape, halo), pixels(shape)
     frame = halo_frame(-(-shape[2] // stride[0]), -(-shape[3] // stride[1]), 1)
-    phases = tuple((py, px) for py in range(min(stride[0], shape[2])) for px in range(min(stride[1], shape[3])))
+    phases = tuple(
+        (py, px) for py in range(min(stride[0], shape[2])) for px in range(min(stride[1], shape[3]))
+    )
     kernel = PhaseSplit(source=source, stride=stride, phases=phases, out=frame)
-    got = run_everywhere(kernel, [into(source, x), np.zeros(kernel.layout.elements, "float32")], isa)
+    got = run_everywhere(
+        kernel, [into(source, x), np.zeros(kernel.layout.elements, "float32")], isa
+    )
     expected = np.zeros((shape[0], shape[1], len(phases), frame.plane), "float32")
     for p, (py, px) in enumerate(phases):
         part = x[:, :, py :: stride[0], px :: stride[1]]
@@ -59,11 +81,18 @@ def test_extra_row_and_column_go_into_the_halo() -> None:
 
 def test_a_frame_that_is_too_small_is_refused() -> None:
     with pytest.raises(ValueError, match="do not fit"):
-        PhaseSplit(source=tensor(1, 1, 13, 13), stride=(2, 2), phases=((0, 0),), out=halo_frame(6, 6, 0))
+        PhaseSplit(
+            source=tensor(1, 1, 13, 13), stride=(2, 2), phases=((0, 0),), out=halo_frame(6, 6, 0)
+        )
 
 
 def test_stride_two_is_two_loads_and_a_shuffle() -> None:
-    kernel = PhaseSplit(source=tensor(1, 64, 64, 64), stride=(2, 2), phases=((0, 0), (1, 1)), out=halo_frame(32, 32, 1))
+    kernel = PhaseSplit(
+        source=tensor(1, 64, 64, 64),
+        stride=(2, 2),
+        phases=((0, 0), (1, 1)),
+        out=halo_frame(32, 32, 1),
+    )
     text = assembly(kernel, AVX512)
     assert "vpermt2ps" in text or "vpermi2ps" in text
     assert "vinsertps" not in text
@@ -76,7 +105,9 @@ def test_copies_of_other_types(dtype: str) -> None:
     x = np.random.default_rng(0).integers(0, 255, (2, 3, 5, 21)).astype(dtype)
     source = TensorLayout(batch=2, channels=3, frame=compact_frame(5, 21), dtype=dtype)
     out = TensorLayout(batch=2, channels=3, frame=halo_frame(5, 21, 2, dtype), dtype=dtype)
-    got = run_everywhere(Relayout(source=source, out=out), [x.ravel(), np.full(out.elements, 7, dtype)], AVX512)
+    got = run_everywhere(
+        Relayout(source=source, out=out), [x.ravel(), np.full(out.elements, 7, dtype)], AVX512
+    )
     np.testing.assert_array_equal(out_of(out, got), x)
     untouched = got.reshape(2, 3, out.frame.plane).copy()
     untouched[:, :, pixel_index(out.frame)] = 7

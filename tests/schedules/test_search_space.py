@@ -30,9 +30,15 @@ NARROW = replace(DENSE, n=4, kept=512)
 DEPTHWISE = replace(DENSE, groups=64)
 CASES = {
     "dense": (DENSE, {"flat", "direct", "winograd"}),
-    "1x16": (SPARSE, {"flat", "direct", "winograd", "dense flat", "dense direct", "dense winograd"}),
+    "1x16": (
+        SPARSE,
+        {"flat", "direct", "winograd", "dense flat", "dense direct", "dense winograd"},
+    ),
     "1x4": (NARROW, {"flat", "dense flat", "dense direct", "dense winograd"}),
-    "clamped": (replace(SPARSE, clamped=True, kernel=(1, 1), padding=(0, 0)), {"flat", "dense flat"}),
+    "clamped": (
+        replace(SPARSE, clamped=True, kernel=(1, 1), padding=(0, 0)),
+        {"flat", "dense flat"},
+    ),
     "1x16, very sparse": (replace(SPARSE, kept=16), {"flat", "direct", "winograd"}),
     "depthwise": (DEPTHWISE, {"grouped"}),
     "strided": (replace(DENSE, stride=(2, 2), out=(64, 14, 14)), {"flat", "direct"}),
@@ -73,7 +79,14 @@ def test_choices_survive_json_and_no_two_are_equal() -> None:
 
 def test_what_is_not_in_the_space_is_not_valid() -> None:
     good = search_space(SPARSE, AVX512)[0]
-    for wrong in ({}, good | {"rows": 3}, good | {"rows": 1.0}, good | {"pixels_outer": 1}, good | {"more": 1}, {"family": "flat"}):
+    for wrong in (
+        {},
+        good | {"rows": 3},
+        good | {"rows": 1.0},
+        good | {"pixels_outer": 1},
+        good | {"more": 1},
+        {"family": "flat"},
+    ):
         assert not is_valid(wrong, SPARSE, AVX512)  # type: ignore[arg-type]
 
 

@@ -1,4 +1,5 @@
-"""Winograd convolution against PyTorch: sizes, register tiles, bands, residuals, and the formula of its filters."""
+"""Winograd convolution against PyTorch: sizes, register tiles, bands, residuals, and the formula of
+its filters."""
 
 from typing import Any
 
@@ -12,7 +13,16 @@ from subpc.schedules.epilogue import Epilogue
 from subpc.schedules.isa import AVX512, VectorIsa
 from subpc.schedules.winograd import WinogradConv, WinogradTile, fits
 from subpc.schedules.winograd_transforms import transformed_filters
-from tests.schedules.harness import ISAS, assembly, check_tensor, cpu_supports, into, like, run_everywhere, tensor
+from tests.schedules.harness import (
+    ISAS,
+    assembly,
+    check_tensor,
+    cpu_supports,
+    into,
+    like,
+    run_everywhere,
+    tensor,
+)
 from tests.schedules.sparse import Filters, random_filters
 
 RELU = Activation(kind="relu")
@@ -20,7 +30,14 @@ DENSE: dict[str, Any] = {"sparse": False, "uniform": True}
 SMALL = WinogradTile(rows=1, columns=2, vectors=1, blocks=1, bands=1, pixels_outer=True)
 
 
-def check(tile: WinogradTile, isa: VectorIsa = AVX512, *, size: tuple[int, int], filters: Filters | None = None, **options: Any) -> None:
+def check(
+    tile: WinogradTile,
+    isa: VectorIsa = AVX512,
+    *,
+    size: tuple[int, int],
+    filters: Filters | None = None,
+    **options: Any,
+) -> None:
     if not cpu_supports(isa):
         pytest.skip("this CPU lacks the instructions")
     rows = tile.vectors * isa.lanes
@@ -28,8 +45,13 @@ def check(tile: WinogradTile, isa: VectorIsa = AVX512, *, size: tuple[int, int],
     rng = np.random.default_rng(1)
     batch, padding = options.pop("batch", 1), options.pop("padding", (1, 1))
     c_out, c_in = filters.weight.shape[:2]
-    x, bias = rng.standard_normal((batch, c_in, *size)).astype("float32"), rng.standard_normal(c_out).astype("float32")
-    expected = functional.conv2d(torch.tensor(x), torch.tensor(filters.weight), torch.tensor(bias), 1, padding)
+    x, bias = (
+        rng.standard_normal((batch, c_in, *size)).astype("float32"),
+        rng.standard_normal(c_out).astype("float32"),
+    )
+    expected = functional.conv2d(
+        torch.tensor(x), torch.tensor(filters.weight), torch.tensor(bias), 1, padding
+    )
     source, out = tensor(*x.shape, 1), like(expected.numpy(), 1)
     assert fits(source, out, padding, tile)
     fields = {"sparse": True, "epilogue": Epilogue(activation=RELU)} | options
@@ -37,7 +59,9 @@ def check(tile: WinogradTile, isa: VectorIsa = AVX512, *, size: tuple[int, int],
     conv = WinogradConv(source=source, out=out, padding=padding, tile=tile, **pattern, **fields)
     operands = {"x": into(source, x), "bias": bias, "y": np.zeros(out.elements, "float32")}
     operands["v"] = np.full(conv.sizes()["v"].elements, np.nan, "float32")
-    operands |= filters.operands(rows, conv.channel_floats, conv.sparse) | {"w": panels(filters, rows)}
+    operands |= filters.operands(rows, conv.channel_floats, conv.sparse) | {
+        "w": panels(filters, rows)
+    }
     if conv.epilogue.residual:
         residual = rng.standard_normal(tuple(expected.shape)).astype("float32")
         expected = expected + torch.tensor(residual)
@@ -56,8 +80,17 @@ def panels(filters: Filters, rows: int) -> np.ndarray:
     return np.concatenate(packed)
 
 
-def tile_of(rows: int, columns: int, vectors: int, blocks: int, bands: int, pixels_outer: bool = True) -> WinogradTile:
-    return WinogradTile(rows=rows, columns=columns, vectors=vectors, blocks=blocks, bands=bands, pixels_outer=pixels_outer)
+def tile_of(
+    rows: int, columns: int, vectors: int, blocks: int, bands: int, pixels_outer: bool = True
+) -> WinogradTile:
+    return WinogradTile(
+        rows=rows,
+        columns=columns,
+        vectors=vectors,
+        blocks=blocks,
+        bands=bands,
+        pixels_outer=pixels_outer,
+    )
 
 
 def test_filters_are_transformed_as_the_paper_says() -> None:
@@ -65,7 +98,9 @@ def test_filters_are_transformed_as_the_paper_says() -> None:
     g = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
     u = transformed_filters(weight)
     for o, i in np.ndindex(4, 3):
-        np.testing.assert_allclose(u[o, i].reshape(4, 4), g @ weight[o, i] @ g.T, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(
+            u[o, i].reshape(4, 4), g @ weight[o, i] @ g.T, rtol=1e-6, atol=1e-6
+        )
 
 
 @pytest.mark.parametrize("isa", ISAS.values(), ids=ISAS)
@@ -104,7 +139,9 @@ def test_patterns(n: int, uniform: bool, isa: VectorIsa) -> None:
 
 
 def test_dense_needs_no_index() -> None:
-    check(SMALL, size=(6, 8), filters=random_filters(32, 7, (3, 3), n=16, sparsity=0.0), sparse=False)
+    check(
+        SMALL, size=(6, 8), filters=random_filters(32, 7, (3, 3), n=16, sparsity=0.0), sparse=False
+    )
 
 
 @pytest.mark.parametrize("padding", [(0, 0), (1, 0), (0, 1)], ids=str)
@@ -133,15 +170,28 @@ def test_bands_are_equal() -> None:
 def test_what_the_transform_would_read_beyond_a_plane_does_not_fit() -> None:
     source = tensor(1, 8, 301, 301, 1)
     assert not fits(source, source, (1, 1), tile_of(1, 14, 2, 1, 1))
-    assert fits(tensor(1, 8, 300, 300, 1), tensor(1, 8, 300, 300, 1), (1, 1), tile_of(1, 14, 2, 1, 1))
-    assert not fits(tensor(1, 8, 300, 300, 0), tensor(1, 8, 300, 300, 1), (1, 1), tile_of(1, 14, 2, 1, 1))
+    assert fits(
+        tensor(1, 8, 300, 300, 1), tensor(1, 8, 300, 300, 1), (1, 1), tile_of(1, 14, 2, 1, 1)
+    )
+    assert not fits(
+        tensor(1, 8, 300, 300, 0), tensor(1, 8, 300, 300, 1), (1, 1), tile_of(1, 14, 2, 1, 1)
+    )
 
 
 @pytest.mark.parametrize("size", [(7, 7), (8, 9)], ids=str)
 def test_pixels_beyond_the_image_do_no_harm(size: tuple[int, int]) -> None:
-    """An odd image's last tiles read what stands behind its halo: NaN there must not reach a pixel."""
+    """An odd image's last tiles read what stands behind its halo: NaN there must not reach a
+    pixel."""
     source = tensor(1, 4, *size, 1)
-    conv = WinogradConv(source=source, out=tensor(1, 16, *size, 1), padding=(1, 1), group=16, kept=4, tile=SMALL, **DENSE)
+    conv = WinogradConv(
+        source=source,
+        out=tensor(1, 16, *size, 1),
+        padding=(1, 1),
+        group=16,
+        kept=4,
+        tile=SMALL,
+        **DENSE,
+    )
     x = np.random.default_rng(2).standard_normal((1, 4, *size)).astype("float32")
     flat = into(source, x).reshape(4, source.frame.plane)
     flat[:, source.frame.first + (size[0] + 1) * source.frame.pitch :] = np.nan
@@ -150,13 +200,17 @@ def test_pixels_beyond_the_image_do_no_harm(size: tuple[int, int]) -> None:
     operands = {"x": flat.ravel(), "w": panels(filters, 16), "bias": np.zeros(16, "float32")}
     operands |= {name: np.zeros(conv.sizes()[name].elements, "float32") for name in ("v", "y")}
     got = run_everywhere(conv, [operands[name] for name in conv.operands], AVX512)
-    check_tensor(conv.out, got, functional.conv2d(torch.tensor(x), torch.tensor(weight), padding=1).numpy())
+    check_tensor(
+        conv.out, got, functional.conv2d(torch.tensor(x), torch.tensor(weight), padding=1).numpy()
+    )
 
 
 def test_products_keep_their_sums_in_registers() -> None:
     layout = tensor(1, 64, 56, 56, 1)
     tile = tile_of(1, 14, 2, 2, 4)
-    conv = WinogradConv(source=layout, out=layout, padding=(1, 1), group=32, kept=64, tile=tile, **DENSE)
+    conv = WinogradConv(
+        source=layout, out=layout, padding=(1, 1), group=32, kept=64, tile=tile, **DENSE
+    )
     text = assembly(conv, AVX512)
     blocks = text.split("\n.LBB")
     inner = max(blocks, key=lambda block: block.count("vfmadd"))

@@ -1,4 +1,5 @@
-"""The kernel tests look for races: they can find one only if a parallel loop really runs on two workers."""
+"""The kernel tests look for races: they can find one only if a parallel loop really runs on two
+workers."""
 
 from dataclasses import dataclass
 
@@ -29,14 +30,17 @@ class WhoRuns:
         with kernel_builder(symbol, {"y": integers(TASKS)}) as frame:
             (y,) = frame.buffers
             with T.parallel(0, TASKS) as i:
-                T.evaluate(tirx.call_extern("int32", "usleep", 1000))  # long enough for a thread that is late
+                T.evaluate(
+                    tirx.call_extern("int32", "usleep", 1000)
+                )  # long enough for a thread that is late
                 T.buffer_store(y, tirx.call_extern("int32", "gettid"), [i])
         assert frame.func is not None
         return frame.func
 
 
 def threads_of(workers: int) -> list[int]:
-    """How many threads took part in each of many loops: a thread may take the task of one that is late."""
+    """How many threads took part in each of many loops: a thread may take the task of one that is
+    late."""
     y, counts = np.zeros(TASKS, "int32"), []
     for _ in range(LOOPS):
         call(WhoRuns(), y, isa=GENERIC, threads=workers)

@@ -13,8 +13,14 @@ class Block(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels)
-        self.conv2, self.bn2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels)
+        self.conv1, self.bn1 = (
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+        )
+        self.conv2, self.bn2 = (
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+        )
         self.act = nn.ReLU(inplace=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -28,14 +34,19 @@ class SmallNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem, self.block, self.fc = nn.Conv2d(3, 32, 3, stride=2, padding=1), Block(32), nn.Linear(32, 5)
+        self.stem, self.block, self.fc = (
+            nn.Conv2d(3, 32, 3, stride=2, padding=1),
+            Block(32),
+            nn.Linear(32, 5),
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.fc(self.block(torch.nn.functional.hardswish(self.stem(x))).mean((2, 3)))
 
 
 def small_net(*, pruned: str = "") -> SmallNet:
-    """Seeded, with batch norms that do something; half of the input channels of the layer `pruned` are zero."""
+    """Seeded, with batch norms that do something; half of the input channels of the layer `pruned`
+    are zero."""
     torch.manual_seed(0)
     net = SmallNet().eval()
     for norm in (net.block.bn1, net.block.bn2):

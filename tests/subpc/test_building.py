@@ -13,7 +13,14 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize("broken", ["no-such-compiler", "false"])
 def test_without_a_compiler_two_lines_say_what_to_install(broken: str, tmp_path: Path) -> None:
     command = [sys.executable, "setup.py", "build", "--build-base", str(tmp_path / "build")]
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "CC": broken}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "CC": broken},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 1
     assert done.stdout == ""
     first, second = done.stderr.strip().splitlines()

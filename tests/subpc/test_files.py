@@ -1,4 +1,5 @@
-"""Writing for the user: whole or not at all, never over an input, never over anything but a regular file."""
+"""Writing for the user: whole or not at all, never over an input, never over anything but a regular
+file."""
 
 import errno
 import os
@@ -18,7 +19,11 @@ from subpc.errors import ConfigError, WriteError
 from subpc.files import check_outputs, check_writable, described, replacing, write_whole
 
 Attempt = Callable[[Path], None]
-ATTEMPTS = {"check": check_writable, "outputs": lambda path: check_outputs([path]), "write": lambda path: write_whole(path, "new")}
+ATTEMPTS = {
+    "check": check_writable,
+    "outputs": lambda path: check_outputs([path]),
+    "write": lambda path: write_whole(path, "new"),
+}
 
 
 @pytest.fixture(params=["unnamed", "named"])
@@ -57,7 +62,11 @@ def test_a_replaced_file_keeps_its_mode_and_owner(mode: int, tmp_path: Path) -> 
     os.chown(path, *owner)
     write_whole(path, b"new")
     found = path.stat()
-    assert (path.read_text(), stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) == ("new", mode, *owner)
+    assert (path.read_text(), stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) == (
+        "new",
+        mode,
+        *owner,
+    )
 
 
 @pytest.mark.usefixtures("drafts")
@@ -80,7 +89,10 @@ def test_a_link_is_followed_and_stays(there: bool, tmp_path: Path) -> None:
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "middle").is_symlink()
     assert (tmp_path / "far" / "real").read_text() == "new"
-    assert described(tmp_path / "link") == f"{tmp_path / 'link'}, a link to {tmp_path / 'far' / 'real'}"
+    assert (
+        described(tmp_path / "link")
+        == f"{tmp_path / 'link'}, a link to {tmp_path / 'far' / 'real'}"
+    )
     assert described(tmp_path / "far" / "real") == str(tmp_path / "far" / "real")
 
 
@@ -115,12 +127,17 @@ def _special(kind: str, folder: Path) -> Path:
         ("link to itself", "symbolic links"),
     ],
 )
-def test_nothing_but_a_regular_file_is_replaced(kind: str, words: str, attempt: str, tmp_path: Path) -> None:
+def test_nothing_but_a_regular_file_is_replaced(
+    kind: str, words: str, attempt: str, tmp_path: Path
+) -> None:
     path = _special(kind, tmp_path)
     before = (path.lstat(), sorted(tmp_path.iterdir()))
     with pytest.raises(ConfigError, match=words):
         ATTEMPTS[attempt](path)
-    assert (stat.S_IFMT(path.lstat().st_mode), sorted(tmp_path.iterdir())) == (stat.S_IFMT(before[0].st_mode), before[1])
+    assert (stat.S_IFMT(path.lstat().st_mode), sorted(tmp_path.iterdir())) == (
+        stat.S_IFMT(before[0].st_mode),
+        before[1],
+    )
 
 
 @pytest.mark.parametrize("attempt", ATTEMPTS)
@@ -134,7 +151,9 @@ def test_nothing_but_a_regular_file_is_replaced(kind: str, words: str, attempt: 
         ("../../../../../../../../proc/a.so", "choose a folder"),
     ],
 )
-def test_places_where_nothing_can_be_written(name: str, words: str, attempt: str, tmp_path: Path) -> None:
+def test_places_where_nothing_can_be_written(
+    name: str, words: str, attempt: str, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=words):
         ATTEMPTS[attempt](tmp_path / name)
@@ -173,8 +192,12 @@ def _spelling(kind: str, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("swapped", [False, True])
-@pytest.mark.parametrize("kind", ["itself", "hard link", "symbolic link", "link to its folder", "dots"])
-def test_an_input_is_no_output(kind: str, swapped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "kind", ["itself", "hard link", "symbolic link", "link to its folder", "dots"]
+)
+def test_an_input_is_no_output(
+    kind: str, swapped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "in.onnx").write_text("model")
     names = (tmp_path / "in.onnx", _spelling(kind, tmp_path))
     given, output = reversed(names) if swapped else names
@@ -201,13 +224,19 @@ def test_a_image_of_a_folder_that_is_read_is_no_output(tmp_path: Path) -> None:
     image.write_bytes(b"")
     with pytest.raises(ConfigError, match="one of the images in"):
         check_outputs([image], [tmp_path / "images"])
-    check_outputs([tmp_path / "images" / "model.pt", tmp_path / "images" / "model.png"], [tmp_path / "images"])
+    check_outputs(
+        [tmp_path / "images" / "model.pt", tmp_path / "images" / "model.png"], [tmp_path / "images"]
+    )
 
 
 @pytest.mark.usefixtures("drafts")
-@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(errno.ENOSPC, "No space left on device"), MemoryError])
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt, OSError(errno.ENOSPC, "No space left on device"), MemoryError]
+)
 @pytest.mark.parametrize("when", ["body", "fsync"])
-def test_a_failed_write_leaves_the_old_file(when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+def test_a_failed_write_leaves_the_old_file(
+    when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
     (tmp_path / "a").write_text("old")
 
     def fail(_: int) -> None:
@@ -226,7 +255,9 @@ def test_a_failed_write_leaves_the_old_file(when: str, tmp_path: Path, monkeypat
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a", "old")]
 
 
-def test_a_file_that_cannot_get_a_name_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_get_a_name_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object, **__: object) -> None:
         raise OSError(errno.EPERM, "no links here")
 
@@ -247,7 +278,9 @@ def test_a_killed_writer_leaves_nothing(tmp_path: Path) -> None:
         "    file.write(b'half'); file.flush(); print('half', flush=True); time.sleep(60)\n"
     )
     (tmp_path / "a").write_text("old")
-    writer = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "a")], stdout=subprocess.PIPE)
+    writer = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "a")], stdout=subprocess.PIPE
+    )
     assert writer.stdout is not None
     assert writer.stdout.readline() == b"half\n"
     time.sleep(0.01)

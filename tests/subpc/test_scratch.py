@@ -1,4 +1,5 @@
-"""Temporary folders: gone after their run, however it ended; those of living runs, of others, and whatever else is there stay."""
+"""Temporary folders: gone after their run, however it ended; those of living runs, of others, and
+whatever else is there stay."""
 
 import errno
 import os
@@ -110,7 +111,10 @@ def test_a_run_that_was_killed_before_its_folder_had_a_name(temporary: Path) -> 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_no_space_left_says_where(number: int, temporary: Path) -> None:
-    with pytest.raises(WriteError, match=f"temporary files in {temporary}: .*set TMPDIR"), scratch_folder("test"):
+    with (
+        pytest.raises(WriteError, match=f"temporary files in {temporary}: .*set TMPDIR"),
+        scratch_folder("test"),
+    ):
         raise OSError(number, os.strerror(number))
     assert list(temporary.iterdir()) == []
 
@@ -125,11 +129,16 @@ def test_nowhere_to_put_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
         raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
 
     monkeypatch.setattr(scratch.tempfile, "gettempdir", fail)
-    with pytest.raises(ConfigError, match="No usable temporary directory found; set TMPDIR"), scratch_folder("test"):
+    with (
+        pytest.raises(ConfigError, match="No usable temporary directory found; set TMPDIR"),
+        scratch_folder("test"),
+    ):
         pass
 
 
-def test_file_systems_without_locks_lose_nothing(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_systems_without_locks_lose_nothing(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object) -> None:
         raise OSError(errno.ENOLCK, "no locks available")
 

@@ -1,4 +1,5 @@
-"""Worker processes end within a second of their parent, however it ends and whatever they are doing."""
+"""Worker processes end within a second of their parent, however it ends and whatever they are
+doing."""
 
 import os
 import signal
@@ -24,11 +25,14 @@ def report(count):
 LAUNCH = """
 import subprocess
 from subpc.worker import worker_command, worker_environment
-child = subprocess.Popen(worker_command("slow_module"), stdin=subprocess.PIPE, env=worker_environment({}))
+command, environment = worker_command("slow_module"), worker_environment({})
+child = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)
 """
 WAITING = "import time\ntime.sleep(60)\n"
 READING = "import sys\ndef main():\n    while True:\n        for line in sys.stdin: pass\n"
-NATIVE = "import ctypes\nctypes.PyDLL(None).sleep(60)\n"  # holds the interpreter's lock: no thread of Python runs
+NATIVE = (  # holds the interpreter's lock: no thread of Python runs
+    "import ctypes\nctypes.PyDLL(None).sleep(60)\n"
+)
 POOL = """
 from subpc.passes.compile_pool import CompilePool
 pool = CompilePool(2, 100.0)
@@ -39,7 +43,8 @@ import threading
 from subpc.images import folder as image_folder
 from subpc.images.prepare import Preparation
 image_folder._Reader._read = lambda *_: time.sleep(60)
-images = image_folder.ImageFolder([("a.png", 0), ("b.png", 1)], preparation=Preparation(size=8), workers=2)
+items = [("a.png", 0), ("b.png", 1)]
+images = image_folder.ImageFolder(items, preparation=Preparation(size=8), workers=2)
 import torch
 reader = lambda: next(images.training([torch.tensor([0]), torch.tensor([1])], 0))
 """
@@ -48,7 +53,9 @@ reader = lambda: next(images.training([torch.tensor([0]), torch.tensor([1])], 0)
 def _killed(code: str, folder: Path, *, stop: bool = False) -> None:
     """Start a parent, kill it once its children are there, and wait for their end."""
     environment = {**os.environ, "PYTHONPATH": str(folder)}
-    parent = subprocess.Popen([sys.executable, "-c", REPORT + code], stdout=subprocess.PIPE, env=environment, text=True)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", REPORT + code], stdout=subprocess.PIPE, env=environment, text=True
+    )
     assert parent.stdout is not None
     children = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
     assert children
@@ -65,7 +72,9 @@ def _killed(code: str, folder: Path, *, stop: bool = False) -> None:
 
 
 @pytest.mark.parametrize("stop", [False, True], ids=["running", "stopped"])
-@pytest.mark.parametrize("module", [WAITING, READING, NATIVE], ids=["importing", "reading", "in native code"])
+@pytest.mark.parametrize(
+    "module", [WAITING, READING, NATIVE], ids=["importing", "reading", "in native code"]
+)
 def test_a_worker_ends_with_its_parent(module: str, stop: bool, tmp_path: Path) -> None:
     (tmp_path / "slow_module.py").write_text(module)
     # The kernel is asked before the module is imported; give the interpreter the time to start.
@@ -77,7 +86,13 @@ def test_a_worker_whose_parent_has_ended_before_does_not_start(tmp_path: Path) -
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     for parent, words in ((os.getpid(), "working\n"), (2**22 + 1, "")):
         command = worker_command("slow_module")
-        done = subprocess.run(command, env={**environment, "SUBPC_PARENT": str(parent)}, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command,
+            env={**environment, "SUBPC_PARENT": str(parent)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert (done.stdout, done.returncode == 0) == (words, words != "")
 
 
@@ -88,10 +103,16 @@ def test_compiling_processes_end_with_their_parent(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_processes_that_read_images_end_with_their_parent(tmp_path: Path) -> None:
-    _killed(IMAGES + "threading.Thread(target=lambda: (report(2), time.sleep(60)), daemon=True).start()\nreader()\n", tmp_path)
+    _killed(
+        IMAGES + "threading.Thread(target=lambda: (report(2), time.sleep(60)),"
+        " daemon=True).start()\nreader()\n",
+        tmp_path,
+    )
 
 
-def test_images_are_read_here_where_processes_cannot_wait_for_one_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_read_here_where_processes_cannot_wait_for_one_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without /dev/shm there are no semaphores."""
     import multiprocessing
 

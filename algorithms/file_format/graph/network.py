@@ -1,4 +1,5 @@
-"""A network that is built from plain data: a module with the layers' original names, whose forward follows a list of nodes."""
+"""A network that is built from plain data: a module with the layers' original names, whose forward
+follows a list of nodes."""
 
 import math
 from collections.abc import Mapping
@@ -14,13 +15,15 @@ from subpc.errors import ConfigError, ModelFileError
 from subpc.text import first_line
 
 LAYER, TENSOR = "layer", "tensor"
-# What is alive at once never takes more (16 GiB of floats); a hostile list of nodes could ask for any size.
+# What is alive at once never takes more (16 GiB of floats); a hostile list of nodes could ask for
+# any size.
 _MAX_ELEMENTS = 1 << 32
 
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """One step. op: an operator, `layer` or `tensor`, which name theirs in options; inputs: 0 is the network's, i + 1 the i-th node's."""
+    """One step. op: an operator, `layer` or `tensor`, which name theirs in options; inputs: 0 is
+    the network's, i + 1 the i-th node's."""
 
     op: str
     inputs: tuple[int, ...]
@@ -29,7 +32,8 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Graph:
-    """Nodes in order, {name: (kind, options)} of the layers, and the values that are returned: one alone, several as a tuple."""
+    """Nodes in order, {name: (kind, options)} of the layers, and the values that are returned: one
+    alone, several as a tuple."""
 
     nodes: tuple[Node, ...]
     layers: dict[str, tuple[str, dict[str, Any]]]
@@ -37,16 +41,22 @@ class Graph:
 
 
 class GraphNetwork(nn.Module):
-    """The network of `graph` with the weights in `state` (float32), in eval mode. subpc_graph: the graph.
+    """The network of `graph` with the weights in `state` (float32), in eval mode. subpc_graph: the
+    graph.
 
-    Raises ValueError that names the layer where the two do not fit. The graph has to be a checked one: see parse_graph.
+    Raises ValueError that names the layer where the two do not fit. The graph has to be a checked
+    one: see parse_graph.
     """
 
     def __init__(self, graph: Graph, state: Mapping[str, torch.Tensor]) -> None:
         super().__init__()
         self.subpc_graph = graph
         for name, (kind, options) in graph.layers.items():
-            own = {key: state[f"{name}.{key}"] for key in ("weight", "bias", "running_mean", "running_var") if f"{name}.{key}" in state}
+            own = {
+                key: state[f"{name}.{key}"]
+                for key in ("weight", "bias", "running_mean", "running_var")
+                if f"{name}.{key}" in state
+            }
             try:
                 _place(self, name, KINDS[kind].build(own, **options))
             except (ValueError, KeyError, RuntimeError) as error:
@@ -63,21 +73,33 @@ class GraphNetwork(nn.Module):
 
     def _load(self, state: Mapping[str, torch.Tensor]) -> None:
         own = self.state_dict()
-        missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
+        missing = [
+            key for key in own if key not in state and not key.endswith("num_batches_tracked")
+        ]
         unexpected = [key for key in state if key not in own]
         if missing or unexpected:
             first = (missing + unexpected)[0]
-            raise ValueError(f"{len(missing)} tensors are missing, {len(unexpected)} belong to no layer ({first:.60}, ...)")
+            raise ValueError(
+                f"{len(missing)} tensors are missing, {len(unexpected)} belong to no layer"
+                f" ({first:.60}, ...)"
+            )
         for key, value in own.items():
             if key in state and state[key].shape != value.shape:
-                raise ValueError(f"{key} is {tuple(state[key].shape)} instead of {tuple(value.shape)}")
+                raise ValueError(
+                    f"{key} is {tuple(state[key].shape)} instead of {tuple(value.shape)}"
+                )
         counters = {key: torch.tensor(0) for key in own if key not in state}
         self.load_state_dict({**state, **counters}, assign=True)
 
     def forward(self, x: torch.Tensor) -> Any:
         """x: the network's one input."""
         tracing = torch._C._is_tracing()  # where sizes are no numbers
-        if type(x) is torch.Tensor and x.device.type == "cpu" and not tracing and tuple(x.shape) not in self.subpc_checked:
+        if (
+            type(x) is torch.Tensor
+            and x.device.type == "cpu"
+            and not tracing
+            and tuple(x.shape) not in self.subpc_checked
+        ):
             self._check_sizes(tuple(x.shape))
         return self._run(x)
 
@@ -100,12 +122,16 @@ class GraphNetwork(nn.Module):
         return OPERATORS[node.op].function(*inputs, **node.options)
 
     def _check_sizes(self, shape: tuple[int, ...]) -> None:
-        """Follow the shapes without computing, so that no list of nodes fills the memory; ConfigError where they do not fit."""
+        """Follow the shapes without computing, so that no list of nodes fills the memory;
+        ConfigError where they do not fit."""
         shapes = _Shapes(self)
         try:
             shapes.run(torch.empty(shape, device="meta"))
         except (RuntimeError, IndexError, ValueError, TypeError) as error:
-            raise ConfigError(f"The network does not take input of shape {','.join(map(str, shape))}: {first_line(error, 150)}.") from error
+            raise ConfigError(
+                f"The network does not take input of shape {','.join(map(str, shape))}:"
+                f" {first_line(error, 150)}."
+            ) from error
         self.subpc_checked.add(shape)
 
 
@@ -114,10 +140,13 @@ class _Shapes:
 
     def __init__(self, network: GraphNetwork) -> None:
         self.network = network
-        self.sizes: dict[str, Any] = {key: value.to("meta") for key, value in network.state_dict().items()}
+        self.sizes: dict[str, Any] = {
+            key: value.to("meta") for key, value in network.state_dict().items()
+        }
 
     def run(self, x: torch.Tensor) -> None:
-        """ModelFileError where a result has too many elements; whatever PyTorch raises where shapes do not fit."""
+        """ModelFileError where a result has too many elements; whatever PyTorch raises where shapes
+        do not fit."""
         values: list[Any] = [x]
         with torch.no_grad():
             for index, node in enumerate(self.network.subpc_graph.nodes):
@@ -125,7 +154,10 @@ class _Shapes:
                 alive = sum(math.prod(value.shape) for value in values if value is not None)
                 if alive > _MAX_ELEMENTS:
                     name = node.options.get("name", node.op)
-                    raise ModelFileError(f"Node {index} ({name}) needs memory for {alive} numbers; more than {_MAX_ELEMENTS} are refused.")
+                    raise ModelFileError(
+                        f"Node {index} ({name}) needs memory for {alive} numbers; more than"
+                        f" {_MAX_ELEMENTS} are refused."
+                    )
                 for done in self.network.subpc_last.get(index, ()):
                     values[done] = None
 
@@ -133,14 +165,23 @@ class _Shapes:
         if node.op == LAYER:
             name = node.options["name"]
             kind, options = self.network.subpc_graph.layers[name]
-            own = {key.removeprefix(f"{name}."): value for key, value in self.sizes.items() if key.startswith(f"{name}.")}
+            own = {
+                key.removeprefix(f"{name}."): value
+                for key, value in self.sizes.items()
+                if key.startswith(f"{name}.")
+            }
             # Built anew: the network's own modules may have hooks, which expect numbers.
             return KINDS[kind].build(own, **options).eval()(*inputs)
-        return self.sizes[node.options["name"]] if node.op == TENSOR else OPERATORS[node.op].function(*inputs, **node.options)
+        return (
+            self.sizes[node.options["name"]]
+            if node.op == TENSOR
+            else OPERATORS[node.op].function(*inputs, **node.options)
+        )
 
 
 def _holder(root: nn.Module, name: str) -> tuple[nn.Module, str]:
-    """What root.a.b.c is an attribute of, made of empty modules where there is none yet, and "c"."""
+    """What root.a.b.c is an attribute of, made of empty modules where there is none yet, and
+    "c"."""
     *parents, last = name.split(".")
     for part in parents:
         if part not in dict(root.named_children()):
@@ -163,7 +204,9 @@ def _place(root: nn.Module, name: str, module: nn.Module) -> None:
 
 def _place_tensor(root: nn.Module, name: str, value: torch.Tensor) -> None:
     root, last = _holder(root, name)
-    if last not in dict(root.named_parameters(recurse=False)) and last not in dict(root.named_buffers(recurse=False)):
+    if last not in dict(root.named_parameters(recurse=False)) and last not in dict(
+        root.named_buffers(recurse=False)
+    ):
         root.register_buffer(last, value)
 
 

@@ -1,4 +1,5 @@
-"""The operators without weights that a network in a file may use: PyTorch functions, and what their options may be."""
+"""The operators without weights that a network in a file may use: PyTorch functions, and what their
+options may be."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -7,7 +8,18 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from subpc.algorithms.file_format.graph.options import MAX_SIZE, Check, bound, floats, number, one_of, optional, switch, whole, wholes
+from subpc.algorithms.file_format.graph.options import (
+    MAX_SIZE,
+    Check,
+    bound,
+    floats,
+    number,
+    one_of,
+    optional,
+    switch,
+    whole,
+    wholes,
+)
 
 _MAX_INPUTS = 512
 _DIM = whole(0, 7)
@@ -41,7 +53,9 @@ def _slice(x: torch.Tensor, *, dim: int, start: int, end: int | None, step: int)
 
 def _reshape(x: torch.Tensor, *, shape: list[int]) -> torch.Tensor:
     """0 stands for the input's extent in that place, -1 for what is left."""
-    return torch.reshape(x, [x.size(i) if extent == 0 else extent for i, extent in enumerate(shape)])
+    return torch.reshape(
+        x, [x.size(i) if extent == 0 else extent for i, extent in enumerate(shape)]
+    )
 
 
 def _max(x: torch.Tensor, *, dims: list[int], keepdim: bool) -> torch.Tensor:
@@ -50,10 +64,21 @@ def _max(x: torch.Tensor, *, dims: list[int], keepdim: bool) -> torch.Tensor:
 
 def _pad(x: torch.Tensor, *, pads: list[int], mode: str, value: float | None) -> torch.Tensor:
     """value None is minus infinity, as in front of a maximum."""
-    return F.pad(x, pads, mode, float("-inf") if value is None else value) if mode == "constant" else F.pad(x, pads, mode)
+    return (
+        F.pad(x, pads, mode, float("-inf") if value is None else value)
+        if mode == "constant"
+        else F.pad(x, pads, mode)
+    )
 
 
-def _interpolate(x: torch.Tensor, *, mode: str, size: list[int] | None, scale: list[float] | None, align: bool | None) -> torch.Tensor:
+def _interpolate(
+    x: torch.Tensor,
+    *,
+    mode: str,
+    size: list[int] | None,
+    scale: list[float] | None,
+    align: bool | None,
+) -> torch.Tensor:
     return F.interpolate(x, size, scale, mode, align)
 
 
@@ -71,12 +96,21 @@ _Pair = list[int]
 _POOL = {"kernel": _PAIR, "stride": _PAIR, "padding": _PADS, "ceil": switch}
 
 
-def _max_pool(x: torch.Tensor, *, kernel: _Pair, stride: _Pair, padding: _Pair, ceil: bool, dilation: _Pair) -> torch.Tensor:
+def _max_pool(
+    x: torch.Tensor, *, kernel: _Pair, stride: _Pair, padding: _Pair, ceil: bool, dilation: _Pair
+) -> torch.Tensor:
     return F.max_pool2d(x, kernel, stride, padding, dilation, ceil)
 
 
 def _avg_pool(
-    x: torch.Tensor, *, kernel: _Pair, stride: _Pair, padding: _Pair, ceil: bool, count_pad: bool, divisor: int | None
+    x: torch.Tensor,
+    *,
+    kernel: _Pair,
+    stride: _Pair,
+    padding: _Pair,
+    ceil: bool,
+    count_pad: bool,
+    divisor: int | None,
 ) -> torch.Tensor:
     return F.avg_pool2d(x, kernel, stride, padding, ceil, count_pad, divisor)
 
@@ -100,7 +134,10 @@ OPERATORS: dict[str, Operator] = {
     "hardswish": _plain(lambda x: F.hardswish(x)),
     "hardsigmoid": _plain(lambda x: F.hardsigmoid(x)),
     "softplus": _plain(lambda x: F.softplus(x)),
-    "gelu": _plain(lambda x, approximate: F.gelu(x, approximate=approximate), approximate=one_of("none", "tanh")),
+    "gelu": _plain(
+        lambda x, approximate: F.gelu(x, approximate=approximate),
+        approximate=one_of("none", "tanh"),
+    ),
     "elu": _plain(lambda x, alpha: F.elu(x, alpha), alpha=number),
     "leaky_relu": _plain(lambda x, slope: F.leaky_relu(x, slope), slope=number),
     "softmax": _plain(lambda x, dim: torch.softmax(x, dim), dim=_DIM),
@@ -125,13 +162,22 @@ OPERATORS: dict[str, Operator] = {
     "cat": Operator(function=_cat, options={"dim": _DIM}, inputs=(1, _MAX_INPUTS)),
     "slice": _plain(_slice, dim=_DIM, start=_PLACE, end=optional(_PLACE), step=whole(1)),
     "reshape": _plain(_reshape, shape=wholes(-1, 1 << 24, counts=tuple(range(1, 9)))),
-    "flatten": _plain(lambda x, start, end: torch.flatten(x, start, end), start=_DIM, end=whole(-1, 7)),
+    "flatten": _plain(
+        lambda x, start, end: torch.flatten(x, start, end), start=_DIM, end=whole(-1, 7)
+    ),
     "permute": _plain(lambda x, dims: torch.permute(x, dims), dims=_DIMS),
     "squeeze": _plain(lambda x, dims: torch.squeeze(x, dims), dims=_DIMS),
     "unsqueeze": _plain(lambda x, dim: torch.unsqueeze(x, dim), dim=_DIM),
     "expand": _plain(lambda x, shape: x.expand(shape), shape=wholes(-1, counts=tuple(range(1, 9)))),
-    "pad": _plain(_pad, pads=wholes(-1024, 1024, counts=(2, 4, 6, 8)), mode=one_of("constant", "reflect", "replicate"), value=bound),
-    "mean": _plain(lambda x, dims, keepdim: torch.mean(x, dims, keepdim), dims=_DIMS, keepdim=switch),
+    "pad": _plain(
+        _pad,
+        pads=wholes(-1024, 1024, counts=(2, 4, 6, 8)),
+        mode=one_of("constant", "reflect", "replicate"),
+        value=bound,
+    ),
+    "mean": _plain(
+        lambda x, dims, keepdim: torch.mean(x, dims, keepdim), dims=_DIMS, keepdim=switch
+    ),
     "sum": _plain(lambda x, dims, keepdim: torch.sum(x, dims, keepdim), dims=_DIMS, keepdim=switch),
     "max": _plain(_max, dims=_DIMS, keepdim=switch),
     "max_pool2d": _plain(_max_pool, **_POOL, dilation=_PAIR),

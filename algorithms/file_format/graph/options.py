@@ -1,4 +1,5 @@
-"""What an operator's options may be. A network from an untrusted file is checked with these before any of it runs."""
+"""What an operator's options may be. A network from an untrusted file is checked with these before
+any of it runs."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -52,7 +53,9 @@ def one_of(*accepted: str) -> Check:
     return check
 
 
-def wholes(low: int, high: int = MAX_SIZE, *, counts: tuple[int, ...] = tuple(range(1, _MAX_ITEMS + 1))) -> Check:
+def wholes(
+    low: int, high: int = MAX_SIZE, *, counts: tuple[int, ...] = tuple(range(1, _MAX_ITEMS + 1))
+) -> Check:
     """A list of whole numbers from low to high, as many as one of `counts`."""
     item = whole(low, high)
 
@@ -88,9 +91,13 @@ def optional(check: Check) -> Check:
 
 
 def check_options(options: Mapping[str, Any], checks: Mapping[str, Check]) -> None:
-    """ValueError that names the option unless `options` has exactly the names of `checks`, with values that they take."""
+    """ValueError that names the option unless `options` has exactly the names of `checks`, with
+    values that they take."""
     if set(options) != set(checks):
-        raise ValueError(f"the options {', '.join(checks) or 'none'} are accepted, not {', '.join(map(repr, options))[:80] or 'none'}")
+        raise ValueError(
+            f"the options {', '.join(checks) or 'none'} are accepted, not"
+            f" {', '.join(map(repr, options))[:80] or 'none'}"
+        )
     for name, value in options.items():
         try:
             checks[name](value)

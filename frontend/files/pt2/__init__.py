@@ -1,1 +1,2 @@
-"""Exported programs (.pt2): what is in the archive, understood and written anew before PyTorch loads it."""
+"""Exported programs (.pt2): what is in the archive, understood and written anew before PyTorch
+loads it."""

@@ -1,9 +1,12 @@
-"""A torch.export file, made data only. torch.export.load trusts its input more than its name suggests:
+"""A torch.export file, made data only. torch.export.load trusts its input more than its name
+suggests:
 
-it falls back to full unpickling for sample inputs, unpickles tensors marked `use_pickle` and custom objects, loads compiled
-libraries, looks operators up by attribute path from `torch` (which reaches `os`), imports modules that tree descriptions name, and
-runs symbolic sizes, names and guards as Python. A file from `torch.export.save` of an ordinary network needs none of that. So
-its parts are checked against what is known, and PyTorch gets an archive that is written anew from what was understood.
+it falls back to full unpickling for sample inputs, unpickles tensors marked `use_pickle` and custom
+objects, loads compiled libraries, looks operators up by attribute path from `torch` (which reaches
+`os`), imports modules that tree descriptions name, and runs symbolic sizes, names and guards as
+Python. A file from `torch.export.save` of an ordinary network needs none of that. So its parts are
+checked against what is known, and PyTorch gets an archive that is written anew from what was
+understood.
 """
 
 import io
@@ -21,16 +24,24 @@ from subpc.frontend.files.pt2.nested_json import Unsafe, checked_config, checked
 from subpc.frontend.files.pt2.work import check_work
 
 _MODEL, _SAMPLES = "models/model.json", "data/sample_inputs/model.pt"
-_CONFIGS = {"data/weights/": "model_weights_config.json", "data/constants/": "model_constants_config.json"}
+_CONFIGS = {
+    "data/weights/": "model_weights_config.json",
+    "data/constants/": "model_constants_config.json",
+}
 _PLAIN = {"archive_format", "archive_version", "byteorder", ".data/version", "version"}
-_PAYLOAD = {"data/weights/": re.compile(r"weight_\d{1,9}"), "data/constants/": re.compile(r"tensor_\d{1,9}")}
-# Numbers that tensors may have beyond what the file holds of them: an expanded view of a terabyte fits in four bytes.
+_PAYLOAD = {
+    "data/weights/": re.compile(r"weight_\d{1,9}"),
+    "data/constants/": re.compile(r"tensor_\d{1,9}"),
+}
+# Numbers that tensors may have beyond what the file holds of them: an expanded view of a terabyte
+# fits in four bytes.
 _MAX_EXPANDED = 1 << 24
 _IGNORED = re.compile(r"\.data/serialization_id|\.format_version|extra/.*")
 
 
 def load_checked(archive: Archive) -> ExportedProgram:
-    """The program in `archive`; Unsafe where loading it could run code that its author wrote, or whatever PyTorch raises."""
+    """The program in `archive`; Unsafe where loading it could run code that its author wrote, or
+    whatever PyTorch raises."""
     members = archive.content()
     if _MODEL not in members:
         found = next((name for name in members if name.startswith("models/")), "")
@@ -41,11 +52,19 @@ def load_checked(archive: Archive) -> ExportedProgram:
     program = checked_program(parse(members[_MODEL], _MODEL))
     check_work(program["graph_module"].get("graph"))
     _check_samples(members.get(_SAMPLES, b""))
-    unknown = [name for name in members if name not in kept and name not in (_MODEL, _SAMPLES) and not _IGNORED.fullmatch(name)]
+    unknown = [
+        name
+        for name in members
+        if name not in kept and name not in (_MODEL, _SAMPLES) and not _IGNORED.fullmatch(name)
+    ]
     if unknown:
-        raise Unsafe(f"it holds {unknown[0][:80]}, which torch.export.save does not write for a plain network")
+        raise Unsafe(
+            f"it holds {unknown[0][:80]}, which torch.export.save does not write for a plain"
+            " network"
+        )
     guards = program.pop("guards_code")
-    # Without sample inputs PyTorch makes no function of the guards; pt2_guards.py looks at them instead.
+    # Without sample inputs PyTorch makes no function of the guards; pt2_guards.py looks at them
+    # instead.
     kept |= {_MODEL: json.dumps({**program, "guards_code": []}).encode(), _SAMPLES: b""}
     loaded = _load(written_again(kept))
     loaded._guards_code = guards
@@ -53,7 +72,8 @@ def load_checked(archive: Archive) -> ExportedProgram:
 
 
 def _load(archive: io.BytesIO) -> ExportedProgram:
-    """torch.export.load, with the reason of a failure in the exception: it writes a traceback to its log and says to look there."""
+    """torch.export.load, with the reason of a failure in the exception: it writes a traceback to
+    its log and says to look there."""
     heard: list[BaseException] = []
 
     def hear(record: logging.LogRecord) -> bool:
@@ -80,14 +100,22 @@ def _payload(members: dict[str, bytes], folder: str) -> dict[str, bytes]:
     expanded = 0
     for entry in config["config"].values():
         payload = entry.get("path_name") if isinstance(entry, dict) else None
-        if not isinstance(payload, str) or not _PAYLOAD[folder].fullmatch(payload) or folder + payload not in members:
+        if (
+            not isinstance(payload, str)
+            or not _PAYLOAD[folder].fullmatch(payload)
+            or folder + payload not in members
+        ):
             raise Unsafe(f"it describes a tensor in {str(payload)[:60]!a}, which it does not hold")
         kept[folder + payload] = content = members[folder + payload]
         expanded += max(0, _items(entry.get("tensor_meta")) - len(content))
     if expanded > _MAX_EXPANDED:
         raise Unsafe("its tensors are larger than what the file holds of them")
     # Tensors that no entry names are left out.
-    unused = [key for key in members if key.startswith(folder) and _PAYLOAD[folder].fullmatch(key.removeprefix(folder))]
+    unused = [
+        key
+        for key in members
+        if key.startswith(folder) and _PAYLOAD[folder].fullmatch(key.removeprefix(folder))
+    ]
     return {**dict.fromkeys(unused, b""), **kept}
 
 
@@ -101,7 +129,8 @@ def _items(meta: Any) -> int:
 
 
 def _check_samples(content: bytes) -> None:
-    """Sample inputs are not used; but a file with pickled objects there was not made by an honest exporter."""
+    """Sample inputs are not used; but a file with pickled objects there was not made by an honest
+    exporter."""
     try:
         if content:
             torch.load(io.BytesIO(content), weights_only=True)

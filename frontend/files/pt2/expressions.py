@@ -1,4 +1,5 @@
-"""Expressions in an exported program: sizes as sympy writes them, and conditions on inputs. Both are parsed, never evaluated as text."""
+"""Expressions in an exported program: sizes as sympy writes them, and conditions on inputs. Both
+are parsed, never evaluated as text."""
 
 import ast
 import re
@@ -16,20 +17,36 @@ _MAX_CALLS, _MAX_EXTREMES, _MAX_WORK = 600, 24, 5_000_000
 # Everything that a symbol may be said to be.
 _ASSUMPTIONS = names("positive nonnegative negative nonpositive integer real finite zero nonzero")
 _FUNCTIONS = names(
-    "Add Mul Max Min Mod PythonMod FloorDiv CleanDiv CeilDiv CeilToInt FloorToInt TruncToInt TruncToFloat RoundToInt IntTrueDiv "
-    "FloatTrueDiv ModularIndexing ToFloat Identity Where IsNonOverlappingAndDenseIndicator Equality Unequality GreaterThan "
-    "LessThan StrictGreaterThan StrictLessThan Eq Ne Ge Le Gt Lt And Or Not Abs Piecewise ExprCondPair Tuple"
+    "Add Mul Max Min Mod PythonMod FloorDiv CleanDiv CeilDiv CeilToInt FloorToInt TruncToInt"
+    " TruncToFloat RoundToInt IntTrueDiv FloatTrueDiv ModularIndexing ToFloat Identity Where"
+    " IsNonOverlappingAndDenseIndicator Equality Unequality GreaterThan LessThan StrictGreaterThan"
+    " StrictLessThan Eq Ne Ge Le Gt Lt And Or Not Abs Piecewise ExprCondPair Tuple"
 )
 _POWERS = names("Pow PowByNatural FloatPow")
 _PRODUCTS = frozenset(["Mul"])
 GUARD_FUNCTIONS = names(
-    "max min abs Mod PythonMod FloorDiv CleanDiv CeilDiv CeilToInt FloorToInt TruncToInt ToFloat IntTrueDiv FloatTrueDiv "
-    "And Or Not Eq Ne Ge Le Gt Lt Max Min"
+    "max min abs Mod PythonMod FloorDiv CleanDiv CeilDiv CeilToInt FloorToInt TruncToInt ToFloat"
+    " IntTrueDiv FloatTrueDiv And Or Not Eq Ne Ge Le Gt Lt Max Min"
 )
 _GUARD_OPERATORS = (
-    ast.Add, ast.Sub, ast.Mult, ast.FloorDiv, ast.Mod, ast.Div, ast.USub, ast.UAdd, ast.Not, ast.And, ast.Or,
-    ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE,
-)  # fmt: skip
+    ast.Add,
+    ast.Sub,
+    ast.Mult,
+    ast.FloorDiv,
+    ast.Mod,
+    ast.Div,
+    ast.USub,
+    ast.UAdd,
+    ast.Not,
+    ast.And,
+    ast.Or,
+    ast.Eq,
+    ast.NotEq,
+    ast.Lt,
+    ast.LtE,
+    ast.Gt,
+    ast.GtE,
+)
 
 
 class NotPlain(ModelFileError):
@@ -42,7 +59,11 @@ def size_expression(text: str) -> str:
     if _bits(tree) > _MAX_BITS:
         raise NotPlain(f"its sizes would have thousands of digits: {text[:60]}")
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    extremes = sum(len(node.args) for node in calls if isinstance(node.func, ast.Name) and node.func.id in ("Max", "Min"))
+    extremes = sum(
+        len(node.args)
+        for node in calls
+        if isinstance(node.func, ast.Name) and node.func.id in ("Max", "Min")
+    )
     if len(calls) > _MAX_CALLS or extremes > _MAX_EXTREMES:
         raise NotPlain(f"its sizes would take too long to work out: {text[:60]}")
     return ast.unparse(tree)
@@ -64,10 +85,15 @@ def guard(text: str) -> str:
 def _parsed(text: str) -> ast.expr:
     try:
         if not text.isascii() or len(text) > _MAX_TEXT:
-            raise NotPlain(f"it holds an expression to evaluate that is too long or not plain text: {text[:60]!a}")
+            raise NotPlain(
+                "it holds an expression to evaluate that is too long or not plain text:"
+                f" {text[:60]!a}"
+            )
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise NotPlain(f"it holds an expression to evaluate that is malformed: {text[:60]!a}") from error
+        raise NotPlain(
+            f"it holds an expression to evaluate that is malformed: {text[:60]!a}"
+        ) from error
     if sum(1 for _ in ast.walk(tree)) > _MAX_NODES:
         raise NotPlain(f"it holds an expression to evaluate that is too long: {text[:60]!a}")
     return tree
@@ -87,7 +113,9 @@ def _bits(node: ast.expr) -> int:
         return node.value.bit_length()
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         return _bits(node.operand)
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub | ast.FloorDiv | ast.Mod | ast.Div):
+    if isinstance(node, ast.BinOp) and isinstance(
+        node.op, ast.Add | ast.Sub | ast.FloorDiv | ast.Mod | ast.Div
+    ):
         return max(_bits(node.left), _bits(node.right)) + 1
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
         return _bits(node.left) + _bits(node.right)
@@ -118,13 +146,20 @@ def _call_bits(node: ast.Call, name: str) -> int:
 
 
 def _is_integer(node: ast.expr) -> bool:
-    inner = node.operand if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) else node
+    inner = (
+        node.operand if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) else node
+    )
     return isinstance(inner, ast.Constant) and type(inner.value) is int
 
 
 def _power_bits(node: ast.expr, parts: Sequence[ast.expr]) -> int:
     exponent = parts[1] if len(parts) == 2 else None
-    if isinstance(exponent, ast.Call) and isinstance(exponent.func, ast.Name) and exponent.func.id == "Integer" and len(exponent.args) == 1:
+    if (
+        isinstance(exponent, ast.Call)
+        and isinstance(exponent.func, ast.Name)
+        and exponent.func.id == "Integer"
+        and len(exponent.args) == 1
+    ):
         exponent = exponent.args[0]
     if exponent is None or not _is_integer(exponent) or _exponent(exponent) > _MAX_EXPONENT:
         raise _refused(node)
@@ -137,20 +172,36 @@ def _exponent(node: ast.expr) -> int:
 
 def _symbol_bits(node: ast.Call) -> int:
     name = node.args[0] if len(node.args) == 1 else None
-    if not isinstance(name, ast.Constant) or not isinstance(name.value, str) or not SYMBOL.fullmatch(name.value):
+    if (
+        not isinstance(name, ast.Constant)
+        or not isinstance(name.value, str)
+        or not SYMBOL.fullmatch(name.value)
+    ):
         raise _refused(node)
     for keyword in node.keywords:
-        if keyword.arg not in _ASSUMPTIONS or not isinstance(keyword.value, ast.Constant) or type(keyword.value.value) is not bool:
+        if (
+            keyword.arg not in _ASSUMPTIONS
+            or not isinstance(keyword.value, ast.Constant)
+            or type(keyword.value.value) is not bool
+        ):
             raise _refused(node)
     return 64
 
 
 def _float_bits(node: ast.Call) -> int:
     value = node.args[0] if len(node.args) == 1 else None
-    if not isinstance(value, ast.Constant) or not isinstance(value.value, str) or not _FLOAT.fullmatch(value.value):
+    if (
+        not isinstance(value, ast.Constant)
+        or not isinstance(value.value, str)
+        or not _FLOAT.fullmatch(value.value)
+    ):
         raise _refused(node)
     for keyword in node.keywords:
-        if keyword.arg != "precision" or not isinstance(keyword.value, ast.Constant) or keyword.value.value not in (24, 53):
+        if (
+            keyword.arg != "precision"
+            or not isinstance(keyword.value, ast.Constant)
+            or keyword.value.value not in (24, 53)
+        ):
             raise _refused(node)
     return 512
 

@@ -1,7 +1,9 @@
-"""The JSON in an exported program: every text in it is of a known kind, and what a program does not need is left out.
+"""The JSON in an exported program: every text in it is of a known kind, and what a program does not
+need is left out.
 
-PyTorch makes Python source from names, looks operators up by path, imports modules for tree descriptions and evaluates sizes. So
-a text is accepted where its key says what it is and it looks like that; under any other key it has to be a plain name.
+PyTorch makes Python source from names, looks operators up by path, imports modules for tree
+descriptions and evaluates sizes. So a text is accepted where its key says what it is and it looks
+like that; under any other key it has to be a plain name.
 """
 
 import json
@@ -20,7 +22,14 @@ _TEXT = re.compile(r"[\x20-\x7e\n]{0,20000}")
 _TREE_KEY = re.compile(r"[A-Za-z0-9_.@:/ \-]{1,200}")
 _NUMBERS = frozenset(["Infinity", "-Infinity", "NaN"])
 _TREES = frozenset(
-    ["builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict", "collections.deque", "collections.namedtuple"]
+    [
+        "builtins.tuple",
+        "builtins.list",
+        "builtins.dict",
+        "collections.OrderedDict",
+        "collections.deque",
+        "collections.namedtuple",
+    ]
     + [f"torch.fx.immutable_collections.immutable_{kind}" for kind in ("list", "dict")]
 )
 _MAX_DEPTH, _MAX_INTEGER = 100, 1 << 63
@@ -33,14 +42,17 @@ class Unsafe(ModelFileError):
 def parse(content: bytes, what: str) -> Any:
     """The value of a JSON text that every reader takes for the same one."""
     try:
-        value = json.loads(content.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+        value = json.loads(
+            content.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant
+        )
     except (ValueError, RecursionError) as error:
         raise Unsafe(f"{what} is no JSON text: {str(error)[:80]}") from error
     return value
 
 
 def checked_program(program: Any) -> dict[str, Any]:
-    """A program as PyTorch may load it: sample inputs' conditions, stack traces and the like are gone."""
+    """A program as PyTorch may load it: sample inputs' conditions, stack traces and the like are
+    gone."""
     if not isinstance(program, dict):
         raise Unsafe("its program is no JSON object")
     guards = program.get("guards_code", [])
@@ -53,7 +65,8 @@ def checked_program(program: Any) -> dict[str, Any]:
 
 
 def _ranges(ranges: Any) -> dict[str, Any]:
-    """The ranges of symbols. Those of expressions (`4*s39`, of derived dimensions) follow from these, and PyTorch does not read them."""
+    """The ranges of symbols. Those of expressions (`4*s39`, of derived dimensions) follow from
+    these, and PyTorch does not read them."""
     if not isinstance(ranges, dict):
         raise Unsafe("its ranges are of something else than sizes")
     for text in ranges:
@@ -62,7 +75,9 @@ def _ranges(ranges: Any) -> dict[str, Any]:
 
 
 def _expressions(value: Any) -> Iterator[str]:
-    for key, entry in value.items() if isinstance(value, dict) else ((None, entry) for entry in value):
+    for key, entry in (
+        value.items() if isinstance(value, dict) else ((None, entry) for entry in value)
+    ):
         if isinstance(entry, dict | list):
             yield from _expressions(entry)
         elif key == "expr_str":
@@ -89,7 +104,8 @@ def _no_constant(text: str) -> Any:
 
 
 def _checked(value: Any, key: str = "", depth: int = 0) -> Any:
-    """`value` with every text checked by the key it stands under; the entries of a list stand under the list's."""
+    """`value` with every text checked by the key it stands under; the entries of a list stand under
+    the list's."""
     if depth > _MAX_DEPTH:
         raise Unsafe("it is nested too deeply")
     if isinstance(value, dict):
@@ -119,7 +135,11 @@ def _checked_object(value: dict[str, Any], depth: int) -> dict[str, Any]:
 def _metadata(value: Any) -> dict[str, str]:
     """Of all that is noted about a node only the layer that it comes from is used."""
     stack = value.get("nn_module_stack") if isinstance(value, dict) else None
-    return {"nn_module_stack": stack} if isinstance(stack, str) and stack and _TEXT.fullmatch(stack) and "\n" not in stack else {}
+    return (
+        {"nn_module_stack": stack}
+        if isinstance(stack, str) and stack and _TEXT.fullmatch(stack) and "\n" not in stack
+        else {}
+    )
 
 
 def _matching(pattern: re.Pattern[str], what: str) -> Callable[[str], str]:
@@ -138,7 +158,8 @@ def _operator(text: str) -> str:
 
 
 def _setting(text: str) -> str:
-    """A text that an operator takes. Quotes stand in messages only, and could end a text in source that is made of it."""
+    """A text that an operator takes. Quotes stand in messages only, and could end a text in source
+    that is made of it."""
     return re.sub(r"['\"\\`]", " ", _matching(_TEXT, "a setting of an operator")(text))
 
 
@@ -150,7 +171,9 @@ def _number(text: str) -> str:
 
 def _tree(text: str) -> str:
     """The structure of inputs or outputs, a JSON text within the JSON."""
-    parsed = parse(text.encode("utf-8", "surrogatepass"), "the description of its inputs or outputs")
+    parsed = parse(
+        text.encode("utf-8", "surrogatepass"), "the description of its inputs or outputs"
+    )
     if not isinstance(parsed, list) or len(parsed) != 2 or parsed[0] != 1:
         raise Unsafe("its inputs or outputs are described in a way that this version does not know")
     _check_tree(parsed[1], 0)
@@ -158,13 +181,20 @@ def _tree(text: str) -> str:
 
 
 def _check_tree(tree: Any, depth: int) -> None:
-    if not isinstance(tree, dict) or set(tree) != {"type", "context", "children_spec"} or depth > _MAX_DEPTH:
+    if (
+        not isinstance(tree, dict)
+        or set(tree) != {"type", "context", "children_spec"}
+        or depth > _MAX_DEPTH
+    ):
         raise Unsafe("its inputs or outputs are described in a way that this version does not know")
     kind, context, children = tree["type"], tree["context"], tree["children_spec"]
     if kind is None and context is None and children == []:
         return
     if not isinstance(kind, str) or kind not in _TREES or not isinstance(children, list):
-        raise Unsafe(f"its inputs or outputs are of the type {str(kind)[:80]!a}; tuples, lists and dictionaries are accepted")
+        raise Unsafe(
+            f"its inputs or outputs are of the type {str(kind)[:80]!a}; tuples, lists and"
+            " dictionaries are accepted"
+        )
     if not isinstance(context, str) or not _plain_context(kind, context):
         raise Unsafe("its inputs or outputs name Python objects, which PyTorch would import")
     for child in children:
@@ -172,12 +202,17 @@ def _check_tree(tree: Any, depth: int) -> None:
 
 
 def _plain_context(kind: str, context: str) -> bool:
-    """Whether the context is what its type needs: keys, a length, the name of a registered type, or nothing."""
+    """Whether the context is what its type needs: keys, a length, the name of a registered type, or
+    nothing."""
     if kind == "collections.namedtuple":
         return bool(_DOTTED.fullmatch(context))
-    value = parse(context.encode("utf-8", "surrogatepass"), "the description of its inputs or outputs")
+    value = parse(
+        context.encode("utf-8", "surrogatepass"), "the description of its inputs or outputs"
+    )
     if isinstance(value, list):
-        return all((isinstance(key, str) and _TREE_KEY.fullmatch(key)) or type(key) is int for key in value)
+        return all(
+            (isinstance(key, str) and _TREE_KEY.fullmatch(key)) or type(key) is int for key in value
+        )
     return value is None or (kind == "collections.deque" and type(value) is int)
 
 
@@ -194,5 +229,15 @@ _RULES: dict[str, Callable[[str], str]] = {
     "torch_version": _matching(_VERSION, "a version"),
     "verifiers": _identifier,
     **dict.fromkeys(("as_float", "as_floats", "as_float_lists", "real", "imag"), _number),
-    **dict.fromkeys(("fqn", "parameter_name", "buffer_name", "tensor_constant_name", "user_input_name", "path_name"), _dotted),
+    **dict.fromkeys(
+        (
+            "fqn",
+            "parameter_name",
+            "buffer_name",
+            "tensor_constant_name",
+            "user_input_name",
+            "path_name",
+        ),
+        _dotted,
+    ),
 }

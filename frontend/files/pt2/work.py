@@ -1,4 +1,5 @@
-"""How much an exported program computes before any tensor is there: its arithmetic on sizes, which PyTorch does with whole numbers."""
+"""How much an exported program computes before any tensor is there: its arithmetic on sizes, which
+PyTorch does with whole numbers."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +10,8 @@ _MAX_BITS, _MAX_EXPONENT, _SIZE_BITS = 4_096, 16, 64
 
 
 def check_work(graph: Any) -> None:
-    """Unsafe where numbers would grow without bound, as they do where a product is multiplied by itself again and again."""
+    """Unsafe where numbers would grow without bound, as they do where a product is multiplied by
+    itself again and again."""
     bits: dict[str, int] = {}
     for node in _nodes(graph):
         target = str(node.get("target", ""))
@@ -44,11 +46,19 @@ def _operands(inputs: Any, bits: dict[str, int]) -> Iterator[int]:
         argument = value.get("arg") if isinstance(value, dict) else None
         for kind, entry in argument.items() if isinstance(argument, dict) else ():
             name = entry.get("as_name") if isinstance(entry, dict) else None
-            yield bits.get(str(name), _SIZE_BITS) if name is not None or kind != "as_int" else abs(int(entry)).bit_length()
+            yield (
+                bits.get(str(name), _SIZE_BITS)
+                if name is not None or kind != "as_int"
+                else abs(int(entry)).bit_length()
+            )
 
 
 def _exponent(inputs: Any) -> int:
-    argument = inputs[1].get("arg") if isinstance(inputs, list) and len(inputs) == 2 and isinstance(inputs[1], dict) else None
+    argument = (
+        inputs[1].get("arg")
+        if isinstance(inputs, list) and len(inputs) == 2 and isinstance(inputs[1], dict)
+        else None
+    )
     exponent = argument.get("as_int") if isinstance(argument, dict) else None
     if not isinstance(exponent, int) or abs(exponent) > _MAX_EXPONENT:
         raise Unsafe("its arithmetic on sizes has powers that are no small numbers")

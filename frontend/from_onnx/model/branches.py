@@ -1,4 +1,5 @@
-"""Branches (`If`) whose condition turns out to be a constant: the one that is taken, as plain nodes."""
+"""Branches (`If`) whose condition turns out to be a constant: the one that is taken, as plain
+nodes."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -8,15 +9,20 @@ import onnx
 from onnx import helper, numpy_helper
 
 
-def taken_branch(node: onnx.NodeProto, constants: dict[str, np.ndarray]) -> list[onnx.NodeProto] | None:
-    """The nodes that give the outputs of an `If`, whose weights are added to `constants`; None for all other nodes."""
+def taken_branch(
+    node: onnx.NodeProto, constants: dict[str, np.ndarray]
+) -> list[onnx.NodeProto] | None:
+    """The nodes that give the outputs of an `If`, whose weights are added to `constants`; None for
+    all other nodes."""
     if node.op_type != "If" or node.input[0] not in constants:
         return None
     name = "then_branch" if constants[node.input[0]].reshape(-1)[0] else "else_branch"
     branch = next(attribute.g for attribute in node.attribute if attribute.name == name)
     constants |= {tensor.name: numpy_helper.to_array(tensor) for tensor in branch.initializer}
     results = [
-        helper.make_node("Identity", [inner.name], [outer]) for inner, outer in zip(branch.output, node.output, strict=False) if outer
+        helper.make_node("Identity", [inner.name], [outer])
+        for inner, outer in zip(branch.output, node.output, strict=False)
+        if outer
     ]
     return [*branch.node, *results]
 

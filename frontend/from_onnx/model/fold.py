@@ -1,4 +1,5 @@
-"""What an ONNX graph computes from constants alone, computed once: hoisted weights, filled weights, shape arithmetic."""
+"""What an ONNX graph computes from constants alone, computed once: hoisted weights, filled weights,
+shape arithmetic."""
 
 import math
 from collections import deque
@@ -20,13 +21,24 @@ from subpc.frontend.from_onnx.model.infer import Types, infer_node, shape_of, ty
 from subpc.frontend.messages import first_line, printable
 
 # Random numbers are no constants.
-_NEVER = frozenset({"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"})
+_NEVER = frozenset(
+    {
+        "RandomNormal",
+        "RandomUniform",
+        "RandomNormalLike",
+        "RandomUniformLike",
+        "Multinomial",
+        "Bernoulli",
+    }
+)
 _COPIES = frozenset({"Identity", "Dropout"})
 # ONNX's reference has them from this opset on; what they mean has not changed.
 _QUANTIZED, _QUANTIZED_OPSET = ("QuantizeLinear", "DequantizeLinear"), 19
-# Their results have as many elements as their input's values say, but no more than there are in the input, once for each axis.
+# Their results have as many elements as their input's values say, but no more than there are in the
+# input, once for each axis.
 _PICKING = frozenset({"NonZero", "Unique", "Compress"})
-# All that folding makes: this much, and some copies of what the file itself holds, in wider types. A small file cannot make much.
+# All that folding makes: this much, and some copies of what the file itself holds, in wider types.
+# A small file cannot make much.
 _BYTES, _COPIES_OF_FILE = 1 << 28, 16
 # Multiplications in one node; more would take minutes in ONNX's reference.
 _MAX_WORK = 1 << 33
@@ -35,9 +47,11 @@ Constants = dict[str, np.ndarray]
 
 
 def fold(model: onnx.ModelProto, shapes: Sequence[tuple[int, ...]] = ()) -> onnx.ModelProto:
-    """`model` with the shapes of all values, where constants are initializers and nothing is left that could be computed now.
+    """`model` with the shapes of all values, where constants are initializers and nothing is left
+    that could be computed now.
 
-    shapes: those of the inputs, if the user gave them. Node order and names stay. SubpcError where shapes contradict each other, or
+    shapes: those of the inputs, if the user gave them. Node order and names stay. SubpcError where
+    shapes contradict each other, or
     something is too large: known from shapes, before it is computed.
     """
     folder = _Folder(model)
@@ -53,7 +67,9 @@ def fold(model: onnx.ModelProto, shapes: Sequence[tuple[int, ...]] = ()) -> onnx
         except (SubpcError, MemoryError):
             raise
         except Exception as error:
-            raise wrong_shapes(f"{node_name(node)} ({node.op_type}): {first_line(error)}", shapes) from error
+            raise wrong_shapes(
+                f"{node_name(node)} ({node.op_type}): {first_line(error)}", shapes
+            ) from error
     return folder.rebuilt()
 
 
@@ -61,28 +77,38 @@ class _Folder:
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model, self.opset = model, opset_of(model)
         self.outputs = {value.name for value in model.graph.output}
-        self.constants: Constants = {tensor.name: _array(tensor) for tensor in model.graph.initializer}
+        self.constants: Constants = {
+            tensor.name: _array(tensor) for tensor in model.graph.initializer
+        }
         self.types: Types = {value.name: value.type for value in model.graph.input}
         self.types |= {name: type_of(value) for name, value in self.constants.items()}
-        self.declared = {value.name: value.type for value in (*model.graph.value_info, *model.graph.output)}
-        self.left = _BYTES + _COPIES_OF_FILE * sum(value.nbytes for value in self.constants.values())
+        self.declared = {
+            value.name: value.type for value in (*model.graph.value_info, *model.graph.output)
+        }
+        self.left = _BYTES + _COPIES_OF_FILE * sum(
+            value.nbytes for value in self.constants.values()
+        )
         self.written_out: set[str] = set()  # fills that were taken off what may be made
         self.aliases: dict[str, str] = {}
         self.nodes: list[onnx.NodeProto] = []
 
     def opened(self, node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
-        """What stands for a composite operator, or for branches of which one is taken; None where the node stands for itself."""
+        """What stands for a composite operator, or for branches of which one is taken; None where
+        the node stands for itself."""
         rename_read(node, self.aliases)
         if node.op_type == "Range":
             self._make_scalars(node)
         branch = taken_branch(node, self.constants)
         if branch is None:
             return opened_node(node, self.types, self.opset)
-        self.types |= {name: type_of(value) for name, value in self.constants.items() if name not in self.types}
+        self.types |= {
+            name: type_of(value) for name, value in self.constants.items() if name not in self.types
+        }
         return branch
 
     def _make_scalars(self, node: onnx.NodeProto) -> None:
-        """Range takes numbers; ONNX's own definitions give it tensors of one element, which its inference refuses."""
+        """Range takes numbers; ONNX's own definitions give it tensors of one element, which its
+        inference refuses."""
         for index, name in enumerate(node.input):
             value = self.constants.get(name)
             if value is not None and value.ndim and value.size == 1:
@@ -117,7 +143,9 @@ class _Folder:
         if node.op_type != "Cast":
             return node.op_type in _COPIES
         source = self.types.get(node.input[0])
-        return source is not None and source.tensor_type.elem_type == next(a.i for a in node.attribute if a.name == "to")
+        return source is not None and source.tensor_type.elem_type == next(
+            a.i for a in node.attribute if a.name == "to"
+        )
 
     def _compare(self, found: Types) -> None:
         """ValueError where the file says of a value what cannot be."""
@@ -133,7 +161,9 @@ class _Folder:
             return [np.array(shape[a.get("start", 0) : a.get("end", len(shape))], np.int64)]
         if node.op_type == "Size" and shape is not None:
             return [np.array(math.prod(shape), np.int64)]
-        if node.op_type in _NEVER or any(name and name not in self.constants for name in node.input):
+        if node.op_type in _NEVER or any(
+            name and name not in self.constants for name in node.input
+        ):
             return None
         if any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
             return None
@@ -143,7 +173,8 @@ class _Folder:
         return self._computed(node) if self._reserve(node, found) else None
 
     def _reserve(self, node: onnx.NodeProto, found: Types) -> bool:
-        """Take what the node makes off what may still be made; False where it is not known before it is made."""
+        """Take what the node makes off what may still be made; False where it is not known before
+        it is made."""
         sizes = {name: shape_of(found.get(name)) for name in node.output if name}
         if node.op_type in _PICKING:
             source = self.constants[node.input[0]]
@@ -151,11 +182,19 @@ class _Folder:
         if any(size is None for size in sizes.values()):
             return False
         made = sum(math.prod(size or ()) * _bytes(found.get(name)) for name, size in sizes.items())
-        fills = {name for name in node.input if name and is_fill(self.constants[name])} - self.written_out
+        fills = {
+            name for name in node.input if name and is_fill(self.constants[name])
+        } - self.written_out
         self.written_out |= fills
-        self._take_off(made + sum(self.constants[name].nbytes for name in fills), f"Node {node_name(node)} ({node.op_type}) makes")
+        self._take_off(
+            made + sum(self.constants[name].nbytes for name in fills),
+            f"Node {node_name(node)} ({node.op_type}) makes",
+        )
         if _work(node, self.constants, sizes) > _MAX_WORK:
-            raise ModelFileError(f"Node {node_name(node)} ({node.op_type}) computes a constant in more than {_MAX_WORK} multiplications.")
+            raise ModelFileError(
+                f"Node {node_name(node)} ({node.op_type}) computes a constant in more than"
+                f" {_MAX_WORK} multiplications."
+            )
         return True
 
     def _take_off(self, made: int, who_makes: str) -> None:
@@ -172,7 +211,9 @@ class _Folder:
             opset = max(self.opset, _QUANTIZED_OPSET) if node.op_type in _QUANTIZED else self.opset
             return ReferenceEvaluator(_single(node, feeds, opset)).run(None, feeds)  # type: ignore[no-any-return]
         except Exception as error:
-            raise ModelFileError(f"Node {node_name(node)} ({node.op_type}) cannot be computed: {first_line(error)}") from error
+            raise ModelFileError(
+                f"Node {node_name(node)} ({node.op_type}) cannot be computed: {first_line(error)}"
+            ) from error
 
     def rebuilt(self) -> onnx.ModelProto:
         """The model that is left."""
@@ -186,8 +227,15 @@ class _Folder:
             del part[:]
         graph.node.extend(self.nodes)
         graph.input.extend(inputs)
-        graph.initializer.extend(numpy_helper.from_array(v, name) for name, v in self.constants.items() if name in used)
-        kept = [name for node in self.nodes for name in node.output if name in self.types and name not in self.outputs]
+        graph.initializer.extend(
+            numpy_helper.from_array(v, name) for name, v in self.constants.items() if name in used
+        )
+        kept = [
+            name
+            for node in self.nodes
+            for name in node.output
+            if name in self.types and name not in self.outputs
+        ]
         graph.value_info.extend(helper.make_value_info(name, self.types[name]) for name in kept)
         for value in graph.output:
             if value.name in self.types:
@@ -200,7 +248,8 @@ def _array(tensor: onnx.TensorProto) -> np.ndarray:
         return np.asarray(numpy_helper.to_array(tensor))
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise ModelFileError(
-            f"Weight {printable(tensor.name)!r} of shape {list(tensor.dims)} cannot be read: {first_line(error)}"
+            f"Weight {printable(tensor.name)!r} of shape {list(tensor.dims)} cannot be read:"
+            f" {first_line(error)}"
         ) from error
 
 
@@ -211,11 +260,21 @@ def _bytes(value: onnx.TypeProto | None) -> int:
     return max(int(helper.tensor_dtype_to_np_dtype(value.tensor_type.elem_type).itemsize), 1)
 
 
-def _work(node: onnx.NodeProto, constants: Constants, sizes: dict[str, tuple[int, ...] | None]) -> float:
+def _work(
+    node: onnx.NodeProto, constants: Constants, sizes: dict[str, tuple[int, ...] | None]
+) -> float:
     """Multiplications of a product of matrices or a convolution, roughly."""
     made = float(sum(math.prod(size or ()) for size in sizes.values()))
     operands = [float(constants[name].size) for name in node.input if name]
-    if len(operands) < 2 or node.op_type not in ("MatMul", "Gemm", "Einsum", "Conv", "ConvTranspose", "MatMulInteger", "ConvInteger"):
+    if len(operands) < 2 or node.op_type not in (
+        "MatMul",
+        "Gemm",
+        "Einsum",
+        "Conv",
+        "ConvTranspose",
+        "MatMulInteger",
+        "ConvInteger",
+    ):
         return made
     if node.op_type in ("MatMul", "Gemm", "MatMulInteger"):
         return math.sqrt(made * operands[0] * operands[1])  # mn, mk and kn for m, n and k

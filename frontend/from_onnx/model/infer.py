@@ -1,4 +1,5 @@
-"""The shapes of an ONNX graph's values, node after node: what each makes is known before anything is computed."""
+"""The shapes of an ONNX graph's values, node after node: what each makes is known before anything
+is computed."""
 
 import math
 from collections.abc import Mapping
@@ -12,12 +13,27 @@ from subpc.frontend.from_onnx.graph import node_name
 
 # Constants of up to this many elements can decide a shape; larger ones are data.
 _MAX_SHAPE = 1 << 12
-# No value of a network is larger (4 GiB in float32), but a hostile file can ask for more in one line.
+# No value of a network is larger (4 GiB in float32), but a hostile file can ask for more in one
+# line.
 MAX_ELEMENTS = 1 << 30
 # Beyond this, extents overflow where ONNX multiplies them.
 _MAX_EXTENT = 1 << 31
 # Operators whose constants say how much they make.
-_GROWS = frozenset({"Tile", "Expand", "ConstantOfShape", "Range", "Pad", "OneHot", "Reshape", "Resize", "Upsample", "EyeLike", "Unsqueeze"})
+_GROWS = frozenset(
+    {
+        "Tile",
+        "Expand",
+        "ConstantOfShape",
+        "Range",
+        "Pad",
+        "OneHot",
+        "Reshape",
+        "Resize",
+        "Upsample",
+        "EyeLike",
+        "Unsqueeze",
+    }
+)
 
 Types = dict[str, onnx.TypeProto]
 Constants = Mapping[str, np.ndarray]
@@ -26,17 +42,28 @@ Constants = Mapping[str, np.ndarray]
 def infer_node(node: onnx.NodeProto, types: Types, constants: Constants, opset: int) -> Types:
     """Types of the node's outputs; those that cannot be known now have no shape, or are left out.
 
-    Raises ModelFileError for what is too large, and onnx's own errors where shapes contradict each other.
+    Raises ModelFileError for what is too large, and onnx's own errors where shapes contradict each
+    other.
     """
     if node.op_type in _GROWS:
         _check_numbers(node, constants)
     known = {name: types[name] for name in node.input if name in types}
     if any(name and name not in known for name in node.input):
         return {}
-    small = {name: constants[name] for name in known if name in constants and constants[name].size <= _MAX_SHAPE}
-    data = {name: numpy_helper.from_array(value, name) for name, value in small.items() if value.dtype != object}
+    small = {
+        name: constants[name]
+        for name in known
+        if name in constants and constants[name].size <= _MAX_SHAPE
+    }
+    data = {
+        name: numpy_helper.from_array(value, name)
+        for name, value in small.items()
+        if value.dtype != object
+    }
     schema = defs.get_schema(node.op_type, opset, "")
-    found: Types = shape_inference.infer_node_outputs(schema, node, known, data, opset_imports=[helper.make_opsetid("", opset)])
+    found: Types = shape_inference.infer_node_outputs(
+        schema, node, known, data, opset_imports=[helper.make_opsetid("", opset)]
+    )
     for name, value in found.items():
         _check_size(node, name, shape_of(value))
     return found
@@ -44,10 +71,18 @@ def infer_node(node: onnx.NodeProto, types: Types, constants: Constants, opset: 
 
 def shape_of(value: onnx.TypeProto | None) -> tuple[int, ...] | None:
     """The shape of a tensor, where all of it is known."""
-    if value is None or not value.HasField("tensor_type") or not value.tensor_type.HasField("shape"):
+    if (
+        value is None
+        or not value.HasField("tensor_type")
+        or not value.tensor_type.HasField("shape")
+    ):
         return None
     dims = value.tensor_type.shape.dim
-    return tuple(dim.dim_value for dim in dims) if all(dim.HasField("dim_value") for dim in dims) else None
+    return (
+        tuple(dim.dim_value for dim in dims)
+        if all(dim.HasField("dim_value") for dim in dims)
+        else None
+    )
 
 
 def type_of(array: np.ndarray) -> onnx.TypeProto:
@@ -69,11 +104,17 @@ def _check_numbers(node: onnx.NodeProto, constants: Constants) -> None:
         largest = max((abs(float(number)) for number in value.reshape(-1)), default=0.0)
         if value.dtype.kind in "iu" and largest > _MAX_EXTENT and node.op_type != "Range":
             raise ModelFileError(
-                f"Node {node_name(node)} ({node.op_type}) makes {largest:.0f} elements; at most {MAX_ELEMENTS} are accepted."
+                f"Node {node_name(node)} ({node.op_type}) makes {largest:.0f} elements; at most"
+                f" {MAX_ELEMENTS} are accepted."
             )
         if node.op_type in ("Resize", "Upsample") and not largest < _MAX_EXTENT:
-            raise ModelFileError(f"Node {node_name(node)} ({node.op_type}) scales by {largest:.3g}; at most {_MAX_EXTENT} is accepted.")
-    if node.op_type == "Range" and all(name in constants and constants[name].size == 1 for name in node.input):
+            raise ModelFileError(
+                f"Node {node_name(node)} ({node.op_type}) scales by {largest:.3g}; at most"
+                f" {_MAX_EXTENT} is accepted."
+            )
+    if node.op_type == "Range" and all(
+        name in constants and constants[name].size == 1 for name in node.input
+    ):
         start, limit, step = (float(constants[name].reshape(())) for name in node.input)
         count = (limit - start) / step if step else math.inf
         if not count <= MAX_ELEMENTS:
@@ -82,6 +123,7 @@ def _check_numbers(node: onnx.NodeProto, constants: Constants) -> None:
 
 def _too_large(node: onnx.NodeProto, elements: float) -> ModelFileError:
     return ModelFileError(
-        f"Node {node_name(node)} ({node.op_type}) makes {elements:.0f} elements; at most {MAX_ELEMENTS} are accepted.\n"
-        "Give a smaller input shape, or cut the model in front of it."
+        f"Node {node_name(node)} ({node.op_type}) makes {elements:.0f} elements; at most"
+        f" {MAX_ELEMENTS} are accepted.\nGive a smaller input shape, or cut the model in front"
+        " of it."
     )

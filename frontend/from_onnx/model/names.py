@@ -6,7 +6,8 @@ import onnx
 
 from subpc.frontend.from_onnx.graph import node_name
 
-# What the inputs of the operators with weights are for, where the weights have no names of their own.
+# What the inputs of the operators with weights are for, where the weights have no names of their
+# own.
 _ROLES = {
     "Conv": ("input", "weight", "bias"),
     "ConvTranspose": ("input", "weight", "bias"),
@@ -18,7 +19,8 @@ _MEANINGLESS = re.compile(r"(onnx::.*|\d+|.*Constant(_\d+)?(_output_0)?)")
 
 
 def original_names(graph: onnx.GraphProto) -> dict[str, str]:
-    """A name for every initializer: its own, or `<node>.weight` where an exporter merely counted."""
+    """A name for every initializer: its own, or `<node>.weight` where an exporter merely
+    counted."""
     names = {tensor.name: tensor.name for tensor in graph.initializer}
     for node in graph.node:
         roles = _ROLES.get(node.op_type, ())

@@ -12,7 +12,8 @@ _MAX_NAMED = 3
 
 
 def sort_nodes(graph: onnx.GraphProto) -> None:
-    """Bring the nodes of `graph` into order, and leave those alone that are; ModelFileError where no order exists."""
+    """Bring the nodes of `graph` into order, and leave those alone that are; ModelFileError where
+    no order exists."""
     made = {name: index for index, node in enumerate(graph.node) for name in node.output if name}
     given = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
     given |= {tensor.values.name for tensor in graph.sparse_initializer}
@@ -21,7 +22,10 @@ def sort_nodes(graph: onnx.GraphProto) -> None:
         names = {name for name in node.input if name and name not in given}
         unknown = sorted(name for name in names if name not in made)
         if unknown:
-            raise ModelFileError(f"Node {node_name(node)} ({node.op_type}) reads {printable(unknown[0])!r}, which nothing makes.")
+            raise ModelFileError(
+                f"Node {node_name(node)} ({node.op_type}) reads {printable(unknown[0])!r}, which"
+                " nothing makes."
+            )
         waiting.append({made[name] for name in names})
     if all(max(needed, default=-1) < index for index, needed in enumerate(waiting)):
         return
@@ -49,6 +53,8 @@ def _order(graph: onnx.GraphProto, waiting: list[set[int]]) -> list[int]:
                 heapq.heappush(ready, reader)
     if len(order) < len(waiting):
         stuck = [node_name(graph.node[index]) for index, count in enumerate(left) if count]
-        named = ", ".join(stuck[:_MAX_NAMED]) + (f" and {len(stuck) - _MAX_NAMED} more" if len(stuck) > _MAX_NAMED else "")
+        named = ", ".join(stuck[:_MAX_NAMED]) + (
+            f" and {len(stuck) - _MAX_NAMED} more" if len(stuck) > _MAX_NAMED else ""
+        )
         raise ModelFileError(f"The nodes wait for each other in a circle: {named}.")
     return order

@@ -1,4 +1,5 @@
-"""ONNX operators that TVM's importer takes and gets wrong, or has no code for on a CPU: better no library than a wrong one."""
+"""ONNX operators that TVM's importer takes and gets wrong, or has no code for on a CPU: better no
+library than a wrong one."""
 
 from collections.abc import Callable, Iterable
 
@@ -7,12 +8,23 @@ from onnx import numpy_helper
 
 # Sorted, counted or picked by their values: shapes or loops that compiled kernels do not have.
 _OPERATORS = frozenset(
-    {"TopK", "NonZero", "NonMaxSuppression", "Unique", "Compress", "ScatterElements", "ScatterND", "Scatter", "MaxUnpool"}
+    {
+        "TopK",
+        "NonZero",
+        "NonMaxSuppression",
+        "Unique",
+        "Compress",
+        "ScatterElements",
+        "ScatterND",
+        "Scatter",
+        "MaxUnpool",
+    }
 )
 
 
 def refused(node: onnx.NodeProto, graph: onnx.GraphProto) -> str:
-    """What about the node cannot be compiled, as the operator's entry in the list of unsupported ones; empty where nothing is wrong."""
+    """What about the node cannot be compiled, as the operator's entry in the list of unsupported
+    ones; empty where nothing is wrong."""
     if node.op_type in _OPERATORS:
         return str(node.op_type)
     rule = _RULES.get(node.op_type)
@@ -20,7 +32,11 @@ def refused(node: onnx.NodeProto, graph: onnx.GraphProto) -> str:
 
 
 def _batch_norm(node: onnx.NodeProto, graph: onnx.GraphProto) -> str:
-    return "BatchNormalization in training mode, instead of model.eval()," if _attribute(node, "training_mode") else ""
+    return (
+        "BatchNormalization in training mode, instead of model.eval(),"
+        if _attribute(node, "training_mode")
+        else ""
+    )
 
 
 def _dropout(node: onnx.NodeProto, graph: onnx.GraphProto) -> str:
@@ -46,7 +62,9 @@ _RULES: dict[str, Callable[[onnx.NodeProto, onnx.GraphProto], str]] = {
 
 
 def _attribute(node: onnx.NodeProto, name: str, default: int = 0) -> object:
-    return next((onnx.helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
+    return next(
+        (onnx.helper.get_attribute_value(a) for a in node.attribute if a.name == name), default
+    )
 
 
 def _reads(graph: onnx.GraphProto, names: Iterable[str]) -> bool:
@@ -61,5 +79,11 @@ def _reads(graph: onnx.GraphProto, names: Iterable[str]) -> bool:
 def _is_true(name: str, graph: onnx.GraphProto) -> bool:
     """Whether the value is a constant other than zero."""
     tensors = [tensor for tensor in graph.initializer if tensor.name == name]
-    tensors += [a.t for node in graph.node if node.op_type == "Constant" and name in node.output for a in node.attribute if a.HasField("t")]
+    tensors += [
+        a.t
+        for node in graph.node
+        if node.op_type == "Constant" and name in node.output
+        for a in node.attribute
+        if a.HasField("t")
+    ]
     return any(bool(numpy_helper.to_array(tensor).any()) for tensor in tensors)

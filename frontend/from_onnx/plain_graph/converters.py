@@ -1,4 +1,5 @@
-"""ONNX operators as layers and operators of a GraphBuilder; see shape_converters for those that only move values."""
+"""ONNX operators as layers and operators of a GraphBuilder; see shape_converters for those that
+only move values."""
 
 import math
 from collections.abc import Callable
@@ -18,15 +19,25 @@ Converter = Callable[[OnnxGraphReader, onnx.NodeProto, dict[str, Any]], Any]
 _ROUNDING = 1e-7
 
 
-def _weights(reader: OnnxGraphReader, node: onnx.NodeProto, **places: int) -> dict[str, torch.Tensor]:
-    present = {name: index for name, index in places.items() if len(node.input) > index and node.input[index]}
-    return {name: required_weight(reader, node.input[index]).value for name, index in present.items()}
+def _weights(
+    reader: OnnxGraphReader, node: onnx.NodeProto, **places: int
+) -> dict[str, torch.Tensor]:
+    present = {
+        name: index
+        for name, index in places.items()
+        if len(node.input) > index and node.input[index]
+    }
+    return {
+        name: required_weight(reader, node.input[index]).value for name, index in present.items()
+    }
 
 
 def _conv(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) -> int:
     tensors = _weights(reader, node, weight=1, bias=2)
     x, options = windows.window(reader, node, a, list(tensors["weight"].shape[2:]), 0.0)
-    return reader.builder.layer(reader.layer_name(node), "conv2d", tensors, x, **options, groups=int(a.get("group", 1)))
+    return reader.builder.layer(
+        reader.layer_name(node), "conv2d", tensors, x, **options, groups=int(a.get("group", 1))
+    )
 
 
 def _transposed(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) -> int:
@@ -34,10 +45,19 @@ def _transposed(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]
     pads = list(a.get("pads", [0, 0, 0, 0]))
     if len(pads) != 4 or pads[:2] != pads[2:]:
         raise ValueError("padding that differs from side to side")
-    options = {"stride": list(a.get("strides", [1, 1])), "padding": pads[:2], "dilation": list(a.get("dilations", [1, 1]))}
-    more = {"groups": int(a.get("group", 1)), "output_padding": list(a.get("output_padding", [0, 0]))}
+    options = {
+        "stride": list(a.get("strides", [1, 1])),
+        "padding": pads[:2],
+        "dilation": list(a.get("dilations", [1, 1])),
+    }
+    more = {
+        "groups": int(a.get("group", 1)),
+        "output_padding": list(a.get("output_padding", [0, 0])),
+    }
     x = reader.value(node.input[0])
-    return reader.builder.layer(reader.layer_name(node), "conv_transpose2d", tensors, x, **options, **more)
+    return reader.builder.layer(
+        reader.layer_name(node), "conv_transpose2d", tensors, x, **options, **more
+    )
 
 
 def _batch_norm(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) -> int:
@@ -45,7 +65,9 @@ def _batch_norm(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]
         raise ValueError("a batch norm over other than 4 dimensions")
     tensors = _weights(reader, node, weight=1, bias=2, running_mean=3, running_var=4)
     eps = float(a.get("epsilon", 1e-5))
-    return reader.builder.layer(reader.layer_name(node), "batch_norm", tensors, reader.value(node.input[0]), eps=eps)
+    return reader.builder.layer(
+        reader.layer_name(node), "batch_norm", tensors, reader.value(node.input[0]), eps=eps
+    )
 
 
 def _gemm(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) -> int:
@@ -56,7 +78,9 @@ def _gemm(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) -> i
         tensors["weight"] = tensors["weight"].T.contiguous()
     if "bias" in tensors:
         tensors["bias"] = tensors["bias"].expand(len(tensors["weight"])).contiguous()
-    return reader.builder.layer(reader.layer_name(node), "linear", tensors, reader.value(node.input[0]))
+    return reader.builder.layer(
+        reader.layer_name(node), "linear", tensors, reader.value(node.input[0])
+    )
 
 
 def _matmul(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) -> int:
@@ -72,14 +96,19 @@ def _prelu(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) -> 
     slope = required_weight(reader, node.input[1]).value
     if slope.numel() not in (1, slope.shape[0]):
         raise ValueError("a slope that is not one a channel")
-    return reader.builder.layer(reader.layer_name(node), "prelu", {"weight": slope.reshape(-1)}, reader.value(node.input[0]))
+    return reader.builder.layer(
+        reader.layer_name(node), "prelu", {"weight": slope.reshape(-1)}, reader.value(node.input[0])
+    )
 
 
 def _unary(op: str, **options: tuple[str, float]) -> Converter:
     """options: option -> (attribute, its default)."""
 
     def convert(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) -> int:
-        values = {option: float(a.get(attribute, default)) for option, (attribute, default) in options.items()}
+        values = {
+            option: float(a.get(attribute, default))
+            for option, (attribute, default) in options.items()
+        }
         return reader.builder.add(op, reader.value(node.input[0]), **values)
 
     return convert
@@ -112,7 +141,8 @@ def _softmax(op: str) -> Converter:
 
 
 def _arithmetic(op: str) -> Converter:
-    """Two values, one of which may be a constant; a batch norm takes in a scale or an offset a channel behind it."""
+    """Two values, one of which may be a constant; a batch norm takes in a scale or an offset a
+    channel behind it."""
 
     def convert(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) -> int:
         if _into_batch_norm(reader, node):
@@ -124,23 +154,41 @@ def _arithmetic(op: str) -> Converter:
 
 
 def _into_batch_norm(reader: OnnxGraphReader, node: onnx.NodeProto) -> bool:
-    """Multiply or shift the batch norm that the node alone reads by a constant a channel, where it is that."""
+    """Multiply or shift the batch norm that the node alone reads by a constant a channel, where it
+    is that."""
     weights = {name: reader.weight(name) for name in node.input}
-    names, given = [n for n, weight in weights.items() if weight is None], [w.value for w in weights.values() if w is not None]
-    if node.op_type not in ("Mul", "Add") or len(names) != 1 or len(given) != 1 or not reader.is_read_once(names[0]):
+    names, given = (
+        [n for n, weight in weights.items() if weight is None],
+        [w.value for w in weights.values() if w is not None],
+    )
+    if (
+        node.op_type not in ("Mul", "Add")
+        or len(names) != 1
+        or len(given) != 1
+        or not reader.is_read_once(names[0])
+    ):
         return False
     made, layers = reader.builder.nodes[reader.value(names[0]) - 1], reader.builder.layers
     layer = made.options.get("name", "") if made.op == LAYER else ""
     if layer not in layers or layers[layer][0] != "batch_norm":
         return False
-    if sum(other.options == made.options for other in reader.builder.nodes if other.op == LAYER) > 1:
+    if (
+        sum(other.options == made.options for other in reader.builder.nodes if other.op == LAYER)
+        > 1
+    ):
         return False  # used a second time
     tensors, constant = reader.builder.tensors, given[0]
-    if constant.numel() != len(tensors[f"{layer}.bias"]) or constant.dim() < 3 or constant.shape[-3] != constant.numel():
+    if (
+        constant.numel() != len(tensors[f"{layer}.bias"])
+        or constant.dim() < 3
+        or constant.shape[-3] != constant.numel()
+    ):
         return False
     for part in ("weight", "bias") if node.op_type == "Mul" else ("bias",):
         own = tensors[f"{layer}.{part}"]
-        tensors[f"{layer}.{part}"] = own * constant.reshape(-1) if node.op_type == "Mul" else own + constant.reshape(-1)
+        tensors[f"{layer}.{part}"] = (
+            own * constant.reshape(-1) if node.op_type == "Mul" else own + constant.reshape(-1)
+        )
     return True
 
 
@@ -168,18 +216,28 @@ def _reduce(op: str) -> Converter:
         rank = len(reader.shape(node.input[0]))
         axes = a.get("axes") or reader.numbers(node, 1) or range(rank)
         dims = sorted(int(axis) % rank for axis in axes)
-        return reader.builder.add(op, reader.value(node.input[0]), dims=dims, keepdim=bool(a.get("keepdims", 1)))
+        return reader.builder.add(
+            op, reader.value(node.input[0]), dims=dims, keepdim=bool(a.get("keepdims", 1))
+        )
 
     return convert
 
 
 def _local_response_norm(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) -> int:
-    options = {"alpha": float(a.get("alpha", 1e-4)), "beta": float(a.get("beta", 0.75)), "k": float(a.get("bias", 1.0))}
-    return reader.builder.add("local_response_norm", reader.value(node.input[0]), size=int(a["size"]), **options)
+    options = {
+        "alpha": float(a.get("alpha", 1e-4)),
+        "beta": float(a.get("beta", 0.75)),
+        "k": float(a.get("bias", 1.0)),
+    }
+    return reader.builder.add(
+        "local_response_norm", reader.value(node.input[0]), size=int(a["size"]), **options
+    )
 
 
 def _gelu(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) -> int:
-    return reader.builder.add("gelu", reader.value(node.input[0]), approximate=a.get("approximate", "none"))
+    return reader.builder.add(
+        "gelu", reader.value(node.input[0]), approximate=a.get("approximate", "none")
+    )
 
 
 CONVERTERS: dict[str, Converter] = {

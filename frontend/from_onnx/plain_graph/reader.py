@@ -40,7 +40,11 @@ class OnnxGraphReader:
     def number(self, name: str) -> float | None:
         """The number in a constant of one element that does not widen the other operand."""
         value = self.network.constants.get(name)
-        return float(value.reshape(())) if value is not None and value.size == 1 and value.ndim <= 1 else None
+        return (
+            float(value.reshape(()))
+            if value is not None and value.size == 1 and value.ndim <= 1
+            else None
+        )
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a value; KeyError where it is not known."""

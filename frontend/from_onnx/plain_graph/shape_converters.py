@@ -28,7 +28,9 @@ def _reshape(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) -
 
 def _squeeze(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) -> int:
     shape = reader.shape(node.input[0])
-    axes = a.get("axes") or reader.numbers(node, 1) or [axis for axis, n in enumerate(shape) if n == 1]
+    axes = (
+        a.get("axes") or reader.numbers(node, 1) or [axis for axis, n in enumerate(shape) if n == 1]
+    )
     dims = sorted(int(axis) % len(shape) for axis in axes)
     return reader.builder.add("squeeze", reader.value(node.input[0]), dims=dims)
 
@@ -58,7 +60,9 @@ def _split(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) -> 
 
 def _slice(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) -> int:
     extents = reader.shape(node.input[0])
-    starts, ends = (a.get(key) or reader.numbers(node, i) or () for i, key in ((1, "starts"), (2, "ends")))
+    starts, ends = (
+        a.get(key) or reader.numbers(node, i) or () for i, key in ((1, "starts"), (2, "ends"))
+    )
     axes = a.get("axes") or reader.numbers(node, 3) or range(len(starts))
     steps = reader.numbers(node, 4) or [1] * len(starts)
     x = reader.value(node.input[0])
@@ -78,7 +82,9 @@ def _gather(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) ->
         raise ValueError("other than one constant index")
     dim = int(a.get("axis", 0)) % _rank(reader, node)
     place = int(index.value) % reader.shape(node.input[0])[dim]
-    part = reader.builder.add("slice", reader.value(node.input[0]), dim=dim, start=place, end=place + 1, step=1)
+    part = reader.builder.add(
+        "slice", reader.value(node.input[0]), dim=dim, start=place, end=place + 1, step=1
+    )
     return reader.builder.add("squeeze", part, dims=[dim])
 
 
@@ -96,11 +102,14 @@ def _pad(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) -> in
     if mode != "constant" and len(pairs) > 2:
         raise ValueError(f"mode {mode} over more than height and width")
     words = {"edge": "replicate"}.get(mode, mode)
-    return reader.builder.add("pad", reader.value(node.input[0]), pads=flat, mode=words, value=float(value))
+    return reader.builder.add(
+        "pad", reader.value(node.input[0]), pads=flat, mode=words, value=float(value)
+    )
 
 
 def _resize(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) -> int:
-    """What PyTorch's interpolate computes as well: pixels copied by whole factors, and bilinear mixtures."""
+    """What PyTorch's interpolate computes as well: pixels copied by whole factors, and bilinear
+    mixtures."""
     before, after = reader.shape(node.input[0]), reader.shape(node.output[0])
     options = options_of(a, old=node.op_type == "Upsample" or reader.opset < 11)
     if len(before) != 4 or before[:2] != after[:2]:
@@ -109,30 +118,62 @@ def _resize(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) ->
     whole = all(o * f == n for o, n, f in zip(before[2:], after[2:], factors, strict=True))
     x = reader.value(node.input[0])
     if options.copies_pixels and whole:
-        return reader.builder.add("interpolate", x, mode="nearest", size=None, scale=[float(f) for f in factors], align=None)
-    bilinear = options.is_bilinear or (options.mode == "linear" and options.place in ("pytorch_half_pixel", "align_corners"))
-    if not bilinear or options.antialias or options.exclude_outside or not _by_size(reader, node, a, before, after):
-        raise ValueError(f"mode {options.mode} with {options.place} from {list(before[2:])} to {list(after[2:])}")
+        return reader.builder.add(
+            "interpolate",
+            x,
+            mode="nearest",
+            size=None,
+            scale=[float(f) for f in factors],
+            align=None,
+        )
+    bilinear = options.is_bilinear or (
+        options.mode == "linear" and options.place in ("pytorch_half_pixel", "align_corners")
+    )
+    if (
+        not bilinear
+        or options.antialias
+        or options.exclude_outside
+        or not _by_size(reader, node, a, before, after)
+    ):
+        raise ValueError(
+            f"mode {options.mode} with {options.place} from {list(before[2:])} to {list(after[2:])}"
+        )
     size = {"size": list(after[2:]), "scale": None, "align": options.place == "align_corners"}
     return reader.builder.add("interpolate", x, mode="bilinear", **size)
 
 
-def _by_size(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any], before: tuple[int, ...], after: tuple[int, ...]) -> bool:
-    """Whether the extents alone say how much the image grows: a scale that was rounded places pixels otherwise."""
+def _by_size(
+    reader: OnnxGraphReader,
+    node: onnx.NodeProto,
+    a: dict[str, Any],
+    before: tuple[int, ...],
+    after: tuple[int, ...],
+) -> bool:
+    """Whether the extents alone say how much the image grows: a scale that was rounded places
+    pixels otherwise."""
     if a.get("keep_aspect_ratio_policy", "stretch") != "stretch" or a.get("axes"):
         return False
     scales = reader.numbers(node, 1 if len(node.input) == 2 else 2) or a.get("scales")
-    return not scales or all(o * scale == n for o, n, scale in zip(before, after, scales, strict=True))
+    return not scales or all(
+        o * scale == n for o, n, scale in zip(before, after, scales, strict=True)
+    )
 
 
 def _depth_to_space(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) -> int:
     if a.get("mode", "DCR") != "CRD":
         raise ValueError("mode DCR")
-    return reader.builder.add("pixel_shuffle", reader.value(node.input[0]), factor=int(a["blocksize"]))
+    return reader.builder.add(
+        "pixel_shuffle", reader.value(node.input[0]), factor=int(a["blocksize"])
+    )
 
 
 def _expand(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) -> int:
-    return expand(reader.builder, reader.value(node.input[0]), reader.shape(node.input[0]), reader.shape(node.output[0]))
+    return expand(
+        reader.builder,
+        reader.value(node.input[0]),
+        reader.shape(node.input[0]),
+        reader.shape(node.output[0]),
+    )
 
 
 def _same_value(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) -> int:

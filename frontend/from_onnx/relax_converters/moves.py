@@ -1,4 +1,5 @@
-"""ONNX operators that move values: between channels and pixels, out of columns, in and out of sequences."""
+"""ONNX operators that move values: between channels and pixels, out of columns, in and out of
+sequences."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +25,9 @@ def space_to_depth(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
         return None
     size = int(attrs["blocksize"])
     batch, channels, height, width = (int(n) for n in inputs[0].ty.shape)
-    split = relax.op.reshape(inputs[0], [batch, channels, height // size, size, width // size, size])
+    split = relax.op.reshape(
+        inputs[0], [batch, channels, height // size, size, width // size, size]
+    )
     moved = relax.op.permute_dims(split, [0, 1, 3, 5, 2, 4])
     return relax.op.reshape(moved, [batch, channels * size * size, height // size, width // size])
 
@@ -36,37 +39,61 @@ def columns_to_image(inputs: list[Any], attrs: dict[str, Any], opset: int) -> An
         raise NodeError(f"an image of {len(size)} axes; 2 are accepted")
     pads = list(attrs.get("pads") or [0] * 4)
     shape = [int(n) for n in inputs[0].ty.shape]
-    return overlap_added(inputs[0], shape, size, block, list(attrs.get("strides") or [1, 1]), pads, list(attrs.get("dilations") or [1, 1]))
+    return overlap_added(
+        inputs[0],
+        shape,
+        size,
+        block,
+        list(attrs.get("strides") or [1, 1]),
+        pads,
+        list(attrs.get("dilations") or [1, 1]),
+    )
 
 
 def eye_like(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
     """Ones along a diagonal: a constant, for only the input's shape matters."""
     rows, columns = (int(n) for n in inputs[0].ty.shape)
-    dtype = helper.tensor_dtype_to_np_dtype(attrs["dtype"]) if "dtype" in attrs else np.dtype(str(inputs[0].ty.dtype))
+    dtype = (
+        helper.tensor_dtype_to_np_dtype(attrs["dtype"])
+        if "dtype" in attrs
+        else np.dtype(str(inputs[0].ty.dtype))
+    )
     return relax.const(np.eye(rows, columns, int(attrs.get("k", 0)), dtype), str(dtype))
 
 
 def inserted(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
     """A sequence with one element more, at the end or before another one: -1 is before the last."""
     fields = list(inputs[0])
-    fields.insert(_numbers(inputs[2])[0] if len(inputs) > 2 and inputs[2] is not None else len(fields), inputs[1])
+    fields.insert(
+        _numbers(inputs[2])[0] if len(inputs) > 2 and inputs[2] is not None else len(fields),
+        inputs[1],
+    )
     return relax.Tuple(fields)
 
 
 def split_to_sequence(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
-    """A sequence of slices: of one size, of given sizes, or of single elements, whose axis may go."""
+    """A sequence of slices: of one size, of given sizes, or of single elements, whose axis may
+    go."""
     x, axis = inputs[0], int(attrs.get("axis", 0)) % int(inputs[0].ty.ndim)
     extent, given = int(x.ty.shape[axis]), len(inputs) > 1 and inputs[1] is not None
     sizes = _numbers(inputs[1]) if given else [1]
     if not given or not inputs[1].ty.shape:
         sizes = [min(sizes[0], extent - start) for start in range(0, extent, sizes[0])]
     ends = np.cumsum(sizes).tolist()
-    parts = [relax.op.strided_slice(x, [axis], [end - size], [end]) for size, end in zip(sizes, ends, strict=True)]
-    return relax.Tuple(parts if given or attrs.get("keepdims", 1) else [relax.op.squeeze(part, [axis]) for part in parts])
+    parts = [
+        relax.op.strided_slice(x, [axis], [end - size], [end])
+        for size, end in zip(sizes, ends, strict=True)
+    ]
+    return relax.Tuple(
+        parts
+        if given or attrs.get("keepdims", 1)
+        else [relax.op.squeeze(part, [axis]) for part in parts]
+    )
 
 
 def padded(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
-    """Pad with values of the tensor, axis after axis, however far it reaches; None where a fill is padded with, which TVM does."""
+    """Pad with values of the tensor, axis after axis, however far it reaches; None where a fill is
+    padded with, which TVM does."""
     given = attrs.get("mode", "constant")
     mode: Any = given.decode(errors="replace") if isinstance(given, bytes) else given
     if mode not in _PADDING:
@@ -74,11 +101,17 @@ def padded(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
     x = inputs[0]
     shape = [int(n) for n in x.ty.shape]
     pads = _numbers(inputs[1]) if opset >= 11 else list(attrs["pads"])
-    axes = _numbers(inputs[3]) if len(inputs) > 3 and inputs[3] is not None else list(range(len(shape)))
+    axes = (
+        _numbers(inputs[3])
+        if len(inputs) > 3 and inputs[3] is not None
+        else list(range(len(shape)))
+    )
     for i, axis in enumerate(axes):
         before, after, extent = pads[i], pads[i + len(axes)], shape[axis]
         if -min(before, 0) - min(after, 0) > extent:
-            raise NodeError(f"it cuts {-min(before, 0)} and {-min(after, 0)} off an axis of {extent}")
+            raise NodeError(
+                f"it cuts {-min(before, 0)} and {-min(after, 0)} off an axis of {extent}"
+            )
         if mode == "constant" or (before, after) == (0, 0):
             continue
         if min(before, after) < 0 < max(before, after):
@@ -94,7 +127,9 @@ def sliced(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
     if opset >= 10:
         return None
     starts, ends = (list(attrs[name]) for name in ("starts", "ends"))
-    return relax.op.strided_slice(inputs[0], list(attrs.get("axes", range(len(starts)))), starts, ends)
+    return relax.op.strided_slice(
+        inputs[0], list(attrs.get("axes", range(len(starts)))), starts, ends
+    )
 
 
 def _numbers(value: Any) -> list[int]:

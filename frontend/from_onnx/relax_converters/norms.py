@@ -1,4 +1,5 @@
-"""Normalisations of ONNX that TVM's importer lacks, or computes as a difference of squares, which loses everything beside a large mean."""
+"""Normalisations of ONNX that TVM's importer lacks, or computes as a difference of squares, which
+loses everything beside a large mean."""
 
 import math
 from collections.abc import Callable
@@ -33,17 +34,26 @@ def mean_variance_normalization(inputs: list[Any], attrs: dict[str, Any], opset:
 
 
 def layer_normalization(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
-    """With mean and inverse deviation as further results, where they are asked for; None for the usual single result."""
+    """With mean and inverse deviation as further results, where they are asked for; None for the
+    usual single result."""
     if attrs["tvm_custom"]["num_outputs"] < 2:
         return None
     x, scale = inputs[0], inputs[1]
     rank = int(x.ty.ndim)
     axes = list(range(int(attrs.get("axis", -1)) % rank, rank))
     centred, variance = _centred(x, axes)
-    inverse = relax.op.divide(_like(1, x), relax.op.sqrt(relax.op.add(variance, _like(attrs.get("epsilon", 1e-5), x))))
+    inverse = relax.op.divide(
+        _like(1, x), relax.op.sqrt(relax.op.add(variance, _like(attrs.get("epsilon", 1e-5), x)))
+    )
     normal = relax.op.multiply(relax.op.multiply(centred, inverse), scale)
     bias = inputs[2] if len(inputs) > 2 else None
-    return relax.Tuple([normal if bias is None else relax.op.add(normal, bias), relax.op.mean(x, axes, True), inverse])
+    return relax.Tuple(
+        [
+            normal if bias is None else relax.op.add(normal, bias),
+            relax.op.mean(x, axes, True),
+            inverse,
+        ]
+    )
 
 
 def _centred(x: Any, axes: list[int]) -> tuple[Any, Any]:
@@ -51,7 +61,9 @@ def _centred(x: Any, axes: list[int]) -> tuple[Any, Any]:
     shape = [int(n) for n in x.ty.shape]
     count = math.prod(shape[axis] for axis in axes)
     centred = relax.op.subtract(x, relax.op.mean(x, axes, True))
-    return centred, relax.op.divide(relax.op.sum(relax.op.multiply(centred, centred), axes, True), _like(count, x))
+    return centred, relax.op.divide(
+        relax.op.sum(relax.op.multiply(centred, centred), axes, True), _like(count, x)
+    )
 
 
 def _like(value: float, like: Any) -> Any:

@@ -1,4 +1,5 @@
-"""Arithmetic of ONNX that TVM's importer gets wrong, or has none of: remainders, powers, shifts, running sums, reductions of nothing."""
+"""Arithmetic of ONNX that TVM's importer gets wrong, or has none of: remainders, powers, shifts,
+running sums, reductions of nothing."""
 
 import math
 from collections.abc import Callable
@@ -17,7 +18,8 @@ Converter = Callable[[list[Any], dict[str, Any], int], Any]
 
 
 def modulo(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
-    """Of floats: the remainder that C's fmod gives, exactly and with infinities; with the divisor's sign where fmod is 0."""
+    """Of floats: the remainder that C's fmod gives, exactly and with infinities; with the divisor's
+    sign where fmod is 0."""
     x, y = inputs
     if not _is_float(x):
         return None
@@ -27,17 +29,26 @@ def modulo(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
     zero = relax.const(0, x.ty.dtype)
     signs_differ = relax.op.logical_xor(relax.op.less(remainder, zero), relax.op.less(y, zero))
     added = relax.op.where(signs_differ, relax.op.add(remainder, y), remainder)
-    return relax.op.where(relax.op.equal(remainder, zero), relax.op.multiply(relax.op.abs(remainder), relax.op.sign(y)), added)
+    return relax.op.where(
+        relax.op.equal(remainder, zero),
+        relax.op.multiply(relax.op.abs(remainder), relax.op.sign(y)),
+        added,
+    )
 
 
 def _fmod(a: Any, b: Any) -> Any:
     shape = np.broadcast_shapes(*([int(n) for n in t.shape] for t in (a, b)))
     a, b = (tvm.topi.broadcast_to(t, shape) for t in (a, b))
-    return te.compute(shape, lambda *i: tvm.tirx.call_pure_extern(a.dtype, _C_FMOD[str(a.dtype)], a(*i), b(*i)), name="fmod")
+    return te.compute(
+        shape,
+        lambda *i: tvm.tirx.call_pure_extern(a.dtype, _C_FMOD[str(a.dtype)], a(*i), b(*i)),
+        name="fmod",
+    )
 
 
 def power(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
-    """The result has the type of the base; integers go through float64, which holds them up to 2^53."""
+    """The result has the type of the base; integers go through float64, which holds them up to
+    2^53."""
     base, exponent = inputs
     types = [str(value.ty.dtype) for value in inputs]
     if types[0] == types[1] and _is_float(base):
@@ -49,22 +60,31 @@ def power(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
 
 
 def bit_shift(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
-    """Shifting by as many bits as there are, or more, or by less than none, leaves nothing: to the right, the sign."""
+    """Shifting by as many bits as there are, or more, or by less than none, leaves nothing: to the
+    right, the sign."""
     x, count = inputs
     bits = np.dtype(str(x.ty.dtype)).itemsize * 8
     left = attrs["direction"] in (b"LEFT", "LEFT")
-    outside = relax.op.logical_or(relax.op.less(count, _like(0, count)), relax.op.greater_equal(count, _like(bits, count)))
+    outside = relax.op.logical_or(
+        relax.op.less(count, _like(0, count)), relax.op.greater_equal(count, _like(bits, count))
+    )
     shift = relax.op.left_shift if left else relax.op.right_shift
     inside = shift(x, relax.op.where(outside, _like(0, count), count))
     rest = (
-        relax.op.where(relax.op.less(x, _like(0, x)), _like(-1, x), _like(0, x)) if not left and "u" not in str(x.ty.dtype) else _like(0, x)
+        relax.op.where(relax.op.less(x, _like(0, x)), _like(-1, x), _like(0, x))
+        if not left and "u" not in str(x.ty.dtype)
+        else _like(0, x)
     )
     return relax.op.where(outside, rest, inside)
 
 
 def is_infinite(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
     """Infinities of one sign, or of both."""
-    signs = [sign for sign, name in ((1, "detect_positive"), (-1, "detect_negative")) if attrs.get(name, 1)]
+    signs = [
+        sign
+        for sign, name in ((1, "detect_positive"), (-1, "detect_negative"))
+        if attrs.get(name, 1)
+    ]
     if not signs:
         return relax.const(np.zeros([int(n) for n in inputs[0].ty.shape], bool))
     if len(signs) == 2:
@@ -86,7 +106,8 @@ def cumulative(operator: Callable[[Any, Any], Any], neutral: float) -> Converter
 
 
 def reduction(of_nothing: float) -> Converter:
-    """A reduction, whose result for an empty set TVM has not. of_nothing: that result; the others are TVM's but for truth values."""
+    """A reduction, whose result for an empty set TVM has not. of_nothing: that result; the others
+    are TVM's but for truth values."""
 
     def convert(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
         x = inputs[0]
@@ -126,14 +147,23 @@ def _axes(inputs: list[Any], attrs: dict[str, Any], rank: int) -> list[int] | No
 
 
 def one_hot(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
-    """Equal to a row of numbers or not; indices below zero count from the end, and those outside are nowhere."""
+    """Equal to a row of numbers or not; indices below zero count from the end, and those outside
+    are nowhere."""
     indices, depth, values = inputs
     if not isinstance(depth, tvm.ir.GenericConst):
         raise NodeError("its depth depends on the input")
     count, rank = int(np.asarray(depth.value.numpy()).reshape(())), int(indices.ty.ndim) + 1
     axis = int(attrs.get("axis", -1)) % rank
-    wanted = relax.op.where(relax.op.less(indices, _like(0, indices)), relax.op.add(indices, _like(count, indices)), indices)
-    row = np.arange(count).astype(str(indices.ty.dtype)).reshape([count if i == axis else 1 for i in range(rank)])
+    wanted = relax.op.where(
+        relax.op.less(indices, _like(0, indices)),
+        relax.op.add(indices, _like(count, indices)),
+        indices,
+    )
+    row = (
+        np.arange(count)
+        .astype(str(indices.ty.dtype))
+        .reshape([count if i == axis else 1 for i in range(rank)])
+    )
     chosen = relax.op.equal(relax.op.expand_dims(wanted, axis), relax.const(row, str(row.dtype)))
     off, on = (relax.op.strided_slice(values, [0], [i], [i + 1]) for i in (0, 1))
     return relax.op.where(chosen, on, off)

@@ -1,4 +1,5 @@
-"""ONNX poolings in Relax: over one, two or three axes, all as two-dimensional poolings, which have a kernel.
+"""ONNX poolings in Relax: over one, two or three axes, all as two-dimensional poolings, which have
+a kernel.
 
 Nodes have been through onnx_windows, so that padding is in numbers.
 """
@@ -18,7 +19,9 @@ Pool2d = Callable[[Any, list[Axis]], Any]
 
 def max_pool(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
     """The largest value of each window."""
-    return _over_all_axes(inputs[0], attrs, lambda x, axes: relax.op.nn.max_pool2d(x, **_options(axes)))
+    return _over_all_axes(
+        inputs[0], attrs, lambda x, axes: relax.op.nn.max_pool2d(x, **_options(axes))
+    )
 
 
 def average_pool(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
@@ -29,7 +32,17 @@ def average_pool(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
         if ceil and counted:  # where rounding up reaches beyond the padding, nothing is counted
             pads = [(axis.before, axis.after) for axis in axes]
             x = relax.op.nn.pad(x, [0, 0, 0, 0, *pads[0], *pads[1]])
-            axes = [Axis(a.extent + a.before + a.after, a.kernel, a.stride, a.dilation, 0, a.overhang(True)) for a in axes]
+            axes = [
+                Axis(
+                    a.extent + a.before + a.after,
+                    a.kernel,
+                    a.stride,
+                    a.dilation,
+                    0,
+                    a.overhang(True),
+                )
+                for a in axes
+            ]
         return relax.op.nn.avg_pool2d(x, count_include_pad=counted and not ceil, **_options(axes))
 
     return _over_all_axes(inputs[0], attrs, mean)
@@ -40,9 +53,16 @@ def lp_pool(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
     x, p = inputs[0], float(attrs.get("p", 2))
     powers = relax.op.multiply(x, x) if p == 2 else relax.op.abs(x)
     if p not in (1, 2):
-        powers = relax.op.exp(relax.op.multiply(relax.op.log(powers), _number(p, x)))  # TVM warns of its own power
+        powers = relax.op.exp(
+            relax.op.multiply(relax.op.log(powers), _number(p, x))
+        )  # TVM warns of its own power
     taps = math.prod(attrs["kernel_shape"])
-    mean = _over_all_axes(powers, attrs, lambda x, axes: relax.op.nn.avg_pool2d(x, count_include_pad=True, **_options(axes)), like=x)
+    mean = _over_all_axes(
+        powers,
+        attrs,
+        lambda x, axes: relax.op.nn.avg_pool2d(x, count_include_pad=True, **_options(axes)),
+        like=x,
+    )
     total = relax.op.multiply(mean, _number(taps, x))
     if p == 2:
         return relax.op.sqrt(total)
@@ -63,7 +83,8 @@ def _options(axes: list[Axis]) -> dict[str, Any]:
 
 
 def _over_all_axes(x: Any, attrs: dict[str, Any], pool: Pool2d, like: Any = None) -> Any:
-    """Maxima of maxima are maxima, and so with means: an axis more or less than two changes the shape alone."""
+    """Maxima of maxima are maxima, and so with means: an axis more or less than two changes the
+    shape alone."""
     batch, channels, *extents = [int(n) for n in (x if like is None else like).ty.shape]
     axes, ceil = axes_of(attrs, tuple(extents)), bool(attrs.get("ceil_mode", 0))
     if len(axes) == 2:
@@ -77,7 +98,9 @@ def _over_all_axes(x: Any, attrs: dict[str, Any], pool: Pool2d, like: Any = None
         return relax.op.reshape(pool(flat, [_ALONE, last]), [batch, channels, *out])
     planes = pool(relax.op.reshape(x, [batch, channels * extents[0], *extents[1:]]), axes[1:])
     columns = relax.op.reshape(planes, [batch, channels, extents[0], out[1] * out[2]])
-    return relax.op.reshape(pool(columns, [axes[0], Axis(out[1] * out[2], 1, 1, 1, 0, 0)]), [batch, channels, *out])
+    return relax.op.reshape(
+        pool(columns, [axes[0], Axis(out[1] * out[2], 1, 1, 1, 0, 0)]), [batch, channels, *out]
+    )
 
 
 _ALONE = Axis(1, 1, 1, 1, 0, 0)

@@ -1,4 +1,5 @@
-"""ONNX Upsample and Resize of every version: what TVM has a loop for, a gather of pixels, or a product with a matrix an axis."""
+"""ONNX Upsample and Resize of every version: what TVM has a loop for, a gather of pixels, or a
+product with a matrix an axis."""
 
 import math
 from typing import Any
@@ -16,7 +17,8 @@ _MAX_MATRIX = 1 << 26
 
 
 def resize(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
-    """Any axes of a tensor; ValueError where the sizes depend on the input, or the mode is none of ONNX's."""
+    """Any axes of a tensor; ValueError where the sizes depend on the input, or the mode is none of
+    ONNX's."""
     return _resized(inputs, options_of(attrs, old=opset < 11), attrs)
 
 
@@ -29,12 +31,22 @@ def upsample(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
 
 def sample(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
     """GridSample by pixels and mixtures of two an axis; TVM does the cubic one."""
-    mode, padding = (_text(attrs.get(name, default)) for name, default in (("mode", "linear"), ("padding_mode", "zeros")))
+    mode, padding = (
+        _text(attrs.get(name, default))
+        for name, default in (("mode", "linear"), ("padding_mode", "zeros"))
+    )
     method = {"linear": "bilinear", "bilinear": "bilinear", "nearest": "nearest"}.get(mode)
     x, grid = inputs
     if method is None or int(x.ty.ndim) not in (4, 5):
         return None
-    return grid_sample(lambda value: value, x, grid, method=method, padding=padding, align=bool(attrs.get("align_corners", 0)))
+    return grid_sample(
+        lambda value: value,
+        x,
+        grid,
+        method=method,
+        padding=padding,
+        align=bool(attrs.get("align_corners", 0)),
+    )
 
 
 def _text(value: str | bytes) -> str:
@@ -47,7 +59,11 @@ def _resized(inputs: list[Any], options: Resampling, attrs: dict[str, Any]) -> A
     axes = [int(axis) % len(shape) for axis in attrs.get("axes") or range(len(shape))]
     factors, goals = _goals(shape, axes, scales, sizes, options.policy)
     spans = _spans(roi, axes, len(shape)) if options.crops else [(0.0, 1.0)] * len(shape)
-    changed = [axis for axis in axes if goals[axis] != shape[axis] or factors[axis] != 1 or spans[axis] != (0.0, 1.0)]
+    changed = [
+        axis
+        for axis in axes
+        if goals[axis] != shape[axis] or factors[axis] != 1 or spans[axis] != (0.0, 1.0)
+    ]
     if _is_whole(shape, goals, factors, changed) and options.copies_pixels:
         return _grown(x, goals, "nearest_neighbor")
     if _is_whole(shape, goals, factors, changed) and options.is_bilinear:
@@ -59,15 +75,22 @@ def _resized(inputs: list[Any], options: Resampling, attrs: dict[str, Any]) -> A
         places = options.places(shape[axis], goals[axis], factors[axis], spans[axis])
         x = _along(x, shape, axis, options, places, factors[axis])
         shape[axis] = goals[axis]
-        inside = inside * _column(options.inside(places, int(inputs[0].ty.shape[axis])), axis, len(shape))
+        inside = inside * _column(
+            options.inside(places, int(inputs[0].ty.shape[axis])), axis, len(shape)
+        )
     return x if inside.all() else _filled(x, inside, options.fill)
 
 
-def _operands(inputs: list[Any]) -> tuple[list[float] | None, list[float] | None, list[float] | None]:
+def _operands(
+    inputs: list[Any],
+) -> tuple[list[float] | None, list[float] | None, list[float] | None]:
     """Region, scales and sizes; before opset 11 there were scales alone."""
     if len(inputs) == 2:
         return None, _numbers(inputs[1]), None
-    given = [_numbers(inputs[i]) if len(inputs) > i and inputs[i] is not None else None for i in (1, 2, 3)]
+    given = [
+        _numbers(inputs[i]) if len(inputs) > i and inputs[i] is not None else None
+        for i in (1, 2, 3)
+    ]
     roi, scales, sizes = [values or None for values in given]
     if (scales is None) == (sizes is None):
         raise NodeError("either scales or sizes have to be given")
@@ -83,7 +106,11 @@ def _numbers(value: Any) -> list[float]:
 
 
 def _goals(
-    shape: list[int], axes: list[int], scales: list[float] | None, sizes: list[float] | None, policy: str
+    shape: list[int],
+    axes: list[int],
+    scales: list[float] | None,
+    sizes: list[float] | None,
+    policy: str,
 ) -> tuple[list[float], list[int]]:
     """How much each axis grows, and its new extent."""
     factors, goals = [1.0] * len(shape), list(shape)
@@ -95,8 +122,14 @@ def _goals(
             goals[axis] = int(size) if common is None else math.floor(common * shape[axis] + 0.5)
     for axis, scale in zip(axes, scales or [1.0] * len(axes), strict=True):
         if scales is not None:
-            factors[axis], goals[axis] = scale, int(np.floor(np.float32(shape[axis]) * np.float32(scale)))
-    if not all(factor > 0 and math.isfinite(factor) and goal > 0 for factor, goal in zip(factors, goals, strict=True)):
+            factors[axis], goals[axis] = (
+                scale,
+                int(np.floor(np.float32(shape[axis]) * np.float32(scale))),
+            )
+    if not all(
+        factor > 0 and math.isfinite(factor) and goal > 0
+        for factor, goal in zip(factors, goals, strict=True)
+    ):
         raise NodeError(f"a shape of {shape} becomes {goals}")
     return factors, goals
 
@@ -113,29 +146,41 @@ def _spans(roi: list[float] | None, axes: list[int], rank: int) -> list[tuple[fl
 
 def _is_whole(shape: list[int], goals: list[int], factors: list[float], changed: list[int]) -> bool:
     """Whether height and width of a float image grow by whole factors, and nothing else changes."""
-    whole = all(goals[axis] == shape[axis] * factors[axis] and factors[axis] == int(factors[axis]) for axis in range(len(shape)))
+    whole = all(
+        goals[axis] == shape[axis] * factors[axis] and factors[axis] == int(factors[axis])
+        for axis in range(len(shape))
+    )
     return len(shape) == 4 and whole and all(axis >= 2 for axis in changed)
 
 
 def _grown(x: Any, goals: list[int], method: str) -> Any:
-    """Pixels copied, or mixed as PyTorch does: places are the same however they are counted where they grow by whole factors."""
+    """Pixels copied, or mixed as PyTorch does: places are the same however they are counted where
+    they grow by whole factors."""
     how = {"coordinate_transformation_mode": "asymmetric", "rounding_method": "floor"}
     if method == "linear":
         how = {"coordinate_transformation_mode": "half_pixel", "rounding_method": ""}
-    return relax.op.image.resize2d(x, size=relax.ShapeExpr(goals[2:]), layout="NCHW", method=method, **how)
+    return relax.op.image.resize2d(
+        x, size=relax.ShapeExpr(goals[2:]), layout="NCHW", method=method, **how
+    )
 
 
-def _along(x: Any, shape: list[int], axis: int, options: Resampling, places: np.ndarray, factor: float) -> Any:
+def _along(
+    x: Any, shape: list[int], axis: int, options: Resampling, places: np.ndarray, factor: float
+) -> Any:
     """One axis resampled."""
     if options.mode == "nearest":
-        return relax.op.take(x, relax.const(pixels_along(options, places, shape[axis], factor)), axis, mode="fast")
+        return relax.op.take(
+            x, relax.const(pixels_along(options, places, shape[axis], factor)), axis, mode="fast"
+        )
     matrix = matrix_along(options, places, shape[axis], factor).astype(np.float32)
     if axis == len(shape) - 1:
         return relax.op.matmul(x, relax.const(np.ascontiguousarray(matrix.T)))
     if axis == len(shape) - 2:
         return relax.op.matmul(relax.const(matrix), x)
     flat = relax.op.reshape(x, [math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])])
-    return relax.op.reshape(relax.op.matmul(relax.const(matrix), flat), [*shape[:axis], len(places), *shape[axis + 1 :]])
+    return relax.op.reshape(
+        relax.op.matmul(relax.const(matrix), flat), [*shape[:axis], len(places), *shape[axis + 1 :]]
+    )
 
 
 def _column(values: np.ndarray, axis: int, rank: int) -> np.ndarray:

@@ -1,4 +1,5 @@
-"""Converters for ONNX operators that TVM's importer writes as loops or spells unlike the PyTorch importer.
+"""Converters for ONNX operators that TVM's importer writes as loops or spells unlike the PyTorch
+importer.
 
 Each returns None for the cases that it leaves to TVM.
 """
@@ -25,14 +26,17 @@ _ROUNDING = 1e-4
 
 
 def _clip(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
-    """relax.clip, as relu6 is in PyTorch, where TVM's importer writes its own minimum and maximum loops."""
+    """relax.clip, as relu6 is in PyTorch, where TVM's importer writes its own minimum and maximum
+    loops."""
     if str(inputs[0].ty.dtype) != "float32":
         return _clip_integers(inputs) if opset >= 11 else None
     if opset < 11:
         low, high = attrs.get("min", -math.inf), attrs.get("max", math.inf)
     else:
         bounds = [_scalar(inputs[i]) if len(inputs) > i else None for i in (1, 2)]
-        if any(len(inputs) > i + 1 and inputs[i + 1] is not None and bounds[i] is None for i in (0, 1)):
+        if any(
+            len(inputs) > i + 1 and inputs[i + 1] is not None and bounds[i] is None for i in (0, 1)
+        ):
             return None
         low = -math.inf if bounds[0] is None or math.isnan(bounds[0]) else bounds[0]
         high = math.inf if bounds[1] is None or math.isnan(bounds[1]) else bounds[1]
@@ -71,7 +75,10 @@ def _sum(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
 
 def _concat(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
     """Weights beside activations: TVM's converter, made for shape arithmetic, takes all or none."""
-    floats = all(isinstance(value.ty, relax.TensorType) and str(value.ty.dtype) == "float32" for value in inputs)
+    floats = all(
+        isinstance(value.ty, relax.TensorType) and str(value.ty.dtype) == "float32"
+        for value in inputs
+    )
     return relax.op.concat(inputs, int(attrs["axis"])) if floats else None
 
 

@@ -1,4 +1,5 @@
-"""aten operators as layers and operators of a GraphBuilder. Each converter gives a value's number, or a list of them."""
+"""aten operators as layers and operators of a GraphBuilder. Each converter gives a value's number,
+or a list of them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,30 +25,47 @@ def _layer_name(reader: ProgramReader, node: Any) -> str:
 
 def _tensors(reader: ProgramReader, **nodes: Any) -> dict[str, torch.Tensor]:
     """The weights among the arguments; ValueError where one is computed from the input."""
-    return {name: required_weight(reader, node).value for name, node in nodes.items() if node is not None}
+    return {
+        name: required_weight(reader, node).value
+        for name, node in nodes.items()
+        if node is not None
+    }
 
 
 def _conv(node: fx.Node, reader: ProgramReader) -> int:
     a = arguments(node)
     tensors = _tensors(reader, weight=a["weight"], bias=a["bias"])
-    options: dict[str, Any] = {"stride": pair(a["stride"]), "padding": a["padding"], "dilation": pair(a["dilation"])}
+    options: dict[str, Any] = {
+        "stride": pair(a["stride"]),
+        "padding": a["padding"],
+        "dilation": pair(a["dilation"]),
+    }
     name, x = _layer_name(reader, a["weight"]), reader.value(a["input"])
     if isinstance(a["padding"], str):
         x, options["padding"] = _same(a["padding"], options, tensors["weight"], x, reader)
     options["padding"] = pair(options["padding"])
     if a.get("transposed"):
         options["output_padding"] = pair(a["output_padding"])
-    kind = "conv_transpose2d" if a.get("transposed") or ("output_padding" in a and "transposed" not in a) else "conv2d"
+    kind = (
+        "conv_transpose2d"
+        if a.get("transposed") or ("output_padding" in a and "transposed" not in a)
+        else "conv2d"
+    )
     if kind == "conv_transpose2d":
         options.setdefault("output_padding", pair(a["output_padding"]))
     return reader.builder.layer(name, kind, tensors, x, **options, groups=int(a["groups"]))
 
 
-def _same(mode: str, options: dict[str, Any], weight: torch.Tensor, x: int, reader: ProgramReader) -> tuple[int, list[int]]:
+def _same(
+    mode: str, options: dict[str, Any], weight: torch.Tensor, x: int, reader: ProgramReader
+) -> tuple[int, list[int]]:
     """Padding 'same': the odd pixel at the end."""
     if mode == "valid":
         return x, [0, 0]
-    total = [dilation * (kernel - 1) for dilation, kernel in zip(options["dilation"], weight.shape[2:], strict=True)]
+    total = [
+        dilation * (kernel - 1)
+        for dilation, kernel in zip(options["dilation"], weight.shape[2:], strict=True)
+    ]
     if all(n % 2 == 0 for n in total):
         return x, [n // 2 for n in total]
     pads = [extent for n in reversed(total) for extent in (n // 2, n - n // 2)]
@@ -58,16 +76,31 @@ def _batch_norm(node: fx.Node, reader: ProgramReader) -> list[int]:
     a = arguments(node)
     if rank_of(a["input"]) != 4:
         raise ValueError(f"a batch norm over {rank_of(a['input'])} dimensions")
-    parts = {"weight": a["weight"], "bias": a["bias"], "running_mean": a["running_mean"], "running_var": a["running_var"]}
+    parts = {
+        "weight": a["weight"],
+        "bias": a["bias"],
+        "running_mean": a["running_mean"],
+        "running_var": a["running_var"],
+    }
     tensors = _tensors(reader, **parts)
     first = a["weight"] if a["weight"] is not None else a["running_mean"]
-    return [reader.builder.layer(_layer_name(reader, first), "batch_norm", tensors, reader.value(a["input"]), eps=float(a["eps"]))]
+    return [
+        reader.builder.layer(
+            _layer_name(reader, first),
+            "batch_norm",
+            tensors,
+            reader.value(a["input"]),
+            eps=float(a["eps"]),
+        )
+    ]
 
 
 def _linear(node: fx.Node, reader: ProgramReader) -> int:
     a = arguments(node)
     tensors = _tensors(reader, weight=a["weight"], bias=a["bias"])
-    return reader.builder.layer(_layer_name(reader, a["weight"]), "linear", tensors, reader.value(a["input"]))
+    return reader.builder.layer(
+        _layer_name(reader, a["weight"]), "linear", tensors, reader.value(a["input"])
+    )
 
 
 def _matrix(node: fx.Node, reader: ProgramReader) -> int:
@@ -97,7 +130,9 @@ def _layer_norm(node: fx.Node, reader: ProgramReader) -> int:
     tensors = _tensors(reader, weight=a["weight"], bias=a["bias"])
     name = _layer_name(reader, a["weight"]) if a["weight"] is not None else node.name
     shape = [int(n) for n in a["normalized_shape"]]
-    return reader.builder.layer(name, "layer_norm", tensors, reader.value(a["input"]), eps=float(a["eps"]), shape=shape)
+    return reader.builder.layer(
+        name, "layer_norm", tensors, reader.value(a["input"]), eps=float(a["eps"]), shape=shape
+    )
 
 
 def _group_norm(node: fx.Node, reader: ProgramReader) -> list[int]:
@@ -111,7 +146,9 @@ def _group_norm(node: fx.Node, reader: ProgramReader) -> list[int]:
 def _prelu(node: fx.Node, reader: ProgramReader) -> int:
     a = arguments(node)
     tensors = _tensors(reader, weight=a["weight"])
-    return reader.builder.layer(_layer_name(reader, a["weight"]), "prelu", tensors, reader.value(a["self"]))
+    return reader.builder.layer(
+        _layer_name(reader, a["weight"]), "prelu", tensors, reader.value(a["self"])
+    )
 
 
 def _unary(op: str, **names: str) -> Converter:
@@ -119,7 +156,10 @@ def _unary(op: str, **names: str) -> Converter:
 
     def convert(node: fx.Node, reader: ProgramReader) -> int:
         a = arguments(node)
-        options = {option: _number(a[argument]) if not isinstance(a[argument], str) else a[argument] for option, argument in names.items()}
+        options = {
+            option: _number(a[argument]) if not isinstance(a[argument], str) else a[argument]
+            for option, argument in names.items()
+        }
         return reader.builder.add(op, reader.value(node.args[0]), **options)
 
     return convert
@@ -146,7 +186,9 @@ def _arithmetic(op: str, reverse: bool = False) -> Converter:
             if not isinstance(y, fx.Node):
                 y = y * a["alpha"]
             else:
-                scaled = reader.builder.add("mul_number", reader.value(y), number=float(a["alpha"]), reverse=False)
+                scaled = reader.builder.add(
+                    "mul_number", reader.value(y), number=float(a["alpha"]), reverse=False
+                )
                 return reader.builder.add(op, reader.value(x), scaled)
         return arithmetic(reader, op, x, y, reverse=reverse)
 
@@ -169,16 +211,33 @@ def _extreme(op: str) -> Converter:
 
 
 def _soft(op: str, node: fx.Node, reader: ProgramReader) -> int:
-    return reader.builder.add(op, reader.value(node.args[0]), dim=arguments(node)["dim"] % rank_of(node))
+    return reader.builder.add(
+        op, reader.value(node.args[0]), dim=arguments(node)["dim"] % rank_of(node)
+    )
 
 
-_SAME = ("relu", "sigmoid", "tanh", "silu", "mish", "hardswish", "hardsigmoid", "exp", "erf", "sqrt", "abs", "neg")
+_SAME = (
+    "relu",
+    "sigmoid",
+    "tanh",
+    "silu",
+    "mish",
+    "hardswish",
+    "hardsigmoid",
+    "exp",
+    "erf",
+    "sqrt",
+    "abs",
+    "neg",
+)
 CONVERTERS: dict[str, Converter] = {
     **{f"aten.{name}.default": _unary(name) for name in _SAME},
     "aten.gelu.default": _unary("gelu", approximate="approximate"),
     "aten.leaky_relu.default": _unary("leaky_relu", slope="negative_slope"),
     "aten.hardtanh.default": _hardtanh,
-    "aten.relu6.default": lambda node, reader: reader.builder.add("relu6", reader.value(node.args[0])),
+    "aten.relu6.default": lambda node, reader: reader.builder.add(
+        "relu6", reader.value(node.args[0])
+    ),
     "aten.clamp.default": _hardtanh,
     "aten.clamp_min.default": _hardtanh,
     "aten.clamp_max.default": _hardtanh,

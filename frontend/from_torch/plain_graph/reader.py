@@ -1,4 +1,5 @@
-"""An exported network that is gone through node by node: what its converters to a plain graph ask."""
+"""An exported network that is gone through node by node: what its converters to a plain graph
+ask."""
 
 from typing import Any
 
@@ -14,14 +15,18 @@ Made = int | list[int]
 
 
 class ProgramReader:
-    """A GraphReader whose values are nodes. env: what has been made of each node; a Weight for what follows from weights alone."""
+    """A GraphReader whose values are nodes. env: what has been made of each node; a Weight for what
+    follows from weights alone."""
 
     def __init__(self, network: ExportedNetwork) -> None:
         """UnsupportedModelError for a network of several inputs."""
         self.network, self.builder = network, GraphBuilder()
         users = network.program.graph_signature.user_inputs
         if len(users) != 1:
-            raise UnsupportedModelError(f"The network has {len(users)} inputs; networks with one tensor as input can be compressed.")
+            raise UnsupportedModelError(
+                f"The network has {len(users)} inputs; networks with one tensor as input can be"
+                " compressed."
+            )
         self.env: dict[fx.Node, Made | Weight | None] = {}
         for node in network.program.graph.find_nodes(op="placeholder"):
             self.env[node] = 0 if node.name == users[0] else network.weights.get(node.name)

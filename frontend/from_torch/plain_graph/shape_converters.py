@@ -21,7 +21,9 @@ def pair(value: Any) -> list[int]:
 
 def _cat(node: fx.Node, reader: ProgramReader) -> int:
     a = arguments(node)
-    return reader.builder.add("cat", *(reader.value(n) for n in a["tensors"]), dim=a["dim"] % rank_of(node))
+    return reader.builder.add(
+        "cat", *(reader.value(n) for n in a["tensors"]), dim=a["dim"] % rank_of(node)
+    )
 
 
 def _view(node: fx.Node, reader: ProgramReader) -> int:
@@ -53,7 +55,9 @@ def _unsqueeze(node: fx.Node, reader: ProgramReader) -> int:
 
 
 def _expand(node: fx.Node, reader: ProgramReader) -> int:
-    return expand(reader.builder, reader.value(node.args[0]), shape_of(node.args[0]), shape_of(node))
+    return expand(
+        reader.builder, reader.value(node.args[0]), shape_of(node.args[0]), shape_of(node)
+    )
 
 
 def _slice(node: fx.Node, reader: ProgramReader) -> int:
@@ -64,13 +68,19 @@ def _slice(node: fx.Node, reader: ProgramReader) -> int:
     end = None if end is None or end >= extent else end
     if start == 0 and end is None and a["step"] == 1:
         return reader.value(a["self"])
-    return reader.builder.add("slice", reader.value(a["self"]), dim=dim, start=start, end=end, step=a["step"])
+    return reader.builder.add(
+        "slice", reader.value(a["self"]), dim=dim, start=start, end=end, step=a["step"]
+    )
 
 
 def _split(node: fx.Node, reader: ProgramReader) -> list[int]:
     a = arguments(node)
     dim = a["dim"] % rank_of(a["self"])
-    sizes = a["split_sizes"] if "split_sizes" in a else _equal(shape_of(a["self"])[dim], a["split_size"])
+    sizes = (
+        a["split_sizes"]
+        if "split_sizes" in a
+        else _equal(shape_of(a["self"])[dim], a["split_size"])
+    )
     return split(reader.builder, reader.value(a["self"]), dim, sizes)
 
 
@@ -83,14 +93,22 @@ def _select(node: fx.Node, reader: ProgramReader) -> int:
     rank, index = rank_of(a["self"]), a["index"]
     dim = a["dim"] % rank
     index %= shape_of(a["self"])[dim]
-    part = reader.builder.add("slice", reader.value(a["self"]), dim=dim, start=index, end=index + 1, step=1)
+    part = reader.builder.add(
+        "slice", reader.value(a["self"]), dim=dim, start=index, end=index + 1, step=1
+    )
     return reader.builder.add("squeeze", part, dims=[dim])
 
 
 def _pad(node: fx.Node, reader: ProgramReader) -> int:
     a = arguments(node)
     pads, value = [int(n) for n in (a["pad"] if "pad" in a else a["padding"])], a.get("value", 0.0)
-    mode = "constant" if "value" in a else "reflect" if "reflection" in str(node.target) else "replicate"
+    mode = (
+        "constant"
+        if "value" in a
+        else "reflect"
+        if "reflection" in str(node.target)
+        else "replicate"
+    )
     if not any(pads):
         return reader.value(node.args[0])
     value = None if math.isinf(value) else float(value)
@@ -101,7 +119,9 @@ def _reduce(op: str) -> Converter:
     def convert(node: fx.Node, reader: ProgramReader) -> int:
         a, rank = arguments(node), rank_of(node.args[0])
         dims = sorted(d % rank for d in (a.get("dim") or range(rank)))
-        return reader.builder.add(op, reader.value(node.args[0]), dims=dims, keepdim=bool(a.get("keepdim", False)))
+        return reader.builder.add(
+            op, reader.value(node.args[0]), dims=dims, keepdim=bool(a.get("keepdim", False))
+        )
 
     return convert
 
@@ -110,8 +130,15 @@ def _max_pool(node: fx.Node, reader: ProgramReader) -> Made:
     a = arguments(node)
     kernel = pair(a["kernel_size"])
     stride = pair(a["stride"]) if a["stride"] else kernel
-    options = {"kernel": kernel, "stride": stride, "padding": pair(a["padding"]), "dilation": pair(a["dilation"])}
-    result = reader.builder.add("max_pool2d", reader.value(a["self"]), **options, ceil=bool(a["ceil_mode"]))
+    options = {
+        "kernel": kernel,
+        "stride": stride,
+        "padding": pair(a["padding"]),
+        "dilation": pair(a["dilation"]),
+    }
+    result = reader.builder.add(
+        "max_pool2d", reader.value(a["self"]), **options, ceil=bool(a["ceil_mode"])
+    )
     return [result] if "with_indices" in str(node.target) else result
 
 
@@ -119,7 +146,12 @@ def _avg_pool(node: fx.Node, reader: ProgramReader) -> int:
     a = arguments(node)
     kernel = pair(a["kernel_size"])
     stride = pair(a["stride"]) if a["stride"] else kernel
-    options = {"kernel": kernel, "stride": stride, "padding": pair(a["padding"]), "ceil": bool(a["ceil_mode"])}
+    options = {
+        "kernel": kernel,
+        "stride": stride,
+        "padding": pair(a["padding"]),
+        "ceil": bool(a["ceil_mode"]),
+    }
     more = {"count_pad": bool(a["count_include_pad"]), "divisor": a["divisor_override"]}
     return reader.builder.add("avg_pool2d", reader.value(a["self"]), **options, **more)
 
@@ -139,14 +171,18 @@ def _interpolate(mode: str) -> Converter:
         scale = [float(n) for n in a["scale_factors"]] if a.get("scale_factors") else None
         size = None if scale is not None else [int(n) for n in shape_of(node)[2:]]
         align = None if mode == "nearest" else bool(a["align_corners"])
-        return reader.builder.add("interpolate", reader.value(a["input"]), mode=mode, size=size, scale=scale, align=align)
+        return reader.builder.add(
+            "interpolate", reader.value(a["input"]), mode=mode, size=size, scale=scale, align=align
+        )
 
     return convert
 
 
 def _pixel_shuffle(node: fx.Node, reader: ProgramReader) -> int:
     a = arguments(node)
-    return reader.builder.add("pixel_shuffle", reader.value(a["self"]), factor=int(a["upscale_factor"]))
+    return reader.builder.add(
+        "pixel_shuffle", reader.value(a["self"]), factor=int(a["upscale_factor"])
+    )
 
 
 def _same_value(node: fx.Node, reader: ProgramReader) -> int:
@@ -185,6 +221,9 @@ CONVERTERS: dict[str, Converter] = {
     "aten.upsample_bilinear2d.vec": _interpolate("bilinear"),
     "aten.upsample_bicubic2d.vec": _interpolate("bicubic"),
     "aten.pixel_shuffle.default": _pixel_shuffle,
-    **{f"aten.{name}.default": _same_value for name in ("clone", "alias", "detach", "dropout", "lift_fresh_copy")},
+    **{
+        f"aten.{name}.default": _same_value
+        for name in ("clone", "alias", "detach", "dropout", "lift_fresh_copy")
+    },
     "aten._to_copy.default": _same_value,
 }

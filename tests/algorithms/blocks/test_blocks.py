@@ -1,4 +1,5 @@
-"""1xN pruning without data against its formulas written out, and on networks where it has to be exact."""
+"""1xN pruning without data against its formulas written out, and on networks where it has to be
+exact."""
 
 import itertools
 
@@ -47,7 +48,9 @@ def layer(weight: torch.Tensor) -> nn.Conv2d:
 def moments(before: torch.Tensor, now: torch.Tensor, weight: torch.Tensor) -> Moments:
     before, now = before - before.mean(0), now - now.mean(0)
     answers = before @ weight.flatten(1).double().T
-    return Moments(covariance=(now.T @ now / len(now))[None], answers=(answers.T @ now / len(now))[None])
+    return Moments(
+        covariance=(now.T @ now / len(now))[None], answers=(answers.T @ now / len(now))[None]
+    )
 
 
 def test_the_solve_is_the_least_squares_of_the_kept_columns() -> None:
@@ -67,7 +70,9 @@ def test_the_solve_is_the_least_squares_of_the_kept_columns() -> None:
 def test_without_a_change_before_it_the_best_weights_are_the_old_ones() -> None:
     x = torch.randn(300, 12, dtype=torch.float64)
     weight = torch.randn(4, 4, 1, 3)
-    torch.testing.assert_close(layer_problem(layer(weight), moments(x, x, weight), 0.1).best[0], weight.double().flatten(1))
+    torch.testing.assert_close(
+        layer_problem(layer(weight), moments(x, x, weight), 0.1).best[0], weight.double().flatten(1)
+    )
 
 
 def test_the_cost_of_a_block_is_the_loss_after_solving_the_others() -> None:
@@ -98,7 +103,13 @@ def test_block_by_block_finds_nearly_the_best_of_all_choices() -> None:
 def test_a_channel_that_repeats_another_goes_without_a_trace() -> None:
     net = network(filters=8)
     with torch.no_grad():
-        for tensor in (net[0].weight, net[1].weight, net[1].bias, net[1].running_mean, net[1].running_var):
+        for tensor in (
+            net[0].weight,
+            net[1].weight,
+            net[1].bias,
+            net[1].running_mean,
+            net[1].running_var,
+        ):
             tensor[4:] = tensor[:4]
     settle(net, random_shapes(16, 3, 12, seed=0))
     pruned, _, report = compress_blocks(net, quick(sparsity=0.5, rounds=4, ridge=1e-7))
@@ -109,9 +120,13 @@ def test_a_channel_that_repeats_another_goes_without_a_trace() -> None:
 
 @pytest.mark.parametrize("compensation", ["none", "weights", "batch_norm", "full"])
 @pytest.mark.parametrize("criterion", ["l1", "error"])
-def test_each_group_keeps_the_same_number_of_input_channels(criterion: str, compensation: str) -> None:
+def test_each_group_keeps_the_same_number_of_input_channels(
+    criterion: str, compensation: str
+) -> None:
     net = network(filters=8)
-    pruned, codes, report = compress_blocks(net, quick(sparsity=0.3, criterion=criterion, compensation=compensation))
+    pruned, codes, report = compress_blocks(
+        net, quick(sparsity=0.3, criterion=criterion, compensation=compensation)
+    )
     live = pruned[3].weight.view(2, 4, 8, 9).abs().sum((1, 3)) > 0
     assert live.sum(1).tolist() == [6, 6]
     assert codes == {}
@@ -132,17 +147,25 @@ def test_full_compensation_on_images_comes_nearer_than_magnitude_alone() -> None
 def test_sparsity_of_zero_changes_nothing() -> None:
     net = network(filters=8)
     pruned, _, report = compress_blocks(net, quick(sparsity=0))
-    assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), pruned.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(net.state_dict().values(), pruned.state_dict().values(), strict=True)
+    )
     assert report.inputs == "none"
 
 
 @pytest.mark.parametrize(
     ("name", "reasons"),
-    [("mobilenet_v2", {"stem", "depthwise", "fully connected"}), ("densenet121", {"stem", "fully connected"})],
+    [
+        ("mobilenet_v2", {"stem", "depthwise", "fully connected"}),
+        ("densenet121", {"stem", "fully connected"}),
+    ],
 )
 def test_layers_stay_dense_for_a_reason(name: str, reasons: set[str]) -> None:
     torch.manual_seed(0)
-    _, _, report = compress_blocks(build_arch(name), BlockConfig(n=8, criterion="l1", compensation="none"))
+    _, _, report = compress_blocks(
+        build_arch(name), BlockConfig(n=8, criterion="l1", compensation="none")
+    )
     assert {layer.reason for layer in report.layers if layer.reason} == reasons
     assert all((layer.sparsity > 0) == (not layer.reason) for layer in report.layers)
 
@@ -168,7 +191,16 @@ def test_nan_statistics_are_refused_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"n": 5}, {"n": True}, {"sparsity": 1.0}, {"criterion": "l3"}, {"compensation": "all"}, {"ridge": 0}, {"keep_dense": "a"}]
+    "wrong",
+    [
+        {"n": 5},
+        {"n": True},
+        {"sparsity": 1.0},
+        {"criterion": "l3"},
+        {"compensation": "all"},
+        {"ridge": 0},
+        {"keep_dense": "a"},
+    ],
 )
 def test_settings_outside_their_range_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match="accepted"):

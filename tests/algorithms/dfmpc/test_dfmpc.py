@@ -16,7 +16,10 @@ from tests.algorithms.two_convs import network
 
 def problem() -> tuple[torch.Tensor, ...]:
     generator = torch.Generator().manual_seed(0)
-    x, new, y, new_y = (torch.randn(*s, generator=generator, dtype=torch.float64) for s in ((5, 9), (5, 9), (5,), (5,)))
+    x, new, y, new_y = (
+        torch.randn(*s, generator=generator, dtype=torch.float64)
+        for s in ((5, 9), (5, 9), (5,), (5,))
+    )
     return x, y, x + 0.3 * new, y + 0.3 * new_y
 
 
@@ -24,8 +27,14 @@ def test_the_solve_is_equation_27_channel_by_channel() -> None:
     x, y, new_x, new_y = problem()
     found = solve_scalars(x, y, new_x, new_y, lambda1=0.5, lambda2=0.01, clamp=False)
     for j in range(5):
-        column, new_column, one = x[j][:, None], new_x[j][:, None], torch.eye(1, dtype=torch.float64)
-        inverse = torch.linalg.inv(new_column.T @ new_column + 0.5 * new_y[j] ** 2 * one + 0.01 * one)
+        column, new_column, one = (
+            x[j][:, None],
+            new_x[j][:, None],
+            torch.eye(1, dtype=torch.float64),
+        )
+        inverse = torch.linalg.inv(
+            new_column.T @ new_column + 0.5 * new_y[j] ** 2 * one + 0.01 * one
+        )
         expected = inverse @ (new_column.T @ column + 0.5 * new_y[j] * y[j] * one)
         torch.testing.assert_close(found[j], expected[0, 0])
 
@@ -44,7 +53,9 @@ def test_the_solve_is_the_minimum_of_the_loss() -> None:
 def test_unchanged_weights_have_the_coefficient_one_and_dead_channels_too() -> None:
     x, y, _, _ = problem()
     x[3], y[3] = 0, 0
-    torch.testing.assert_close(solve_scalars(x, y, x, y, lambda1=0.5, lambda2=0, clamp=True), torch.ones(5).double())
+    torch.testing.assert_close(
+        solve_scalars(x, y, x, y, lambda1=0.5, lambda2=0, clamp=True), torch.ones(5).double()
+    )
 
 
 def test_a_coefficient_below_zero_is_clamped() -> None:
@@ -57,7 +68,11 @@ def test_weights_that_are_ternary_already_change_nothing() -> None:
     net = network()
     with torch.no_grad():
         net[0].weight.copy_(torch.randint(-1, 2, net[0].weight.shape) * 0.5)
-        net[3].weight.copy_((torch.randint(0, 256, net[3].weight.shape) * 2 / 255 - 1).index_fill(0, torch.tensor([0]), 1))
+        net[3].weight.copy_(
+            (torch.randint(0, 256, net[3].weight.shape) * 2 / 255 - 1).index_fill(
+                0, torch.tensor([0]), 1
+            )
+        )
     small, codes, _ = compress_dfmpc(net, DfmpcConfig.paper(high_bits=8))
     x = torch.randn(2, 3, 8, 8)
     assert codes["0"].ternary
@@ -65,7 +80,11 @@ def test_weights_that_are_ternary_already_change_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "low", "high"), [("resnet18", "layer1.0.conv1", "layer1.0.conv2"), ("resnet50", "layer1.0.conv2", "layer1.0.conv3")]
+    ("name", "low", "high"),
+    [
+        ("resnet18", "layer1.0.conv1", "layer1.0.conv2"),
+        ("resnet50", "layer1.0.conv2", "layer1.0.conv3"),
+    ],
 )
 def test_the_low_layer_is_the_one_of_figure_2(name: str, low: str, high: str) -> None:
     model = build_arch(name)
@@ -110,7 +129,15 @@ def test_without_batch_norm_every_layer_is_quantized_to_the_high_width() -> None
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"low_bits": 1}, {"high_bits": 9}, {"lambda1": -1}, {"recalibration": "x"}, {"compensation": "x"}, {"clamp": 1}]
+    "wrong",
+    [
+        {"low_bits": 1},
+        {"high_bits": 9},
+        {"lambda1": -1},
+        {"recalibration": "x"},
+        {"compensation": "x"},
+        {"clamp": 1},
+    ],
 )
 def test_settings_outside_their_range_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match="accepted"):

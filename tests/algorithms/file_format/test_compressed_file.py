@@ -1,4 +1,5 @@
-"""The compressed file comes back as it was written, compiles with no further word, and nothing else is taken for it."""
+"""The compressed file comes back as it was written, compiles with no further word, and nothing else
+is taken for it."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from subpc.algorithms.file_format.compressed_file import CompressedFile, save_atomic, save_compressed
+from subpc.algorithms.file_format.compressed_file import (
+    CompressedFile,
+    save_atomic,
+    save_compressed,
+)
 from subpc.errors import ConfigError, ModelFileError
 from subpc.frontend.architectures.small_nets import NETS, build
 from subpc.frontend.files.load_file import read_weights
@@ -18,14 +23,25 @@ OPTIONS = {"num_classes": 7, "in_channels": 3, "width": 32}
 
 def written(path: Path) -> CompressedFile:
     state = build("resnet20", **OPTIONS).state_dict()
-    file = CompressedFile(arch="subpc:resnet20", arch_options=OPTIONS, state_dict=state, config={"n": 16}, input_shape=(1, 3, 28, 28))
+    file = CompressedFile(
+        arch="subpc:resnet20",
+        arch_options=OPTIONS,
+        state_dict=state,
+        config={"n": 16},
+        input_shape=(1, 3, 28, 28),
+    )
     save_compressed(path, file)
     return file
 
 
 def test_round_trip(tmp_path: Path) -> None:
     file, back = written(tmp_path / "m.pt"), load_compressed(tmp_path / "m.pt")
-    assert (back.arch, back.arch_options, back.config, back.input_shape) == (file.arch, OPTIONS, {"n": 16}, (1, 3, 28, 28))
+    assert (back.arch, back.arch_options, back.config, back.input_shape) == (
+        file.arch,
+        OPTIONS,
+        {"n": 16},
+        (1, 3, 28, 28),
+    )
     assert all(torch.equal(back.state_dict[key], value) for key, value in file.state_dict.items())
     assert [path.name for path in tmp_path.iterdir()] == ["m.pt"]
 
@@ -71,13 +87,22 @@ def test_networks_have_channels_that_16_divides(name: str) -> None:
     assert all(m.out_channels % 16 == 0 for m in net.modules() if isinstance(m, torch.nn.Conv2d))
 
 
-@pytest.mark.parametrize("options", [{"depth": 3}, {"width": 0}, {"width": 1 << 40}, {"width": "16"}])
+@pytest.mark.parametrize(
+    "options", [{"depth": 3}, {"width": 0}, {"width": 1 << 40}, {"width": "16"}]
+)
 def test_bad_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(options))):
         build("resnet20", **options)
 
 
-@pytest.mark.parametrize("make", [torch.Tensor.to_sparse, lambda t: torch.zeros(1).expand(1 << 20, 1 << 10), lambda t: t.to("meta")])
+@pytest.mark.parametrize(
+    "make",
+    [
+        torch.Tensor.to_sparse,
+        lambda t: torch.zeros(1).expand(1 << 20, 1 << 10),
+        lambda t: t.to("meta"),
+    ],
+)
 def test_tensors_of_other_kinds_are_refused(make: Any, tmp_path: Path) -> None:
     written(tmp_path / "m.pt")
     content = torch.load(tmp_path / "m.pt", weights_only=True)

@@ -1,4 +1,5 @@
-"""Networks as plain data: what comes back, and that nothing a stranger writes into a file is run, or fills the memory."""
+"""Networks as plain data: what comes back, and that nothing a stranger writes into a file is run,
+or fills the memory."""
 
 import contextlib
 import copy
@@ -22,7 +23,10 @@ from subpc.frontend.import_model import import_model
 # conv -> batch norm -> relu -> + the conv's result -> flat -> linear, and a tensor that is added.
 ENTRY: dict[str, Any] = {
     "layers": {
-        "stem.conv": ["conv2d", {"stride": [1, 1], "padding": [1, 1], "dilation": [1, 1], "groups": 1}],
+        "stem.conv": [
+            "conv2d",
+            {"stride": [1, 1], "padding": [1, 1], "dilation": [1, 1], "groups": 1},
+        ],
         "stem.bn": ["batch_norm", {"eps": 1e-5}],
         "fc": ["linear", {}],
     },
@@ -44,7 +48,12 @@ SHAPE = (1, 3, 8, 8)
 
 def state() -> dict[str, torch.Tensor]:
     draw = torch.Generator().manual_seed(0)
-    sizes = {"stem.conv.weight": (4, 3, 3, 3), "stem.bn.weight": (4,), "stem.bn.bias": (4,), "stem.bn.running_mean": (4,)}
+    sizes = {
+        "stem.conv.weight": (4, 3, 3, 3),
+        "stem.bn.weight": (4,),
+        "stem.bn.bias": (4,),
+        "stem.bn.running_mean": (4,),
+    }
     sizes |= {"stem.bn.running_var": (4,), "fc.weight": (2, 4), "fc.bias": (2,), "offset": (2,)}
     return {name: torch.rand(size, generator=draw) + 0.1 for name, size in sizes.items()}
 
@@ -56,7 +65,12 @@ def network() -> GraphNetwork:
 def test_the_network_computes_what_the_nodes_say() -> None:
     x, w = torch.randn(2, 3, 8, 8), state()
     y = torch.nn.functional.conv2d(x, w["stem.conv.weight"], padding=1)
-    norms = (w["stem.bn.running_mean"], w["stem.bn.running_var"], w["stem.bn.weight"], w["stem.bn.bias"])
+    norms = (
+        w["stem.bn.running_mean"],
+        w["stem.bn.running_var"],
+        w["stem.bn.weight"],
+        w["stem.bn.bias"],
+    )
     z = torch.relu(torch.nn.functional.batch_norm(y, *norms)) + y
     expected = z.mean((2, 3)) @ w["fc.weight"].T + w["fc.bias"] + w["offset"]
     assert torch.allclose(network()(x), expected, atol=1e-5)
@@ -69,7 +83,11 @@ def test_it_comes_back_from_its_entry() -> None:
 def test_it_can_be_copied_traced_and_exported() -> None:
     net, x = copy.deepcopy(network()), torch.randn(SHAPE)
     traced = fx.symbolic_trace(net)
-    assert {str(node.target) for node in traced.graph.nodes if node.op == "call_module"} == {"stem.conv", "stem.bn", "fc"}
+    assert {str(node.target) for node in traced.graph.nodes if node.op == "call_module"} == {
+        "stem.conv",
+        "stem.bn",
+        "fc",
+    }
     program = torch.export.export(net, (x,))
     assert torch.allclose(program.module()(x), network()(x))
 
@@ -89,7 +107,10 @@ BAD = {
     "no list of nodes": (changed("nodes", value={}), "lists"),
     "another key": ({**ENTRY, "code": "print()"}, "exactly the keys"),
     "an unknown operator": (changed("nodes", 2, 0, value="system"), "operator 'system'"),
-    "an operator by its Python name": (changed("nodes", 2, 0, value="torch.relu"), "operator 'torch.relu'"),
+    "an operator by its Python name": (
+        changed("nodes", 2, 0, value="torch.relu"),
+        "operator 'torch.relu'",
+    ),
     "a value from later on": (changed("nodes", 2, 1, value=[5]), "not computed before"),
     "a negative value": (changed("nodes", 2, 1, value=[-1]), "not computed before"),
     "a value that is no number": (changed("nodes", 2, 1, value=[True]), "not computed before"),
@@ -99,8 +120,14 @@ BAD = {
     "an option of another type": (changed("nodes", 4, 2, value={"size": "11"}), "size"),
     "an option out of range": (changed("nodes", 4, 2, value={"size": [1 << 40, 1]}), "size"),
     "a layer that is not there": (changed("nodes", 0, 2, value={"name": "other"}), "not a layer"),
-    "a layer's name that is code": (changed("layers", "x'); import os; ('", value=ENTRY["layers"]["fc"]), "no name"),
-    "a layer's name with dots alone": (changed("layers", "..", value=ENTRY["layers"]["fc"]), "no name"),
+    "a layer's name that is code": (
+        changed("layers", "x'); import os; ('", value=ENTRY["layers"]["fc"]),
+        "no name",
+    ),
+    "a layer's name with dots alone": (
+        changed("layers", "..", value=ENTRY["layers"]["fc"]),
+        "no name",
+    ),
     "a tensor's name that is code": (changed("nodes", 7, 2, value={"name": "a b"}), "not a tensor"),
     "an unknown layer": (changed(*CONV, 0, value="rnn"), "'rnn'"),
     "a stride of 0": (changed(*CONV, 1, "stride", value=[0, 1]), "stride"),
@@ -131,29 +158,48 @@ def test_bad_entries_are_named(what: str) -> None:
         ("extra", torch.ones(3), "belong to no layer"),
     ],
 )
-def test_weights_that_do_not_fit(name: str, value: torch.Tensor | None, words: str, tmp_path: Path) -> None:
-    tensors = {key: tensor for key, tensor in {**state(), name: value}.items() if tensor is not None}
-    save_compressed(tmp_path / "m.pt", CompressedFile(arch="graph", state_dict=tensors, graph=parse_graph(ENTRY, "f")))
+def test_weights_that_do_not_fit(
+    name: str, value: torch.Tensor | None, words: str, tmp_path: Path
+) -> None:
+    tensors = {
+        key: tensor for key, tensor in {**state(), name: value}.items() if tensor is not None
+    }
+    save_compressed(
+        tmp_path / "m.pt",
+        CompressedFile(arch="graph", state_dict=tensors, graph=parse_graph(ENTRY, "f")),
+    )
     with pytest.raises(ModelFileError, match=words):
         import_model(tmp_path / "m.pt", shapes=[SHAPE])
 
 
-@pytest.mark.parametrize("name", ["forward", "training", "state_dict", "_modules", "__class__", "subpc_graph"])
+@pytest.mark.parametrize(
+    "name", ["forward", "training", "state_dict", "_modules", "__class__", "subpc_graph"]
+)
 def test_names_that_modules_have_already_hide_nothing(name: str) -> None:
-    entry = {"layers": {name: ENTRY["layers"]["fc"]}, "nodes": [["layer", [0], {"name": name}]], "outputs": [1]}
+    entry = {
+        "layers": {name: ENTRY["layers"]["fc"]},
+        "nodes": [["layer", [0], {"name": name}]],
+        "outputs": [1],
+    }
     with pytest.raises(ValueError, match=name):
         GraphNetwork(parse_graph(entry, "f.pt"), {f"{name}.weight": torch.ones(2, 2)})
 
 
 def test_doubling_without_end_is_refused_before_it_is_computed() -> None:
-    entry = {"layers": {}, "nodes": [["cat", [i, i], {"dim": 1}] for i in range(64)], "outputs": [64]}
+    entry = {
+        "layers": {},
+        "nodes": [["cat", [i, i], {"dim": 1}] for i in range(64)],
+        "outputs": [64],
+    }
     with pytest.raises(ModelFileError, match="memory"):
         GraphNetwork(parse_graph(entry, "f.pt"), {})(torch.ones(SHAPE))
 
 
 def test_hooks_see_numbers_only() -> None:
     net, seen = network(), []
-    net.get_submodule("stem.conv").register_forward_hook(lambda module, inputs, output: seen.append(output.device.type))
+    net.get_submodule("stem.conv").register_forward_hook(
+        lambda module, inputs, output: seen.append(output.device.type)
+    )
     net(torch.ones(SHAPE))
     assert seen == ["cpu"]
 
@@ -164,7 +210,10 @@ def test_a_shape_that_does_not_fit_is_the_users_mistake() -> None:
 
 
 def test_tensors_that_claim_more_than_the_file_has(tmp_path: Path) -> None:
-    save_compressed(tmp_path / "m.pt", CompressedFile(arch="graph", state_dict=state(), graph=parse_graph(ENTRY, "f")))
+    save_compressed(
+        tmp_path / "m.pt",
+        CompressedFile(arch="graph", state_dict=state(), graph=parse_graph(ENTRY, "f")),
+    )
     content = torch.load(tmp_path / "m.pt", weights_only=True)
     content["state_dict"]["fc.weight"] = torch.ones(1).expand(1 << 20, 1 << 16)
     torch.save(content, tmp_path / "m.pt")
@@ -173,23 +222,43 @@ def test_tensors_that_claim_more_than_the_file_has(tmp_path: Path) -> None:
 
 
 VALUES = st.one_of(
-    st.none(), st.booleans(), st.integers(-(1 << 40), 1 << 40), st.floats(), st.text(max_size=8), st.sampled_from([*OPERATORS, *KINDS]),
-    st.lists(st.integers(-2, 12), max_size=4), st.dictionaries(st.text(max_size=6), st.integers(), max_size=2),
-)  # fmt: skip
+    st.none(),
+    st.booleans(),
+    st.integers(-(1 << 40), 1 << 40),
+    st.floats(),
+    st.text(max_size=8),
+    st.sampled_from([*OPERATORS, *KINDS]),
+    st.lists(st.integers(-2, 12), max_size=4),
+    st.dictionaries(st.text(max_size=6), st.integers(), max_size=2),
+)
 
 
-@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(data=st.data())
 def test_changed_files_give_our_errors_only(data: st.DataObject) -> None:
     entry = copy.deepcopy(ENTRY)
     for _ in range(data.draw(st.integers(1, 3))):
         place: Any = entry
         while isinstance(place, dict | list) and place:
-            key = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
-            if not isinstance(place[key], dict | list) or not place[key] or data.draw(st.booleans()):
+            key = data.draw(
+                st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place)))
+            )
+            if (
+                not isinstance(place[key], dict | list)
+                or not place[key]
+                or data.draw(st.booleans())
+            ):
                 place[key] = data.draw(VALUES)
                 break
             place = place[key]
     # ValueError is what load_file turns into a ModelFileError.
     with contextlib.suppress(SubpcError, ValueError):
-        assert isinstance(GraphNetwork(parse_graph(entry, "f.pt"), state())(torch.ones(SHAPE)), torch.Tensor | tuple)
+        assert isinstance(
+            GraphNetwork(parse_graph(entry, "f.pt"), state())(torch.ones(SHAPE)),
+            torch.Tensor | tuple,
+        )

@@ -1,4 +1,5 @@
-"""Images made from a network alone: what its batch norms get from them comes to what they saw in training."""
+"""Images made from a network alone: what its batch norms get from them comes to what they saw in
+training."""
 
 import pytest
 import torch
@@ -11,20 +12,31 @@ from subpc.errors import UnsupportedModelError
 
 def network() -> nn.Sequential:
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8))
-    for _ in range(50):  # statistics that images can have: those of noise, brighter and stronger than the images that are drawn
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+    )
+    for _ in range(50):
+        # Statistics that images can have: those of noise, brighter and stronger than those drawn.
         net(2 * torch.randn(4, 3, 16, 16) + 1)
     return net.eval()
 
 
 def distance(net: nn.Sequential, images: torch.Tensor) -> float:
-    """Of means and deviations from the running ones, in running deviations, mean over channels and layers."""
+    """Of means and deviations from the running ones, in running deviations, mean over channels and
+    layers."""
     found, x = [], images
     with torch.no_grad():
         for layer in net:
             if isinstance(layer, nn.BatchNorm2d):
                 variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
-                found += [(mean - layer.running_mean).square() / layer.running_var, ((variance / layer.running_var).sqrt() - 1).square()]
+                found += [
+                    (mean - layer.running_mean).square() / layer.running_var,
+                    ((variance / layer.running_var).sqrt() - 1).square(),
+                ]
             x = layer(x)
     return float(torch.cat(found).mean())
 
@@ -45,7 +57,12 @@ def test_a_last_batch_of_one_image_joins_the_one_before_it() -> None:
 
 def test_progress_counts_every_step() -> None:
     seen: list[tuple[int, int]] = []
-    match(network(), random_shapes(4, 3, 8, 0), 3, lambda stage, done, total: seen.append((done, total)))
+    match(
+        network(),
+        random_shapes(4, 3, 8, 0),
+        3,
+        lambda stage, done, total: seen.append((done, total)),
+    )
     assert seen == [(0, 3), (1, 3), (2, 3)]
 
 

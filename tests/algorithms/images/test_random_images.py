@@ -1,21 +1,34 @@
-"""What networks are followed with where nobody gives images: the same shapes and noise each time, of a size that the network takes."""
+"""What networks are followed with where nobody gives images: the same shapes and noise each time,
+of a size that the network takes."""
 
 import pytest
 import torch
 from torch import nn
 
-from subpc.algorithms.images.random_images import inputs_for, random_images, random_shapes, smooth_noise
+from subpc.algorithms.images.random_images import (
+    inputs_for,
+    random_images,
+    random_shapes,
+    smooth_noise,
+)
 
 
 def anywhere(channels: int = 3) -> nn.Module:
-    return nn.Sequential(nn.Conv2d(channels, 4, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
+    return nn.Sequential(
+        nn.Conv2d(channels, 4, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
+    ).eval()
 
 
 def fixed(side: int) -> nn.Module:
-    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.AvgPool2d(side), nn.Flatten(), nn.Linear(4, 2)).eval()
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.AvgPool2d(side), nn.Flatten(), nn.Linear(4, 2)
+    ).eval()
 
 
-DRAWN = {"shapes": lambda: random_shapes(64, 3, 48, 0), "noise": lambda: smooth_noise(64, 3, 48, torch.Generator().manual_seed(0))}
+DRAWN = {
+    "shapes": lambda: random_shapes(64, 3, 48, 0),
+    "noise": lambda: smooth_noise(64, 3, 48, torch.Generator().manual_seed(0)),
+}
 
 
 @pytest.mark.parametrize("kind", DRAWN)
@@ -41,7 +54,9 @@ def test_neighbouring_pixels_and_channels_go_together_as_in_natural_images(kind:
         (anywhere(), None, (196, 3, 64, 64)),
     ],
 )
-def test_size_and_number_follow_the_network(model: nn.Module, shape: tuple[int, ...] | None, expected: tuple[int, ...]) -> None:
+def test_size_and_number_follow_the_network(
+    model: nn.Module, shape: tuple[int, ...] | None, expected: tuple[int, ...]
+) -> None:
     images = random_images(model, shape)
     assert images is not None and images.shape == expected
     assert model(images[:2]).shape == (2, 2)
@@ -52,7 +67,9 @@ def test_they_are_the_same_each_time() -> None:
     assert first is not None and second is not None and torch.equal(first, second)
 
 
-@pytest.mark.parametrize("model", [nn.Sequential(nn.Linear(4, 2)), nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(7, 2))])
+@pytest.mark.parametrize(
+    "model", [nn.Sequential(nn.Linear(4, 2)), nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(7, 2))]
+)
 def test_none_for_a_network_that_runs_on_no_size(model: nn.Module) -> None:
     assert random_images(model, None) is None
 

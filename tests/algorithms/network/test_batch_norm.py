@@ -11,8 +11,15 @@ from subpc.algorithms.network.batch_norm import gain_shift, recalibrate, relu_mo
 
 @pytest.mark.parametrize("limit", [math.inf, 6.0])
 def test_moments_behind_a_relu_are_those_of_samples(limit: float) -> None:
-    mean, variance = torch.tensor([-2.0, 0.0, 1.0, 5.0]).double(), torch.tensor([1.0, 4.0, 0.25, 9.0]).double()
-    samples = torch.randn(400_000, 4, generator=torch.Generator().manual_seed(0)).double() * variance.sqrt() + mean
+    mean, variance = (
+        torch.tensor([-2.0, 0.0, 1.0, 5.0]).double(),
+        torch.tensor([1.0, 4.0, 0.25, 9.0]).double(),
+    )
+    samples = (
+        torch.randn(400_000, 4, generator=torch.Generator().manual_seed(0)).double()
+        * variance.sqrt()
+        + mean
+    )
     clipped = samples.clamp(0, limit)
     first, second = relu_moments(mean, variance, limit)
     torch.testing.assert_close(first, clipped.mean(0), rtol=0.02, atol=0.005)
@@ -27,7 +34,12 @@ def test_gain_and_shift_are_the_layer_without_bias() -> None:
     x = torch.randn(2, 3, 6, 6)
     gain, shift = gain_shift(conv, norm)
     z = nn.functional.conv2d(x, conv.weight).double()
-    torch.testing.assert_close((gain.view(-1, 1, 1) * z + shift.view(-1, 1, 1)).float(), norm(conv(x)), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        (gain.view(-1, 1, 1) * z + shift.view(-1, 1, 1)).float(),
+        norm(conv(x)),
+        rtol=1e-5,
+        atol=1e-5,
+    )
 
 
 def test_statistics_of_another_weight_are_those_of_samples() -> None:

@@ -12,7 +12,12 @@ from subpc.algorithms.blocks.compress import compress_blocks
 from subpc.algorithms.blocks.config import BlockConfig
 from subpc.algorithms.dfmpc.compress import compress_dfmpc
 from subpc.algorithms.dfmpc.config import DfmpcConfig
-from subpc.algorithms.network.checked_copy import checked_copy, own_weights, reference_of, set_weight
+from subpc.algorithms.network.checked_copy import (
+    checked_copy,
+    own_weights,
+    reference_of,
+    set_weight,
+)
 from subpc.algorithms.udfc.compress import compress_udfc
 from subpc.algorithms.udfc.config import UdfcConfig
 from subpc.errors import UnsupportedModelError
@@ -21,7 +26,8 @@ from tests.algorithms.two_convs import network
 METHODS: dict[str, Callable[[nn.Module], tuple[nn.Module, Any, Any]]] = {
     "dfmpc": lambda model: compress_dfmpc(model, DfmpcConfig(skip=("0",))),
     "dfmpc, the paper's": lambda model: compress_dfmpc(
-        model, DfmpcConfig(recalibration="norm-ratio", compensation="scalar", scales="paper", skip=("0",))
+        model,
+        DfmpcConfig(recalibration="norm-ratio", compensation="scalar", scales="paper", skip=("0",)),
     ),
     "udfc": lambda model: compress_udfc(model, UdfcConfig(ratio=0.3)),
     "udfc, skipping": lambda model: compress_udfc(model, UdfcConfig(skip=("3",))),
@@ -36,7 +42,11 @@ METHODS: dict[str, Callable[[nn.Module], tuple[nn.Module, Any, Any]]] = {
 def test_a_copy_shares_its_layers_weights_and_nothing_else() -> None:
     given = network()
     copy = checked_copy(given)
-    shared = {name for name, tensor in copy.state_dict().items() if tensor.data_ptr() == given.state_dict()[name].data_ptr()}
+    shared = {
+        name
+        for name, tensor in copy.state_dict().items()
+        if tensor.data_ptr() == given.state_dict()[name].data_ptr()
+    }
     assert shared == {"0.weight", "3.weight"}
 
 
@@ -60,7 +70,10 @@ def test_weights_of_their_own_end_the_sharing() -> None:
     copy = checked_copy(given)
     own_weights(copy, given)
     assert not _memory(copy) & _memory(given)
-    assert all(torch.equal(new, old) for new, old in zip(copy.parameters(), given.parameters(), strict=True))
+    assert all(
+        torch.equal(new, old)
+        for new, old in zip(copy.parameters(), given.parameters(), strict=True)
+    )
 
 
 def test_the_reference_of_a_network_in_half_precision_keeps_its_weights() -> None:
@@ -81,7 +94,10 @@ MASKED: dict[str, Callable[[nn.Module], Any]] = {
 def test_a_weight_that_is_computed_from_others_is_named_with_what_to_do(how: str) -> None:
     given = network()
     MASKED[how](given[3])
-    with pytest.raises(UnsupportedModelError, match=r"3\.weight is computed .*\nMake it permanent first: torch.nn.utils.prune.remove"):
+    with pytest.raises(
+        UnsupportedModelError,
+        match=r"3\.weight is computed .*\nMake it permanent first: torch.nn.utils.prune.remove",
+    ):
         checked_copy(given)
 
 
@@ -103,4 +119,6 @@ def test_a_method_leaves_the_given_network_as_it_was_and_shares_nothing_with_it(
 
 
 def _memory(model: nn.Module) -> set[int]:
-    return {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+    return {
+        tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())
+    }

@@ -28,7 +28,10 @@ def test_a_hidden_weight_takes_no_memory_and_is_there_for_a_call(net: nn.Module)
     expected[0].weight.data = CODES.dequantize()
     with weights.hidden():
         weights.set("0", CODES)
-        assert net[0].weight.untyped_storage().nbytes() == 4 and net[0].weight.shape == CODES.codes.shape
+        assert (
+            net[0].weight.untyped_storage().nbytes() == 4
+            and net[0].weight.shape == CODES.codes.shape
+        )
         assert torch.equal(net(X), expected(X))
         assert bool(net[0].weight.isnan().all())
     assert torch.equal(net[0].weight, CODES.dequantize()) and torch.equal(net(X), expected(X))
@@ -57,7 +60,9 @@ def test_codes_that_are_set_again_replace_the_first(net: nn.Module) -> None:
     assert torch.equal(net[0].weight, coarse.dequantize())
 
 
-def test_nothing_is_hidden_without_the_context_or_for_those_who_read_weights_themselves(net: nn.Module) -> None:
+def test_nothing_is_hidden_without_the_context_or_for_those_who_read_weights_themselves(
+    net: nn.Module,
+) -> None:
     weights = coded(net)
     weights.set("0", CODES)
     assert torch.equal(net[0].weight, CODES.dequantize())

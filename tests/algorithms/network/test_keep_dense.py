@@ -1,4 +1,5 @@
-"""Which convolutions SUBP leaves dense: the paper's choices (its table of layers), names, sizes, and what cannot be cut into blocks."""
+"""Which convolutions SUBP leaves dense: the paper's choices (its table of layers), names, sizes,
+and what cannot be cut into blocks."""
 
 import pytest
 from torch import nn
@@ -9,12 +10,16 @@ from subpc.frontend.architectures.build import build_arch
 
 def dense(arch: str, *keep: str, n: int = 16) -> dict[str, str]:
     model = build_arch(arch)
-    convs = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
+    convs = {
+        name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)
+    }
     return {name: reason for name, reason in dense_reasons(convs, keep, n).items() if reason}
 
 
 def test_basic_blocks_keep_their_projections_dense() -> None:
-    assert dense("resnet18", PAPER) == {"conv1": "stem"} | {f"layer{i}.0.downsample.0": "kept dense by its name" for i in (2, 3, 4)}
+    assert dense("resnet18", PAPER) == {"conv1": "stem"} | {
+        f"layer{i}.0.downsample.0": "kept dense by its name" for i in (2, 3, 4)
+    }
 
 
 def test_bottlenecks_prune_theirs() -> None:

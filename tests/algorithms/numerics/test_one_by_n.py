@@ -19,17 +19,25 @@ def test_a_row_is_a_block() -> None:
     assert all(torch.equal(rows[g, i], block(g, i).flatten()) for g in range(2) for i in range(5))
     sizes = magnitudes(WEIGHT, N)
     for g in range(2):
-        assert sizes[g].tolist() == pytest.approx([float(block(g, i).abs().sum()) for i in range(5)])
+        assert sizes[g].tolist() == pytest.approx(
+            [float(block(g, i).abs().sum()) for i in range(5)]
+        )
 
 
 def test_every_group_loses_the_same_number_of_its_lowest_blocks() -> None:
     scores = torch.tensor([[3.0, 1.0, 2.0, 5.0, 4.0], [30.0, 20.0, 10.0, 40.0, 50.0]])
-    assert block_mask(scores, 2).tolist() == [[True, False, False, True, True], [True, False, False, True, True]]
+    assert block_mask(scores, 2).tolist() == [
+        [True, False, False, True, True],
+        [True, False, False, True, True],
+    ]
 
 
 def test_of_a_whole_layer_the_lowest_go_wherever_they_are() -> None:
     scores = torch.tensor([[3.0, 1.0, 2.0, 5.0, 4.0], [30.0, 20.0, 10.0, 40.0, 50.0]])
-    assert block_mask(scores, 2, layerwise=True).tolist() == [[False, False, False, True, False], [True] * 5]
+    assert block_mask(scores, 2, layerwise=True).tolist() == [
+        [False, False, False, True, False],
+        [True] * 5,
+    ]
 
 
 def test_of_equal_scores_the_first_goes() -> None:
@@ -41,7 +49,11 @@ def test_an_expanded_mask_takes_whole_blocks() -> None:
     left = (WEIGHT * expand(mask, N)).ne(0)
     for g in range(2):
         for i in range(5):
-            assert bool(left[N * g : N * g + N, i].all()) == bool(left[N * g : N * g + N, i].any()) == bool(mask[g, i])
+            assert (
+                bool(left[N * g : N * g + N, i].all())
+                == bool(left[N * g : N * g + N, i].any())
+                == bool(mask[g, i])
+            )
 
 
 def test_counts_are_rounded_down() -> None:

@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from subpc.algorithms.numerics.quantizers import check_bits, pack_codes, quantize_ternary, quantize_uniform, unpack_codes
+from subpc.algorithms.numerics.quantizers import (
+    check_bits,
+    pack_codes,
+    quantize_ternary,
+    quantize_uniform,
+    unpack_codes,
+)
 from subpc.errors import ConfigError
 
 
@@ -16,7 +22,9 @@ def test_uniform_is_the_papers_formula_with_the_scale_restored(bits: int) -> Non
     w, top = weight().double(), weight().double().abs().max()
     levels = 2**bits - 1
     expected = top * (2 / levels * (levels * (w / (2 * top) + 0.5)).round() - 1)
-    torch.testing.assert_close(quantize_uniform(weight(), bits).dequantize().double(), expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(
+        quantize_uniform(weight(), bits).dequantize().double(), expected, rtol=1e-6, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("bits", [3, 6])
@@ -42,7 +50,9 @@ def test_a_filter_of_zeros_stays_zero() -> None:
 @pytest.mark.parametrize("bits", [2, 3, 4, 6, 8])
 @pytest.mark.parametrize("count", [1, 7, 8, 1001, (1 << 17) + 1])
 def test_packing_there_and_back(bits: int, count: int) -> None:
-    codes = torch.randint(0, 2**bits, (count,), dtype=torch.uint8, generator=torch.Generator().manual_seed(count))
+    codes = torch.randint(
+        0, 2**bits, (count,), dtype=torch.uint8, generator=torch.Generator().manual_seed(count)
+    )
     packed = pack_codes(codes, bits)
     assert packed.numel() == -(-count * bits // 8)
     assert torch.equal(unpack_codes(packed, bits, count), codes)

@@ -1,4 +1,5 @@
-"""Both networks on few images in front and on all behind, values held or worked out again: what is seen is the same."""
+"""Both networks on few images in front and on all behind, values held or worked out again: what is
+seen is the same."""
 
 import copy
 import operator
@@ -21,12 +22,15 @@ from tests.algorithms.trained import accuracy, digits, trained
 
 
 class Branches(nn.Module):
-    """Values that lie side by side while images join: a shortcut, a list, and one tensor for all images."""
+    """Values that lie side by side while images join: a shortcut, a list, and one tensor for all
+    images."""
 
     def __init__(self) -> None:
         super().__init__()
         self.wide = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU())
-        self.narrow = nn.Sequential(nn.Conv2d(32, 8, 3, stride=4, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+        self.narrow = nn.Sequential(
+            nn.Conv2d(32, 8, 3, stride=4, padding=1), nn.BatchNorm2d(8), nn.ReLU()
+        )
         self.last = nn.Conv2d(8, 8, 3, padding=1)
         self.scale = nn.Parameter(torch.rand(8, 1, 1) + 0.5)
 
@@ -45,7 +49,9 @@ def nets(make: Callable[[], nn.Module]) -> tuple[nn.Module, nn.Module]:
     return first, copy.deepcopy(first)
 
 
-def follow(both: tuple[nn.Module, nn.Module], images: torch.Tensor, change: Callable[[str], None]) -> dict[str, Moments]:
+def follow(
+    both: tuple[nn.Module, nn.Module], images: torch.Tensor, change: Callable[[str], None]
+) -> dict[str, Moments]:
     seen: dict[str, Moments] = {}
 
     def at_layer(name: str, inputs: Inputs) -> None:
@@ -60,7 +66,9 @@ def follow(both: tuple[nn.Module, nn.Module], images: torch.Tensor, change: Call
 
 
 def test_few_images_in_front_and_all_where_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_plan, "VALUES", 2 * 20 * 4 * 32 * 32 * (32 + 32))  # in front of and behind the first ReLU
+    monkeypatch.setattr(
+        image_plan, "VALUES", 2 * 20 * 4 * 32 * 32 * (32 + 32)
+    )  # in front of and behind the first ReLU
     net, _ = nets(Branches)
     nodes = [node for node in fx.symbolic_trace(net).graph.nodes if node.op != "output"]
     run = fx.Interpreter(fx.GraphModule(net, nodes[0].graph))
@@ -69,13 +77,19 @@ def test_few_images_in_front_and_all_where_there_is_room(monkeypatch: pytest.Mon
     assert plan.at[by_name["wide_0"]] == 20
     assert plan.at[by_name["last"]] == 50
     assert plan.sizes[by_name["wide_0"]] == 4 * 32 * 32 * 32
-    assert plan.sizes[by_name["scale"]] == plan.sizes[by_name["chunk"]] == 0  # no row for each image
+    assert (
+        plan.sizes[by_name["scale"]] == plan.sizes[by_name["chunk"]] == 0
+    )  # no row for each image
     in_order = [plan.at[node] for node in nodes]
     assert in_order == sorted(in_order)
 
 
-def test_images_that_join_give_what_they_would_have_given_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    images = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)).repeat(48, 1, 1, 1)
+def test_images_that_join_give_what_they_would_have_given_from_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    images = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)).repeat(
+        48, 1, 1, 1
+    )
     found = {}
     for budget in (1 << 30, 1 << 20):
         monkeypatch.setattr(image_plan, "VALUES", budget)
@@ -91,26 +105,37 @@ def test_images_that_join_give_what_they_would_have_given_from_the_start(monkeyp
     torch.testing.assert_close(other, state, rtol=1e-4, atol=1e-5)
 
 
-def test_channels_that_were_removed_stay_away_from_images_that_join(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_channels_that_were_removed_stay_away_from_images_that_join(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(image_plan, "VALUES", 1 << 20)
     small, _, _ = compress_udfc(trained(), UdfcConfig(ratio=0.5, bits=4), images=digits()[0][:300])
     assert accuracy(small) > accuracy(trained()) - 5
 
 
-def test_the_order_of_the_images_does_not_decide_which_are_seen_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_order_of_the_images_does_not_decide_which_are_seen_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(image_plan, "VALUES", 1 << 20)
     x, y = digits()
-    small, _, _ = compress_udfc(trained(), UdfcConfig(ratio=0.5, bits=4), images=x[:300][y[:300].argsort()])
+    small, _, _ = compress_udfc(
+        trained(), UdfcConfig(ratio=0.5, bits=4), images=x[:300][y[:300].argsort()]
+    )
     assert accuracy(small) > accuracy(trained()) - 5
 
 
 class WritesOver(nn.Module):
-    """In-place activations and sums, as many published networks have them; one result is read again after it was written over."""
+    """In-place activations and sums, as many published networks have them; one result is read again
+    after it was written over."""
 
     def __init__(self) -> None:
         super().__init__()
         self.first, self.norm = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8)
-        self.second, self.third, self.fourth = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 1), nn.Conv2d(4, 4, 1)
+        self.second, self.third, self.fourth = (
+            nn.Conv2d(8, 8, 3, padding=1),
+            nn.Conv2d(8, 8, 1),
+            nn.Conv2d(4, 4, 1),
+        )
         self.last = nn.BatchNorm2d(4)
         self.relu = nn.ReLU(inplace=True)
 
@@ -143,8 +168,11 @@ class Joined(nn.Module):
 
 @pytest.mark.parametrize("make", [Branches, WritesOver, Joined])
 @pytest.mark.parametrize(("held", "part"), [(0, 1), (0, 1 << 20), (1 << 14, 1), (1 << 30, 1 << 14)])
-def test_layers_see_the_same_whatever_is_held(make: Callable[[], nn.Module], held: int, part: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a layer sees in the unchanged network is what it sees when the network runs as a whole, with statistics of the batch."""
+def test_layers_see_the_same_whatever_is_held(
+    make: Callable[[], nn.Module], held: int, part: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a layer sees in the unchanged network is what it sees when the network runs as a whole,
+    with statistics of the batch."""
     monkeypatch.setattr(image_run, "HELD", held)
     monkeypatch.setattr(image_run, "_PART", part)
     images = torch.randn(9, 3, 16, 16, generator=torch.Generator().manual_seed(1))
@@ -152,16 +180,21 @@ def test_layers_see_the_same_whatever_is_held(make: Callable[[], nn.Module], hel
     expected = seen_by_layers(both[0], images)
     for name, moments in follow(both, images, lambda _: None).items():
         values = expected[name] - expected[name].mean(0)
-        torch.testing.assert_close(moments.covariance[0].float(), values.T @ values / len(values), rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(
+            moments.covariance[0].float(), values.T @ values / len(values), rtol=1e-3, atol=1e-5
+        )
 
 
 def seen_by_layers(net: nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
-    """(places, d) under each convolution's filters at its first call, batch norms taking the statistics of these images."""
+    """(places, d) under each convolution's filters at its first call, batch norms taking the
+    statistics of these images."""
     net, seen = copy.deepcopy(net), {}
 
     def look(name: str, layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         assert isinstance(layer, nn.Conv2d) and not isinstance(layer.padding, str)
-        columns = F.unfold(inputs[0], layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+        columns = F.unfold(
+            inputs[0], layer.kernel_size, layer.dilation, layer.padding, layer.stride
+        )
         seen.setdefault(name, columns.transpose(1, 2).reshape(-1, columns.shape[1]))
 
     for name, module in net.named_modules():
@@ -179,7 +212,11 @@ class Squeezed(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.norm, self.last = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Linear(8, 4)
+        self.first, self.norm, self.last = (
+            nn.Conv2d(3, 8, 3, padding=1),
+            nn.BatchNorm2d(8),
+            nn.Linear(8, 4),
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.last(F.relu(self.norm(self.first(x))).mean((2, 3), keepdim=True).squeeze())
@@ -194,7 +231,9 @@ def test_no_image_is_alone(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for part in (1, 2 << 13, 1 << 30):
         monkeypatch.setattr(image_run, "_PART", part)
         both = nets(Squeezed)
-        found.append((follow(both, images, lambda _: None)["last"].covariance, both[1].state_dict()))
+        found.append(
+            (follow(both, images, lambda _: None)["last"].covariance, both[1].state_dict())
+        )
     for covariance, state in found[:-1]:
         torch.testing.assert_close(covariance, found[-1][0], rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(state, found[-1][1], rtol=1e-4, atol=1e-5)
@@ -213,6 +252,11 @@ def test_no_image_is_alone(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
         (lambda x: x.__add__(1), False),
     ],
 )
-def test_which_calls_write_over_their_input(call: Callable[[torch.Tensor], torch.Tensor], writes: bool) -> None:
+def test_which_calls_write_over_their_input(
+    call: Callable[[torch.Tensor], torch.Tensor], writes: bool
+) -> None:
     graph = fx.symbolic_trace(call).graph
-    assert any(changes_input(node, None) for node in graph.nodes if node.op.startswith("call")) == writes
+    assert (
+        any(changes_input(node, None) for node in graph.nodes if node.op.startswith("call"))
+        == writes
+    )

@@ -1,4 +1,5 @@
-"""Second moments of what a filter sees, summed up a few images at a time: those of all places at once, in float64."""
+"""Second moments of what a filter sees, summed up a few images at a time: those of all places at
+once, in float64."""
 
 import pytest
 import torch
@@ -23,7 +24,9 @@ LAYERS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
 def under_filters(layer: nn.Module | None, x: torch.Tensor, groups: int) -> torch.Tensor:
     """(places, groups, d): what each filter multiplies, in the order of its weights."""
     if not isinstance(layer, nn.Conv2d):
-        return (x.permute(0, 2, 3, 1) if x.dim() == 4 else x).reshape(-1, 1, x.shape[1 if x.dim() == 4 else -1])
+        return (x.permute(0, 2, 3, 1) if x.dim() == 4 else x).reshape(
+            -1, 1, x.shape[1 if x.dim() == 4 else -1]
+        )
     assert not isinstance(layer.padding, str)
     columns = F.unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
     return columns.transpose(1, 2).reshape(-1, groups, layer.weight[0].numel())
@@ -35,9 +38,17 @@ def test_moments_are_those_of_all_places_at_once_however_large_the_mean(name: st
     draw = torch.Generator().manual_seed(0)
     before = torch.randn(shape, generator=draw) + 30
     now = before + 0.1 * torch.randn(shape, generator=draw)
-    found = sample_moments(layer, lambda: zip(torch.split(before, 2), torch.split(now, 2), strict=True), len(now), limit=10**6)
+    found = sample_moments(
+        layer,
+        lambda: zip(torch.split(before, 2), torch.split(now, 2), strict=True),
+        len(now),
+        limit=10**6,
+    )
     assert found is not None
-    one, two = (under_filters(layer if found.taps == 1 else None, x.double(), groups_of(layer)) for x in (before, now))
+    one, two = (
+        under_filters(layer if found.taps == 1 else None, x.double(), groups_of(layer))
+        for x in (before, now)
+    )
     one, two = one - one.mean(0), two - two.mean(0)
     answers = torch.einsum("pgd,gfd->pgf", one, grouped_rows(layer, found.taps))
     for rows, moments in ((two, found.covariance), (answers, found.answers)):
@@ -47,7 +58,16 @@ def test_moments_are_those_of_all_places_at_once_however_large_the_mean(name: st
 
 def test_fewer_places_are_spread_over_each_image() -> None:
     x = torch.arange(32.0).view(2, 1, 4, 4)
-    assert patches(x, nn.Conv2d(1, 1, 1), step=5).flatten().tolist() == [0, 5, 10, 15, 16, 21, 26, 31]
+    assert patches(x, nn.Conv2d(1, 1, 1), step=5).flatten().tolist() == [
+        0,
+        5,
+        10,
+        15,
+        16,
+        21,
+        26,
+        31,
+    ]
 
 
 def test_patches_are_what_the_convolution_multiplies() -> None:
@@ -56,7 +76,9 @@ def test_patches_are_what_the_convolution_multiplies() -> None:
     expected = conv(x).permute(0, 2, 3, 1).reshape(-1, 4)
     weights = conv.weight.permute(0, 2, 3, 1).flatten(1)
     torch.testing.assert_close(patches(x, conv)[0] @ weights.T, expected)
-    torch.testing.assert_close(patches(x, conv, middle=middle)[0] @ weights.T, expected - weights @ middle.repeat(6))
+    torch.testing.assert_close(
+        patches(x, conv, middle=middle)[0] @ weights.T, expected - weights @ middle.repeat(6)
+    )
 
 
 def test_filters_that_are_too_long_have_none() -> None:

@@ -16,9 +16,13 @@ Shortcut = Callable[[torch.Tensor], torch.Tensor]
 SHORTCUTS: dict[str, Shortcut] = {
     "padding": lambda x: F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 4, 4), "constant", 0),
     "dots": lambda x: F.pad(x[..., ::2, ::2], (0, 0, 0, 0, 8, 0)),
-    "zeros joined": lambda x: torch.cat([x[:, :, ::2, ::2], torch.zeros_like(x[:, :, ::2, ::2])], 1),
+    "zeros joined": lambda x: torch.cat(
+        [x[:, :, ::2, ::2], torch.zeros_like(x[:, :, ::2, ::2])], 1
+    ),
     "times zero": lambda x: (lambda y: torch.cat((y, y.mul(0)), 1))(F.avg_pool2d(x, 1, 2)),
-    "channels chosen": lambda x: torch.cat([x[:, 4:, ::2, ::2], x[:, :4, 1::2, ::2], x[:, :, ::2, ::2]], 1),
+    "channels chosen": lambda x: torch.cat(
+        [x[:, 4:, ::2, ::2], x[:, :4, 1::2, ::2], x[:, :, ::2, ::2]], 1
+    ),
 }
 
 
@@ -49,7 +53,13 @@ def residual(shortcut: Shortcut) -> nn.Module:
     return net.eval()
 
 
-@pytest.mark.parametrize("config", [DfmpcConfig(low_bits=6, high_bits=6, inputs="normal"), UdfcConfig(ratio=0.2, bits=8, inputs="normal")])
+@pytest.mark.parametrize(
+    "config",
+    [
+        DfmpcConfig(low_bits=6, high_bits=6, inputs="normal"),
+        UdfcConfig(ratio=0.2, bits=8, inputs="normal"),
+    ],
+)
 @pytest.mark.parametrize("name", SHORTCUTS)
 def test_shortcuts_without_weights(name: str, config: DfmpcConfig | UdfcConfig) -> None:
     net = residual(SHORTCUTS[name])

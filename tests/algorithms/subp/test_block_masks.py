@@ -1,4 +1,5 @@
-"""SUBP against a loop over blocks that follows the definitions, and what its masks promise in every epoch."""
+"""SUBP against a loop over blocks that follows the definitions, and what its masks promise in every
+epoch."""
 
 import copy
 import math
@@ -18,7 +19,9 @@ CONFIG = SubpConfig(n=4, sparsity=0.6, start=2, end=6)
 def naive_bpar(weight: torch.Tensor, mask: torch.Tensor, n: int) -> list[list[float]]:
     rows = []
     for g in range(weight.shape[0] // n):
-        block = [weight[g * n : (g + 1) * n, i].flatten() * mask[g, i] for i in range(weight.shape[1])]
+        block = [
+            weight[g * n : (g + 1) * n, i].flatten() * mask[g, i] for i in range(weight.shape[1])
+        ]
         sizes = [float(b.abs().sum()) for b in block]
         unit = [b / max(float(b.norm()), 1e-12) for b in block]
         r = [sum(abs(float(a @ b)) for b in unit) for a in unit]
@@ -44,7 +47,9 @@ def test_every_group_keeps_the_same_count_in_every_epoch() -> None:
         subp.step_epoch(epoch)
         for weight, block in subp._pairs():
             channels = weight.shape[1]
-            expected = channels - int(0.6 * channels) + int((0.6 - sparsity_at(epoch, CONFIG)) * channels)
+            expected = (
+                channels - int(0.6 * channels) + int((0.6 - sparsity_at(epoch, CONFIG)) * channels)
+            )
             assert set(block.mask.sum(1).tolist()) == {float(expected)}
     assert "conv1" in subp.left_dense
     assert all("shortcut" in name for name in subp.left_dense if name != "conv1")
@@ -89,7 +94,11 @@ def test_one_shot_takes_the_lowest_blocks_of_each_group_or_of_the_layer() -> Non
         for weight, block in subp._pairs():
             sums = weight.detach().abs().reshape(-1, config.n, *weight.shape[1:]).sum((1, 3, 4))
             ranked = sums.flatten()[None] if layerwise else sums
-            border = ranked.sort(1).values[:, ranked.shape[1] // 2 - 1 : ranked.shape[1] // 2 + 1].mean(1, keepdim=True)
+            border = (
+                ranked.sort(1)
+                .values[:, ranked.shape[1] // 2 - 1 : ranked.shape[1] // 2 + 1]
+                .mean(1, keepdim=True)
+            )
             assert torch.equal(block.mask.bool(), (ranked > border).reshape(block.mask.shape))
 
 
@@ -107,7 +116,16 @@ def test_copies_agree_and_finalize_leaves_plain_masked_weights() -> None:
     assert (model.layer3[1].conv1.weight == 0).float().mean() > 0  # type: ignore[union-attr, index]
 
 
-@pytest.mark.parametrize("values", [{"n": 5}, {"sparsity": 1.0}, {"criterion": "l3"}, {"start": 9, "end": 3}, {"temperature": 0.0}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"n": 5},
+        {"sparsity": 1.0},
+        {"criterion": "l3"},
+        {"start": 9, "end": 3},
+        {"temperature": 0.0},
+    ],
+)
 def test_settings_that_make_no_sense_are_refused(values: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=next(iter(values))):
         SubpConfig(**values)  # type: ignore[arg-type]
@@ -115,7 +133,10 @@ def test_settings_that_make_no_sense_are_refused(values: dict[str, float]) -> No
 
 @pytest.mark.parametrize("epochs", [1, 2, 3, 7, 200])
 def test_the_last_epoch_has_all_of_the_sparsity(epochs: int) -> None:
-    assert sparsity_at(epochs - 1, SubpConfig(sparsity=0.9, start=0.05, end=0.95).resolved(epochs)) == 0.9
+    assert (
+        sparsity_at(epochs - 1, SubpConfig(sparsity=0.9, start=0.05, end=0.95).resolved(epochs))
+        == 0.9
+    )
 
 
 def test_config_survives_json() -> None:

@@ -66,7 +66,10 @@ def test_a_copy_trains_by_itself() -> None:
     twin = copy.deepcopy(model)
     steps(twin)
     fresh, _ = masked()
-    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), fresh.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(model.state_dict().values(), fresh.state_dict().values(), strict=True)
+    )
     assert not torch.equal(twin.eval()(X), model.eval()(X))
 
 

@@ -1,4 +1,5 @@
-"""Filter rearrangement: the same function, larger retained magnitudes, and layers whose order others depend on left alone."""
+"""Filter rearrangement: the same function, larger retained magnitudes, and layers whose order
+others depend on left alone."""
 
 import copy
 
@@ -13,7 +14,8 @@ from subpc.frontend.architectures.small_nets import build
 
 
 def network(name: str) -> nn.Module:
-    """Filters of unlike size and batch norms that have seen something: every array's order matters."""
+    """Filters of unlike size and batch norms that have seen something: every array's order
+    matters."""
     generator = torch.Generator().manual_seed(0)
     model = build(name, width=32).eval()
     for module in model.modules():
@@ -23,15 +25,24 @@ def network(name: str) -> nn.Module:
                 values.data.copy_(torch.rand(values.shape, generator=generator) + 0.5)
         elif isinstance(module, nn.Conv2d):
             scales = torch.randn(module.out_channels, generator=generator).exp()
-            module.weight.data.copy_(torch.randn(module.weight.shape, generator=generator) * scales[:, None, None, None] * 0.05)
+            module.weight.data.copy_(
+                torch.randn(module.weight.shape, generator=generator)
+                * scales[:, None, None, None]
+                * 0.05
+            )
     return model
 
 
 def retained(model: nn.Module) -> float:
     """The L1 norm that layer-wise 1x16 pruning at 75 % leaves, summed over the layers."""
-    subp = Subp(copy.deepcopy(model), SubpConfig(n=16, sparsity=0.75, criterion="l1", keep_dense=()))
+    subp = Subp(
+        copy.deepcopy(model), SubpConfig(n=16, sparsity=0.75, criterion="l1", keep_dense=())
+    )
     subp.prune_once(layerwise=True)
-    return sum(float((weight.detach() * block.expanded(weight.dtype)).abs().sum()) for weight, block in subp._pairs())
+    return sum(
+        float((weight.detach() * block.expanded(weight.dtype)).abs().sum())
+        for weight, block in subp._pairs()
+    )
 
 
 @pytest.mark.parametrize("name", ["resnet20", "vgg_small"])

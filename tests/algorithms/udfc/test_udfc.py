@@ -13,25 +13,34 @@ from tests.algorithms.two_convs import network
 
 def test_the_solve_is_the_papers_closed_form() -> None:
     generator = torch.Generator().manual_seed(0)
-    w, g, k = (torch.randn(*s, generator=generator, dtype=torch.float64) for s in ((6, 20), (6,), (6,)))
+    w, g, k = (
+        torch.randn(*s, generator=generator, dtype=torch.float64) for s in ((6, 20), (6,), (6,))
+    )
     kept = torch.tensor([True, True, False, True, False, True])
     found = solve_coefficients(w, g, k, kept, alpha1=0.3, ridge=0)
     for column, j in enumerate((2, 4)):
         q, p = (g[kept, None] * w[kept] / g[j]).T, k[kept]
-        expected = torch.linalg.solve(q.T @ q + 0.3 * torch.outer(p, p), q.T @ w[j] + 0.3 * p * k[j])
+        expected = torch.linalg.solve(
+            q.T @ q + 0.3 * torch.outer(p, p), q.T @ w[j] + 0.3 * p * k[j]
+        )
         torch.testing.assert_close(found[:, column], expected)
 
 
 def test_more_channels_than_values_in_a_filter_still_solves() -> None:
     w = torch.randn(40, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     kept = torch.arange(40) < 30
-    found = solve_coefficients(w, torch.ones(40).double(), torch.zeros(40).double(), kept, alpha1=0.01, ridge=1e-6)
+    found = solve_coefficients(
+        w, torch.ones(40).double(), torch.zeros(40).double(), kept, alpha1=0.01, ridge=1e-6
+    )
     torch.testing.assert_close(found.T @ w[kept], w[~kept], rtol=1e-3, atol=1e-3)
 
 
 def test_the_quantization_scale_is_the_minimum_of_its_loss() -> None:
     generator = torch.Generator().manual_seed(0)
-    w, wq, g, k = (torch.randn(*s, generator=generator, dtype=torch.float64) for s in ((5, 9), (5, 9), (5,), (5,)))
+    w, wq, g, k = (
+        torch.randn(*s, generator=generator, dtype=torch.float64)
+        for s in ((5, 9), (5, 9), (5,), (5,))
+    )
     wq = w + 0.1 * wq
 
     def loss(s: torch.Tensor) -> torch.Tensor:
@@ -48,10 +57,16 @@ def test_a_channel_that_repeats_another_goes_without_a_trace(method: str) -> Non
     net = network()
     with torch.no_grad():
         net[0].weight[5] = 0.1 * net[0].weight[2]
-        net[1].running_mean[5], net[1].running_var[5] = 0.1 * net[1].running_mean[2], net[1].running_var[2]
+        net[1].running_mean[5], net[1].running_var[5] = (
+            0.1 * net[1].running_mean[2],
+            net[1].running_var[2],
+        )
         net[1].weight[5], net[1].bias[5] = net[1].weight[2], 0.1 * net[1].bias[2]
     small, _, report = compress_udfc(
-        net, UdfcConfig(ratio=0.125, bits=None, ridge=1e-12, method=method, statistics="weights", criterion="l2")
+        net,
+        UdfcConfig(
+            ratio=0.125, bits=None, ridge=1e-12, method=method, statistics="weights", criterion="l2"
+        ),
     )
     x = torch.randn(2, 3, 8, 8)
     assert small[0].weight.shape[0] == 7
@@ -98,7 +113,17 @@ def test_nan_statistics_are_refused_by_name() -> None:
         compress_udfc(net, UdfcConfig())
 
 
-@pytest.mark.parametrize("wrong", [{"ratio": 1.0}, {"ratio": -0.1}, {"bits": 1}, {"criterion": "l3"}, {"method": "magic"}, {"alpha1": -1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"ratio": 1.0},
+        {"ratio": -0.1},
+        {"bits": 1},
+        {"criterion": "l3"},
+        {"method": "magic"},
+        {"alpha1": -1},
+    ],
+)
 def test_settings_outside_their_range_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match="accepted"):
         UdfcConfig(**wrong)  # type: ignore[arg-type]

@@ -1,4 +1,5 @@
-"""Where nobody gives a shape, the architecture's own is taken; a guess is never made for code of the user's."""
+"""Where nobody gives a shape, the architecture's own is taken; a guess is never made for code of
+the user's."""
 
 from pathlib import Path
 
@@ -36,8 +37,18 @@ def test_shapes_of_known_architectures(arch: str) -> None:
 
 
 def test_colours_and_code_of_the_user() -> None:
-    assert default_shape("subpc:resnet20", build_arch("subpc:resnet20", in_channels=3)) == (1, 3, 32, 32)
-    assert default_shape("timm:lcnet_050", build_arch("timm:lcnet_050", in_chans=1)) == (1, 1, 224, 224)
+    assert default_shape("subpc:resnet20", build_arch("subpc:resnet20", in_channels=3)) == (
+        1,
+        3,
+        32,
+        32,
+    )
+    assert default_shape("timm:lcnet_050", build_arch("timm:lcnet_050", in_chans=1)) == (
+        1,
+        1,
+        224,
+        224,
+    )
     assert default_shape("my.module:net", nn.Conv2d(3, 8, 3)) == ()
 
 
@@ -45,7 +56,9 @@ def test_the_assumption_is_said_and_a_shape_that_is_given_wins(tmp_path: Path) -
     torch.save(build_arch("subpc:resnet20").state_dict(), tmp_path / "w.pth")
     (model,) = import_model(tmp_path / "w.pth", arch="subpc:resnet20")
     assert model.input_shapes == ((1, 1, 28, 28),)
-    assert model.notes[0].startswith("input shape assumed: 1,1,28,28, the default of subpc:resnet20;")
+    assert model.notes[0].startswith(
+        "input shape assumed: 1,1,28,28, the default of subpc:resnet20;"
+    )
     (model,) = import_model(tmp_path / "w.pth", arch="subpc:resnet20", shapes=[(2, 1, 32, 32)])
     assert model.input_shapes == ((2, 1, 32, 32),)
     assert not any("assumed" in note for note in model.notes)
@@ -71,11 +84,15 @@ def test_a_compressed_file_records_it(suffix: str, weights: Path, tmp_path: Path
     assert not any("assumed" in note for note in model.notes)
 
 
-def test_commands_say_the_assumption(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_say_the_assumption(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     library = tmp_path / "s.so"
     assert run(["compile", str(weights), "--arch", "subpc:resnet20", "-o", str(library)]) == 0
     assert "note: input shape assumed: 1,1,28,28" in capsys.readouterr().out
-    assert run(["compare", str(weights), str(weights), "--arch", "subpc:resnet20", "--runs", "0"]) == 0
+    assert (
+        run(["compare", str(weights), str(weights), "--arch", "subpc:resnet20", "--runs", "0"]) == 0
+    )
     assert "input shape assumed: 1,1,28,28" in capsys.readouterr().out
 
 

@@ -37,7 +37,8 @@ def member(members: Members, ending: str) -> str:
 
 
 def with_json(members: Members, ending: str, change: Callable[[Any], None]) -> Members:
-    """The members with the JSON in one of them changed in place; characters stay as they are, without escapes."""
+    """The members with the JSON in one of them changed in place; characters stay as they are,
+    without escapes."""
     name = member(members, ending)
     value = json.loads(members[name])
     change(value)

@@ -47,16 +47,24 @@ def _rewrite_program(kind: str, mark: Path, model: Small, path: Path) -> None:
         members = {name: archive.read(name) for name in archive.namelist()}
     code = f"__import__('os').mkdir('{mark}')"
     for name in members:
-        if (kind == "pt2 sample inputs" and "sample_inputs" in name) or (kind == "pt2 pickled weight" and name.endswith("weight_0")):
+        if (kind == "pt2 sample inputs" and "sample_inputs" in name) or (
+            kind == "pt2 pickled weight" and name.endswith("weight_0")
+        ):
             members[name] = buffer.getvalue()
         elif kind == "pt2 pickled weight" and name.endswith("weights_config.json"):
             members[name] = members[name].replace(b'"use_pickle": false', b'"use_pickle": true')
         elif kind == "pt2 expression" and "/models/" in name:
-            members[name] = members[name].replace(b'{"as_int": 8}', json.dumps({"as_expr": {"expr_str": code, "hint": None}}).encode(), 1)
+            members[name] = members[name].replace(
+                b'{"as_int": 8}',
+                json.dumps({"as_expr": {"expr_str": code, "hint": None}}).encode(),
+                1,
+            )
         elif kind == "pt2 operator" and "/models/" in name:
             members[name] = members[name].replace(b"torch.ops.aten.relu.default", b"torch.os.mkdir")
         elif kind == "pt2 guard" and "/models/" in name:
-            members[name] = members[name].replace(b'"guards_code": []', json.dumps({"guards_code": [code]})[1:-1].encode())
+            members[name] = members[name].replace(
+                b'"guards_code": []', json.dumps({"guards_code": [code]})[1:-1].encode()
+            )
             assert code.encode() in members[name]
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in members.items():
@@ -77,7 +85,9 @@ def test_malicious_files_do_not_run(kind: str, model: Small, tmp_path: Path) -> 
     with pytest.raises(ModelFileError) as caught:
         import_model(path, shapes=[SHAPE], arch=ARCH)
     assert not mark.exists()
-    assert ("could run" in str(caught.value)) == (kind != "plain pickle")  # which is no file of PyTorch's to begin with
+    assert ("could run" in str(caught.value)) == (
+        kind != "plain pickle"
+    )  # which is no file of PyTorch's to begin with
     assert len(str(caught.value).splitlines()) <= 2
 
 
@@ -103,13 +113,18 @@ def test_pickled_module_is_refused_with_two_ways_out(tmp_path: Path) -> None:
     torch.save(nn.Sequential(nn.ReLU()), tmp_path / "m.pt")
     with pytest.raises(ModelFileError) as caught:
         import_model(tmp_path / "m.pt", shapes=[SHAPE])
-    assert all(words in str(caught.value) for words in ("Sequential", "--arch", "torch.export.save", "--trust-pickle"))
+    assert all(
+        words in str(caught.value)
+        for words in ("Sequential", "--arch", "torch.export.save", "--trust-pickle")
+    )
     (imported,) = import_model(tmp_path / "m.pt", shapes=[SHAPE], trust_pickle=True)
     assert "unpickled" in imported.notes[0]
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".pt2", ".safetensors", ".onnx"])
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x80\x02.", b"hello, world", b"\0" * 64, b"\xff" * 4096])
+@pytest.mark.parametrize(
+    "content", [b"", b"PK\x03\x04", b"\x80\x02.", b"hello, world", b"\0" * 64, b"\xff" * 4096]
+)
 def test_files_that_are_no_models(suffix: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / f"m{suffix}").write_bytes(content)
     with pytest.raises(ModelFileError) as caught:
@@ -124,7 +139,9 @@ def test_missing_file_and_directory(tmp_path: Path) -> None:
         import_model(tmp_path)
 
 
-def _zip(path: Path, members: list[tuple[str, bytes]], compression: int = zipfile.ZIP_STORED) -> Path:
+def _zip(
+    path: Path, members: list[tuple[str, bytes]], compression: int = zipfile.ZIP_STORED
+) -> Path:
     with zipfile.ZipFile(path, "w", compression) as archive:
         for name, content in members:
             archive.writestr(name, content)
@@ -141,7 +158,9 @@ def _zip(path: Path, members: list[tuple[str, bytes]], compression: int = zipfil
         ([("m/data.pkl", bytes(1 << 27))], zipfile.ZIP_DEFLATED, "claims to hold"),
     ],
 )
-def test_wrong_zip_files(members: list[tuple[str, bytes]], compression: int, words: str, tmp_path: Path) -> None:
+def test_wrong_zip_files(
+    members: list[tuple[str, bytes]], compression: int, words: str, tmp_path: Path
+) -> None:
     path = _zip(tmp_path / "m.pt", members, compression)
     with pytest.raises(ModelFileError, match=words):
         import_model(path, shapes=[SHAPE], arch=ARCH)
@@ -156,9 +175,16 @@ def valid_files(model: Small, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 
 @pytest.mark.filterwarnings("ignore")
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(data=st.data())
-def test_damaged_files_give_our_errors_only(data: st.DataObject, valid_files: dict[str, bytes], tmp_path: Path) -> None:
+def test_damaged_files_give_our_errors_only(
+    data: st.DataObject, valid_files: dict[str, bytes], tmp_path: Path
+) -> None:
     name = data.draw(st.sampled_from(sorted(valid_files)))
     content = bytearray(valid_files[name])
     if data.draw(st.booleans()):
@@ -169,8 +195,16 @@ def test_damaged_files_give_our_errors_only(data: st.DataObject, valid_files: di
     _tolerates(tmp_path / name, bytes(content))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(head=st.sampled_from([b"", b"PK\x03\x04", b"\x80\x02", b"\x08\0\0\0\0\0\0\0{"]), tail=st.binary(max_size=200))
+@settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    head=st.sampled_from([b"", b"PK\x03\x04", b"\x80\x02", b"\x08\0\0\0\0\0\0\0{"]),
+    tail=st.binary(max_size=200),
+)
 def test_random_bytes_give_our_errors_only(head: bytes, tail: bytes, tmp_path: Path) -> None:
     _tolerates(tmp_path / "m.pt", head + tail)
 

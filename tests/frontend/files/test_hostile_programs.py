@@ -1,4 +1,5 @@
-"""torch.export files from strangers: nothing in them is executed, imported or worked out for hours, and honest ones load."""
+"""torch.export files from strangers: nothing in them is executed, imported or worked out for hours,
+and honest ones load."""
 
 import json
 import sys
@@ -34,7 +35,9 @@ def open_shapes(tmp_path_factory: pytest.TempPathFactory) -> Members:
     return read(path)
 
 
-def refused(members: Members, folder: Path, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...] = SHAPE) -> str:
+def refused(
+    members: Members, folder: Path, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...] = SHAPE
+) -> str:
     """The message of the refusal; fails where the file loads, or did something."""
     monkeypatch.chdir(folder)
     modules = set(sys.modules)
@@ -48,7 +51,9 @@ def refused(members: Members, folder: Path, monkeypatch: pytest.MonkeyPatch, sha
     return message
 
 
-def test_open_shapes_load_for_sizes_that_take_the_same_branches(open_shapes: Members, tmp_path: Path) -> None:
+def test_open_shapes_load_for_sizes_that_take_the_same_branches(
+    open_shapes: Members, tmp_path: Path
+) -> None:
     path = write(tmp_path / "m.pt2", open_shapes)
     (imported,) = import_model(path, shapes=[(3, 3, 12, 9)])
     assert imported.output_names == ("rows", "all")
@@ -73,7 +78,9 @@ def test_open_shapes_load_for_sizes_that_take_the_same_branches(open_shapes: Mem
         "L['x\"]) or exec(1'] == 1",
     ],
 )
-def test_guards_are_conditions_on_sizes(guard: str, open_shapes: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_guards_are_conditions_on_sizes(
+    guard: str, open_shapes: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     members = with_json(open_shapes, MODEL, lambda program: program["guards_code"].append(guard))
     assert "expression" in refused(members, tmp_path, monkeypatch, (2, 3, 10, 8))
 
@@ -84,15 +91,31 @@ SYMBOLS = [f"Symbol('s{i}', positive=True, integer=True)" for i in range(900)]
 @pytest.mark.parametrize(
     "expression",
     [
-        *[CODE, "9**9**9**9", "Pow(Integer(9), Pow(Integer(9), Integer(9)))", "Integer(9)**99999999", "Symbol('x').func('y')"],
-        *["Symbol('__import__(1)')", "\uff5377", "Integer(1) if 1 else 2", "(" * 3000, f"Max({', '.join(SYMBOLS)})"],
+        *[
+            CODE,
+            "9**9**9**9",
+            "Pow(Integer(9), Pow(Integer(9), Integer(9)))",
+            "Integer(9)**99999999",
+            "Symbol('x').func('y')",
+        ],
+        *[
+            "Symbol('__import__(1)')",
+            "\uff5377",
+            "Integer(1) if 1 else 2",
+            "(" * 3000,
+            f"Max({', '.join(SYMBOLS)})",
+        ],
         "Mul(" + ", ".join(["Pow(Integer(99999999), Integer(16))"] * 300) + ")",
         "Float('1e999999999', precision=53)",
     ],
 )
-def test_sizes_are_small_expressions(expression: str, open_shapes: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sizes_are_small_expressions(
+    expression: str, open_shapes: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def change(program: Any) -> None:
-        program["graph_module"]["graph"]["tensor_values"]["x"]["sizes"][0]["as_expr"]["expr_str"] = expression
+        program["graph_module"]["graph"]["tensor_values"]["x"]["sizes"][0]["as_expr"][
+            "expr_str"
+        ] = expression
 
     refused(with_json(open_shapes, MODEL, change), tmp_path, monkeypatch, (2, 3, 10, 8))
 
@@ -101,7 +124,11 @@ def tree(kind: str, context: Any) -> str:
     return json.dumps([1, {"type": kind, "context": context, "children_spec": [LEAF]}])
 
 
-FACTORY = {"default_factory_module": "antigravity", "default_factory_name": "x", "dict_context": ["a"]}
+FACTORY = {
+    "default_factory_module": "antigravity",
+    "default_factory_name": "x",
+    "dict_context": ["a"],
+}
 ENUM = {"__enum__": True, "fqn": "antigravity:X", "name": "a"}
 
 
@@ -109,7 +136,9 @@ ENUM = {"__enum__": True, "fqn": "antigravity:X", "name": "a"}
     "spec",
     [
         tree("collections.defaultdict", FACTORY),
-        tree("collections.defaultdict", FACTORY).replace("default_factory", "default_f\\u0061ctory"),
+        tree("collections.defaultdict", FACTORY).replace(
+            "default_factory", "default_f\\u0061ctory"
+        ),
         tree("builtins.dict", json.dumps([ENUM])),
         tree("builtins.dict", json.dumps([[ENUM]]).replace("__enum__", "\\u005f_enum__")),
         tree("torch.return_types.max", "null"),
@@ -117,7 +146,9 @@ ENUM = {"__enum__": True, "fqn": "antigravity:X", "name": "a"}
         "[1, " + '{"type":"builtins.list","context":"null","children_spec":[' * 2000,
     ],
 )
-def test_trees_import_nothing(spec: str, fixed: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trees_import_nothing(
+    spec: str, fixed: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def change(program: Any) -> None:
         program["graph_module"]["module_call_graph"][0]["signature"]["out_spec"] = spec
 
@@ -127,27 +158,60 @@ def test_trees_import_nothing(spec: str, fixed: Members, tmp_path: Path, monkeyp
 @pytest.mark.parametrize(
     "target",
     [
-        *["torch.os.system", "torch.\uff4fs.system", "torch.ops.aten.from_file.default", "torch.ops.aten.save.default", "torch.hub.load"],
-        *["torch.ops.aten.relu.__call__", "torch.ops.higher_order.triton_kernel_wrapper_mutation", "torch.ops.aten._print.default"],
-        *["math.factorial", "_operator.attrgetter", "#extension:x", "torch.ops.import_module", "torch.ops.aten.relu.default.__class__"],
+        *[
+            "torch.os.system",
+            "torch.\uff4fs.system",
+            "torch.ops.aten.from_file.default",
+            "torch.ops.aten.save.default",
+            "torch.hub.load",
+        ],
+        *[
+            "torch.ops.aten.relu.__call__",
+            "torch.ops.higher_order.triton_kernel_wrapper_mutation",
+            "torch.ops.aten._print.default",
+        ],
+        *[
+            "math.factorial",
+            "_operator.attrgetter",
+            "#extension:x",
+            "torch.ops.import_module",
+            "torch.ops.aten.relu.default.__class__",
+        ],
     ],
 )
 @pytest.mark.parametrize("place", ["called", "argument"])
-def test_operators_are_known(target: str, place: str, fixed: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_operators_are_known(
+    target: str, place: str, fixed: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def change(program: Any) -> None:
         nodes = program["graph_module"]["graph"]["nodes"]
         if place == "called":
             nodes[1]["target"] = target
         else:
             argument = {"name": "", "arg": {"as_operator": target}, "kind": 1}
-            nodes.insert(0, {"target": "torch.ops.higher_order.cond", "inputs": [argument], "outputs": [], "metadata": {}, "name": "q"})
+            nodes.insert(
+                0,
+                {
+                    "target": "torch.ops.higher_order.cond",
+                    "inputs": [argument],
+                    "outputs": [],
+                    "metadata": {},
+                    "name": "q",
+                },
+            )
 
-    assert "not a plain tensor operator" in refused(with_json(fixed, MODEL, change), tmp_path, monkeypatch)
+    assert "not a plain tensor operator" in refused(
+        with_json(fixed, MODEL, change), tmp_path, monkeypatch
+    )
 
 
-@pytest.mark.parametrize("name", [CODE, "x); import os; os.mkdir('executed'); (", "\uff41", "x\n", "a b"])
+@pytest.mark.parametrize(
+    "name", [CODE, "x); import os; os.mkdir('executed'); (", "\uff41", "x\n", "a b"]
+)
 @pytest.mark.parametrize("old", ["relu", "x", "p_conv_weight"])
-def test_names_are_no_source(name: str, old: str, fixed: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_are_no_source(
+    name: str, old: str, fixed: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = member(fixed, MODEL)
     content = fixed[path].replace(json.dumps(old).encode(), json.dumps(name).encode())
     assert content != fixed[path]
@@ -167,8 +231,14 @@ def _squares(program: Any) -> None:
     for index in range(60):
         operand = {"as_sym_int": {"as_name": f"q{index - 1}"} if index else {"as_int": 1 << 60}}
         inputs = [{"name": name, "arg": operand, "kind": 1} for name in "ab"]
-        node = {"target": "_operator.mul", "inputs": inputs, "outputs": [{"as_sym_int": {"as_name": f"q{index}"}}]}
-        program["graph_module"]["graph"]["nodes"].insert(index, {**node, "metadata": {}, "name": f"q{index}"})
+        node = {
+            "target": "_operator.mul",
+            "inputs": inputs,
+            "outputs": [{"as_sym_int": {"as_name": f"q{index}"}}],
+        }
+        program["graph_module"]["graph"]["nodes"].insert(
+            index, {**node, "metadata": {}, "name": f"q{index}"}
+        )
 
 
 def _counter(program: Any) -> None:
@@ -176,14 +246,23 @@ def _counter(program: Any) -> None:
 
 
 @pytest.mark.parametrize("change", [_keyword, _argument_names, _squares, _counter])
-def test_programs_do_no_other_work(change: Change, fixed: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_programs_do_no_other_work(
+    change: Change, fixed: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     refused(with_json(fixed, MODEL, change), tmp_path, monkeypatch)
 
 
-@pytest.mark.parametrize("tail", [b',"guards_code":["1"]}', b',"z":NaN}', b',"z":' + b"[" * 100_000 + b"]" * 100_000 + b"}"])
-def test_json_that_readers_differ_about(tail: bytes, fixed: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "tail",
+    [b',"guards_code":["1"]}', b',"z":NaN}', b',"z":' + b"[" * 100_000 + b"]" * 100_000 + b"}"],
+)
+def test_json_that_readers_differ_about(
+    tail: bytes, fixed: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = member(fixed, MODEL)
-    assert "no JSON text" in refused({**fixed, path: fixed[path][:-1] + tail}, tmp_path, monkeypatch)
+    assert "no JSON text" in refused(
+        {**fixed, path: fixed[path][:-1] + tail}, tmp_path, monkeypatch
+    )
 
 
 @pytest.mark.parametrize(
@@ -198,33 +277,56 @@ def test_json_that_readers_differ_about(tail: bytes, fixed: Members, tmp_path: P
 )
 @pytest.mark.parametrize("empty", [False, True])
 def test_weights_are_tensors_in_the_file(
-    entry: dict[str, Any], empty: bool, fixed: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    entry: dict[str, Any],
+    empty: bool,
+    fixed: Members,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def change(config: Any) -> None:
         meta = {**config["config"]["conv.weight"]["tensor_meta"], **entry.get("tensor_meta", {})}
         config["config"]["conv.weight"].update({**entry, "tensor_meta": meta})
 
     members = with_json(fixed, WEIGHTS, change)
-    refused({**members, member(fixed, "weight_0"): b""} if empty else members, tmp_path, monkeypatch)
+    refused(
+        {**members, member(fixed, "weight_0"): b""} if empty else members, tmp_path, monkeypatch
+    )
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        *["data/aotinductor/model/x.so", "data/weights/model.pt", "DATA/weights/weight_0", "data\\weights\\weight_9", "models/other.json"],
-        *["data/constants/opaque_obj_0", "data/constants/custom_obj_0", "models/mod\u0435l.json", "Models/model.json"],
+        *[
+            "data/aotinductor/model/x.so",
+            "data/weights/model.pt",
+            "DATA/weights/weight_0",
+            "data\\weights\\weight_9",
+            "models/other.json",
+        ],
+        *[
+            "data/constants/opaque_obj_0",
+            "data/constants/custom_obj_0",
+            "models/mod\u0435l.json",
+            "Models/model.json",
+        ],
     ],
 )
-def test_members_of_other_names(name: str, fixed: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_members_of_other_names(
+    name: str, fixed: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = next(iter(fixed)).split("/")[0]
     refused({**fixed, f"{root}/{name}": b"x"}, tmp_path, monkeypatch)
 
 
-def test_what_the_local_header_of_a_member_says_does_not_matter(fixed: Members, tmp_path: Path) -> None:
+def test_what_the_local_header_of_a_member_says_does_not_matter(
+    fixed: Members, tmp_path: Path
+) -> None:
     path = write(tmp_path / "m.pt2", fixed)
     content = bytearray(path.read_bytes())
     name = member(fixed, "weight_0").encode()
-    content[content.index(name) : content.index(name) + len(name)] = name[:-1] + b"1"  # the first is the local header
+    content[content.index(name) : content.index(name) + len(name)] = (
+        name[:-1] + b"1"
+    )  # the first is the local header
     path.write_bytes(content)
     with pytest.raises(ModelFileError, match="damaged"):
         import_model(path, shapes=[SHAPE])

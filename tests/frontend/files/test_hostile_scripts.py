@@ -1,4 +1,5 @@
-"""TorchScript files from strangers: whatever way they spell it, they reach no file, and honest ones load."""
+"""TorchScript files from strangers: whatever way they spell it, they reach no file, and honest ones
+load."""
 
 import warnings
 from pathlib import Path
@@ -89,7 +90,9 @@ class Everyday(nn.Module):
 
 
 @pytest.mark.parametrize("kind", [Saves, Reads, SavesNever, Prints, Sorts])
-def test_operators_that_reach_out_are_refused(kind: type[nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_operators_that_reach_out_are_refused(
+    kind: type[nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     save_script(kind(), tmp_path / "m.pt")
     with pytest.raises(ModelFileError, match=r"calls (aten::(save|from_file)|prim::Print)"):
@@ -119,7 +122,9 @@ def _source(script: Members) -> str:
         b"torch.manual_seed(3)",
     ],
 )
-def test_source_that_spells_them_otherwise(line: bytes, script: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_source_that_spells_them_otherwise(
+    line: bytes, script: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     name = _source(script)
     changed = script[name].replace(b"    fc = self.fc\n", b"    fc = self.fc\n    " + line + b"\n")
@@ -136,29 +141,50 @@ def test_source_that_spells_them_otherwise(line: bytes, script: Members, tmp_pat
 @pytest.mark.parametrize(
     "text",
     [
-        b'  def __setstate__(self: __torch__.Small, s: Tensor) -> NoneType:\n    torch.save(s, "stolen")\n',
+        (
+            b"  def __setstate__(self: __torch__.Small, s: Tensor) -> NoneType:\n    torch.save(s,"
+            b' "stolen")\n'
+        ),
         b'  __forward_hooks__ = ["hook", ]\n',
         b"  other : __torch__.torch.classes.profiling._RecordFunctionFast\n",
     ],
 )
-def test_methods_that_run_while_loading_are_refused(text: bytes, script: Members, tmp_path: Path) -> None:
+def test_methods_that_run_while_loading_are_refused(
+    text: bytes, script: Members, tmp_path: Path
+) -> None:
     name = _source(script)
     with pytest.raises(ModelFileError, match="run while it is loaded"):
-        import_model(write(tmp_path / "m.pt", {**script, name: script[name] + text}), shapes=[SHAPE])
+        import_model(
+            write(tmp_path / "m.pt", {**script, name: script[name] + text}), shapes=[SHAPE]
+        )
 
 
-@pytest.mark.parametrize("pair", [("/code/", "/CODE/"), (".py", ".PY"), ("constants.pkl", "Constants.pkl")])
+@pytest.mark.parametrize(
+    "pair", [("/code/", "/CODE/"), (".py", ".PY"), ("constants.pkl", "Constants.pkl")]
+)
 @pytest.mark.parametrize("both", [False, True])
-def test_names_in_another_case_are_refused(pair: tuple[str, str], both: bool, script: Members, tmp_path: Path) -> None:
+def test_names_in_another_case_are_refused(
+    pair: tuple[str, str], both: bool, script: Members, tmp_path: Path
+) -> None:
     renamed = {name.replace(*pair): content for name, content in script.items()}
     path = write(tmp_path / "m.pt", {**script, **renamed} if both else renamed)
     with pytest.raises(ModelFileError, match="repeated" if both else "holds|lacks"):
         import_model(path, shapes=[SHAPE])
 
 
-@pytest.mark.parametrize("pickled", [b"cos\nsystem\n", b"c__torch__.torch\nclasses.profiling.X\n", b"\x8c\x02os\x8c\x06system\x93", b"("])
+@pytest.mark.parametrize(
+    "pickled",
+    [
+        b"cos\nsystem\n",
+        b"c__torch__.torch\nclasses.profiling.X\n",
+        b"\x8c\x02os\x8c\x06system\x93",
+        b"(",
+    ],
+)
 @pytest.mark.parametrize("name", ["data.pkl", "constants.pkl"])
-def test_pickles_hold_tensors_and_modules(pickled: bytes, name: str, script: Members, tmp_path: Path) -> None:
+def test_pickles_hold_tensors_and_modules(
+    pickled: bytes, name: str, script: Members, tmp_path: Path
+) -> None:
     path = write(tmp_path / "m.pt", {**script, member(script, name): b"\x80\x02" + pickled})
     with pytest.raises(ModelFileError, match=r"holds an object|has the opcode|cannot be read"):
         import_model(path, shapes=[SHAPE])
@@ -175,12 +201,22 @@ def test_everyday_scripts_load(tmp_path: Path, recwarn: pytest.WarningsRecorder)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["googlenet", "mobilenet_v3_small", "shufflenet_v2_x0_5", "efficientnet_b0", "densenet121"])
+@pytest.mark.parametrize(
+    "name",
+    ["googlenet", "mobilenet_v3_small", "shufflenet_v2_x0_5", "efficientnet_b0", "densenet121"],
+)
 @pytest.mark.parametrize("save", [save_script, save_trace])
 def test_networks_of_torchvision_load(name: str, save: object, tmp_path: Path) -> None:
     options = {"init_weights": False} if name == "googlenet" else {}
     model = getattr(import_torchvision().models, name)(weights=None, **options).eval()
-    torch.jit.save(torch.jit.script(model) if save is save_script else torch.jit.trace(model, torch.rand(1, 3, 96, 96)), tmp_path / "m.pt")
+    torch.jit.save(
+        (
+            torch.jit.script(model)
+            if save is save_script
+            else torch.jit.trace(model, torch.rand(1, 3, 96, 96))
+        ),
+        tmp_path / "m.pt",
+    )
     (imported,) = import_model(tmp_path / "m.pt", shapes=[(1, 3, 96, 96)])
     assert len(imported.params) > 20
 

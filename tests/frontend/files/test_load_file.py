@@ -29,7 +29,12 @@ def test_every_kind_gives_the_same_network(kind: str, model: Small, tmp_path: Pa
     WRITERS[kind](model, path)
     arch = None if kind in ("script.pt", "trace.pt", "program.pt2") else ARCH
     (imported,) = import_model(path, shapes=[SHAPE], arch=arch)
-    assert set(imported.param_names.values()) == {"conv.weight", "conv.bias", "fc.weight", "fc.bias"}
+    assert set(imported.param_names.values()) == {
+        "conv.weight",
+        "conv.bias",
+        "fc.weight",
+        "fc.bias",
+    }
     x = torch.rand(SHAPE)
     with torch.no_grad():
         expected = model(x).numpy()
@@ -40,35 +45,59 @@ def test_every_kind_gives_the_same_network(kind: str, model: Small, tmp_path: Pa
 
 def test_own_format_names_its_architecture(tmp_path: Path) -> None:
     module = build_arch("squeezenet1_1")
-    torch.save({"subpc_format": 1, "arch": "torchvision:squeezenet1_1", "state_dict": module.state_dict()}, tmp_path / "m.pt")
-    assert len(import_model(tmp_path / "m.pt", shapes=[(1, 3, 64, 64)])[0].params) == len(module.state_dict())
+    torch.save(
+        {"subpc_format": 1, "arch": "torchvision:squeezenet1_1", "state_dict": module.state_dict()},
+        tmp_path / "m.pt",
+    )
+    assert len(import_model(tmp_path / "m.pt", shapes=[(1, 3, 64, 64)])[0].params) == len(
+        module.state_dict()
+    )
 
 
 def test_own_format_is_checked_where_an_architecture_is_given_too(tmp_path: Path) -> None:
-    torch.save({"subpc_format": 2, "arch": "resnet18", "state_dict": {"a": torch.ones(1)}}, tmp_path / "m.pt")
+    torch.save(
+        {"subpc_format": 2, "arch": "resnet18", "state_dict": {"a": torch.ones(1)}},
+        tmp_path / "m.pt",
+    )
     with pytest.raises(ModelFileError, match="format 2"):
         import_model(tmp_path / "m.pt", shapes=[SHAPE], arch="resnet18")
 
 
 def test_options_of_the_file_go_with_its_own_architecture(tmp_path: Path) -> None:
     module = build_arch("subpc:resnet20", in_channels=1, stem_stride=2)
-    content = {"subpc_format": 1, "arch": "subpc:resnet20", "arch_options": {"in_channels": 1, "stem_stride": 2}}
+    content = {
+        "subpc_format": 1,
+        "arch": "subpc:resnet20",
+        "arch_options": {"in_channels": 1, "stem_stride": 2},
+    }
     torch.save({**content, "state_dict": module.state_dict()}, tmp_path / "m.pt")
     for arch in (None, "subpc:resnet20"):
         (imported,) = import_model(tmp_path / "m.pt", shapes=[(1, 1, 28, 28)], arch=arch)
-        assert len(imported.params) == len([key for key in module.state_dict() if not key.endswith("num_batches_tracked")])
+        assert len(imported.params) == len(
+            [key for key in module.state_dict() if not key.endswith("num_batches_tracked")]
+        )
 
 
 @pytest.mark.parametrize(
     ("content", "error", "words"),
     [
         ({"subpc_format": 2, "arch": "resnet18", "state_dict": {}}, ModelFileError, "format 2"),
-        ({"subpc_format": 1, "arch": "os:getcwd", "state_dict": {"a": torch.ones(1)}}, ConfigError, "only torchvision"),
+        (
+            {"subpc_format": 1, "arch": "os:getcwd", "state_dict": {"a": torch.ones(1)}},
+            ConfigError,
+            "only torchvision",
+        ),
         ({"subpc_format": 1, "state_dict": {"a": torch.ones(1)}}, ConfigError, "--arch"),
-        ({"subpc_format": 1, "arch": "resnet18", "state_dict": None}, ModelFileError, "names to tensors"),
+        (
+            {"subpc_format": 1, "arch": "resnet18", "state_dict": None},
+            ModelFileError,
+            "names to tensors",
+        ),
     ],
 )
-def test_bad_own_format(content: dict[str, Any], error: type[Exception], words: str, tmp_path: Path) -> None:
+def test_bad_own_format(
+    content: dict[str, Any], error: type[Exception], words: str, tmp_path: Path
+) -> None:
     torch.save(content, tmp_path / "m.pt")
     with pytest.raises(error, match=words):
         import_model(tmp_path / "m.pt", shapes=[SHAPE])
@@ -125,9 +154,15 @@ def test_program_keeps_its_shape_unless_exported_dynamic(model: Small, tmp_path:
     assert import_model(tmp_path / "m.pt2")[0].input_shapes == (SHAPE,)
     with pytest.raises(ConfigError, match="exported for input 1,3,8,8, not 2,3,8,8"):
         import_model(tmp_path / "m.pt2", shapes=[(2, 3, 8, 8)])
-    dynamic = torch.export.export(model, (torch.rand(2, 3, 8, 8),), dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=8)},))
+    dynamic = torch.export.export(
+        model,
+        (torch.rand(2, 3, 8, 8),),
+        dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=8)},),
+    )
     torch.export.save(dynamic, tmp_path / "d.pt2")
-    assert import_model(tmp_path / "d.pt2", shapes=[(3, 3, 8, 8)])[0].input_shapes == ((3, 3, 8, 8),)
+    assert import_model(tmp_path / "d.pt2", shapes=[(3, 3, 8, 8)])[0].input_shapes == (
+        (3, 3, 8, 8),
+    )
 
 
 @pytest.mark.slow
@@ -136,7 +171,11 @@ def test_efficientnet_lite0_with_its_published_weights() -> None:
     if spec is None or spec.origin is None:
         pytest.skip("the weights are not installed")
     path = Path(spec.origin).parent / "models" / "efficientnet-lite0-57934424.pth"
-    (imported,) = import_model(path, shapes=[(1, 3, 64, 64)], arch="subpc.frontend.architectures.efficientnet_lite0:efficientnet_lite0")
+    (imported,) = import_model(
+        path,
+        shapes=[(1, 3, 64, 64)],
+        arch="subpc.frontend.architectures.efficientnet_lite0:efficientnet_lite0",
+    )
     module = efficientnet_lite0().eval()
     module.load_state_dict(torch.load(path, weights_only=True), strict=True)
     x = torch.rand(1, 3, 64, 64)

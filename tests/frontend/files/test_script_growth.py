@@ -1,4 +1,5 @@
-"""Scripts that make gigabytes of lists or texts while they are read: stopped in words; everyday lists stay."""
+"""Scripts that make gigabytes of lists or texts while they are read: stopped in words; everyday
+lists stay."""
 
 import resource
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""TorchScript that would never end: stopped while it is read, whatever it repeats itself with, and in words."""
+"""TorchScript that would never end: stopped while it is read, whatever it repeats itself with, and
+in words."""
 
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from tests.frontend.small_model import SHAPE, Small, save_script
 
 
 class Loops(nn.Module):
-    """As many turns as its attribute says, with nothing in them that a limit on memory or tensors would see."""
+    """As many turns as its attribute says, with nothing in them that a limit on memory or tensors
+    would see."""
 
     def __init__(self, turns: int) -> None:
         super().__init__()
@@ -68,8 +70,15 @@ def test_functions_that_call_each_other_without_end_are_refused(tmp_path: Path) 
     kind = script[name].decode().split("self: ")[1].split(",")[0]
     methods = f"  def call0(self: {kind}, x: Tensor) -> Tensor:\n    return torch.neg(x)\n"
     for i in range(40):
-        methods += f"  def call{i + 1}(self: {kind}, x: Tensor) -> Tensor:\n    return (self).call{i}((self).call{i}(x, ), )\n"
-    source = script[name].decode().replace("    fc = self.fc\n", "    fc = self.fc\n    x = (self).call40(x, )\n")
+        methods += (
+            f"  def call{i + 1}(self: {kind}, x: Tensor) -> Tensor:\n    return"
+            f" (self).call{i}((self).call{i}(x, ), )\n"
+        )
+    source = (
+        script[name]
+        .decode()
+        .replace("    fc = self.fc\n", "    fc = self.fc\n    x = (self).call40(x, )\n")
+    )
     head, body = source.split("  def forward", 1)
     changed = f"{head}{methods}  def forward{body}"
     with pytest.raises(ModelFileError, match="call each other more than 1,000,000 times"):
@@ -116,5 +125,7 @@ class SortsObjects(nn.Module):
 @pytest.mark.parametrize("kind", [ThroughInterface, SortsObjects])
 def test_calls_that_nobody_can_count_are_refused(kind: type[nn.Module], tmp_path: Path) -> None:
     save_script(kind(), tmp_path / "m.pt")
-    with pytest.raises(ModelFileError, match=r"cannot be run: what .* calls is found out only when it runs\.\n"):
+    with pytest.raises(
+        ModelFileError, match=r"cannot be run: what .* calls is found out only when it runs\.\n"
+    ):
         import_model(tmp_path / "m.pt", shapes=[SHAPE])

@@ -1,4 +1,5 @@
-"""The pickles of a script: those that PyTorch writes are read, all others are refused before anything is made of them."""
+"""The pickles of a script: those that PyTorch writes are read, all others are refused before
+anything is made of them."""
 
 import pickle
 import struct
@@ -17,7 +18,10 @@ from tests.frontend.files.archives import Members, member, read, write
 from tests.frontend.small_model import SHAPE, Small, save_script
 
 # In the pickle, conv.weight: 108 elements from 0 in the shape 4x3x3x3, with strides 27, 9, 3, 1.
-CHANGES = {"more elements than bytes": (b"Kl", b"Km"), "a longer stride": (b"K\x1bK\tK\x03K\x01", b"K\xffK\tK\x03K\x01")}
+CHANGES = {
+    "more elements than bytes": (b"Kl", b"Km"),
+    "a longer stride": (b"K\x1bK\tK\x03K\x01", b"K\xffK\tK\x03K\x01"),
+}
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -39,13 +43,22 @@ class Everything(nn.Module):
         self.conv = nn.Conv2d(3, 3, 1)
         self.again = self.conv
         self.register_buffer("part", self.conv.weight[:, :1].detach())
-        self.sizes, self.names, self.flags, self.shares = [1, 2, 1 << 40], ["a", "b"], [True, False], [0.5]
+        self.sizes, self.names, self.flags, self.shares = (
+            [1, 2, 1 << 40],
+            ["a", "b"],
+            [True, False],
+            [0.5],
+        )
         self.numbers, self.nested, self.pairs = {"x": 1.5}, (1, ("a", None)), [(1, 2), (3, 4)]
         self.tensors, self.by_number = [torch.ones(2), torch.zeros(3)], {1: [torch.ones(2)]}
         self.place, self.kind = torch.device("cpu"), torch.float32
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.again(self.conv(x)) * self.sizes[0] + self.shares[0] * self.numbers["x"] + self.nested[0]
+        y = (
+            self.again(self.conv(x)) * self.sizes[0]
+            + self.shares[0] * self.numbers["x"]
+            + self.nested[0]
+        )
         return y + self.pairs[0][1] + self.tensors[0][0] + self.by_number[1][0][1]
 
 
@@ -93,7 +106,15 @@ def _storage(count: bytes, key: bytes = b"0") -> bytes:
 
 
 def _tensor(size: bytes, stride: bytes) -> bytes:
-    return b"ctorch._utils\n_rebuild_tensor_v2\n(" + _storage(b"K\x04") + b"K\x00(" + size + b"t(" + stride + b"t\x89NtR"
+    return (
+        b"ctorch._utils\n_rebuild_tensor_v2\n("
+        + _storage(b"K\x04")
+        + b"K\x00("
+        + size
+        + b"t("
+        + stride
+        + b"t\x89NtR"
+    )
 
 
 HOSTILE = {
@@ -109,7 +130,10 @@ HOSTILE = {
     "a value too few": (b"\x86.", "missing"),
     "a mark too few": (b"Nt.", "mark"),
     "doubled tuples": (_doubled(60), "again and again"),
-    "doubled lists": (b"]" + b"".join(_put(i) + b"](" + _get(i) * 2 + b"e" for i in range(60)) + b".", "again and again"),
+    "doubled lists": (
+        b"]" + b"".join(_put(i) + b"](" + _get(i) * 2 + b"e" for i in range(60)) + b".",
+        "again and again",
+    ),
     "deep tuples": (b"N" + b"\x85" * 100_000 + b".", "deep"),
     "deep lists": (b"](" * 100_000 + b"e" * 100_000 + b".", "deep"),
     "a list in itself": (b"]q\x00(h\x00e.", "filled"),
@@ -127,7 +151,10 @@ HOSTILE = {
     "a storage that is missing": (_storage(b"K\x01", b"9") + b".", "missing"),
     "one storage, read often": (b"(" + _storage(b"K\x01") * 9 + b"t.", "read more than"),
     "a tensor beyond its bytes": (_tensor(b"K\x05", b"K\x01") + b".", "beyond its bytes"),
-    "an expanded terabyte": (_tensor(b"J\x00\x00\x00\x40J\x00\x01\x00\x00", b"K\x00K\x00") + b".", "far larger"),
+    "an expanded terabyte": (
+        _tensor(b"J\x00\x00\x00\x40J\x00\x01\x00\x00", b"K\x00K\x00") + b".",
+        "far larger",
+    ),
     "negative extents": (_tensor(b"J\xff\xff\xff\xff", b"K\x01") + b".", "impossible"),
     "a call of a class": (b"c__torch__\nM\n)R.", "no function"),
     "an object of a function": (b"ctorch\ndevice\n)\x81.", "no class"),
@@ -150,7 +177,9 @@ def test_what_pytorch_does_not_write_is_refused_at_once(case: str) -> None:
 
 
 def test_a_tensor_in_its_bytes_is_read() -> None:
-    check_pickle("data.pkl", {"data.pkl": _tensor(b"K\x02K\x02", b"K\x02K\x01") + b".", "data/0": bytes(16)})
+    check_pickle(
+        "data.pkl", {"data.pkl": _tensor(b"K\x02K\x02", b"K\x02K\x01") + b".", "data/0": bytes(16)}
+    )
 
 
 def _is_read(content: bytes) -> bool:
@@ -162,4 +191,6 @@ def _is_read(content: bytes) -> bool:
 
 
 def test_of_all_opcodes_these_alone_make_a_value_of_nothing() -> None:
-    assert bytes(code for code in range(256) if _is_read(bytes([code]) + b".")) == bytes(sorted(b"N\x88\x89]})"))
+    assert bytes(code for code in range(256) if _is_read(bytes([code]) + b".")) == bytes(
+        sorted(b"N\x88\x89]})")
+    )

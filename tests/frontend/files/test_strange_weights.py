@@ -1,4 +1,5 @@
-"""Weights that are no plain floats are refused in words or put together; one number alone, and one key more, are no obstacle."""
+"""Weights that are no plain floats are refused in words or put together; one number alone, and one
+key more, are no obstacle."""
 
 import copy
 from collections.abc import Callable
@@ -48,25 +49,36 @@ def lines(error: SubpcError) -> str:
 
 
 @pytest.mark.parametrize("kind", [*STRANGE, *UNSCALED])
-def test_state_dicts_with_other_weights_are_refused(kind: str, model: Small, tmp_path: Path) -> None:
+def test_state_dicts_with_other_weights_are_refused(
+    kind: str, model: Small, tmp_path: Path
+) -> None:
     make = {**STRANGE, **UNSCALED}[kind]
-    torch.save({**model.state_dict(), "conv.weight": make(model.conv.weight.detach())}, tmp_path / "m.pt")
+    torch.save(
+        {**model.state_dict(), "conv.weight": make(model.conv.weight.detach())}, tmp_path / "m.pt"
+    )
     with pytest.raises(ModelFileError, match=kind) as caught:
         import_model(tmp_path / "m.pt", shapes=[SHAPE], arch=ARCH)
     assert "conv.weight" in lines(caught.value)
 
 
 @pytest.mark.parametrize("kind", ["float8_e4m3fn", *UNSCALED])
-def test_safetensors_with_other_weights_are_refused(kind: str, model: Small, tmp_path: Path) -> None:
+def test_safetensors_with_other_weights_are_refused(
+    kind: str, model: Small, tmp_path: Path
+) -> None:
     make = {**STRANGE, **UNSCALED}[kind]
-    save_file({**model.state_dict(), "conv.weight": make(model.conv.weight.detach())}, tmp_path / "m.safetensors")
+    save_file(
+        {**model.state_dict(), "conv.weight": make(model.conv.weight.detach())},
+        tmp_path / "m.safetensors",
+    )
     with pytest.raises(ModelFileError, match=kind):
         import_model(tmp_path / "m.safetensors", shapes=[SHAPE], arch=ARCH)
 
 
 @pytest.mark.parametrize("kind", IN_MEMORY)
 def test_modules_with_other_weights_are_refused(kind: str, model: Small) -> None:
-    model.conv.weight = nn.Parameter(IN_MEMORY[kind](model.conv.weight.detach()), requires_grad=False)
+    model.conv.weight = nn.Parameter(
+        IN_MEMORY[kind](model.conv.weight.detach()), requires_grad=False
+    )
     with pytest.raises(UnsupportedModelError, match=kind) as caught:
         import_model(model, example_inputs=torch.rand(SHAPE))
     lines(caught.value)
@@ -87,12 +99,18 @@ class Holds(nn.Module):
 @pytest.mark.parametrize("kind", [*STRANGE, "_mkldnn"])
 def test_plain_attributes_of_other_kinds_are_refused(kind: str) -> None:
     with pytest.raises(UnsupportedModelError, match=rf"inner\.weight is .*{kind}") as caught:
-        import_model(Holds(IN_MEMORY[kind](torch.rand(4, 3, 3, 3))), example_inputs=torch.rand(SHAPE))
+        import_model(
+            Holds(IN_MEMORY[kind](torch.rand(4, 3, 3, 3))), example_inputs=torch.rand(SHAPE)
+        )
     lines(caught.value)
 
 
 INPUTS: dict[str, Callable[[], torch.Tensor]] = {
-    **{kind: lambda make=make: make(torch.rand(SHAPE)) for kind, make in IN_MEMORY.items() if kind not in ("int8", "uint8", "bool")},
+    **{
+        kind: lambda make=make: make(torch.rand(SHAPE))
+        for kind, make in IN_MEMORY.items()
+        if kind not in ("int8", "uint8", "bool")
+    },
     "nested": lambda: torch.nested.nested_tensor([torch.rand(SHAPE[1:])]),
     "fake": lambda: FakeTensorMode().from_tensor(torch.rand(SHAPE)),
 }
@@ -106,12 +124,21 @@ def test_inputs_of_other_kinds_are_refused(kind: str, model: Small) -> None:
 
 
 def test_arrays_of_numpy_are_inputs(model: Small) -> None:
-    assert import_model(model, example_inputs=np.zeros(SHAPE, np.float32))[0].input_shapes == (SHAPE,)
+    assert import_model(model, example_inputs=np.zeros(SHAPE, np.float32))[0].input_shapes == (
+        SHAPE,
+    )
 
 
-@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"epoch": 3, "state_dict": s}, lambda s: {"model": s}])
-def test_an_expanded_view_of_a_terabyte_is_refused(wrap: Callable[[Any], Any], model: Small, tmp_path: Path) -> None:
-    torch.save(wrap({**model.state_dict(), "conv.weight": torch.zeros(1).expand(1 << 20, 1 << 18)}), tmp_path / "m.pt")
+@pytest.mark.parametrize(
+    "wrap", [lambda s: s, lambda s: {"epoch": 3, "state_dict": s}, lambda s: {"model": s}]
+)
+def test_an_expanded_view_of_a_terabyte_is_refused(
+    wrap: Callable[[Any], Any], model: Small, tmp_path: Path
+) -> None:
+    torch.save(
+        wrap({**model.state_dict(), "conv.weight": torch.zeros(1).expand(1 << 20, 1 << 18)}),
+        tmp_path / "m.pt",
+    )
     with pytest.raises(ModelFileError, match="larger than what the file holds"):
         import_model(tmp_path / "m.pt", shapes=[SHAPE], arch=ARCH)
 
@@ -165,8 +192,12 @@ def test_half_of_the_parts_is_no_weight(model: Small, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("prefix", ["model.", "net.", "backbone.encoder."])
 def test_a_checkpoint_with_one_key_more(prefix: str, model: Small, tmp_path: Path) -> None:
-    state = {f"{prefix}{key}": value for key, value in model.state_dict().items()} | {"loss.weight": torch.ones(10)}
-    torch.save({"epoch": 3, "global_step": 7, "state_dict": state, "callbacks": {}}, tmp_path / "m.ckpt")
+    state = {f"{prefix}{key}": value for key, value in model.state_dict().items()} | {
+        "loss.weight": torch.ones(10)
+    }
+    torch.save(
+        {"epoch": 3, "global_step": 7, "state_dict": state, "callbacks": {}}, tmp_path / "m.ckpt"
+    )
     (imported,) = import_model(tmp_path / "m.ckpt", shapes=[SHAPE], arch=ARCH)
     assert any("loss.weight" in note for note in imported.notes)
 
@@ -185,7 +216,9 @@ class Scaled(nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("form", [lambda m: m, torch.jit.script, lambda m: torch.export.export(m, (torch.rand(SHAPE),))])
+@pytest.mark.parametrize(
+    "form", [lambda m: m, torch.jit.script, lambda m: torch.export.export(m, (torch.rand(SHAPE),))]
+)
 def test_parameters_of_one_number(form: Callable[[nn.Module], Any]) -> None:
     model = Scaled().eval()
     x = torch.rand(SHAPE)
@@ -197,7 +230,12 @@ def test_parameters_of_one_number(form: Callable[[nn.Module], Any]) -> None:
 def test_scripts_that_were_never_in_a_file(model: Small) -> None:
     x = torch.rand(SHAPE)
     (imported,) = import_model(torch.jit.script(model), example_inputs=x)
-    assert set(imported.param_names.values()) == {"conv.weight", "conv.bias", "fc.weight", "fc.bias"}
+    assert set(imported.param_names.values()) == {
+        "conv.weight",
+        "conv.bias",
+        "fc.weight",
+        "fc.bias",
+    }
     assert np.abs(run_reference(imported, [x.numpy()])[0] - model(x).detach().numpy()).max() < 1e-5
 
 
@@ -209,7 +247,9 @@ def test_a_whole_network_of_torchvision_is_unpickled_where_trusted(tmp_path: Pat
 
 
 @pytest.mark.parametrize("entry", ["model", "ema", "net"])
-def test_a_network_beside_an_epoch_is_taken_where_trusted(entry: str, model: Small, tmp_path: Path) -> None:
+def test_a_network_beside_an_epoch_is_taken_where_trusted(
+    entry: str, model: Small, tmp_path: Path
+) -> None:
     torch.save({"epoch": 3, entry: copy.deepcopy(model).half()}, tmp_path / "m.pt")
     (imported,) = import_model(tmp_path / "m.pt", shapes=[SHAPE], trust_pickle=True)
     assert any(f"entry {entry!r}" in note for note in imported.notes)
@@ -222,15 +262,24 @@ def test_averaged_weights_go_before_the_last_ones(model: Small, tmp_path: Path) 
     assert isinstance(load_torch_file(tmp_path / "m.pt", trust_pickle=True).model, Small)
 
 
-@pytest.mark.parametrize(("content", "words"), [([1, 2], "a list"), (torch.ones(3), "a Tensor"), ({"a": 1.5}, "not tensors: a")])
-def test_what_is_no_network_is_not_said_to_lack_an_architecture(content: Any, words: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [([1, 2], "a list"), (torch.ones(3), "a Tensor"), ({"a": 1.5}, "not tensors: a")],
+)
+def test_what_is_no_network_is_not_said_to_lack_an_architecture(
+    content: Any, words: str, tmp_path: Path
+) -> None:
     torch.save(content, tmp_path / "m.pt")
     with pytest.raises(ModelFileError, match=words):
         load_torch_file(tmp_path / "m.pt")
 
 
-def test_names_that_do_not_fit_are_told_without_the_prefix_that_all_have(model: Small, tmp_path: Path) -> None:
-    state = {f"net.{key}": value for key, value in model.state_dict().items() if key != "fc.bias"} | {"net.fc.scale": torch.ones(2)}
+def test_names_that_do_not_fit_are_told_without_the_prefix_that_all_have(
+    model: Small, tmp_path: Path
+) -> None:
+    state = {
+        f"net.{key}": value for key, value in model.state_dict().items() if key != "fc.bias"
+    } | {"net.fc.scale": torch.ones(2)}
     torch.save({**state, "loss.weight": torch.ones(3)}, tmp_path / "m.pt")
     with pytest.raises(ModelFileError, match=r"1 missing: fc\.bias; 1 unexpected: fc\.scale\."):
         load_torch_file(tmp_path / "m.pt", arch=ARCH)
@@ -240,7 +289,10 @@ def test_a_damaged_deflate_stream(model: Small, tmp_path: Path) -> None:
     import zipfile
 
     torch.save(model.state_dict(), tmp_path / "plain.pt")
-    with zipfile.ZipFile(tmp_path / "plain.pt") as source, zipfile.ZipFile(tmp_path / "m.pt", "w", zipfile.ZIP_DEFLATED) as target:
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pt") as source,
+        zipfile.ZipFile(tmp_path / "m.pt", "w", zipfile.ZIP_DEFLATED) as target,
+    ):
         for name in source.namelist():
             target.writestr(name, source.read(name))
     content = bytearray((tmp_path / "m.pt").read_bytes())

@@ -1,4 +1,5 @@
-"""ONNX's own conformance cases: compiled, each gives what ONNX says, or it is refused, in words, as refused.txt has it."""
+"""ONNX's own conformance cases: compiled, each gives what ONNX says, or it is refused, in words, as
+refused.txt has it."""
 
 import fnmatch
 import functools
@@ -17,14 +18,16 @@ pytestmark = pytest.mark.slow
 
 LIST = Path(__file__).with_name("refused.txt")
 INPUT_TYPE = "is a numpy array of"
-# Of the value, and of the largest value in the result: ONNX's own files have some results with four digits.
+# Of the value, and of the largest value in the result: ONNX's own files have some results with four
+# digits.
 RELATIVE = {"float32": 1e-3, "float64": 1e-3}
 OF_RANGE = {"float32": 1e-5, "float64": 1e-7}
 
 
 @functools.lru_cache(maxsize=1)
 def refusals() -> dict[str, str]:
-    """Case -> the words of its refusal. A line of the file is `words | cases`, where cases are names or patterns of names."""
+    """Case -> the words of its refusal. A line of the file is `words | cases`, where cases are
+    names or patterns of names."""
     found: dict[str, str] = {}
     lines = [line for line in LIST.read_text().splitlines() if line and not line.startswith("#")]
     for line in lines:
@@ -80,5 +83,8 @@ def test_right_or_refused_in_words(name: str, tmp_path: Path) -> None:
         assert not isinstance(got, CompileError), got
         assert len(messages[-1].splitlines()) <= 2
     assert words is not None, f"refused: {messages[-1]}"
-    # Where a case's own inputs are of a type that cannot be given, that is said before anything else.
-    assert any(word in message for message in messages for word in (words, INPUT_TYPE)), f"refused in other words: {messages[-1]}"
+    # Where a case's own inputs are of a type that cannot be given, that is said before anything
+    # else.
+    assert any(word in message for message in messages for word in (words, INPUT_TYPE)), (
+        f"refused in other words: {messages[-1]}"
+    )

@@ -1,4 +1,5 @@
-"""ONNX models through the importer: ONNX Runtime's numbers, names for hoisted weights, and every way in which a file can be bad."""
+"""ONNX models through the importer: ONNX Runtime's numbers, names for hoisted weights, and every
+way in which a file can be bad."""
 
 import importlib.util
 from collections.abc import Sequence
@@ -58,7 +59,9 @@ def _import(model: onnx.ModelProto, folder: Path, **options: Any) -> ImportedMod
 
 def _relative_error(imported: ImportedModel, model: onnx.ModelProto, x: np.ndarray) -> float:
     runtime = pytest.importorskip("onnxruntime")
-    session = runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = runtime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     expected = session.run(None, {imported.input_names[0]: x})[0]
     got = run_reference(imported, [x])[0]
     assert got.shape == expected.shape
@@ -75,7 +78,9 @@ def test_light_net_imports_as_it_is_shipped() -> None:
 
 
 @pytest.mark.parametrize(("name", "shape"), OCR_NETS)
-def test_trained_nets_keep_to_operators_that_have_kernels(name: str, shape: tuple[int, ...]) -> None:
+def test_trained_nets_keep_to_operators_that_have_kernels(
+    name: str, shape: tuple[int, ...]
+) -> None:
     spec = importlib.util.find_spec("rapidocr_onnxruntime")
     if spec is None or spec.origin is None:
         pytest.skip("the models are not installed")
@@ -103,9 +108,15 @@ SPELLED = {
     "relu6": ([_node("Clip", ["x", "zero", "six"])], ["R.clip"]),
     "Clip from 0": ([_node("Clip", ["x", "zero"])], ["R.nn.relu"]),
     "global pool": ([_node("GlobalAveragePool", ["x"])], ["R.nn.adaptive_avg_pool2d"]),
-    "mean": ([_node("ReduceMean", ["x"], axes=[-1, -2], keepdims=0)], ["R.nn.adaptive_avg_pool2d", "R.reshape"]),
+    "mean": (
+        [_node("ReduceMean", ["x"], axes=[-1, -2], keepdims=0)],
+        ["R.nn.adaptive_avg_pool2d", "R.reshape"],
+    ),
     "Sum": ([_node("Sum", ["x", "x", "x"])], ["R.add"]),
-    "Dropout": ([_node("Relu", ["x"], "r"), _node("Dropout", ["r"], "d"), _node("Abs", ["d"])], ["R.nn.relu"]),
+    "Dropout": (
+        [_node("Relu", ["x"], "r"), _node("Dropout", ["r"], "d"), _node("Abs", ["d"])],
+        ["R.nn.relu"],
+    ),
 }
 
 
@@ -117,7 +128,9 @@ def test_one_spelling(name: str, tmp_path: Path) -> None:
     imported = _import(model, tmp_path)
     script = imported.module.script()
     assert all(f"{operator}(" in script for operator in operators)
-    assert not any(f"R.{other}(" in script for other in ("mean", "sum", "stack", "sigmoid", "call_tir"))
+    assert not any(
+        f"R.{other}(" in script for other in ("mean", "sum", "stack", "sigmoid", "call_tir")
+    )
     assert _relative_error(imported, model, 5 * _array(1, 3, 8, 8)) < TOLERANCE
 
 
@@ -160,10 +173,17 @@ def test_shape_the_network_rejects(shape: tuple[int, ...], tmp_path: Path) -> No
 
 
 def test_all_unknown_operators_are_listed_with_their_nodes(tmp_path: Path) -> None:
-    nodes = [_node("Frobnicate", ["x"], "a"), _node("Relu", ["a"], "b"), helper.make_node("Gizmo", ["b"], ["y"], domain="com.example")]
+    nodes = [
+        _node("Frobnicate", ["x"], "a"),
+        _node("Relu", ["a"], "b"),
+        helper.make_node("Gizmo", ["b"], ["y"], domain="com.example"),
+    ]
     with pytest.raises(UnsupportedModelError) as caught:
         _import(_model(nodes), tmp_path)
-    assert all(words in str(caught.value) for words in ("2 unsupported", "Frobnicate (in node_a)", "com.example.Gizmo (in y)"))
+    assert all(
+        words in str(caught.value)
+        for words in ("2 unsupported", "Frobnicate (in node_a)", "com.example.Gizmo (in y)")
+    )
 
 
 def test_newer_opset_is_refused(tmp_path: Path) -> None:
@@ -188,20 +208,32 @@ def test_half_precision_models_are_refused(tmp_path: Path) -> None:
 def test_nan_weights_are_named(tmp_path: Path) -> None:
     weight = _array(4, 3, 3, 3)
     weight[0, 0, 0, 0] = np.nan
-    imported = _import(_model([_node("Conv", ["x", "stem.weight"])], {"stem.weight": weight}), tmp_path)
+    imported = _import(
+        _model([_node("Conv", ["x", "stem.weight"])], {"stem.weight": weight}), tmp_path
+    )
     assert "layer stem contain NaN" in imported.notes[0]
 
 
 def test_constants_of_absurd_size_are_refused(tmp_path: Path) -> None:
-    model = _model([_node("ConstantOfShape", ["shape"], "c"), _node("Add", ["x", "c"])], {"shape": np.array([1 << 40, 3, 8, 8])})
+    model = _model(
+        [_node("ConstantOfShape", ["shape"], "c"), _node("Add", ["x", "c"])],
+        {"shape": np.array([1 << 40, 3, 8, 8])},
+    )
     with pytest.raises(ModelFileError, match="at most"):
         _import(model, tmp_path)
 
 
-VALID = _model([_node("Conv", ["x", "w"], "c"), _node("Relu", ["c"])], {"w": _array(4, 3, 3, 3)}).SerializeToString()
+VALID = _model(
+    [_node("Conv", ["x", "w"], "c"), _node("Relu", ["c"])], {"w": _array(4, 3, 3, 3)}
+).SerializeToString()
 
 
-@settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=80,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(data=st.data())
 def test_damaged_files_give_our_errors_only(data: st.DataObject, tmp_path: Path) -> None:
     content = bytearray(VALID)

@@ -1,4 +1,5 @@
-"""ONNX operators that TVM's importer misreads: compiled, they give what ONNX's own definition gives, or they are refused."""
+"""ONNX operators that TVM's importer misreads: compiled, they give what ONNX's own definition
+gives, or they are refused."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,12 @@ from subpc.errors import ModelFileError, UnsupportedModelError
 TOLERANCE = 1e-4  # of the output's range
 
 
-def model_of(nodes: list[onnx.NodeProto], shape: tuple[int, ...], weights: dict[str, np.ndarray], outputs: list[str]) -> onnx.ModelProto:
+def model_of(
+    nodes: list[onnx.NodeProto],
+    shape: tuple[int, ...],
+    weights: dict[str, np.ndarray],
+    outputs: list[str],
+) -> onnx.ModelProto:
     graph = helper.make_graph(
         nodes,
         "test",
@@ -27,10 +33,23 @@ def model_of(nodes: list[onnx.NodeProto], shape: tuple[int, ...], weights: dict[
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
 
 
-def check(folder: Path, op: str, shape: tuple[int, ...], weights: dict[str, np.ndarray] | None = None, **attributes: Any) -> None:
+def check(
+    folder: Path,
+    op: str,
+    shape: tuple[int, ...],
+    weights: dict[str, np.ndarray] | None = None,
+    **attributes: Any,
+) -> None:
     weights = weights or {}
-    node = helper.make_node(op, ["x", *(name if value.size else "" for name, value in weights.items())], ["y"], **attributes)
-    model = model_of([node], shape, {name: value for name, value in weights.items() if value.size}, ["y"])
+    node = helper.make_node(
+        op,
+        ["x", *(name if value.size else "" for name, value in weights.items())],
+        ["y"],
+        **attributes,
+    )
+    model = model_of(
+        [node], shape, {name: value for name, value in weights.items() if value.size}, ["y"]
+    )
     x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     (expected,) = ReferenceEvaluator(model).run(None, {"x": x})
     path = folder / "m.onnx"
@@ -49,10 +68,23 @@ def resizings() -> Iterator[tuple[dict[str, np.ndarray], dict[str, Any]]]:
     for mode in ("nearest", "linear", "cubic"):
         for scales in (up, down):
             yield {"roi": NONE, "scales": scales}, {"mode": mode}
-        yield {"roi": NONE, "scales": NONE, "sizes": odd}, {"mode": mode, "coordinate_transformation_mode": "align_corners"}
+        yield (
+            {"roi": NONE, "scales": NONE, "sizes": odd},
+            {"mode": mode, "coordinate_transformation_mode": "align_corners"},
+        )
     yield {"roi": NONE, "scales": down}, {"mode": "linear", "antialias": 1}
-    yield {"roi": NONE, "scales": down}, {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-    yield {"roi": NONE, "scales": np.array([2, 1.5], np.float32)}, {"mode": "linear", "axes": [2, 3]}
+    yield (
+        {"roi": NONE, "scales": down},
+        {
+            "mode": "nearest",
+            "coordinate_transformation_mode": "asymmetric",
+            "nearest_mode": "floor",
+        },
+    )
+    yield (
+        {"roi": NONE, "scales": np.array([2, 1.5], np.float32)},
+        {"mode": "linear", "axes": [2, 3]},
+    )
 
 
 @pytest.mark.parametrize(("weights", "attributes"), resizings(), ids=str)
@@ -69,11 +101,22 @@ def test_padding_by_name(padding: str, stride: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["constant", "reflect", "edge"])
 def test_pad(mode: str, tmp_path: Path) -> None:
-    check(tmp_path, "Pad", (1, 2, 5, 6), {"pads": np.array([0, 0, 1, 2, 0, 0, 2, 1], np.int64)}, mode=mode)
+    check(
+        tmp_path,
+        "Pad",
+        (1, 2, 5, 6),
+        {"pads": np.array([0, 0, 1, 2, 0, 0, 2, 1], np.int64)},
+        mode=mode,
+    )
 
 
 def test_dilated_average(tmp_path: Path) -> None:
-    model = model_of([helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[2, 2], dilations=[2, 2])], (1, 2, 7, 8), {}, ["y"])
+    model = model_of(
+        [helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[2, 2], dilations=[2, 2])],
+        (1, 2, 7, 8),
+        {},
+        ["y"],
+    )
     model.opset_import[0].version = 19
     onnx.save(model, tmp_path / "m.onnx")
     x = np.random.default_rng(0).standard_normal((1, 2, 7, 8)).astype(np.float32)
@@ -91,12 +134,20 @@ def test_int64_constants_stay_int64(tmp_path: Path) -> None:
 
 REFUSED = {
     "BatchNormalization in training mode": (
-        helper.make_node("BatchNormalization", ["x", "c", "c", "c", "c"], ["y"], name="n", training_mode=1),
+        helper.make_node(
+            "BatchNormalization", ["x", "c", "c", "c", "c"], ["y"], name="n", training_mode=1
+        ),
         (1, 2, 4, 4),
     ),
-    "Dropout in training mode": (helper.make_node("Dropout", ["x", "ratio", "true"], ["y"], name="n"), (1, 2, 4, 4)),
+    "Dropout in training mode": (
+        helper.make_node("Dropout", ["x", "ratio", "true"], ["y"], name="n"),
+        (1, 2, 4, 4),
+    ),
     "the mask of Dropout": (helper.make_node("Dropout", ["x"], ["z", "y"], name="n"), (1, 2, 4, 4)),
-    "the further results of MaxPool": (helper.make_node("MaxPool", ["x"], ["z", "y"], name="n", kernel_shape=[2, 2]), (1, 2, 4, 4)),
+    "the further results of MaxPool": (
+        helper.make_node("MaxPool", ["x"], ["z", "y"], name="n", kernel_shape=[2, 2]),
+        (1, 2, 4, 4),
+    ),
     "TopK": (helper.make_node("TopK", ["x", "k"], ["y", "z"], name="n"), (1, 8)),
 }
 
@@ -104,8 +155,16 @@ REFUSED = {
 @pytest.mark.parametrize("words", REFUSED)
 def test_what_would_be_wrong_is_refused_with_its_node(words: str, tmp_path: Path) -> None:
     node, shape = REFUSED[words]
-    weights = {"w": np.ones((2, 2, 3, 3), np.float32), "c": np.ones(2, np.float32), "k": np.array([2]), "true": np.array(True)}
-    onnx.save(model_of([node], shape, weights | {"ratio": np.array(0.5, np.float32)}, ["y"]), tmp_path / "m.onnx")
+    weights = {
+        "w": np.ones((2, 2, 3, 3), np.float32),
+        "c": np.ones(2, np.float32),
+        "k": np.array([2]),
+        "true": np.array(True),
+    }
+    onnx.save(
+        model_of([node], shape, weights | {"ratio": np.array(0.5, np.float32)}, ["y"]),
+        tmp_path / "m.onnx",
+    )
     with pytest.raises(UnsupportedModelError, match=words) as caught:
         compile(tmp_path / "m.onnx")
     assert "(in n)" in str(caught.value)
@@ -117,12 +176,16 @@ def test_shapes_that_depend_on_values_are_refused(tmp_path: Path) -> None:
         helper.make_node("ConstantOfShape", ["n"], ["y"], name="fill"),
     ]
     onnx.save(model_of(nodes, (3,), {}, ["y"]), tmp_path / "m.onnx")
-    with pytest.raises(UnsupportedModelError, match=r"what node fill \(ConstantOfShape\) makes depends on the values"):
+    with pytest.raises(
+        UnsupportedModelError,
+        match=r"what node fill \(ConstantOfShape\) makes depends on the values",
+    ):
         compile(tmp_path / "m.onnx")
 
 
 USES = {
-    r"Node n \(QuantizeLinear\) is not supported with inputs float\[4,4\], float\[4,2\] and axis=1, block_size=2": (
+    r"Node n \(QuantizeLinear\) is not supported with inputs float\[4,4\], float\[4,2\]"
+    " and axis=1, block_size=2": (
         helper.make_node("QuantizeLinear", ["x", "scale"], ["y"], name="n", axis=1, block_size=2),
         {"scale": np.ones((4, 2), np.float32)},
     ),
@@ -152,12 +215,16 @@ def test_uses_that_no_converter_takes_are_refused_in_words(words: str, tmp_path:
 
 def test_types_that_are_not_passed_on_are_refused(tmp_path: Path) -> None:
     node = helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["y"])
-    model = model_of([node], (1, 4), {"scale": np.array(0.1, np.float32), "zero": np.array(0, np.int16)}, ["y"])
+    model = model_of(
+        [node], (1, 4), {"scale": np.array(0.1, np.float32), "zero": np.array(0, np.int16)}, ["y"]
+    )
     model.graph.output[0].type.tensor_type.elem_type = TensorProto.INT16
     model.opset_import[0].version = 21
     model.ir_version = 10
     onnx.save(model, tmp_path / "m.onnx")
-    with pytest.raises(UnsupportedModelError, match="Output 0 of the model is int16; accepted: float32"):
+    with pytest.raises(
+        UnsupportedModelError, match="Output 0 of the model is int16; accepted: float32"
+    ):
         compile(tmp_path / "m.onnx")
 
 
@@ -170,11 +237,16 @@ OUTSIDE = {
 
 @pytest.mark.parametrize("op", OUTSIDE)
 def test_constant_indices_outside_are_refused(op: str, tmp_path: Path) -> None:
-    node = helper.make_node(op, ["x", "i"], ["y"], name="n", **({} if op == "GatherND" else {"axis": 1}))
+    node = helper.make_node(
+        op, ["x", "i"], ["y"], name="n", **({} if op == "GatherND" else {"axis": 1})
+    )
     onnx.save(model_of([node], (4, 5), {"i": OUTSIDE[op]}, ["y"]), tmp_path / "m.onnx")
     with pytest.raises(ModelFileError) as caught:
         compile(tmp_path / "m.onnx")
-    assert f"n ({op}): index {'-6' if op == 'GatherElements' else 7} along axis 1, which has 5 elements" in str(caught.value)
+    assert (
+        f"n ({op}): index {'-6' if op == 'GatherElements' else 7} along axis 1, which has 5"
+        " elements" in str(caught.value)
+    )
 
 
 def indexed(op: str, shape: list[int], **attributes: Any) -> onnx.ModelProto:
@@ -184,7 +256,9 @@ def indexed(op: str, shape: list[int], **attributes: Any) -> onnx.ModelProto:
     return model
 
 
-@pytest.mark.parametrize(("op", "shape"), [("Gather", [4, 5]), ("GatherElements", [4, 5]), ("GatherND", [10, 2])])
+@pytest.mark.parametrize(
+    ("op", "shape"), [("Gather", [4, 5]), ("GatherElements", [4, 5]), ("GatherND", [10, 2])]
+)
 def test_indices_from_outside_read_what_there_is(op: str, shape: list[int], tmp_path: Path) -> None:
     onnx.save(indexed(op, shape, **({} if op == "GatherND" else {"axis": 1})), tmp_path / "m.onnx")
     x = np.arange(20, dtype=np.float32).reshape(4, 5)
@@ -194,7 +268,12 @@ def test_indices_from_outside_read_what_there_is(op: str, shape: list[int], tmp_
 
 def test_regions_from_outside_read_what_there_is(tmp_path: Path) -> None:
     """Images that are not there, and boxes of NaN, do not end the process."""
-    model = model_of([helper.make_node("RoiAlign", ["x", "r", "i"], ["y"], output_height=2, output_width=2)], (1, 2, 8, 8), {}, ["y"])
+    model = model_of(
+        [helper.make_node("RoiAlign", ["x", "r", "i"], ["y"], output_height=2, output_width=2)],
+        (1, 2, 8, 8),
+        {},
+        ["y"],
+    )
     model.graph.input.append(helper.make_tensor_value_info("r", TensorProto.FLOAT, [3, 4]))
     model.graph.input.append(helper.make_tensor_value_info("i", TensorProto.INT64, [3]))
     onnx.save(model, tmp_path / "m.onnx")
@@ -210,14 +289,25 @@ def test_padding_beyond_the_size(mode: str, tmp_path: Path) -> None:
     check(tmp_path, "Pad", (4, 5), {"pads": np.array([0, 6, 3, 17], np.int64)}, mode=mode)
 
 
-CUTS = {"cuts [4, 5] down to [4, -3]": ([0, -4, 0, -4], "constant"), "cuts 7 and 0 off an axis of 5": ([0, -7, 0, 4], "constant")}
+CUTS = {
+    "cuts [4, 5] down to [4, -3]": ([0, -4, 0, -4], "constant"),
+    "cuts 7 and 0 off an axis of 5": ([0, -7, 0, 4], "constant"),
+}
 CUTS["cuts an axis at one end and pads it"] = ([0, -2, 0, 3], "reflect")
 
 
 @pytest.mark.parametrize("words", CUTS)
 def test_padding_that_cuts_too_much_is_refused(words: str, tmp_path: Path) -> None:
     pads, mode = CUTS[words]
-    onnx.save(model_of([helper.make_node("Pad", ["x", "p"], ["y"], mode=mode)], (4, 5), {"p": np.array(pads)}, ["y"]), tmp_path / "m.onnx")
+    onnx.save(
+        model_of(
+            [helper.make_node("Pad", ["x", "p"], ["y"], mode=mode)],
+            (4, 5),
+            {"p": np.array(pads)},
+            ["y"],
+        ),
+        tmp_path / "m.onnx",
+    )
     with pytest.raises((ModelFileError, UnsupportedModelError)) as caught:
         compile(tmp_path / "m.onnx")
     assert words in str(caught.value)

@@ -1,4 +1,5 @@
-"""Rare ONNX operators, and rare forms of usual ones, that a converter once got wrong or did not take: what ONNX's definition gives."""
+"""Rare ONNX operators, and rare forms of usual ones, that a converter once got wrong or did not
+take: what ONNX's definition gives."""
 
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,9 @@ def check(model: onnx.ModelProto, folder: Path) -> None:
     expected = ReferenceEvaluator(model).run(None, {"x": x})
     onnx.save(model, folder / "m.onnx")
     got = compile(folder / "m.onnx")(x)
-    for result, right, name in zip(got if isinstance(got, tuple) else [got], expected, model.graph.output, strict=True):
+    for result, right, name in zip(
+        got if isinstance(got, tuple) else [got], expected, model.graph.output, strict=True
+    ):
         np.testing.assert_allclose(result, right, rtol=1e-4, atol=1e-5, err_msg=name.name)
 
 
@@ -58,7 +61,11 @@ def test_rare_operators_are_what_onnx_says(tmp_path: Path) -> None:
     nodes = []
     for text, attributes in NODES.items():
         op, *constants = text.split()
-        nodes.append(helper.make_node(op, constants if op == "Identity" else ["x", *constants], [f"y_{op}"], **attributes))
+        nodes.append(
+            helper.make_node(
+                op, constants if op == "Identity" else ["x", *constants], [f"y_{op}"], **attributes
+            )
+        )
     check(model_of(nodes, 24), tmp_path)
 
 
@@ -76,14 +83,26 @@ def test_old_prelu_has_a_slope_for_each_channel(tmp_path: Path) -> None:
     model.graph.initializer.append(numpy_helper.from_array(slope, "slope"))
     onnx.save(model, tmp_path / "m.onnx")
     x = np.random.default_rng(0).standard_normal(SHAPE).astype(F32)
-    np.testing.assert_allclose(compile(tmp_path / "m.onnx")(x), np.where(x > 0, x, x * slope[:, None, None]), rtol=1e-6)
+    np.testing.assert_allclose(
+        compile(tmp_path / "m.onnx")(x), np.where(x > 0, x, x * slope[:, None, None]), rtol=1e-6
+    )
 
 
-@pytest.mark.parametrize(("op", "of_nothing"), [("ReduceSum", 0), ("ReduceProd", 1), ("ReduceMax", -np.inf), ("ReduceMin", np.inf)])
+@pytest.mark.parametrize(
+    ("op", "of_nothing"),
+    [("ReduceSum", 0), ("ReduceProd", 1), ("ReduceMax", -np.inf), ("ReduceMin", np.inf)],
+)
 def test_reductions_of_nothing(op: str, of_nothing: float, tmp_path: Path) -> None:
-    nodes = [helper.make_node("Slice", ["x", "far", "far", "last"], ["empty"]), helper.make_node(op, ["empty", "last"], ["y"], keepdims=0)]
+    nodes = [
+        helper.make_node("Slice", ["x", "far", "far", "last"], ["empty"]),
+        helper.make_node(op, ["empty", "last"], ["y"], keepdims=0),
+    ]
     model = model_of(nodes, 20)
     del model.graph.output[0]
-    model.graph.initializer.extend(numpy_helper.from_array(np.array([n]), name) for name, n in (("far", 6), ("last", 3)))
+    model.graph.initializer.extend(
+        numpy_helper.from_array(np.array([n]), name) for name, n in (("far", 6), ("last", 3))
+    )
     onnx.save(model, tmp_path / "m.onnx")
-    np.testing.assert_array_equal(compile(tmp_path / "m.onnx")(np.ones(SHAPE, F32)), np.full(SHAPE[:3], of_nothing, F32))
+    np.testing.assert_array_equal(
+        compile(tmp_path / "m.onnx")(np.ones(SHAPE, F32)), np.full(SHAPE[:3], of_nothing, F32)
+    )

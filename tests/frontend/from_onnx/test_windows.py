@@ -1,4 +1,5 @@
-"""ONNX's windows: padding by name, rounding up, dilation and output shapes, the same for every reader of the file."""
+"""ONNX's windows: padding by name, rounding up, dilation and output shapes, the same for every
+reader of the file."""
 
 import itertools
 from collections.abc import Sequence
@@ -40,7 +41,9 @@ class Case:
     def node(self, rank: int, output: str) -> onnx.NodeProto:
         first = {"kernel_shape": self.kernel, "strides": self.stride, "dilations": self.dilation}
         rest = {"kernel_shape": 2, "strides": 2, "dilations": 1}
-        a: dict[str, Any] = {key: [value] + [rest[key]] * (rank - 1) for key, value in first.items()}
+        a: dict[str, Any] = {
+            key: [value] + [rest[key]] * (rank - 1) for key, value in first.items()
+        }
         if self.dilation == 1:
             del a["dilations"]
         a |= {"ceil_mode": 1} if self.ceil else {}
@@ -55,19 +58,32 @@ class Case:
         """What the operators' definition says, one window after the other, in float64."""
         rank, padding = x.ndim - 2, self.padding(x.ndim - 2)
         axes = [
-            along(x.shape[2 + i], (self.kernel if i == 0 else 2), (self.stride if i == 0 else 2), (self.dilation if i == 0 else 1), self,
-                  padding[i], padding[i + rank])
+            along(
+                x.shape[2 + i],
+                (self.kernel if i == 0 else 2),
+                (self.stride if i == 0 else 2),
+                (self.dilation if i == 0 else 1),
+                self,
+                padding[i],
+                padding[i + rank],
+            )
             for i in range(rank)
-        ]  # fmt: skip
+        ]
         result = np.zeros((*x.shape[:2], *map(len, axes)))
         for place in itertools.product(*map(range, result.shape[2:])):
             taps, counts = zip(*(axes[i][n] for i, n in enumerate(place)), strict=True)
-            window = x.astype(np.float64)[np.ix_(range(x.shape[0]), range(x.shape[1]), *taps)].reshape(*x.shape[:2], -1)
-            result[(slice(None), slice(None), *place)] = window.max(-1) if self.op == "MaxPool" else window.sum(-1) / np.prod(counts)
+            window = x.astype(np.float64)[
+                np.ix_(range(x.shape[0]), range(x.shape[1]), *taps)
+            ].reshape(*x.shape[:2], -1)
+            result[(slice(None), slice(None), *place)] = (
+                window.max(-1) if self.op == "MaxPool" else window.sum(-1) / np.prod(counts)
+            )
         return result
 
 
-def along(n: int, k: int, s: int, d: int, case: Case, before: int, after: int) -> list[tuple[list[int], int]]:
+def along(
+    n: int, k: int, s: int, d: int, case: Case, before: int, after: int
+) -> list[tuple[list[int], int]]:
     """For every window along an axis, the places that it reads, and how many a mean divides by."""
     span = (k - 1) * d + 1
     if case.name.startswith("SAME"):
@@ -77,16 +93,25 @@ def along(n: int, k: int, s: int, d: int, case: Case, before: int, after: int) -
     else:
         room = n + before + after - span
         count = (-(-room // s) if case.ceil else room // s) + 1
-        count -= case.ceil and (count - 1) * s >= n + before  # windows that would start behind the image are left out
+        count -= (
+            case.ceil and (count - 1) * s >= n + before
+        )  # windows that would start behind the image are left out
     found = []
     for i in range(count):
         places = [i * s - before + t * d for t in range(k)]
         inside = [p for p in places if 0 <= p < n]
-        found.append((inside, sum(-before <= p < n + after for p in places) if case.counted else len(inside)))
+        found.append(
+            (inside, sum(-before <= p < n + after for p in places) if case.counted else len(inside))
+        )
     return found
 
 
-def model_of(nodes: Sequence[onnx.NodeProto], shape: Sequence[int], weights: dict[str, np.ndarray] | None = None, opset: int = 22) -> Any:
+def model_of(
+    nodes: Sequence[onnx.NodeProto],
+    shape: Sequence[int],
+    weights: dict[str, np.ndarray] | None = None,
+    opset: int = 22,
+) -> Any:
     graph = helper.make_graph(
         list(nodes),
         "test",
@@ -101,14 +126,28 @@ def image(*shape: int) -> np.ndarray:
     return np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32) - 1
 
 
-def check_all_readers(cases: Sequence[Case], x: np.ndarray, folder: Path, opset: int = 22, readers: str = "compile compress trace") -> None:
+def check_all_readers(
+    cases: Sequence[Case],
+    x: np.ndarray,
+    folder: Path,
+    opset: int = 22,
+    readers: str = "compile compress trace",
+) -> None:
     path = folder / "m.onnx"
-    onnx.save(model_of([case.node(x.ndim - 2, f"y{i}") for i, case in enumerate(cases)], x.shape, opset=opset), path)
+    onnx.save(
+        model_of(
+            [case.node(x.ndim - 2, f"y{i}") for i, case in enumerate(cases)], x.shape, opset=opset
+        ),
+        path,
+    )
     got: dict[str, Any] = {}
     if "compile" in readers:
         got["compile"] = compile(path)(x)
     if "compress" in readers:
-        got["compress"] = [y.detach().numpy() for y in network_from_onnx(OnnxFile(path), None)[0](torch.from_numpy(x))]
+        got["compress"] = [
+            y.detach().numpy()
+            for y in network_from_onnx(OnnxFile(path), None)[0](torch.from_numpy(x))
+        ]
     if "trace" in readers:
         got["trace"] = OnnxTracer(OnnxFile(path).network([])).run([x]).outputs
     for reader, results in got.items():
@@ -120,7 +159,9 @@ def check_all_readers(cases: Sequence[Case], x: np.ndarray, folder: Path, opset:
 
 # What users' networks have, and what TVM's importer read as something else.
 CASES = [
-    Case(op="MaxPool", kernel=1, stride=2, name="SAME_UPPER"),  # the shortcut of a TensorFlow ResNet
+    Case(
+        op="MaxPool", kernel=1, stride=2, name="SAME_UPPER"
+    ),  # the shortcut of a TensorFlow ResNet
     Case(op="MaxPool", kernel=2, stride=3, name="SAME_UPPER"),
     Case(op="MaxPool", kernel=2, stride=3, name="SAME_LOWER"),
     Case(op="MaxPool", kernel=3, stride=2, name="SAME_LOWER"),
@@ -141,7 +182,10 @@ def test_all_readers_agree_with_the_definition(tmp_path: Path) -> None:
 
 
 def test_poolings_have_kernels(tmp_path: Path) -> None:
-    onnx.save(model_of([case.node(2, f"y{i}") for i, case in enumerate(CASES[:8])], (1, 2, 6, 5)), tmp_path / "m.onnx")
+    onnx.save(
+        model_of([case.node(2, f"y{i}") for i, case in enumerate(CASES[:8])], (1, 2, 6, 5)),
+        tmp_path / "m.onnx",
+    )
     families = {step.family for step in compile(tmp_path / "m.onnx").functions[0].steps}
     assert "fallback" not in families
 
@@ -154,7 +198,8 @@ def test_other_than_two_axes(shape: tuple[int, ...], tmp_path: Path) -> None:
 
 def test_dilated_means(tmp_path: Path) -> None:
     cases = [
-        Case(op="AveragePool", kernel=2, stride=s, dilation=2, name=n, counted=c) for s, n, c in itertools.product((1, 2), NAMES, (0, 1))
+        Case(op="AveragePool", kernel=2, stride=s, dilation=2, name=n, counted=c)
+        for s, n, c in itertools.product((1, 2), NAMES, (0, 1))
     ]
     check_all_readers(cases, image(1, 2, 6, 5), tmp_path, readers="compile trace")
 
@@ -169,24 +214,54 @@ def test_older_models(opset: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("extent", [5, 6, 7])
 @pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
 def test_grid(op: str, extent: int, tmp_path: Path) -> None:
-    grid = itertools.product((1, 2, 3), (1, 2, 3, 4), (1, 2), NAMES, ((0, 0), (0, 1), (1, 1)), (0, 1), (0, 1))
+    grid = itertools.product(
+        (1, 2, 3), (1, 2, 3, 4), (1, 2), NAMES, ((0, 0), (0, 1), (1, 1)), (0, 1), (0, 1)
+    )
     cases = []
     for k, s, d, name, pads, ceil, counted in grid:
-        twice = (counted and op == "MaxPool") or (name != "NOTSET" and pads != (0, 0)) or (d > 1 and k == 1)
+        twice = (
+            (counted and op == "MaxPool")
+            or (name != "NOTSET" and pads != (0, 0))
+            or (d > 1 and k == 1)
+        )
         if not twice and max(pads) < k and (d == 1 or op == "MaxPool"):
-            cases.append(Case(op=op, kernel=k, stride=s, dilation=d, name=name, pads=pads, ceil=ceil, counted=counted))
+            cases.append(
+                Case(
+                    op=op,
+                    kernel=k,
+                    stride=s,
+                    dilation=d,
+                    name=name,
+                    pads=pads,
+                    ceil=ceil,
+                    counted=counted,
+                )
+            )
     check_all_readers(cases, image(1, 1, extent, 5), tmp_path)
 
 
 @pytest.mark.parametrize("p", [1, 2, 3])
 def test_lp_pool(p: int, tmp_path: Path) -> None:
-    """The sum of powers over the window: the mean that counts its padding, times the window's size."""
+    """The sum of powers over the window: the mean that counts its padding, times the window's
+    size."""
     x = image(1, 2, 7, 6)
-    cases = [Case(op="LpPool", kernel=k, stride=2, name=name, attributes={"p": p}) for k in (1, 2, 3) for name in NAMES[1:]]
-    onnx.save(model_of([case.node(2, f"y{i}") for i, case in enumerate(cases)], x.shape), tmp_path / "m.onnx")
+    cases = [
+        Case(op="LpPool", kernel=k, stride=2, name=name, attributes={"p": p})
+        for k in (1, 2, 3)
+        for name in NAMES[1:]
+    ]
+    onnx.save(
+        model_of([case.node(2, f"y{i}") for i, case in enumerate(cases)], x.shape),
+        tmp_path / "m.onnx",
+    )
     for case, got in zip(cases, compile(tmp_path / "m.onnx")(x), strict=True):
-        mean = Case(op="AveragePool", kernel=case.kernel, stride=2, name=case.name).expected(np.abs(x) ** p)
-        sizes = [[len(taps) for taps, _ in along(n, k, 2, 1, case, 0, 0)] for n, k in ((7, case.kernel), (6, 2))]
+        mean = Case(op="AveragePool", kernel=case.kernel, stride=2, name=case.name).expected(
+            np.abs(x) ** p
+        )
+        sizes = [
+            [len(taps) for taps, _ in along(n, k, 2, 1, case, 0, 0)]
+            for n, k in ((7, case.kernel), (6, 2))
+        ]
         np.testing.assert_allclose(got, (mean * np.outer(*sizes)) ** (1 / p), rtol=1e-4)
 
 
@@ -195,10 +270,19 @@ def test_padded_convolutions(tmp_path: Path) -> None:
     weights, nodes = {}, []
     for i, (k, s, name) in enumerate(itertools.product((1, 3), (1, 2), NAMES[1:])):
         weights[f"w{i}"] = image(3, 2, k, 2)
-        nodes.append(helper.make_node("Conv", ["x", f"w{i}"], [f"y{i}"], strides=[s, 2], dilations=[2, 1], auto_pad=name))
+        nodes.append(
+            helper.make_node(
+                "Conv", ["x", f"w{i}"], [f"y{i}"], strides=[s, 2], dilations=[2, 1], auto_pad=name
+            )
+        )
     model = model_of(nodes, x.shape, weights)
     onnx.save(model, tmp_path / "m.onnx")
-    for node, expected, got in zip(nodes, ReferenceEvaluator(model).run(None, {"x": x}), compile(tmp_path / "m.onnx")(x), strict=True):
+    for node, expected, got in zip(
+        nodes,
+        ReferenceEvaluator(model).run(None, {"x": x}),
+        compile(tmp_path / "m.onnx")(x),
+        strict=True,
+    ):
         np.testing.assert_allclose(got, expected, atol=1e-4, err_msg=str(node))
 
 
@@ -216,9 +300,13 @@ TRANSPOSED = [
 def test_transposed_convolutions(attributes: dict[str, Any], tmp_path: Path) -> None:
     runtime = pytest.importorskip("onnxruntime")
     x, weights = image(1, 2, 5, 6), {"w": image(2, 3, 3, 3)}
-    model = model_of([helper.make_node("ConvTranspose", ["x", "w"], ["y"], **attributes)], x.shape, weights)
+    model = model_of(
+        [helper.make_node("ConvTranspose", ["x", "w"], ["y"], **attributes)], x.shape, weights
+    )
     onnx.save(model, tmp_path / "m.onnx")
-    (expected,) = runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})
+    (expected,) = runtime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    ).run(None, {"x": x})
     np.testing.assert_allclose(compile(tmp_path / "m.onnx")(x), expected, atol=1e-4)
 
 
@@ -230,7 +318,10 @@ BAD = {
     "a stride of nothing": ("AveragePool", {"kernel_shape": [2, 2], "strides": [0, 1]}),
     "padding of less than nothing": ("MaxPool", {"kernel_shape": [2, 2], "pads": [-1, 0, 0, 0]}),
     "padding as wide as the window": ("MaxPool", {"kernel_shape": [2, 2], "pads": [2, 0, 0, 0]}),
-    "taps around the image": ("MaxPool", {"kernel_shape": [2, 2], "dilations": [12, 1], "pads": [6, 0, 6, 0]}),
+    "taps around the image": (
+        "MaxPool",
+        {"kernel_shape": [2, 2], "dilations": [12, 1], "pads": [6, 0, 6, 0]},
+    ),
     "three axes for two": ("MaxPool", {"kernel_shape": [2, 2, 2]}),
     "a window larger than the image": ("AveragePool", {"kernel_shape": [20, 20]}),
 }
@@ -240,7 +331,11 @@ BAD = {
 def test_impossible_windows_are_refused_with_their_node(what: str, tmp_path: Path) -> None:
     op, attributes = BAD[what]
     names = ["x", "w"] if op == "Conv" else ["x"]
-    model = model_of([helper.make_node(op, names, ["y"], name="guilty", **attributes)], (1, 2, 6, 6), {"w": image(2, 2, 3, 3)})
+    model = model_of(
+        [helper.make_node(op, names, ["y"], name="guilty", **attributes)],
+        (1, 2, 6, 6),
+        {"w": image(2, 2, 3, 3)},
+    )
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(SubpcError, match="guilty") as caught:
         compile(tmp_path / "m.onnx")

@@ -1,4 +1,5 @@
-"""Weights that are computed from parameters alone are computed when compiling, and the layer keeps its name."""
+"""Weights that are computed from parameters alone are computed when compiling, and the layer keeps
+its name."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -48,7 +49,9 @@ class Standardised(nn.Conv2d):
     """Weight standardisation by way of a batch norm, as in BiT and NFNet."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        weight = F.batch_norm(self.weight.reshape(1, len(self.weight), -1), None, None, training=True, momentum=0.0)
+        weight = F.batch_norm(
+            self.weight.reshape(1, len(self.weight), -1), None, None, training=True, momentum=0.0
+        )
         return F.conv2d(x, weight.reshape_as(self.weight), self.bias, self.stride, self.padding)
 
 
@@ -60,7 +63,9 @@ class LowRank(nn.Conv2d):
         self.down, self.up = nn.Parameter(torch.randn(2, 72)), nn.Parameter(torch.randn(16, 2))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.conv2d(x, self.weight + (self.up @ self.down).reshape_as(self.weight), self.bias, 1, 1)
+        return F.conv2d(
+            x, self.weight + (self.up @ self.down).reshape_as(self.weight), self.bias, 1, 1
+        )
 
 
 class FakeQuantized(nn.Conv2d):
@@ -68,7 +73,9 @@ class FakeQuantized(nn.Conv2d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         scale = self.weight.abs().amax((1, 2, 3)) / 127
-        weight = torch.fake_quantize_per_channel_affine(self.weight, scale, torch.zeros(16, dtype=torch.int32), 0, -128, 127)
+        weight = torch.fake_quantize_per_channel_affine(
+            self.weight, scale, torch.zeros(16, dtype=torch.int32), 0, -128, 127
+        )
         return F.conv2d(x, weight, self.bias, self.stride, self.padding)
 
 
@@ -76,7 +83,9 @@ WAYS: dict[str, Callable[[Net], object]] = {
     "structured mask": lambda net: prune.ln_structured(net.block.conv, "weight", 0.5, n=1, dim=1),
     "mask": lambda net: prune.l1_unstructured(net.block.conv, "weight", 0.5),
     "mask of a linear layer": lambda net: prune.random_unstructured(net.fc, "weight", 0.5),
-    "parametrization": lambda net: parametrize.register_parametrization(net.block.conv, "weight", Doubled()),
+    "parametrization": lambda net: parametrize.register_parametrization(
+        net.block.conv, "weight", Doubled()
+    ),
     "two parametrizations": lambda net: [
         parametrizations.weight_norm(net.block.conv),
         parametrize.register_parametrization(net.block.conv, "weight", Doubled()),
@@ -105,15 +114,22 @@ def test_the_layer_has_its_name_and_its_values(way: str) -> None:
     net, inputs = made(way), torch.randn(2, *SHAPE)
     (model,) = import_model(net, shapes=[SHAPE])
     assert {"stem.weight", "block.conv.weight", "fc.weight"} <= set(model.param_names.values())
-    assert not any("orig" in name or "mask" in name or "parametrizations" in name for name in model.param_names.values())
+    assert not any(
+        "orig" in name or "mask" in name or "parametrizations" in name
+        for name in model.param_names.values()
+    )
     values = {name: model.params[key] for key, name in model.param_names.items()}
     if way not in ("standardised", "low rank", "quantized"):
         with torch.no_grad():
-            np.testing.assert_allclose(values["block.conv.weight"], net.block.conv.weight.numpy(), rtol=1e-5, atol=1e-7)
+            np.testing.assert_allclose(
+                values["block.conv.weight"], net.block.conv.weight.numpy(), rtol=1e-5, atol=1e-7
+            )
     run = build_reference(model)
     with torch.no_grad():
         for x in inputs:
-            np.testing.assert_allclose(run([x.numpy()])[0], net(x).numpy(), rtol=1e-4, atol=TOLERANCE)
+            np.testing.assert_allclose(
+                run([x.numpy()])[0], net(x).numpy(), rtol=1e-4, atol=TOLERANCE
+            )
 
 
 def test_a_mask_that_is_still_on_gives_sparse_kernels() -> None:
@@ -147,7 +163,17 @@ class Shared(nn.Module):
         self.scale = nn.Parameter(torch.tensor(0.5))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.cat([F.conv2d(x, self.filters), F.conv2d(x, self.filters * self.scale), F.conv2d(x, self.filters * 2)], 1) * self.scale
+        return (
+            torch.cat(
+                [
+                    F.conv2d(x, self.filters),
+                    F.conv2d(x, self.filters * self.scale),
+                    F.conv2d(x, self.filters * 2),
+                ],
+                1,
+            )
+            * self.scale
+        )
 
 
 def test_shared_filters_are_layers_of_their_own() -> None:

@@ -1,4 +1,5 @@
-"""PyTorch networks through the importer: the same numbers as eager, the names and spellings that passes rely on."""
+"""PyTorch networks through the importer: the same numbers as eager, the names and spellings that
+passes rely on."""
 
 import copy
 
@@ -31,7 +32,12 @@ class Small(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.bn(self.conv(x))
-        x = nn.functional.hardswish(x) + nn.functional.silu(x) + nn.functional.relu6(x) + x * torch.sigmoid(x)
+        x = (
+            nn.functional.hardswish(x)
+            + nn.functional.silu(x)
+            + nn.functional.relu6(x)
+            + x * torch.sigmoid(x)
+        )
         return self.fc(self.drop(x.mean([2, 3])))
 
 
@@ -42,7 +48,8 @@ def seeded(module: nn.Module, shape: tuple[int, ...]) -> nn.Module:
 
 
 def relative_error(model: ImportedModel, *pairs: tuple[torch.Tensor, torch.Tensor]) -> float:
-    """The largest for these inputs, each with what is expected, as a share of the range of what is expected."""
+    """The largest for these inputs, each with what is expected, as a share of the range of what is
+    expected."""
     run, errors = build_reference(model), []
     for x, expected in pairs:
         got, reference = run([x.numpy()])[0], expected.numpy()
@@ -60,16 +67,31 @@ def test_equals_eager(name: str) -> None:
     assert share_of_range(*expected) > 100 * TOLERANCE
     assert relative_error(model, *zip(inputs, expected, strict=True)) < TOLERANCE
     state = module.state_dict()
-    assert all(np.array_equal(model.params[key], state[name].numpy()) for key, name in model.param_names.items())
+    assert all(
+        np.array_equal(model.params[key], state[name].numpy())
+        for key, name in model.param_names.items()
+    )
 
 
 def test_parameters_follow_inputs_under_their_own_names() -> None:
     (model,) = import_model(seeded(Small(), (1, 3, 8, 8)), shapes=[(2, 3, 8, 8)])
     assert [var.name for var in model.module["main"].params] == [*model.input_names, *model.params]
     assert set(model.param_names.values()) == {
-        *["conv.weight", "bn.weight", "bn.bias", "bn.running_mean", "bn.running_var", "fc.weight", "fc.bias"]
+        *[
+            "conv.weight",
+            "bn.weight",
+            "bn.bias",
+            "bn.running_mean",
+            "bn.running_var",
+            "fc.weight",
+            "fc.bias",
+        ]
     }
-    assert (model.input_shapes, model.input_dtypes, model.output_names) == (((2, 3, 8, 8),), ("float32",), ("output",))
+    assert (model.input_shapes, model.input_dtypes, model.output_names) == (
+        ((2, 3, 8, 8),),
+        ("float32",),
+        ("output",),
+    )
 
 
 def test_spellings() -> None:
@@ -90,7 +112,9 @@ def test_padding_before_a_convolution_becomes_its_own() -> None:
         assert relative_error(model, (x, module(x))) < TOLERANCE
 
 
-@pytest.mark.parametrize("pad", [nn.ConstantPad2d(1, 1.0), nn.ReflectionPad2d(1), nn.ZeroPad2d((-1, 1, 0, 0))])
+@pytest.mark.parametrize(
+    "pad", [nn.ConstantPad2d(1, 1.0), nn.ReflectionPad2d(1), nn.ZeroPad2d((-1, 1, 0, 0))]
+)
 def test_other_padding_is_kept(pad: nn.Module) -> None:
     module, x = nn.Sequential(pad, nn.Conv2d(2, 4, 3)).eval(), torch.rand(1, 2, 8, 8)
     (model,) = import_model(module, shapes=[(1, 2, 8, 8)])
@@ -103,7 +127,10 @@ def test_users_module_is_left_alone() -> None:
     before = copy.deepcopy(module.state_dict())
     (model,) = import_model(module, shapes=[(1, 3, 8, 8)])
     assert module.training
-    assert all(torch.equal(value, before[name]) and value.dtype == before[name].dtype for name, value in module.state_dict().items())
+    assert all(
+        torch.equal(value, before[name]) and value.dtype == before[name].dtype
+        for name, value in module.state_dict().items()
+    )
     assert any("float16 to float32" in note for note in model.notes)
     assert all(value.dtype == np.float32 for value in model.params.values())
 
@@ -115,7 +142,9 @@ def test_training_mode_gives_the_inference_result() -> None:
         assert relative_error(model, (x, copy.deepcopy(module).eval()(x))) < TOLERANCE
 
 
-@pytest.mark.parametrize(("value", "words"), [(float("nan"), "contain NaN"), (float("inf"), "contain infinite values")])
+@pytest.mark.parametrize(
+    ("value", "words"), [(float("nan"), "contain NaN"), (float("inf"), "contain infinite values")]
+)
 def test_weights_that_are_no_numbers_are_named(value: float, words: str) -> None:
     module = Small()
     with torch.no_grad():

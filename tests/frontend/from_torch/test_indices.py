@@ -1,4 +1,5 @@
-"""Constant indices outside of what they index: refused when they are compiled, where PyTorch refuses them when they run."""
+"""Constant indices outside of what they index: refused when they are compiled, where PyTorch
+refuses them when they run."""
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ X = torch.arange(24.0).reshape(1, 4, 6)
 
 
 class Picks(nn.Module):
-    """One of the operators that index, with indices that it keeps, or computes without any input."""
+    """One of the operators that index, with indices that it keeps, or computes without any
+    input."""
 
     def __init__(self, operator: str, index: list[int], *, computed: bool) -> None:
         super().__init__()
@@ -32,7 +34,8 @@ class Picks(nn.Module):
 
 
 def _program(operator: str, index: list[int], *, computed: bool) -> torch.export.ExportedProgram:
-    """Exported with indices inside, which are then changed: what a program holds is not run when it is loaded."""
+    """Exported with indices inside, which are then changed: what a program holds is not run when it
+    is loaded."""
     program = torch.export.export(Picks(operator, [0, 0, 0], computed=computed), (X,))
     held = program.state_dict if "index" in program.state_dict else program.constants
     held["index"] = torch.tensor(index)
@@ -43,9 +46,16 @@ OPERATORS = ("embedding", "index_select", "gather", "index")
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
-@pytest.mark.parametrize(("index", "computed", "seen"), [([0, 4, 1], False, 4), ([-5, 0, 0], False, -5), ([2, 2, 2], True, 4)])
-def test_an_index_outside_is_refused(operator: str, index: list[int], computed: bool, seen: int) -> None:
-    with pytest.raises(UnsupportedModelError, match=f"takes index {seen} along axis [01], which has 4 elements"):
+@pytest.mark.parametrize(
+    ("index", "computed", "seen"),
+    [([0, 4, 1], False, 4), ([-5, 0, 0], False, -5), ([2, 2, 2], True, 4)],
+)
+def test_an_index_outside_is_refused(
+    operator: str, index: list[int], computed: bool, seen: int
+) -> None:
+    with pytest.raises(
+        UnsupportedModelError, match=f"takes index {seen} along axis [01], which has 4 elements"
+    ):
         import_model(_program(operator, index, computed=computed))
 
 

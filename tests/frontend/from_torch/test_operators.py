@@ -1,4 +1,5 @@
-"""Operators whose arguments TVM's importer drops, misreads or does not know: compiled, they equal PyTorch eager."""
+"""Operators whose arguments TVM's importer drops, misreads or does not know: compiled, they equal
+PyTorch eager."""
 
 from collections.abc import Callable
 
@@ -43,7 +44,9 @@ def check(model: nn.Module | Function, *inputs: torch.Tensor) -> None:
         expected = module(*inputs)
     got = compile(module, inputs)(*inputs)
     assert (got.shape, got.dtype) == (expected.shape, expected.dtype)
-    assert float((got.double() - expected.double()).abs().max()) <= TOLERANCE * float(expected.double().abs().max())
+    assert float((got.double() - expected.double()).abs().max()) <= TOLERANCE * float(
+        expected.double().abs().max()
+    )
 
 
 ACTIVATIONS = {
@@ -117,7 +120,11 @@ def test_interpolation_between_corners_and_antialiased(options: dict[str, bool])
 @pytest.mark.parametrize("align", [True, False])
 @pytest.mark.parametrize("padding", ["zeros", "border"])
 def test_grid_sample(padding: str, align: bool) -> None:
-    check(lambda x, g: F.grid_sample(x, g, padding_mode=padding, align_corners=align), planes(), 0.7 * planes(2, 5, 6, 2))
+    check(
+        lambda x, g: F.grid_sample(x, g, padding_mode=padding, align_corners=align),
+        planes(),
+        0.7 * planes(2, 5, 6, 2),
+    )
 
 
 OTHERS: dict[str, Function | nn.Module] = {
@@ -158,7 +165,8 @@ FROM_DATA: dict[str, tuple[Function, torch.Tensor]] = {
 
 @pytest.mark.parametrize("name", FROM_DATA)
 def test_indices_from_data_stay_inside(name: str) -> None:
-    """Where PyTorch raises an error the index wraps around: wrong input, wrong output, but no foreign memory."""
+    """Where PyTorch raises an error the index wraps around: wrong input, wrong output, but no
+    foreign memory."""
     function, wild = FROM_DATA[name]
     x = torch.arange(4.0 * 6 * 3).reshape(4, 6, 3)
     tame = wild % torch.tensor(3)
@@ -176,11 +184,15 @@ def test_indices_from_data_stay_inside(name: str) -> None:
     ],
 )
 def test_what_would_be_wrong_is_refused(function: Function, words: str) -> None:
-    with pytest.raises(UnsupportedModelError, match=words.replace("[", r"\[").replace(".", r"\.")) as caught:
+    with pytest.raises(
+        UnsupportedModelError, match=words.replace("[", r"\[").replace(".", r"\.")
+    ) as caught:
         compile(Calls(function).eval(), planes())
     assert len(str(caught.value).splitlines()) <= 2
 
 
 def test_an_image_without_a_batch_dimension_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"Layer 0 gets \(3, 8, 8\), which has no batch dimension"):
+    with pytest.raises(
+        ConfigError, match=r"Layer 0 gets \(3, 8, 8\), which has no batch dimension"
+    ):
         compile(nn.Sequential(nn.Conv2d(3, 4, 3)), planes(3, 8, 8))

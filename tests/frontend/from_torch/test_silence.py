@@ -1,4 +1,5 @@
-"""What PyTorch tells itself while a model is imported reaches nobody; what the user's own code warns of does."""
+"""What PyTorch tells itself while a model is imported reaches nobody; what the user's own code
+warns of does."""
 
 import subprocess
 import sys
@@ -34,7 +35,14 @@ import_model(doubles, example_inputs=torch.rand(SHAPE))
 
 def _stderr(code: str, folder: Path) -> str:
     script = code.format(folder=str(folder))
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True, timeout=600)
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=600,
+    )
     return done.stderr
 
 

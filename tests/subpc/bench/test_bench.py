@@ -38,30 +38,57 @@ def timing(p50: float) -> Timing:
 
 
 def report(*engines: EngineResult) -> BenchReport:
-    return BenchReport(headline="h", cpu="c", threads=1, shapes=((1,),), runs=1, warmup=0, rounds=1, idle_cpus=1.0, engines=tuple(engines))
+    return BenchReport(
+        headline="h",
+        cpu="c",
+        threads=1,
+        shapes=((1,),),
+        runs=1,
+        warmup=0,
+        rounds=1,
+        idle_cpus=1.0,
+        engines=tuple(engines),
+    )
 
 
 def test_engines_agree_and_are_counted(toy: Path) -> None:
     seen: list[str] = []
     result = bench.time_engines(
-        toy, ["onnxruntime"], model=Toy(), runs=6, warmup=1, rounds=2, threads=1, progress=lambda stage, d, t: seen.append(stage)
+        toy,
+        ["onnxruntime"],
+        model=Toy(),
+        runs=6,
+        warmup=1,
+        rounds=2,
+        threads=1,
+        progress=lambda stage, d, t: seen.append(stage),
     )
     assert [e.engine for e in result.engines] == ["subpc", "onnxruntime"]
-    assert all(e.timing is not None and e.timing.runs == 6 and e.peak_mb > 10 for e in result.engines)
+    assert all(
+        e.timing is not None and e.timing.runs == 6 and e.peak_mb > 10 for e in result.engines
+    )
     assert result.engines[1].agrees
     assert result.threads == 1
-    assert seen == ["loading subpc", "loading onnxruntime", *["running subpc", "running onnxruntime"] * 2]
+    assert seen == [
+        "loading subpc",
+        "loading onnxruntime",
+        *["running subpc", "running onnxruntime"] * 2,
+    ]
     assert BenchReport.from_dict(result.to_dict()) == result
 
 
 def test_another_function_is_noticed(toy: Path) -> None:
-    result = bench.time_engines(toy, ["onnxruntime"], model=Toy(offset=1.0), runs=2, warmup=0, rounds=1)
+    result = bench.time_engines(
+        toy, ["onnxruntime"], model=Toy(offset=1.0), runs=2, warmup=0, rounds=1
+    )
     assert not result.engines[1].agrees
 
 
 def test_an_engine_that_fails_says_why_and_the_others_go_on(toy: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"nothing")
-    result = bench.time_engines(toy, ["onnxruntime", "torch"], model=tmp_path / "broken.onnx", runs=2, warmup=0, rounds=1)
+    result = bench.time_engines(
+        toy, ["onnxruntime", "torch"], model=tmp_path / "broken.onnx", runs=2, warmup=0, rounds=1
+    )
     assert result.ours.timing is not None
     assert "onnx" in result.engines[1].failure.lower()
     assert "needs the PyTorch model" in result.engines[2].failure
@@ -123,9 +150,16 @@ def test_several_libraries_in_one_table(toy: Path) -> None:
 
 def test_verdicts() -> None:
     ours = EngineResult(engine="subpc", version="1", timing=timing(2.0))
-    slow, fast = (EngineResult(engine=e, version="1", timing=timing(t)) for e, t in (("a", 5.0), ("b", 1.0)))
-    assert report(ours, slow).verdict == "subpc is 2.50 times faster than the fastest other engine (a)"
-    assert report(ours, slow, fast).verdict == "subpc is 2.00 times SLOWER than the fastest other engine (b)"
+    slow, fast = (
+        EngineResult(engine=e, version="1", timing=timing(t)) for e, t in (("a", 5.0), ("b", 1.0))
+    )
+    assert (
+        report(ours, slow).verdict == "subpc is 2.50 times faster than the fastest other engine (a)"
+    )
+    assert (
+        report(ours, slow, fast).verdict
+        == "subpc is 2.00 times SLOWER than the fastest other engine (b)"
+    )
     assert report(ours, slow, fast).ratio(slow) == 2.5
 
 
@@ -154,19 +188,41 @@ def test_difference_is_relative_to_the_range() -> None:
     assert bench.difference({"x": a}, {"x": b[:1]}) is None
 
 
-def test_the_command_reads_the_model_file(toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_reads_the_model_file(
+    toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     torch.jit.script(Toy()).save(str(tmp_path / "toy.pt"))
-    arguments = ["bench", str(toy), "--compare", "onnxruntime,torch", "--model", str(tmp_path / "toy.pt")]
+    arguments = [
+        "bench",
+        str(toy),
+        "--compare",
+        "onnxruntime,torch",
+        "--model",
+        str(tmp_path / "toy.pt"),
+    ]
     code = run([*arguments, "--runs", "2", "--rounds", "1", "--json"])
     engines = json.loads(capsys.readouterr().out)["engines"]
-    assert [(e["engine"], e["failure"]) for e in engines] == [("subpc", ""), ("onnxruntime", ""), ("torch", "")]
+    assert [(e["engine"], e["failure"]) for e in engines] == [
+        ("subpc", ""),
+        ("onnxruntime", ""),
+        ("torch", ""),
+    ]
     assert all(e["difference"] < 1e-6 for e in engines[1:])
     assert code == 0
 
 
-def test_the_command_reads_an_exported_program(toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_reads_an_exported_program(
+    toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     torch.export.save(torch.export.export(Toy(), (torch.rand(1, 3, 16, 16),)), tmp_path / "toy.pt2")
-    arguments = ["bench", str(toy), "--compare", "onnxruntime,torch", "--model", str(tmp_path / "toy.pt2")]
+    arguments = [
+        "bench",
+        str(toy),
+        "--compare",
+        "onnxruntime,torch",
+        "--model",
+        str(tmp_path / "toy.pt2"),
+    ]
     assert run([*arguments, "--runs", "2", "--rounds", "1", "--json"]) == 0
     assert [e["failure"] for e in json.loads(capsys.readouterr().out)["engines"]] == ["", "", ""]
 
@@ -177,13 +233,34 @@ def test_an_engine_that_is_not_installed_is_named_with_the_command(
     (tmp_path / "openvino.py").write_text("raise ModuleNotFoundError('No module', name='openvino')")
     (tmp_path / "toy.onnx").write_bytes(b"")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert run(["bench", str(toy), "--compare", "openvino", "--model", str(tmp_path / "toy.onnx"), "--runs", "2", "--rounds", "1"]) == 1
-    words = "openvino did not run: this needs the package openvino, which is not installed. Install it with: pip install openvino\n"
+    assert (
+        run(
+            [
+                "bench",
+                str(toy),
+                "--compare",
+                "openvino",
+                "--model",
+                str(tmp_path / "toy.onnx"),
+                "--runs",
+                "2",
+                "--rounds",
+                "1",
+            ]
+        )
+        == 1
+    )
+    words = (
+        "openvino did not run: this needs the package openvino, which is not installed. Install it"
+        " with: pip install openvino\n"
+    )
     assert words in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("form", ["program", "dynamic program", "graph of a compressed file"])
-def test_other_engines_run_whatever_kind_of_model_the_file_holds(form: str, toy: Path, tmp_path: Path) -> None:
+def test_other_engines_run_whatever_kind_of_model_the_file_holds(
+    form: str, toy: Path, tmp_path: Path
+) -> None:
     sizes = ({0: torch.export.Dim("batch", min=1, max=8)},) if form == "dynamic program" else None
     batch = 2 if sizes else 1
     shape = tuple(bench.read_metadata(toy).functions[0].inputs[0].shape)
@@ -203,6 +280,8 @@ def test_a_model_that_cannot_be_written_as_onnx_is_no_defect(toy: Path) -> None:
     assert "cannot be written as ONNX" in report.engines[1].failure
 
 
-def test_the_command_names_a_missing_model_file(toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_names_a_missing_model_file(
+    toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["bench", str(toy), "--compare", "torch", "--model", str(tmp_path / "none.pt")]) == 1
     assert "none.pt does not exist" in capsys.readouterr().err

@@ -33,7 +33,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_state(folder / f"{name}.pth", pruned=pruned)
         export_onnx(net.eval(), (torch.rand(SHAPE),), folder / f"{name}.onnx")
         subpc.compile(net, torch.rand(SHAPE), output=folder / f"{name}.so")
-    np.save(folder / "x.npy", np.random.default_rng(1).standard_normal((10, *SHAPE[1:])).astype(np.float32))
+    np.save(
+        folder / "x.npy",
+        np.random.default_rng(1).standard_normal((10, *SHAPE[1:])).astype(np.float32),
+    )
     return folder
 
 
@@ -78,7 +81,9 @@ def test_speed_and_size_of_both(models: Path) -> None:
 def test_images_from_a_folder(models: Path, tmp_path: Path) -> None:
     for index in range(3):
         (tmp_path / f"class{index}").mkdir()
-        Image.new("RGB", (20 + index, 30), (80 * index, 10, 200)).save(tmp_path / f"class{index}" / "a.png")
+        Image.new("RGB", (20 + index, 30), (80 * index, 10, 200)).save(
+            tmp_path / f"class{index}" / "a.png"
+        )
     (tmp_path / "class0" / "broken.jpg").write_text("no image")
     report = compare(models / "dense.so", models / "pruned.so", tmp_path, runs=0)
     assert report.samples == 3
@@ -86,7 +91,10 @@ def test_images_from_a_folder(models: Path, tmp_path: Path) -> None:
 
 
 def test_the_numbers_follow_their_definitions() -> None:
-    a, b = np.log(np.array([[0.5, 0.25, 0.25], [0.2, 0.2, 0.6]])), np.log(np.array([[0.25, 0.5, 0.25], [0.2, 0.2, 0.6]]))
+    a, b = (
+        np.log(np.array([[0.5, 0.25, 0.25], [0.2, 0.2, 0.6]])),
+        np.log(np.array([[0.25, 0.5, 0.25], [0.2, 0.2, 0.6]])),
+    )
     error = output_error("y", a, b)
     assert error.top1 == 0.5
     assert error.kl == pytest.approx((0.5 * np.log(2) - 0.25 * np.log(2)) / 2)
@@ -106,7 +114,11 @@ def test_the_divergence_of_what_is_the_same_but_for_rounding_is_not_negative() -
 
 def test_the_last_batch_is_filled_up() -> None:
     samples = Samples(arrays=(np.arange(5.0),), source="")
-    assert [(a[0].tolist(), count) for a, count in samples.batches(2)] == [([0, 1], 2), ([2, 3], 2), ([4, 4], 1)]
+    assert [(a[0].tolist(), count) for a, count in samples.batches(2)] == [
+        ([0, 1], 2),
+        ([2, 3], 2),
+        ([4, 4], 1),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -129,7 +141,13 @@ def wrong(models: Path, tmp_path: Path, data: str, **options: object) -> str:
     np.save(tmp_path / "wide.npy", np.zeros((2, 3, 16, 17), np.float32))
     np.save(tmp_path / "pickle.npy", np.array([{}], object), allow_pickle=True)
     with pytest.raises(ConfigError) as caught:
-        compare(models / "dense.so", models / "pruned.so", tmp_path / data if data else None, runs=0, **options)  # type: ignore[arg-type]
+        compare(
+            models / "dense.so",
+            models / "pruned.so",
+            tmp_path / data if data else None,
+            runs=0,
+            **options,
+        )  # type: ignore[arg-type]
     assert len(str(caught.value).splitlines()) <= 2
     return str(caught.value)
 
@@ -163,7 +181,9 @@ def test_a_file_that_is_no_model(models: Path, tmp_path: Path) -> None:
 def renamed(path: Path, spell: Callable[[int], str]) -> None:
     """Other names for everything in an ONNX file but its inputs and outputs."""
     model = onnx.load(path)
-    tensors = {tensor.name: f"onnx::T_{index}" for index, tensor in enumerate(model.graph.initializer)}
+    tensors = {
+        tensor.name: f"onnx::T_{index}" for index, tensor in enumerate(model.graph.initializer)
+    }
     for tensor in model.graph.initializer:
         tensor.name = tensors[tensor.name]
     for index, node in enumerate(model.graph.node):
@@ -185,7 +205,9 @@ def test_a_file_and_its_compressed_self(spell: str, models: Path, tmp_path: Path
     assert all(row.relative is not None and row.relative < 0.05 for row in report.layers)
 
 
-def test_names_that_have_nothing_in_common_are_matched_by_order_and_it_is_said(models: Path, tmp_path: Path) -> None:
+def test_names_that_have_nothing_in_common_are_matched_by_order_and_it_is_said(
+    models: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "n.onnx"
     shutil.copy(models / "pruned.onnx", path)
     renamed(path, lambda index: f"node{index}")
@@ -203,5 +225,9 @@ def test_layers_between_those_of_the_same_name() -> None:
         ("a", "b"),
     )
     # Another number of layers: those of the same shape.
-    assert match_layers(first, {"stem": (8,), "y": (5,), "head": (2,)})[0] == {"stem": "stem", "b": "y", "head": "head"}
+    assert match_layers(first, {"stem": (8,), "y": (5,), "head": (2,)})[0] == {
+        "stem": "stem",
+        "b": "y",
+        "head": "head",
+    }
     assert match_layers({"a.b": (1,), "a/b": (1,)}, {"a_b": (1,)})[0].keys() <= {"a.b"}

@@ -1,4 +1,5 @@
-"""What a compiled library tells of its layers: results in between, kept blocks, how the file was compressed."""
+"""What a compiled library tells of its layers: results in between, kept blocks, how the file was
+compressed."""
 
 from pathlib import Path
 
@@ -20,7 +21,10 @@ def library() -> subpc.CompiledModel:
 
 
 def test_results_of_layers_are_pytorchs(library: subpc.CompiledModel) -> None:
-    net, x = small_net(pruned="block.conv2"), torch.rand(SHAPE, generator=torch.Generator().manual_seed(0))
+    net, x = (
+        small_net(pruned="block.conv2"),
+        torch.rand(SHAPE, generator=torch.Generator().manual_seed(0)),
+    )
     with torch.no_grad():
         stem = torch.nn.functional.hardswish(net.stem(x))
         first = torch.relu(net.block.bn1(net.block.conv1(stem)))
@@ -30,7 +34,11 @@ def test_results_of_layers_are_pytorchs(library: subpc.CompiledModel) -> None:
     np.testing.assert_array_equal(outputs[0], library(x.numpy()))
     for name, value in expected.items():
         np.testing.assert_allclose(results[name][0], value.numpy(), rtol=1e-4, atol=1e-5)
-    assert [(results[n][1].residual, results[n][1].activation) for n in expected][1:] == [(False, "relu"), (True, "relu"), (False, "none")]
+    assert [(results[n][1].residual, results[n][1].activation) for n in expected][1:] == [
+        (False, "relu"),
+        (True, "relu"),
+        (False, "none"),
+    ]
 
 
 def test_the_kept_blocks_are_those_of_the_weights(library: subpc.CompiledModel) -> None:
@@ -42,17 +50,37 @@ def test_the_kept_blocks_are_those_of_the_weights(library: subpc.CompiledModel) 
 
 
 def test_a_result_outside_of_its_memory_is_not_read() -> None:
-    place = {"space": "workspace", "index": 0, "image": 16, "plane": 16, "first": 0, "pitch": 4, "residual": False, "activation": "none"}
+    place = {
+        "space": "workspace",
+        "index": 0,
+        "image": 16,
+        "plane": 16,
+        "first": 0,
+        "pitch": 4,
+        "residual": False,
+        "activation": "none",
+    }
     inside = ResultInfo(offset=0, shape=(1, 1, 4, 4), **place)
     assert read_result(inside, np.arange(16, dtype=np.float32)).shape == (1, 1, 4, 4)
-    for offset, shape in ((1, (1, 1, 4, 4)), (-1, (1, 1, 4, 4)), (0, (2, 1, 4, 4)), (0, (1, 1, 5, 4))):
+    for offset, shape in (
+        (1, (1, 1, 4, 4)),
+        (-1, (1, 1, 4, 4)),
+        (0, (2, 1, 4, 4)),
+        (0, (1, 1, 5, 4)),
+    ):
         with pytest.raises(ValueError, match="does not lie in 16 floats"):
             read_result(ResultInfo(offset=offset, shape=shape, **place), np.zeros(16, np.float32))
 
 
 def test_what_a_compressed_file_says_of_itself_travels_along(tmp_path: Path) -> None:
     report = {"top1": 91.25, "pattern": "1x16", "layers": [1, 2], "note": "x" * 1000}
-    file = CompressedFile(arch=ARCH, state_dict=small_net().state_dict(), config={"method": "subp"}, report=report, input_shape=SHAPE)
+    file = CompressedFile(
+        arch=ARCH,
+        state_dict=small_net().state_dict(),
+        config={"method": "subp"},
+        report=report,
+        input_shape=SHAPE,
+    )
     save_compressed(tmp_path / "small.pt", file)
     facts = subpc.compile(tmp_path / "small.pt", arch=ARCH).report.metadata.compression
     assert facts == {"method": "subp", "top1": "91.25", "pattern": "1x16", "note": "x" * 200}

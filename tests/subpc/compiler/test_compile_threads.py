@@ -20,7 +20,9 @@ X = torch.randn(1, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 
 def net(width: int) -> nn.Module:
     torch.manual_seed(width)
-    return nn.Sequential(nn.Conv2d(3, width, 3), nn.ReLU(), nn.Conv2d(width, 8, 3), nn.Flatten()).eval()
+    return nn.Sequential(
+        nn.Conv2d(3, width, 3), nn.ReLU(), nn.Conv2d(width, 8, 3), nn.Flatten()
+    ).eval()
 
 
 def library(model: nn.Module) -> Any:
@@ -33,11 +35,15 @@ def captured(model: nn.Module) -> Any:
 
 
 def compressed(model: nn.Module) -> Any:
-    smaller, _ = subpc.compress(model, DfmpcConfig(low_bits=8, high_bits=8), input_shape=tuple(X.shape))
+    smaller, _ = subpc.compress(
+        model, DfmpcConfig(low_bits=8, high_bits=8), input_shape=tuple(X.shape)
+    )
     return subpc.compile(smaller, X)(X)
 
 
-@pytest.mark.parametrize("ways", [[library] * 4, [library, captured, captured, compressed]], ids=["compile", "every way"])
+@pytest.mark.parametrize(
+    "ways", [[library] * 4, [library, captured, captured, compressed]], ids=["compile", "every way"]
+)
 def test_four_threads_compile(ways: list[Callable[[nn.Module], Any]]) -> None:
     models, results = [net(8 * i) for i in range(1, 5)], dict[int, Any]()
     start = threading.Barrier(4)
@@ -53,7 +59,9 @@ def test_four_threads_compile(ways: list[Callable[[nn.Module], Any]]) -> None:
         thread.join()
     for index, model in enumerate(models):
         tolerance = 1e-4 if ways[index] is not compressed else 0.02
-        torch.testing.assert_close(results[index], model(X).detach(), rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(
+            results[index], model(X).detach(), rtol=tolerance, atol=tolerance
+        )
 
 
 def test_a_child_that_is_forked_while_another_thread_compiles() -> None:

@@ -1,4 +1,5 @@
-"""Parts of a network: compiled alone or together, put back, and named where the whole cannot be compiled."""
+"""Parts of a network: compiled alone or together, put back, and named where the whole cannot be
+compiled."""
 
 from collections import OrderedDict
 from pathlib import Path
@@ -23,7 +24,10 @@ class Backbone(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.low, self.high = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 3, stride=2, padding=1)
+        self.low, self.high = (
+            nn.Conv2d(3, 16, 3, padding=1),
+            nn.Conv2d(16, 16, 3, stride=2, padding=1),
+        )
 
     def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
         low = self.low(image).relu()
@@ -46,7 +50,11 @@ class Detector(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.backbone, self.head, self.spare = Backbone(), Head(), nn.ModuleList([nn.Conv2d(3, 3, 1)])
+        self.backbone, self.head, self.spare = (
+            Backbone(),
+            Head(),
+            nn.ModuleList([nn.Conv2d(3, 3, 1)]),
+        )
 
     def forward(self, images: list[torch.Tensor]) -> torch.Tensor:
         if images[0].ndim != 3:
@@ -112,13 +120,18 @@ def test_as_module_returns_what_the_network_did() -> None:
             return x.relu(), x + 1
 
     x = images()[0]
-    one, two = subpc.as_module(subpc.compile(nn.ReLU(), x)), subpc.as_module(subpc.compile(Two(), x))
+    one, two = (
+        subpc.as_module(subpc.compile(nn.ReLU(), x)),
+        subpc.as_module(subpc.compile(Two(), x)),
+    )
     torch.testing.assert_close(one(x), x.relu())
     torch.testing.assert_close(two(x), (x.relu(), x + 1))
 
 
 @pytest.mark.parametrize("form", ["image", "list of images"])
-def test_a_whole_detector_is_refused_with_the_part_that_compiles(form: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_whole_detector_is_refused_with_the_part_that_compiles(
+    form: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     image = images()[0]
     with pytest.raises(subpc.SubpcError) as caught:
         subpc.compile(detector(), image if form == "image" else [list(image)])
@@ -158,18 +171,46 @@ def test_programs_and_onnx_files_have_no_parts(tmp_path: Path) -> None:
             subpc.compile(model, part="backbone")
 
 
-def test_the_command_line_compiles_compares_and_times_a_part(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_compiles_compares_and_times_a_part(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     weights, library = tmp_path / "w.pth", tmp_path / "m.so"
     torch.save(detector().state_dict(), weights)
     options = ["--arch", ARCH, "--part", "backbone,head"]
     assert run(["compile", str(weights), *options, "--shape", "1,3,16,16", "-o", str(library)]) == 0
     assert run(["compare", str(weights), str(library), *options, "--runs", "0"]) == 0
     assert "head.scores" in capfd.readouterr().out
-    command = ["bench", str(library), "--model", str(weights), *options, "--compare", "onnxruntime", "--runs", "2", "--rounds", "1"]
+    command = [
+        "bench",
+        str(library),
+        "--model",
+        str(weights),
+        *options,
+        "--compare",
+        "onnxruntime",
+        "--runs",
+        "2",
+        "--rounds",
+        "1",
+    ]
     assert run(command) == 0
     assert "DIFFERS" not in (shown := capfd.readouterr().out)
     assert "onnxruntime" in shown
-    assert run(["compile", str(weights), "--arch", ARCH, "--part", "backbone", "-o", str(tmp_path / "n.so")]) == 2
+    assert (
+        run(
+            [
+                "compile",
+                str(weights),
+                "--arch",
+                ARCH,
+                "--part",
+                "backbone",
+                "-o",
+                str(tmp_path / "n.so"),
+            ]
+        )
+        == 2
+    )
     assert "--shape" in capfd.readouterr().err
     assert not (tmp_path / "n.so").exists()
 
@@ -213,7 +254,9 @@ def test_detectors_of_torchvision(name: str, part: str, monkeypatch: pytest.Monk
     with torch.no_grad():
         for x in inputs:
             features = backbone(x)
-            expected = torch.utils._pytree.tree_leaves([features, model.get_submodule(head)(list(features.values()))])
+            expected = torch.utils._pytree.tree_leaves(
+                [features, model.get_submodule(head)(list(features.values()))]
+            )
             for got, value in zip(compiled(x), expected, strict=True):
                 assert share_of_range(got, value) < 1e-4
         image = [torch.rand(3, 80, 120)]

@@ -32,7 +32,9 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     made: list[Any] = []
     original = compile_model.compile
-    monkeypatch.setattr(compile_model, "compile", lambda *a, **k: made.append(original(*a, **k)) or made[-1])
+    monkeypatch.setattr(
+        compile_model, "compile", lambda *a, **k: made.append(original(*a, **k)) or made[-1]
+    )
     return made
 
 
@@ -51,7 +53,12 @@ def test_several_threads_may_start_with_the_function() -> None:
         start.wait()
         try:
             with torch.inference_mode():
-                torch.testing.assert_close(torch.compile(net, backend=torch_compile.backend)(image()), net(image()), rtol=1e-4, atol=1e-5)
+                torch.testing.assert_close(
+                    torch.compile(net, backend=torch_compile.backend)(image()),
+                    net(image()),
+                    rtol=1e-4,
+                    atol=1e-5,
+                )
         except BaseException as error:
             wrong.append(error)
 
@@ -70,7 +77,12 @@ def test_results_names_and_recompilation_for_a_new_batch_size(compiled: list[Any
         for batch, libraries in ((1, 1), (2, 2), (3, 3), (1, 3), (2, 3)):
             torch.testing.assert_close(fast(image(batch)), net(image(batch)), rtol=1e-4, atol=1e-5)
             assert len(compiled) == libraries
-    assert [layer.name for layer in compiled[0].report.layers] == ["stem", "block.conv1", "block.conv2", "fc"]
+    assert [layer.name for layer in compiled[0].report.layers] == [
+        "stem",
+        "block.conv1",
+        "block.conv2",
+        "fc",
+    ]
     assert [library.functions[0].inputs[0].shape[0] for library in compiled] == [1, 2, 3]
 
 
@@ -102,14 +114,18 @@ class Numbers(nn.Module):
         return x + 1, None
 
 
-def falls_back(net: nn.Module, x: torch.Tensor, message: str, context: Callable[[], Any] = torch.no_grad) -> torch.Tensor:
+def falls_back(
+    net: nn.Module, x: torch.Tensor, message: str, context: Callable[[], Any] = torch.no_grad
+) -> torch.Tensor:
     fast = torch.compile(net, backend="subpc")
     with context(), pytest.warns(GraphFallbackWarning, match=message):
         return fast(x)
 
 
 def test_an_unsupported_operator_is_named_and_left_to_pytorch() -> None:
-    torch.testing.assert_close(falls_back(Unsupported(), image(), "aten.topk.default"), Unsupported()(image()))
+    torch.testing.assert_close(
+        falls_back(Unsupported(), image(), "aten.topk.default"), Unsupported()(image())
+    )
 
 
 def test_gradients_are_left_to_pytorch() -> None:
@@ -126,7 +142,9 @@ def test_training_mode_is_left_to_pytorch() -> None:
 
 
 def test_dropout_in_training_mode_is_left_to_pytorch() -> None:
-    assert falls_back(nn.Dropout(0.5).train(), torch.ones(1, 3, 16, 16), "training mode").unique().tolist() == [0.0, 2.0]
+    assert falls_back(
+        nn.Dropout(0.5).train(), torch.ones(1, 3, 16, 16), "training mode"
+    ).unique().tolist() == [0.0, 2.0]
 
 
 def test_writing_to_an_input_is_left_to_pytorch() -> None:
@@ -152,7 +170,9 @@ def test_other_devices_are_left_to_pytorch() -> None:
         assert torch_compile.backend(graph, [torch.empty(1, device="meta")]) == graph.forward
 
 
-def test_too_many_shapes_end_in_pytorch(monkeypatch: pytest.MonkeyPatch, compiled: list[Any]) -> None:
+def test_too_many_shapes_end_in_pytorch(
+    monkeypatch: pytest.MonkeyPatch, compiled: list[Any]
+) -> None:
     monkeypatch.setattr(torch_compile, "MAX_SHAPES", 2)
     net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()).eval()
     fast = torch.compile(net, backend="subpc", dynamic=True)
@@ -170,18 +190,25 @@ def test_options(compiled: list[Any]) -> None:
     with torch.no_grad():
         torch.compile(net, backend="subpc", options={"threads": 1, "target": "llvm"})(image())
         assert (compiled[0].threads, compiled[0].report.metadata.target) == (1, "llvm")
-        with pytest.raises(Exception, match="'thread' are not known; accepted: target, threads, sparse"):
+        with pytest.raises(
+            Exception, match="'thread' are not known; accepted: target, threads, sparse"
+        ):
             torch.compile(net, backend="subpc", options={"thread": 1})(image(2))
 
 
-@pytest.mark.parametrize("options", [{"threads": 0}, {"target": "gpu"}, {"sparse": "maybe"}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"threads": 0}, {"target": "gpu"}, {"sparse": "maybe"}], ids=str
+)
 def test_a_wrong_option_is_an_error_not_a_fallback(options: dict[str, Any]) -> None:
     with pytest.raises((ConfigError, TargetError)):
         torch_compile.backend(torch.fx.symbolic_trace(nn.ReLU()), [image()], options=options)
 
 
 def test_names_of_weights() -> None:
-    assert weight_name("l_self_modules_layer1_modules_0_modules_conv1_parameters_weight_") == "layer1.0.conv1.weight"
+    assert (
+        weight_name("l_self_modules_layer1_modules_0_modules_conv1_parameters_weight_")
+        == "layer1.0.conv1.weight"
+    )
     assert weight_name("l_self_modules_bn1_buffers_running_mean_") == "bn1.running_mean"
 
 
@@ -197,5 +224,7 @@ def test_networks(name: str, compiled: list[Any]) -> None:
     with torch.inference_mode():
         for batch in (1, 2):
             expected = net(image(batch, 64))
-            torch.testing.assert_close(fast(image(batch, 64)), expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+            torch.testing.assert_close(
+                fast(image(batch, 64)), expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max())
+            )
     assert len(compiled) == 2

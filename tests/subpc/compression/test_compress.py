@@ -1,4 +1,5 @@
-"""`subpc.compress` from Python: which configurations it takes, and what it says that it looked at."""
+"""`subpc.compress` from Python: which configurations it takes, and what it says that it looked
+at."""
 
 import pytest
 import torch
@@ -15,7 +16,14 @@ from subpc.errors import ConfigError
 
 def network() -> nn.Sequential:
     torch.manual_seed(0)
-    parts = [nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()]
+    parts = [
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+    ]
     return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)).eval()
 
 
@@ -26,7 +34,10 @@ def test_the_report_says_which_random_images_were_used(config: Config) -> None:
     assert smaller(torch.rand(1, 3, 20, 24)).shape == (1, 4)
 
 
-@pytest.mark.parametrize("config", [UdfcConfig(inputs="normal"), DfmpcConfig(inputs="normal"), BlockConfig(n=4, inputs="normal")])
+@pytest.mark.parametrize(
+    "config",
+    [UdfcConfig(inputs="normal"), DfmpcConfig(inputs="normal"), BlockConfig(n=4, inputs="normal")],
+)
 def test_normal_variables_need_none(config: Config) -> None:
     assert subpc.compress(network(), config)[1].inputs == "none"
 

@@ -1,4 +1,5 @@
-"""One more compression method, all of it in this file: registered in one place, it is found by everything that compresses."""
+"""One more compression method, all of it in this file: registered in one place, it is found by
+everything that compresses."""
 
 import json
 from collections.abc import Sequence
@@ -57,7 +58,9 @@ class Shrink:
         self.configs: list[ShrinkConfig] = []
 
     def ladders(self, fixed: frozenset[str]) -> list[list[Setting]]:
-        return [] if "factor" in fixed else [[{"factor": factor} for factor in (0.75, 0.5, 0.25, 0.0)]]
+        return (
+            [] if "factor" in fixed else [[{"factor": factor} for factor in (0.75, 0.5, 0.25, 0.0)]]
+        )
 
     def gentlest(self, config: ShrinkConfig, fixed: frozenset[str]) -> ShrinkConfig:
         return config
@@ -82,7 +85,9 @@ class Shrink:
         for name, layer in small.named_modules():
             if isinstance(layer, nn.Linear) and name not in config.skip:
                 set_weight(layer, layer.weight.detach() * config.factor)
-                results[name] = LayerResult(name=name, filters=len(layer.weight), kept=len(layer.weight))
+                results[name] = LayerResult(
+                    name=name, filters=len(layer.weight), kept=len(layer.weight)
+                )
         own_weights(small, model)
         return Compressed(model=small, report=DataFreeReport.of(self.name, small, {}, results))
 
@@ -95,7 +100,8 @@ def fifth(monkeypatch: pytest.MonkeyPatch) -> Shrink:
 
 
 class Classifier(nn.Module):
-    """Tells a bright image from a dark one as long as its weights are at least a quarter of what they were."""
+    """Tells a bright image from a dark one as long as its weights are at least a quarter of what
+    they were."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -118,7 +124,9 @@ def model(tmp_path: Path) -> Path:
 
 def test_from_python(fifth: Shrink) -> None:
     network = Classifier().eval()
-    small, report = subpc.compress(network, ShrinkConfig(factor=0.25), input_shape=(1, 3, SIDE, SIDE))
+    small, report = subpc.compress(
+        network, ShrinkConfig(factor=0.25), input_shape=(1, 3, SIDE, SIDE)
+    )
     assert torch.equal(small.get_parameter("fc.weight"), network.fc.weight / 4)
     assert (report.method, [layer.name for layer in report.layers]) == ("fifth", ["fc"])
     assert "weights are made small all the same" in report.notes[0]
@@ -134,10 +142,14 @@ def test_from_the_command_line(fifth: Shrink, model: Path, tmp_path: Path, capsy
     stored = load_compressed(small)
     assert (stored.config["method"], stored.config["factor"]) == ("fifth", 0.25)
     assert stored.state_dict["fc.weight"].unique().tolist() == [0.0, 0.25]
-    assert subpc.compile(small)(torch.ones(1, 3, SIDE, SIDE)).tolist() == [[3 * SIDE * SIDE / 4, 40.0]]
+    assert subpc.compile(small)(torch.ones(1, 3, SIDE, SIDE)).tolist() == [
+        [3 * SIDE * SIDE / 4, 40.0]
+    ]
 
 
-def test_its_defaults_are_those_of_its_configuration(fifth: Shrink, model: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_its_defaults_are_those_of_its_configuration(
+    fifth: Shrink, model: Path, tmp_path: Path, capsys: Capture
+) -> None:
     assert run(["compress", "fifth", str(model), "-o", str(tmp_path / "x.pt")]) == 0
     assert fifth.configs == [ShrinkConfig()]
     assert run(["compress", "--help"]) == 0
@@ -150,23 +162,46 @@ def test_its_defaults_are_those_of_its_configuration(fifth: Shrink, model: Path,
     assert "--inputs" not in printed
 
 
-def test_wrong_settings_are_refused_as_its_configuration_does(fifth: Shrink, model: Path, tmp_path: Path, capsys: Capture) -> None:
-    assert run(["compress", "fifth", str(model), "--factor", "2", "-o", str(tmp_path / "x.pt")]) == 2
+def test_wrong_settings_are_refused_as_its_configuration_does(
+    fifth: Shrink, model: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    assert (
+        run(["compress", "fifth", str(model), "--factor", "2", "-o", str(tmp_path / "x.pt")]) == 2
+    )
     assert capsys.readouterr().err == "error: factor is 2.0; accepted: numbers from 0 to 1.\n"
     assert not (tmp_path / "x.pt").exists()
 
 
-def test_its_strength_is_searched(fifth: Shrink, model: Path, tmp_path: Path, capsys: Capture) -> None:
-    """Bright images give 192 times the factor, against 40 for the dark ones: a quarter is the strongest that tells them apart."""
+def test_its_strength_is_searched(
+    fifth: Shrink, model: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """Bright images give 192 times the factor, against 40 for the dark ones: a quarter is the
+    strongest that tells them apart."""
     for name, value in (("0", 255), ("1", 0)):
         (tmp_path / "images" / name).mkdir(parents=True)
         for index in range(3):
-            Image.new("RGB", (SIDE, SIDE), (value,) * 3).save(tmp_path / "images" / name / f"{index}.png")
-    words = ["compress", "fifth", str(model), "-o", str(tmp_path / "x.pt"), "--mean", "0", "--std", "1"]
+            Image.new("RGB", (SIDE, SIDE), (value,) * 3).save(
+                tmp_path / "images" / name / f"{index}.png"
+            )
+    words = [
+        "compress",
+        "fifth",
+        str(model),
+        "-o",
+        str(tmp_path / "x.pt"),
+        "--mean",
+        "0",
+        "--std",
+        "1",
+    ]
     search = ["--max-drop", "0", "--eval", str(tmp_path / "images")]
     assert run([*words, *search, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["search"]
-    assert (found["setting"], found["accuracy_after"], found["left_alone"]) == ({"factor": 0.25}, 100.0, [])
+    assert (found["setting"], found["accuracy_after"], found["left_alone"]) == (
+        {"factor": 0.25},
+        100.0,
+        [],
+    )
     assert load_compressed(tmp_path / "x.pt").config["factor"] == 0.25
     assert run([*words, *search, "--factor", "0.5"]) == 2
     assert "nothing to search" in capsys.readouterr().err

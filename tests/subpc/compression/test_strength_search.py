@@ -1,4 +1,5 @@
-"""The search finds the strongest setting that is allowed, and leaves the layers alone that hurt most for their bytes."""
+"""The search finds the strongest setting that is allowed, and leaves the layers alone that hurt
+most for their bytes."""
 
 import pytest
 
@@ -19,7 +20,8 @@ def layer(name: str, **facts: object) -> LayerResult:
 
 
 class Network:
-    """Loses `cost` points a bit below 8 in each of four layers, and twenty times as much in the one called `weak`, which is small."""
+    """Loses `cost` points a bit below 8 in each of four layers, and twenty times as much in the one
+    called `weak`, which is small."""
 
     def __init__(self, cost: float) -> None:
         self.cost, self.tried = cost, list[str]()
@@ -30,14 +32,34 @@ class Network:
         assert isinstance(config, UdfcConfig)
         width = config.bits or 8
         names = ("a", "weak", "b", "c")
-        sizes = {name: (1 if name == "weak" else 100) * (32 if name in config.skip else width) for name in names}
-        costs = {name: 0 if name in config.skip else (8 - width) * self.cost * (20 if name == "weak" else 1) for name in names}
-        layers = [layer(name, bytes=sizes[name], bits=32 if name in config.skip else width, error_after=costs[name]) for name in names]
+        sizes = {
+            name: (1 if name == "weak" else 100) * (32 if name in config.skip else width)
+            for name in names
+        }
+        costs = {
+            name: 0
+            if name in config.skip
+            else (8 - width) * self.cost * (20 if name == "weak" else 1)
+            for name in names
+        }
+        layers = [
+            layer(
+                name,
+                bytes=sizes[name],
+                bits=32 if name in config.skip else width,
+                error_after=costs[name],
+            )
+            for name in names
+        ]
         return Attempt(accuracy=90 - sum(costs.values()), bytes=sum(sizes.values()), layers=layers)
 
 
-def search(network: Network, max_drop: float, fixed: frozenset[str] = frozenset({"ratio"})) -> StrengthSearch:
-    return StrengthSearch(UdfcConfig(ratio=0.0), network, reference=90.0, max_drop=max_drop, fixed=fixed)
+def search(
+    network: Network, max_drop: float, fixed: frozenset[str] = frozenset({"ratio"})
+) -> StrengthSearch:
+    return StrengthSearch(
+        UdfcConfig(ratio=0.0), network, reference=90.0, max_drop=max_drop, fixed=fixed
+    )
 
 
 def test_the_strongest_width_that_is_allowed() -> None:
@@ -59,12 +81,22 @@ def test_what_was_tried_is_told_and_nothing_is_tried_twice() -> None:
     found = search(network, 1.0)
     found.run()
     assert len(set(network.tried)) == len(found.steps)
-    assert [(step.left_alone, step.within) for step in found.steps if step.setting == "bits 5"] == [(0, False), (2, True), (1, True)]
+    assert [(step.left_alone, step.within) for step in found.steps if step.setting == "bits 5"] == [
+        (0, False),
+        (2, True),
+        (1, True),
+    ]
 
 
 def test_nothing_that_is_allowed() -> None:
     with pytest.raises(ConfigError, match="more than --max-drop"):
-        StrengthSearch(UdfcConfig(), lambda *facts: Attempt(accuracy=10, bytes=1, layers=[]), reference=90, max_drop=1, fixed=NONE).run()
+        StrengthSearch(
+            UdfcConfig(),
+            lambda *facts: Attempt(accuracy=10, bytes=1, layers=[]),
+            reference=90,
+            max_drop=1,
+            fixed=NONE,
+        ).run()
 
 
 def test_where_every_layer_hurts_the_gentlest_setting_stays() -> None:
@@ -82,7 +114,9 @@ def test_where_every_layer_hurts_the_gentlest_setting_stays() -> None:
         (BlockConfig(), NONE, [{"sparsity": 1 / 16}], [{"sparsity": 15 / 16}]),
     ],
 )
-def test_ladders_go_from_gentle_to_strong(config: Config, fixed: frozenset[str], first: list[object], last: list[object]) -> None:
+def test_ladders_go_from_gentle_to_strong(
+    config: Config, fixed: frozenset[str], first: list[object], last: list[object]
+) -> None:
     found = method_of(config).ladders(fixed)
     assert [rungs[0] for rungs in found] == first
     assert [rungs[-1] for rungs in found] == last
@@ -99,6 +133,14 @@ def test_nothing_left_to_search() -> None:
 
 
 def test_harm_is_noise_for_bytes() -> None:
-    layers = [layer("quiet", snr=40.0), layer("loud", snr=10.0), layer("behind", snr=9.9), layer("alone", bits=32, snr=9.9)]
+    layers = [
+        layer("quiet", snr=40.0),
+        layer("loud", snr=10.0),
+        layer("behind", snr=9.9),
+        layer("alone", bits=32, snr=9.9),
+    ]
     assert harm_order(layers) == ["loud", "behind", "quiet"]
-    assert harm_order([layer("large", snr=20.0, bytes=10_000), layer("small", snr=17.0, bytes=10)])[0] == "small"
+    assert (
+        harm_order([layer("large", snr=20.0, bytes=10_000), layer("small", snr=17.0, bytes=10)])[0]
+        == "small"
+    )

@@ -43,18 +43,28 @@ def test_the_largest_blocks_survive() -> None:
 
 
 def test_pointwise_only() -> None:
-    assert [zeros(conv) for conv in prune_uniform(network(), n=16, sparsity=0.5, pointwise_only=True)] == [0, 0, 0, 0, 0.5]
+    assert [
+        zeros(conv) for conv in prune_uniform(network(), n=16, sparsity=0.5, pointwise_only=True)
+    ] == [0, 0, 0, 0, 0.5]
 
 
 def test_seeded_models_repeat_and_unknown_names_are_refused() -> None:
-    first, second = seeded_model("squeezenet1_1").state_dict(), seeded_model("squeezenet1_1").state_dict()
+    first, second = (
+        seeded_model("squeezenet1_1").state_dict(),
+        seeded_model("squeezenet1_1").state_dict(),
+    )
     assert all(torch.equal(first[k], second[k]) for k in first)
     with pytest.raises(ConfigError, match="resnet49"):
         seeded_model("resnet49")
 
 
-@pytest.mark.parametrize(("name", "branch"), [("mobilenet_v2", "features.15.conv.2"), ("convnext_tiny", "features.5.4.block.0")])
-def test_with_statistics_a_network_depends_on_its_input_through_every_branch(name: str, branch: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "branch"),
+    [("mobilenet_v2", "features.15.conv.2"), ("convnext_tiny", "features.5.4.block.0")],
+)
+def test_with_statistics_a_network_depends_on_its_input_through_every_branch(
+    name: str, branch: str
+) -> None:
     model = set_statistics(seeded_model(name), (1, 3, 64, 64))
     assert not any(part.training for part in model.modules())
     norms = [part for part in model.modules() if isinstance(part, nn.BatchNorm2d)]
@@ -63,5 +73,7 @@ def test_with_statistics_a_network_depends_on_its_input_through_every_branch(nam
     with torch.no_grad():
         first, second = model(x)
         assert share_of_range(second, first) > 0.05
-        model.get_submodule(branch).register_forward_hook(lambda _module, _inputs, output: output.flip(1))
+        model.get_submodule(branch).register_forward_hook(
+            lambda _module, _inputs, output: output.flip(1)
+        )
         assert share_of_range(model(x)[0], first) > 0.01

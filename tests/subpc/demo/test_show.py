@@ -14,18 +14,34 @@ def test_the_pretrained_network_sees_the_cat(tmp_path: Path) -> None:
     seen = show.recognise(None, tmp_path, None, lambda stage, done, total: stages.append(stage))
     assert seen.image.name == "chelsea.png"
     assert "cat" in seen.classes[0][1]
-    assert [index for index, _, _ in seen.classes[:2]] in ([285, 282], [282, 285], [285, 281], [281, 285], [282, 281])
+    assert [index for index, _, _ in seen.classes[:2]] in (
+        [285, 282],
+        [282, 285],
+        [285, 281],
+        [281, 285],
+        [282, 281],
+    )
     assert len(seen.classes) == 5
     assert stages
 
 
 def test_a_missing_package_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"the demo needs no-such-package; install it with: pip install no-such-package --no-deps"):
+    with pytest.raises(
+        ConfigError,
+        match=(
+            r"the demo needs no-such-package; install it with: pip install no-such-package"
+            r" --no-deps"
+        ),
+    ):
         show.packaged("no_such_package", "file", "no-such-package --no-deps")
 
 
-@pytest.mark.parametrize(("name", "least", "most_megabytes"), [("dense", 91.0, 2.3), ("sparse", 90.5, 1.0)])
-def test_the_bundled_networks_recognise_clothes(tmp_path: Path, name: str, least: float, most_megabytes: float) -> None:
+@pytest.mark.parametrize(
+    ("name", "least", "most_megabytes"), [("dense", 91.0, 2.3), ("sparse", 90.5, 1.0)]
+)
+def test_the_bundled_networks_recognise_clothes(
+    tmp_path: Path, name: str, least: float, most_megabytes: float
+) -> None:
     result = show.classify(name, tmp_path, None, lambda stage, done, total: None)
     assert result.top1 >= least
     assert result.megabytes <= most_megabytes

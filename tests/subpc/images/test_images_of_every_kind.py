@@ -35,16 +35,27 @@ def info(*shape: int, dtype: str = "float32") -> TensorInfo:
 def test_a_square_is_what_it_always_was(path: Path) -> None:
     expected = read_image(path, Preparation(size=16, mean=HOW.mean, std=HOW.std))
     np.testing.assert_array_equal(image_input(path, info(1, 3, 16, 16), HOW), expected)
-    np.testing.assert_array_equal(image_input(path, info(2, 16, 16, 3), HOW)[1], expected[0].transpose(1, 2, 0))
+    np.testing.assert_array_equal(
+        image_input(path, info(2, 16, 16, 3), HOW)[1], expected[0].transpose(1, 2, 0)
+    )
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_other_shapes_are_those_of_calibration(channels: int, path: Path) -> None:
     shape = (1, channels, 12, 20)
-    np.testing.assert_array_equal(image_input(path, info(*shape), HOW), read_sized_image(path, shape, HOW))
-    whole = np.asarray(Image.open(path).convert("RGB" if channels == 3 else "L").resize((20, 12), Image.Resampling.BILINEAR), np.float32)
+    np.testing.assert_array_equal(
+        image_input(path, info(*shape), HOW), read_sized_image(path, shape, HOW)
+    )
+    whole = np.asarray(
+        Image.open(path)
+        .convert("RGB" if channels == 3 else "L")
+        .resize((20, 12), Image.Resampling.BILINEAR),
+        np.float32,
+    )
     found = image_input(path, info(*shape), HOW)[0, 0]
-    np.testing.assert_allclose(found, (whole.reshape(12, 20, channels)[..., 0] / 255 - 0.5) / 0.2, rtol=1e-4)
+    np.testing.assert_allclose(
+        found, (whole.reshape(12, 20, channels)[..., 0] / 255 - 0.5) / 0.2, rtol=1e-4
+    )
 
 
 def test_bytes_stay_bytes_and_opacity_is_the_fourth_channel(path: Path) -> None:
@@ -67,13 +78,36 @@ def test_what_outputs_say() -> None:
     scores[0, 2, :2] = 1
     seen = look({"out": scores}, ["sky", "road", "car"], 5)
     assert seen.pixels == ((0, "sky", 0.5), (2, "car", 0.5))
-    assert look({"out": scores.transpose(0, 2, 3, 1)}, None, 1, last=True).pixels == ((0, "class 0", 0.5),)
-    assert look({"boxes": np.zeros((1, 100, 4), np.float32), "m": scores.argmax(1)}, None, 5).output == "m"
-    for map_of_one in (np.array([[[[0.2, 0.9]] * 2]], np.float32), np.array([[[[-3.0, 4.0]] * 2]], np.float32)):
-        assert look({"mask": map_of_one}, None, 5).pixels == ((0, "class 0", 0.5), (1, "class 1", 0.5))
-    assert look({"s": np.array([[0.0, 9.0]], np.float32), "out": scores}, None, 1).classes[0][:2] == (1, "class 1")
-    assert look({"pooled": np.array([0.0, 9.0], np.float32).reshape(1, 2, 1, 1)}, None, 1).classes[0][0] == 1
-    assert look({"boxes": np.zeros((1, 100, 4), np.float32), "n": np.zeros((), np.int64)}, None, 5).output == ""
+    assert look({"out": scores.transpose(0, 2, 3, 1)}, None, 1, last=True).pixels == (
+        (0, "class 0", 0.5),
+    )
+    assert (
+        look({"boxes": np.zeros((1, 100, 4), np.float32), "m": scores.argmax(1)}, None, 5).output
+        == "m"
+    )
+    for map_of_one in (
+        np.array([[[[0.2, 0.9]] * 2]], np.float32),
+        np.array([[[[-3.0, 4.0]] * 2]], np.float32),
+    ):
+        assert look({"mask": map_of_one}, None, 5).pixels == (
+            (0, "class 0", 0.5),
+            (1, "class 1", 0.5),
+        )
+    assert look({"s": np.array([[0.0, 9.0]], np.float32), "out": scores}, None, 1).classes[0][
+        :2
+    ] == (1, "class 1")
+    assert (
+        look({"pooled": np.array([0.0, 9.0], np.float32).reshape(1, 2, 1, 1)}, None, 1).classes[0][
+            0
+        ]
+        == 1
+    )
+    assert (
+        look(
+            {"boxes": np.zeros((1, 100, 4), np.float32), "n": np.zeros((), np.int64)}, None, 5
+        ).output
+        == ""
+    )
     assert summary("m", np.zeros((0, 4), np.float32)) == "m: float32[0, 4]"
     assert summary("m", np.array([True, False])) == "m: bool[2], from 0 to 1"
 
@@ -89,9 +123,14 @@ def test_the_command(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     np.testing.assert_array_equal(np.asarray(Image.open(mask)), net(x)[0].argmax(0).numpy())
     assert run(["run", str(library), "--image", str(path), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
-    assert (facts["classes"], sum(row["share"] for row in facts["pixels"])) == ([], pytest.approx(1))
+    assert (facts["classes"], sum(row["share"] for row in facts["pixels"])) == (
+        [],
+        pytest.approx(1),
+    )
     library = tmp_path / "other.so"
     subpc.compile(nn.Flatten(), shapes=[(1, 3, 12, 20)], output=library)
-    assert run(["run", str(library), "--image", str(path), "--mask", str(tmp_path / "none.png")]) == 2
+    assert (
+        run(["run", str(library), "--image", str(path), "--mask", str(tmp_path / "none.png")]) == 2
+    )
     assert "leave out --mask" in capsys.readouterr().err
     assert not (tmp_path / "none.png").exists()

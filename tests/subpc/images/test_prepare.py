@@ -19,7 +19,9 @@ def image(path: Path, size: tuple[int, int], mode: str = "RGB") -> Path:
 
 @pytest.mark.parametrize("size", [(300, 400), (640, 333), (224, 224), (40, 31)])
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_same_pixels_as_torchvision(tmp_path: Path, size: tuple[int, int], interpolation: str) -> None:
+def test_same_pixels_as_torchvision(
+    tmp_path: Path, size: tuple[int, int], interpolation: str
+) -> None:
     import_torchvision()
     from torchvision.transforms import v2 as transforms
 
@@ -30,7 +32,10 @@ def test_same_pixels_as_torchvision(tmp_path: Path, size: tuple[int, int], inter
         transforms.PILToTensor(),
     ]
     expected = transforms.Compose(steps)(Image.open(path)).numpy() / 255
-    mean, std = np.array([0.485, 0.456, 0.406])[:, None, None], np.array([0.229, 0.224, 0.225])[:, None, None]
+    mean, std = (
+        np.array([0.485, 0.456, 0.406])[:, None, None],
+        np.array([0.229, 0.224, 0.225])[:, None, None],
+    )
     result = read_image(path, Preparation(interpolation=interpolation))
     assert result.shape == (1, 3, 224, 224)
     assert result.dtype == np.float32
@@ -48,7 +53,9 @@ def test_sixteen_bits_a_pixel_are_scaled_not_cut(tmp_path: Path) -> None:
     Image.fromarray(grey).save(tmp_path / "8.png")
     Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "16.png")
     how = Preparation(size=32)
-    np.testing.assert_array_equal(read_image(tmp_path / "16.png", how), read_image(tmp_path / "8.png", how))
+    np.testing.assert_array_equal(
+        read_image(tmp_path / "16.png", how), read_image(tmp_path / "8.png", how)
+    )
 
 
 def test_pixels_without_a_range_are_refused(tmp_path: Path) -> None:
@@ -70,7 +77,14 @@ def test_files_that_are_no_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"size": 0}, {"size": 224, "resize": 200}, {"std": (0.0, 1.0, 1.0)}, {"mean": (1.0,)}, {"interpolation": "magic"}]
+    "wrong",
+    [
+        {"size": 0},
+        {"size": 224, "resize": 200},
+        {"std": (0.0, 1.0, 1.0)},
+        {"mean": (1.0,)},
+        {"interpolation": "magic"},
+    ],
 )
 def test_wrong_preparation(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
@@ -90,7 +104,9 @@ def test_labels_from_a_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="give `imagenet` or a text file"):
         read_labels(str(tmp_path / "none.txt"))
     (tmp_path / "weights.bin").write_bytes(b"\x80\xff")
-    with pytest.raises(ConfigError, match=r"weights\.bin: it is not text in UTF-8; give `imagenet` or a text file"):
+    with pytest.raises(
+        ConfigError, match=r"weights\.bin: it is not text in UTF-8; give `imagenet` or a text file"
+    ):
         read_labels(str(tmp_path / "weights.bin"))
 
 

@@ -36,7 +36,14 @@ def _write(path: Path, code: Path, weights: np.ndarray) -> Path:
     from subpc.library.report import Metadata
 
     metadata = Metadata(
-        model="toy", target="llvm", features=(), precision="float32", tuned=False, functions=(), layers=(), versions={"a": "1"}
+        model="toy",
+        target="llvm",
+        features=(),
+        precision="float32",
+        tuned=False,
+        functions=(),
+        layers=(),
+        versions={"a": "1"},
     )
     artifact.write(path, code, weights, metadata)
     return path
@@ -44,7 +51,9 @@ def _write(path: Path, code: Path, weights: np.ndarray) -> Path:
 
 def _positions(size: int) -> list[int]:
     ends = [0, 1, 4, 100, size - FOOTER.size, size - 1]
-    return sorted({*ends, *range(0, size, max(1, size // 40)), *range(size - FOOTER.size - 8, size)})
+    return sorted(
+        {*ends, *range(0, size, max(1, size // 40)), *range(size - FOOTER.size - 8, size)}
+    )
 
 
 def test_a_flipped_bit_anywhere_is_found(toy: Path, tmp_path: Path) -> None:
@@ -91,18 +100,25 @@ def test_a_newer_format_is_named(toy: Path, tmp_path: Path) -> None:
     good = bytearray(toy.read_bytes())
     good[len(good) - FOOTER.size + 8] += 1
     (tmp_path / "new.so").write_bytes(good)
-    with pytest.raises(ModelFileError, match=r"a newer subpc: it has library format 3, this one reads format 2\.\nCompile"):
+    with pytest.raises(
+        ModelFileError,
+        match=r"a newer subpc: it has library format 3, this one reads format 2\.\nCompile",
+    ):
         load(tmp_path / "new.so")
 
 
 def test_a_missing_cpu_feature_is_named(make_toy: Maker, tmp_path: Path) -> None:
     path = make_toy(tmp_path / "a.so", ("sse2", "avx999f", "amx_teleport"))
-    with pytest.raises(TargetError, match=r"'llvm' and needs avx999f, amx_teleport, which this CPU"):
+    with pytest.raises(
+        TargetError, match=r"'llvm' and needs avx999f, amx_teleport, which this CPU"
+    ):
         load(path)
     assert read_metadata(path).features == ("sse2", "avx999f", "amx_teleport")
 
 
-def test_a_model_for_another_cpu_can_be_saved_but_not_called(make_toy: Maker, tmp_path: Path) -> None:
+def test_a_model_for_another_cpu_can_be_saved_but_not_called(
+    make_toy: Maker, tmp_path: Path
+) -> None:
     model = CompiledModel(open_artifact(make_toy(tmp_path / "a.so", ("avx999f",))))
     assert model.save(tmp_path / "b.so").read_bytes() == (tmp_path / "a.so").read_bytes()
     assert model.report.metadata.model == "toy"
@@ -112,13 +128,11 @@ def test_a_model_for_another_cpu_can_be_saved_but_not_called(make_toy: Maker, tm
 
 def test_a_killed_writer_leaves_no_half_file(tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib, numpy as np\n"
-        "from subpc.library import artifact, report\n"
-        "pathlib.Path(sys.argv[1] + '.code').write_bytes(b'\\x7fELF' + bytes(5000))\n"
-        "data = report.Metadata(\n"
-        "    model='m', target='llvm', features=(), precision='float32', tuned=False, functions=(), layers=())\n"
-        "weights = np.ones(1 << 21, np.float32)\n"
-        "while True: artifact.write(sys.argv[1], pathlib.Path(sys.argv[1] + '.code'), weights, data)\n"
+        "import sys, pathlib, numpy as np\nfrom subpc.library import artifact,"
+        " report\npathlib.Path(sys.argv[1] + '.code').write_bytes(b'\\x7fELF' + bytes(5000))\ndata"
+        " = report.Metadata(\n    model='m', target='llvm', features=(), precision='float32',"
+        " tuned=False, functions=(), layers=())\nweights = np.ones(1 << 21, np.float32)\nwhile"
+        " True: artifact.write(sys.argv[1], pathlib.Path(sys.argv[1] + '.code'), weights, data)\n"
     )
     target = tmp_path / "model.so"
     for delay in (0.0, 0.003, 0.01, 0.02):
@@ -143,7 +157,9 @@ def test_a_killed_writer_leaves_no_half_file(tmp_path: Path) -> None:
         ("lib.so", "subpc compile MODEL -o lib.so"),
     ],
 )
-def test_the_advice_for_a_file_that_is_no_library_does_not_replace_it(name: str, advice: str, tmp_path: Path) -> None:
+def test_the_advice_for_a_file_that_is_no_library_does_not_replace_it(
+    name: str, advice: str, tmp_path: Path
+) -> None:
     (tmp_path / name).write_bytes(b"not a library" * 100)
     with pytest.raises(ModelFileError, match=f"make one with: {advice}$"):
         load(tmp_path / name)

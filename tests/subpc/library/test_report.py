@@ -47,7 +47,15 @@ def test_headline_and_summary(toy: Any) -> None:
 
 
 def test_a_model_without_convolutions() -> None:
-    metadata = Metadata(model="m", target="llvm", features=(), precision="float32", tuned=True, functions=(), layers=())
+    metadata = Metadata(
+        model="m",
+        target="llvm",
+        features=(),
+        precision="float32",
+        tuned=True,
+        functions=(),
+        layers=(),
+    )
     report = CompileReport(metadata=metadata)
     assert report.headline == "m: 0% sparse, N=-, float32, tuned, llvm"
     assert report.summary == "no convolutions, 0 fully connected layers"

@@ -1,4 +1,5 @@
-"""Loading code: what was checked is what runs, every load has an image of its own, and goes when nobody uses it."""
+"""Loading code: what was checked is what runs, every load has an image of its own, and goes when
+nobody uses it."""
 
 import gc
 import os
@@ -43,7 +44,11 @@ def replace_in_place(new: Path, at: Path) -> None:
 
 @pytest.mark.parametrize("replace", [replace_by_rename, replace_in_place])
 def test_a_replaced_file_loads_as_the_new_library_and_leaves_the_old_one_alone(
-    toy: Path, other_toy: Path, tmp_path: Path, toy_expected: Expected, replace: Callable[[Path, Path], None]
+    toy: Path,
+    other_toy: Path,
+    tmp_path: Path,
+    toy_expected: Expected,
+    replace: Callable[[Path, Path], None],
 ) -> None:
     path = tmp_path / "model.so"
     shutil.copy(toy, path)
@@ -57,7 +62,9 @@ def test_a_replaced_file_loads_as_the_new_library_and_leaves_the_old_one_alone(
     assert not np.array_equal(new(image()), before)
 
 
-def test_a_file_that_shrinks_after_loading_does_not_end_the_process(make_toy: Callable[[Path], Path], tmp_path: Path) -> None:
+def test_a_file_that_shrinks_after_loading_does_not_end_the_process(
+    make_toy: Callable[[Path], Path], tmp_path: Path
+) -> None:
     path = make_toy(tmp_path / "model.so")
     model = load(path)
     before = model(image())
@@ -65,7 +72,9 @@ def test_a_file_that_shrinks_after_loading_does_not_end_the_process(make_toy: Ca
     np.testing.assert_array_equal(model(image()), before)
 
 
-def test_what_is_exchanged_between_check_and_loading_is_not_run(toy: Path, other_toy: Path, tmp_path: Path, toy_expected: Expected) -> None:
+def test_what_is_exchanged_between_check_and_loading_is_not_run(
+    toy: Path, other_toy: Path, tmp_path: Path, toy_expected: Expected
+) -> None:
     path = tmp_path / "model.so"
     shutil.copy(toy, path)
     checked = open_artifact(path)
@@ -127,9 +136,13 @@ shared_library._load(Path(sys.argv[1]).read_bytes(), "toy")
 """
 
 
-def test_a_temporary_file_of_a_killed_process_is_removed_by_the_next(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_temporary_file_of_a_killed_process_is_removed_by_the_next(
+    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    killed = subprocess.run([sys.executable, "-c", KILLED_WHILE_IT_LOADS, str(toy)], check=False, env=environment)
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_WHILE_IT_LOADS, str(toy)], check=False, env=environment
+    )
     assert killed.returncode == -signal.SIGKILL
     assert list(tmp_path.rglob("*.so"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -138,10 +151,14 @@ def test_a_temporary_file_of_a_killed_process_is_removed_by_the_next(toy: Path, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_where_nothing_can_be_loaded_from_one_line_says_so(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_nothing_can_be_loaded_from_one_line_says_so(
+    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(shared_library.os, "memfd_create", refuse)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
-    with pytest.raises(ModelFileError, match=r"cannot load .*toy\.so: .*Operation not permitted.*No such file"):
+    with pytest.raises(
+        ModelFileError, match=r"cannot load .*toy\.so: .*Operation not permitted.*No such file"
+    ):
         load(toy)
 
 

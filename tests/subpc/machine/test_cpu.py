@@ -19,7 +19,9 @@ def no_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_flags_and_name_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "cpuinfo").write_text("processor : 0\nmodel name\t: A CPU\nflags\t\t: sse2 avx2 fma\n")
+    (tmp_path / "cpuinfo").write_text(
+        "processor : 0\nmodel name\t: A CPU\nflags\t\t: sse2 avx2 fma\n"
+    )
     monkeypatch.setattr(cpu, "CPUINFO", tmp_path / "cpuinfo")
     assert (cpu_name(), cpu_features()) == ("A CPU", {"sse2", "avx2", "fma"})
     assert missing_features(("avx2", "avx512f")) == ("avx512f",)
@@ -34,13 +36,27 @@ def test_without_proc_nothing_is_claimed() -> None:
 
 @pytest.mark.usefixtures("no_proc")
 @pytest.mark.parametrize(
-    ("command", "code", "words"), [("run", 1, "not known"), ("inspect", 0, "not known"), ("doctor", 1, "problem  cpu          which")]
+    ("command", "code", "words"),
+    [
+        ("run", 1, "not known"),
+        ("inspect", 0, "not known"),
+        ("doctor", 1, "problem  cpu          which"),
+    ],
 )
 def test_commands_without_proc(
-    command: str, code: int, words: str, make_toy: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command: str,
+    code: int,
+    words: str,
+    make_toy: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     library = make_toy(tmp_path / "a.so", ("avx2",))
-    arguments = {"run": [str(library), "--input", "x.npy"], "inspect": [str(library)], "doctor": []}[command]
+    arguments = {
+        "run": [str(library), "--input", "x.npy"],
+        "inspect": [str(library)],
+        "doctor": [],
+    }[command]
     assert run([command, *arguments]) == code
     printed = capsys.readouterr()
     assert words in printed.out + printed.err

@@ -22,7 +22,21 @@ def test_a_failing_linker_is_quoted(tmp_path: Path) -> None:
     assert not (tmp_path / "out.so").exists()
 
 
-@pytest.mark.parametrize("name", ["a b", "it's", 'say "a"', "back\\slash", "new\nline", "@file", "-o", "größe", "bytes\udcff", "$HOME `x`"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a b",
+        "it's",
+        'say "a"',
+        "back\\slash",
+        "new\nline",
+        "@file",
+        "-o",
+        "größe",
+        "bytes\udcff",
+        "$HOME `x`",
+    ],
+)
 def test_a_folder_of_any_name(name: str, toy_object: Path, tmp_path: Path) -> None:
     folder = tmp_path / name
     folder.mkdir()
@@ -33,7 +47,9 @@ def test_a_folder_of_any_name(name: str, toy_object: Path, tmp_path: Path) -> No
     assert not list(folder.glob("*.objects"))
 
 
-def test_the_linker_s_own_temporary_files_are_where_the_objects_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_linker_s_own_temporary_files_are_where_the_objects_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "cc").write_text('#!/bin/sh\necho "$TMPDIR" > place\n')
     (tmp_path / "cc").chmod(0o755)
     (tmp_path / "folder").mkdir()
@@ -48,5 +64,8 @@ def test_too_little_space_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     (tmp_path / "bad.o").write_text("not an object file")
-    with pytest.raises(WriteError, match=r"too little space for temporary files in .*, 1 kB; free space there, or set TMPDIR"):
+    with pytest.raises(
+        WriteError,
+        match=r"too little space for temporary files in .*, 1 kB; free space there, or set TMPDIR",
+    ):
         link([tmp_path / "bad.o"], tmp_path / "out.so")

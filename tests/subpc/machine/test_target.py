@@ -32,7 +32,19 @@ def test_lane_width_follows_the_cpu(text: str, isa: VectorIsa) -> None:
 
 def test_required_features_are_what_the_code_may_use() -> None:
     skylake = parse_target("llvm -mcpu=skylake-avx512").features
-    assert {"pni", "sse4_2", "avx2", "fma", "bmi2", "abm", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd"} <= set(skylake)
+    assert {
+        "pni",
+        "sse4_2",
+        "avx2",
+        "fma",
+        "bmi2",
+        "abm",
+        "avx512f",
+        "avx512bw",
+        "avx512dq",
+        "avx512vl",
+        "avx512cd",
+    } <= set(skylake)
     assert not {"avx512_vnni", "avx512_bf16", "aes", "xsave"} & set(skylake)
     assert "avx512_vnni" in parse_target("llvm -mcpu=cascadelake").features
     assert "avx512_bf16" in parse_target("llvm -mcpu=cooperlake").features
@@ -49,9 +61,17 @@ def test_native_runs_here() -> None:
 
 
 def test_native_leaves_out_what_a_hypervisor_hides(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(target_module, "_host_features", lambda: {"avx512f": False, "fma": True, "avx2": True})
-    monkeypatch.setattr(target_module, "_CPUINFO_NAMES", {"avx512f": "avx512f", "avx2": "avx2", "fma": "fma"})
-    monkeypatch.setattr(target_module, "_llvm", lambda name, *a: "skylake-avx512" if "CPUName" in name else _REAL(name, *a))
+    monkeypatch.setattr(
+        target_module, "_host_features", lambda: {"avx512f": False, "fma": True, "avx2": True}
+    )
+    monkeypatch.setattr(
+        target_module, "_CPUINFO_NAMES", {"avx512f": "avx512f", "avx2": "avx2", "fma": "fma"}
+    )
+    monkeypatch.setattr(
+        target_module,
+        "_llvm",
+        lambda name, *a: "skylake-avx512" if "CPUName" in name else _REAL(name, *a),
+    )
     parsed = parse_target("llvm -mcpu=native")
     assert parsed.mattr == ("-avx512f",)
     assert parsed.isa is AVX2
@@ -96,7 +116,22 @@ def test_numbers_of_cores(cores: str) -> None:
     assert parse_target(f"llvm -num-cores={cores}").num_cores == int(cores)
 
 
-@pytest.mark.parametrize("cores", ["0", "-1", "+4", "1e3", "4.0", "8193", "12345678901234567890123", "9" * 3000, "\u0663", "1_0", " 1"])
+@pytest.mark.parametrize(
+    "cores",
+    [
+        "0",
+        "-1",
+        "+4",
+        "1e3",
+        "4.0",
+        "8193",
+        "12345678901234567890123",
+        "9" * 3000,
+        "\u0663",
+        "1_0",
+        " 1",
+    ],
+)
 def test_what_is_no_number_of_cores(cores: str) -> None:
     with pytest.raises(TargetError, match="is not a number of 1 or more, up to 8192"):
         parse_target(f"llvm '-num-cores={cores}'")
@@ -135,7 +170,9 @@ def test_what_is_no_text_of_a_target(text: object) -> None:
 
 
 def test_a_feature_that_is_hidden_here_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(target_module, "_native", lambda: ("skylake-avx512", ("-avx512bw", "-avx512f")))
+    monkeypatch.setattr(
+        target_module, "_native", lambda: ("skylake-avx512", ("-avx512bw", "-avx512f"))
+    )
     parsed = parse_target("llvm -mcpu=native -mattr=+avx512f")
     assert parsed.mattr == ("-avx512bw", "+avx512f")
     assert parse_target(str(parsed)) == parsed

@@ -46,7 +46,9 @@ def tree(root: Path, files: dict[str, str]) -> Path:
         ({"proc/self/cgroup": "0::/app\n", "sys/fs/cgroup/app/cpu.max": "nonsense\n"}, 8),
     ],
 )
-def test_quota(files: dict[str, str], count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quota(
+    files: dict[str, str], count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(threads.os, "sched_getaffinity", lambda _: set(range(8)))
     assert available_threads(tree(tmp_path, files)) == count
 

@@ -1,4 +1,5 @@
-"""Worker threads: one pool a process, asleep when idle, and never missing in a child, whenever it was forked."""
+"""Worker threads: one pool a process, asleep when idle, and never missing in a child, whenever it
+was forked."""
 
 import os
 import subprocess
@@ -27,7 +28,9 @@ def image(seed: int = 0) -> np.ndarray:
 def run(code: str, *arguments: object) -> str:
     """The output of a Python process of its own."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout.strip()
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=120, check=True
+    ).stdout.strip()
 
 
 FORK = """
@@ -53,7 +56,9 @@ model(x)
 @pytest.mark.parametrize("before", ["ran", "loaded"])
 @pytest.mark.parametrize("threads", [1, 2])
 @two_cpus
-def test_a_child_calls_whatever_its_parent_had_run(toy: Path, threads: int, before: str, in_child: int) -> None:
+def test_a_child_calls_whatever_its_parent_had_run(
+    toy: Path, threads: int, before: str, in_child: int
+) -> None:
     assert run(FORK, toy, threads, before, in_child) == "0"
 
 
@@ -78,7 +83,8 @@ for _ in range(100):
         import signal
         signal.alarm(20)
         fresh = subpc.load(sys.argv[1], threads=2)
-        os._exit(0 if np.array_equal(model(x), expected) and np.array_equal(fresh(x), expected) else 1)
+        same = np.array_equal(model(x), expected) and np.array_equal(fresh(x), expected)
+        os._exit(0 if same else 1)
     codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 stop.set()
 [thread.join() for thread in threads]
@@ -97,7 +103,11 @@ def test_threads_that_end_leave_nothing_behind(toy: Path, toy_expected: Expected
     models[-1](image())
     before = len(native_threads())
     for _ in range(100):
-        thread = threading.Thread(target=lambda: answers.extend(np.array_equal(m(image()), toy_expected(image())) for m in models))
+        thread = threading.Thread(
+            target=lambda: answers.extend(
+                np.array_equal(m(image()), toy_expected(image())) for m in models
+            )
+        )
         thread.start()
         thread.join()
     for _ in range(100):  # the kernel may show a thread for a moment longer than Python
@@ -139,9 +149,17 @@ def test_workers_that_fell_asleep_wake_up_again(toy: Path, toy_expected: Expecte
         time.sleep(0.005)
 
 
-def test_many_callers_with_different_numbers_of_threads_get_their_own_answers(toy: Path, other_toy: Path) -> None:
-    models = [load(path, threads=n) for path in (toy, other_toy) for n in range(1, available_threads() + 1)]
-    expected = {(which, seed): model(image(seed)) for which, model in enumerate(models) for seed in range(4)}
+def test_many_callers_with_different_numbers_of_threads_get_their_own_answers(
+    toy: Path, other_toy: Path
+) -> None:
+    models = [
+        load(path, threads=n)
+        for path in (toy, other_toy)
+        for n in range(1, available_threads() + 1)
+    ]
+    expected = {
+        (which, seed): model(image(seed)) for which, model in enumerate(models) for seed in range(4)
+    }
     wrong: list[tuple[int, int]] = []
 
     def work(offset: int) -> None:
@@ -159,7 +177,9 @@ def test_many_callers_with_different_numbers_of_threads_get_their_own_answers(to
 
 
 @pytest.mark.parametrize("threads", range(1, available_threads() + 1))
-def test_denormals_count_whatever_the_program_has_set(make_toy: Callable[..., Path], tmp_path: Path, threads: int) -> None:
+def test_denormals_count_whatever_the_program_has_set(
+    make_toy: Callable[..., Path], tmp_path: Path, threads: int
+) -> None:
     negated = np.array([0, -1], np.float32)  # y = max(-x, 0)
     path = make_toy(tmp_path / "a.so", weights=negated)
     x = np.full((1, 3, 16, 16), -1e-40, np.float32)
@@ -183,5 +203,8 @@ def test_lanes_are_used_again(toy: Path) -> None:
 
 def test_the_pool_is_the_processs_own(toy: Path) -> None:
     load(toy)(image())
-    names = [Path(f"/proc/self/task/{thread}/comm").read_text().strip() for thread in os.listdir("/proc/self/task")]
+    names = [
+        Path(f"/proc/self/task/{thread}/comm").read_text().strip()
+        for thread in os.listdir("/proc/self/task")
+    ]
     assert names.count("subpc-worker") <= available_threads() - 1

@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 needs_browser = pytest.mark.skipif(
-    CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium on this machine: apt-get install chromium"
+    CHROMIUM is None and not os.environ.get("CI"),
+    reason="no Chromium on this machine: apt-get install chromium",
 )
 
 
@@ -33,9 +36,16 @@ def opened(path: Path, width: int = 1366, scheme: str = "light") -> Iterator[Ope
     """Open a file, and wait until its script has run."""
     from playwright.sync_api import sync_playwright
 
-    options: dict[str, Any] = {"executable_path": CHROMIUM, "headless": True, "args": FLAGS, "color_scheme": scheme}
+    options: dict[str, Any] = {
+        "executable_path": CHROMIUM,
+        "headless": True,
+        "args": FLAGS,
+        "color_scheme": scheme,
+    }
     with sync_playwright() as tools, tempfile.TemporaryDirectory() as profile:
-        context = tools.chromium.launch_persistent_context(profile, viewport={"width": width, "height": 900}, **options)
+        context = tools.chromium.launch_persistent_context(
+            profile, viewport={"width": width, "height": 900}, **options
+        )
         seen = Opened(context.new_page())
         seen.page.on("request", lambda request: seen.requests.append(request.url))
         seen.page.on("console", lambda message: seen.messages.append(message.text))

@@ -21,14 +21,20 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def first_column(seen: object) -> list[str]:
-    return seen.page.eval_on_selector_all("#layers tbody td:first-child", "cells => cells.map(c => c.textContent)")  # type: ignore[attr-defined, no-any-return]
+    return seen.page.eval_on_selector_all(
+        "#layers tbody td:first-child", "cells => cells.map(c => c.textContent)"
+    )  # type: ignore[attr-defined, no-any-return]
 
 
 @needs_browser
-@pytest.mark.parametrize(("width", "scheme"), [(1366, "light"), (390, "dark")], ids=["laptop", "phone"])
+@pytest.mark.parametrize(
+    ("width", "scheme"), [(1366, "light"), (390, "dark")], ids=["laptop", "phone"]
+)
 def test_everything_is_drawn_and_nothing_is_fetched(page: Path, width: int, scheme: str) -> None:
     with opened(page, width, scheme) as seen:
-        drawn = seen.page.eval_on_selector_all(".plot .main-svg", "all => all.map(svg => svg.closest('.plot').id)")
+        drawn = seen.page.eval_on_selector_all(
+            ".plot .main-svg", "all => all.map(svg => svg.closest('.plot').id)"
+        )
         assert set(drawn) == {"latency", "roofline", "sparsity", "sizes", "peers", "map"}
         assert seen.page.locator("#latency .point").count() == len(NAMES)
         assert seen.page.locator("#roofline .scatterlayer .point").count() == len(NAMES)
@@ -44,7 +50,9 @@ def test_the_table_sorts_by_the_column_that_is_clicked(page: Path) -> None:
         assert first_column(seen) == list(NAMES)
         seen.page.get_by_role("button", name="ms").click()
         assert first_column(seen) == by_time
-        assert seen.page.locator("#layers th[aria-sort=descending] button").all_text_contents() == ["ms"]
+        assert seen.page.locator("#layers th[aria-sort=descending] button").all_text_contents() == [
+            "ms"
+        ]
         seen.page.get_by_role("button", name="ms").click()
         assert first_column(seen) == by_time[::-1]
         seen.page.get_by_role("button", name="layer").press("Enter")
@@ -59,10 +67,15 @@ def test_names_are_text_and_never_run(page: Path) -> None:
         seen.page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
         assert seen.page.locator("h1").text_content() == HOSTILE
         assert seen.page.locator("img, iframe, object").count() == 0
-        labels = seen.page.eval_on_selector_all("#latency .ytick text", "all => all.map(t => t.textContent)")
+        labels = seen.page.eval_on_selector_all(
+            "#latency .ytick text", "all => all.map(t => t.textContent)"
+        )
         assert HOSTILE in labels
         # Even if one got through, the page's policy runs no script without its nonce.
-        seen.page.evaluate("document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.ran = 1'}))")
+        seen.page.evaluate(
+            "document.body.append(Object.assign(document.createElement('script'), {textContent:"
+            " 'window.ran = 1'}))"
+        )
         assert seen.page.evaluate("window.ran") is None
 
 
@@ -70,8 +83,13 @@ def test_names_are_text_and_never_run(page: Path) -> None:
 def test_the_block_map_shows_the_blocks_of_the_chosen_layer(page: Path) -> None:
     with opened(page) as seen:
         seen.page.get_by_label("Layer", exact=True).select_option(label=NAMES[2])
-        assert seen.page.locator("#map-facts").text_content() == "1x8 uniform: 4 x 8 blocks, 50.0 % kept"
-        assert seen.page.evaluate("document.getElementById('map').data[0].z") == [[(r + c + 1) % 2 for c in range(8)] for r in range(4)]
+        assert (
+            seen.page.locator("#map-facts").text_content()
+            == "1x8 uniform: 4 x 8 blocks, 50.0 % kept"
+        )
+        assert seen.page.evaluate("document.getElementById('map').data[0].z") == [
+            [(r + c + 1) % 2 for c in range(8)] for r in range(4)
+        ]
 
 
 def test_no_address_and_no_unescaped_name_in_the_page() -> None:
@@ -89,7 +107,9 @@ def test_what_is_not_known_is_left_out() -> None:
     assert "peak not measured" in text
 
 
-def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_is_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "old.html").write_text("old")
     monkeypatch.setitem(__import__("sys").modules, "plotly.offline", None)
     with pytest.raises(ConfigError, match=r"pip install 'subpc\[report\]'"):
@@ -104,7 +124,10 @@ def test_names_are_cut_and_have_no_control_characters() -> None:
     given = page_input()
     layers = tuple(replace(layer, name=evil) for layer in given.metadata.layers)
     rows = tuple(replace(row, layer=evil) for row in given.profile.layers)
-    changed = {"metadata": replace(given.metadata, model=evil, layers=layers), "profile": replace(given.profile, layers=rows)}
+    changed = {
+        "metadata": replace(given.metadata, model=evil, layers=layers),
+        "profile": replace(given.profile, layers=rows),
+    }
     text = render_page(replace(given, **changed)).replace(get_plotlyjs(), "")  # type: ignore[arg-type]
     assert all(c.isprintable() or c == "\n" for c in text)
     assert "a\\x1b[31m\\u202e\\xff" in text

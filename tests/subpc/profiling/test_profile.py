@@ -24,11 +24,25 @@ def probes() -> Probes:
 
 
 def test_a_row_has_the_layers_decision_and_rates() -> None:
-    rows = by_layer([step("a"), step("b"), step("a", 0)], [2.0, 1.0, 2.0], layers=(layer("a", 16), layer("b", 0)))
+    rows = by_layer(
+        [step("a"), step("b"), step("a", 0)],
+        [2.0, 1.0, 2.0],
+        layers=(layer("a", 16), layer("b", 0)),
+    )
     assert [(row.layer, row.ms, row.share) for row in rows] == [("a", 4.0, 0.8), ("b", 1.0, 0.2)]
     assert (rows[0].gflops, rows[0].gbytes, rows[0].intensity) == pytest.approx((250.0, 50.0, 5.0))
-    assert (rows[0].decision, rows[0].n, rows[0].sparsity, rows[0].reason) == ("sparse", 16, 0.5, "")
-    assert (rows[1].decision, rows[1].n, rows[1].of_peak, rows[1].imbalance) == ("dense", 0, None, None)
+    assert (rows[0].decision, rows[0].n, rows[0].sparsity, rows[0].reason) == (
+        "sparse",
+        16,
+        0.5,
+        "",
+    )
+    assert (rows[1].decision, rows[1].n, rows[1].of_peak, rows[1].imbalance) == (
+        "dense",
+        0,
+        None,
+        None,
+    )
 
 
 class FakeClock:
@@ -49,7 +63,9 @@ class FakeClock:
 
 def test_imbalance_is_the_busiest_worker_over_the_mean() -> None:
     clock = FakeClock()
-    assert measure_imbalance([step("serial"), step("parallel")], clock.run, clock, runs=3) == pytest.approx({"parallel": 4 / 3})
+    assert measure_imbalance(
+        [step("serial"), step("parallel")], clock.run, clock, runs=3
+    ) == pytest.approx({"parallel": 4 / 3})
 
 
 def test_the_clock_sees_every_worker_and_leaves_no_trace(probes: Probes, toy: Path) -> None:
@@ -80,7 +96,9 @@ def test_the_peak_is_of_this_machine(probes: Probes) -> None:
     assert peak.memory_gbytes > 0
 
 
-def test_without_a_compiler_times_are_left_and_the_reason_is_said(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_compiler_times_are_left_and_the_reason_is_said(
+    toy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*arguments: object) -> None:
         raise ProbeError("no linker found")
 
@@ -94,7 +112,10 @@ def test_without_a_compiler_times_are_left_and_the_reason_is_said(toy: Path, mon
 def test_profile_measures_machine_and_workers(toy: Path) -> None:
     profile = load(toy).profile(runs=2, warmup=0)
     assert profile.peak is not None
-    assert all(row.imbalance is not None and 1 <= row.imbalance <= available_threads() for row in profile.layers)
+    assert all(
+        row.imbalance is not None and 1 <= row.imbalance <= available_threads()
+        for row in profile.layers
+    )
     assert profile.gap_ms == pytest.approx(profile.steps_ms - profile.total_ms)
     assert type(profile).from_dict(profile.to_dict()) == profile
 
@@ -102,7 +123,11 @@ def test_profile_measures_machine_and_workers(toy: Path) -> None:
 def test_names_shapes_and_types_of_inputs_and_outputs(toy: Path) -> None:
     model = subpc.load(toy)
     assert (model.input_names, model.output_names) == (("image",), ("scores",))
-    assert (model.inputs[0].shape, model.inputs[0].dtype, model.outputs[0].shape) == ((1, 3, 16, 16), "float32", (1, 3, 16, 16))
+    assert (model.inputs[0].shape, model.inputs[0].dtype, model.outputs[0].shape) == (
+        (1, 3, 16, 16),
+        "float32",
+        (1, 3, 16, 16),
+    )
 
 
 @pytest.mark.parametrize(
@@ -111,11 +136,16 @@ def test_names_shapes_and_types_of_inputs_and_outputs(toy: Path) -> None:
         ({"photo": 0}, "inputs 'photo' was given, the model takes a dictionary with 'image'"),
         ({}, "the model takes a dictionary with 'image'"),
         ([1], "a list was given"),
-        ({"image": np.zeros((1, 3, 8, 8), np.float32)}, r"\(1, 3, 8, 8\) was given, this library takes \(1, 3, 16, 16\)"),
+        (
+            {"image": np.zeros((1, 3, 8, 8), np.float32)},
+            r"\(1, 3, 8, 8\) was given, this library takes \(1, 3, 16, 16\)",
+        ),
     ],
     ids=["name", "nothing", "list", "shape"],
 )
-def test_run_refuses_wrong_names_and_shapes_in_one_line(toy: Path, given: object, message: str) -> None:
+def test_run_refuses_wrong_names_and_shapes_in_one_line(
+    toy: Path, given: object, message: str
+) -> None:
     with pytest.raises(subpc.ConfigError, match=message) as caught:
         subpc.load(toy).run(given)  # type: ignore[arg-type]
     assert len(str(caught.value).splitlines()) == 1

@@ -1,4 +1,5 @@
-"""Arrays from strangers: one line says what is wrong, and no memory is taken for what a header only claims."""
+"""Arrays from strangers: one line says what is wrong, and no memory is taken for what a header only
+claims."""
 
 import io
 import struct
@@ -63,7 +64,15 @@ def test_bad_arrays_are_refused_in_one_line(what: str, packed: bool, tmp_path: P
     assert "allow_pickle" not in message
 
 
-@pytest.mark.parametrize("array", [np.arange(6, dtype=np.float32).reshape(2, 3), np.array(3.0), np.zeros((0, 4)), np.arange(4) > 1])
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(6, dtype=np.float32).reshape(2, 3),
+        np.array(3.0),
+        np.zeros((0, 4)),
+        np.arange(4) > 1,
+    ],
+)
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_what_numpy_writes_is_read(array: np.ndarray, order: str, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.asarray(array, order=order))

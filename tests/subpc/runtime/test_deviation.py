@@ -18,10 +18,14 @@ def test_it_is_the_largest_deviation_as_a_share_of_the_range() -> None:
 
 
 def test_small_types_are_subtracted_in_large_ones() -> None:
-    assert share_of_range(np.array([0, 255], np.uint8), np.array([1, 255], np.uint8)) == pytest.approx(1 / 254)
+    assert share_of_range(
+        np.array([0, 255], np.uint8), np.array([1, 255], np.uint8)
+    ) == pytest.approx(1 / 254)
 
 
-@pytest.mark.parametrize("got", [[0.0, 1.0, NAN], [NAN, 1.0, INF], [0.0, 1.0, -INF], [0.0, 1.0, 9.0]])
+@pytest.mark.parametrize(
+    "got", [[0.0, 1.0, NAN], [NAN, 1.0, INF], [0.0, 1.0, -INF], [0.0, 1.0, 9.0]]
+)
 def test_what_is_not_finite_has_to_be_the_same(got: list[float]) -> None:
     assert share_of_range(got, [0.0, 1.0, INF]) == INF
 

@@ -23,7 +23,9 @@ def image(batch: int = 1, seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("batch", [1, 2])
-def test_numpy_in_numpy_out_picks_the_function_by_shape(toy: Path, toy_expected: Expected, batch: int) -> None:
+def test_numpy_in_numpy_out_picks_the_function_by_shape(
+    toy: Path, toy_expected: Expected, batch: int
+) -> None:
     x = image(batch)
     y = subpc.load(toy)(x)
     assert isinstance(y, np.ndarray)
@@ -57,12 +59,19 @@ def test_any_memory_layout_is_taken(toy: Path, toy_expected: Expected, view: str
     big = np.random.default_rng(3).standard_normal((1, 3, 16, 32)).astype(np.float32)
     raw = np.zeros(4 * 768 + 4, np.uint8)[4:].view(np.float32).reshape(1, 3, 16, 16)
     raw[:] = image()
-    x = {"transposed": image().transpose(0, 1, 3, 2), "sliced": big[..., ::2], "unaligned": raw, "reversed": image()[:, ::-1]}[view]
+    x = {
+        "transposed": image().transpose(0, 1, 3, 2),
+        "sliced": big[..., ::2],
+        "unaligned": raw,
+        "reversed": image()[:, ::-1],
+    }[view]
     np.testing.assert_array_equal(load(toy)(x), toy_expected(x))
 
 
 def test_wrong_shape_lists_the_accepted_ones(toy: Path) -> None:
-    with pytest.raises(ConfigError, match=r"\(1, 3, 15, 16\).*\(1, 3, 16, 16\) or \(2, 3, 16, 16\)"):
+    with pytest.raises(
+        ConfigError, match=r"\(1, 3, 15, 16\).*\(1, 3, 16, 16\) or \(2, 3, 16, 16\)"
+    ):
         load(toy)(np.zeros((1, 3, 15, 16), np.float32))
     with pytest.raises(ConfigError, match="3, 16, 16"):
         load(toy)(np.zeros((3, 16, 16), np.float32))
@@ -120,12 +129,17 @@ def test_four_processes_share_one_file(toy: Path, toy_expected: Expected) -> Non
         "for _ in range(50): y = model(x)\n"
         "sys.stdout.buffer.write(y.tobytes())"
     )
-    processes = [subprocess.Popen([sys.executable, "-c", code, str(toy)], stdout=subprocess.PIPE) for _ in range(4)]
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code, str(toy)], stdout=subprocess.PIPE)
+        for _ in range(4)
+    ]
     answers = [process.communicate()[0] for process in processes]
     assert answers == [toy_expected(image()).tobytes()] * 4
 
 
-def test_save_copies_the_library_even_when_the_original_is_gone(make_toy: Callable[[Path], Path], tmp_path: Path) -> None:
+def test_save_copies_the_library_even_when_the_original_is_gone(
+    make_toy: Callable[[Path], Path], tmp_path: Path
+) -> None:
     original = make_toy(tmp_path / "a.so")
     content = original.read_bytes()
     model = load(original)
@@ -135,8 +149,12 @@ def test_save_copies_the_library_even_when_the_original_is_gone(make_toy: Callab
     np.testing.assert_array_equal(load(copy)(image()), model(image()))
 
 
-def test_a_name_without_the_usual_ending_loads(make_toy: Callable[[Path], Path], tmp_path: Path, toy_expected: Expected) -> None:
-    np.testing.assert_array_equal(load(make_toy(tmp_path / "network"))(image()), toy_expected(image()))
+def test_a_name_without_the_usual_ending_loads(
+    make_toy: Callable[[Path], Path], tmp_path: Path, toy_expected: Expected
+) -> None:
+    np.testing.assert_array_equal(
+        load(make_toy(tmp_path / "network"))(image()), toy_expected(image())
+    )
 
 
 def test_benchmark_counts_what_was_asked(toy: Path) -> None:
@@ -155,4 +173,7 @@ def test_profile_groups_by_layer(toy: Path) -> None:
 
 
 def test_repr_says_what_it_is(toy: Path) -> None:
-    assert repr(load(toy, threads=1)) == "<CompiledModel toy: 25% sparse, N=16, float32, untuned, llvm, 1 threads>"
+    assert (
+        repr(load(toy, threads=1))
+        == "<CompiledModel toy: 25% sparse, N=16, float32, untuned, llvm, 1 threads>"
+    )

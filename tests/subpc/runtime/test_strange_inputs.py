@@ -1,4 +1,5 @@
-"""What is no dense tensor of a known type, wherever a user can put it: one or two lines, and no exception of another library."""
+"""What is no dense tensor of a known type, wherever a user can put it: one or two lines, and no
+exception of another library."""
 
 import warnings
 from typing import Any
@@ -19,7 +20,9 @@ X = torch.rand(1, 3, 8, 8)
 
 def net() -> nn.Module:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten()).eval()
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten()
+    ).eval()
 
 
 def strange(kind: str) -> Any:
@@ -48,7 +51,19 @@ def strange(kind: str) -> Any:
 
 
 KINDS = [
-    *("sparse", "fake", "meta", "nested", "jagged", "mkldnn", "quantized", "float8", "complex", "float64", "objects"),
+    *(
+        "sparse",
+        "fake",
+        "meta",
+        "nested",
+        "jagged",
+        "mkldnn",
+        "quantized",
+        "float8",
+        "complex",
+        "float64",
+        "objects",
+    ),
     *("a number", "text", "list of lists", "nothing"),
 ]
 
@@ -73,9 +88,13 @@ def test_examples_inputs_and_images(kind: str, compiled: subpc.CompiledModel) ->
         assert len(str(caught.value)) < 400
 
 
-@pytest.mark.parametrize("examples", [[X], {"input": X}, X.numpy(), (X.numpy(),), X.clone().requires_grad_()])
+@pytest.mark.parametrize(
+    "examples", [[X], {"input": X}, X.numpy(), (X.numpy(),), X.clone().requires_grad_()]
+)
 def test_examples_in_other_dress(examples: Any) -> None:
-    torch.testing.assert_close(subpc.compile(net(), examples)(X), net()(X).detach(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        subpc.compile(net(), examples)(X), net()(X).detach(), rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("examples", [(X, X), {"x": X}, {"input": X, "y": X}])
@@ -84,7 +103,9 @@ def test_another_number_of_examples(examples: Any) -> None:
         subpc.compile(net(), examples)
 
 
-@pytest.mark.parametrize("shape", [(1, 4, 8, 8), (1, 3, 2, 2), (3, 8, 8), (1, 3, 8, 0), (1, 3, 1 << 20, 1 << 20), 5])
+@pytest.mark.parametrize(
+    "shape", [(1, 4, 8, 8), (1, 3, 2, 2), (3, 8, 8), (1, 3, 8, 0), (1, 3, 1 << 20, 1 << 20), 5]
+)
 def test_shapes_that_a_network_to_compress_does_not_take(shape: Any) -> None:
     with pytest.raises(ConfigError, match="shape"):
         subpc.compress(net(), DfmpcConfig(), input_shape=shape)
@@ -92,11 +113,23 @@ def test_shapes_that_a_network_to_compress_does_not_take(shape: Any) -> None:
 
 @pytest.mark.parametrize("method", ["dfmpc", "udfc", "blocks"])
 @pytest.mark.parametrize("shape", ["1,4,28,28", "1,1,28,28:uint8", "1,1,100000,100000"])
-def test_compress_on_the_command_line(method: str, shape: str, tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compress_on_the_command_line(
+    method: str, shape: str, tmp_path: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     from subpc.frontend.architectures.build import build_arch
 
     torch.save(build_arch("subpc:resnet20").state_dict(), tmp_path / "w.pt")
-    arguments = ["compress", method, str(tmp_path / "w.pt"), "--arch", "subpc:resnet20", "--shape", shape, "-o", str(tmp_path / "o.pt")]
+    arguments = [
+        "compress",
+        method,
+        str(tmp_path / "w.pt"),
+        "--arch",
+        "subpc:resnet20",
+        "--shape",
+        shape,
+        "-o",
+        str(tmp_path / "o.pt"),
+    ]
     assert run(arguments) == 2
     assert "shape 1," in (message := capsys.readouterr().err)
     assert "internal" not in message

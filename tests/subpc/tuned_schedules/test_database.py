@@ -1,4 +1,5 @@
-"""The tuning database: appended by many, cut by kills, edited by hand, written by newer versions."""
+"""The tuning database: appended by many, cut by kills, edited by hand, written by newer
+versions."""
 
 import json
 import multiprocessing
@@ -13,7 +14,13 @@ from subpc.tuned_schedules.database import Database, Machine, Trial, Verdict
 
 HERE = Machine(cpu="A CPU", target="llvm -mcpu=x", threads=2, subpc="1.0", tvm="0.27")
 APART = {"joined": 0, "bands": 0}
-TRIAL = Trial(workload={"op": "conv2d"}, choice={"family": "flat", "rows": 4} | APART, machine=HERE, ratio=0.8, accepted=True)
+TRIAL = Trial(
+    workload={"op": "conv2d"},
+    choice={"family": "flat", "rows": 4} | APART,
+    machine=HERE,
+    ratio=0.8,
+    accepted=True,
+)
 
 
 def write_many(path: Path, writer: int) -> None:
@@ -22,7 +29,9 @@ def write_many(path: Path, writer: int) -> None:
 
 
 def test_records_come_back(tmp_path: Path) -> None:
-    verdict = Verdict(network="abc", machine=HERE, schedules={"key": {"family": "flat"} | APART}, speedup=1.1)
+    verdict = Verdict(
+        network="abc", machine=HERE, schedules={"key": {"family": "flat"} | APART}, speedup=1.1
+    )
     for record in (TRIAL, verdict):
         tuning_db.append(tmp_path / "db", record)
     found = tuning_db.read(tmp_path / "db")
@@ -30,7 +39,9 @@ def test_records_come_back(tmp_path: Path) -> None:
 
 
 def test_fields_that_older_records_lack_say_what_was_done_then(tmp_path: Path) -> None:
-    verdict = Verdict(network="abc", machine=HERE, schedules={"key": {"family": "flat"}}, speedup=1.1)
+    verdict = Verdict(
+        network="abc", machine=HERE, schedules={"key": {"family": "flat"}}, speedup=1.1
+    )
     for record in (replace(TRIAL, choice={"family": "flat", "rows": 4}), verdict):
         tuning_db.append(tmp_path / "db", record)
     found = tuning_db.read(tmp_path / "db")
@@ -40,7 +51,9 @@ def test_fields_that_older_records_lack_say_what_was_done_then(tmp_path: Path) -
 
 def test_several_writers_do_not_mix_their_lines(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=write_many, args=(tmp_path / "db", writer)) for writer in range(3)]
+    writers = [
+        context.Process(target=write_many, args=(tmp_path / "db", writer)) for writer in range(3)
+    ]
     for process in writers:
         process.start()
     for process in writers:
@@ -114,20 +127,42 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
 
 
 def test_records_hold_for_their_machine_only() -> None:
-    others = [replace(HERE, **change) for change in ({"cpu": "B"}, {"target": "llvm"}, {"threads": 4}, {"subpc": "2.0"}, {"tvm": "0.28"})]
+    others = [
+        replace(HERE, **change)
+        for change in (
+            {"cpu": "B"},
+            {"target": "llvm"},
+            {"threads": 4},
+            {"subpc": "2.0"},
+            {"tvm": "0.28"},
+        )
+    ]
     database = Database(path="db", trials=tuple(replace(TRIAL, machine=m) for m in (HERE, *others)))
     assert [t.machine for t in tuning_db.select(database, HERE).trials] == [HERE]
-    assert [t.machine for t in tuning_db.select(database, HERE, any_cpu=True).trials] == [HERE, *others[:3]]
+    assert [t.machine for t in tuning_db.select(database, HERE, any_cpu=True).trials] == [
+        HERE,
+        *others[:3],
+    ]
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"cpu": "B"}, "made for CPU A CPU; here it is B"), ({"threads": 4}, "threads 2"), ({"subpc": "2"}, "subpc version")],
+    [
+        ({"cpu": "B"}, "made for CPU A CPU; here it is B"),
+        ({"threads": 4}, "threads 2"),
+        ({"subpc": "2"}, "subpc version"),
+    ],
 )
 def test_why_nothing_holds(change: dict[str, str], words: str) -> None:
-    assert words in tuning_db.why_nothing(Database(path="db", trials=(TRIAL,)), replace(HERE, **change))  # type: ignore[arg-type]
+    assert words in tuning_db.why_nothing(
+        Database(path="db", trials=(TRIAL,)), replace(HERE, **change)
+    )  # type: ignore[arg-type]
 
 
 def test_the_best_is_the_fastest_that_was_certain() -> None:
-    lucky, failed, best = replace(TRIAL, ratio=0.5, accepted=False), replace(TRIAL, status="failed"), replace(TRIAL, ratio=0.7)
+    lucky, failed, best = (
+        replace(TRIAL, ratio=0.5, accepted=False),
+        replace(TRIAL, status="failed"),
+        replace(TRIAL, ratio=0.7),
+    )
     assert list(tuning_db.best_trials([TRIAL, lucky, failed, best]).values()) == [best]

@@ -1,4 +1,5 @@
-"""What tests of the tuner share: a small network with every kernel family, its workloads, and databases written by hand."""
+"""What tests of the tuner share: a small network with every kernel family, its workloads, and
+databases written by hand."""
 
 from pathlib import Path
 
@@ -41,8 +42,19 @@ def small_net() -> nn.Module:
     torch.manual_seed(0)
     strided = nn.Conv2d(32, 32, 3, stride=2, padding=1)
     prune(strided, 4)
-    layers = [nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), Block(16), Block(4), nn.Conv2d(32, 32, 3, padding=1, groups=32), nn.ReLU()]
-    layers += [strided, nn.Conv2d(32, 32, 3, stride=2, padding=1, groups=32), nn.Conv2d(32, 64, 3, padding=1, groups=4)]
+    layers = [
+        nn.Conv2d(3, 32, 3, padding=1),
+        nn.ReLU(),
+        Block(16),
+        Block(4),
+        nn.Conv2d(32, 32, 3, padding=1, groups=32),
+        nn.ReLU(),
+    ]
+    layers += [
+        strided,
+        nn.Conv2d(32, 32, 3, stride=2, padding=1, groups=32),
+        nn.Conv2d(32, 64, 3, padding=1, groups=4),
+    ]
     layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)]
     return nn.Sequential(*layers).eval()
 
@@ -55,7 +67,15 @@ def example(batch: int = 1) -> torch.Tensor:
 def network(batch: int = 1, target: str = NATIVE, model: nn.Module | None = None) -> Rewritten:
     """`small_net` as the tuner sees it."""
     isa = parse_target(target).isa
-    (found,) = rewritten(model or small_net(), example(batch), shapes=None, arch=None, trust_pickle=False, isa=isa, sparse="always")
+    (found,) = rewritten(
+        model or small_net(),
+        example(batch),
+        shapes=None,
+        arch=None,
+        trust_pickle=False,
+        isa=isa,
+        sparse="always",
+    )
     return found
 
 
@@ -64,8 +84,12 @@ def machine(threads: int = 2, target: str = NATIVE) -> Machine:
     return machine_of(parse_target(target), threads)
 
 
-def write_choices(path: Path, model: Rewritten, choices: dict[str, dict[str, int | str]], where: Machine) -> None:
+def write_choices(
+    path: Path, model: Rewritten, choices: dict[str, dict[str, int | str]], where: Machine
+) -> None:
     """A database in which each of these schedules, by layer name, has been found to be the best."""
     for layer, choice in choices.items():
         workload = model.workloads[layer].to_dict()
-        tuning_db.append(path, Trial(workload=workload, choice=choice, machine=where, ratio=0.9, accepted=True))
+        tuning_db.append(
+            path, Trial(workload=workload, choice=choice, machine=where, ratio=0.9, accepted=True)
+        )

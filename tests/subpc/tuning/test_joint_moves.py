@@ -1,4 +1,5 @@
-"""Joint changes: all layers of one image size at once, raced on the whole network, kept and recorded only where that is faster."""
+"""Joint changes: all layers of one image size at once, raced on the whole network, kept and
+recorded only where that is faster."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +27,15 @@ def make_tuner(builder: Builder, tmp_path: Path) -> Iterator[Callable[[], Tuner]
     made: list[Tuner] = []
 
     def make() -> Tuner:
-        made.append(Tuner(builder, [lambda: LocalMeasurer(1)], machine(1), tmp_path / "tune.jsonl", time.monotonic() + 600))
+        made.append(
+            Tuner(
+                builder,
+                [lambda: LocalMeasurer(1)],
+                machine(1),
+                tmp_path / "tune.jsonl",
+                time.monotonic() + 600,
+            )
+        )
         return made[-1]
 
     yield make
@@ -35,13 +44,18 @@ def make_tuner(builder: Builder, tmp_path: Path) -> Iterator[Callable[[], Tuner]
 
 
 class Scripted:
-    """A machine on which every change makes the network `factor` times as slow, and the second time `again` times."""
+    """A machine on which every change makes the network `factor` times as slow, and the second time
+    `again` times."""
 
     def __init__(self, factor: float, again: float | None = None) -> None:
         self.factors = (factor, again or factor)
 
     def race(
-        self, best: Measured, library: Measured, first: NetworkRuns, once_more: Callable[[NetworkRuns], NetworkRuns | None]
+        self,
+        best: Measured,
+        library: Measured,
+        first: NetworkRuns,
+        once_more: Callable[[NetworkRuns], NetworkRuns | None],
     ) -> tuple[NetworkRuns, NetworkRuns | None]:
         self.run(best, library, first, self.factors[0])
         second = once_more(first)
@@ -51,10 +65,14 @@ class Scripted:
 
     def run(self, best: Measured, library: Measured, whole: NetworkRuns, factor: float) -> None:
         times = 1000.0 + np.arange(40)[:, None]
-        whole.add(np.repeat(times, len(best.layers), 1), factor * np.repeat(times, len(library.layers), 1))
+        whole.add(
+            np.repeat(times, len(best.layers), 1), factor * np.repeat(times, len(library.layers), 1)
+        )
 
 
-def test_a_move_changes_one_field_of_all_layers_of_a_size_that_have_it(make_tuner: Callable[[], Tuner], builder: Builder) -> None:
+def test_a_move_changes_one_field_of_all_layers_of_a_size_that_have_it(
+    make_tuner: Callable[[], Tuner], builder: Builder
+) -> None:
     tuner = make_tuner()
     found = list(moves(tuner.layers))
     assert {move.what.split()[0] for move in found} == {names[0] for names in FIELDS}
@@ -69,7 +87,9 @@ def test_a_move_changes_one_field_of_all_layers_of_a_size_that_have_it(make_tune
             assert {name for name in choice if choice[name] != layer.best[name]} & NAMES
 
 
-def test_what_makes_the_whole_network_faster_is_kept_recorded_and_found_again(make_tuner: Callable[[], Tuner], tmp_path: Path) -> None:
+def test_what_makes_the_whole_network_faster_is_kept_recorded_and_found_again(
+    make_tuner: Callable[[], Tuner], tmp_path: Path
+) -> None:
     tuner = make_tuner()
     first = next(moves(tuner.layers))
     search_together(tuner, Scripted(0.9), time.monotonic() + 600, trials=1)  # type: ignore[arg-type]
@@ -84,7 +104,9 @@ def test_what_makes_the_whole_network_faster_is_kept_recorded_and_found_again(ma
 
 
 @pytest.mark.parametrize("device", [Scripted(1.0), Scripted(1.1), Scripted(0.9, again=1.0)])
-def test_what_does_not_or_only_by_luck_is_left(make_tuner: Callable[[], Tuner], tmp_path: Path, device: Scripted) -> None:
+def test_what_does_not_or_only_by_luck_is_left(
+    make_tuner: Callable[[], Tuner], tmp_path: Path, device: Scripted
+) -> None:
     tuner = make_tuner()
     search_together(tuner, device, time.monotonic() + 600, trials=3)  # type: ignore[arg-type]
     assert tuner.trials == 3
@@ -93,7 +115,9 @@ def test_what_does_not_or_only_by_luck_is_left(make_tuner: Callable[[], Tuner], 
 
 
 @pytest.mark.slow
-def test_the_search_tries_them_once_and_goes_on_with_single_layers(make_tuner: Callable[[], Tuner], tmp_path: Path) -> None:
+def test_the_search_tries_them_once_and_goes_on_with_single_layers(
+    make_tuner: Callable[[], Tuner], tmp_path: Path
+) -> None:
     tuner = make_tuner()
     tuner._together_at = 0.0
     joint = len(list(moves(tuner.layers)))
@@ -113,11 +137,15 @@ def test_at_the_end_the_network_is_raced_with_and_without_them(
     search_together(tuner, Scripted(0.9), time.monotonic() + 600, trials=1)  # type: ignore[arg-type]
     tuner.apart, raced = {}, []
 
-    def race(_: Tuner, device: object, one: dict[str, object], two: dict[str, object]) -> final_race.NetworkTimes:
+    def race(
+        _: Tuner, device: object, one: dict[str, object], two: dict[str, object]
+    ) -> final_race.NetworkTimes:
         raced.append((one, two))
         times, slow = np.full((40, 1), 1000.0), 0.9 if faster else 1.1
         library = tuner.baseline({})
-        return final_race.NetworkTimes(first=times, second=slow * times, libraries=(library, library))
+        return final_race.NetworkTimes(
+            first=times, second=slow * times, libraries=(library, library)
+        )
 
     monkeypatch.setattr(final_race, "_race", race)
     monkeypatch.setattr(final_race, "_slower", lambda *_: set())

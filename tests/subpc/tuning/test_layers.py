@@ -1,4 +1,5 @@
-"""What is compared when a schedule of one layer changes, and which layers are not changed at the same time."""
+"""What is compared when a schedule of one layer changes, and which layers are not changed at the
+same time."""
 
 import numpy as np
 from torch import nn
@@ -39,7 +40,11 @@ def layers(names: str) -> list[TunedLayer]:
     workload, made = next(iter(network().workloads.values())), []
     for number, name in enumerate(names):
         own = type(workload)(**{**workload.__dict__, "kept": number + 1})
-        made.append(TunedLayer(workload=own, layers=(name,), default={}, search=Search([{}], 0), best={}, share=0.1))
+        made.append(
+            TunedLayer(
+                workload=own, layers=(name,), default={}, search=Search([{}], 0), best={}, share=0.1
+            )
+        )
     return made
 
 
@@ -62,8 +67,14 @@ def test_nor_are_layers_that_can_be_joined_and_the_one_after_them() -> None:
 def test_every_family_of_a_layer_is_searched() -> None:
     """Also those that are never computed together with the next layer."""
     isa = parse_target(NATIVE).isa
-    model = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1))
+    model = nn.Sequential(
+        nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1)
+    )
     found, _ = find_layers(network(model=model), isa)
     searched = [{choice["family"] for choice in layer.search.space} for layer in found]
-    assert searched == [{choice["family"] for choice in search_space(layer.workload, isa)} for layer in found]
-    assert any("joined" not in choice for layer in found for choice in search_space(layer.workload, isa))
+    assert searched == [
+        {choice["family"] for choice in search_space(layer.workload, isa)} for layer in found
+    ]
+    assert any(
+        "joined" not in choice for layer in found for choice in search_space(layer.workload, isa)
+    )

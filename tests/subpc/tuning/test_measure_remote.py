@@ -1,4 +1,5 @@
-"""Tuning on machines behind TVM's RPC tracker: a tracker and two servers on this machine, of which one is killed."""
+"""Tuning on machines behind TVM's RPC tracker: a tracker and two servers on this machine, of which
+one is killed."""
 
 import os
 import subprocess
@@ -50,7 +51,9 @@ def start(module: str, *options: str) -> "subprocess.Popen[bytes]":
     # TVM's server has a pool of its own, which takes half of the CPUs unless told otherwise.
     environment = {**os.environ, "PYTHONSAFEPATH": "1", "TVM_NUM_THREADS": "2"}
     command = [sys.executable, "-m", f"tvm.exec.{module}", "--host", "127.0.0.1", *options]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
 
 
 def kill(process: "subprocess.Popen[bytes]") -> None:
@@ -72,7 +75,10 @@ def farm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Farm]:
     tracker = start("rpc_tracker", "--port", str(port), "--port-end", str(port + 1), "--silent")
     address = f"127.0.0.1:{port}"
     options = ("--tracker", address, "--key", KEY, "--silent")
-    servers = [start("rpc_server", "--port", str(p), "--port-end", str(p + 3), *options) for p in (port + 2, port + 6)]
+    servers = [
+        start("rpc_server", "--port", str(p), "--port-end", str(p + 3), *options)
+        for p in (port + 2, port + 6)
+    ]
     made = Farm(address=address, tracker=tracker, servers=servers)
     try:
         made.wait_for(2)
@@ -92,7 +98,15 @@ def test_a_killed_server_loses_nothing(farm: Farm, tmp_path: Path) -> None:
             killed.append(now.trials)
 
     report = tune(
-        small_net(), example(), database=path, budget="5m", trials=12, threads=1, tracker=farm.address, device_key=KEY, progress=watch
+        small_net(),
+        example(),
+        database=path,
+        budget="5m",
+        trials=12,
+        threads=1,
+        tracker=farm.address,
+        device_key=KEY,
+        progress=watch,
     )
     assert killed
     trials = tuning_db.read(path).trials
@@ -114,7 +128,16 @@ def test_a_lost_tracker_ends_the_search_and_keeps_the_records(farm: Farm, tmp_pa
             seen.append(now)
 
     with pytest.raises(TuningError, match="cannot be reached") as error:
-        tune(small_net(), example(), database=path, budget="5m", threads=1, tracker=farm.address, device_key=KEY, progress=watch)
+        tune(
+            small_net(),
+            example(),
+            database=path,
+            budget="5m",
+            threads=1,
+            tracker=farm.address,
+            device_key=KEY,
+            progress=watch,
+        )
     assert len(str(error.value).splitlines()) == 2
     assert seen
     assert tuning_db.read(path).trials
@@ -123,7 +146,14 @@ def test_a_lost_tracker_ends_the_search_and_keeps_the_records(farm: Farm, tmp_pa
 @pytest.mark.slow
 def test_a_key_that_nobody_has(farm: Farm, tmp_path: Path) -> None:
     with pytest.raises(TuningError, match="no machine with key 'other'") as error:
-        tune(small_net(), example(), database=tmp_path / "db", budget="1m", tracker=farm.address, device_key="other")
+        tune(
+            small_net(),
+            example(),
+            database=tmp_path / "db",
+            budget="1m",
+            tracker=farm.address,
+            device_key="other",
+        )
     assert len(str(error.value).splitlines()) == 2
 
 

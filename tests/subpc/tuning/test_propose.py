@@ -31,7 +31,8 @@ SPACE = search_space(WORKLOAD, AVX512)
 
 @pytest.mark.parametrize("fast", ["flat", "direct"])
 def test_later_proposals_are_of_the_kind_that_was_found_to_be_fast(fast: str) -> None:
-    """A search that does not learn has one family in at most half of its proposals, and would fail for that."""
+    """A search that does not learn has one family in at most half of its proposals, and would fail
+    for that."""
     late: list[bool] = []
     for seed in range(2):
         search, found = Search(SPACE, seed=seed), []
@@ -75,14 +76,21 @@ def test_variations_change_the_tile_or_one_field() -> None:
     assert all(choice in SPACE for choice in found)
     for choice in found:
         changed = {field for field in default if choice.get(field) != default[field]}
-        assert len(changed) == 1 or choice["family"] != default["family"] or changed & {"rows", "vectors", "tail"}
+        assert (
+            len(changed) == 1
+            or choice["family"] != default["family"]
+            or changed & {"rows", "vectors", "tail"}
+        )
     assert {str(c["family"]) for c in found} == {str(c["family"]) for c in SPACE}
 
 
 def test_the_nearest_workload_lends_its_schedule() -> None:
     from dataclasses import replace
 
-    like, unlike = replace(WORKLOAD, source=(64, 7, 7), out=(64, 7, 7)), replace(WORKLOAD, kernel=(3, 3))
+    like, unlike = (
+        replace(WORKLOAD, source=(64, 7, 7), out=(64, 7, 7)),
+        replace(WORKLOAD, kernel=(3, 3)),
+    )
     near, far = SPACE[10], SPACE[-1]
     assert nearest(WORKLOAD, [(unlike, far), (like, near)], SPACE) == near
     assert nearest(WORKLOAD, [(like, near | {"blocks": 1000})], SPACE) in SPACE
@@ -91,7 +99,10 @@ def test_the_nearest_workload_lends_its_schedule() -> None:
 
 def noisy(ratio: float, count: int, seed: int = 0) -> list[float]:
     rng = random.Random(seed)
-    return [ratio * rng.lognormvariate(0, 0.05) * (3.0 if rng.random() < 0.05 else 1.0) for _ in range(count)]
+    return [
+        ratio * rng.lognormvariate(0, 0.05) * (3.0 if rng.random() < 0.05 else 1.0)
+        for _ in range(count)
+    ]
 
 
 def test_a_clear_difference_is_certain_in_spite_of_outliers() -> None:

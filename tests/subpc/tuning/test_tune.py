@@ -1,4 +1,5 @@
-"""The tuner on a small network: records, resuming after any end, bad candidates, the verdict, and compiling with it."""
+"""The tuner on a small network: records, resuming after any end, bad candidates, the verdict, and
+compiling with it."""
 
 import os
 import signal
@@ -29,7 +30,13 @@ THREADS = 1
 
 
 def tuner(builder: Builder, database: Path) -> Tuner:
-    return Tuner(builder, [lambda: LocalMeasurer(THREADS)], machine(THREADS), database, time.monotonic() + 600)
+    return Tuner(
+        builder,
+        [lambda: LocalMeasurer(THREADS)],
+        machine(THREADS),
+        database,
+        time.monotonic() + 600,
+    )
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90.0), ("10m", 600.0), ("1.5h", 5400.0)])
@@ -37,7 +44,9 @@ def test_budgets(text: str, seconds: float) -> None:
     assert parse_budget(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["0m", "10", "", "m", "-3s", "infm", "nanh", "0.5s", "ten minutes"])
+@pytest.mark.parametrize(
+    "text", ["0m", "10", "", "m", "-3s", "infm", "nanh", "0.5s", "ten minutes"]
+)
 def test_budgets_that_are_none(text: str) -> None:
     with pytest.raises(ConfigError, match="accepted: 90s, 10m"):
         parse_budget(text)
@@ -60,11 +69,16 @@ def test_tuning_records_resumes_and_compiles(builder: Builder, tmp_path: Path) -
     again.search(4, None)
     again.close()
     assert again.known == 6
-    measured = [(tuning_db.workload_key(t.workload), tuning_db.workload_key(t.choice)) for t in tuning_db.read(path).trials]
+    measured = [
+        (tuning_db.workload_key(t.workload), tuning_db.workload_key(t.choice))
+        for t in tuning_db.read(path).trials
+    ]
     assert len(set(measured)) == 10, "a schedule was measured twice"
     compiled = compile(small_net(), example(), sparse="always", tuning=path, threads=THREADS)
     with torch.no_grad():
-        torch.testing.assert_close(compiled(example()), small_net()(example()), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(
+            compiled(example()), small_net()(example()), rtol=1e-3, atol=1e-4
+        )
 
 
 @pytest.mark.slow
@@ -73,9 +87,23 @@ def test_a_search_that_was_ended_goes_on_where_it_was(tmp_path: Path, end: signa
     torch.export.save(torch.export.export(small_net(), (example(),)), tmp_path / "net.pt2")
     path = tmp_path / "tune.jsonl"
     script = "import sys; from subpc.cli.main import main; main(sys.argv[1:])"
-    command = [sys.executable, "-c", script, "tune", str(tmp_path / "net.pt2"), "--db", str(path), "--budget", "5m", "--threads", "1"]
+    command = [
+        sys.executable,
+        "-c",
+        script,
+        "tune",
+        str(tmp_path / "net.pt2"),
+        "--db",
+        str(path),
+        "--budget",
+        "5m",
+        "--threads",
+        "1",
+    ]
     environment = {**os.environ, "PYTHONSAFEPATH": "1", "TMPDIR": str(tmp_path)}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline and len(tuning_db.read(path, missing_ok=True).trials) < 4:
         assert process.poll() is None, "the search ended by itself"
@@ -88,12 +116,15 @@ def test_a_search_that_was_ended_goes_on_where_it_was(tmp_path: Path, end: signa
     assert report.known == len(before.trials)
     after = tuning_db.read(path)
     assert len(after.trials) == len(before.trials) + 2
-    pairs = [(tuning_db.workload_key(t.workload), tuning_db.workload_key(t.choice)) for t in after.trials]
+    pairs = [
+        (tuning_db.workload_key(t.workload), tuning_db.workload_key(t.choice)) for t in after.trials
+    ]
     assert len(set(pairs)) == len(pairs)
 
 
 class Breaks(LocalMeasurer):
-    """A measuring process that crashes, hangs or errs whenever slot b holds a library with a bad kernel."""
+    """A measuring process that crashes, hangs or errs whenever slot b holds a library with a bad
+    kernel."""
 
     def __init__(self, how: str, bad: str) -> None:
         super().__init__(THREADS)
@@ -123,7 +154,10 @@ class Marking(Builder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("how", "words"), [("crash", "signal 11"), ("hang", "no answer within"), ("wrong", "wrong results")])
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [("crash", "signal 11"), ("hang", "no answer within"), ("wrong", "wrong results")],
+)
 def test_bad_candidates_die_alone(tmp_path: Path, how: str, words: str) -> None:
     builder = Marking(network(), parse_target(NATIVE), tmp_path, 1)
     search = tuner(builder, tmp_path / "db")
@@ -134,7 +168,9 @@ def test_bad_candidates_die_alone(tmp_path: Path, how: str, words: str) -> None:
     device.close()
     device._connect = lambda: Breaks(how, repr((culprit, candidates[keys[1]])))
     best = {layer.workload.key: layer.best for layer in search.layers}
-    outcomes = device.measure(CandidateRound(candidates=candidates, best=best, ratios=dict.fromkeys(keys, 1.0)))
+    outcomes = device.measure(
+        CandidateRound(candidates=candidates, best=best, ratios=dict.fromkeys(keys, 1.0))
+    )
     search.close()
     builder.close()
     assert words in outcomes[keys[1]].error
@@ -171,14 +207,25 @@ def test_a_measuring_process_is_started_again_after_a_crash() -> None:
 def test_the_verdict_rules_over_single_records(tmp_path: Path) -> None:
     model, path = network(), tmp_path / "db"
     layers = list(model.workloads)
-    choices = {layers[0]: {"family": "direct", "rows": 1, "columns": 15, "vectors": 1, "pixels_outer": True, "prefetch": 0}}
+    choices = {
+        layers[0]: {
+            "family": "direct",
+            "rows": 1,
+            "columns": 15,
+            "vectors": 1,
+            "pixels_outer": True,
+            "prefetch": 0,
+        }
+    }
     write_choices(path, model, choices, machine())
     compiled = compile(small_net(), example(), sparse="always", tuning=path, threads=2)
     assert compiled.report.metadata.tuned
     assert ", tuned, " in compiled.report.headline
     assert any("was not raced" in note for note in compiled.report.metadata.notes)
     network_name = network_key(w.key for w in model.workloads.values())
-    tuning_db.append(path, Verdict(network=network_name, machine=machine(), schedules={}, speedup=1.0))
+    tuning_db.append(
+        path, Verdict(network=network_name, machine=machine(), schedules={}, speedup=1.0)
+    )
     untuned = compile(small_net(), example(), sparse="always", tuning=path, threads=2)
     assert ", untuned, " in untuned.report.headline
 
@@ -187,19 +234,32 @@ def test_databases_that_come_with_the_package_are_of_this_version() -> None:
     for path in SHIPPED.glob("*.jsonl"):
         found = tuning_db.read(path)
         assert found.notes == ()
-        assert {r.machine.subpc for r in (*found.trials, *found.verdicts)} == {versions()["subpc"]}, path
+        assert {r.machine.subpc for r in (*found.trials, *found.verdicts)} == {
+            versions()["subpc"]
+        }, path
 
 
 def test_records_that_do_not_hold_are_refused_or_named(tmp_path: Path) -> None:
     model, path = network(), tmp_path / "db"
     layer = next(iter(model.workloads))
-    bad = {layer: {"family": "direct", "rows": 77, "columns": 1, "vectors": 1, "pixels_outer": True, "prefetch": 0}}
+    bad = {
+        layer: {
+            "family": "direct",
+            "rows": 77,
+            "columns": 1,
+            "vectors": 1,
+            "pixels_outer": True,
+            "prefetch": 0,
+        }
+    }
     write_choices(path, model, bad, machine())
     compiled = compile(small_net(), example(), sparse="always", tuning=path, threads=2)
     assert any("is no valid schedule" in note for note in compiled.report.metadata.notes)
     assert not compiled.report.metadata.tuned
     other = tmp_path / "other"
     write_choices(other, model, bad, replace(machine(), cpu="Another CPU"))
-    with pytest.raises(ConfigError, match=r"made for CPU Another CPU; here it is .*; --tuning-any-cpu"):
+    with pytest.raises(
+        ConfigError, match=r"made for CPU Another CPU; here it is .*; --tuning-any-cpu"
+    ):
         compile(small_net(), example(), tuning=other, threads=2)
     compile(small_net(), example(), tuning=other, tuning_any_cpu=True, threads=2)
