@@ -93,16 +93,15 @@ def lower_channels(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     copy."""
     attrs, x = ops.attributes(call), low.home(call.args[0])
     batch, channels = attrs["out_shape"][:2]
-    frame, start = x.layout.frame, attrs["first"] * x.layout.frame.plane
+    frame, first = x.layout.frame, x.location.offset + attrs["first"] * x.layout.plane_bytes
+    part = replace(x.layout, batch=1, channels=channels)
     if batch == 1 and not frame.compact:
-        place = replace(x.location, offset=x.location.offset + start)
-        low.record(var, place, TensorLayout(batch=1, channels=channels, frame=frame))
+        low.record(var, replace(x.location, offset=first), part)
         return
     out = low.define(var, frame)
-    part = TensorLayout(batch=1, channels=channels, frame=frame)
     for image in range(batch):
-        source = replace(x.location, offset=x.location.offset + image * x.layout.image + start)
-        target = replace(out.location, offset=out.location.offset + image * out.layout.image)
+        source = replace(x.location, offset=first + image * x.layout.image_bytes)
+        target = replace(out.location, offset=out.location.offset + image * out.layout.image_bytes)
         low.emit(attrs["name"], Relayout(source=part, out=part), {"x": source, "y": target})
 
 
