@@ -1,5 +1,5 @@
-"""What pyproject.toml cannot say: one wheel for every Python, and two lines instead of a page where
-there is no C compiler."""
+"""What pyproject.toml cannot say: packages in folders with other names, one wheel for every Python,
+and two lines instead of a page where there is no C compiler."""
 
 import os
 import shlex
@@ -7,9 +7,11 @@ import subprocess
 import sys
 import sysconfig
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 _BUILDING = {"build", "build_ext", "bdist_wheel", "editable_wheel", "develop", "install"}
+# Folders beside subpc/ that are packages in it.
+_ROOMS = ("algorithms", "cli", "frontend", "passes", "schedules")
 _HEADERS = b"#include <pthread.h>\n#include <stdlib.h>\n"
 
 
@@ -30,6 +32,16 @@ def compiles() -> bool:
         return False
 
 
+def packages() -> list[str]:
+    """Every folder with an __init__.py, by the name that it is imported by."""
+    inside = [f"subpc.{name}" for room in _ROOMS for name in (room, *_below(room))]
+    return ["subpc", *(f"subpc.{name}" for name in find_packages("subpc")), *inside]
+
+
+def _below(room: str) -> list[str]:
+    return [f"{room}.{name}" for name in find_packages(room)]
+
+
 if _BUILDING & set(sys.argv) and not compiles():
     sys.exit(
         f"subpc needs a C compiler and the headers of the C library, and {compiler()[0]} does not"
@@ -37,4 +49,4 @@ if _BUILDING & set(sys.argv) and not compiles():
         " another compiler in the environment variable CC."
     )
 # The worker pool uses nothing of Python: one wheel serves every version.
-setup(options={"bdist_wheel": {"py_limited_api": "cp310"}})
+setup(packages=packages(), options={"bdist_wheel": {"py_limited_api": "cp310"}})

@@ -1,6 +1,7 @@
 """The table of convolution kernels: a new family is a line here, and one of lowering rules in
 passes/lower_conv.py."""
 
+from dataclasses import MISSING, fields
 from typing import Any
 
 from subpc.schedules.choose_direct import DIRECT
@@ -20,6 +21,17 @@ MIN_DENSITY = 0.45
 def family_of(choice: Choice) -> Family[Any]:
     """The family that a schedule is for; KeyError for an unknown one."""
     return {family.name: family for family in FAMILIES}[str(choice["family"]).removeprefix(DENSE)]
+
+
+def completed(choice: Choice) -> Choice:
+    """A recorded schedule with the fields that its family's tile has got since, at their defaults,
+    which do what was done before; what is no schedule of a known family stays as it is."""
+    try:
+        tile = family_of(choice).tile
+    except KeyError:
+        return choice
+    defaults = {f.name: f.default for f in fields(tile) if f.default is not MISSING}
+    return {**defaults, **choice}
 
 
 def families_for(workload: ConvWorkload, isa: VectorIsa) -> dict[str, Family[Any]]:

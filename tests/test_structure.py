@@ -3,6 +3,7 @@ belongs to one machine."""
 
 import ast
 import re
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -43,6 +44,10 @@ ORDER = (
     ("cli",),
 )
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
+# What compresses: every folder that a method.py makes one, and SUBP, which trains.
+METHODS = sorted(
+    {path.parent.name for path in (ROOT / "algorithms").glob("*/method.py")} | {"subp"}
+)
 # The same inside algorithms/: what is shared first, then the methods, which do not know each other,
 # then the list of them.
 ALGORITHMS = (
@@ -53,7 +58,7 @@ ALGORITHMS = (
     ("images", "file_format"),
     ("statistics",),
     ("layer_fit",),
-    ("udfc", "dfmpc", "blocks", "subp"),
+    tuple(METHODS),
     ("registry",),
 )
 # Rooms of at most this many files: more are two rooms. Kernels, passes and commands stand side by
@@ -135,7 +140,10 @@ INSIDE = [(module, path) for module, path in MODULES if module.startswith("subpc
 @pytest.mark.parametrize(("module", "path"), INSIDE, ids=[module for module, _ in INSIDE])
 def test_imports_inside_algorithms_follow_an_order(module: str, path: Path) -> None:
     here = module.split(".")[2]
-    assert here in RANK_INSIDE, f"{path.relative_to(ROOT)}: {here} has no place in ALGORITHMS"
+    assert here in RANK_INSIDE, (
+        f"{path.relative_to(ROOT)}: {here} is no method (it has no method.py) and has no place in"
+        " ALGORITHMS"
+    )
     for other in imported(path, deferred=True):
         if other.startswith("subpc.algorithms."):
             there = other.split(".")[2]
@@ -211,9 +219,17 @@ def test_algorithms_know_no_tvm() -> None:
 @pytest.mark.skipif(tomllib is None, reason="reading pyproject.toml needs Python 3.11")
 def test_every_folder_is_packaged() -> None:
     setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert setup["package-dir"] == {
+        room if room == "subpc" else f"subpc.{room}": room for room in ROOMS
+    }
+    listing = "import setuptools; setuptools.setup = lambda **given: print(*given['packages'])"
+    script = f"{listing}; exec(open('setup.py').read())"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     folders = {path.parent for room in ROOMS for path in (ROOT / room).rglob("__init__.py")}
     names = {module_of(folder / "__init__.py").removesuffix(".__init__") for folder in folders}
-    assert set(setup["packages"]) == names
+    assert set(done.stdout.split()) == names
     for room in ROOMS:
         assert {p.parent for p in sources(room)} <= folders, (
             f"{room}: a folder with code but no __init__.py"

@@ -27,8 +27,6 @@ LOCK_SECONDS = 60.0
 # What every line begins with.
 _BEGIN = b'{"format":'
 OK, FAILED = "ok", "failed"
-# What schedules say today and older records do not, with the value that does what was done then.
-LATER_FIELDS = {"joined": 0, "bands": 0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,6 +228,8 @@ def read(path: str | Path, *, missing_ok: bool = False) -> Database:
 
 def _parse(line: bytes, where: str) -> Trial | Verdict:
     """A record; ValueError if it is none, ConfigError if it comes from a newer version."""
+    from subpc.schedules.families import completed
+
     if len(line) > MAX_LINE:
         raise ValueError("too long for a record")
     try:
@@ -251,9 +251,9 @@ def _parse(line: bytes, where: str) -> Trial | Verdict:
     record: Trial | Verdict = _record(kinds[kind], body)
     _check(record)
     if isinstance(record, Trial):
-        return replace(record, choice=LATER_FIELDS | record.choice)
+        return replace(record, choice=completed(record.choice))
     whole = {
-        key: LATER_FIELDS | choice if isinstance(choice, dict) else choice
+        key: completed(choice) if isinstance(choice, dict) else choice
         for key, choice in record.schedules.items()
     }
     return replace(record, schedules=whole)

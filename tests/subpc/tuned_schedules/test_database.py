@@ -9,14 +9,20 @@ from pathlib import Path
 import pytest
 
 from subpc.errors import ConfigError
+from subpc.schedules.flat_conv import FlatTile
+from subpc.schedules.isa import AVX512
+from subpc.schedules.search_space import is_valid, search_space
+from subpc.schedules.workload import describe
 from subpc.tuned_schedules import database as tuning_db
 from subpc.tuned_schedules.database import Database, Machine, Trial, Verdict
+from tests.schedules.test_search_space import CASES
 
 HERE = Machine(cpu="A CPU", target="llvm -mcpu=x", threads=2, subpc="1.0", tvm="0.27")
 APART = {"joined": 0, "bands": 0}
+FLAT = describe("flat", FlatTile(rows=4, vectors=2, blocks=1, pixels_outer=True))
 TRIAL = Trial(
     workload={"op": "conv2d"},
-    choice={"family": "flat", "rows": 4} | APART,
+    choice=FLAT,
     machine=HERE,
     ratio=0.8,
     accepted=True,
@@ -29,9 +35,7 @@ def write_many(path: Path, writer: int) -> None:
 
 
 def test_records_come_back(tmp_path: Path) -> None:
-    verdict = Verdict(
-        network="abc", machine=HERE, schedules={"key": {"family": "flat"} | APART}, speedup=1.1
-    )
+    verdict = Verdict(network="abc", machine=HERE, schedules={"key": FLAT}, speedup=1.1)
     for record in (TRIAL, verdict):
         tuning_db.append(tmp_path / "db", record)
     found = tuning_db.read(tmp_path / "db")
@@ -39,14 +43,32 @@ def test_records_come_back(tmp_path: Path) -> None:
 
 
 def test_fields_that_older_records_lack_say_what_was_done_then(tmp_path: Path) -> None:
-    verdict = Verdict(
-        network="abc", machine=HERE, schedules={"key": {"family": "flat"}}, speedup=1.1
-    )
-    for record in (replace(TRIAL, choice={"family": "flat", "rows": 4}), verdict):
+    old = {name: value for name, value in FLAT.items() if name not in APART}
+    verdict = Verdict(network="abc", machine=HERE, schedules={"key": old}, speedup=1.1)
+    for record in (replace(TRIAL, choice=old), verdict):
         tuning_db.append(tmp_path / "db", record)
     found = tuning_db.read(tmp_path / "db")
     assert found.trials == (TRIAL,)
-    assert found.verdicts[0].schedules == {"key": {"family": "flat", "joined": 0, "bands": 0}}
+    assert found.verdicts[0].schedules == {"key": FLAT}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_schedule_of_any_family_is_valid_when_it_comes_back(name: str, tmp_path: Path) -> None:
+    workload, families = CASES[name]
+    space = search_space(workload, AVX512)
+    firsts = [next(c for c in space if c["family"] == family) for family in sorted(families)]
+    for choice in firsts:
+        tuning_db.append(tmp_path / "db", replace(TRIAL, choice=choice))
+    found = [trial.choice for trial in tuning_db.read(tmp_path / "db").trials]
+    assert found == firsts
+    assert all(is_valid(choice, workload, AVX512) for choice in found)
+
+
+def test_a_schedule_of_no_family_comes_back_as_it_is(tmp_path: Path) -> None:
+    strange: list[dict[str, int | str]] = [{}, {"family": "later", "rows": 4}]
+    for choice in strange:
+        tuning_db.append(tmp_path / "db", replace(TRIAL, choice=choice))
+    assert [trial.choice for trial in tuning_db.read(tmp_path / "db").trials] == strange
 
 
 def test_several_writers_do_not_mix_their_lines(tmp_path: Path) -> None:
