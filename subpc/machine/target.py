@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from subpc.errors import TargetError
-from subpc.schedules.isa import AVX512, VectorIsa, level_of
+from subpc.schedules.isa import VectorIsa, level_of
 
 if TYPE_CHECKING:
     import tvm
@@ -63,6 +63,7 @@ _CPUINFO_NAMES = {
 
 # What x86-64 is made of.
 _BASELINE = ("64bit", "cmov", "cx8", "fxsr", "mmx", "sse", "sse2")
+_LANES_OF_256_BITS = 8
 # More CPUs than Linux knows, and longer than every option with every feature.
 _MOST_CORES, _LONGEST = 8192, 4000
 
@@ -95,7 +96,7 @@ class Target:
             *self.mattr,
             *(
                 ["-prefer-256-bit"]
-                if "prefer-256-bit" in self.llvm_features and self.isa is AVX512
+                if "prefer-256-bit" in self.llvm_features and self.isa.lanes > _LANES_OF_256_BITS
                 else []
             ),
         ]

@@ -15,6 +15,7 @@ from subpc.frontend.import_model import import_model
 from subpc.passes import ops
 from subpc.passes.dataflow import Dataflow
 from subpc.passes.pipeline import graph_passes, import_passes
+from tests.activations import REFERENCE
 
 Tensor = torch.Tensor
 
@@ -123,20 +124,6 @@ def _pool(
     )
 
 
-ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
-    "none": lambda x: x,
-    "relu": F.relu,
-    "relu6": F.relu6,
-    "clip": lambda x, low, high: x.clamp(low, high),
-    "leaky_relu": F.leaky_relu,
-    "sigmoid": torch.sigmoid,
-    "hardsigmoid": F.hardsigmoid,
-    "hardswish": F.hardswish,
-    "silu": F.silu,
-    "gelu": F.gelu,
-    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
-    "exp": torch.exp,
-}
 BINARY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "add": torch.add,
     "sub": torch.sub,
@@ -150,7 +137,7 @@ BINARY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 def activated(x: Tensor, text: str) -> Tensor:
     """An activation as attributes spell it: "relu", "clip -1.0 1.0"."""
     kind, *numbers = text.split()
-    return ACTIVATIONS[kind](x, *(float(n) for n in numbers))
+    return REFERENCE[kind](x, *(float(n) for n in numbers))
 
 
 def _our_conv(

@@ -13,20 +13,23 @@ import numpy as np
 import tvm
 
 from subpc.library.shared_library import Library
+from subpc.machine.cpu import missing_features
+from subpc.machine.target import parse_target
 from subpc.machine.worker_pool import start_workers, use_threads
-from subpc.schedules.isa import AVX2, AVX512, GENERIC, VectorIsa
+from subpc.schedules.isa import AVX2, AVX512, GENERIC, LEVELS, VectorIsa
 from subpc.schedules.kernel import Kernel, symbol_of
 from subpc.schedules.layout import Frame, TensorLayout, compact_frame, halo_frame
 
-ISAS = {"avx512": AVX512, "avx2": AVX2, "generic": GENERIC}
+ISAS = {isa.name: isa for isa in LEVELS}
 MCPU = {AVX512: "skylake-avx512", AVX2: "haswell", GENERIC: None}
 _GUARD = 64  # floats on either side of every argument that a kernel must leave alone
 
 
+@functools.cache
 def cpu_supports(isa: VectorIsa) -> bool:
     """Whether this machine can run code for the given level."""
-    flag = {AVX512: "avx512f", AVX2: "avx2"}.get(isa)
-    return flag is None or flag in Path("/proc/cpuinfo").read_text()
+    mcpu = MCPU[isa]
+    return not missing_features(parse_target(f"llvm -mcpu={mcpu}" if mcpu else "llvm").features)
 
 
 def target_of(isa: VectorIsa) -> tvm.target.Target:

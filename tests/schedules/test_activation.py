@@ -1,6 +1,5 @@
 """Every activation against PyTorch, over the whole range of float32 that a network can reach."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +9,13 @@ import tvm
 from torch.nn import functional
 from tvm.tirx.script import builder as T
 
+from subpc.passes import ops
 from subpc.schedules.activation import ACTIVATIONS, Activation, activate
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import kernel_builder
 from subpc.schedules.operand import floats
 from subpc.schedules.vector import load, store
+from tests.activations import REFERENCE
 from tests.schedules.harness import ISAS, assembly, cpu_supports, run_everywhere
 
 LENGTH = 4096
@@ -48,29 +49,16 @@ class Apply:
         return frame.func
 
 
-REFERENCE: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "none": lambda x: x,
-    "relu": functional.relu,
-    "relu6": functional.relu6,
-    "clip": lambda x: x.clamp(-0.25, 1.5),
-    "leaky_relu": lambda x: functional.leaky_relu(x, 0.1),
-    "hardsigmoid": functional.hardsigmoid,
-    "hardswish": functional.hardswish,
-    "sigmoid": functional.sigmoid,
-    "silu": functional.silu,
-    "tanh": torch.tanh,
-    "gelu": functional.gelu,
-    "gelu_tanh": lambda x: functional.gelu(x, approximate="tanh"),
-    "exp": torch.exp,
-}
+# What stands behind the kind.
+NUMBERS: dict[str, tuple[float, ...]] = {"clip": (-0.25, 1.5), "leaky_relu": (0.1,)}
+
+
+def expected_of(kind: str, x: torch.Tensor) -> torch.Tensor:
+    return REFERENCE[kind](x, *NUMBERS.get(kind, ()))
 
 
 def activation_of(kind: str) -> Activation:
-    return (
-        Activation(kind=kind, low=-0.25, high=1.5, slope=0.1)
-        if kind in ("clip", "leaky_relu")
-        else Activation(kind=kind)
-    )
+    return ops.activation_of(" ".join([kind, *map(str, NUMBERS.get(kind, ()))]))
 
 
 def samples() -> np.ndarray:
@@ -94,7 +82,7 @@ def test_matches_pytorch(kind: str, isa: VectorIsa) -> None:
         pytest.skip("this CPU lacks the instructions")
     x = samples()
     got = run_everywhere(Apply(activation=activation_of(kind)), [x, np.zeros_like(x)], isa)
-    expected = REFERENCE[kind](torch.tensor(x)).numpy()
+    expected = expected_of(kind, torch.tensor(x)).numpy()
     # gelu's left tail is x * (1 - almost 1): the error of erf, times x
     tolerance = {"exp": (1e-6, 0.0), "gelu": (2e-6, 1.5e-6)}.get(kind, (2e-6, 5e-7))
     np.testing.assert_allclose(got, expected, rtol=tolerance[0], atol=tolerance[1])
@@ -141,7 +129,7 @@ def test_special_values_give_what_pytorch_gives(kind: str, isa: str) -> None:
     x[: len(SPECIAL)] = SPECIAL
     got = run_everywhere(Apply(activation=activation_of(kind)), [x, np.zeros_like(x)], ISAS[isa])
     # In float64, because PyTorch's own float32 functions overflow early: gelu(inf) is NaN there.
-    expected = REFERENCE[kind](torch.tensor(x, dtype=torch.float64)).float().numpy()
+    expected = expected_of(kind, torch.tensor(x, dtype=torch.float64)).float().numpy()
     np.testing.assert_allclose(
         got[: len(SPECIAL)],
         expected[: len(SPECIAL)],
@@ -160,7 +148,7 @@ def test_no_library_calls(kind: str) -> None:
 def test_keeps_zero_is_true_to_the_function() -> None:
     zero = torch.zeros(1)
     for kind in ACTIVATIONS:
-        assert activation_of(kind).keeps_zero == (REFERENCE[kind](zero).item() == 0.0)
+        assert activation_of(kind).keeps_zero == (expected_of(kind, zero).item() == 0.0)
 
 
 def test_unknown_activation_is_refused() -> None:
