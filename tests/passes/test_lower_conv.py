@@ -82,6 +82,10 @@ def test_what_winograd_gains_is_estimated_once() -> None:
     assert winograd_estimate.cache_info().hits == 1
 
 
+def test_every_family_has_a_rule() -> None:
+    assert set(RULES) == {family.name for family in families.FAMILIES}
+
+
 def test_a_new_family_is_one_line_in_each_table(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its schedules are offered, accepted, and lowered by its rule; nothing else has to know it."""
     seen = []

@@ -63,6 +63,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "avg_pool2d": (lambda: nn.AvgPool2d(2, 1, 1), (1, 2, 3, 4)),
     "global_pool": (lambda: nn.AdaptiveAvgPool2d(1), (1, 2, 3, 4)),
     "elementwise": (lambda: Calls(lambda x: (x * 2 + 1).relu()), (1, 2, 3, 4)),
+    "interleave": (lambda: nn.ConvTranspose2d(4, 4, 2, 2), (1, 4, 3, 4)),
     "fallback": (lambda: Calls(lambda x: x.sum(1)), (2, 3, 4)),
 }
 
