@@ -133,6 +133,16 @@ def test_imports_follow_the_order_of_rooms(module: str, path: Path) -> None:
             assert RANK[there] < RANK[here], f"{path.relative_to(ROOT)} imports {other}"
 
 
+def test_the_page_about_it_shows_the_same_orders() -> None:
+    page = (ROOT / "docs/architecture.md").read_text()
+    shown = [block.split("\n") for block in re.findall(r"(?:^ {4}.*\n)+", page, re.MULTILINE)]
+    rooms, inside = ([line.strip() for line in block if line.strip()] for block in shown)
+    assert rooms == [", ".join(r for r in line if r != "__version__") for line in ORDER]
+    methods = ", ".join(METHODS)
+    lines = [", ".join(line) for line in ALGORITHMS]
+    assert inside == ["the methods" if line == methods else line for line in lines]
+
+
 RANK_INSIDE = {part: rank for rank, parts in enumerate(ALGORITHMS) for part in parts}
 INSIDE = [(module, path) for module, path in MODULES if module.startswith("subpc.algorithms.")]
 
