@@ -100,7 +100,7 @@ def command(
     Examples:
       subpc compile small.pt -o model.so
       subpc compile weights.pth --arch torchvision:resnet50 --shape 1,3,224,224 \\
-          --target "llvm -mcpu=skylake-avx512"
+        --target "llvm -mcpu=skylake-avx512"
     """
     from subpc.cli.progress import progress_line
 

@@ -212,7 +212,7 @@ def command(as_json: bool, threads: int | None, **options: Any) -> None:
     \b
     Examples:
       subpc compress subp --arch subpc:resnet20 --data fashion-mnist --epochs 10 \\
-          --mask-updates 10 -o sparse.pt
+        --mask-updates 10 -o sparse.pt
       subpc compress subp --arch resnet18 --data imagefolder:images --epochs 200 -o sparse.pt
       subpc compile sparse.pt -o sparse.so
     """
