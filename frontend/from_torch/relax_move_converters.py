@@ -9,14 +9,9 @@ import numpy as np
 from torch import fx
 from tvm import relax
 
+from subpc.frontend.from_torch.relax_converters import Converter, shape_of
 from subpc.frontend.overlap import overlap_added
 from subpc.frontend.running import running
-
-Converter = Callable[[fx.Node, Any], Any]
-
-
-def _shape(value: Any) -> list[int]:
-    return [int(extent) for extent in value.ty.shape]
 
 
 def cumulative(operator: Callable[[Any, Any], Any], neutral: float) -> Converter:
@@ -42,9 +37,9 @@ def index(node: fx.Node, importer: Any) -> Any:
         return importer.theirs["index.Tensor"](node)
     if len(given) == 1:
         return emit(relax.op.take(x, given[0][1], axis=given[0][0]))
-    extents, axes = _shape(x), [axis for axis, _ in given]
+    extents, axes = shape_of(x), [axis for axis, _ in given]
     others = [axis for axis in range(len(extents)) if axis not in axes]
-    shape = np.broadcast_shapes(*(_shape(i) for _, i in given))
+    shape = np.broadcast_shapes(*(shape_of(i) for _, i in given))
     place = relax.const(np.zeros(shape, np.int64), "int64")
     for axis, i in given:
         wide = emit(relax.op.astype(i, "int64"))
@@ -82,7 +77,7 @@ def windows(node: fx.Node, importer: Any) -> Any:
     x, axis, size, step = importer.env[node.args[0]], *(int(n) for n in numbers)
     emit, rank = importer.block_builder.emit, int(x.ty.ndim)
     axis %= rank
-    starts = np.arange(0, _shape(x)[axis] - size + 1, step)
+    starts = np.arange(0, shape_of(x)[axis] - size + 1, step)
     picked = emit(
         relax.op.take(x, relax.const(starts[:, None] + np.arange(size), "int64"), axis=axis)
     )
@@ -96,7 +91,7 @@ def fold(node: fx.Node, importer: Any) -> Any:
     pairs: Any = node.args[1:6]
     size, kernel, dilation, padding, stride = ([int(n) for n in pair] for pair in pairs)
     x = importer.env[node.args[0]]
-    batch = _shape(x) if x.ty.ndim == 3 else [1, *_shape(x)]
+    batch = shape_of(x) if x.ty.ndim == 3 else [1, *shape_of(x)]
     image = overlap_added(
         relax.op.reshape(x, batch), batch, size, kernel, stride, [*padding, *padding], dilation
     )

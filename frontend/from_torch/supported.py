@@ -13,6 +13,7 @@ from tvm.relax.frontend.torch.exported_program_translator import ExportedProgram
 
 from subpc.frontend.from_torch import relax_converters as torch_convert
 from subpc.frontend.from_torch import relax_move_converters as torch_moves
+from subpc.frontend.from_torch import relax_resize_converters as torch_resizes
 from subpc.frontend.from_torch import relax_type_converters as torch_types
 from subpc.frontend.from_torch.relax_converters import Converter
 from subpc.frontend.messages import describe_unsupported, printable
@@ -42,7 +43,12 @@ KEPT_WHOLE = frozenset(
     }
 )
 
-OURS: dict[str, Converter] = {**torch_convert.OURS, **torch_moves.OURS, **torch_types.OURS}
+OURS: dict[str, Converter] = {
+    **torch_convert.OURS,
+    **torch_moves.OURS,
+    **torch_resizes.OURS,
+    **torch_types.OURS,
+}
 
 # TVM's importer takes these, but has no code for them on a CPU (the first lines), or puts the input
 # or zeros in place of random numbers.
