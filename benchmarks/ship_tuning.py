@@ -8,7 +8,8 @@ import argparse
 from pathlib import Path
 
 from subpc.tuned_schedules import database as tuning_db
-from subpc.tuned_schedules.database import Machine, Verdict, best_trials
+from subpc.tuned_schedules.database import best_trials
+from subpc.tuned_schedules.record import Machine, Verdict
 
 
 def main() -> None:

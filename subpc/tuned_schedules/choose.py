@@ -10,7 +10,8 @@ from subpc.errors import ConfigError
 from subpc.machine.cpu import cpu_name
 from subpc.machine.target import Target
 from subpc.tuned_schedules import database as tuning_db
-from subpc.tuned_schedules.database import Database, Machine, best_trials, network_key
+from subpc.tuned_schedules.database import Database, best_trials
+from subpc.tuned_schedules.record import Machine, network_key
 
 if TYPE_CHECKING:
     from subpc.schedules.isa import VectorIsa

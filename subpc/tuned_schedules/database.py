@@ -1,75 +1,29 @@
 """The tuning database: JSON lines that several tuners append to at a time, and that a cut or edited
-line cannot spoil.
+line cannot spoil. record.py says what a line holds."""
 
-A "trial" says how fast one schedule was for one workload, a "network" which schedules stood the
-race of a whole network.
-"""
-
-import hashlib
-import json
-import math
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
 from subpc import files
 from subpc.errors import ConfigError, TuningError
+from subpc.tuned_schedules.record import (
+    BEGIN,
+    MAX_LINE,
+    OK,
+    Machine,
+    Trial,
+    Verdict,
+    line_of,
+    parse_line,
+    workload_key,
+)
 
-FORMAT = 1
-# A record is under 2 KB, a network of a thousand layers under 1 MB; what is longer was not written
-# by us.
-MAX_LINE, MAX_FILE = 4 << 20, 1 << 30
+MAX_FILE = 1 << 30
 LOCK_SECONDS = 60.0
-# What every line begins with.
-_BEGIN = b'{"format":'
-OK, FAILED = "ok", "failed"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Machine:
-    """What a measurement holds for. target: the canonical target string."""
-
-    cpu: str
-    target: str
-    threads: int
-    subpc: str
-    tvm: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trial:
-    """One schedule that was measured. ratio: its time over the default schedule's; accepted: it was
-    certainly faster than the best then.
-
-    microseconds: of one call in the network; pairs: how often it and the best were run in turn;
-    error: why it failed.
-    """
-
-    workload: dict[str, Any]
-    choice: dict[str, Any]
-    machine: Machine
-    status: str = OK
-    ratio: float = 1.0
-    microseconds: float = 0.0
-    pairs: int = 0
-    accepted: bool = False
-    error: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """The race of a whole network at the end. schedules: workload key to choice, of all that
-    helped; speedup: untuned over tuned time."""
-
-    network: str
-    machine: Machine
-    schedules: dict[str, Any]
-    speedup: float
-    dropped: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,16 +34,6 @@ class Database:
     trials: tuple[Trial, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
     notes: tuple[str, ...] = ()
-
-
-def workload_key(workload: dict[str, Any]) -> str:
-    """The canonical line that workloads are compared by."""
-    return json.dumps(workload, sort_keys=True, separators=(",", ":"))
-
-
-def network_key(keys: Iterable[str]) -> str:
-    """A short name for a network: its workloads, each as often as it occurs."""
-    return hashlib.sha256("\n".join(sorted(keys)).encode()).hexdigest()[:32]
 
 
 def check_writable(path: str | Path) -> None:
@@ -132,10 +76,10 @@ def _check_first_line(target: Path) -> None:
         return
     with target.open("rb") as file:
         first = file.readline(MAX_LINE)
-    begun = not first.endswith(b"\n") and (first.startswith(_BEGIN) or _BEGIN.startswith(first))
+    begun = not first.endswith(b"\n") and (first.startswith(BEGIN) or BEGIN.startswith(first))
     try:
         if first and not begun:
-            _parse(first, f"{target}, line 1")
+            parse_line(first, f"{target}, line 1")
     except ValueError as error:
         if isinstance(error, ConfigError):
             raise
@@ -148,14 +92,7 @@ def _check_first_line(target: Path) -> None:
 def append(path: str | Path, record: Trial | Verdict) -> None:
     """Add one record with one write, under a lock; a line that a killed writer left half written is
     ended first."""
-    kind = "trial" if isinstance(record, Trial) else "network"
-    line = (
-        json.dumps(
-            {"format": FORMAT, "kind": kind, **asdict(record)}, separators=(",", ":")
-        ).encode()
-        + b"\n"
-    )
-    target = Path(path)
+    line, target = line_of(record), Path(path)
     try:
         with _lock(target):
             descriptor = os.open(target, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
@@ -215,7 +152,7 @@ def read(path: str | Path, *, missing_ok: bool = False) -> Database:
         if not line.strip():
             continue
         try:
-            records.append(_parse(line, f"{path}, line {number}"))
+            records.append(parse_line(line, f"{path}, line {number}"))
         except ValueError as error:
             if isinstance(error, ConfigError):
                 raise
@@ -224,69 +161,6 @@ def read(path: str | Path, *, missing_ok: bool = False) -> Database:
     trials = tuple(r for r in records if isinstance(r, Trial))
     verdicts = tuple(r for r in records if isinstance(r, Verdict))
     return Database(path=str(path), trials=trials, verdicts=verdicts, notes=tuple(notes))
-
-
-def _parse(line: bytes, where: str) -> Trial | Verdict:
-    """A record; ValueError if it is none, ConfigError if it comes from a newer version."""
-    from subpc.schedules.families import completed
-
-    if len(line) > MAX_LINE:
-        raise ValueError("too long for a record")
-    try:
-        data = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ValueError("not JSON") from error
-    if not isinstance(data, dict) or type(data.get("format")) is not int:
-        raise ValueError("not a tuning record")
-    if data["format"] > FORMAT:
-        raise ConfigError(
-            f"{where}: format {data['format']} was written by a newer subpc; this one reads up to"
-            f" {FORMAT}: update it"
-        )
-    kind, kinds = data.get("kind"), {"trial": Trial, "network": Verdict}
-    if not isinstance(kind, str) or kind not in kinds:
-        raise ValueError(f"unknown kind {kind!r:.40}")
-    body = {name: value for name, value in data.items() if name not in ("format", "kind")}
-    body["machine"] = _record(Machine, body.get("machine"))
-    record: Trial | Verdict = _record(kinds[kind], body)
-    _check(record)
-    if isinstance(record, Trial):
-        return replace(record, choice=completed(record.choice))
-    whole = {
-        key: completed(choice) if isinstance(choice, dict) else choice
-        for key, choice in record.schedules.items()
-    }
-    return replace(record, schedules=whole)
-
-
-_TYPES: dict[Any, tuple[type, ...]] = {
-    str: (str,),
-    int: (int,),
-    bool: (bool,),
-    float: (int, float),
-    Machine: (Machine,),
-}
-
-
-def _record(kind: type[Any], data: Any) -> Any:
-    """A dataclass from JSON values whose types are those of its fields."""
-    names = {f.name for f in fields(kind)}
-    if not isinstance(data, dict) or set(data) != names:
-        raise ValueError(f"keys of a {kind.__name__.lower()} are missing or unknown")
-    for field in fields(kind):
-        value, hint = data[field.name], field.type
-        accepted = _TYPES.get(hint, (dict,))
-        if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
-            raise ValueError(f"{field.name} is {value!r:.40}")
-    return kind(**data)
-
-
-def _check(record: Trial | Verdict) -> None:
-    number = record.ratio if isinstance(record, Trial) else record.speedup
-    if not (math.isfinite(number) and number > 0):
-        raise ValueError(f"a ratio of {number}")
-    if isinstance(record, Trial) and record.status not in (OK, FAILED):
-        raise ValueError(f"status is {record.status!r:.40}")
 
 
 def select(database: Database, machine: Machine, *, any_cpu: bool = False) -> Database:

@@ -9,7 +9,7 @@ import numpy as np
 
 from subpc.errors import CompileError
 from subpc.tuned_schedules import database as tuning_db
-from subpc.tuned_schedules.database import Verdict, network_key
+from subpc.tuned_schedules.record import Verdict, network_key
 from subpc.tuning.judge import judge
 from subpc.tuning.layers import side_by_side, window
 from subpc.tuning.measure import Measured, MeasureError, Measurer, Times

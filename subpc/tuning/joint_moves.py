@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from subpc.errors import CompileError
-from subpc.tuned_schedules.database import workload_key
+from subpc.tuned_schedules.record import workload_key
 from subpc.tuning.device import Device
 from subpc.tuning.judge import Judgement, judge
 from subpc.tuning.layers import TunedLayer, by_layer, gain, window

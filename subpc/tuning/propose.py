@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from subpc.tuned_schedules.database import workload_key
+from subpc.tuned_schedules.record import workload_key
 
 if TYPE_CHECKING:
     import optuna

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from subpc.errors import TuningError
-from subpc.tuned_schedules.database import Machine, workload_key
+from subpc.tuned_schedules.record import Machine, workload_key
 from subpc.tuning.build_candidates import Builder
 from subpc.tuning.device import Device, run_in_turns
 from subpc.tuning.final_race import finish

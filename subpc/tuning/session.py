@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from subpc.tuned_schedules import database as tuning_db
-from subpc.tuned_schedules.database import FAILED, Machine, Trial, best_trials, workload_key
+from subpc.tuned_schedules.database import best_trials
+from subpc.tuned_schedules.record import FAILED, OK, Machine, Trial, workload_key
 from subpc.tuning.build_candidates import Builder
 from subpc.tuning.layers import TunedLayer, choices_of, find_layers
 from subpc.tuning.measure import Measured
@@ -50,9 +51,7 @@ class TuningSession:
         for trial in records.trials:
             layer = self.by_key.get(workload_key(trial.workload))
             if layer is not None:
-                layer.search.tell(
-                    trial.choice, trial.ratio if trial.status == tuning_db.OK else None
-                )
+                layer.search.tell(trial.choice, trial.ratio if trial.status == OK else None)
                 layer.trials += 1
         best = best_trials(records.trials)
         for key, layer in self.by_key.items():
@@ -93,7 +92,7 @@ class TuningSession:
             workload=layer.workload.to_dict(),
             choice=dict(outcome.choice),
             machine=self.machine,
-            status=tuning_db.OK if judged else FAILED,
+            status=OK if judged else FAILED,
             ratio=ratio,
             microseconds=outcome.microseconds,
             pairs=outcome.pairs,

@@ -17,7 +17,7 @@ from subpc.machine.threads import available_threads, resolve_threads
 from subpc.model_files import arch_files, model_files
 from subpc.scratch import scratch_folder
 from subpc.tuned_schedules import database as tuning_db
-from subpc.tuned_schedules.database import Machine
+from subpc.tuned_schedules.record import Machine
 from subpc.tuning.build_candidates import Builder
 from subpc.tuning.measure import LocalMeasurer, Measurer
 from subpc.tuning.report import ShowProgress, TuneReport

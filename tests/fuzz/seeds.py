@@ -20,6 +20,7 @@ from subpc.frontend.load_network import load_network
 from subpc.images.prepare import Preparation, read_image
 from subpc.runtime.arrays import read_npy
 from subpc.tuned_schedules import database as tuning_db
+from subpc.tuned_schedules.record import Machine, Trial, Verdict
 from tests.frontend.small_model import ARCH, SHAPE, WRITERS, Small, save_open
 
 OPTIONS = {"num_classes": 7, "in_channels": 3, "width": 4}
@@ -104,17 +105,15 @@ def _write_arrays(folder: Path) -> None:
 
 
 def _write_database(path: Path) -> None:
-    machine = tuning_db.Machine(cpu="x", target="llvm", threads=1, subpc="1", tvm="1")
+    machine = Machine(cpu="x", target="llvm", threads=1, subpc="1", tvm="1")
     for ratio in (0.5, 1.5):
         tuning_db.append(
             path,
-            tuning_db.Trial(
-                workload={"kind": "conv"}, choice={"a": 1}, machine=machine, ratio=ratio
-            ),
+            Trial(workload={"kind": "conv"}, choice={"a": 1}, machine=machine, ratio=ratio),
         )
     tuning_db.append(
         path,
-        tuning_db.Verdict(network="n", machine=machine, schedules={"k": {"a": 1}}, speedup=1.5),
+        Verdict(network="n", machine=machine, schedules={"k": {"a": 1}}, speedup=1.5),
     )
 
 

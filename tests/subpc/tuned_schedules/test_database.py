@@ -14,7 +14,8 @@ from subpc.schedules.isa import AVX512
 from subpc.schedules.search_space import is_valid, search_space
 from subpc.schedules.workload import describe
 from subpc.tuned_schedules import database as tuning_db
-from subpc.tuned_schedules.database import Database, Machine, Trial, Verdict
+from subpc.tuned_schedules.database import Database
+from subpc.tuned_schedules.record import Machine, Trial, Verdict
 from tests.schedules.test_search_space import CASES
 
 HERE = Machine(cpu="A CPU", target="llvm -mcpu=x", threads=2, subpc="1.0", tvm="0.27")

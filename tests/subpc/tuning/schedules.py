@@ -10,7 +10,7 @@ from subpc.compiler.compile_model import rewritten
 from subpc.machine.target import parse_target
 from subpc.passes.pipeline import Rewritten
 from subpc.tuned_schedules import database as tuning_db
-from subpc.tuned_schedules.database import Machine, Trial
+from subpc.tuned_schedules.record import Machine, Trial
 from subpc.tuning.tune import machine_of
 
 NATIVE = "llvm -mcpu=native"

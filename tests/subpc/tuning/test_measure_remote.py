@@ -15,6 +15,7 @@ import pytest
 from subpc.errors import ConfigError, TuningError
 from subpc.machine.cpu import cpu_name
 from subpc.tuned_schedules import database as tuning_db
+from subpc.tuned_schedules.record import OK, workload_key
 from subpc.tuning import measure_remote
 from subpc.tuning.measure_remote import Fleet
 from subpc.tuning.report import TuneProgress
@@ -111,9 +112,9 @@ def test_a_killed_server_loses_nothing(farm: Farm, tmp_path: Path) -> None:
     assert killed
     trials = tuning_db.read(path).trials
     assert report.trials == len(trials) == 12
-    assert {t.status for t in trials} == {tuning_db.OK}
+    assert {t.status for t in trials} == {OK}
     assert {t.machine.cpu for t in trials} == {cpu_name()}
-    pairs = {(tuning_db.workload_key(t.workload), tuning_db.workload_key(t.choice)) for t in trials}
+    pairs = {(workload_key(t.workload), workload_key(t.choice)) for t in trials}
     assert len(pairs) == 12
     assert len(tuning_db.read(path).verdicts) == 1
 

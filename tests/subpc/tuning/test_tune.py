@@ -17,7 +17,7 @@ from subpc.errors import CompileError, ConfigError
 from subpc.machine.target import parse_target
 from subpc.tuned_schedules import database as tuning_db
 from subpc.tuned_schedules.choose import SHIPPED
-from subpc.tuned_schedules.database import Verdict, network_key
+from subpc.tuned_schedules.record import Verdict, network_key, workload_key
 from subpc.tuning.build_candidates import Builder
 from subpc.tuning.measure import LocalMeasurer, Measured, MeasureError
 from subpc.tuning.outcomes import CandidateRound
@@ -70,8 +70,7 @@ def test_tuning_records_resumes_and_compiles(builder: Builder, tmp_path: Path) -
     again.close()
     assert again.known == 6
     measured = [
-        (tuning_db.workload_key(t.workload), tuning_db.workload_key(t.choice))
-        for t in tuning_db.read(path).trials
+        (workload_key(t.workload), workload_key(t.choice)) for t in tuning_db.read(path).trials
     ]
     assert len(set(measured)) == 10, "a schedule was measured twice"
     compiled = compile(small_net(), example(), sparse="always", tuning=path, threads=THREADS)
@@ -116,9 +115,7 @@ def test_a_search_that_was_ended_goes_on_where_it_was(tmp_path: Path, end: signa
     assert report.known == len(before.trials)
     after = tuning_db.read(path)
     assert len(after.trials) == len(before.trials) + 2
-    pairs = [
-        (tuning_db.workload_key(t.workload), tuning_db.workload_key(t.choice)) for t in after.trials
-    ]
+    pairs = [(workload_key(t.workload), workload_key(t.choice)) for t in after.trials]
     assert len(set(pairs)) == len(pairs)
 
 
