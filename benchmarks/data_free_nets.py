@@ -18,7 +18,8 @@ from subpc.algorithms.subp.images import InMemory
 from subpc.algorithms.subp.train_config import TrainConfig
 from subpc.frontend.load_network import load_network
 from subpc.images.fashion_mnist import INSTALLED, MEAN, STD, read_part
-from subpc.training.train_files import Job, train_files
+from subpc.training.job import Job
+from subpc.training.train_files import train_files
 
 NETS = {"resnet20": 8, "vgg_small": 8, "resnet56": 7}  # epochs
 SEEDS = (0, 1, 2)

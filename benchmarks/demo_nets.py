@@ -18,7 +18,8 @@ from subp_fashion_mnist import ARCH, DENSE, OPTIONS, config
 
 from subpc.demo.show import CLOTHES
 from subpc.images.fashion_mnist import INSTALLED, read_part
-from subpc.training.train_files import Job, train_files
+from subpc.training.job import Job
+from subpc.training.train_files import train_files
 
 COUNT = 1000
 NETS = {"dense": config(DENSE, 0.0, 0), "sparse": config("SUBP, BPAR", 0.75, 0)}

@@ -26,7 +26,8 @@ from filelock import FileLock, Timeout
 
 from subpc.algorithms.subp.config import SubpConfig
 from subpc.algorithms.subp.train_config import TrainConfig
-from subpc.training.train_files import Job, train_files
+from subpc.training.job import Job
+from subpc.training.train_files import train_files
 
 LOGS = Path(__file__).parent / "results" / "subp_fashion_mnist"
 SPARSITIES, SEEDS, EPOCHS = (0.75, 0.5, 0.9), (0, 1, 2), 10

@@ -237,7 +237,7 @@ def _split(options: dict[str, Any]) -> tuple[Any, Any]:
 
     from subpc.algorithms.subp.config import SubpConfig
     from subpc.algorithms.subp.train_config import TrainConfig
-    from subpc.training.train_files import Job
+    from subpc.training.job import Job
 
     options["arch_options"] = dict(options["arch_options"])
     if not options["keep_dense"]:

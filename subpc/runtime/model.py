@@ -1,7 +1,6 @@
 """Load a library and run it: the part of subpc that a deployment needs."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +12,10 @@ from subpc.files import write_whole
 from subpc.library.artifact import Artifact, check_cpu, open_artifact
 from subpc.library.report import CompileReport, FunctionInfo, ResultInfo, TensorInfo
 from subpc.library.shared_library import Library
-from subpc.machine import native
 from subpc.machine.cpu import missing_features
-from subpc.machine.memory import address, aligned_empty, workspace
 from subpc.machine.threads import resolve_threads
 from subpc.machine.timing import Timing, measure
+from subpc.runtime.entry_point import EntryPoint
 from subpc.runtime.tensors import check_dtype, is_torch, ready, to_numpy, to_torch
 
 if TYPE_CHECKING:
@@ -48,73 +46,6 @@ def load(path: str | Path, threads: int | None = None) -> "CompiledModel":
     return CompiledModel(artifact, threads=threads)
 
 
-class _Lane:
-    """What one call in flight needs for itself: a workspace and an argument list. Lanes are reused,
-    so memory is mapped once."""
-
-    def __init__(self, info: FunctionInfo, weights: Array) -> None:
-        self.workspace = workspace(info.workspace_floats)
-        self.bound: list[
-            Array
-        ] = []  # the arguments hold addresses only; this keeps the arrays behind them alive
-        floats = [([weights.size], weights), ([self.workspace.size], self.workspace)]
-        # Entry points know no tensors without dimensions: a scalar is an array of one element to
-        # them.
-        tensors = [native.Tensor(t.shape or (1,), t.dtype) for t in (*info.inputs, *info.outputs)]
-        self.arguments = native.Arguments(
-            [*tensors, *(native.Tensor(shape, "float32") for shape, _ in floats)]
-        )
-        for index, (_, array) in enumerate(floats, start=len(tensors)):
-            self.arguments.point(index, address(array))
-
-
-class _EntryPoint:
-    """One function of the library, and its free lanes."""
-
-    def __init__(self, library: Library, info: FunctionInfo, weights: Array, threads: int) -> None:
-        self.info = info
-        self.library = library
-        self._function = library.function(info.symbol)
-        self._weights = weights
-        self._threads = threads
-        # Taking and giving back are single operations of a list, so no lock is needed that a fork
-        # could copy while it is held.
-        self._free: list[_Lane] = []
-
-    @contextmanager
-    def lane(self) -> Iterator[_Lane]:
-        """A lane that no other call uses."""
-        try:
-            lane = self._free.pop()
-        except IndexError:
-            lane = _Lane(self.info, self._weights)
-        try:
-            yield lane
-        finally:
-            lane.bound = []
-            self._free.append(lane)
-
-    def bind(self, lane: _Lane, inputs: Sequence[Array]) -> list[Array]:
-        """Point the lane at the inputs and at new outputs."""
-        outputs: list[Array] = [aligned_empty(info.shape, info.dtype) for info in self.info.outputs]
-        lane.bound = [*inputs, *outputs]
-        for index, array in enumerate(lane.bound):
-            lane.arguments.point(index, address(array))
-        return outputs
-
-    def steps(self, lane: _Lane, first: int, last: int) -> None:
-        """Run some steps on what the lane was bound to."""
-        lane.arguments.steps(first, last)
-        native.run(self._function, lane.arguments, self._threads)
-
-    def call(self, inputs: Sequence[Array]) -> list[Array]:
-        """Run the whole network."""
-        with self.lane() as lane:
-            outputs = self.bind(lane, inputs)
-            self.steps(lane, 0, len(self.info.steps))
-        return outputs
-
-
 class CompiledModel:
     """A compiled network. Safe to call from many threads at once; each call in flight has its own
     workspace.
@@ -133,11 +64,11 @@ class CompiledModel:
         )
 
     @staticmethod
-    def _link(artifact: Artifact, threads: int) -> dict[tuple[tuple[int, ...], ...], _EntryPoint]:
+    def _link(artifact: Artifact, threads: int) -> dict[tuple[tuple[int, ...], ...], EntryPoint]:
         library = Library(memoryview(artifact.image)[: artifact.code_bytes], str(artifact.path))
         functions = artifact.metadata.functions
         return {
-            tuple(t.shape for t in f.inputs): _EntryPoint(library, f, artifact.weights, threads)
+            tuple(t.shape for t in f.inputs): EntryPoint(library, f, artifact.weights, threads)
             for f in functions
         }
 
@@ -221,7 +152,7 @@ class CompiledModel:
         entry, arrays = self._accept(values)
         return entry.call(arrays)
 
-    def _accept(self, values: "Sequence[Value]") -> tuple[_EntryPoint, list[Array]]:
+    def _accept(self, values: "Sequence[Value]") -> tuple[EntryPoint, list[Array]]:
         """The function for these shapes, and the inputs as kernels read them."""
         if not self._entries:
             check_cpu(self._artifact)

@@ -1,67 +1,23 @@
 """`subpc compress subp` as a function: data, network, training, and the files that come of it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from subpc.errors import ConfigError
 from subpc.files import check_outputs, replacing
-from subpc.images.fashion_mnist import folder_named_by
 from subpc.scratch import scratch_folder
 from subpc.text import first_line
+from subpc.training.data import Data, read_data, with_channels
+from subpc.training.job import Job
 from subpc.training.report import write_csv, write_json, write_plot
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from subpc.algorithms.subp.images import Images
     from subpc.algorithms.subp.train_config import EpochInfo, History, TrainConfig
 
     OnEpoch: TypeAlias = Callable[[tuple[EpochInfo, ...]], None] | None
 OnStep: TypeAlias = Callable[[int, int, int, float], None] | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Data:
-    """Images to train on and to test with, the names of the classes, and an image's shape (c, h,
-    w)."""
-
-    train: "Images"
-    test: "Images"
-    classes: tuple[str, ...]
-    shape: tuple[int, int, int]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """What to train, beside the settings of training.
-
-    arch: as in subpc.compile, with its options; data: `fashion-mnist[:FOLDER]` or
-    `imagefolder:FOLDER`; output: the compressed model file; init: weights to start from; resume: go
-    on from the checkpoint beside `output`; size: of images from folders; workers: processes that
-    read them; device: "auto", "cpu", "cuda" or "cuda:1"; half: round weights to float16 at the end
-    and store them so;
-    onnx, state_dict: where to write the network as ONNX, and for plain PyTorch, too.
-    """
-
-    arch: str
-    data: str
-    output: Path
-    arch_options: dict[str, Any]
-    init: Path | None = None
-    resume: bool = False
-    size: int = 224
-    workers: int = 2
-    device: str = "auto"
-    half: bool = False
-    onnx: Path | None = None
-    state_dict: Path | None = None
-
-    @property
-    def checkpoint(self) -> Path:
-        """There while a training is unfinished."""
-        return self.output.with_name(self.output.name + ".checkpoint")
 
 
 def train_files(
@@ -85,7 +41,7 @@ def train_files(
             if on_epoch is not None:
                 on_epoch(epochs)
 
-        shown = _with_channels(data, _input_channels(model))
+        shown = with_channels(data, _input_channels(model))
         history = train(
             model,
             shown.train,
@@ -103,47 +59,6 @@ def train_files(
             _write(job, config, shown, model, options, report, history)
         team.wait()
     return report
-
-
-def read_data(job: Job) -> Data:
-    """The images that `job.data` names; ConfigError says what is wrong with them."""
-    if (installed := folder_named_by(job.data)) is not None:
-        return _fashion_mnist(installed)
-    kind, _, place = job.data.partition(":")
-    if kind == "imagefolder" and place:
-        return _image_folder(Path(place), job)
-    raise ConfigError(
-        f"data is {job.data!r}; fashion-mnist, fashion-mnist:FOLDER and imagefolder:FOLDER are"
-        " accepted."
-    )
-
-
-def _fashion_mnist(folder: Path) -> Data:
-    from subpc.algorithms.subp.images import InMemory
-    from subpc.images.fashion_mnist import CLASSES, MEAN, STD, read_part
-
-    train, test = (
-        InMemory(*read_part(folder, part), mean=MEAN, std=STD) for part in ("train", "t10k")
-    )
-    if max(int(part.labels.max()) for part in (train, test)) >= len(CLASSES):
-        raise ConfigError(
-            f"{folder} has labels above {len(CLASSES) - 1}; Fashion-MNIST has {len(CLASSES)}"
-            " classes."
-        )
-    _, channels, height, width = train.images.shape
-    return Data(train=train, test=test, classes=CLASSES, shape=(channels, height, width))
-
-
-def _image_folder(folder: Path, job: Job) -> Data:
-    from subpc.images.folder import ImageFolder, find_parts
-    from subpc.images.prepare import Preparation
-
-    training, testing, names = find_parts(folder)
-    how = Preparation(size=job.size)
-    train, test = (
-        ImageFolder(items, preparation=how, workers=job.workers) for items in (training, testing)
-    )
-    return Data(train=train, test=test, classes=tuple(names), shape=(3, job.size, job.size))
 
 
 def build_network(
@@ -211,29 +126,6 @@ def _input_channels(model: "nn.Module") -> int:
     from torch import nn
 
     return next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 1)
-
-
-def _with_channels(data: Data, channels: int) -> Data:
-    """Grey images as coloured ones for a network that takes three channels."""
-    from subpc.algorithms.subp.images import InMemory
-
-    if channels == data.shape[0]:
-        return data
-    if (
-        data.shape[0] != 1
-        or not isinstance(data.train, InMemory)
-        or not isinstance(data.test, InMemory)
-    ):
-        raise ConfigError(
-            f"The network takes {channels} channels, the images have {data.shape[0]}. Choose"
-            " another architecture."
-        )
-    return replace(
-        data,
-        train=data.train.repeated(channels),
-        test=data.test.repeated(channels),
-        shape=(channels, *data.shape[1:]),
-    )
 
 
 def _check_places(job: Job) -> None:
