@@ -159,9 +159,7 @@ def _identity(path: AnyPath) -> object:
         pass
     try:
         folder, name = os.path.split(os.path.realpath(path))
-    except (
-        FileNotFoundError
-    ):  # the folder that this process runs in is gone: a relative name names nothing
+    except FileNotFoundError:  # this process's folder is gone: a relative name names nothing
         return path
     with suppress(OSError):
         found = os.stat(folder)
@@ -187,10 +185,8 @@ def _replaceable(path: AnyPath) -> os.stat_result | None:
             path, f"it is a folder; give a file name such as {Path(path) / 'model'}{suffix}"
         )
     if not stat.S_ISREG(old.st_mode):
-        raise _refusal(
-            path,
-            f"it is {_KINDS.get(stat.S_IFMT(old.st_mode), 'no file')}; give the name of a file",
-        )
+        kind = _KINDS.get(stat.S_IFMT(old.st_mode), "no file")
+        raise _refusal(path, f"it is {kind}; give the name of a file")
     if not os.access(path, os.W_OK):
         raise _refusal(
             path,
@@ -232,19 +228,15 @@ def _draft(folder: Path, mode: int) -> tuple[BinaryIO, str | None]:
     until it is whole."""
     if os.path.isdir("/proc/self/fd"):
         with suppress(OSError):
-            return (
-                os.fdopen(os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode), "w+b"),
-                None,
-            )
+            descriptor = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode)
+            return os.fdopen(descriptor, "w+b"), None
     return _named_draft(folder, mode)
 
 
 def _named_draft(folder: Path, mode: int) -> tuple[BinaryIO, str]:
     name = _free_name(folder)
-    return (
-        os.fdopen(os.open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, mode), "w+b"),
-        name,
-    )
+    descriptor = os.open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, mode)
+    return os.fdopen(descriptor, "w+b"), name
 
 
 def _named(file: BinaryIO, folder: Path) -> str:

@@ -107,11 +107,8 @@ class ImageRun:
         """Images first to last, as many at a time as the route's largest value allows, but never
         one of several: some networks squeeze one image's values into another shape."""
         first = max(0, min(first, last - 2))
-        largest = max(
-            1,
-            *(self.sizes[node] for node, _ in route.steps),
-            *(self.sizes[node] for node in route.start),
-        )
+        passed = [*(node for node, _ in route.steps), *route.start]
+        largest = max(1, *(self.sizes[node] for node in passed))
         together = max(2, _PART // largest)
         starts = [*range(first, max(last - 1, first + 1), together), last]
         return [slice(*ends) for ends in itertools.pairwise(starts)]
@@ -206,9 +203,7 @@ class ImageRun:
         """Without `correct` the changed layer keeps its statistics, and the change shows behind
         it."""
         (variance, mean), (now, middle) = self._statistics(node.all_input_nodes[0])
-        assert isinstance(old.running_mean, torch.Tensor) and isinstance(
-            old.running_var, torch.Tensor
-        )
+        assert old.running_mean is not None and old.running_var is not None
         scale = ((old.running_var + old.eps) / (variance + old.eps)).sqrt()
         self.norms[node] = _Norm(
             mean=mean, variance=variance, scale=scale, shift=old.running_mean - mean * scale
@@ -245,15 +240,10 @@ class ImageRun:
 
     def _changed(self, node: fx.Node, x: torch.Tensor) -> torch.Tensor:
         norm, new = self.norms[node], self.values[1].module(node)
-        assert (
-            isinstance(new, nn.BatchNorm2d)
-            and new.running_mean is not None
-            and new.running_var is not None
-        )
-        mean, variance = (
-            (new.running_mean - norm.shift) / norm.scale,
-            (new.running_var + new.eps) / norm.scale**2,
-        )
+        assert isinstance(new, nn.BatchNorm2d)
+        assert new.running_mean is not None and new.running_var is not None
+        mean = (new.running_mean - norm.shift) / norm.scale
+        variance = (new.running_var + new.eps) / norm.scale**2
         return F.batch_norm(x, mean, variance, new.weight, new.bias, False, 0.0, 0.0)
 
     def _move_offset(self, node: fx.Node) -> None:
