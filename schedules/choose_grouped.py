@@ -4,7 +4,8 @@ import itertools
 from collections.abc import Iterator
 
 from subpc.schedules.family import Family, Filters, joins
-from subpc.schedules.grouped_conv import GroupedConv, GroupedTile, default_rows
+from subpc.schedules.grouped_conv import GroupedConv
+from subpc.schedules.grouped_tile import GroupedTile, default_rows
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.layout import TensorLayout
 from subpc.schedules.workload import ConvWorkload

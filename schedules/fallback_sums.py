@@ -7,15 +7,13 @@ is cut into chunks. The order of additions depends on the shapes alone.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from math import prod
 from typing import Any
 
 import tvm
 import tvm_ffi
-from tvm import sym, tirx
+from tvm import tirx
 
 from subpc.schedules.loop_nests import (
     INDEX,
@@ -23,7 +21,6 @@ from subpc.schedules.loop_nests import (
     extent_of,
     fresh,
     integer,
-    is_plain,
     loop_again,
     loop_of,
     nest,
@@ -31,6 +28,7 @@ from subpc.schedules.loop_nests import (
     uses,
     vectors_of,
 )
+from subpc.schedules.reductions import Reduction, contiguous_loops, reduction_of
 
 # Partial sums in registers: enough that each addition does not wait for the one before it.
 ROW_VECTORS = 4
@@ -51,87 +49,17 @@ def with_partial_sums(stmt: Any, lanes: int) -> Any:
         )
     if not isinstance(stmt, tirx.For):
         return stmt
-    found = _match(stmt)
+    found = reduction_of(stmt)
     if found is None:
         return loop_again(stmt, with_partial_sums(stmt.body, lanes))
     rewritten = _rows(found, lanes) or _chunks(found)
     return stmt if rewritten is None else rewritten
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Sum:
-    """for reduce..., for spatial...: total[indices] = combine(total[indices], term), the loops in
-    any order, a reduction outermost."""
-
-    loops: list[Any]
-    total: Any
-    indices: list[Any]
-    term: Any
-    combine: Callable[[Any, Any], Any]
-
-    def reduce(self) -> list[Any]:
-        return [
-            loop
-            for loop in self.loops
-            if not any(uses(index, loop.loop_var) for index in self.indices)
-        ]
-
-    def spatial(self) -> list[Any]:
-        return [
-            loop for loop in self.loops if any(uses(index, loop.loop_var) for index in self.indices)
-        ]
-
-    @property
-    def is_max(self) -> bool:
-        return self.combine is tirx.max
-
-
-def _match(stmt: Any) -> _Sum | None:
-    loops = []
-    while isinstance(stmt, tirx.For) and stmt.kind in (
-        tirx.ForKind.SERIAL,
-        tirx.ForKind.VECTORIZED,
-        tirx.ForKind.UNROLLED,
-    ):
-        loops.append(stmt)
-        stmt = stmt.body
-    if (
-        not isinstance(stmt, tirx.BufferStore)
-        or str(stmt.buffer.ty.dtype) != "float32"
-        or not all(is_plain(loop) for loop in loops)
-    ):
-        return None
-    if not isinstance(stmt.value, tirx.Add | tirx.Max):
-        return None
-    for total, term in ((stmt.value.a, stmt.value.b), (stmt.value.b, stmt.value.a)):
-        if (
-            isinstance(total, tvm.ir.TensorLoad)
-            and total.source.same_as(stmt.buffer)
-            and _equal(total.indices, stmt.indices)
-        ):
-            combine = tirx.max if isinstance(stmt.value, tirx.Max) else lambda a, b: a + b
-            found = _Sum(
-                loops=loops,
-                total=stmt.buffer,
-                indices=list(stmt.indices),
-                term=term,
-                combine=combine,
-            )
-            reduce = found.reduce()
-            serial = all(loop.kind == tirx.ForKind.SERIAL for loop in reduce)
-            reads_itself = any(load.source.same_as(stmt.buffer) for load in _loads(term))
-            return (
-                found
-                if reduce and serial and reduce[0].same_as(loops[0]) and not reads_itself
-                else None
-            )
-    return None
-
-
-def _rows(found: _Sum, lanes: int) -> Any:
+def _rows(found: Reduction, lanes: int) -> Any:
     """A sum along memory: a partial sum in each lane, those of a chunk by themselves, the lanes
     added in pairs at the end."""
-    merged = 0 if found.spatial() else _contiguous(found)
+    merged = 0 if found.spatial() else contiguous_loops(found)
     outer, inner = (
         found.loops[: len(found.loops) - merged],
         found.loops[len(found.loops) - merged :],
@@ -167,12 +95,12 @@ def _rows(found: _Sum, lanes: int) -> Any:
     )
 
 
-def _combined(found: _Sum, into: Any, at: Any, term: Any) -> Any:
+def _combined(found: Reduction, into: Any, at: Any, term: Any) -> Any:
     return tirx.BufferStore(into, found.combine(tirx.BufferLoad(into, [at]), term), [at])
 
 
 def _accumulated(
-    found: _Sum,
+    found: Reduction,
     into: Any,
     vectors: int,
     lanes: int,
@@ -224,7 +152,7 @@ def _split(extent: int, chunk: int, body: Callable[[Any, int], Any]) -> Any:
     )
 
 
-def _pairwise(found: _Sum, sums: Any, width: int, lanes: int) -> Iterator[Any]:
+def _pairwise(found: Reduction, sums: Any, width: int, lanes: int) -> Iterator[Any]:
     """The partial sums in pairs, until the first one is the total."""
     while width > 1:
         width //= 2
@@ -232,11 +160,11 @@ def _pairwise(found: _Sum, sums: Any, width: int, lanes: int) -> Iterator[Any]:
         yield vectors_of(width // vector, vector, _halved(found, sums, width))
 
 
-def _halved(found: _Sum, sums: Any, half: int) -> Callable[[Any], Any]:
+def _halved(found: Reduction, sums: Any, half: int) -> Callable[[Any], Any]:
     return lambda i: _combined(found, sums, i, tirx.BufferLoad(sums, [i + half]))
 
 
-def _chunks(found: _Sum) -> Any:
+def _chunks(found: Reduction) -> Any:
     """Sums for neighbouring results, or not along memory: the outermost loop in chunks, each with
     sums of its own."""
     reduce, spatial = found.reduce(), found.spatial()
@@ -249,7 +177,7 @@ def _chunks(found: _Sum) -> Any:
         return None
     extent = extent_of(reduce[0])
     if extent == 1:
-        inner = _match(substituted(found.loops[0].body, {reduce[0].loop_var: integer(0)}))
+        inner = reduction_of(substituted(found.loops[0].body, {reduce[0].loop_var: integer(0)}))
         return _chunks(inner) if inner is not None else None
     unit = length // extent
 
@@ -264,53 +192,13 @@ def _chunks(found: _Sum) -> Any:
             found.loops[1:], tirx.BufferStore(part, tirx.BufferLoad(part, at) + found.term, at)
         )
         summed = fresh(loop_of(k, count, substituted(body, {reduce[0].loop_var: begin + k})))
-        again = _match(summed)
+        again = reduction_of(summed)
         deeper = _chunks(again) if again is not None else None
         return tirx.SeqStmt(
             [tirx.AllocBuffer(part), cleared, summed if deeper is None else deeper, flushed]
         )
 
     return _split(extent, 1 if unit >= CHUNK else _chunk(extent, CHUNK // unit), one)
-
-
-def _contiguous(found: _Sum) -> int:
-    """How many of the innermost loops together walk through memory one by one, in every tensor that
-    they walk through at all."""
-    loads, best = list(_loads(found.term)), 0
-    steps = [_steps(load, [loop.loop_var for loop in found.loops]) for load in loads]
-    if (
-        not loads
-        or any(step is None for step in steps)
-        or _outside_of_loads(found.term, [loop.loop_var for loop in found.loops])
-    ):
-        return 0
-    for count in range(1, len(found.loops) + 1):
-        inner = found.loops[-count:]
-        strides = [prod(extent_of(loop) for loop in inner[i + 1 :]) for i in range(count)]
-        walked = [step[-count:] for step in steps if step is not None and any(step[-count:])]
-        if walked and all(
-            step[i] == strides[i] or extent_of(inner[i]) == 1
-            for step in walked
-            for i in range(count)
-        ):
-            best = count
-    return best
-
-
-def _steps(load: Any, variables: list[Any]) -> list[int] | None:
-    """How far each variable moves the load through memory, None if not by the same step
-    everywhere."""
-    with suppress(Exception):
-        found = sym.detect_linear_equation(sym.Analyzer().simplify(_flat(load)), variables)
-        return [int(step) for step in found[:-1]] if len(found) == len(variables) + 1 else None
-    return None
-
-
-def _flat(load: Any) -> Any:
-    index: Any = integer(0)
-    for extent, at in zip(load.source.ty.shape, load.indices, strict=True):
-        index = index * int(extent) + at
-    return index
 
 
 def _along(term: Any, inner: list[Any]) -> Callable[[Any], Any]:
@@ -329,24 +217,3 @@ def _along(term: Any, inner: list[Any]) -> Callable[[Any], Any]:
         return tvm_ffi.structural_map(term, (tvm.ir.TensorLoad, moved))
 
     return at
-
-
-def _outside_of_loads(term: Any, variables: list[Any]) -> bool:
-    """Whether the term depends on a loop other than by what it loads, as it does where it asks for
-    a border."""
-    blind = tvm_ffi.structural_map(
-        term, (tvm.ir.TensorLoad, lambda load: tirx.const(0.0, str(load.ty.dtype)))
-    )
-    return any(uses(blind, variable) for variable in variables)
-
-
-def _loads(term: Any) -> Iterator[Any]:
-    found: list[Any] = []
-    tvm_ffi.structural_walk(term, (tvm.ir.TensorLoad, found.append))
-    return iter(found)
-
-
-def _equal(left: Sequence[Any], right: Sequence[Any]) -> bool:
-    return len(left) == len(right) and all(
-        tvm_ffi.structural_equal(a, b) for a, b in zip(left, right, strict=True)
-    )

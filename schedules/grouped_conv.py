@@ -12,6 +12,7 @@ from typing import Any
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
+from subpc.schedules.grouped_tile import DEFAULT_TILE, GroupedTile, default_rows
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.layout import Origin, TensorLayout, whole
 from subpc.schedules.operand import Operand, floats, tensor
@@ -28,33 +29,8 @@ from subpc.schedules.vector import (
     units,
 )
 
-# A tile of 8 rows has enough independent sums for two FMA ports with a latency of 4, fewer than 4
-# reload too much. A quarter of the registers goes to the sums: weights that find no room in the
-# rest are read again from the stack, which costs less than fewer rows.
-MIN_ROWS, REGISTERS_A_ROW = 4, 4
 # What a vector of outputs costs besides its multiply-adds: enough to size tasks.
 VECTOR_NS = 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class GroupedTile:
-    """Register tile and order of a grouped convolution.
-
-    rows: output rows of a register tile, None: as `default_rows` says. narrow: vectors of half the
-    width, for narrow planes.
-    rows_outer: neighbouring tasks take the same rows of neighbouring planes, so that a thread keeps
-    its part of the image.
-    prefetch: how many tiles ahead the input is asked for, and the output of this tile with it; 0:
-    not at all.
-    joined, bands: as in flat_conv.FlatTile.
-    """
-
-    rows: int | None = None
-    narrow: bool = False
-    rows_outer: bool = False
-    prefetch: int = 0
-    joined: int = 0
-    bands: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +51,7 @@ class GroupedConv(Stage):
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)
-    tile: GroupedTile = GroupedTile()
+    tile: GroupedTile = DEFAULT_TILE
 
     def __post_init__(self) -> None:
         if self.source.channels % self.groups or self.out.channels % self.groups:
@@ -108,15 +84,8 @@ class GroupedConv(Stage):
     @property
     def flops(self) -> int:
         frame, taps = self.out.frame, self.kernel[0] * self.kernel[1]
-        return (
-            2
-            * self.out.batch
-            * self.out.channels
-            * frame.height
-            * frame.width
-            * self.per_group
-            * taps
-        )
+        filters = self.out.batch * self.out.channels
+        return 2 * filters * frame.height * frame.width * self.per_group * taps
 
     def halo_needed(self) -> int:
         """How far the taps reach outside the image, on any side."""
@@ -139,7 +108,7 @@ class GroupedConv(Stage):
         sizes = {"x": tensor(self.source), "w": weights, "bias": floats(self.out.channels)}
         return sizes | self.epilogue.operands(self.out) | {"y": tensor(self.out)}
 
-    def settled_tile(self, isa: VectorIsa) -> "GroupedTile":
+    def settled_tile(self, isa: VectorIsa) -> GroupedTile:
         return replace(self.tile, rows=self.tile.rows or default_rows(self.out.frame.height, isa))
 
     def emit(self, b: dict[str, Any], isa: VectorIsa) -> None:
@@ -164,24 +133,14 @@ class GroupedConv(Stage):
 
     def rows_read(self, rows: Rows) -> Rows:
         stride, reach = self.stride[0], (self.kernel[0] - 1) * self.dilation[0]
-        offset, count = (
-            rows.offset * stride - self.padding[0],
-            (rows.count - 1) * stride + reach + 1,
-        )
+        offset = rows.offset * stride - self.padding[0]
+        count = (rows.count - 1) * stride + reach + 1
         return Rows(scale=rows.scale * stride, offset=offset, count=count)
 
     def banded(self, source: TensorLayout, out: TensorLayout, *, own_rows: bool) -> "GroupedConv":
         """The rows above are among its own rows: nothing is padded there."""
         padding = (0, self.padding[1]) if own_rows else self.padding
         return replace(self, source=source, out=out, padding=padding)
-
-
-def default_rows(height: int, isa: VectorIsa) -> int:
-    """Output rows of a register tile: as the registers allow, and if possible a divisor of the
-    height."""
-    most = min(isa.registers // REGISTERS_A_ROW, height)
-    divisors = [r for r in range(min(MIN_ROWS, most), most + 1) if height % r == 0]
-    return divisors[-1] if divisors else most
 
 
 class GroupedBody:
@@ -191,15 +150,10 @@ class GroupedBody:
         self, conv: GroupedConv, isa: VectorIsa, b: dict[str, Any], origin: Origin | None = None
     ) -> None:
         self.origin = origin or whole(conv.source, conv.out)
-        self.k, self.b, self.isa, self.lanes = (
-            conv,
-            b,
-            isa,
-            isa.lanes // 2 if conv.tile.narrow else isa.lanes,
-        )
-        self.rows = min(
-            conv.tile.rows or default_rows(conv.out.frame.height, isa), conv.out.frame.height
-        )
+        self.k, self.b, self.isa = conv, b, isa
+        self.lanes = isa.lanes // 2 if conv.tile.narrow else isa.lanes
+        height = conv.out.frame.height
+        self.rows = min(conv.tile.rows or default_rows(height, isa), height)
 
     def tasks(self) -> None:
         """One loop over (image, output channel, block of rows)."""
@@ -229,14 +183,8 @@ class GroupedBody:
         """All rows of one output plane; the last tile may overlap the one before it."""
         height = self.k.out.frame.height
         with T.serial(0, -(-height // self.rows)) as tile:
-            self.row_tile(
-                plane,
-                (
-                    tirx.min(tile * self.rows, height - self.rows)
-                    if height % self.rows
-                    else tile * self.rows
-                ),
-            )
+            row = tile * self.rows
+            self.row_tile(plane, tirx.min(row, height - self.rows) if height % self.rows else row)
 
     def row_tile(self, plane: Any, row: Any) -> None:
         """All columns of `rows` output rows; the last vector of a row overlaps its neighbour."""
@@ -246,40 +194,26 @@ class GroupedBody:
             self.tile(plane, row, 0)
         else:
             with T.serial(0, vectors) as i:
-                self.tile(
-                    plane,
-                    row,
-                    (
-                        tirx.min(i * self.lanes, width - self.lanes)
-                        if width % self.lanes
-                        else i * self.lanes
-                    ),
-                )
+                column, last = i * self.lanes, width - self.lanes
+                self.tile(plane, row, tirx.min(column, last) if width % self.lanes else column)
 
     def tile(self, plane: Any, row: Any, column: Any) -> None:
         k, source = self.k, self.k.source.frame
         channel = plane % k.out.channels if k.out.batch > 1 else plane
-        sums = [
-            Register(self.lanes, splat(self.b["bias"][channel], self.lanes))
-            for _ in range(self.rows)
-        ]
+        bias = splat(self.b["bias"][channel], self.lanes)
+        sums = [Register(self.lanes, bias) for _ in range(self.rows)]
         at = (row * k.stride[0] - k.padding[0]) * source.pitch + (
             column * k.stride[1] - k.padding[1] + self.origin.x
         )
-        taps = k.kernel[0] * k.kernel[1]
+        taps, first = k.kernel[0] * k.kernel[1], self.input_plane(plane, channel)
         if k.tile.prefetch:
-            self.ask_ahead(self.input_plane(plane, channel) * source.plane + at, plane, row, column)
+            self.ask_ahead(first * source.plane + at, plane, row, column)
         if k.per_group == 1:
-            self.multiply_add(
-                sums, self.input_plane(plane, channel) * source.plane + at, channel * taps
-            )
+            self.multiply_add(sums, first * source.plane + at, channel * taps)
         else:
             with T.serial(0, k.per_group) as c:
-                self.multiply_add(
-                    sums,
-                    (self.input_plane(plane, channel) + c) * source.plane + at,
-                    (channel * k.per_group + c) * taps,
-                )
+                weight = (channel * k.per_group + c) * taps
+                self.multiply_add(sums, (first + c) * source.plane + at, weight)
         self.epilogue(sums, plane, row, column)
 
     def ask_ahead(self, at: Any, plane: Any, row: Any, column: Any) -> None:
@@ -289,20 +223,12 @@ class GroupedBody:
         later = at + k.tile.prefetch * (
             source.plane * k.per_group if whole else self.rows * k.stride[0] * source.pitch
         )
+        width = (self.lanes - 1) * k.stride[1] + 1
         for r in range((self.rows - 1) * k.stride[0] + (k.kernel[0] - 1) * k.dilation[0] + 1):
-            prefetch(
-                self.b["x"],
-                later + r * source.pitch,
-                (self.lanes - 1) * k.stride[1] + 1,
-                write=False,
-            )
+            prefetch(self.b["x"], later + r * source.pitch, width, write=False)
         for r in range(self.rows):
-            prefetch(
-                self.b["y"],
-                plane * out.plane + (row + r) * out.pitch + (self.origin.y + column),
-                1,
-                write=True,
-            )
+            line = plane * out.plane + (row + r) * out.pitch + (self.origin.y + column)
+            prefetch(self.b["y"], line, 1, write=True)
 
     def input_plane(self, plane: Any, channel: Any) -> Any:
         """The first input plane of the output channel's group."""

@@ -9,7 +9,8 @@ from torch.nn import functional
 
 from subpc.schedules.activation import Activation
 from subpc.schedules.epilogue import Epilogue
-from subpc.schedules.grouped_conv import GroupedConv, default_rows
+from subpc.schedules.grouped_conv import GroupedConv
+from subpc.schedules.grouped_tile import default_rows
 from subpc.schedules.isa import AVX512, VectorIsa
 from tests.schedules.harness import (
     ISAS,

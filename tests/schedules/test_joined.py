@@ -13,7 +13,8 @@ from subpc.schedules.activation import Activation
 from subpc.schedules.direct_conv import DirectConv, DirectTile
 from subpc.schedules.epilogue import Epilogue
 from subpc.schedules.flat_conv import FlatConv, FlatTile
-from subpc.schedules.grouped_conv import GroupedConv, GroupedTile
+from subpc.schedules.grouped_conv import GroupedConv
+from subpc.schedules.grouped_tile import GroupedTile
 from subpc.schedules.isa import AVX512, VectorIsa
 from subpc.schedules.joined import Joined, Stage, can_join
 from tests.schedules.harness import ISAS, call, check_tensor, cpu_supports, into, tensor
