@@ -8,7 +8,8 @@ from subpc.passes.lower import Lowering, framed_layout
 from subpc.passes.pack_blocks import pack_weights
 from subpc.passes.place_conv import PlacedConv, filter_blocks, place_conv
 from subpc.schedules.choose_direct import DIRECT, choose_direct_tile
-from subpc.schedules.direct_conv import DirectConv, DirectTile
+from subpc.schedules.direct_conv import DirectConv
+from subpc.schedules.direct_tile import DirectTile
 from subpc.schedules.operand import floats
 
 

@@ -10,7 +10,8 @@ from subpc.passes.pack_blocks import pack_transformed
 from subpc.passes.place_conv import PlacedConv
 from subpc.passes.plan_winograd import shape_for, winograd_estimate
 from subpc.schedules.choose_winograd import WINOGRAD
-from subpc.schedules.winograd import WinogradConv, WinogradTile, fits
+from subpc.schedules.winograd import WinogradConv
+from subpc.schedules.winograd_tile import WinogradTile, fits
 
 
 def lower_winograd(low: Lowering, var: relax.Var, call: relax.Call) -> None:

@@ -12,7 +12,7 @@ from subpc.passes.plan_layout import is_winograd
 from subpc.schedules.choose_direct import choose_direct_tile, direct_cost
 from subpc.schedules.choose_winograd import WinogradShape, choose_winograd_tile, winograd_cost
 from subpc.schedules.isa import VectorIsa
-from subpc.schedules.winograd import WinogradTile
+from subpc.schedules.winograd_tile import WinogradTile
 
 # Below this the direct kernel is taken: what both cost is an estimate, and the direct one needs
 # neither scratch nor larger filters.

@@ -113,3 +113,10 @@ class BlockConv(Conv):
         if self.uniform:
             return group * self.kept, self.kept
         return b["starts"][group], b["starts"][group + 1] - b["starts"][group]
+
+    def channel_at(self, b: dict[str, Any], first: Any, kept: Any, floats: int) -> Any:
+        """Where kept channel `kept` of the group that begins at `first` begins in x; an expression.
+
+        floats: from one channel to the next.
+        """
+        return b["index"][first + kept] if self.sparse else kept * floats

@@ -4,7 +4,8 @@ tuner starts from."""
 import itertools
 from collections.abc import Iterator
 
-from subpc.schedules.direct_conv import DirectConv, DirectTile
+from subpc.schedules.direct_conv import DirectConv
+from subpc.schedules.direct_tile import DirectTile
 from subpc.schedules.family import (
     JOINED_PREFETCHES,
     ORDERS,

@@ -14,7 +14,8 @@ from subpc.schedules.family import (
     affordable,
     joins,
 )
-from subpc.schedules.flat_conv import FlatConv, FlatTile
+from subpc.schedules.flat_conv import FlatConv
+from subpc.schedules.flat_tile import FlatTile
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.layout import MAX_TILE, round_up
 from subpc.schedules.workload import ConvWorkload

@@ -12,7 +12,8 @@ from subpc.schedules.family import ORDERS, Family, Filters, affordable
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.layout import TensorLayout, halo_frame
 from subpc.schedules.operand import floats
-from subpc.schedules.winograd import WinogradConv, WinogradTile, fits
+from subpc.schedules.winograd import WinogradConv
+from subpc.schedules.winograd_tile import WinogradTile, fits
 from subpc.schedules.winograd_transforms import POSITIONS, STEP, slots
 from subpc.schedules.workload import ConvWorkload
 

@@ -13,19 +13,21 @@ to be a multiple of the lanes.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import tvm
 from tvm.tirx.script import builder as T
 
-from subpc.schedules.block_conv import PREFETCH_CHANNELS, PREFETCH_WEIGHTS, BlockConv
+from subpc.schedules.block_conv import PREFETCH_WEIGHTS, BlockConv
+from subpc.schedules.direct_tile import DirectTile
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.layout import Origin, whole
 from subpc.schedules.operand import Operand, floats
 from subpc.schedules.stage import Stage
-from subpc.schedules.vector import Register, load, prefetch, put, segments, splat, transpose
+from subpc.schedules.store_channels import by_channel, pieces_of, store_channels
+from subpc.schedules.vector import Register, load, prefetch, splat
 
 # Filters whose tile has more multiply-adds than this loop over their rows instead of unrolling
 # them: the code has to stay in L1i.
@@ -33,25 +35,6 @@ MAX_UNROLLED_FMAS = 500
 # Taps are asked whether they read the plane at all where the filter is at least this share of the
 # plane in size.
 MIN_REACH = 0.75
-
-
-@dataclass(frozen=True, kw_only=True)
-class DirectTile:
-    """`rows` x `columns` output pixels x `vectors` vectors of output channels in registers.
-
-    pixels_outer: consecutive tasks share the pixels (and stream the weights) rather than the other
-    way round.
-    prefetch: how many kept channels ahead input rows are asked for, 0: not at all.
-    joined, bands: as in flat_conv.FlatTile.
-    """
-
-    rows: int
-    columns: int
-    vectors: int
-    pixels_outer: bool
-    prefetch: int = PREFETCH_CHANNELS
-    joined: int = 0
-    bands: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,11 +76,9 @@ class DirectConv(BlockConv, Stage):
     @property
     def reads_much_padding(self) -> bool:
         """Whether the outer taps lie outside of the plane for a good part of the pixels."""
-        frame, reach = (
-            self.source.frame,
-            [(size - 1) * step for size, step in zip(self.kernel, self.dilation, strict=True)],
-        )
-        return max(reach) > 0 and min(reach) >= MIN_REACH * min(frame.height, frame.width)
+        reach = [(size - 1) * step for size, step in zip(self.kernel, self.dilation, strict=True)]
+        plane = self.source.frame
+        return max(reach) > 0 and min(reach) >= MIN_REACH * min(plane.height, plane.width)
 
     @property
     def flops(self) -> int:
@@ -132,9 +113,9 @@ class DirectBody:
         self.origin = origin or whole(kernel.source, kernel.out)
         self.channels = kernel.tile.vectors * lanes
         self.blocks = kernel.out.channels // self.channels
-        self.tiles = -(-kernel.out.frame.height // kernel.tile.rows) * -(
-            -kernel.out.frame.width // kernel.tile.columns
-        )
+        frame = kernel.out.frame
+        self.across = -(-frame.width // kernel.tile.columns)
+        self.tiles = -(-frame.height // kernel.tile.rows) * self.across
 
     def tasks(self) -> None:
         """One parallel loop over (image, pixel tile, row block); a pixel in two tiles gets the same
@@ -150,11 +131,10 @@ class DirectBody:
     def task(self, image: Any, rest: Any) -> None:
         """One pixel tile and row block of an image."""
         tile, frame, tiles, blocks = self.k.tile, self.k.out.frame, self.tiles, self.blocks
-        across = -(-frame.width // tile.columns)
         number, block = (
             (rest // blocks, rest % blocks) if tile.pixels_outer else (rest % tiles, rest // tiles)
         )
-        y, x = number // across * tile.rows, number % across * tile.columns
+        y, x = number // self.across * tile.rows, number % self.across * tile.columns
         if frame.width % tile.columns:
             x = tvm.tirx.min(x, frame.width - tile.columns)
         rest_rows = frame.height % tile.rows
@@ -186,30 +166,20 @@ class DirectBody:
             + (x * k.stride[1] - k.padding[1])
         )
         with T.serial(0, count) as kept:
-            channel = self.b["index"][first + kept] if k.sparse else kept * frame.plane
-            pixel, weight = (
-                image * k.source.image + corner,
-                (panel + kept) * (k.taps * self.channels),
-            )
+            channel = k.channel_at(self.b, first, kept, frame.plane)
+            pixel = image * k.source.image + corner
+            weight = (panel + kept) * (k.taps * self.channels)
             if k.tile.prefetch and not self.skips_padding:  # its rows lie too far apart
-                ahead = kept + k.tile.prefetch
-                self.prefetch_input(
-                    pixel + (self.b["index"][first + ahead] if k.sparse else ahead * frame.plane),
-                    rows,
-                )
+                later = k.channel_at(self.b, first, kept + k.tile.prefetch, frame.plane)
+                self.prefetch_input(pixel + later, rows)
             prefetch(self.b["w"], weight + PREFETCH_WEIGHTS, k.taps * self.channels, write=False)
             if self.skips_padding:
                 self.multiply_add_inside(acc, pixel + channel, weight, rows, (y, x))
             else:
                 self.multiply_add(acc, pixel + channel, weight, rows)
         for v in range(vectors):
-            self.epilogue(
-                acc[v * rows * columns : (v + 1) * rows * columns],
-                image,
-                y,
-                x,
-                block * self.channels + v * self.lanes,
-            )
+            sums = acc[v * rows * columns : (v + 1) * rows * columns]
+            self.epilogue(sums, image, y, x, block * self.channels + v * self.lanes)
 
     def multiply_add(self, acc: list[Register], pixel: Any, weight: Any, rows: int) -> None:
         """acc += w[tap, :] * x[pixel + offset] for all taps of one input channel."""
@@ -227,23 +197,16 @@ class DirectBody:
     ) -> None:
         """The same for the taps that read pixels of the plane for any of the tile's pixels, of
         which `corner` is the first."""
-        k, size = self.k, (rows, self.k.tile.columns)
-        pitch = k.source.frame.pitch * k.dilation[0]
+        k, frame, size = self.k, self.k.source.frame, (rows, self.k.tile.columns)
+        pitch = frame.pitch * k.dilation[0]
         for u, v in itertools.product(*map(range, k.kernel)):
             inside = []
-            for axis, (tap, extent) in enumerate(
-                zip((u, v), (k.source.frame.height, k.source.frame.width), strict=True)
-            ):
+            for axis, (tap, extent) in enumerate(((u, frame.height), (v, frame.width))):
                 first = corner[axis] * k.stride[axis] + (tap * k.dilation[axis] - k.padding[axis])
                 inside += [first < extent, first + (size[axis] - 1) * k.stride[axis] >= 0]
             with T.If(tvm.tirx.all(*inside)), T.Then():
-                self.filter_row(
-                    acc,
-                    pixel + u * pitch,
-                    weight + u * k.kernel[1] * self.channels,
-                    rows,
-                    taps=(v,),
-                )
+                row = weight + u * k.kernel[1] * self.channels
+                self.filter_row(acc, pixel + u * pitch, row, rows, taps=(v,))
 
     def filter_row(
         self,
@@ -267,10 +230,8 @@ class DirectBody:
         area = rows * k.tile.columns
         for r in range(rows):
             for offset, uses in self.readers(taps).items():
-                x = splat(
-                    self.b["x"][pixel + (r * k.stride[0] * k.source.frame.pitch + offset)],
-                    self.lanes,
-                )
+                at = pixel + (r * k.stride[0] * k.source.frame.pitch + offset)
+                x = splat(self.b["x"][at], self.lanes)
                 for column, tap in uses:
                     for v in vectors:
                         register = acc[v * area + r * k.tile.columns + column]
@@ -289,12 +250,8 @@ class DirectBody:
         """Ask for the input rows of a tile whose first pixel is `pixel`."""
         k = self.k
         for row in range((rows - 1) * k.stride[0] + (k.kernel[0] - 1) * k.dilation[0] + 1):
-            prefetch(
-                self.b["x"],
-                pixel + row * k.source.frame.pitch,
-                (k.tile.columns - 1) * k.stride[1] + 1,
-                write=False,
-            )
+            width = (k.tile.columns - 1) * k.stride[1] + 1
+            prefetch(self.b["x"], pixel + row * k.source.frame.pitch, width, write=False)
 
     def prefetch_output(self, image: Any, y: Any, x: Any, block: Any, rows: int) -> None:
         """Ask for the lines of the tile: they may be in another core's cache."""
@@ -306,36 +263,16 @@ class DirectBody:
                     prefetch(self.b["residual"], at, 1, write=False)
 
     def out_index(self, image: Any, y: Any, x: Any, channel: Any) -> Any:
-        out = self.k.out
-        return (
-            image * out.image + channel * out.frame.plane + self.origin.y + y * out.frame.pitch + x
-        )
+        out, pitch = self.k.out, self.k.out.frame.pitch
+        return image * out.image + channel * out.frame.plane + self.origin.y + y * pitch + x
 
     def epilogue(self, acc: list[Register], image: Any, y: Any, x: Any, channel: Any) -> None:
         """Turn pixels x channels into channels x pixels; residual add, activation, store."""
-        k = self.k
+
+        def place(number: int, row: int, column: int) -> Any:
+            return self.out_index(image, y + row, x + column, channel + number)
+
         for start in range(0, len(acc), self.lanes):
             pixels = acc[start : start + self.lanes]
-            by_channel = transpose(pixels + pixels[:1] * (self.lanes - len(pixels)), self.lanes)
-            for o, vector in enumerate(by_channel):
-                # All pieces are computed before one is stored: they overlap, and y may be the
-                # residual.
-                results = []
-                for r, c, lane, size in self.pieces(start, len(pixels)):
-                    at = self.out_index(image, y + r, x + c, channel + o)
-                    value = k.epilogue.finish(vector.slice(lane, size), self.b, at, size)
-                    results.append((at, Register(size, value)))
-                for at, result in results:
-                    put(self.b["y"], at, result.get(), result.lanes)
-
-    def pieces(self, start: int, count: int) -> Iterator[tuple[int, int, int, int]]:
-        """(row, column, lane, size) of the stores that cover the pixels start .. start + count - 1
-        of a tile."""
-        columns = self.k.tile.columns
-        at = start
-        while at < start + count:
-            row, column = divmod(at, columns)
-            run = min(columns - column, start + count - at)
-            for offset, size in segments(run, self.lanes):
-                yield row, column + offset, at - start + offset, size
-            at += run
+            pieces = pieces_of(start, len(pixels), self.k.tile.columns, self.lanes)
+            store_channels(by_channel(pixels, self.lanes), pieces, place, self.k.epilogue, self.b)

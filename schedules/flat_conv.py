@@ -19,7 +19,8 @@ from typing import Any
 import tvm
 from tvm.tirx.script import builder as T
 
-from subpc.schedules.block_conv import PREFETCH_CHANNELS, PREFETCH_WEIGHTS, BlockConv
+from subpc.schedules.block_conv import PREFETCH_WEIGHTS, BlockConv
+from subpc.schedules.flat_tile import FlatTile
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.layout import Origin, whole
 from subpc.schedules.operand import Operand, floats
@@ -29,35 +30,6 @@ from subpc.schedules.vector import Register, load, prefetch, put_first, splat, s
 # Filters with more taps than this loop over rows of taps instead of unrolling them all: the code of
 # a tile has to stay in the 32 KB L1i.
 MAX_UNROLLED_FMAS = 1200
-
-
-@dataclass(frozen=True, kw_only=True)
-class FlatTile:
-    """Register tile and task shape: `rows` output channels x `vectors` vectors, `blocks` row blocks
-    a task.
-
-    pixels_outer: consecutive tasks share the pixels (and stream the weights) rather than the other
-    way round.
-    prefetch: how many kept channels ahead input planes are asked for, 0: not at all.
-    split: parts of the input channels that a task takes one after the other for all its row blocks,
-    sums waiting in the output, so that the planes of a part stay in L1.
-    tail: the last pixel tile of a plane has as few vectors as its pixels need.
-    phase_rows: the phase planes of a strided convolution are written row by row of all planes, by
-    the threads that read them.
-    joined, bands: as many of the next layers as can be, and no more than this, are computed in the
-    same parallel loop, in so many bands of rows (joined.py).
-    """
-
-    rows: int
-    vectors: int
-    blocks: int
-    pixels_outer: bool
-    prefetch: int = PREFETCH_CHANNELS
-    split: int = 1
-    tail: bool = False
-    phase_rows: bool = False
-    joined: int = 0
-    bands: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,9 +165,8 @@ class FlatBody:
             self.row_blocks(0, tile * self.span, chunk)
         if rest:
             with T.serial(0, self.chunks) as chunk:
-                self.narrow(-(-rest // self.lanes), rest % self.lanes).row_blocks(
-                    0, full * self.span, chunk
-                )
+                last = self.narrow(-(-rest // self.lanes), rest % self.lanes)
+                last.row_blocks(0, full * self.span, chunk)
 
     def row_blocks(self, image: Any, q: Any, chunk: Any) -> None:
         """`blocks` row blocks, for one part of the input channels after the other."""
@@ -226,22 +197,14 @@ class FlatBody:
         first, count = k.kept_of(self.b, group)
         panel = first * per_group + part * count
         begin, end = count * portion // k.tile.split, count * (portion + 1) // k.tile.split
+        floats = k.phases * k.source.frame.plane
         with T.serial(0, end - begin) as step:
             kept = begin + step if portion else step
-            channel = (
-                self.b["index"][first + kept]
-                if k.sparse
-                else kept * (k.phases * k.source.frame.plane)
-            )
+            channel = k.channel_at(self.b, first, kept, floats)
             pixel = image * k.source.image + self.origin.x + q
             weight = (panel + kept) * (len(k.taps) * rows)
             if k.tile.prefetch:
-                ahead = kept + k.tile.prefetch
-                later = (
-                    self.b["index"][first + ahead]
-                    if k.sparse
-                    else ahead * (k.phases * k.source.frame.plane)
-                )
+                later = k.channel_at(self.b, first, kept + k.tile.prefetch, floats)
                 prefetch(self.b["x"], pixel + later, self.span, write=False)
             prefetch(self.b["w"], weight + PREFETCH_WEIGHTS, len(k.taps) * rows, write=False)
             bounds = [
@@ -261,13 +224,12 @@ class FlatBody:
         for r in range(k.tile.rows):
             for v in range(k.tile.vectors):
                 at = self.out_index(image, q, channel + r) + v * self.lanes
-                value = (
-                    splat(self.b["bias"][channel + r], self.lanes)
-                    if portion == 0
-                    else load(self.b["y"], at, self.lanes)
-                )
-                if portion == 0 and k.tile.split > 1:
-                    value = k.epilogue.start(value, self.b, at, self.lanes)
+                if portion:
+                    value = load(self.b["y"], at, self.lanes)
+                else:
+                    value = splat(self.b["bias"][channel + r], self.lanes)
+                    if k.tile.split > 1:
+                        value = k.epilogue.start(value, self.b, at, self.lanes)
                 store(acc[r], v * self.lanes, value, self.lanes)
 
     def put_aside(self, acc: list[Any], image: Any, q: Any, channel: Any) -> None:
@@ -287,12 +249,8 @@ class FlatBody:
                     x = load(self.b["x"], pixel + (offset + v * self.lanes), self.lanes)
                     for bound, limit in zip(bounds, (tvm.tirx.max, tvm.tirx.min), strict=False):
                         x = limit(x, bound)
-                    store(
-                        acc[r],
-                        v * self.lanes,
-                        load(acc[r], v * self.lanes, self.lanes) + x * w,
-                        self.lanes,
-                    )
+                    total = load(acc[r], v * self.lanes, self.lanes) + x * w
+                    store(acc[r], v * self.lanes, total, self.lanes)
 
     def out_index(self, image: Any, q: Any, channel: Any) -> Any:
         """Where flat pixel q of an output channel lies; q is a multiple of the span, so that this
@@ -307,13 +265,11 @@ class FlatBody:
         for r in range(k.tile.rows):
             for v in range(k.tile.vectors):
                 at = self.out_index(image, q, channel + r) + v * self.lanes
-                value = epilogue.finish(
-                    load(acc[r], v * self.lanes, self.lanes), self.b, at, self.lanes
-                )
+                total = load(acc[r], v * self.lanes, self.lanes)
+                value = epilogue.finish(total, self.b, at, self.lanes)
                 if k.masked:
-                    value = value * load(
-                        self.b["mask"], self.origin.mask + q + v * self.lanes, self.lanes
-                    )
+                    pixels = self.origin.mask + q + v * self.lanes
+                    value = value * load(self.b["mask"], pixels, self.lanes)
                 if self.ragged and v == k.tile.vectors - 1:
                     put_first(self.b["y"], at, Register(self.lanes, value), self.ragged)
                 else:

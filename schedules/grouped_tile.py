@@ -20,7 +20,7 @@ class GroupedTile:
     its part of the image.
     prefetch: how many tiles ahead the input is asked for, and the output of this tile with it; 0:
     not at all.
-    joined, bands: as in flat_conv.FlatTile.
+    joined, bands: as in flat_tile.FlatTile.
     """
 
     rows: int | None = None

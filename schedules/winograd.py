@@ -27,50 +27,24 @@ from subpc.schedules.activation import constant
 from subpc.schedules.block_conv import BlockConv
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import thread_buffers
-from subpc.schedules.layout import LINE, TensorLayout
+from subpc.schedules.layout import LINE
 from subpc.schedules.operand import Operand, floats
-from subpc.schedules.vector import (
-    Register,
-    fetch,
-    load,
-    put,
-    segments,
-    shuffle,
-    splat,
-    store,
-    transpose,
-    units,
-)
+from subpc.schedules.store_channels import by_channel, pieces_of, store_channels
+from subpc.schedules.vector import Register, load, put, splat, store, units
+from subpc.schedules.winograd_tile import WinogradTile
 from subpc.schedules.winograd_transforms import (
     POSITIONS,
     READ,
     STEP,
-    input_transform,
-    output_transform,
+    input_positions,
+    output_pixels,
     slots,
     tiles_of,
+    transformed_line,
 )
 
 # Nanoseconds that the transform of a row of tiles of one channel takes: enough to size tasks.
 TRANSFORM_NS = 15.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class WinogradTile:
-    """A register tile is `rows` x `columns` tiles of 2x2 pixels x `vectors` vectors of output
-    channels, at one of the 16 positions.
-
-    blocks: register tiles of a task, which read the same filters; bands: parts of the image that
-    are transformed one after the other, so that what is transformed stays in the cache;
-    pixels_outer: consecutive tasks share the pixels rather than the filters.
-    """
-
-    rows: int
-    columns: int
-    vectors: int
-    blocks: int
-    bands: int
-    pixels_outer: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,19 +121,6 @@ class WinogradConv(BlockConv):
         _Body(self, isa.lanes, b).emit()
 
 
-def fits(
-    source: TensorLayout, out: TensorLayout, padding: tuple[int, int], tile: WinogradTile
-) -> bool:
-    """Whether all that the transform reads, whole vectors of tiles, lies in the source's planes."""
-    frame, (down, across) = source.frame, tiles_of(out)
-    if tile.rows > down or tile.columns > across:
-        return False
-    last_row = STEP * (down - 1) - padding[0] + READ - 1
-    last_column = STEP * (across - tile.columns) - padding[1] + 3 * slots(tile.columns)
-    first = frame.first - padding[0] * frame.pitch - padding[1]
-    return first >= 0 and frame.first + last_row * frame.pitch + last_column < frame.plane
-
-
 class _Body:
     """Emits the loops of one kernel; `b` are its operands by name."""
 
@@ -199,33 +160,12 @@ class _Body:
         position = k.position_floats
         into = block * POSITIONS * position + channel * k.channel_floats
         lines = [
-            self.pixels(first + row * frame.pitch, size)
+            transformed_line(self.b["x"], first + row * frame.pitch, size)
             for row in range(STEP * k.tile.rows + READ - STEP)
         ]
         for row in range(k.tile.rows):
-            for j in range(READ):
-                column = [line[j] for line in lines[STEP * row : STEP * row + READ]]
-                for i, value in enumerate(input_transform(column, size)):
-                    put(
-                        self.b["v"],
-                        into + (READ * i + j) * position + row * size,
-                        value.get(),
-                        size,
-                    )
-
-    def pixels(self, first: Any, size: int) -> list[Register]:
-        """B^T applied along a line of pixels: `size` tiles, whose pixels begin two apart, in three
-        loads and four shuffles."""
-        a, b, c = (Register(size, fetch(self.b["x"], first + i * size, size)) for i in range(3))
-        even, odd = (
-            Register(size, shuffle([a.get(), b.get()], list(range(i, 2 * size, STEP))))
-            for i in range(STEP)
-        )
-        after = [
-            Register(size, shuffle([r.get(), c.get()], [*range(1, size), size + i]))
-            for i, r in enumerate((even, odd))
-        ]
-        return input_transform([even, odd, *after], size)
+            for number, value in input_positions(lines[STEP * row : STEP * row + READ], size):
+                put(self.b["v"], into + number * position + row * size, value.get(), size)
 
     def products(self, image: Any, band: Any) -> None:
         """One parallel loop over (some register tiles, block of output channels)."""
@@ -236,11 +176,8 @@ class _Body:
             floats(STEP * STEP * self.tiles * self.lanes),
         ]
         with T.parallel(0, groups * parts) as task:
-            group, part = (
-                (task // parts, task % parts)
-                if tile.pixels_outer
-                else (task % groups, task // groups)
-            )
+            by_group = (task // parts, task % parts)
+            group, part = by_group if tile.pixels_outer else (task % groups, task // groups)
             start = group * tile.blocks
             if k.band_blocks % tile.blocks:
                 start = tirx.min(start, k.band_blocks - tile.blocks)
@@ -275,7 +212,7 @@ class _Body:
                 load(self.b["w"], (panel + kept) * self.channels + i * self.lanes, self.lanes)
                 for i in range(tile.vectors)
             ]
-            channel = self.b["index"][first + kept] if k.sparse else kept * k.channel_floats
+            channel = k.channel_at(self.b, first, kept, k.channel_floats)
             for registers, place in zip(acc, places, strict=True):
                 x = splat(self.b["v"][v + channel + place], self.lanes)
                 for i, register in enumerate(registers):
@@ -300,11 +237,9 @@ class _Body:
                 Register(lanes, load(sums, first + p * self.tiles * self.channels, lanes))
                 for p in range(POSITIONS)
             ]
-            lines = [output_transform(m[READ * i : READ * i + READ], lanes) for i in range(READ)]
-            for j in range(STEP):
-                for i, value in enumerate(output_transform([line[j] for line in lines], lanes)):
-                    at = (STEP * row + i) * width + STEP * column + j
-                    store(results, at * lanes, value.get() + bias.get(), lanes)
+            for i, j, value in output_pixels(m, lanes):
+                at = (STEP * row + i) * width + STEP * column + j
+                store(results, at * lanes, value.get() + bias.get(), lanes)
 
     def epilogue(self, results: Any, image: Any, corner: tuple[Any, Any], channel: Any) -> None:
         """Turn pixels x channels into channels x pixels, row by row: residual add, activation,
@@ -313,40 +248,32 @@ class _Body:
         width = STEP * k.tile.columns
         y, x = corner[0] * STEP, corner[1] * STEP
         with T.serial(0, STEP * k.tile.rows) as row:
-            at = (
-                image * k.out.image
-                + channel * frame.plane
-                + frame.first
-                + (y + row) * frame.pitch
-                + x
-            )
+            plane = image * k.out.image + channel * frame.plane + frame.first
+            at = plane + (y + row) * frame.pitch + x
             for start in range(0, width, lanes):
                 count = min(lanes, width - start)
                 pixels = [
                     Register(lanes, load(results, (row * width + start + i) * lanes, lanes))
                     for i in range(count)
                 ]
-                by_channel = transpose(pixels + pixels[:1] * (lanes - count), lanes)
+                channels = by_channel(pixels, lanes)
                 ends = start + count == width and frame.width % STEP
                 with T.If(y + row < frame.height), T.Then():
                     if not ends:
-                        self.store_rows(by_channel, at + start, count)
+                        self.store_rows(channels, at + start, count)
                         continue
                     with T.If(x + width <= frame.width):
                         with T.Then():
-                            self.store_rows(by_channel, at + start, count)
+                            self.store_rows(channels, at + start, count)
                         with T.Else():
-                            self.store_rows(by_channel, at + start, count - 1)
+                            self.store_rows(channels, at + start, count - 1)
 
-    def store_rows(self, by_channel: list[Register], at: Any, count: int) -> None:
+    def store_rows(self, channels: list[Register], at: Any, count: int) -> None:
         """`count` pixels of a row, in every channel of a vector."""
         k = self.k
-        for o, vector in enumerate(by_channel):
-            # All pieces are computed before one is stored: they overlap, and y may be the residual.
-            done = []
-            for start, size in segments(count, self.lanes):
-                place = at + o * k.out.frame.plane + start
-                value = k.epilogue.finish(vector.slice(start, size), self.b, place, size)
-                done.append((place, Register(size, value)))
-            for place, result in done:
-                put(self.b["y"], place, result.get(), result.lanes)
+
+        def place(number: int, _: int, column: int) -> Any:
+            return at + number * k.out.frame.plane + column
+
+        pieces = pieces_of(0, count, count, self.lanes)
+        store_channels(channels, pieces, place, k.epilogue, self.b)

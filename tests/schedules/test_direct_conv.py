@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from subpc.schedules.activation import Activation
 from subpc.schedules.choose_direct import choose_direct_tile
-from subpc.schedules.direct_conv import DirectConv, DirectTile
+from subpc.schedules.direct_conv import DirectConv
+from subpc.schedules.direct_tile import DirectTile
 from subpc.schedules.epilogue import Epilogue
 from subpc.schedules.isa import AVX512, VectorIsa
 from tests.schedules.harness import ISAS, assembly, check_conv, cpu_supports, into, like, tensor

@@ -9,7 +9,8 @@ from torch.nn import functional
 
 from subpc.schedules.activation import Activation
 from subpc.schedules.epilogue import Epilogue
-from subpc.schedules.flat_conv import FlatConv, FlatTile
+from subpc.schedules.flat_conv import FlatConv
+from subpc.schedules.flat_tile import FlatTile
 from subpc.schedules.isa import AVX512, VectorIsa
 from tests.schedules.harness import ISAS, check_conv, cpu_supports, into, like
 from tests.schedules.sparse import Filters, random_filters, tap_offsets

@@ -20,7 +20,8 @@ from subpc.frontend.import_model import import_model
 from subpc.passes.pipeline import lower_model, rewrite_model
 from subpc.passes.program import WeightStore
 from subpc.schedules.elementwise import ChannelCopy
-from subpc.schedules.flat_conv import FlatConv, FlatTile
+from subpc.schedules.flat_conv import FlatConv
+from subpc.schedules.flat_tile import FlatTile
 from subpc.schedules.grouped_conv import GroupedConv
 from subpc.schedules.isa import AVX512
 from subpc.schedules.joined import Joined

@@ -10,9 +10,11 @@ from torch.nn import functional
 
 from subpc.passes.pack_blocks import pixel_mask
 from subpc.schedules.activation import Activation
-from subpc.schedules.direct_conv import DirectConv, DirectTile
+from subpc.schedules.direct_conv import DirectConv
+from subpc.schedules.direct_tile import DirectTile
 from subpc.schedules.epilogue import Epilogue
-from subpc.schedules.flat_conv import FlatConv, FlatTile
+from subpc.schedules.flat_conv import FlatConv
+from subpc.schedules.flat_tile import FlatTile
 from subpc.schedules.grouped_conv import GroupedConv
 from subpc.schedules.grouped_tile import GroupedTile
 from subpc.schedules.isa import AVX512, VectorIsa

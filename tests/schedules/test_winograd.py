@@ -11,7 +11,8 @@ from torch.nn import functional
 from subpc.schedules.activation import Activation
 from subpc.schedules.epilogue import Epilogue
 from subpc.schedules.isa import AVX512, VectorIsa
-from subpc.schedules.winograd import WinogradConv, WinogradTile, fits
+from subpc.schedules.winograd import WinogradConv
+from subpc.schedules.winograd_tile import WinogradTile, fits
 from subpc.schedules.winograd_transforms import transformed_filters
 from tests.schedules.harness import (
     ISAS,
