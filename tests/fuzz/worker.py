@@ -13,7 +13,8 @@ from random import Random
 from typing import Any
 
 from subpc.errors import SubpcError
-from tests.fuzz.mutate import CANARY, mutated
+from tests.fuzz.bad_values import CANARY
+from tests.fuzz.mutate import mutated
 from tests.fuzz.seeds import LOADERS
 
 MEMORY = 8 << 30
