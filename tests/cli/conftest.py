@@ -1,10 +1,13 @@
-"""Fixtures for command lines that have to fail."""
+"""Files and images for command lines, and fixtures for those that have to fail."""
 
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from subpc.cli.main import run
@@ -78,3 +81,36 @@ def weights(tmp_path: Path) -> Path:
     }
     torch.save(file, tmp_path / "weights.pt")
     return tmp_path / "weights.pt"
+
+
+@pytest.fixture(scope="module")
+def fashion(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files like Fashion-MNIST's: 256 + 64 images of ten classes, each class a bright row at
+    another height."""
+    folder = tmp_path_factory.mktemp("fashion")
+    random = np.random.default_rng(0)
+    for part, count in (("train", 256), ("t10k", 64)):
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        images = random.integers(0, 60, (count, 28, 28)).astype(np.uint8)
+        for image, label in zip(images, labels, strict=True):
+            image[2 * label + 3 : 2 * label + 5] += 180
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(
+            struct.pack(">4I", 2051, count, 28, 28) + images.tobytes()
+        )
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(
+            struct.pack(">2I", 2049, count) + labels.tobytes()
+        )
+    return folder
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """Two classes of 20 small images each, told apart by their colour."""
+    random = np.random.default_rng(0)
+    for name, channel in (("blue", 2), ("red", 0)):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for index in range(20):
+            pixels = random.integers(0, 100, (40, 48, 3)).astype(np.uint8)
+            pixels[..., channel] += 150
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{index:02}.png")
+    return tmp_path / "images"

@@ -129,3 +129,36 @@ def test_tune_then_compile(valid: Path, tmp_path: Path, capfd: pytest.CaptureFix
         == 0
     )
     assert ("tuned, " in capfd.readouterr().out) and os.path.getsize(library)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"PK\x03\x04 a model",
+        b"\x80\x02}q\x00.",
+        b'{"loss": 1}\n{"format":1}\n',
+        b"\n",
+        b'{"format":1,"kind":"note"}\n',
+    ],
+)
+def test_a_database_that_is_none_is_not_appended_to(
+    content: bytes, valid: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    database = tmp_path / "model.pt"
+    database.write_bytes(content)
+    assert run(["tune", str(valid / "conv.onnx"), "--db", str(database), "--budget", "1s"]) == 2
+    assert "is no tuning database: its first line is" in capfd.readouterr().err
+    assert list(tmp_path.iterdir()) == [database]
+    assert database.read_bytes() == content
+
+
+def test_the_lock_of_a_database_is_no_file_of_the_users(
+    valid: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Locking a file empties it."""
+    lock, database = tmp_path / "poetry.lock", tmp_path / "poetry"
+    lock.write_bytes(b"the user's own")
+    assert run(["tune", str(valid / "conv.onnx"), "--db", str(database), "--budget", "1s"]) == 2
+    assert "poetry.lock would be its lock, and holds something else" in capfd.readouterr().err
+    assert list(tmp_path.iterdir()) == [lock]
+    assert lock.read_bytes() == b"the user's own"
