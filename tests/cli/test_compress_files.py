@@ -1,10 +1,6 @@
-"""`subpc compress` with files and images of every kind: what it says, what it writes, and every
-wrong input."""
+"""`subpc compress` with files and images of every kind: what it says, and what it writes."""
 
 import json
-import resource
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,60 +14,9 @@ from subpc.cli.main import run
 from subpc.compiler.compile_model import compile
 from subpc.frontend.load_network import load_network
 from tests.algorithms.file_format.reader import load_compressed
+from tests.cli.tiny import ARCH, SHAPE, images, program, tiny
 
 Capture = pytest.CaptureFixture[str]
-SHAPE = (1, 3, 16, 16)
-ARCH = f"{__name__}:tiny"
-
-
-class Tiny(nn.Module):
-    """Two pairs, a linear layer; options make it awkward."""
-
-    def __init__(self, kind: str = "plain") -> None:
-        super().__init__()
-        norm: Callable[[int], nn.Module] = (
-            nn.BatchNorm2d if kind != "no batch norm" else lambda channels: nn.Identity()
-        )
-        kernel, pad = ((3, 1), (1, 0)) if kind == "non-square" else ((3, 3), (1, 1))
-        groups = 4 if kind == "grouped" else 1
-        self.conv1, self.bn1 = nn.Conv2d(3, 16, kernel, padding=pad), norm(16)
-        self.conv2, self.bn2 = nn.Conv2d(16, 16, kernel, padding=pad, groups=groups), norm(16)
-        self.conv3, self.bn3 = nn.Conv2d(16, 16, kernel, padding=pad, groups=groups), norm(16)
-        if kind == "shared weight":
-            self.conv3.weight = self.conv2.weight
-        self.twice = kind == "used twice"
-        self.fc = nn.Linear(16, 4)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.bn1(self.conv1(x)).relu()
-        x = self.bn2(self.conv2(x)).relu()
-        x = self.bn2(self.conv2(x)).relu() if self.twice else self.bn3(self.conv3(x)).relu()
-        return self.fc(x.mean((2, 3)))
-
-
-def tiny(kind: str = "plain") -> Tiny:
-    torch.manual_seed(0)
-    model = Tiny(kind)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.5, 1.5)
-    return model.eval()
-
-
-def program(model: nn.Module, path: Path) -> Path:
-    torch.export.save(torch.export.export(model, (torch.rand(SHAPE),)), path)
-    return path
-
-
-def images(folder: Path, count: int, size: tuple[int, int] = (20, 16)) -> Path:
-    from PIL import Image
-
-    folder.mkdir(parents=True, exist_ok=True)
-    draw = np.random.default_rng(0)
-    for index in range(count):
-        Image.fromarray(draw.integers(0, 255, (*size, 3), np.uint8)).save(folder / f"{index}.png")
-    return folder
 
 
 @pytest.fixture
@@ -88,28 +33,6 @@ def compressing(tmp_path: Path, capsys: Capture) -> Callable[..., dict[str, Any]
         assert printed.err == ""
         report: dict[str, Any] = json.loads(printed.out)
         return report
-
-    return call
-
-
-@pytest.fixture
-def failing(tmp_path: Path, capsys: Capture) -> Callable[..., str]:
-    """The same for a command that has to fail and to write nothing."""
-
-    def call(method: str, model: Path, *options: str) -> str:
-        before = set(tmp_path.iterdir())
-        capsys.readouterr()
-        assert run(["compress", method, str(model), "-o", str(tmp_path / "none.pt"), *options]) in (
-            1,
-            2,
-        )
-        printed = capsys.readouterr()
-        assert printed.out == ""
-        assert printed.err.startswith("error: ")
-        assert 1 <= len(printed.err.splitlines()) <= 2
-        assert "internal error" not in printed.err
-        assert set(tmp_path.iterdir()) == before
-        return printed.err
 
     return call
 
@@ -286,65 +209,3 @@ def test_the_strongest_setting_within_a_drop(
     report = compressing("udfc", program(tiny(), tmp_path / "m.pt2"), "--ratio", "0", *options)
     assert report["search"]["setting"] == {"bits": 2}
     assert len(report["search"]["trials"]) == 3
-
-
-def test_wrong_images(tmp_path: Path, failing: Callable[..., str]) -> None:
-    model, empty = program(tiny(), tmp_path / "m.pt2"), tmp_path / "empty"
-    empty.mkdir()
-    broken, two = tmp_path / "broken", tmp_path / "two"
-    broken.mkdir()
-    for index in range(3):
-        (broken / f"{index}.png").write_bytes(b"none")
-    for name in ("cat", "dog"):
-        images(two / name, 2)
-    four = tmp_path / "four"
-    for name in "0123":
-        images(four / name, 1)
-    assert "is not a folder" in failing("udfc", model, "--calibration", str(tmp_path / "missing"))
-    assert "holds 0 images" in failing("udfc", model, "--calibration", str(empty))
-    assert "cannot be read" in failing("udfc", model, "--calibration", str(broken))
-    assert "choose one" in failing("udfc", model, "--calibration", str(two), "--synthetic", "4")
-    assert "give both" in failing("udfc", model, "--max-drop", "1")
-    assert "4 classes" in failing("udfc", model, "--max-drop", "1", "--eval", str(two))
-    assert "has no t10k" in failing(
-        "udfc", model, "--max-drop", "1", "--eval", f"fashion-mnist:{empty}", "--shape", "1,3,16,16"
-    )
-    assert "0 to 100" in failing("udfc", model, "--max-drop", "-1", "--eval", str(four))
-
-
-def test_wrong_files(tmp_path: Path, failing: Callable[..., str]) -> None:
-    model, script = tiny(), tmp_path / "script.pt"
-    torch.jit.save(torch.jit.trace(model, torch.rand(SHAPE)), str(script))
-    assert "--shape" in failing("udfc", script)
-    good = program(model, tmp_path / "m.pt2")
-    assert "exported for input 1,3,16,16" in failing("udfc", good, "--shape", "1,3,32,32")
-    assert "from 2 to 8" in failing("dfmpc", good, "--low-bits", "1")
-    assert "leaves no channel" in failing("udfc", good, "--ratio", "0.99")
-    with torch.no_grad():
-        model.bn1.running_var[0] = float("nan")  # type: ignore[index]
-    assert "not finite" in failing("udfc", program(model, tmp_path / "nan.pt2"))
-
-
-def _small_files() -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))
-
-
-def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
-    model = program(tiny(), tmp_path / "m.pt2")
-    before = set(tmp_path.iterdir())
-    command = [
-        sys.executable,
-        "-m",
-        "subpc.cli",
-        "compress",
-        "udfc",
-        str(model),
-        "-o",
-        str(tmp_path / "small.pt"),
-    ]
-    done = subprocess.run(
-        command, capture_output=True, text=True, preexec_fn=_small_files, check=False
-    )
-    assert done.returncode == 1
-    assert "cannot write" in done.stderr
-    assert set(tmp_path.iterdir()) == before

@@ -1,9 +1,6 @@
-"""Several inputs on the command line, by place and by name, and inputs and outputs of other types
-than float32."""
+"""Several inputs on the command line, by place and by name."""
 
 import json
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +14,7 @@ from subpc.cli.main import run
 from subpc.errors import ConfigError
 from subpc.frontend.input_shapes import Input, group_shapes, parse_shape
 from subpc.library.artifact import read_metadata
-from tests.cli.several_inputs import CAMERA, EXAMPLES, FRAME, MASKED, camera, masked
+from tests.cli.several_inputs import EXAMPLES, MASKED, masked
 
 A, B = "image=1,3,12,10", "mask=1,1,12,10"
 FILES = ["state.pt", "program.pt2", "trace.pt", "net.onnx"]
@@ -38,7 +35,6 @@ class Plain(torch.nn.Module):
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("several")
     torch.save(masked().state_dict(), folder / "state.pt")
-    torch.save(camera().state_dict(), folder / "camera.pt")
     torch.export.save(torch.export.export(masked(), EXAMPLES), folder / "program.pt2")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -47,14 +43,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         names = {"input_names": ["image", "mask"], "dynamic_axes": axes}
         torch.onnx.export(
             Plain(), EXAMPLES, str(folder / "net.onnx"), dynamo=False, opset_version=17, **names
-        )
-        torch.onnx.export(
-            camera(),
-            (FRAME,),
-            str(folder / "camera.onnx"),
-            dynamo=False,
-            opset_version=17,
-            input_names=["frame"],
         )
     return folder
 
@@ -192,78 +180,6 @@ def test_an_optional_input_two_sizes_and_every_command(
     assert (outputs[0]["equal"], outputs[1]["equal"]) == (None, 1.0)
 
 
-def test_bytes_in_masks_out(
-    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    library = tmp_path / "m.so"
-    assert (
-        run(
-            [
-                "compile",
-                str(files / "camera.pt"),
-                "--arch",
-                CAMERA,
-                "--shape",
-                "1,12,10,3:uint8",
-                "-o",
-                str(library),
-            ]
-        )
-        == 0
-    )
-    for got, expected in zip(subpc.load(library)(FRAME), camera()(FRAME), strict=True):
-        torch.testing.assert_close(got, expected.detach(), rtol=1e-4, atol=1e-5)
-    capsys.readouterr()
-    assert (
-        run(
-            [
-                "bench",
-                str(library),
-                "--compare",
-                "onnxruntime",
-                "--model",
-                str(files / "camera.onnx"),
-                "--runs",
-                "4",
-                "--json",
-            ]
-        )
-        == 0
-    )
-    assert json.loads(capsys.readouterr().out)["engines"][1]["difference"] < 1e-5
-    assert run(["compare", str(files / "camera.onnx"), str(library), "--runs", "0"]) == 0
-    assert "100.00% of the elements" in capsys.readouterr().out
-
-
-def test_masks_that_differ_are_counted(
-    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    other = camera()
-    with torch.no_grad():
-        other.head.bias[0] += 0.2
-    torch.save(other.state_dict(), tmp_path / "other.pt")
-    shape = ["--shape", "1,12,10,3:uint8", "--arch", CAMERA, "--runs", "0", "--json"]
-    assert run(["compare", str(files / "camera.pt"), str(tmp_path / "other.pt"), *shape]) == 0
-    outputs = json.loads(capsys.readouterr().out)["outputs"]
-    assert 0 < outputs[0]["equal"] < 1
-    assert outputs[0]["top1"] is None
-
-
-def test_samples_of_the_wrong_type(
-    files: Path, tmp_path: Path, attempt: Callable[..., str]
-) -> None:
-    np.save(tmp_path / "x.npy", FRAME.numpy().astype(np.float32))
-    message = attempt(
-        "compare",
-        files / "camera.onnx",
-        files / "camera.onnx",
-        "--data",
-        tmp_path / "x.npy",
-        code=2,
-    )
-    assert "x.astype('uint8')" in message
-
-
 def test_names_may_hold_what_separates() -> None:
     shape = parse_shape("serving=input:0=1,3,8,8:uint8")
     assert (tuple(shape), shape.name, shape.dtype) == ((1, 3, 8, 8), "serving=input:0", "uint8")
@@ -279,22 +195,6 @@ def test_shapes_by_name_in_python() -> None:
     for shapes in ({"mask": (1, 1, 12, 10)}, [(0, 3)], [("a",)], 7):
         with pytest.raises(ConfigError):
             subpc.compile(masked(), shapes=shapes)  # type: ignore[arg-type]
-
-
-@pytest.mark.slow
-def test_tuning_a_network_that_gives_class_numbers(files: Path, tmp_path: Path) -> None:
-    """TVM ends a process that writes such a reduction out for another one, and nothing was left of
-    the tuning."""
-    arguments = [
-        "tune",
-        str(files / "camera.onnx"),
-        "--budget",
-        "1s",
-        "--db",
-        str(tmp_path / "t.jsonl"),
-    ]
-    command = [sys.executable, "-c", "from subpc.cli.main import main; main()", *arguments]
-    assert subprocess.run(command, check=False, capture_output=True, timeout=300).returncode == 0
 
 
 INPUTS = {
