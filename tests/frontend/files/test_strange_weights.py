@@ -52,10 +52,8 @@ def lines(error: SubpcError) -> str:
 def test_state_dicts_with_other_weights_are_refused(
     kind: str, model: Small, tmp_path: Path
 ) -> None:
-    make = {**STRANGE, **UNSCALED}[kind]
-    torch.save(
-        {**model.state_dict(), "conv.weight": make(model.conv.weight.detach())}, tmp_path / "m.pt"
-    )
+    weight = IN_MEMORY[kind](model.conv.weight.detach())
+    torch.save({**model.state_dict(), "conv.weight": weight}, tmp_path / "m.pt")
     with pytest.raises(ModelFileError, match=kind) as caught:
         import_model(tmp_path / "m.pt", shapes=[SHAPE], arch=ARCH)
     assert "conv.weight" in lines(caught.value)
@@ -124,9 +122,8 @@ def test_inputs_of_other_kinds_are_refused(kind: str, model: Small) -> None:
 
 
 def test_arrays_of_numpy_are_inputs(model: Small) -> None:
-    assert import_model(model, example_inputs=np.zeros(SHAPE, np.float32))[0].input_shapes == (
-        SHAPE,
-    )
+    (imported,) = import_model(model, example_inputs=np.zeros(SHAPE, np.float32))
+    assert imported.input_shapes == (SHAPE,)
 
 
 @pytest.mark.parametrize(
@@ -135,10 +132,8 @@ def test_arrays_of_numpy_are_inputs(model: Small) -> None:
 def test_an_expanded_view_of_a_terabyte_is_refused(
     wrap: Callable[[Any], Any], model: Small, tmp_path: Path
 ) -> None:
-    torch.save(
-        wrap({**model.state_dict(), "conv.weight": torch.zeros(1).expand(1 << 20, 1 << 18)}),
-        tmp_path / "m.pt",
-    )
+    view = torch.zeros(1).expand(1 << 20, 1 << 18)
+    torch.save(wrap({**model.state_dict(), "conv.weight": view}), tmp_path / "m.pt")
     with pytest.raises(ModelFileError, match="larger than what the file holds"):
         import_model(tmp_path / "m.pt", shapes=[SHAPE], arch=ARCH)
 

@@ -8,56 +8,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
+from onnx import TensorProto, helper
 
 from subpc.compiler.compile_model import compile
 from subpc.errors import ModelFileError, UnsupportedModelError
-
-TOLERANCE = 1e-4  # of the output's range
-
-
-def model_of(
-    nodes: list[onnx.NodeProto],
-    shape: tuple[int, ...],
-    weights: dict[str, np.ndarray],
-    outputs: list[str],
-) -> onnx.ModelProto:
-    graph = helper.make_graph(
-        nodes,
-        "test",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, list(shape))],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
-        [numpy_helper.from_array(value, name) for name, value in weights.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-
-
-def check(
-    folder: Path,
-    op: str,
-    shape: tuple[int, ...],
-    weights: dict[str, np.ndarray] | None = None,
-    **attributes: Any,
-) -> None:
-    weights = weights or {}
-    node = helper.make_node(
-        op,
-        ["x", *(name if value.size else "" for name, value in weights.items())],
-        ["y"],
-        **attributes,
-    )
-    model = model_of(
-        [node], shape, {name: value for name, value in weights.items() if value.size}, ["y"]
-    )
-    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-    (expected,) = ReferenceEvaluator(model).run(None, {"x": x})
-    path = folder / "m.onnx"
-    onnx.save(model, path)
-    got = compile(path)(x)
-    assert got.shape == expected.shape
-    assert np.abs(got - expected).max() <= TOLERANCE * np.abs(expected).max()
-
+from tests.frontend.from_onnx.one_node import check, model_of
 
 NONE = np.zeros(0, np.float32)
 
@@ -226,62 +181,6 @@ def test_types_that_are_not_passed_on_are_refused(tmp_path: Path) -> None:
         UnsupportedModelError, match="Output 0 of the model is int16; accepted: float32"
     ):
         compile(tmp_path / "m.onnx")
-
-
-OUTSIDE = {
-    "Gather": np.array([0, 7]),
-    "GatherElements": np.array([[0, -6]]),
-    "GatherND": np.array([[1, 2], [0, 7]]),
-}
-
-
-@pytest.mark.parametrize("op", OUTSIDE)
-def test_constant_indices_outside_are_refused(op: str, tmp_path: Path) -> None:
-    node = helper.make_node(
-        op, ["x", "i"], ["y"], name="n", **({} if op == "GatherND" else {"axis": 1})
-    )
-    onnx.save(model_of([node], (4, 5), {"i": OUTSIDE[op]}, ["y"]), tmp_path / "m.onnx")
-    with pytest.raises(ModelFileError) as caught:
-        compile(tmp_path / "m.onnx")
-    assert (
-        f"n ({op}): index {'-6' if op == 'GatherElements' else 7} along axis 1, which has 5"
-        " elements" in str(caught.value)
-    )
-
-
-def indexed(op: str, shape: list[int], **attributes: Any) -> onnx.ModelProto:
-    """A node whose indices, of `shape`, are an input of the network."""
-    model = model_of([helper.make_node(op, ["x", "i"], ["y"], **attributes)], (4, 5), {}, ["y"])
-    model.graph.input.append(helper.make_tensor_value_info("i", TensorProto.INT64, shape))
-    return model
-
-
-@pytest.mark.parametrize(
-    ("op", "shape"), [("Gather", [4, 5]), ("GatherElements", [4, 5]), ("GatherND", [10, 2])]
-)
-def test_indices_from_outside_read_what_there_is(op: str, shape: list[int], tmp_path: Path) -> None:
-    onnx.save(indexed(op, shape, **({} if op == "GatherND" else {"axis": 1})), tmp_path / "m.onnx")
-    x = np.arange(20, dtype=np.float32).reshape(4, 5)
-    far = np.random.default_rng(0).integers(-(2**63), 2**63, shape)
-    assert np.isin(compile(tmp_path / "m.onnx")(x, far), x).all()
-
-
-def test_regions_from_outside_read_what_there_is(tmp_path: Path) -> None:
-    """Images that are not there, and boxes of NaN, do not end the process."""
-    model = model_of(
-        [helper.make_node("RoiAlign", ["x", "r", "i"], ["y"], output_height=2, output_width=2)],
-        (1, 2, 8, 8),
-        {},
-        ["y"],
-    )
-    model.graph.input.append(helper.make_tensor_value_info("r", TensorProto.FLOAT, [3, 4]))
-    model.graph.input.append(helper.make_tensor_value_info("i", TensorProto.INT64, [3]))
-    onnx.save(model, tmp_path / "m.onnx")
-    compiled, x = compile(tmp_path / "m.onnx"), np.ones((1, 2, 8, 8), np.float32)
-    boxes = np.tile(np.float32([0, 0, 4, 4]), (3, 1))
-    assert (compiled(x, boxes, np.array([10**6, -(10**6), 2**40])) == 1).all()
-    for value in (np.nan, np.inf, -1e30):
-        assert compiled(x, np.full_like(boxes, value), np.zeros(3, np.int64)).shape == (3, 2, 2, 2)
 
 
 @pytest.mark.parametrize("mode", ["reflect", "edge"])

@@ -3,7 +3,6 @@ reader of the file."""
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,91 +18,10 @@ from subpc.errors import ModelFileError, SubpcError
 from subpc.frontend.from_onnx.network import OnnxFile
 from subpc.frontend.from_onnx.to_graph import network_from_onnx
 from subpc.frontend.from_onnx.trace import OnnxTracer
+from tests.frontend.from_onnx.poolings import Pooling, along
 
 TOLERANCE = 1e-5
 NAMES = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """A pooling; the second axis and those behind it have a window of 2 and a stride of 2."""
-
-    op: str
-    kernel: int
-    stride: int
-    dilation: int = 1
-    name: str = "NOTSET"
-    pads: tuple[int, int] = (0, 0)
-    ceil: int = 0
-    counted: int = 0
-    attributes: dict[str, Any] = field(default_factory=dict)
-
-    def node(self, rank: int, output: str) -> onnx.NodeProto:
-        first = {"kernel_shape": self.kernel, "strides": self.stride, "dilations": self.dilation}
-        rest = {"kernel_shape": 2, "strides": 2, "dilations": 1}
-        a: dict[str, Any] = {
-            key: [value] + [rest[key]] * (rank - 1) for key, value in first.items()
-        }
-        if self.dilation == 1:
-            del a["dilations"]
-        a |= {"ceil_mode": 1} if self.ceil else {}
-        a |= {"count_include_pad": 1} if self.counted else {}
-        a |= {"auto_pad": self.name} if self.name != "NOTSET" else {"pads": self.padding(rank)}
-        return helper.make_node(self.op, ["x"], [output], **a, **self.attributes)
-
-    def padding(self, rank: int) -> list[int]:
-        return [self.pads[0], *[0] * (rank - 1), self.pads[1], *[0] * (rank - 1)]
-
-    def expected(self, x: np.ndarray) -> np.ndarray:
-        """What the operators' definition says, one window after the other, in float64."""
-        rank, padding = x.ndim - 2, self.padding(x.ndim - 2)
-        axes = [
-            along(
-                x.shape[2 + i],
-                (self.kernel if i == 0 else 2),
-                (self.stride if i == 0 else 2),
-                (self.dilation if i == 0 else 1),
-                self,
-                padding[i],
-                padding[i + rank],
-            )
-            for i in range(rank)
-        ]
-        result = np.zeros((*x.shape[:2], *map(len, axes)))
-        for place in itertools.product(*map(range, result.shape[2:])):
-            taps, counts = zip(*(axes[i][n] for i, n in enumerate(place)), strict=True)
-            window = x.astype(np.float64)[
-                np.ix_(range(x.shape[0]), range(x.shape[1]), *taps)
-            ].reshape(*x.shape[:2], -1)
-            result[(slice(None), slice(None), *place)] = (
-                window.max(-1) if self.op == "MaxPool" else window.sum(-1) / np.prod(counts)
-            )
-        return result
-
-
-def along(
-    n: int, k: int, s: int, d: int, case: Case, before: int, after: int
-) -> list[tuple[list[int], int]]:
-    """For every window along an axis, the places that it reads, and how many a mean divides by."""
-    span = (k - 1) * d + 1
-    if case.name.startswith("SAME"):
-        total = max((-(-n // s) - 1) * s + span - n, 0)
-        before = total // 2 if case.name == "SAME_UPPER" else total - total // 2
-        after, count = total - before, -(-n // s)
-    else:
-        room = n + before + after - span
-        count = (-(-room // s) if case.ceil else room // s) + 1
-        count -= (
-            case.ceil and (count - 1) * s >= n + before
-        )  # windows that would start behind the image are left out
-    found = []
-    for i in range(count):
-        places = [i * s - before + t * d for t in range(k)]
-        inside = [p for p in places if 0 <= p < n]
-        found.append(
-            (inside, sum(-before <= p < n + after for p in places) if case.counted else len(inside))
-        )
-    return found
 
 
 def model_of(
@@ -127,7 +45,7 @@ def image(*shape: int) -> np.ndarray:
 
 
 def check_all_readers(
-    cases: Sequence[Case],
+    cases: Sequence[Pooling],
     x: np.ndarray,
     folder: Path,
     opset: int = 22,
@@ -159,21 +77,21 @@ def check_all_readers(
 
 # What users' networks have, and what TVM's importer read as something else.
 CASES = [
-    Case(
+    Pooling(
         op="MaxPool", kernel=1, stride=2, name="SAME_UPPER"
     ),  # the shortcut of a TensorFlow ResNet
-    Case(op="MaxPool", kernel=2, stride=3, name="SAME_UPPER"),
-    Case(op="MaxPool", kernel=2, stride=3, name="SAME_LOWER"),
-    Case(op="MaxPool", kernel=3, stride=2, name="SAME_LOWER"),
-    Case(op="MaxPool", kernel=2, stride=2, dilation=2, name="SAME_UPPER"),
-    Case(op="MaxPool", kernel=2, stride=3, ceil=1, pads=(1, 0)),
-    Case(op="MaxPool", kernel=2, stride=2, ceil=1, name="VALID"),
-    Case(op="AveragePool", kernel=3, stride=2, name="SAME_UPPER"),
-    Case(op="AveragePool", kernel=3, stride=2, name="SAME_LOWER", counted=1),
-    Case(op="AveragePool", kernel=1, stride=3, name="SAME_LOWER"),
-    Case(op="AveragePool", kernel=3, stride=3, ceil=1, pads=(0, 1)),
-    Case(op="AveragePool", kernel=3, stride=2, ceil=1, pads=(1, 1), counted=1),
-    Case(op="AveragePool", kernel=2, stride=2, ceil=1, counted=1),
+    Pooling(op="MaxPool", kernel=2, stride=3, name="SAME_UPPER"),
+    Pooling(op="MaxPool", kernel=2, stride=3, name="SAME_LOWER"),
+    Pooling(op="MaxPool", kernel=3, stride=2, name="SAME_LOWER"),
+    Pooling(op="MaxPool", kernel=2, stride=2, dilation=2, name="SAME_UPPER"),
+    Pooling(op="MaxPool", kernel=2, stride=3, ceil=1, pads=(1, 0)),
+    Pooling(op="MaxPool", kernel=2, stride=2, ceil=1, name="VALID"),
+    Pooling(op="AveragePool", kernel=3, stride=2, name="SAME_UPPER"),
+    Pooling(op="AveragePool", kernel=3, stride=2, name="SAME_LOWER", counted=1),
+    Pooling(op="AveragePool", kernel=1, stride=3, name="SAME_LOWER"),
+    Pooling(op="AveragePool", kernel=3, stride=3, ceil=1, pads=(0, 1)),
+    Pooling(op="AveragePool", kernel=3, stride=2, ceil=1, pads=(1, 1), counted=1),
+    Pooling(op="AveragePool", kernel=2, stride=2, ceil=1, counted=1),
 ]
 
 
@@ -198,7 +116,7 @@ def test_other_than_two_axes(shape: tuple[int, ...], tmp_path: Path) -> None:
 
 def test_dilated_means(tmp_path: Path) -> None:
     cases = [
-        Case(op="AveragePool", kernel=2, stride=s, dilation=2, name=n, counted=c)
+        Pooling(op="AveragePool", kernel=2, stride=s, dilation=2, name=n, counted=c)
         for s, n, c in itertools.product((1, 2), NAMES, (0, 1))
     ]
     check_all_readers(cases, image(1, 2, 6, 5), tmp_path, readers="compile trace")
@@ -226,7 +144,7 @@ def test_grid(op: str, extent: int, tmp_path: Path) -> None:
         )
         if not twice and max(pads) < k and (d == 1 or op == "MaxPool"):
             cases.append(
-                Case(
+                Pooling(
                     op=op,
                     kernel=k,
                     stride=s,
@@ -246,7 +164,7 @@ def test_lp_pool(p: int, tmp_path: Path) -> None:
     size."""
     x = image(1, 2, 7, 6)
     cases = [
-        Case(op="LpPool", kernel=k, stride=2, name=name, attributes={"p": p})
+        Pooling(op="LpPool", kernel=k, stride=2, name=name, attributes={"p": p})
         for k in (1, 2, 3)
         for name in NAMES[1:]
     ]
@@ -255,7 +173,7 @@ def test_lp_pool(p: int, tmp_path: Path) -> None:
         tmp_path / "m.onnx",
     )
     for case, got in zip(cases, compile(tmp_path / "m.onnx")(x), strict=True):
-        mean = Case(op="AveragePool", kernel=case.kernel, stride=2, name=case.name).expected(
+        mean = Pooling(op="AveragePool", kernel=case.kernel, stride=2, name=case.name).expected(
             np.abs(x) ** p
         )
         sizes = [
