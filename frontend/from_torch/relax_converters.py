@@ -111,7 +111,7 @@ def _pair(value: Any) -> list[int]:
 
 def _adaptive_max_pool2d(node: fx.Node, importer: Any) -> Any:
     """The maximum over windows of rows, then over windows of columns; the indices are never there
-    (see torch_support)."""
+    (see supported.py)."""
     a, emit = arguments(node), importer.block_builder.emit
     x = importer.env[a["self"]]
     for axis, count in zip((-2, -1), a["output_size"], strict=True):
