@@ -46,7 +46,7 @@ def test_wrong_images(tmp_path: Path, failing: Callable[..., str]) -> None:
     four = tmp_path / "four"
     for name in "0123":
         images(four / name, 1)
-    assert "is not a folder" in failing("udfc", model, "--calibration", str(tmp_path / "missing"))
+    assert "does not exist" in failing("udfc", model, "--calibration", str(tmp_path / "missing"))
     assert "holds 0 images" in failing("udfc", model, "--calibration", str(empty))
     assert "cannot be read" in failing("udfc", model, "--calibration", str(broken))
     assert "choose one" in failing("udfc", model, "--calibration", str(two), "--synthetic", "4")
