@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from subpc.errors import ConfigError
-from subpc.schedules.flat_conv import FlatTile
+from subpc.schedules.flat_tile import FlatTile
 from subpc.schedules.isa import AVX512
 from subpc.schedules.search_space import is_valid, search_space
 from subpc.schedules.workload import describe
