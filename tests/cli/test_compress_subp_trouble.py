@@ -80,7 +80,7 @@ def test_no_space_left(fashion: Path, tmp_path: Path) -> None:
         ("empty", "holds no images"),
         ("one class", "one class (blue)"),
         ("no classes", "no class folders"),
-        ("missing", "is not a folder"),
+        ("missing", "does not exist"),
         ("other classes", "different classes, such as red"),
     ],
 )
