@@ -119,7 +119,7 @@ def test_folders_that_cannot_be_trained_on(
         (["--end", "3"], "until epoch 3 of 0 to 2"),
         (["--temperature", "0"], "temperature is 0"),
         (["--data", "folder:x"], "imagefolder:FOLDER are accepted"),
-        (["--data", "fashion-mnist:nowhere"], "has no train-images"),
+        (["--data", "fashion-mnist:nowhere"], "does not exist"),
         (["--arch", "subpc:resnet21"], "no network subpc:resnet21"),
         (["--arch-option", "depth=3"], "no option 'depth'"),
         (["--arch-option", "depth"], "is not NAME=VALUE"),
