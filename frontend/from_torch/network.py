@@ -133,7 +133,8 @@ def _program_for(program: ExportedProgram, inputs: tuple[Any, ...] | None) -> Ex
         return program
     if fixed is None:
         check_guards(program, inputs)
-        return export(program.module(), inputs)
+        module = program.module()
+        return export(module, inputs, weights=[*module.parameters(), *module.buffers()])
     asked = [tuple(x.shape) for x in inputs if isinstance(x, torch.Tensor)]
     if asked != fixed:
         raise ConfigError(

@@ -58,7 +58,11 @@ def export_script(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what the script itself warns of
-            program = export(_Script(script), example_inputs)
+            program = export(
+                _Script(script),
+                example_inputs,
+                weights=[*script.parameters(), *script.buffers()],
+            )
     except SubpcError as error:
         if error.__cause__ is not None and too_long(error.__cause__):
             raise UnsupportedModelError(

@@ -108,7 +108,8 @@ _STEALS = b'torch.from_file("stolen", True, 4)'
         ),
         (
             b"  def forward",
-            "  def __\N{FULLWIDTH LATIN SMALL LETTER S}etstate__(self, s: Tensor):\n    pass\n  def forward".encode(),
+            "  def __\N{FULLWIDTH LATIN SMALL LETTER S}etstate__(self, s: Tensor):\n"
+            "    pass\n  def forward".encode(),
         ),
     ],
 )
