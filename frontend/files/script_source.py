@@ -131,7 +131,8 @@ class _Checker:
             self._value(statement.test)
             self._body((*statement.body, *statement.orelse))
         elif isinstance(statement, ast.AnnAssign):
-            self._assign(statement.target, statement.value and self._value(statement.value))
+            value = None if statement.value is None else self._value(statement.value)
+            self._assign(statement.target, value)
         elif isinstance(statement, ast.Expr | ast.Return) and statement.value is not None:
             self._value(statement.value)
 

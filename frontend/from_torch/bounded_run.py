@@ -64,9 +64,9 @@ def _without_log() -> Iterator[None]:
         log.disabled = before
 
 
-class _Bounded(TorchDispatchMode):
+class _Bounded(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, inputs: int, weights: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.refusal: UnsupportedModelError | None = None
         self.fake = FakeTensorMode(allow_non_fake_inputs=True)
         self.from_nothing = CONSTANTS + COPIES_OF_WEIGHTS * weights
