@@ -9,12 +9,7 @@ import tvm
 from tvm import relax
 
 from subpc.errors import UnsupportedModelError
-
-# No value of a network is larger (4 GiB in float32), but a hostile file can ask for more in one
-# line.
-MAX_ELEMENTS = 1 << 30
-# All that is computed from constants: so many elements, and some copies of the weights.
-CONSTANTS, COPIES_OF_WEIGHTS = 64 << 20, 16
+from subpc.frontend.limits import CONSTANTS, COPIES_OF_WEIGHTS, MAX_ELEMENTS
 
 
 def check_sizes(main: relax.Function, inputs: int) -> None:

@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from subpc.errors import UnsupportedModelError
-from subpc.frontend.check_sizes import CONSTANTS, COPIES_OF_WEIGHTS, MAX_ELEMENTS
+from subpc.frontend.limits import CONSTANTS, COPIES_OF_WEIGHTS, MAX_ELEMENTS
 
 # All that one run makes of its inputs: so many elements, and so many times the inputs'. Networks of
 # 500 layers make less than a tenth of it.

@@ -12,7 +12,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 
 from subpc.errors import UnsupportedModelError
-from subpc.frontend.from_torch.supported import layer_name
+from subpc.frontend.from_torch.nodes import layer_name
 from subpc.frontend.messages import first_line
 from subpc.frontend.plain_graph.reader import Weight
 
@@ -122,10 +122,12 @@ def evaluated(root: fx.Node, known: dict[fx.Node, torch.Tensor], bound: int) -> 
     order = list(_ancestors(root, known))
     last = {source: node for node in order for source in node.all_input_nodes}
     values: dict[fx.Node, Any] = dict(known)
+    alive = 0
     for node in order:
-        if elements(node) > bound:
+        alive += elements(node)
+        if alive > bound:
             raise UnsupportedModelError(
-                _too_large(f"{node.target} in {layer_name(node)}", elements(node), bound)
+                _too_large(f"{node.target} in {layer_name(node)}", alive, bound)
             )
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
         try:
@@ -139,6 +141,7 @@ def evaluated(root: fx.Node, known: dict[fx.Node, torch.Tensor], bound: int) -> 
         for source in node.all_input_nodes:
             if last[source] is node and source not in known:
                 del values[source]
+                alive -= elements(source)
     return values[root].detach().contiguous().clone()  # type: ignore[no-any-return]
 
 

@@ -12,22 +12,13 @@ from torch import fx
 from torch.nn import functional
 from tvm import relax
 
+from subpc.frontend.from_torch.nodes import arguments
 from subpc.frontend.sampling import grid_sample
 
 Converter = Callable[[fx.Node, Any], Any]
 
 # Mode numbers of aten.grid_sampler_2d.
 _BILINEAR, _PADDINGS = 0, ("zeros", "border", "reflection")
-
-
-def arguments(node: fx.Node) -> dict[str, Any]:
-    """All arguments by name, with the defaults of the operator's schema."""
-    schema = node.target._schema.arguments  # type: ignore[union-attr]
-    defaults = {
-        argument.name: argument.default_value for argument in schema if argument.has_default_value()
-    }
-    positional = {argument.name: value for argument, value in zip(schema, node.args, strict=False)}
-    return {**defaults, **positional, **node.kwargs}
 
 
 def _shape(value: Any) -> list[int]:

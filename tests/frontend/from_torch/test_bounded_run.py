@@ -134,3 +134,22 @@ class _Constants(nn.Module):
         for _ in range(self.count):
             x = x + torch.empty(1 << 20)[0] * 0
         return x
+
+
+class ManyMadeOfAWeight(nn.Module):
+    """Each is small enough; all of them are there at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        parts = [self.weight.repeat(1 << 24) + i for i in range(6)]
+        return x * sum(part[:4] for part in parts).sum(0, keepdim=True)
+
+
+def test_what_is_there_at_once_of_weights_is_counted_together(tmp_path: Path) -> None:
+    program = torch.export.export(ManyMadeOfAWeight(), (torch.rand(SHAPE),))
+    torch.export.save(program, tmp_path / "m.pt2")
+    with pytest.raises(UnsupportedModelError, match="elements from its weights"):
+        import_model(tmp_path / "m.pt2", shapes=[SHAPE])
