@@ -10,9 +10,9 @@ from torch.export import ExportedProgram
 
 from subpc.errors import ModelFileError, SubpcError, UnsupportedModelError
 from subpc.frontend.files.archive import Archive
-from subpc.frontend.files.script_check import load_checked
-from subpc.frontend.files.script_growth import MOST_ELEMENTS, too_long
-from subpc.frontend.files.script_loops import MOST_TURNS, too_many_turns
+from subpc.frontend.files.script.check import load_checked
+from subpc.frontend.files.script.growth import MOST_ELEMENTS, too_long
+from subpc.frontend.files.script.loops import MOST_TURNS, too_many_turns
 from subpc.frontend.from_torch.export import export
 from subpc.frontend.messages import first_line
 

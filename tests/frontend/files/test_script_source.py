@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from subpc.errors import ModelFileError
-from subpc.frontend.files.script_source import MOST_MADE, Unwritten, checked_source
+from subpc.frontend.files.script.source import MOST_MADE, Unwritten, checked_source
 from subpc.frontend.import_model import import_model
 from subpc.frontend.reference import run_reference
 from tests.frontend.files.archives import Members, read, write

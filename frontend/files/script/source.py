@@ -11,7 +11,7 @@ import ast
 import math
 from collections.abc import Iterable
 
-from subpc.frontend.files.script_constants import (
+from subpc.frontend.files.script.constants import (
     Constant,
     Value,
     computed,

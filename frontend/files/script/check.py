@@ -17,10 +17,10 @@ from torch.jit._recursive import wrap_cpp_module
 from subpc.errors import ModelFileError
 from subpc.frontend.files.archive import Archive, written_again
 from subpc.frontend.files.safe_operators import script_operator
-from subpc.frontend.files.script_growth import bound_growth
-from subpc.frontend.files.script_loops import Endless, bound_loops, nodes_within
-from subpc.frontend.files.script_pickle import Foreign, check_pickle
-from subpc.frontend.files.script_source import Unwritten, checked_source
+from subpc.frontend.files.script.growth import bound_growth
+from subpc.frontend.files.script.loops import Endless, bound_loops, nodes_within
+from subpc.frontend.files.script.pickles import Foreign, check_pickle
+from subpc.frontend.files.script.source import Unwritten, checked_source
 from subpc.frontend.messages import first_line, printable
 
 _KEPT = re.compile(
