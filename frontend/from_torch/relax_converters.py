@@ -18,7 +18,8 @@ from subpc.frontend.sampling import grid_sample
 Converter = Callable[[fx.Node, Any], Any]
 
 # Mode numbers of aten.grid_sampler_2d.
-_BILINEAR, _PADDINGS = 0, ("zeros", "border", "reflection")
+_METHODS = {0: "bilinear", 1: "nearest"}
+_PADDINGS = ("zeros", "border", "reflection")
 
 
 def _shape(value: Any) -> list[int]:
@@ -260,17 +261,16 @@ def _resize_antialiased(node: fx.Node, importer: Any) -> Any:
 
 def _grid_sampler(node: fx.Node, importer: Any) -> Any:
     a, emit = arguments(node), importer.block_builder.emit
-    if a["interpolation_mode"] != _BILINEAR:
-        raise ValueError("grid_sample is supported with mode='bilinear'")
+    method = _METHODS.get(a["interpolation_mode"])
+    if method is None:
+        raise ValueError("grid_sample is supported with mode='bilinear' and mode='nearest'")
     x, grid, padding = (
         importer.env[a["input"]],
         importer.env[a["grid"]],
         _PADDINGS[a["padding_mode"]],
     )
     return emit(
-        grid_sample(
-            emit, x, grid, method="bilinear", padding=padding, align=bool(a["align_corners"])
-        )
+        grid_sample(emit, x, grid, method=method, padding=padding, align=bool(a["align_corners"]))
     )
 
 
