@@ -45,7 +45,10 @@ MAX_LAYERS_NAMED = 5
 
 
 def weight_warnings(params: dict[str, np.ndarray], param_names: dict[str, str]) -> tuple[str, ...]:
-    """One warning per kind of value that no trained network has, naming the layers."""
+    """One warning per kind of value that no trained network has, naming the layers.
+
+    params: arrays of any shape by parameter; param_names: the user's name of each.
+    """
     found = {"NaN": np.isnan, "infinite values": np.isinf}
     warnings = []
     for what, test in found.items():

@@ -87,7 +87,10 @@ def _load_whole(path: Path, arch: str | None, trust_pickle: bool) -> LoadedModel
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """The state dict in `path`, which is one, holds one, or is in the compressed format;
-    ModelFileError for anything else."""
+    ModelFileError for anything else.
+
+    Tensors have the shapes that the layers of the network have.
+    """
     check_file(path)
     with path.open("rb") as file:
         if _is_archive(file):

@@ -74,6 +74,8 @@ def export(
     """torch.export, with its reasons for a refusal in two lines instead of a traceback.
 
     weights: what a module from a file holds; what such a module makes is bounded.
+    example_inputs: tensors of the shapes to capture for. Raises ConfigError where the module cannot
+    run on them, UnsupportedModelError where it cannot be captured.
     """
     try:
         if weights is not None:

@@ -33,6 +33,7 @@ def fold_weights(
 
     A new weight is named after what it is made of: `layer3.2.conv2.weight` where that has a
     weight_orig and a mask.
+    owned: tensors of any shape. UnsupportedModelError where they make too much, or fail.
     """
     known = {
         node: owned[node.name]
@@ -118,7 +119,11 @@ def elements(node: fx.Node) -> int:
 
 def evaluated(root: fx.Node, known: dict[fx.Node, torch.Tensor], bound: int) -> torch.Tensor:
     """The value of `root`, computed by PyTorch; what lies between is dropped as soon as nobody
-    needs it."""
+    needs it.
+
+    known: tensors of the shapes in their nodes' `val`; bound: elements that may be there at once,
+    else UnsupportedModelError.
+    """
     order = list(_ancestors(root, known))
     last = {source: node for node in order for source in node.all_input_nodes}
     values: dict[fx.Node, Any] = dict(known)
