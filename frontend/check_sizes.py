@@ -9,19 +9,14 @@ import tvm
 from tvm import relax
 
 from subpc.errors import UnsupportedModelError
-
-# No value of a network is larger (4 GiB in float32), but a hostile file can ask for more in one
-# line.
-MAX_ELEMENTS = 1 << 30
-# All that is computed from constants: so many elements, and some copies of the weights.
-_CONSTANTS, _COPIES_OF_WEIGHTS = 64 << 20, 16
+from subpc.frontend.limits import CONSTANTS, COPIES_OF_WEIGHTS, MAX_ELEMENTS
 
 
 def check_sizes(main: relax.Function, inputs: int) -> None:
     """UnsupportedModelError for values that no machine has room for, before anything is
     computed."""
     constant = dict.fromkeys(main.params[inputs:], True)
-    left = _CONSTANTS + _COPIES_OF_WEIGHTS * sum(_elements(var.ty) for var in main.params[inputs:])
+    left = CONSTANTS + COPIES_OF_WEIGHTS * sum(_elements(var.ty) for var in main.params[inputs:])
     for block in main.body.blocks:
         for binding in block.bindings:
             size = _elements(binding.var.ty)

@@ -18,7 +18,7 @@ from tvm.relax.expr_functor import PyExprMutator, mutator
 from subpc.errors import UnsupportedModelError
 from subpc.frontend.check_sizes import check_sizes
 from subpc.frontend.messages import first_line
-from subpc.frontend.safe_indices import safe_indices
+from subpc.frontend.safe_indices import rewritten, safe_indices
 
 # Element types of inputs and outputs.
 PASSED_ON = ("float32", "float64", "int64", "int32", "int8", "uint8", "bool")
@@ -102,10 +102,7 @@ def _lean(module: tvm.IRModule, inputs: int) -> tvm.IRModule:
 
 
 def _normalised(module: tvm.IRModule) -> tvm.IRModule:
-    rewriter = _OneSpelling(module)
-    main = rewriter.visit_expr(module["main"])
-    rewriter.builder_.update_func(module.get_global_var("main"), main)
-    return relax.transform.Normalize()(rewriter.builder_.get())
+    return rewritten(module, _OneSpelling(module))
 
 
 @mutator

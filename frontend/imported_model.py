@@ -8,7 +8,7 @@ import numpy as np
 import tvm
 
 from subpc.algorithms.numerics.quantizers import Quantized
-from subpc.frontend.messages import printable
+from subpc.frontend.messages import layer_of, printable
 from subpc.library.report import FALLBACK, LayerReport
 
 
@@ -45,7 +45,10 @@ MAX_LAYERS_NAMED = 5
 
 
 def weight_warnings(params: dict[str, np.ndarray], param_names: dict[str, str]) -> tuple[str, ...]:
-    """One warning per kind of value that no trained network has, naming the layers."""
+    """One warning per kind of value that no trained network has, naming the layers.
+
+    params: arrays of any shape by parameter; param_names: the user's name of each.
+    """
     found = {"NaN": np.isnan, "infinite values": np.isinf}
     warnings = []
     for what, test in found.items():
@@ -70,12 +73,6 @@ def fallback_warnings(layers: Sequence[LayerReport]) -> tuple[str, ...]:
         f"in the fallback, many times slower than with a kernel: {_listed(names)} ({reason})"
         for reason, names in reasons.items()
     )
-
-
-def layer_of(param_name: str) -> str:
-    """`layer1.0.conv1` for `layer1.0.conv1.weight`."""
-    layer, _, _ = param_name.rpartition(".")
-    return layer or param_name
 
 
 def _listed(layers: list[str]) -> str:

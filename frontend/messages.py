@@ -45,3 +45,9 @@ def describe_unsupported(missing: dict[str, list[str]]) -> str:
         f"{len(parts)} unsupported operator{plural}: {'; '.join(parts)}\nReplace these layers in"
         " the model before compiling."
     )
+
+
+def layer_of(param_name: str) -> str:
+    """`layer1.0.conv1` for `layer1.0.conv1.weight`."""
+    layer, _, _ = param_name.rpartition(".")
+    return layer or param_name

@@ -11,12 +11,18 @@ from subpc.frontend.imported_model import ImportedModel
 
 
 def run_reference(model: ImportedModel, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The outputs of `model`, one array each."""
+    """The outputs of `model`, one array each.
+
+    inputs: arrays of `model.input_shapes` and `model.input_dtypes`, in order.
+    """
     return build_reference(model)(inputs)
 
 
 def build_reference(model: ImportedModel) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
-    """`model` compiled: from its inputs to its outputs, as often as wanted."""
+    """`model` compiled: from its inputs to its outputs, as often as wanted.
+
+    Both take arrays of `model.input_shapes` and give those of its outputs, in order.
+    """
     executable = relax.build(model.module, tvm.target.Target({"kind": "llvm", "opt-level": 1}))
     machine = relax.VirtualMachine(executable, tvm.cpu())
     params = [tvm.runtime.tensor(np.ascontiguousarray(value)) for value in model.params.values()]

@@ -16,7 +16,11 @@ from tvm.relax.expr_functor import PyExprMutator, mutator
 def safe_indices(module: tvm.IRModule) -> tvm.IRModule:
     """take, gather, scatter and their like with indices that are known to be in range, or are
     brought into it."""
-    rewriter = _Wrapping(module)
+    return rewritten(module, _Wrapping(module))
+
+
+def rewritten(module: tvm.IRModule, rewriter: Any) -> tvm.IRModule:
+    """The module with what `rewriter`, a PyExprMutator over it, makes of its main function."""
     main = rewriter.visit_expr(module["main"])
     rewriter.builder_.update_func(module.get_global_var("main"), main)
     return relax.transform.Normalize()(rewriter.builder_.get())

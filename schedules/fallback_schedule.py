@@ -12,6 +12,8 @@ import tvm
 import tvm_ffi
 from tvm import s_tir, tirx
 
+from subpc.schedules.loop_nests import uses
+
 # Loops with less work than this (in elementary operations) run on one thread: starting more costs
 # as much.
 MIN_PARALLEL_WORK = 8192
@@ -196,12 +198,8 @@ def _innermost_is_a_row(node: Any, kind: Any) -> bool:
     axes = [v.var for v in node.iter_vars if v.iter_type == kind]
     regions = [[r.min for r in access.region] for access in (*node.reads, *node.writes)]
     return bool(axes) and not any(
-        _uses(index, axes[-1]) for region in regions for index in region[:-1]
+        uses(index, axes[-1]) for region in regions for index in region[:-1]
     )
-
-
-def _uses(index: Any, var: Any) -> bool:
-    return any(v.same_as(var) for v in tirx.analysis.undefined_vars(index))
 
 
 def _same_index_everywhere(node: Any) -> bool:

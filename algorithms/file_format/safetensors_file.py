@@ -55,24 +55,25 @@ def _without_tensors(value: Any, path: tuple[str, ...], tensors: dict[str, torch
     )
 
 
-def is_compressed(path: Path) -> bool:
-    """Whether the safetensors file `path` was written by to_bytes; whatever safetensors raises for
-    a damaged one."""
-    with safe_open(path, "pt") as file:
-        return HEADER_KEY in (file.metadata() or {})
-
-
 def from_file(path: Path) -> Any:
-    """The content that to_bytes was given; ModelFileError, or whatever safetensors raises for a
-    damaged file."""
+    """The content that to_bytes was given, or the tensors by name of a file that it did not write;
+    ModelFileError, or whatever safetensors raises for a damaged file.
+
+    The file is read once.
+    """
     with safe_open(path, "pt") as file:
-        header = (file.metadata() or {}).get(HEADER_KEY, "")
-        if len(header) > _MAX_HEADER:
+        header = (file.metadata() or {}).get(HEADER_KEY)
+        if header is not None and len(header) > _MAX_HEADER:
             raise ModelFileError(
                 f"{path.name} has a header of {len(header) >> 20} MiB; it is not a compressed"
                 " model."
             )
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    return tensors if header is None else _tree(path, header, tensors)
+
+
+def _tree(path: Path, header: str, tensors: dict[str, torch.Tensor]) -> Any:
+    """What `header` describes, with its tensors; those that it does not name are the state dict."""
     try:
         used: set[str] = set()
         tree = _with_tensors(json.loads(header), tensors, used)

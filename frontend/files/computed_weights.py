@@ -12,7 +12,10 @@ def put_together(
     state: Mapping[str, torch.Tensor], own: Collection[str] = ()
 ) -> tuple[State, tuple[str, ...]]:
     """The state dict with each weight in one piece, and what was done; names in `own` are the
-    network's, and stay."""
+    network's, and stay.
+
+    Shapes stay, as a layer has them: (filters, channels, ...) for a convolution.
+    """
     result, found = dict(state), dict[str, int]()
     for key in state:
         for what, names in _parts(key):

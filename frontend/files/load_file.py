@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from safetensors.torch import load_file as load_safetensors
 from torch import nn
 from torch.export import ExportedProgram
 
@@ -19,7 +18,7 @@ from subpc.algorithms.file_format.compressed_file import (
     parse_compressed,
 )
 from subpc.algorithms.file_format.graph.network import GraphNetwork
-from subpc.algorithms.file_format.safetensors_file import from_file, is_compressed
+from subpc.algorithms.file_format.safetensors_file import from_file
 from subpc.algorithms.numerics.quantizers import Quantized
 from subpc.errors import ConfigError, ModelFileError
 from subpc.frontend.architectures.default_shape import default_shape
@@ -88,7 +87,10 @@ def _load_whole(path: Path, arch: str | None, trust_pickle: bool) -> LoadedModel
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """The state dict in `path`, which is one, holds one, or is in the compressed format;
-    ModelFileError for anything else."""
+    ModelFileError for anything else.
+
+    Tensors have the shapes that the layers of the network have.
+    """
     check_file(path)
     with path.open("rb") as file:
         if _is_archive(file):
@@ -144,10 +146,8 @@ def _load_exported(archive: Archive, trust_pickle: bool) -> ExportedProgram:
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
     try:
-        if is_compressed(path):
-            content: dict[str, Any] = from_file(path)
-            return content
-        return dict(load_safetensors(path))
+        content: dict[str, Any] = from_file(path)
+        return content
     except ModelFileError:
         raise
     except Exception as error:

@@ -42,7 +42,10 @@ def network_in(content: Any) -> tuple[nn.Module, str] | None:
 
 
 def unwrap_checkpoint(content: Any, file: str) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
-    """The state dict in what a training script saved, in float32, and notes on what was changed."""
+    """The state dict in what a training script saved, in float32, and notes on what was changed.
+
+    Tensors of any shape by the network's names. ModelFileError where there is no state dict.
+    """
     notes = []
     for key in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
@@ -166,7 +169,10 @@ def _check_types(
 
 def start_from(module: nn.Module, state: dict[str, torch.Tensor], file: str) -> tuple[str, ...]:
     """Load weights to train on from; a last layer of another number of classes stays as it is, and
-    is returned by name."""
+    is returned by name.
+
+    state: tensors of the shapes in `module`, but for its last layer. ModelFileError for others.
+    """
     own = module.state_dict()
     heads = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear)][-1:]
     new = [f"{name}.{part}" for name in heads for part in ("weight", "bias")]

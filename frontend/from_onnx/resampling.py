@@ -95,7 +95,10 @@ class Resampling:
         return offset + (new + 0.5) / factor - (0.0 if self.place == _TF_NEAREST else 0.5)
 
     def inside(self, places: np.ndarray, extent: int) -> np.ndarray:
-        """Which new pixels lie in the image; only a region that is cut out reaches beyond it."""
+        """Which new pixels lie in the image; only a region that is cut out reaches beyond it.
+
+        places: (size,), in old pixels; the result: (size,), bool.
+        """
         return (places >= 0) & (places <= extent - 1) if self.crops else np.ones(len(places), bool)
 
 
@@ -128,7 +131,10 @@ def options_of(attrs: dict[str, Any], old: bool) -> Resampling:
 
 
 def pixels_along(options: Resampling, places: np.ndarray, extent: int, factor: float) -> np.ndarray:
-    """(size,): the old pixel that each new one is a copy of."""
+    """(size,): the old pixel that each new one is a copy of.
+
+    places: (size,), in old pixels; extent: old pixels along the axis; factor: new ones by old ones.
+    """
     rounding = (
         "ceil" if options.old and factor < 1 else options.rounding
     )  # so did Resize of opset 10 shrink

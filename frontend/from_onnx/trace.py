@@ -47,7 +47,10 @@ class OnnxTracer:
         )
 
     def run(self, inputs: Sequence[np.ndarray]) -> Trace:
-        """Outputs and layers' results for these inputs."""
+        """Outputs and layers' results for these inputs.
+
+        inputs: arrays of the shapes that the network was read for, in its order.
+        """
         values = self._run(
             dict(zip([value.name for value in self._network.inputs], inputs, strict=True))
         )

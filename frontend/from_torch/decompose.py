@@ -7,8 +7,32 @@ from torch.export import ExportedProgram
 
 from subpc.errors import UnsupportedModelError
 from subpc.frontend.from_torch.export import quiet
-from subpc.frontend.from_torch.supported import KEPT_WHOLE
 from subpc.frontend.messages import first_line
+
+# Composites that one Relax operator, or one pattern, stands for. Opened up, a pass would have to
+# recognise them again. relu6 is not here: opened, it becomes the clip that ONNX writes too.
+KEPT_WHOLE = frozenset(
+    {
+        "aten.adaptive_avg_pool1d.default",
+        "aten.adaptive_avg_pool2d.default",
+        "aten.col2im.default",
+        "aten.conv1d.default",
+        "aten.conv2d.default",
+        "aten.hardsigmoid.default",
+        "aten.hardswish.default",
+        "aten.layer_norm.default",
+        "aten.linear.default",
+        "aten.max_pool1d.default",
+        "aten.max_pool2d.default",
+        "aten.prelu.default",
+        "aten.silu.default",
+        "aten.softmax.int",
+        "aten.log_softmax.int",
+        "aten.upsample_bicubic2d.vec",
+        "aten.upsample_bilinear2d.vec",
+        "aten.upsample_nearest2d.vec",
+    }
+)
 
 
 def decompose(program: ExportedProgram) -> ExportedProgram:

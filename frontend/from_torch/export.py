@@ -4,7 +4,7 @@ noise."""
 import copy
 import importlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ from torch.export import ExportedProgram
 
 from subpc.algorithms.network.tensor_kinds import held_tensors, strange_tensors
 from subpc.errors import ConfigError, UnsupportedModelError
+from subpc.frontend.from_torch.bounded_run import run_bounded
 from subpc.frontend.messages import first_line
 from subpc.frontend.one_at_a_time import capturing
 from subpc.frontend.parts import suggested_part
@@ -64,11 +65,26 @@ def _check_weights(module: nn.Module) -> None:
 
 
 @capturing()
-def export(module: nn.Module, example_inputs: tuple[Any, ...]) -> ExportedProgram:
-    """torch.export, with its reasons for a refusal in two lines instead of a traceback."""
+def export(
+    module: nn.Module,
+    example_inputs: tuple[Any, ...],
+    *,
+    weights: Iterable[torch.Tensor] | None = None,
+) -> ExportedProgram:
+    """torch.export, with its reasons for a refusal in two lines instead of a traceback.
+
+    weights: what a module from a file holds; what such a module makes is bounded.
+    example_inputs: tensors of the shapes to capture for. Raises ConfigError where the module cannot
+    run on them, UnsupportedModelError where it cannot be captured.
+    """
     try:
-        with torch.no_grad():
-            module(*example_inputs)
+        if weights is not None:
+            run_bounded(module, example_inputs, weights)
+        else:
+            with torch.no_grad():
+                module(*example_inputs)
+    except UnsupportedModelError:
+        raise
     except Exception as error:
         shapes = ", ".join(
             str(tuple(x.shape)) for x in example_inputs if isinstance(x, torch.Tensor)

@@ -12,7 +12,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 
 from subpc.errors import UnsupportedModelError
-from subpc.frontend.from_torch.supported import layer_name
+from subpc.frontend.from_torch.nodes import layer_name
 from subpc.frontend.messages import first_line
 from subpc.frontend.plain_graph.reader import Weight
 
@@ -33,6 +33,7 @@ def fold_weights(
 
     A new weight is named after what it is made of: `layer3.2.conv2.weight` where that has a
     weight_orig and a mask.
+    owned: tensors of any shape. UnsupportedModelError where they make too much, or fail.
     """
     known = {
         node: owned[node.name]
@@ -118,14 +119,20 @@ def elements(node: fx.Node) -> int:
 
 def evaluated(root: fx.Node, known: dict[fx.Node, torch.Tensor], bound: int) -> torch.Tensor:
     """The value of `root`, computed by PyTorch; what lies between is dropped as soon as nobody
-    needs it."""
+    needs it.
+
+    known: tensors of the shapes in their nodes' `val`; bound: elements that may be there at once,
+    else UnsupportedModelError.
+    """
     order = list(_ancestors(root, known))
     last = {source: node for node in order for source in node.all_input_nodes}
     values: dict[fx.Node, Any] = dict(known)
+    alive = 0
     for node in order:
-        if elements(node) > bound:
+        alive += elements(node)
+        if alive > bound:
             raise UnsupportedModelError(
-                _too_large(f"{node.target} in {layer_name(node)}", elements(node), bound)
+                _too_large(f"{node.target} in {layer_name(node)}", alive, bound)
             )
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
         try:
@@ -139,6 +146,7 @@ def evaluated(root: fx.Node, known: dict[fx.Node, torch.Tensor], bound: int) -> 
         for source in node.all_input_nodes:
             if last[source] is node and source not in known:
                 del values[source]
+                alive -= elements(source)
     return values[root].detach().contiguous().clone()  # type: ignore[no-any-return]
 
 

@@ -13,7 +13,7 @@ from torch import fx
 
 from subpc.errors import UnsupportedModelError
 from subpc.frontend.from_torch.fold import LEAST_BOUND, constant_nodes, elements, evaluated
-from subpc.frontend.from_torch.supported import layer_name
+from subpc.frontend.from_torch.nodes import layer_name
 
 # (indexed value, axis, index) of an operator's arguments; and whether -1 is the last element.
 _Taken = Iterator[tuple[fx.Node, int, Any]]

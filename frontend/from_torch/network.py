@@ -16,7 +16,7 @@ from subpc.frontend.example_inputs import model_inputs
 from subpc.frontend.files.pt2.guards import check_guards
 from subpc.frontend.from_torch.decompose import decompose
 from subpc.frontend.from_torch.export import FLOATS, export, inference_copy
-from subpc.frontend.from_torch.supported import layer_name
+from subpc.frontend.from_torch.nodes import layer_name
 from subpc.frontend.from_torch.torchscript import NOTE, export_script, input_names
 from subpc.frontend.parts import Part
 from subpc.frontend.plain_graph.reader import Weight
@@ -133,7 +133,8 @@ def _program_for(program: ExportedProgram, inputs: tuple[Any, ...] | None) -> Ex
         return program
     if fixed is None:
         check_guards(program, inputs)
-        return export(program.module(), inputs)
+        module = program.module()
+        return export(module, inputs, weights=[*module.parameters(), *module.buffers()])
     asked = [tuple(x.shape) for x in inputs if isinstance(x, torch.Tensor)]
     if asked != fixed:
         raise ConfigError(

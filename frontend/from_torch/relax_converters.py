@@ -11,17 +11,9 @@ import torch
 from torch import fx
 from tvm import relax
 
+from subpc.frontend.from_torch.nodes import arguments
+
 Converter = Callable[[fx.Node, Any], Any]
-
-
-def arguments(node: fx.Node) -> dict[str, Any]:
-    """All arguments by name, with the defaults of the operator's schema."""
-    schema = node.target._schema.arguments  # type: ignore[union-attr]
-    defaults = {
-        argument.name: argument.default_value for argument in schema if argument.has_default_value()
-    }
-    positional = {argument.name: value for argument, value in zip(schema, node.args, strict=False)}
-    return {**defaults, **positional, **node.kwargs}
 
 
 def shape_of(value: Any) -> list[int]:

@@ -8,11 +8,13 @@ from torch import fx
 from torch.nn import functional
 from tvm import relax
 
-from subpc.frontend.from_torch.relax_converters import Converter, arguments, shape_of, theirs
+from subpc.frontend.from_torch.nodes import arguments
+from subpc.frontend.from_torch.relax_converters import Converter, shape_of, theirs
 from subpc.frontend.sampling import grid_sample
 
 # Mode numbers of aten.grid_sampler_2d.
-_BILINEAR, _PADDINGS = 0, ("zeros", "border", "reflection")
+_METHODS = {0: "bilinear", 1: "nearest"}
+_PADDINGS = ("zeros", "border", "reflection")
 
 
 def _resize(mode: str) -> Converter:
@@ -51,11 +53,12 @@ def _resize_antialiased(node: fx.Node, importer: Any) -> Any:
 
 def _grid_sampler(node: fx.Node, importer: Any) -> Any:
     a, emit = arguments(node), importer.block_builder.emit
-    if a["interpolation_mode"] != _BILINEAR:
-        raise ValueError("grid_sample is supported with mode='bilinear'")
+    method = _METHODS.get(a["interpolation_mode"])
+    if method is None:
+        raise ValueError("grid_sample is supported with mode='bilinear' and mode='nearest'")
     x, grid = importer.env[a["input"]], importer.env[a["grid"]]
     padding, align = _PADDINGS[a["padding_mode"]], bool(a["align_corners"])
-    return emit(grid_sample(emit, x, grid, method="bilinear", padding=padding, align=align))
+    return emit(grid_sample(emit, x, grid, method=method, padding=padding, align=align))
 
 
 def _interpolation(

@@ -1,5 +1,4 @@
-"""Which torch operators reach TVM, and how: those kept whole for the passes, all that is not known,
-and the importer itself."""
+"""Which torch operators reach TVM, and how: all that is not known, and the importer itself."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,33 +14,9 @@ from subpc.frontend.from_torch import relax_converters as torch_convert
 from subpc.frontend.from_torch import relax_move_converters as torch_moves
 from subpc.frontend.from_torch import relax_resize_converters as torch_resizes
 from subpc.frontend.from_torch import relax_type_converters as torch_types
+from subpc.frontend.from_torch.nodes import layer_name
 from subpc.frontend.from_torch.relax_converters import Converter
-from subpc.frontend.messages import describe_unsupported, printable
-
-# Composites that one Relax operator, or one pattern, stands for. Opened up, a pass would have to
-# recognise them again. relu6 is not here: opened, it becomes the clip that ONNX writes too.
-KEPT_WHOLE = frozenset(
-    {
-        "aten.adaptive_avg_pool1d.default",
-        "aten.adaptive_avg_pool2d.default",
-        "aten.col2im.default",
-        "aten.conv1d.default",
-        "aten.conv2d.default",
-        "aten.hardsigmoid.default",
-        "aten.hardswish.default",
-        "aten.layer_norm.default",
-        "aten.linear.default",
-        "aten.max_pool1d.default",
-        "aten.max_pool2d.default",
-        "aten.prelu.default",
-        "aten.silu.default",
-        "aten.softmax.int",
-        "aten.log_softmax.int",
-        "aten.upsample_bicubic2d.vec",
-        "aten.upsample_bilinear2d.vec",
-        "aten.upsample_nearest2d.vec",
-    }
-)
+from subpc.frontend.messages import describe_unsupported
 
 OURS: dict[str, Converter] = {
     **torch_convert.OURS,
@@ -136,12 +111,3 @@ def _check_type(result: Any, expected: Any) -> None:
             )
         if (shape, dtype) != (right, right_dtype):
             raise ValueError(f"TVM makes {dtype} {shape} of it, PyTorch {right_dtype} {right}")
-
-
-def layer_name(node: fx.Node) -> str:
-    """The path of the innermost module that the node comes from, such as `layer1.0.conv1`."""
-    stack = node.meta.get("nn_module_stack") or {}
-    path = str(list(stack.values())[-1][0]) if stack else ""
-    return (
-        printable(path.removeprefix("L['self'].").removeprefix("L['self']")) or "the model itself"
-    )

@@ -10,9 +10,9 @@ from torch import fx
 from subpc.algorithms.file_format.graph.network import GraphNetwork
 from subpc.errors import UnsupportedModelError
 from subpc.frontend.from_torch.network import ExportedNetwork
+from subpc.frontend.from_torch.nodes import layer_name
 from subpc.frontend.from_torch.plain_graph.converters import CONVERTERS
 from subpc.frontend.from_torch.plain_graph.reader import Made, ProgramReader
-from subpc.frontend.from_torch.supported import layer_name
 from subpc.frontend.messages import first_line
 from subpc.frontend.plain_graph.builder import refuse_all
 from subpc.frontend.plain_graph.reader import Weight

@@ -10,9 +10,9 @@ from torch.export import ExportedProgram
 
 from subpc.errors import ModelFileError, SubpcError, UnsupportedModelError
 from subpc.frontend.files.archive import Archive
-from subpc.frontend.files.script_check import load_checked
-from subpc.frontend.files.script_growth import MOST_ELEMENTS, too_long
-from subpc.frontend.files.script_loops import MOST_TURNS, too_many_turns
+from subpc.frontend.files.script.check import load_checked
+from subpc.frontend.files.script.growth import MOST_ELEMENTS, too_long
+from subpc.frontend.files.script.loops import MOST_TURNS, too_many_turns
 from subpc.frontend.from_torch.export import export
 from subpc.frontend.messages import first_line
 
@@ -58,7 +58,11 @@ def export_script(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what the script itself warns of
-            program = export(_Script(script), example_inputs)
+            program = export(
+                _Script(script),
+                example_inputs,
+                weights=[*script.parameters(), *script.buffers()],
+            )
     except SubpcError as error:
         if error.__cause__ is not None and too_long(error.__cause__):
             raise UnsupportedModelError(

@@ -57,7 +57,10 @@ class TorchTracer:
         self._chains = {name: chain(graph, node) for name, node in zip(layers, nodes, strict=True)}
 
     def run(self, inputs: tuple[torch.Tensor, ...]) -> Trace:
-        """Outputs and layers' results for these inputs."""
+        """Outputs and layers' results for these inputs.
+
+        inputs: tensors of the shapes that the program was captured for, in its order.
+        """
         wanted = {node for nodes in self._chains.values() for node in nodes}
         runner = _Runner(self._program.graph_module, wanted)
         waiting = iter(inputs)

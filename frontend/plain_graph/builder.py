@@ -36,7 +36,10 @@ class GraphBuilder:
         self, name: str, kind: str, tensors: dict[str, torch.Tensor], x: int, **options: Any
     ) -> int:
         """The result of a layer; the same layer again where the same tensors are used in the same
-        way."""
+        way.
+
+        tensors: weight and bias as PyTorch's layer of this kind has them; x: its input's number.
+        """
         key = (
             kind,
             repr(options),
@@ -53,7 +56,10 @@ class GraphBuilder:
         return self.add(LAYER, x, name=self._weights[key])
 
     def tensor(self, name: str, value: torch.Tensor) -> int:
-        """A tensor that is no layer's, as a value."""
+        """A tensor that is no layer's, as a value.
+
+        value: of any shape, which stays.
+        """
         if name not in self._placed:
             free = self._free(name)
             self.tensors[free] = value.detach().float().contiguous()

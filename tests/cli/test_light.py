@@ -7,6 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+
+from subpc.frontend.from_torch.to_onnx_file import export_onnx
+from tests.frontend.small_model import SHAPE, WRITERS, Small
 
 # Made to look as if not installed. TVM's Python package may be found (its folder holds the
 # runtime), but not imported.
@@ -128,3 +132,37 @@ def test_a_model_that_is_not_there_in_words(tmp_path: Path) -> None:
         1,
         f"error: {tmp_path / 'latest.pt'} is a link to gone.pt, which does not exist.\n",
     )
+
+
+@pytest.mark.parametrize("kind", ["program.pt2", "script.pt", "m.onnx"])
+@pytest.mark.parametrize("use", ["compress", "compare"])
+def test_networks_are_compressed_and_compared_without_tvm(
+    use: str, kind: str, tmp_path: Path
+) -> None:
+    if kind == "m.onnx":
+        export_onnx(Small(10).eval(), (torch.rand(SHAPE),), tmp_path / kind)
+    else:
+        WRITERS[kind](Small(10).eval(), tmp_path / kind)
+    code = {
+        "compress": "load_network(Path(sys.argv[1]), shape=SHAPE)",
+        "compare": "side.prepare([SHAPE]); side.run([np.zeros(SHAPE, np.float32)], layers=True)",
+    }[use]
+    side = (
+        "OnnxSide(Path(sys.argv[1]))"
+        if kind == "m.onnx"
+        else ("TorchSide(Path(sys.argv[1]), None, None)")
+    )
+    script = f"""
+import sys
+from pathlib import Path
+import numpy as np
+sys.modules["tvm"] = None
+from subpc.comparison.sides import OnnxSide, TorchSide
+from subpc.frontend.load_network import load_network
+SHAPE = {SHAPE}
+side = {side}
+{code}
+"""
+    command = [sys.executable, "-c", script, str(tmp_path / kind)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr

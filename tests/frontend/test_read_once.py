@@ -9,15 +9,21 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import safetensors.torch
 import torch
+from safetensors import safe_open
 
+from subpc.algorithms.file_format import safetensors_file
+from subpc.algorithms.file_format.compressed_file import CompressedFile, save_compressed
 from subpc.comparison.sides import OnnxSide, TorchSide
 from subpc.compiler.compile_model import compile_file
+from subpc.frontend.architectures.small_nets import build
+from subpc.frontend.files.load_file import load_torch_file
 from subpc.frontend.from_onnx import network as onnx_network
 from subpc.frontend.from_torch.to_onnx_file import export_onnx
 from subpc.frontend.import_model import import_model
 from subpc.frontend.load_network import load_network
-from tests.frontend.small_model import SHAPE, WRITERS, Small
+from tests.frontend.small_model import ARCH, SHAPE, WRITERS, Small
 
 
 def _compare(side: Any) -> None:
@@ -83,3 +89,27 @@ def test_a_torch_file(use: str, kind: str, tmp_path: Path, counts: Counter[str])
     USES[use](tmp_path / kind)
     assert counts["directory read"] == 1
     assert counts["captured"] == (1 if kind == "script.pt" else 0)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_safetensors_file(
+    compressed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "m.safetensors"
+    if compressed:
+        options = {"num_classes": 7, "in_channels": 3, "width": 4}
+        state = build("resnet20", **options).state_dict()
+        file = CompressedFile(arch="subpc:resnet20", arch_options=options, state_dict=state)
+        save_compressed(path, file)
+    else:
+        WRITERS["state.safetensors"](Small(), path)
+    opened: list[Path] = []
+
+    def counted(path: Path, *args: Any) -> Any:
+        opened.append(path)
+        return safe_open(path, *args)
+
+    for place in (safetensors_file, safetensors.torch):
+        monkeypatch.setattr(place, "safe_open", counted)
+    load_torch_file(path, arch=None if compressed else ARCH)
+    assert opened == [path]

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from tests.fuzz.campaign import OUTCOMES, run
+from tests.fuzz.seeds import LOADERS
 
 
 def main() -> int:
@@ -19,6 +20,8 @@ def main() -> int:
         "--keep", type=Path, help="folder for the files that were neither refused nor accepted"
     )
     options = parser.parse_args()
+    if options.only not in (None, *LOADERS):
+        parser.error(f"--only {options.only} is no kind of file; known: {', '.join(LOADERS)}")
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         results = run(Path(folder), options.seconds, options.seed, options.only)
         print(f"| file | cases | {' | '.join(OUTCOMES)} |\n|---|---|{'---|' * len(OUTCOMES)}")

@@ -15,7 +15,7 @@ from tests.fuzz.seeds import write_seeds
 
 OUTCOMES = ("refused", "accepted", "ran", "leaked", "crashed", "hung")
 ROOT = Path(__file__).parents[2]
-CASE_SECONDS, START_SECONDS, MAX_FINDINGS = 60.0, 180.0, 50
+CASE_SECONDS, START_SECONDS, END_SECONDS, MAX_FINDINGS = 60.0, 180.0, 10.0, 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +88,25 @@ def _one_worker(
         *names,
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    worker = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    assert worker.stdout is not None
     work = folder / f"work {kind}".replace("/", "")
+    # Without a buffer, in which lines would wait while nothing more can be selected.
+    worker = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        bufsize=0,
+    )
+    return follow(worker, work, number, seconds, result)
+
+
+def follow(
+    worker: subprocess.Popen[bytes], work: Path, number: int, seconds: float, result: Result
+) -> tuple[int, float]:
+    """Note what a worker says of each case in the folder `work`, from case `number` on; end it
+    when the time is over or it does not answer. The next case's number, and the seconds spent."""
+    assert worker.stdout is not None
     with selectors.DefaultSelector() as selector, worker.stdout:
         selector.register(worker.stdout, selectors.EVENT_READ)
         begin, limit = time.monotonic(), START_SECONDS
@@ -104,13 +118,9 @@ def _one_worker(
                 if outcome == "ready":
                     begin, limit = time.monotonic(), CASE_SECONDS
                     continue
-                case = (
-                    next(iter(work.glob("case.*")), None)
-                    if len(names) == 1
-                    else max(work.glob("case.*"), key=os.path.getmtime, default=None)
-                )
+                case = max(work.glob("case.*"), key=os.path.getmtime, default=None)
                 if not outcome or outcome == "hung":
-                    result.note(number, outcome or f"crashed with {worker.wait(10)}", case)
+                    result.note(number, outcome or _end(worker), case)
                     return number + 1, time.monotonic() - begin
                 result.note(number, outcome.split(" ", 1)[1], case)
                 number += 1
@@ -119,3 +129,11 @@ def _one_worker(
         finally:
             worker.kill()
             worker.wait()
+
+
+def _end(worker: subprocess.Popen[bytes]) -> str:
+    """How a worker ended that says nothing more."""
+    try:
+        return f"crashed with {worker.wait(END_SECONDS)}"
+    except subprocess.TimeoutExpired:
+        return "hung while it ended"

@@ -13,7 +13,10 @@ def taken_branch(
     node: onnx.NodeProto, constants: dict[str, np.ndarray]
 ) -> list[onnx.NodeProto] | None:
     """The nodes that give the outputs of an `If`, whose weights are added to `constants`; None for
-    all other nodes."""
+    all other nodes.
+
+    constants: of any shape, by the value's name; the condition has one element.
+    """
     if node.op_type != "If" or node.input[0] not in constants:
         return None
     name = "then_branch" if constants[node.input[0]].reshape(-1)[0] else "else_branch"

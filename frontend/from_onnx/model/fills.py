@@ -53,7 +53,10 @@ def filled(
 
 
 def is_fill(value: np.ndarray) -> bool:
-    """Whether the array is one number, in memory."""
+    """Whether the array is one number, in memory.
+
+    value: of any shape.
+    """
     return value.size > 0 and (value.size == 1 or not any(value.strides))
 
 

@@ -86,7 +86,10 @@ def shape_of(value: onnx.TypeProto | None) -> tuple[int, ...] | None:
 
 
 def type_of(array: np.ndarray) -> onnx.TypeProto:
-    """The type of a constant."""
+    """The type of a constant.
+
+    array: its element type and its shape are taken.
+    """
     return helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
 
 

@@ -2,15 +2,35 @@
 that follows from constants is known."""
 
 import onnx
-from tvm.relax.frontend.onnx import onnx_frontend
 
 from subpc.errors import UnsupportedModelError
 from subpc.frontend.from_onnx.graph import STANDARD_DOMAINS, node_name
 from subpc.frontend.from_onnx.model.functions import OPENED
 from subpc.frontend.from_onnx.model.refused import refused
-from subpc.frontend.from_onnx.relax_converters.table import OURS
 from subpc.frontend.messages import describe_unsupported, printable
 
+# Operators with a conversion to Relax, TVM's or our own. A list, so that what only reads or
+# compresses a network does not load TVM.
+_NAMES = """
+Abs Acos Acosh Add AffineGrid AllClassNMS And ArgMax ArgMin Asin Asinh Atan Atanh Attention
+AveragePool BatchNormalization BiasGelu BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast
+CastLike Ceil Clip Col2Im Compress Concat ConcatFromSequence Constant ConstantOfShape Conv
+ConvTranspose Cos Cosh CumProd CumSum DepthToSpace DequantizeLinear Div Dropout
+DynamicQuantizeLinear Einsum Elu EmbedLayerNormalization Equal Erf Exp Expand EyeLike FastGelu
+Flatten Floor Gather GatherElements GatherND Gelu Gemm GlobalAveragePool GlobalLpPool
+GlobalMaxPool Greater GreaterOrEqual GridSample GroupNormalization HardSigmoid HardSwish Hardmax
+Identity InstanceNormalization IsInf IsNaN LRN LayerNormalization LeakyRelu Less LessOrEqual Log
+LogSoftmax LpNormalization LpPool MatMul MatMulInteger MatMulInteger16 Max MaxPool MaxRoiPool
+MaxUnpool Mean MeanVarianceNormalization Min Mish Mod Mul Neg NonMaxSuppression NonZero Not OneHot
+Optional OptionalGetElement OptionalHasElement Or PRelu Pad Pow QuantizeLinear RMSNormalization
+Range Reciprocal ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin
+ReduceProd ReduceSum ReduceSumSquare Relu Reshape Resize RoiAlign Round Scatter ScatterElements
+ScatterND Selu SequenceAt SequenceConstruct SequenceEmpty SequenceErase SequenceInsert
+SequenceLength Shape Shrink Sigmoid Sign Sin Sinh Size SkipLayerNormalization Slice Softmax
+Softplus Softsign SpaceToDepth Split SplitToSequence Sqrt Squeeze Sub Sum Tan Tanh ThresholdedRelu
+Tile TopK Transpose Trilu Unique Unsqueeze Upsample Where Xor
+"""
+CONVERTED = frozenset(_NAMES.split())
 # Branches whose condition is a constant are taken or left out, like composite operators opened,
 # before anything is imported.
 _GONE_LATER = OPENED | {"If", "Constant"}
@@ -23,11 +43,7 @@ def check_supported(model: onnx.ModelProto, *, folded: bool = False) -> None:
     folded: `model` is what is imported, without anything that follows from constants.
     """
     _check_outputs(model.graph)
-    known = (
-        onnx_frontend._get_convert_map().keys()
-        | OURS.keys()
-        | (frozenset({"Constant"}) if folded else _GONE_LATER)
-    )
+    known = CONVERTED | (frozenset({"Constant"}) if folded else _GONE_LATER)
     missing: dict[str, list[str]] = {}
     for node in model.graph.node:
         if node.domain not in STANDARD_DOMAINS or node.op_type not in known:

@@ -6,7 +6,7 @@ import onnx
 import torch
 
 from subpc.frontend.from_onnx.network import OnnxNetwork
-from subpc.frontend.imported_model import layer_of
+from subpc.frontend.messages import layer_of
 from subpc.frontend.plain_graph.builder import GraphBuilder
 from subpc.frontend.plain_graph.reader import Weight
 

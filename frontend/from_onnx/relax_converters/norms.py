@@ -8,6 +8,7 @@ from typing import Any
 from tvm import relax
 
 from subpc.frontend.from_onnx.graph import NodeError
+from subpc.frontend.from_onnx.relax_converters.numbers import const_like
 
 Converter = Callable[[list[Any], dict[str, Any], int], Any]
 
@@ -23,14 +24,16 @@ def lp_normalization(inputs: list[Any], attrs: dict[str, Any], opset: int) -> An
     size = relax.op.abs(x) if order == 1 else relax.op.multiply(x, x)
     total = relax.op.sum(size, [axis], True)
     norm = total if order == 1 else relax.op.sqrt(total)
-    return relax.op.divide(x, relax.op.where(relax.op.equal(norm, _like(0, x)), _like(1, x), norm))
+    return relax.op.divide(
+        x, relax.op.where(relax.op.equal(norm, const_like(0, x)), const_like(1, x), norm)
+    )
 
 
 def mean_variance_normalization(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
     """(x - mean) / deviation."""
     x, axes = inputs[0], [int(axis) for axis in attrs.get("axes", (0, 2, 3))]
     centred, variance = _centred(x, axes)
-    return relax.op.divide(centred, relax.op.add(relax.op.sqrt(variance), _like(_SMALL, x)))
+    return relax.op.divide(centred, relax.op.add(relax.op.sqrt(variance), const_like(_SMALL, x)))
 
 
 def layer_normalization(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
@@ -43,7 +46,8 @@ def layer_normalization(inputs: list[Any], attrs: dict[str, Any], opset: int) ->
     axes = list(range(int(attrs.get("axis", -1)) % rank, rank))
     centred, variance = _centred(x, axes)
     inverse = relax.op.divide(
-        _like(1, x), relax.op.sqrt(relax.op.add(variance, _like(attrs.get("epsilon", 1e-5), x)))
+        const_like(1, x),
+        relax.op.sqrt(relax.op.add(variance, const_like(attrs.get("epsilon", 1e-5), x))),
     )
     normal = relax.op.multiply(relax.op.multiply(centred, inverse), scale)
     bias = inputs[2] if len(inputs) > 2 else None
@@ -62,12 +66,8 @@ def _centred(x: Any, axes: list[int]) -> tuple[Any, Any]:
     count = math.prod(shape[axis] for axis in axes)
     centred = relax.op.subtract(x, relax.op.mean(x, axes, True))
     return centred, relax.op.divide(
-        relax.op.sum(relax.op.multiply(centred, centred), axes, True), _like(count, x)
+        relax.op.sum(relax.op.multiply(centred, centred), axes, True), const_like(count, x)
     )
-
-
-def _like(value: float, like: Any) -> Any:
-    return relax.const(value, str(like.ty.dtype))
 
 
 CONVERTERS: dict[str, Converter] = {

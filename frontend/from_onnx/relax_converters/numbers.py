@@ -66,14 +66,15 @@ def bit_shift(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
     bits = np.dtype(str(x.ty.dtype)).itemsize * 8
     left = attrs["direction"] in (b"LEFT", "LEFT")
     outside = relax.op.logical_or(
-        relax.op.less(count, _like(0, count)), relax.op.greater_equal(count, _like(bits, count))
+        relax.op.less(count, const_like(0, count)),
+        relax.op.greater_equal(count, const_like(bits, count)),
     )
     shift = relax.op.left_shift if left else relax.op.right_shift
-    inside = shift(x, relax.op.where(outside, _like(0, count), count))
+    inside = shift(x, relax.op.where(outside, const_like(0, count), count))
     rest = (
-        relax.op.where(relax.op.less(x, _like(0, x)), _like(-1, x), _like(0, x))
+        relax.op.where(relax.op.less(x, const_like(0, x)), const_like(-1, x), const_like(0, x))
         if not left and "u" not in str(x.ty.dtype)
-        else _like(0, x)
+        else const_like(0, x)
     )
     return relax.op.where(outside, rest, inside)
 
@@ -89,7 +90,7 @@ def is_infinite(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
         return relax.const(np.zeros([int(n) for n in inputs[0].ty.shape], bool))
     if len(signs) == 2:
         return relax.op.isinf(inputs[0])
-    return relax.op.equal(inputs[0], _like(signs[0] * math.inf, inputs[0]))
+    return relax.op.equal(inputs[0], const_like(signs[0] * math.inf, inputs[0]))
 
 
 def cumulative(operator: Callable[[Any, Any], Any], neutral: float) -> Converter:
@@ -155,8 +156,8 @@ def one_hot(inputs: list[Any], attrs: dict[str, Any], opset: int) -> Any:
     count, rank = int(np.asarray(depth.value.numpy()).reshape(())), int(indices.ty.ndim) + 1
     axis = int(attrs.get("axis", -1)) % rank
     wanted = relax.op.where(
-        relax.op.less(indices, _like(0, indices)),
-        relax.op.add(indices, _like(count, indices)),
+        relax.op.less(indices, const_like(0, indices)),
+        relax.op.add(indices, const_like(count, indices)),
         indices,
     )
     row = (
@@ -173,7 +174,8 @@ def _is_float(value: Any) -> bool:
     return str(value.ty.dtype).startswith("float")
 
 
-def _like(value: float, like: Any) -> Any:
+def const_like(value: float, like: Any) -> Any:
+    """A scalar constant of the element type of `like`, a Relax tensor."""
     return relax.const(value, str(like.ty.dtype))
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import fx
 
+from subpc.frontend.from_torch.nodes import arguments
 from subpc.frontend.from_torch.plain_graph import shape_converters as shapes
 from subpc.frontend.from_torch.plain_graph.reader import Made, ProgramReader, rank_of
 from subpc.frontend.from_torch.plain_graph.shape_converters import pair
-from subpc.frontend.from_torch.relax_converters import arguments
 from subpc.frontend.plain_graph.reader import arithmetic, clip, required_weight
 
 Converter = Callable[[fx.Node, ProgramReader], Made | None]

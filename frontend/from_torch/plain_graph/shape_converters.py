@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import fx
 
+from subpc.frontend.from_torch.nodes import arguments
 from subpc.frontend.from_torch.plain_graph.reader import Made, ProgramReader, rank_of, shape_of
-from subpc.frontend.from_torch.relax_converters import arguments
 from subpc.frontend.plain_graph.reader import expand, reshape, split
 
 Converter = Callable[[fx.Node, ProgramReader], Made | None]

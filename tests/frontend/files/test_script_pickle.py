@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from subpc.errors import ModelFileError
-from subpc.frontend.files.script_pickle import check_pickle
+from subpc.frontend.files.script.pickles import check_pickle
 from subpc.frontend.import_model import import_model
 from tests.frontend.files.archives import Members, member, read, write
 from tests.frontend.small_model import SHAPE, Small, save_script

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from subpc.errors import ModelFileError
+from subpc.errors import ModelFileError, SubpcError
 from subpc.frontend.import_model import import_model
 
 MEMORY = 512 << 20  # twice what folding may make
@@ -260,3 +260,30 @@ def test_networks_whose_weights_are_fills_are_read(tmp_path: Path) -> None:
         (8448, 2, 1, 1),
         (8448, 8448, 1, 1),
     ]
+
+
+@pytest.mark.parametrize("operator", ["Gather", "GatherElements", "GatherND"])
+@pytest.mark.parametrize(("index", "inside"), [(-1, True), (5, False)])
+def test_indices_that_are_computed_from_constants(
+    operator: str, index: int, inside: bool, tmp_path: Path
+) -> None:
+    """An index outside is refused though the file holds its parts only."""
+    ranks = {"Gather": (1,), "GatherElements": (1, 1), "GatherND": (1, 1)}
+    parts = [np.full(ranks[operator], value, np.int64) for value in (4, index - 4)]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Add", ["a", "b"], ["index"]),
+            helper.make_node(operator, ["x", "index"], ["y"]),
+        ],
+        "g",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [4, 3])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(part, name) for part, name in zip(parts, "ab", strict=True)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "m.onnx")
+    if inside:
+        import_model(tmp_path / "m.onnx")
+        return
+    with pytest.raises(SubpcError, match="index 5 along axis 0, which has 4 elements"):
+        import_model(tmp_path / "m.onnx")

@@ -118,13 +118,22 @@ def test_interpolation_between_corners_and_antialiased(options: dict[str, bool])
 
 
 @pytest.mark.parametrize("align", [True, False])
-@pytest.mark.parametrize("padding", ["zeros", "border"])
-def test_grid_sample(padding: str, align: bool) -> None:
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
+def test_grid_sample(mode: str, padding: str, align: bool) -> None:
     check(
-        lambda x, g: F.grid_sample(x, g, padding_mode=padding, align_corners=align),
-        planes(),
-        0.7 * planes(2, 5, 6, 2),
+        lambda x, g: F.grid_sample(x, g, mode, padding, align), planes(), 0.7 * planes(2, 5, 6, 2)
     )
+
+
+@pytest.mark.parametrize("align", [True, False])
+def test_places_in_the_middle_of_two_pixels(align: bool) -> None:
+    """The nearest is the even one."""
+    x = planes(1, 2, 8, 9 if align else 8)
+    places = torch.arange(-0.5, 8, 0.5)
+    column = places / 4 - 1 if align else (2 * places + 1) / 8 - 1
+    grid = torch.stack([column, torch.zeros_like(column)], -1)[None, None]
+    check(lambda x, g: F.grid_sample(x, g, "nearest", "border", align), x, grid)
 
 
 OTHERS: dict[str, Function | nn.Module] = {

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from subpc.frontend.files.script_loops import nodes_within
+from subpc.frontend.files.script.loops import nodes_within
 
 # Elements of a list, or letters of a text. Networks have lists of layers, sizes and anchors.
 MOST_ELEMENTS = 1 << 20

@@ -3,8 +3,8 @@ computes and nothing else.
 
 TorchScript is a language that cannot reach Python, but some of its operators write and read files,
 and objects of C++ classes are made while a file is loaded. PyTorch itself resolves the names in the
-source; so operators are looked at in the graphs that it made, and only what would run before that
-is looked for in the text.
+source; so operators are looked at in the graphs that it made, and what would run before that is
+refused in the source.
 """
 
 import io
@@ -17,9 +17,10 @@ from torch.jit._recursive import wrap_cpp_module
 from subpc.errors import ModelFileError
 from subpc.frontend.files.archive import Archive, written_again
 from subpc.frontend.files.safe_operators import script_operator
-from subpc.frontend.files.script_growth import bound_growth
-from subpc.frontend.files.script_loops import Endless, bound_loops, nodes_within
-from subpc.frontend.files.script_pickle import Foreign, check_pickle
+from subpc.frontend.files.script.growth import bound_growth
+from subpc.frontend.files.script.loops import Endless, bound_loops, nodes_within
+from subpc.frontend.files.script.pickles import Foreign, check_pickle
+from subpc.frontend.files.script.source import Unwritten, checked_source
 from subpc.frontend.messages import first_line, printable
 
 _KEPT = re.compile(
@@ -50,6 +51,12 @@ def checked_archive(archive: Archive) -> io.BytesIO:
                 else "lacks data.pkl or constants.pkl, as older versions' files do"
             ),
         )
+    try:
+        kept = checked_source(kept)
+    except Unwritten as error:
+        raise _refused(
+            archive.name, f"has source that PyTorch does not write: {printable(str(error))}"
+        ) from error
     for name, content in kept.items():
         if name.startswith("code/") and _AT_LOAD.search(content):
             raise _refused(

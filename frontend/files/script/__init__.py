@@ -1,0 +1,1 @@
+"""TorchScript files: what is in them is checked before PyTorch runs any of it."""
