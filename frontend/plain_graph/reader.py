@@ -134,6 +134,4 @@ def compare(reader: GraphReader[Place], relation: str, left: Place, right: Place
             return reader.builder.add(
                 "compare_number", reader.value(value), relation=word, number=number
             )
-    return reader.builder.add(
-        "compare", reader.value(left), reader.value(right), relation=relation
-    )
+    return reader.builder.add("compare", reader.value(left), reader.value(right), relation=relation)

@@ -238,7 +238,9 @@ OPERATORS: dict[str, Operator] = {
     ),
     "sum": _plain(lambda x, dims, keepdim: torch.sum(x, dims, keepdim), dims=_DIMS, keepdim=switch),
     "max": _plain(_max, dims=_DIMS, keepdim=switch),
-    "min": _plain(lambda x, dims, keepdim: torch.amin(x, dims, keepdim), dims=_DIMS, keepdim=switch),
+    "min": _plain(
+        lambda x, dims, keepdim: torch.amin(x, dims, keepdim), dims=_DIMS, keepdim=switch
+    ),
     "prod": _plain(lambda x, dim, keepdim: torch.prod(x, dim, keepdim), dim=_DIM, keepdim=switch),
     "any": _plain(lambda x, dims, keepdim: torch.any(x, dims, keepdim), dims=_DIMS, keepdim=switch),
     "norm": _plain(_norm, order=number, dims=_DIMS, keepdim=switch),

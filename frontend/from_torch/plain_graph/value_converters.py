@@ -156,7 +156,13 @@ def _index(node: fx.Node, reader: ProgramReader) -> int:
     return x
 
 
+def _nothing(node: fx.Node, reader: ProgramReader) -> list[int]:
+    """Of what gives no value."""
+    return []
+
+
 CONVERTERS: dict[str, Converter] = {
+    "aten._assert_tensor_metadata.default": _nothing,
     **{f"aten.{name}.default": _unary(name) for name in _UNARY},
     "aten.elu.default": _elu,
     **{
