@@ -62,8 +62,9 @@ def _full_like(node: fx.Node, reader: ProgramReader) -> int:
 
 
 def _cast(node: fx.Node, reader: ProgramReader) -> int:
-    before, after = (type_name(place.meta["val"].dtype) for place in (node.args[0], node))
-    x = reader.value(node.args[0])
+    source: Any = node.args[0]
+    before, after = (type_name(place.meta["val"].dtype) for place in (source, node))
+    x = reader.value(source)
     return x if before == after else reader.builder.add("cast", x, to=after)
 
 
