@@ -1,6 +1,8 @@
 """`subpc compress`: the group of compression methods, those of the registry and the training by
 SUBP."""
 
+import os
+
 import click
 
 from subpc.algorithms.registry import METHODS
@@ -38,3 +40,6 @@ def command() -> None:
     Example:
       subpc compress udfc weights.pth --arch torchvision:resnet18 --ratio 0.3 --bits 6 -o small.pt
     """
+    # PyTorch is loaded after this. Compression is thousands of small sums; threads that wait for
+    # each other awake would take most of the CPU's time wherever anything else runs.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")

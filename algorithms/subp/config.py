@@ -49,8 +49,11 @@ class SubpConfig(Record):
             (self.criterion in CRITERIA, f"criterion is {self.criterion!r}; accepted: {CRITERIA}"),
             (self.schedule in SCHEDULES, f"schedule is {self.schedule!r}; accepted: {SCHEDULES}"),
             (
-                0 <= self.start <= self.end,
-                f"start is {self.start} and end is {self.end}; 0 <= start <= end is accepted",
+                0 <= self.start <= self.end < float("inf"),
+                (
+                    f"start is {self.start} and end is {self.end}; numbers with 0 <= start <= end"
+                    " are accepted"
+                ),
             ),
             (
                 0 < self.temperature < float("inf"),

@@ -3,6 +3,7 @@ noise."""
 
 import copy
 import importlib
+import re
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,12 +16,14 @@ from torch.export import ExportedProgram
 from subpc.algorithms.network.tensor_kinds import held_tensors, strange_tensors
 from subpc.errors import ConfigError, UnsupportedModelError
 from subpc.frontend.from_torch.bounded_run import run_bounded
-from subpc.frontend.messages import first_line
+from subpc.frontend.messages import first_line, printable
 from subpc.frontend.one_at_a_time import capturing
 from subpc.frontend.parts import suggested_part
 
 Module = TypeVar("Module", bound=nn.Module)
 
+# What torch.export says of a dataclass, or another class of the model's own, as a result.
+_OWN_TYPE = re.compile(r"Found <class '([^']+)'> in output, which is not a known type")
 FLOATS = (torch.float16, torch.bfloat16, torch.float64)
 
 
@@ -97,6 +100,12 @@ def export(
         with quiet():
             return capture(module, example_inputs)
     except Exception as error:
+        if own_type := _OWN_TYPE.search(str(error)):
+            raise UnsupportedModelError(
+                f"{type(module).__name__} returns {printable(own_type[1])}, a class of its own.\n"
+                "Tensors are accepted, in tuples, lists, dictionaries and named tuples: have the"
+                " model return those, such as vars(result)."
+            ) from error
         advice = (
             suggested_part(module, example_inputs)
             or "The forward pass must not depend on the values in its tensors."

@@ -47,7 +47,8 @@ def load_torchscript(archive: Archive) -> torch.jit.ScriptModule:
     except Exception as error:
         raise ModelFileError(
             f"{archive.name} is not a TorchScript file this version of torch can read:"
-            f" {first_line(error)}"
+            f" {first_line(error)}\nSave the script before torch.jit.optimize_for_inference, and"
+            " with this version of torch."
         ) from error
 
 

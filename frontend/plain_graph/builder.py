@@ -56,14 +56,21 @@ class GraphBuilder:
         return self.add(LAYER, x, name=self._weights[key])
 
     def tensor(self, name: str, value: torch.Tensor) -> int:
-        """A tensor that is no layer's, as a value.
+        """A tensor that is no layer's, as a value of its own type.
 
-        value: of any shape, which stays.
+        value: of any shape, which stays. ValueError where float32, in which files hold tensors,
+        has not its numbers.
         """
         if name not in self._placed:
+            kept = value.detach().float().contiguous()
+            if not value.is_floating_point() and not torch.equal(kept.to(value.dtype), value):
+                raise ValueError("a constant with whole numbers above 2^24")
             free = self._free(name)
-            self.tensors[free] = value.detach().float().contiguous()
-            self._placed[name] = self.add(TENSOR, name=free)
+            self.tensors[free] = kept
+            placed = self.add(TENSOR, name=free)
+            if not value.is_floating_point():
+                placed = self.add("cast", placed, to=type_name(value.dtype))
+            self._placed[name] = placed
         return self._placed[name]
 
     def network(self, outputs: Sequence[int]) -> GraphNetwork:
@@ -97,6 +104,11 @@ class GraphBuilder:
             count += 1
             free = f"{clean}_{count}"
         return free
+
+
+def type_name(dtype: torch.dtype) -> str:
+    """What files call an element type; all floats are float32."""
+    return "float32" if dtype.is_floating_point else str(dtype).removeprefix("torch.")
 
 
 def refuse_all(missing: dict[str, list[str]]) -> None:

@@ -13,6 +13,9 @@ from subpc.frontend.plain_graph.builder import GraphBuilder
 # How the model names a value: a text in ONNX, a node (or a number) in an exported program.
 Place = TypeVar("Place", contravariant=True)
 
+# The relation between exchanged operands.
+_SWAPPED = {"lt": "gt", "le": "ge", "gt": "lt", "ge": "le", "eq": "eq", "ne": "ne"}
+
 
 @dataclass(frozen=True)
 class Weight:
@@ -104,3 +107,31 @@ def split(builder: GraphBuilder, x: int, dim: int, sizes: list[int]) -> list[int
         builder.add("slice", x, dim=dim, start=end - size, end=end, step=1)
         for size, end in zip(sizes, ends, strict=True)
     ]
+
+
+def batch_norm(
+    reader: GraphReader[Place], name: str, tensors: dict[str, torch.Tensor], x: Place, eps: float
+) -> int:
+    """A batch norm over (n, c), (n, c, l) or (n, c, h, w): height and width are added where there
+    are none."""
+    rank, value = len(reader.shape(x)), reader.value(x)
+    if not 2 <= rank <= 4:
+        raise ValueError(f"a batch norm over {rank} dimensions")
+    added = list(range(rank, 4))
+    for dim in added:
+        value = reader.builder.add("unsqueeze", value, dim=dim)
+    result = reader.builder.layer(name, "batch_norm", tensors, value, eps=eps)
+    return reader.builder.add("squeeze", result, dims=added) if added else result
+
+
+def compare(reader: GraphReader[Place], relation: str, left: Place, right: Place) -> int:
+    """`left relation right`, one of which may be a number."""
+    for value, number, word in (
+        (left, reader.number(right), relation),
+        (right, reader.number(left), _SWAPPED[relation]),
+    ):
+        if number is not None:
+            return reader.builder.add(
+                "compare_number", reader.value(value), relation=word, number=number
+            )
+    return reader.builder.add("compare", reader.value(left), reader.value(right), relation=relation)

@@ -178,3 +178,20 @@ def test_flipped_bytes_are_refused_or_harmless(seed: int, small: Path, tmp_path:
     (tmp_path / f"flipped{small.suffix}").write_bytes(data)
     with contextlib.suppress(ModelFileError):
         read_weights(tmp_path / f"flipped{small.suffix}")
+
+
+@pytest.mark.parametrize(
+    ("given", "used"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "active"}, "ACTIVE")]
+)
+def test_threads_wait_asleep(given: dict[str, str], used: str, tmp_path: Path) -> None:
+    """On a machine where other things run, awake ones took ten times the time."""
+    free = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    words = command("blocks", program(network(), tmp_path / "m.pt2"), "-o", tmp_path / "s.pt")
+    done = subprocess.run(
+        words,
+        env={**free, **given, "OMP_DISPLAY_ENV": "true"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"OMP_WAIT_POLICY = '{used}'" in done.stderr

@@ -1,6 +1,7 @@
 """The operators without weights that a network in a file may use: PyTorch functions, and what their
 options may be."""
 
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -92,6 +93,51 @@ def _number(operation: Callable[[Any, Any], Any]) -> Operator:
     return Operator(function=apply, options={"number": number, "reverse": switch})
 
 
+_RELATIONS: dict[str, Callable[[Any, Any], Any]] = {
+    "lt": operator.lt,
+    "le": operator.le,
+    "gt": operator.gt,
+    "ge": operator.ge,
+    "eq": operator.eq,
+    "ne": operator.ne,
+}
+_RELATION = one_of(*_RELATIONS)
+_TYPES = {
+    "float32": torch.float32,
+    "uint8": torch.uint8,
+    "int8": torch.int8,
+    "int32": torch.int32,
+    "int64": torch.int64,
+    "bool": torch.bool,
+}
+
+
+def _compare(x: torch.Tensor, y: torch.Tensor, *, relation: str) -> torch.Tensor:
+    result: torch.Tensor = _RELATIONS[relation](x, y)
+    return result
+
+
+def _compare_number(x: torch.Tensor, *, relation: str, number: float) -> torch.Tensor:
+    result: torch.Tensor = _RELATIONS[relation](x, number)
+    return result
+
+
+def _take(x: torch.Tensor, *, dim: int, places: list[int]) -> torch.Tensor:
+    """The slices at these places along an axis, in this order."""
+    return torch.index_select(x, dim, torch.tensor(places, device=x.device))
+
+
+def _norm(x: torch.Tensor, *, order: float, dims: list[int], keepdim: bool) -> torch.Tensor:
+    result: torch.Tensor = torch.linalg.vector_norm(x, order, dims, keepdim)
+    return result
+
+
+def _variance(
+    x: torch.Tensor, *, dims: list[int], correction: float, keepdim: bool
+) -> torch.Tensor:
+    return torch.var(x, dims, correction=correction, keepdim=keepdim)
+
+
 _Pair = list[int]
 _POOL = {"kernel": _PAIR, "stride": _PAIR, "padding": _PADS, "ceil": switch}
 
@@ -142,11 +188,23 @@ OPERATORS: dict[str, Operator] = {
     "leaky_relu": _plain(lambda x, slope: F.leaky_relu(x, slope), slope=number),
     "softmax": _plain(lambda x, dim: torch.softmax(x, dim), dim=_DIM),
     "log_softmax": _plain(lambda x, dim: torch.log_softmax(x, dim), dim=_DIM),
-    "exp": _plain(torch.exp),
-    "erf": _plain(torch.erf),
-    "sqrt": _plain(torch.sqrt),
-    "abs": _plain(torch.abs),
-    "neg": _plain(torch.neg),
+    "softsign": _plain(lambda x: F.softsign(x)),
+    **{
+        name: _plain(getattr(torch, name))
+        for name in (
+            *("exp", "expm1", "log", "log1p", "log2", "log10", "erf", "sin", "cos", "tan", "atan"),
+            *("sqrt", "rsqrt", "square", "reciprocal", "abs", "neg", "sign"),
+            *("floor", "ceil", "round", "trunc", "logical_not"),
+        )
+    },
+    "compare": Operator(function=_compare, options={"relation": _RELATION}, inputs=(2, 2)),
+    "compare_number": _plain(_compare_number, relation=_RELATION, number=number),
+    "logical_and": _two(torch.logical_and),
+    "logical_or": _two(torch.logical_or),
+    "where": Operator(function=torch.where, inputs=(3, 3)),
+    "full_like": _plain(lambda x, value: torch.full_like(x, value), value=number),
+    "cast": _plain(lambda x, to: x.to(_TYPES[to]), to=one_of(*_TYPES)),
+    "power": _two(torch.pow),
     "pow": _plain(lambda x, exponent: torch.pow(x, exponent), exponent=number),
     "add": _two(torch.add),
     "sub": _two(torch.sub),
@@ -180,6 +238,23 @@ OPERATORS: dict[str, Operator] = {
     ),
     "sum": _plain(lambda x, dims, keepdim: torch.sum(x, dims, keepdim), dims=_DIMS, keepdim=switch),
     "max": _plain(_max, dims=_DIMS, keepdim=switch),
+    "min": _plain(
+        lambda x, dims, keepdim: torch.amin(x, dims, keepdim), dims=_DIMS, keepdim=switch
+    ),
+    "prod": _plain(lambda x, dim, keepdim: torch.prod(x, dim, keepdim), dim=_DIM, keepdim=switch),
+    "any": _plain(lambda x, dims, keepdim: torch.any(x, dims, keepdim), dims=_DIMS, keepdim=switch),
+    "norm": _plain(_norm, order=number, dims=_DIMS, keepdim=switch),
+    "variance": _plain(_variance, dims=_DIMS, correction=number, keepdim=switch),
+    "argmax": _plain(
+        lambda x, dim, keepdim: torch.argmax(x, dim, keepdim), dim=_DIM, keepdim=switch
+    ),
+    "argmin": _plain(
+        lambda x, dim, keepdim: torch.argmin(x, dim, keepdim), dim=_DIM, keepdim=switch
+    ),
+    "cumsum": _plain(lambda x, dim: torch.cumsum(x, dim), dim=_DIM),
+    "flip": _plain(lambda x, dims: torch.flip(x, dims), dims=_DIMS),
+    "take": _plain(_take, dim=_DIM, places=wholes(0, counts=range(1, MAX_SIZE + 1))),
+    "repeat": _plain(lambda x, counts: x.repeat(counts), counts=wholes(1, counts=range(1, 9))),
     "max_pool2d": _plain(_max_pool, **_POOL, dilation=_PAIR),
     "avg_pool2d": _plain(_avg_pool, **_POOL, count_pad=switch, divisor=optional(whole(1))),
     "adaptive_avg_pool2d": _plain(lambda x, size: F.adaptive_avg_pool2d(x, size), size=_PAIR),

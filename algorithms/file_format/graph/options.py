@@ -2,7 +2,7 @@
 any of it runs."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 # An option that is wrong makes its check raise ValueError with what is accepted.
@@ -54,7 +54,7 @@ def one_of(*accepted: str) -> Check:
 
 
 def wholes(
-    low: int, high: int = MAX_SIZE, *, counts: tuple[int, ...] = tuple(range(1, _MAX_ITEMS + 1))
+    low: int, high: int = MAX_SIZE, *, counts: Sequence[int] = range(1, _MAX_ITEMS + 1)
 ) -> Check:
     """A list of whole numbers from low to high, as many as one of `counts`."""
     item = whole(low, high)

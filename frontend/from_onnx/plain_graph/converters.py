@@ -10,9 +10,15 @@ import torch
 
 from subpc.algorithms.file_format.graph.network import LAYER
 from subpc.frontend.from_onnx.plain_graph import shape_converters as shapes
+from subpc.frontend.from_onnx.plain_graph import value_converters as values
 from subpc.frontend.from_onnx.plain_graph import window_converters as windows
 from subpc.frontend.from_onnx.plain_graph.reader import OnnxGraphReader
-from subpc.frontend.plain_graph.reader import arithmetic, clip, required_weight
+from subpc.frontend.plain_graph.reader import (
+    arithmetic,
+    batch_norm,
+    clip,
+    required_weight,
+)
 
 Converter = Callable[[OnnxGraphReader, onnx.NodeProto, dict[str, Any]], Any]
 # Of a float32 that stands for 1/6 in HardSigmoid.
@@ -61,13 +67,9 @@ def _transposed(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]
 
 
 def _batch_norm(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) -> int:
-    if len(reader.shape(node.input[0])) != 4:
-        raise ValueError("a batch norm over other than 4 dimensions")
     tensors = _weights(reader, node, weight=1, bias=2, running_mean=3, running_var=4)
     eps = float(a.get("epsilon", 1e-5))
-    return reader.builder.layer(
-        reader.layer_name(node), "batch_norm", tensors, reader.value(node.input[0]), eps=eps
-    )
+    return batch_norm(reader, reader.layer_name(node), tensors, node.input[0], eps)
 
 
 def _gemm(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) -> int:
@@ -277,6 +279,8 @@ CONVERTERS: dict[str, Converter] = {
     "ReduceMean": _reduce("mean"),
     "ReduceSum": _reduce("sum"),
     "ReduceMax": _reduce("max"),
+    "ReduceMin": _reduce("min"),
     "LRN": _local_response_norm,
     **shapes.CONVERTERS,
+    **values.CONVERTERS,
 }

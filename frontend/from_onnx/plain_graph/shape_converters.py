@@ -67,21 +67,27 @@ def _slice(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) -> 
     steps = reader.numbers(node, 4) or [1] * len(starts)
     x = reader.value(node.input[0])
     for start, end, axis, step in zip(*map(_whole, (starts, ends, axes, steps)), strict=True):
-        if step < 1:
-            raise ValueError("a negative step")
         axis %= len(extents)
-        first, last, _ = slice(start, end).indices(extents[axis])
-        if (first, last, step) != (0, extents[axis], 1):
+        first, last, _ = slice(start, end, step).indices(extents[axis])
+        if step < 1:
+            places = list(range(first, last, step))
+            x = reader.builder.add("take", x, dim=axis, places=places)
+        elif (first, last, step) != (0, extents[axis], 1):
             x = reader.builder.add("slice", x, dim=axis, start=first, end=last, step=step)
     return int(x)
 
 
 def _gather(reader: OnnxGraphReader, node: onnx.NodeProto, a: dict[str, Any]) -> int:
+    """Constant places along an axis: one, whose axis goes, or several."""
     index = reader.weight(node.input[1])
-    if index is None or index.value.ndim > 0:
-        raise ValueError("other than one constant index")
+    if index is None or index.value.ndim > 1:
+        raise ValueError("places that are no constant list")
     dim = int(a.get("axis", 0)) % _rank(reader, node)
-    place = int(index.value) % reader.shape(node.input[0])[dim]
+    extent = reader.shape(node.input[0])[dim]
+    if index.value.ndim:
+        places = [int(place) % extent for place in index.value]
+        return reader.builder.add("take", reader.value(node.input[0]), dim=dim, places=places)
+    place = int(index.value) % extent
     part = reader.builder.add(
         "slice", reader.value(node.input[0]), dim=dim, start=place, end=place + 1, step=1
     )

@@ -9,9 +9,20 @@ from torch import fx
 
 from subpc.frontend.from_torch.nodes import arguments
 from subpc.frontend.from_torch.plain_graph import shape_converters as shapes
-from subpc.frontend.from_torch.plain_graph.reader import Made, ProgramReader, rank_of
+from subpc.frontend.from_torch.plain_graph import value_converters as values
+from subpc.frontend.from_torch.plain_graph.reader import (
+    Made,
+    ProgramReader,
+    rank_of,
+    shape_of,
+)
 from subpc.frontend.from_torch.plain_graph.shape_converters import pair
-from subpc.frontend.plain_graph.reader import arithmetic, clip, required_weight
+from subpc.frontend.plain_graph.reader import (
+    arithmetic,
+    batch_norm,
+    clip,
+    required_weight,
+)
 
 Converter = Callable[[fx.Node, ProgramReader], Made | None]
 
@@ -74,8 +85,6 @@ def _same(
 
 def _batch_norm(node: fx.Node, reader: ProgramReader) -> list[int]:
     a = arguments(node)
-    if rank_of(a["input"]) != 4:
-        raise ValueError(f"a batch norm over {rank_of(a['input'])} dimensions")
     parts = {
         "weight": a["weight"],
         "bias": a["bias"],
@@ -84,15 +93,20 @@ def _batch_norm(node: fx.Node, reader: ProgramReader) -> list[int]:
     }
     tensors = _tensors(reader, **parts)
     first = a["weight"] if a["weight"] is not None else a["running_mean"]
-    return [
-        reader.builder.layer(
-            _layer_name(reader, first),
-            "batch_norm",
-            tensors,
-            reader.value(a["input"]),
-            eps=float(a["eps"]),
-        )
-    ]
+    name, eps = _layer_name(reader, first), float(a["eps"])
+    return [batch_norm(reader, name, tensors, a["input"], eps)]
+
+
+def _instance_norm(node: fx.Node, reader: ProgramReader) -> list[int]:
+    """Statistics of the one image that the program was exported for: a group for each channel."""
+    a = arguments(node)
+    batch, channels = shape_of(a["input"])[:2]
+    if batch != 1:
+        raise ValueError("statistics of a batch")
+    tensors = _tensors(reader, weight=a["weight"], bias=a["bias"])
+    name = _turned_name(a["weight"], reader) if a["weight"] is not None else node.name
+    options = {"eps": float(a["eps"]), "groups": channels, "channels": channels}
+    return [reader.builder.layer(name, "group_norm", tensors, reader.value(a["input"]), **options)]
 
 
 def _linear(node: fx.Node, reader: ProgramReader) -> int:
@@ -270,5 +284,7 @@ CONVERTERS: dict[str, Converter] = {
     "aten.log_softmax.int": lambda node, reader: _soft("log_softmax", node, reader),
     "aten._softmax.default": lambda node, reader: _soft("softmax", node, reader),
     "aten._log_softmax.default": lambda node, reader: _soft("log_softmax", node, reader),
+    "aten._native_batch_norm_legit.no_stats": _instance_norm,
     **shapes.CONVERTERS,
+    **values.CONVERTERS,
 }

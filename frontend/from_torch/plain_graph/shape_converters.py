@@ -225,5 +225,4 @@ CONVERTERS: dict[str, Converter] = {
         f"aten.{name}.default": _same_value
         for name in ("clone", "alias", "detach", "dropout", "lift_fresh_copy")
     },
-    "aten._to_copy.default": _same_value,
 }

@@ -141,3 +141,9 @@ def test_the_last_epoch_has_all_of_the_sparsity(epochs: int) -> None:
 
 def test_config_survives_json() -> None:
     assert SubpConfig.from_dict(CONFIG.to_dict()) == CONFIG
+
+
+@pytest.mark.parametrize("end", [float("inf"), float("nan"), 1])
+def test_an_end_that_no_training_reaches_is_refused(end: float) -> None:
+    with pytest.raises(ConfigError, match="start is 2 and end is"):
+        SubpConfig(start=2, end=end)

@@ -2,6 +2,7 @@
 passes rely on."""
 
 import copy
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -230,3 +231,20 @@ READY = nn.Conv2d(3, 4, 3)
 def test_unknown_architecture(name: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         build_arch(name)
+
+
+@dataclass
+class Scores:
+    values: torch.Tensor
+
+
+class OwnResult(nn.Module):
+    def forward(self, x: torch.Tensor) -> Scores:
+        return Scores(x + 1)
+
+
+def test_a_result_of_a_class_of_its_own_is_named() -> None:
+    with pytest.raises(UnsupportedModelError, match="OwnResult returns") as caught:
+        import_model(OwnResult(), shapes=[(1, 3)])
+    assert "Scores, a class of its own" in str(caught.value) and "http" not in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 2
