@@ -16,7 +16,12 @@ from subpc.frontend.from_onnx.model.fold import fold
 from subpc.frontend.from_onnx.model.inputs import described_inputs
 from subpc.frontend.from_onnx.model.names import original_names
 from subpc.frontend.from_onnx.model.supported import check_supported
-from subpc.frontend.from_onnx.read import check_channels, read_onnx, with_static_shapes
+from subpc.frontend.from_onnx.read import (
+    check_channels,
+    input_dtype,
+    read_onnx,
+    with_static_shapes,
+)
 from subpc.frontend.from_onnx.windows import explicit_windows
 from subpc.frontend.input_shapes import Input
 
@@ -29,6 +34,8 @@ class OnnxFile:
         """Read `path`; ModelFileError or UnsupportedModelError where it is damaged, or cannot be
         compiled for any shape."""
         self._model = read_onnx(path)
+        for value in user_inputs(self._model.graph):
+            input_dtype(value)
         self.inputs: list[Input] = described_inputs(self._model)
         self.output_names = tuple(str(value.name) for value in self._model.graph.output)
 
