@@ -9,11 +9,12 @@ from subpc.cli.options import (
     ARCH,
     LIBRARY,
     MODEL,
-    SHAPE,
     FileCommand,
     json_option,
+    library_shape_option,
     part_option,
     threads_option,
+    trust_pickle_option,
 )
 
 if TYPE_CHECKING:
@@ -35,18 +36,8 @@ if TYPE_CHECKING:
 )
 @click.option("--arch", type=ARCH, help="Architecture of --model, as for compile.")
 @part_option
-@click.option(
-    "--trust-pickle",
-    is_flag=True,
-    help="Load pickled modules. They can run any code: only for files that you made.",
-)
-@click.option(
-    "--shape",
-    "shapes",
-    type=SHAPE,
-    multiple=True,
-    help="Input shape, for a library that has several.",
-)
+@trust_pickle_option
+@library_shape_option
 @click.option(
     "--runs",
     type=click.IntRange(1),

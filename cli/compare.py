@@ -10,10 +10,11 @@ from subpc.cli.options import (
     DATA,
     MODEL,
     SHAPE,
-    TRIPLE,
     FileCommand,
     json_option,
+    mean_option,
     part_option,
+    std_option,
     threads_option,
 )
 from subpc.cli.printing import flat, show, show_json
@@ -43,20 +44,8 @@ if TYPE_CHECKING:
 @click.option(
     "--shape", "shapes", type=SHAPE, multiple=True, help="Input shape, where neither model says it."
 )
-@click.option(
-    "--mean",
-    type=TRIPLE,
-    default="0.485,0.456,0.406",
-    show_default=True,
-    help="Of images: subtracted from x / 255.",
-)
-@click.option(
-    "--std",
-    type=TRIPLE,
-    default="0.229,0.224,0.225",
-    show_default=True,
-    help="Divides the difference.",
-)
+@mean_option
+@std_option
 @click.option(
     "--size", type=int, default=None, help="Side of the centre crop. [default: the models' input]"
 )

@@ -16,6 +16,7 @@ from subpc.cli.options import (
     json_option,
     part_option,
     threads_option,
+    trust_pickle_option,
 )
 from subpc.cli.printing import show, show_json
 from subpc.cli.tables import layer_table
@@ -76,11 +77,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Fail, and write nothing, if no layer gets a sparse kernel.",
 )
-@click.option(
-    "--trust-pickle",
-    is_flag=True,
-    help="Load pickled modules. They can run any code: only for files that you made.",
-)
+@trust_pickle_option
 @click.option("--debug-dump", type=OUTPUT_FOLDER, help="Write the program after each phase here.")
 @click.option("-v", "--verbose", is_flag=True, help="Show the decision for every layer.")
 @threads_option

@@ -11,7 +11,17 @@ import click
 from click.core import ParameterSource
 
 from subpc.algorithms.method import CompressionMethod, Option
-from subpc.cli.options import ARCH, IMAGES, MODEL, OUTPUT, SHAPE, TRIPLE, FileCommand, json_option
+from subpc.cli.options import (
+    ARCH,
+    IMAGES,
+    MODEL,
+    OUTPUT,
+    SHAPE,
+    FileCommand,
+    json_option,
+    mean_option,
+    std_option,
+)
 from subpc.cli.printing import show, show_json
 from subpc.files import described
 
@@ -69,20 +79,8 @@ FILE_OPTIONS: tuple[Decorate, ...] = (
         metavar="FOLDER",
         help="Labelled images for it, a folder a class; or fashion-mnist[:FOLDER].",
     ),
-    click.option(
-        "--mean",
-        type=TRIPLE,
-        default="0.485,0.456,0.406",
-        show_default=True,
-        help="Subtracted from pixels / 255.",
-    ),
-    click.option(
-        "--std",
-        type=TRIPLE,
-        default="0.229,0.224,0.225",
-        show_default=True,
-        help="Divides the difference.",
-    ),
+    mean_option,
+    std_option,
     click.option(
         "--interpolation",
         type=click.Choice(["bilinear", "bicubic"]),

@@ -237,6 +237,32 @@ part_option = click.option(
     metavar="PATH",
     help="Only this submodule, such as backbone; or several in a row: backbone,rpn.head.",
 )
+trust_pickle_option = click.option(
+    "--trust-pickle",
+    is_flag=True,
+    help="Load pickled modules. They can run any code: only for files that you made.",
+)
+library_shape_option = click.option(
+    "--shape",
+    "shapes",
+    type=SHAPE,
+    multiple=True,
+    help="Input shape, for a library that has several.",
+)
+mean_option = click.option(
+    "--mean",
+    type=TRIPLE,
+    default="0.485,0.456,0.406",
+    show_default=True,
+    help="Of images: subtracted from pixels / 255.",
+)
+std_option = click.option(
+    "--std",
+    type=TRIPLE,
+    default="0.229,0.224,0.225",
+    show_default=True,
+    help="Divides the difference.",
+)
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object instead of text."
 )

@@ -11,9 +11,9 @@ from subpc.cli.options import (
     LIBRARY,
     MODEL,
     OUTPUT,
-    SHAPE,
     FileCommand,
     json_option,
+    library_shape_option,
     part_option,
     threads_option,
 )
@@ -43,13 +43,7 @@ if TYPE_CHECKING:
     help="Runs before timing starts.",
 )
 @click.option("--top", type=click.IntRange(1), default=None, help="Show only the slowest layers.")
-@click.option(
-    "--shape",
-    "shapes",
-    type=SHAPE,
-    multiple=True,
-    help="Input shape, for a library that has several.",
-)
+@library_shape_option
 @click.option(
     "--no-probes",
     is_flag=True,

@@ -10,9 +10,10 @@ from subpc.cli.options import (
     INPUT_TEXT,
     LIBRARY,
     OUTPUT,
-    TRIPLE,
     FileCommand,
     json_option,
+    mean_option,
+    std_option,
     threads_option,
 )
 from subpc.cli.printing import show, show_json
@@ -50,20 +51,8 @@ if TYPE_CHECKING:
     type=INPUT_TEXT,
     help="Class names: `imagenet`, or a text file with one name a line.",
 )
-@click.option(
-    "--mean",
-    type=TRIPLE,
-    default="0.485,0.456,0.406",
-    show_default=True,
-    help="Subtracted from x / 255.",
-)
-@click.option(
-    "--std",
-    type=TRIPLE,
-    default="0.229,0.224,0.225",
-    show_default=True,
-    help="Divides the difference.",
-)
+@mean_option
+@std_option
 @click.option(
     "--size",
     type=int,

@@ -18,6 +18,7 @@ from subpc.cli.options import (
     json_option,
     part_option,
     threads_option,
+    trust_pickle_option,
 )
 from subpc.cli.printing import complain, markup, show, show_json
 from subpc.passes.sparse_modes import SPARSE_MODES
@@ -59,11 +60,7 @@ LOG_SECONDS = 10.0
 @click.option(
     "--device-key", metavar="KEY", help="Key under which the machines are registered there."
 )
-@click.option(
-    "--trust-pickle",
-    is_flag=True,
-    help="Load pickled modules. They can run any code: only for files that you made.",
-)
+@trust_pickle_option
 @threads_option
 @json_option
 def command(model: Path, database: Path, as_json: bool, **rest: Any) -> None:

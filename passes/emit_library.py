@@ -29,13 +29,12 @@ class EntryPoint:
 class EmittedLibrary:
     """A shared object, the weights that all its entry points take, and one of those a program.
 
-    weights: (floats,); operand_bytes: the size of each operand, by kernel.
+    weights: (floats,).
     """
 
     path: Path
     weights: np.ndarray
     entries: tuple[EntryPoint, ...]
-    operand_bytes: dict[Kernel, tuple[int, ...]]
 
 
 def emit_library(
@@ -78,5 +77,4 @@ def emit_library(
         path=path,
         weights=blob,
         entries=tuple(entries),
-        operand_bytes={kernel: objects.operand_bytes[kernel] for kernel in users},
     )

@@ -10,7 +10,6 @@ import tvm
 from subpc.errors import CompileError
 from subpc.machine.target import Target
 from subpc.passes.object_files import write_object
-from subpc.passes.traffic import operand_bytes
 from subpc.progress import Progress, silent
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import Kernel, symbol_of
@@ -27,31 +26,24 @@ class Pool(Protocol):
     def submit(self, function: Callable[..., Any], /, *args: Any) -> "Future[Any]": ...
 
 
-def compile_kernel(
-    kernel: Kernel, isa: VectorIsa, target: dict[str, Any], path: Path
-) -> tuple[int, ...]:
-    """Compile one kernel into the object file `path`; returns the bytes of each operand.
+def compile_kernel(kernel: Kernel, isa: VectorIsa, target: dict[str, Any], path: Path) -> None:
+    """Compile one kernel into the object file `path`.
 
     target: as TVM writes targets, because this is called in other processes, too.
     """
     symbol = symbol_of(kernel)
-    function = kernel.prim_func(symbol, isa)
-    write_object(function, symbol, tvm.target.Target(target), path)
-    return operand_bytes(function)
+    write_object(kernel.prim_func(symbol, isa), symbol, tvm.target.Target(target), path)
 
 
 class KernelObjects:
-    """Object files in `folder`, made by `pool`. in_processes: whether the pool has processes.
-
-    operand_bytes: for each kernel that is compiled, the bytes of each of its operands.
-    """
+    """Object files in `folder`, made by `pool`. in_processes: whether the pool has processes."""
 
     def __init__(
         self, folder: Path, target: Target, pool: Pool, *, in_processes: bool = False
     ) -> None:
         self.folder, self.target = folder, target
         self._pool, self._in_processes = pool, in_processes
-        self.operand_bytes: dict[Kernel, tuple[int, ...]] = {}
+        self._known: set[Kernel] = set()
 
     def path(self, kernel: Kernel) -> Path:
         """The object file of a kernel."""
@@ -68,13 +60,14 @@ class KernelObjects:
         """
         # The longest kernels first, so that none of them is left alone at the end.
         ordered = sorted(users, key=lambda kernel: -len(repr(kernel)))
-        new = [kernel for kernel in ordered if kernel not in self.operand_bytes]
+        new = [kernel for kernel in ordered if kernel not in self._known]
         description = self.target.description()
         jobs = [(kernel, self._submit(kernel, description)) for kernel in new]
         failures = []
         for done, (kernel, job) in enumerate(jobs, 1):
             try:
-                self.operand_bytes[kernel] = job.result()
+                job.result()
+                self._known.add(kernel)
             except Exception as error:
                 if isinstance(error, OSError) and not isinstance(error, _OF_A_WORKER):
                     raise
@@ -85,15 +78,16 @@ class KernelObjects:
             raise CompileError("; ".join(failures[:2]))
         return [self.path(kernel) for kernel in ordered]
 
-    def _submit(self, kernel: Kernel, description: dict[str, Any]) -> "Future[tuple[int, ...]]":
+    def _submit(self, kernel: Kernel, description: dict[str, Any]) -> "Future[None]":
         arguments = (kernel, self.target.isa, description, self.path(kernel))
         # In its processes, TVM ends where it writes some reductions of the fallback (argmax) out.
         if not self._in_processes or kernel.family != "fallback":
-            job: Future[tuple[int, ...]] = self._pool.submit(compile_kernel, *arguments)
+            job: Future[None] = self._pool.submit(compile_kernel, *arguments)
             return job
-        here = Future[tuple[int, ...]]()
+        here = Future[None]()
         try:
-            here.set_result(compile_kernel(*arguments))
+            compile_kernel(*arguments)
+            here.set_result(None)
         except Exception as error:
             here.set_exception(error)
         return here

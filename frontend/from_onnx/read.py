@@ -95,7 +95,6 @@ def with_static_shapes(
             f"The model has {len(inputs)} inputs ({names}), but {len(shapes)} shapes were given."
         )
     for value, shape in zip(inputs, shapes or [None] * len(inputs), strict=True):  # type: ignore[list-item]
-        input_dtype(value)
         _fix_shape(value, shape)
     if shapes:
         _forget_shapes(fixed.graph)

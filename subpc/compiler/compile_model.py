@@ -152,8 +152,7 @@ def _compile(
     compiled, facts = _build(imported, parsed, tuned, request, folder)
     metadata = describe_library(
         imported,
-        compiled.lowered,
-        compiled.library,
+        compiled,
         name=model_name(model, request.arch),
         target=parsed,
         tuned=any(fact.layers for fact in facts),

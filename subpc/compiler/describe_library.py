@@ -13,8 +13,9 @@ from subpc.versions import versions
 
 if TYPE_CHECKING:
     from subpc.frontend.imported_model import ImportedModel
-    from subpc.passes.emit_library import EmittedLibrary
-    from subpc.passes.pipeline import Lowered
+    from subpc.passes.emit_library import EntryPoint
+    from subpc.passes.pipeline import CompiledNetworks, Lowered
+    from subpc.passes.plan_memory import MemoryPlan
     from subpc.passes.program import Program, Step
 
 # What a report shows as the kernel of a layer that is computed together with the one before it.
@@ -23,8 +24,7 @@ JOINED = "joined to the layer before"
 
 def describe_library(
     imported: "Sequence[ImportedModel]",
-    lowered: "Sequence[Lowered]",
-    emitted: "EmittedLibrary",
+    compiled: "CompiledNetworks",
     *,
     name: str,
     target: Target,
@@ -36,7 +36,7 @@ def describe_library(
     from subpc.frontend.imported_model import fallback_warnings, weight_warnings
 
     first = imported[0]
-    layers = _layer_reports(lowered[0], first)
+    layers = _layer_reports(compiled.lowered[0], first)
     found = (*weight_warnings(first.params, first.param_names), *fallback_warnings(layers))
     return Metadata(
         model=name,
@@ -45,8 +45,10 @@ def describe_library(
         precision="float32",
         tuned=tuned,
         functions=tuple(
-            _function_info(model, entry.program, emitted, index)
-            for index, (model, entry) in enumerate(zip(imported, lowered, strict=True))
+            _function_info(model, lowered.program, entry)
+            for model, lowered, entry in zip(
+                imported, compiled.lowered, compiled.library.entries, strict=True
+            )
         ),
         layers=layers,
         warnings=found,
@@ -63,16 +65,13 @@ def model_name(model: Any, arch: str | None) -> str:
     return arch or type(model).__name__
 
 
-def _function_info(
-    model: "ImportedModel", program: "Program", emitted: "EmittedLibrary", index: int
-) -> FunctionInfo:
-    entry = emitted.entries[index]
+def _function_info(model: "ImportedModel", program: "Program", entry: "EntryPoint") -> FunctionInfo:
     return FunctionInfo(
         symbol=entry.symbol,
         inputs=_tensors(model.input_names, program.inputs),
         outputs=_tensors(model.output_names, program.outputs),
         workspace_floats=entry.plan.floats,
-        steps=tuple(_step_info(program, step, emitted, index) for step in program.steps),
+        steps=tuple(_step_info(program, step, entry.plan) for step in program.steps),
     )
 
 
@@ -83,20 +82,19 @@ def _tensors(
     return tuple(TensorInfo(name=name, shape=s, dtype=d) for name, (s, d) in described)
 
 
-def _step_info(program: "Program", step: "Step", emitted: "EmittedLibrary", index: int) -> StepInfo:
+def _step_info(program: "Program", step: "Step", plan: "MemoryPlan") -> StepInfo:
     """A kernel call; one that is joined to the step before has its work there."""
     from subpc.passes.step_result import step_result
     from subpc.passes.traffic import step_bytes
     from subpc.schedules.kernel import symbol_of
 
-    sizes = emitted.operand_bytes
     return StepInfo(
         layer=step.layer,
         kernel="" if step.joined else symbol_of(step.kernel),
         family=JOINED if step.joined else step.kernel.family,
         flops=0 if step.joined else step.kernel.flops,
-        bytes=0 if step.joined else step_bytes(program, step, sizes[step.kernel]),
-        result=step_result(step, emitted.entries[index].plan),
+        bytes=0 if step.joined else step_bytes(program, step),
+        result=step_result(step, plan),
     )
 
 

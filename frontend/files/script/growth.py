@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from subpc.frontend.files.script.loops import nodes_within
+from subpc.frontend.files.script.loops import nodes_within, raising_above
 
 # Elements of a list, or letters of a text. Networks have lists of layers, sizes and anchors.
 MOST_ELEMENTS = 1 << 20
@@ -20,22 +20,6 @@ _TOO_LONG = f"lists and texts grow beyond {MOST_ELEMENTS:,} elements"
 _JOINING = frozenset(
     {"aten::add", "aten::add_", "aten::extend", "aten::format", "aten::percentFormat"}
 )
-_CHECK = f"""
-graph(%size : int):
-  %most : int = prim::Constant[value={MOST_ELEMENTS}]()
-  %kind : str = prim::Constant[value="builtins.RuntimeError"]()
-  %said : str = prim::Constant[value="{_TOO_LONG}"]()
-  %over : bool = aten::gt(%size, %most)
-  prim::If(%over)
-    block0():
-      prim::RaiseException(%said, %kind)
-      -> ()
-    block1():
-      -> ()
-  return ()
-"""
-
-
 _INT = torch._C.IntType.get()
 _IN_PLACE = ("aten::add_", "aten::extend")
 
@@ -43,7 +27,7 @@ _IN_PLACE = ("aten::add_", "aten::extend")
 def bound_growth(unit: Any) -> None:
     """Let the functions in `unit` raise an error before a list or text is longer than a network's;
     they are changed in place."""
-    check = torch._C.parse_ir(_CHECK)
+    check = raising_above(MOST_ELEMENTS, _TOO_LONG, "%count : int")
     for function in unit.get_functions():
         graph = function.graph
         for node in list(nodes_within(graph)):

@@ -21,16 +21,25 @@ MOST_NODES = 1_000_000
 # What lists are sorted of without a call.
 _SORTED = frozenset({"IntType", "FloatType", "BoolType", "StringType", "TensorType"})
 _TOO_MANY_TURNS = f"the loops make more than {MOST_TURNS:,} turns"
-# In PyTorch's notation of TorchScript: a list of which all loops know takes one more number, and
-# must not become too long.
-_COUNT = f"""
-graph(%turns : int[]):
+# A list of which all loops know takes one more number, and must not become too long.
+_COUNTED = """
   %zero : int = prim::Constant[value=0]()
-  %most : int = prim::Constant[value={MOST_TURNS}]()
-  %kind : str = prim::Constant[value="builtins.RuntimeError"]()
-  %said : str = prim::Constant[value="{_TOO_MANY_TURNS}"]()
   %same : int[] = aten::append(%turns, %zero)
-  %count : int = aten::len(%turns)
+  %count : int = aten::len(%turns)"""
+
+
+def raising_above(most: int, words: str, argument: str, counted: str = "") -> Any:
+    """A graph of one argument that raises `words` where %count is above `most`.
+
+    argument, counted: in PyTorch's notation of TorchScript, what the graph takes, and the lines
+    that make %count of it; without them it is the argument.
+    """
+    return torch._C.parse_ir(
+        f"""
+graph({argument}):{counted}
+  %most : int = prim::Constant[value={most}]()
+  %kind : str = prim::Constant[value="builtins.RuntimeError"]()
+  %said : str = prim::Constant[value="{words}"]()
   %over : bool = aten::gt(%count, %most)
   prim::If(%over)
     block0():
@@ -40,6 +49,7 @@ graph(%turns : int[]):
       -> ()
   return ()
 """
+    )
 
 
 class Endless(ValueError):
@@ -79,7 +89,7 @@ def _count_turns(graph: Any) -> None:
     turns = graph.create("prim::ListConstruct", [], 1)
     turns.output().setType(torch._C.ListType.ofInts())
     graph.prependNode(turns)
-    counting = torch._C.parse_ir(_COUNT)
+    counting = raising_above(MOST_TURNS, _TOO_MANY_TURNS, "%turns : int[]", _COUNTED)
     for loop in loops:
         body = next(loop.blocks())
         graph.setInsertPoint(next(body.nodes(), body.returnNode()))

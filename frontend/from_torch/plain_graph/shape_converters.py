@@ -126,34 +126,27 @@ def _reduce(op: str) -> Converter:
     return convert
 
 
+def _window(a: dict[str, Any]) -> dict[str, Any]:
+    """What all poolings say of their window; without a stride, windows lie side by side."""
+    return {
+        "kernel": pair(a["kernel_size"]),
+        "stride": pair(a["stride"] or a["kernel_size"]),
+        "padding": pair(a["padding"]),
+    }
+
+
 def _max_pool(node: fx.Node, reader: ProgramReader) -> Made:
     a = arguments(node)
-    kernel = pair(a["kernel_size"])
-    stride = pair(a["stride"]) if a["stride"] else kernel
-    options = {
-        "kernel": kernel,
-        "stride": stride,
-        "padding": pair(a["padding"]),
-        "dilation": pair(a["dilation"]),
-    }
-    result = reader.builder.add(
-        "max_pool2d", reader.value(a["self"]), **options, ceil=bool(a["ceil_mode"])
-    )
+    window = {**_window(a), "dilation": pair(a["dilation"]), "ceil": bool(a["ceil_mode"])}
+    result = reader.builder.add("max_pool2d", reader.value(a["self"]), **window)
     return [result] if "with_indices" in str(node.target) else result
 
 
 def _avg_pool(node: fx.Node, reader: ProgramReader) -> int:
     a = arguments(node)
-    kernel = pair(a["kernel_size"])
-    stride = pair(a["stride"]) if a["stride"] else kernel
-    options = {
-        "kernel": kernel,
-        "stride": stride,
-        "padding": pair(a["padding"]),
-        "ceil": bool(a["ceil_mode"]),
-    }
+    window = {**_window(a), "ceil": bool(a["ceil_mode"])}
     more = {"count_pad": bool(a["count_include_pad"]), "divisor": a["divisor_override"]}
-    return reader.builder.add("avg_pool2d", reader.value(a["self"]), **options, **more)
+    return reader.builder.add("avg_pool2d", reader.value(a["self"]), **window, **more)
 
 
 def _adaptive(op: str) -> Converter:
