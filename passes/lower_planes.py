@@ -9,6 +9,7 @@ from subpc.passes import ops
 from subpc.passes.dataflow import shape_of
 from subpc.passes.lower import Lowering, framed_layout, layout_of
 from subpc.passes.program import Location
+from subpc.schedules.elementwise import ChannelCopy
 from subpc.schedules.global_pool import GlobalPool
 from subpc.schedules.interleave import Interleave
 from subpc.schedules.layout import Frame, TensorLayout
@@ -92,17 +93,20 @@ def lower_channels(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     """A subpc.channels: nothing to do where one image's planes are whole cache lines, else a
     copy."""
     attrs, x = ops.attributes(call), low.home(call.args[0])
-    batch, channels = attrs["out_shape"][:2]
-    frame, first = x.layout.frame, x.location.offset + attrs["first"] * x.layout.plane_bytes
-    part = replace(x.layout, batch=1, channels=channels)
+    (batch, channels), first, frame = attrs["out_shape"][:2], attrs["first"], x.layout.frame
     if batch == 1 and not frame.compact:
-        low.record(var, replace(x.location, offset=first), part)
+        place = replace(x.location, offset=x.location.offset + first * x.layout.plane_bytes)
+        low.record(var, place, replace(x.layout, channels=channels))
         return
-    out = low.define(var, frame)
-    for image in range(batch):
-        source = replace(x.location, offset=first + image * x.layout.image_bytes)
-        target = replace(out.location, offset=out.location.offset + image * out.layout.image_bytes)
-        low.emit(attrs["name"], Relayout(source=part, out=part), {"x": source, "y": target})
+    kernel = ChannelCopy(
+        batch=batch,
+        frame=frame,
+        source_channels=x.layout.channels,
+        out_channels=channels,
+        count=channels,
+        source_start=first,
+    )
+    low.emit(attrs["name"], kernel, {"x": x.location, "y": low.define(var, frame).location})
 
 
 def lower_concat(low: Lowering, var: relax.Var, call: relax.Call) -> None:
