@@ -152,18 +152,25 @@ def _replaced(value: Any, places: dict[int, torch.Tensor]) -> Any:
     )
 
 
-def parse_compressed(content: Any, name: str) -> CompressedFile:
-    """The checked content of the file `name`."""
+def check_format(content: Any, name: str) -> None:
+    """ModelFileError that names the file `name`, unless `content` is said to be of this format."""
     if not isinstance(content, dict) or FORMAT_KEY not in content:
         raise ModelFileError(
             f"{name} is not a compressed model of subpc: it has no entry {FORMAT_KEY!r}."
         )
     version = content[FORMAT_KEY]
     if type(version) is not int or version != FORMAT_VERSION:
+        # A file of others may have a tensor of that name.
+        shown = f"{version!r:.60}" if isinstance(version, _PLAIN) else type(version).__name__
         raise ModelFileError(
-            f"{name} has format {version!r:.60}; this version of subpc reads format"
-            f" {FORMAT_VERSION}. Update subpc."
+            f"{name} has format {shown}; this version of subpc reads format {FORMAT_VERSION}."
+            " Update subpc."
         )
+
+
+def parse_compressed(content: Any, name: str) -> CompressedFile:
+    """The checked content of the file `name`."""
+    check_format(content, name)
     tensors: list[torch.Tensor] = []
     _collect(content, tensors)
     check_state({f"tensor {index}": tensor for index, tensor in enumerate(tensors)}, name)

@@ -13,8 +13,8 @@ from torch.export import ExportedProgram
 
 from subpc.algorithms.file_format.compressed_file import (
     FORMAT_KEY,
-    FORMAT_VERSION,
     CompressedFile,
+    check_format,
     parse_compressed,
 )
 from subpc.algorithms.file_format.graph.network import GraphNetwork
@@ -229,8 +229,9 @@ def _facts(content: dict[str, Any]) -> dict[str, str]:
 
 
 def _own_format(content: dict[str, Any], path: Path, arch: str | None) -> LoadedModel:
+    check_format(content, path.name)
     named = content.get("arch")
-    if arch is None and content[FORMAT_KEY] == FORMAT_VERSION and not isinstance(named, str):
+    if arch is None and not isinstance(named, str):
         raise ConfigError(f"{path.name} does not say its architecture. Pass --arch.")
     file = parse_compressed({**content, "arch": arch or named}, path.name)
     found: dict[str, Any] = {

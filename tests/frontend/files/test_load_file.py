@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from subpc.errors import ConfigError, ModelFileError
 from subpc.frontend.architectures.build import build_arch
@@ -101,6 +102,18 @@ def test_bad_own_format(
     torch.save(content, tmp_path / "m.pt")
     with pytest.raises(error, match=words):
         import_model(tmp_path / "m.pt", shapes=[SHAPE])
+
+
+@pytest.mark.parametrize("ending", [".pt", ".safetensors"])
+@pytest.mark.parametrize("arch", [None, ARCH])
+@pytest.mark.parametrize("shape", [(), (1,), (2,)], ids=str)
+def test_a_tensor_with_the_name_of_our_format_is_no_format(
+    shape: tuple[int, ...], arch: str | None, ending: str, tmp_path: Path
+) -> None:
+    path, content = tmp_path / f"m{ending}", {"subpc_format": torch.ones(shape)}
+    torch.save(content, path) if ending == ".pt" else save_file(content, path)
+    with pytest.raises(ModelFileError, match="has format Tensor; this version"):
+        import_model(path, shapes=[SHAPE], arch=arch)
 
 
 @pytest.mark.parametrize("content", [{}, [1, 2], torch.ones(3), {"epoch": 3}, {1: torch.ones(1)}])
