@@ -3,7 +3,7 @@
 from tvm import relax
 
 from subpc.passes import ops
-from subpc.passes.dataflow import shape_of
+from subpc.passes.dataflow import dtype_of, shape_of
 from subpc.passes.lower import Lowering, framed_layout
 from subpc.passes.pack_blocks import pack_weights
 from subpc.passes.place_conv import PlacedConv, filter_blocks, place_conv
@@ -24,7 +24,7 @@ def place_as_it_lies(low: Lowering, var: relax.Var, call: relax.Call) -> PlacedC
     source = framed_layout(low.graph.resolve(call.args[0]), frame)
     x, out_frame = (
         low.framed(call.args[0], frame),
-        low.frames.planar(*ops.attributes(call)["out_shape"][2:]),
+        low.frames.planar(*ops.attributes(call)["out_shape"][2:], dtype_of(var)),
     )
     return place_conv(low, var, call, filters, source, x, out_frame)
 

@@ -20,7 +20,7 @@ def lower_elementwise(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     if any(call.same_as(clamp) for clamp in low.clamps.values()):
         return  # the convolution that reads it computes it
     attrs = ops.attributes(call)
-    frame, plain = frame_of_elementwise(low, call), set(attrs["kinds"]) == {"tensor"}
+    frame, plain = frame_of_elementwise(low, var, call), set(attrs["kinds"]) == {"tensor"}
     inputs = [
         _operand(low, arg, kind, frame) for arg, kind in zip(call.args, attrs["kinds"], strict=True)
     ]

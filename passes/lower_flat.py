@@ -3,7 +3,7 @@
 from tvm import relax
 
 from subpc.passes import ops
-from subpc.passes.dataflow import constant_of
+from subpc.passes.dataflow import constant_of, dtype_of
 from subpc.passes.lower import Lowering, framed_layout
 from subpc.passes.pack_blocks import by_index, pack_weights, pixel_mask
 from subpc.passes.place_conv import PlacedConv, filter_blocks, place_conv
@@ -27,7 +27,7 @@ def lower_flat(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     name, geometry = ops.attributes(call)["name"], conv_geometry(call)
     filters, frame, clamp = (
         filter_blocks(low, call),
-        low.frames.planar(*geometry.out),
+        low.frames.planar(*geometry.out, dtype_of(var)),
         low.clamps.get(name),
     )
     tuned = low.tuned(name, FLAT)

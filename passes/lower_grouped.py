@@ -3,7 +3,7 @@
 from tvm import relax
 
 from subpc.passes import ops
-from subpc.passes.dataflow import constant_of
+from subpc.passes.dataflow import constant_of, dtype_of
 from subpc.passes.lower import Lowering, framed_layout
 from subpc.passes.plan_layout import conv_geometry
 from subpc.passes.program import Location
@@ -17,7 +17,10 @@ def lower_grouped(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     attrs, geometry = ops.attributes(call), conv_geometry(call)
     weight, bias = (constant_of(low.graph.resolve(arg)) for arg in call.args[1:3])
     assert weight is not None and bias is not None
-    source_frame, frame = low.frames.planar(*geometry.source), low.frames.planar(*geometry.out)
+    source_frame, frame = (
+        low.frames.planar(*geometry.source, dtype_of(call.args[0])),
+        low.frames.planar(*geometry.out, dtype_of(var)),
+    )
     x = low.framed(call.args[0], source_frame)
     residual = low.framed(call.args[3], frame) if len(call.args) == 4 else None
     out = low.define(var, frame)

@@ -23,7 +23,7 @@ MAX_POOLINGS = 8
 def lower_pool2d(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     """A subpc.pool2d, from whatever layout the input has to the frame of the output's size."""
     attrs, x = ops.attributes(call), low.home(call.args[0])
-    out = low.define(var, low.frames.frame(*attrs["out_shape"][2:]))
+    out = low.define(var, low.frames.frame(var))
     kernel = Pool2d(
         kind=attrs["kind"],
         source=x.layout,
@@ -70,7 +70,7 @@ def lower_global_pool(low: Lowering, var: relax.Var, call: relax.Call) -> None:
 def lower_interleave(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     """A subpc.interleave, from whatever layout the input has to the frame of the output's size."""
     attrs, x = ops.attributes(call), low.home(call.args[0])
-    out = low.define(var, low.frames.frame(*attrs["out_shape"][2:]))
+    out = low.define(var, low.frames.frame(var))
     kernel = Interleave(
         source=x.layout,
         out=out.layout,
@@ -112,8 +112,7 @@ def lower_channels(low: Lowering, var: relax.Var, call: relax.Call) -> None:
 def lower_concat(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     """A subpc.concat: nothing to do for inputs that were written into it, a copy for the others."""
     attrs = ops.attributes(call)
-    batch, _, height, width = attrs["out_shape"]
-    frame = low.frames.frame(height, width)
+    batch, frame = attrs["out_shape"][0], low.frames.frame(var)
     fields = low.graph.operands(call)
     whole = low.sliced(var, frame)
     if (
@@ -158,7 +157,7 @@ def _copy_part(
     low.emit(layer, Relayout(source=source, out=part), {"x": at, "y": target})
 
 
-def frame_of_elementwise(low: Lowering, call: relax.Call) -> Frame | None:
+def frame_of_elementwise(low: Lowering, var: relax.Var, call: relax.Call) -> Frame | None:
     """The frame for an elementwise result: that of its size if any operand is framed, else
     compact."""
     attrs = ops.attributes(call)
@@ -167,4 +166,4 @@ def frame_of_elementwise(low: Lowering, call: relax.Call) -> Frame | None:
     tensors = [arg for arg, kind in zip(call.args, attrs["kinds"], strict=True) if kind == "tensor"]
     if all(low.home(arg).layout.frame.compact for arg in tensors):
         return None
-    return low.frames.frame(*attrs["out_shape"][2:])
+    return low.frames.frame(var)

@@ -18,14 +18,27 @@ relax.subpc.channels(x)
     some neighbouring channels of it, from `first` on
 relax.subpc.view(x)
     the same elements in another shape
+relax.subpc.fake_quantize(x)
+    float32 values rounded to the codes of `quantization` and back; until to_integers
+relax.subpc.dequantize(codes, scales)
+    weights of codes: scales (out,) by codes (out, ...), int8; until to_integers
 relax.subpc.other_layer(x, weight)
     a convolution or product that no kernel of ours takes, under its name, until legalize_rest
+
+Tensors of codes have the type uint8: x stands for x_scale * (x - x_zero_point). A conv2d or linear
+of such an x has int8 codes as weights with `weight_scales` (out,), and computes x_scale *
+weight_scales * (whole sum) + bias; `x_quantization` says what its x stands for,
+`residual_quantization` what its residual does, and `quantization`, with `dtype`, what its result
+is rounded to, where that is uint8. A quantization is (scale, zero point). An elementwise has
+`quantizations`, one for each operand, () for floats. All others pass codes on as they are, or (an
+average) round to the same quantization.
 
 Every call has `out_shape`; layers have `name`, the name that the user knows them by. A conv2d that
 is one part of a layer has `layer`, that name, with `layer_shape` (out, in / groups, kh, kw) and
 `layer_strides`, and a name of its own.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -35,6 +48,7 @@ from tvm import relax
 from tvm.ir.attrs import make_node
 
 from subpc.schedules.activation import Activation
+from subpc.schedules.quantization import Quantization
 
 CONV2D = "relax.subpc.conv2d"
 CONV2D_TRANSPOSE = "relax.subpc.conv2d_transpose"
@@ -46,6 +60,8 @@ CONCAT = "relax.subpc.concat"
 VIEW = "relax.subpc.view"
 INTERLEAVE = "relax.subpc.interleave"
 CHANNELS = "relax.subpc.channels"
+FAKE_QUANTIZE = "relax.subpc.fake_quantize"
+DEQUANTIZE = "relax.subpc.dequantize"
 OTHER_LAYER = "relax.subpc.other_layer"
 # Attributes never change, every pass asks for them, and reading them from TVM is slow: those of so
 # many calls are kept as they were read.
@@ -55,14 +71,13 @@ ALL = (CONV2D, LINEAR, POOL2D, GLOBAL_POOL, ELEMENTWISE, CONCAT, VIEW, INTERLEAV
 
 
 def _result_type(call: relax.Call, _context: object) -> relax.TensorType:
-    return relax.TensorType(
-        [int(extent) for extent in call.attrs["out_shape"]], call.args[0].ty.dtype
-    )
+    attrs = attributes(call)
+    return relax.TensorType(attrs["out_shape"], attrs.get("dtype", call.args[0].ty.dtype))
 
 
 def _register() -> None:
     known = {str(name) for name in tvm_ffi.get_global_func("ir.ListOpNames")()}
-    for name in (*ALL, CONV2D_TRANSPOSE, OTHER_LAYER):
+    for name in (*ALL, CONV2D_TRANSPOSE, FAKE_QUANTIZE, DEQUANTIZE, OTHER_LAYER):
         if name not in known:
             tvm_ffi.get_global_func("ir.RegisterOp")(
                 name, "subpc operator, see subpc/passes/ops.py"
@@ -106,6 +121,11 @@ def attributes(call: relax.Call) -> dict[str, Any]:
 @lru_cache(maxsize=_REMEMBERED)
 def _read(attrs: Any) -> dict[str, Any]:
     return {str(key): _plain(value) for key, value in dict(attrs).items()}
+
+
+def quantization_of(value: Sequence[float] | None) -> Quantization | None:
+    """What an attribute such as (0.5, 128) says; None for () and for nothing."""
+    return Quantization(scale=value[0], zero_point=int(value[1])) if value else None
 
 
 def layer_of(call: relax.Call) -> str:

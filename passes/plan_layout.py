@@ -9,7 +9,7 @@ from typing import Any
 from tvm import relax
 
 from subpc.passes import ops
-from subpc.passes.dataflow import Dataflow, shape_of
+from subpc.passes.dataflow import Dataflow, dtype_of, shape_of
 from subpc.passes.fold_input_affine import FLOOR, FLOOR_AND_CEILING, is_pointwise
 from subpc.schedules.choose_direct import DIRECT
 from subpc.schedules.choose_flat import FLAT
@@ -202,23 +202,27 @@ class FramePlan:
     def _widen(self, size: tuple[int, int], halo: int) -> None:
         self._halo[size] = max(self._halo.get(size, 0), halo)
 
-    def planar(self, height: int, width: int) -> Frame:
+    def planar(self, height: int, width: int, dtype: str) -> Frame:
         """The frame of a height x width plane."""
-        return halo_frame(height, width, self._halo.get((height, width), 0))
+        return halo_frame(height, width, self._halo.get((height, width), 0), dtype)
 
     def read_by(self, call: relax.Call) -> Frame:
         """The frame in which a direct convolution reads its input."""
         height, width = shape_of(call.args[0])[2:]
-        shared = self.planar(height, width)
+        dtype = dtype_of(call.args[0])
+        shared = self.planar(height, width, dtype)
         return (
             shared
             if padding_read(call) <= shared.halo
-            else halo_frame(height, width, padding_read(call))
+            else halo_frame(height, width, padding_read(call), dtype)
         )
 
-    def frame(self, height: int, width: int) -> Frame:
-        """The same, but a tensor of single pixels is a plain vector."""
-        return compact_frame(height, width) if height * width == 1 else self.planar(height, width)
+    def frame(self, value: relax.Expr) -> Frame:
+        """The frame of a tensor; one of single pixels is a plain vector."""
+        height, width = shape_of(value)[2:]
+        if height * width == 1:
+            return compact_frame(height, width)
+        return self.planar(height, width, dtype_of(value))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """What a kernel has to know about the vector unit that it is generated for, and what its parts
 cost."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,7 @@ class VectorIsa:
     flops_per_byte: float = 10.0
     fma_ns: float = 0.2
     flops_per_ns: float = 200.0
+    dot: str = ""
 
     @property
     def sums(self) -> int:
@@ -45,13 +46,20 @@ class VectorIsa:
         return self.ports * self.fma_latency
 
 
-AVX512 = VectorIsa(name="avx512", lanes=16, registers=32, features=frozenset({"avx512f"}))
-AVX2 = VectorIsa(name="avx2", lanes=8, registers=16, features=frozenset({"avx2", "fma"}))
+AVX512F = VectorIsa(name="avx512f", lanes=16, registers=32, features=frozenset({"avx512f"}))
+AVX512 = replace(AVX512F, name="avx512", features=frozenset({"avx512f", "avx512bw"}), dot="madd")
+AVX512_VNNI = replace(
+    AVX512, name="avx512_vnni", features=AVX512.features | {"avx512vnni"}, dot="vnni"
+)
+AVX2 = VectorIsa(
+    name="avx2", lanes=8, registers=16, features=frozenset({"avx2", "fma"}), dot="madd"
+)
+AVX2_VNNI = replace(AVX2, name="avx2_vnni", features=AVX2.features | {"avxvnni"}, dot="vnni")
 # Without a known vector unit LLVM splits 4-lane operations as it likes; correct everywhere, fast
 # nowhere.
 GENERIC = VectorIsa(name="generic", lanes=4, registers=16)
 # The best first.
-LEVELS = (AVX512, AVX2, GENERIC)
+LEVELS = (AVX512_VNNI, AVX512, AVX512F, AVX2_VNNI, AVX2, GENERIC)
 
 
 def level_of(features: frozenset[str]) -> VectorIsa:

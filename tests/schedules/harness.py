@@ -16,12 +16,20 @@ from subpc.library.shared_library import Library
 from subpc.machine.cpu import missing_features
 from subpc.machine.target import parse_target
 from subpc.machine.worker_pool import start_workers, use_threads
-from subpc.schedules.isa import AVX2, AVX512, GENERIC, LEVELS, VectorIsa
+from subpc.schedules.isa import AVX2, AVX2_VNNI, AVX512, AVX512_VNNI, GENERIC, VectorIsa
 from subpc.schedules.kernel import Kernel, symbol_of
 from subpc.schedules.layout import Frame, TensorLayout, compact_frame, halo_frame
 
-ISAS = {isa.name: isa for isa in LEVELS}
-MCPU = {AVX512: "skylake-avx512", AVX2: "haswell", GENERIC: None}
+# Levels that differ in their floating-point code, and those that differ in how they multiply bytes.
+ISAS = {isa.name: isa for isa in (AVX512, AVX2, GENERIC)}
+DOT_ISAS = {isa.name: isa for isa in (AVX512_VNNI, AVX512, AVX2_VNNI, AVX2)}
+MCPU = {
+    AVX512_VNNI: "cascadelake",
+    AVX512: "skylake-avx512",
+    AVX2_VNNI: "alderlake",
+    AVX2: "haswell",
+    GENERIC: None,
+}
 _GUARD = 64  # floats on either side of every argument that a kernel must leave alone
 
 
