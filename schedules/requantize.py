@@ -1,0 +1,226 @@
+"""From the whole sums of a layer on codes to what is stored: codes again, or float32.
+
+Scales are operands and not constants of the code, so that layers of one shape share a kernel.
+Where activation and rounding can change places (none, or one that only limits), the scale of the
+result is folded into the multiplier: one multiply-add brings a sum to a code. Integer sums are
+exact, and everything after them is a fixed sequence of float32 operations for each element: the
+result does not depend on tiles, tasks or threads.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tvm import tirx
+
+from subpc.schedules.activation import Activation, activate
+from subpc.schedules.epilogue import Epilogue
+from subpc.schedules.layout import TensorLayout
+from subpc.schedules.operand import Operand, floats, tensor
+from subpc.schedules.quantization import CODES, LARGEST_CODE, Quantization
+from subpc.schedules.vector import fetch, load, shuffle, splat, store
+
+# Activations that only limit: with the scale folded in, limits of codes do the same.
+LIMITS = ("none", "relu", "relu6", "clip")
+# Numbers of the operand `levels`, in order.
+RESIDUAL, LOW, HIGH, INVERSE, ZERO = range(5)
+LEVELS = 16  # a cache line of them
+# Codes that one store of an instruction set writes: four vectors of sums.
+PACKED = 4
+# A sum that may come further than this from zero is limited before it is rounded to an int32.
+SAFE = 2.0**30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Requantize(Epilogue):
+    """y = activation(multiplier[o] * sum + bias[o] + residual), rounded to codes unless the result
+    is float32.
+
+    codes: whether the result is codes. residual_codes: whether the residual is. limited: codes may
+    have to be cut to less than 0 .. 255, or sums are so large that rounding them needs it.
+    bordered: the zero point is not 0, and is written where the mask has no pixel.
+
+    Operands: multiplier, bias (floats, filters), levels (LEVELS floats), [residual].
+    """
+
+    codes: bool
+    residual_codes: bool = False
+    limited: bool = False
+    bordered: bool = False
+
+    @property
+    def folded(self) -> bool:
+        """Whether the multiplier brings a sum to a code at once."""
+        return self.codes and self.activation.kind in LIMITS
+
+    def residual_operand(self, out: TensorLayout, residual: TensorLayout) -> dict[str, Operand]:
+        """The residual, where it is an operand of its own."""
+        return {"residual": tensor(residual)} if self.operand == "residual" else {}
+
+    def level(self, b: Mapping[str, Any], which: int, lanes: int) -> Any:
+        """One number of `levels` in every lane."""
+        return splat(b["levels"][which], lanes)
+
+    def value(self, total: Any, b: Mapping[str, Any], channel: Any, at: Any, lanes: int) -> Any:
+        """`lanes` int32 sums of one channel as float32 values, or as codes that are not rounded.
+
+        at: the element of the result, and of the residual, that the first lane belongs to.
+        """
+        floats = f"float32x{lanes}"
+        value = fma(
+            tirx.Cast(floats, total),
+            splat(b["multiplier"][channel], lanes),
+            splat(b["bias"][channel], lanes),
+            lanes,
+        )
+        if self.operand is not None:
+            kept = fetch(b[self.operand], at, lanes)
+            if self.residual_codes:
+                kept = tirx.Cast(floats, tirx.Cast(f"int32x{lanes}", kept))
+                value = fma(kept, self.level(b, RESIDUAL, lanes), value, lanes)
+            elif self.folded:
+                value = fma(kept, self.level(b, INVERSE, lanes), value, lanes)
+            else:
+                value = value + kept
+        if not self.folded:
+            value = activate(self.activation, value, lanes)
+            if self.codes:
+                scale, zero = (self.level(b, which, lanes) for which in (INVERSE, ZERO))
+                value = fma(value, scale, zero, lanes)
+        if self.codes and self.limited:
+            low, high = (self.level(b, which, lanes) for which in (LOW, HIGH))
+            value = tirx.max(tirx.min(value, high), low)
+        return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Levels:
+    """The numbers behind a Requantize. multiplier, bias: float32 (filters,); levels: float32
+    (LEVELS,)."""
+
+    multiplier: np.ndarray
+    bias: np.ndarray
+    levels: np.ndarray
+    limited: bool
+
+
+def levels_of(
+    *,
+    multiplier: np.ndarray,
+    bias: np.ndarray,
+    largest_sum: float,
+    activation: Activation,
+    residual: Quantization | None,
+    result: Quantization | None,
+) -> Levels:
+    """What a layer of these scales needs.
+
+    Args:
+        multiplier: scale of the input times scale of each filter, float64 (filters,).
+        bias: (filters,). largest_sum: what no sum is larger than, however the input.
+        residual: what a residual of codes stands for. result: None for float32.
+    """
+    levels = np.zeros(LEVELS)
+    folded = result is not None and activation.kind in LIMITS
+    offset = residual.scale * residual.zero_point if residual is not None else 0.0
+    if not folded:
+        bias = bias - offset
+        levels[RESIDUAL] = residual.scale if residual is not None else 0.0
+    if result is not None:
+        levels[INVERSE], levels[ZERO] = 1.0 / result.scale, result.zero_point
+        levels[LOW], levels[HIGH] = code_limits(activation, result) if folded else (0, LARGEST_CODE)
+    if folded:
+        assert result is not None
+        multiplier = multiplier / result.scale
+        bias = (bias - offset) / result.scale + result.zero_point
+        levels[RESIDUAL] = residual.scale / result.scale if residual is not None else 0.0
+    reach = np.abs(multiplier).max(initial=0.0) * largest_sum + np.abs(bias).max(initial=0.0)
+    # A float32 residual, and an activation, may be of any size.
+    known = folded and reach + LARGEST_CODE * levels[RESIDUAL] < SAFE
+    cut = levels[LOW] > 0 or levels[HIGH] < LARGEST_CODE
+    return Levels(
+        multiplier=multiplier.astype("float32"),
+        bias=bias.astype("float32"),
+        levels=levels.astype("float32"),
+        limited=result is not None and (cut or not known),
+    )
+
+
+def code_limits(activation: Activation, result: Quantization) -> tuple[int, int]:
+    """The codes that an activation of LIMITS leaves."""
+    low, high = {
+        "none": (-np.inf, np.inf),
+        "relu": (0.0, np.inf),
+        "relu6": (0.0, 6.0),
+        "clip": (activation.low, activation.high),
+    }[activation.kind]
+    codes = result.codes(np.array([low, high]))
+    return int(codes[0]), int(codes[1])
+
+
+def operands_of(filters: int) -> dict[str, Operand]:
+    """The operands that every Requantize has."""
+    return {"multiplier": floats(filters), "bias": floats(filters), "levels": floats(LEVELS)}
+
+
+def fma(a: Any, b: Any, c: Any, lanes: int) -> Any:
+    """a * b + c, rounded once."""
+    return tirx.call_llvm_pure_intrin(f"float32x{lanes}", "llvm.fma", a, b, c)
+
+
+def rounded(value: Any, lanes: int) -> Any:
+    """float32 as the nearest int32, half to even."""
+    nearest = tirx.call_llvm_pure_intrin(f"float32x{lanes}", "llvm.rint", value)
+    return tirx.Cast(f"int32x{lanes}", nearest)
+
+
+def packed(values: Sequence[Any], lanes: int) -> Any:
+    """PACKED vectors of unrounded codes as one vector of bytes, in order; what is outside 0 .. 255
+    becomes 0 or 255.
+
+    vpackssdw and vpackuswb saturate and work in quarters of 128 bits, whose dwords are put in
+    order afterwards.
+    """
+    assert len(values) == PACKED
+    level = "avx512" if lanes == 16 else "avx2"
+    suffix = ".512" if lanes == 16 else ""
+    words = [
+        tirx.call_llvm_pure_intrin(
+            f"int16x{2 * lanes}",
+            f"llvm.x86.{level}.packssdw{suffix}",
+            rounded(first, lanes),
+            rounded(second, lanes),
+        )
+        for first, second in zip(values[::2], values[1::2], strict=True)
+    ]
+    codes = tirx.call_llvm_pure_intrin(
+        f"int8x{4 * lanes}", f"llvm.x86.{level}.packuswb{suffix}", *words
+    )
+    dwords = tirx.reinterpret(f"int32x{lanes}", codes)
+    quarters = lanes // 4
+    order = [quarter * PACKED + vector for vector in range(PACKED) for quarter in range(quarters)]
+    return tirx.reinterpret(f"{CODES}x{4 * lanes}", shuffle([dwords], order))
+
+
+def masked(
+    codes: Any, b: Mapping[str, Any], at: Any, plane: int, lanes: int, *, bordered: bool
+) -> Any:
+    """Codes of `lanes` places of a plane, with the zero point where there is no pixel.
+
+    mask: the plane with 255 for its pixels, else 0; bordered: then the plane with the zero point
+    where there is no pixel, else 0. at: the place in the plane.
+    """
+    kept = codes & load(b["mask"], at, lanes)
+    return kept | load(b["mask"], at + plane, lanes) if bordered else kept
+
+
+def store_codes(buffer: Any, at: Any, codes: Any, count: int, lanes: int) -> None:
+    """The first `count` bytes of a vector, in pieces of powers of two."""
+    start = 0
+    while start < count:
+        size = 1 << ((count - start).bit_length() - 1)
+        size = min(size, lanes)
+        part = codes if size == lanes else shuffle([codes], [*range(start, start + size)])
+        store(buffer, at + start, part, size)
+        start += size
