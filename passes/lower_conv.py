@@ -12,10 +12,12 @@ from subpc.passes.lower_direct import lower_direct
 from subpc.passes.lower_flat import lower_flat
 from subpc.passes.lower_grouped import lower_grouped
 from subpc.passes.lower_linear import lower_single_pixel
+from subpc.passes.lower_quads import lower_quads
 from subpc.passes.lower_winograd import lower_winograd
 from subpc.schedules.choose_direct import DIRECT
 from subpc.schedules.choose_flat import FLAT
 from subpc.schedules.choose_grouped import GROUPED
+from subpc.schedules.choose_quads import QUADS
 from subpc.schedules.choose_winograd import WINOGRAD
 
 # One rule a family of schedules/families.py.
@@ -24,6 +26,7 @@ RULES: dict[str, Callable[[Lowering, relax.Var, relax.Call], None]] = {
     DIRECT.name: lower_direct,
     WINOGRAD.name: lower_winograd,
     GROUPED.name: lower_grouped,
+    QUADS.name: lower_quads,
 }
 
 

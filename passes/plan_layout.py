@@ -14,10 +14,12 @@ from subpc.passes.fold_input_affine import FLOOR, FLOOR_AND_CEILING, is_pointwis
 from subpc.schedules.choose_direct import DIRECT
 from subpc.schedules.choose_flat import FLAT
 from subpc.schedules.choose_grouped import GROUPED
+from subpc.schedules.choose_quads import QUADS
 from subpc.schedules.choose_winograd import WINOGRAD
 from subpc.schedules.family import Family
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.layout import Frame, compact_frame, halo_frame
+from subpc.schedules.quantization import CODES
 from subpc.schedules.workload import MIN_FILTERS
 
 # Largest plane on which 1x1 convolutions of two vectors of channels are faster with channels in the
@@ -144,6 +146,8 @@ def family_by_rule(
     """
     if not is_flat(call):
         return GROUPED
+    if dtype_of(call.args[0]) == CODES:
+        return QUADS
     filters = n or shape_of(call.args[1])[0] // int(ops.attributes(call)["groups"])
     if clamped or filters % isa.lanes:
         return FLAT

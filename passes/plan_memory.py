@@ -78,7 +78,7 @@ def _kinds(program: Program) -> list[Hashable]:
         if step.operands and step.kernel.footprint
     }
     return [
-        None if buffer.layout is None else (buffer.layout, written.get(index))
+        None if buffer.layout is None else (buffer.layout, written.get(index), buffer.fill)
         for index, buffer in enumerate(program.buffers)
     ]
 

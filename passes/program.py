@@ -42,10 +42,12 @@ class Step:
 class Buffer:
     """A workspace tensor. layout None: compact, its old contents do not matter; else buffers are
     shared only among equal layouts that hold their data in the same places, because every kernel
-    counts on the zeros of a frame and none writes them again."""
+    counts on the zeros of a frame and none writes them again. fill: what a FillHalo writes there
+    instead."""
 
     bytes: int
     layout: TensorLayout | None
+    fill: int = 0
 
 
 @dataclass

@@ -7,12 +7,13 @@ from typing import Any
 from subpc.schedules.choose_direct import DIRECT
 from subpc.schedules.choose_flat import FLAT
 from subpc.schedules.choose_grouped import GROUPED
+from subpc.schedules.choose_quads import QUADS
 from subpc.schedules.choose_winograd import WINOGRAD
 from subpc.schedules.family import DENSE, Family
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.workload import Choice, ConvWorkload
 
-FAMILIES: tuple[Family[Any], ...] = (FLAT, DIRECT, WINOGRAD, GROUPED)
+FAMILIES: tuple[Family[Any], ...] = (FLAT, DIRECT, WINOGRAD, GROUPED, QUADS)
 # A dense kernel for a pattern that leaves less than this would have to be more than twice as fast
 # as the sparse one at the same work.
 MIN_DENSITY = 0.45
@@ -37,13 +38,14 @@ def completed(choice: Choice) -> Choice:
 def families_for(workload: ConvWorkload, isa: VectorIsa) -> dict[str, Family[Any]]:
     """The families that can compute a workload, by what schedules call them: with the pattern of
     its weights, then without."""
+    same = [family for family in FAMILIES if family.precision == workload.precision]
     found = {
-        family.name: family for family in FAMILIES if family.takes(workload, workload.filters, isa)
+        family.name: family for family in same if family.takes(workload, workload.filters, isa)
     }
     if workload.n and workload.density >= MIN_DENSITY:
         dense = (
             family
-            for family in FAMILIES
+            for family in same
             if family.patterns and family.takes(workload, workload.out[0], isa)
         )
         found |= {DENSE + family.name: family for family in dense}

@@ -40,7 +40,8 @@ class Family(Generic[Tile]):
     whose filters come in such groups.
     tiles: every valid schedule, the cheapest register tiles first.
     patterns: whether it skips zero blocks, and may be told to ignore them. sorts_strides: a strided
-    convolution's pixels have to be sorted by phase before it can read them.
+    convolution's pixels have to be sorted by phase before it can read them. precision: what it
+    computes in, as workloads name it.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Family(Generic[Tile]):
     tiles: Callable[[ConvWorkload, Filters, VectorIsa], Iterator[Tile]]
     patterns: bool = True
     sorts_strides: bool = False
+    precision: str = "float32"
 
     def tile_of(self, choice: Choice | None) -> Tile | None:
         """The tile that a recorded schedule describes, None if it is one for other kernels, or

@@ -21,14 +21,13 @@ from tvm.tirx.script import builder as T
 from subpc.schedules.block_conv import BlockConv
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import thread_buffers
-from subpc.schedules.layout import LINE_BYTES, round_up
-from subpc.schedules.operand import Operand, floats, integers, tensor
+from subpc.schedules.layout import LINE_BYTES, TensorLayout, round_up
+from subpc.schedules.operand import Operand, integers, tensor
 from subpc.schedules.quad_tile import QuadTile
 from subpc.schedules.quantization import CODES
 from subpc.schedules.requantize import (
     PACKED,
     Requantize,
-    masked,
     operands_of,
     packed,
     store_codes,
@@ -45,9 +44,10 @@ class QuadConv(BlockConv):
     source: planes of codes; one input channel is `phases` consecutive planes of it. out: codes or
     float32; its pitch equals the pitch of the source. taps: offset of each tap in pixels from pixel
     q of the channel's first plane. quads: of kept channels a group, or of all groups together where
-    they are not uniform; the last one of a group may name channels whose weights are 0.
+    they are not uniform; the last one of a group may name channels whose weights are 0. residual:
+    how it lies, with the pitch of the result.
 
-    Operands: x, w (int32: four codes each), [index] (where the planes of each quad's four channels
+    Operands: x, w (int32: four codes each), index (where the planes of each quad's four channels
     begin, in bytes), [starts] (in quads), start (int32, filters: minus zero point times the sum of
     the weights), multiplier, bias, levels, [residual], [mask], y.
     """
@@ -57,6 +57,7 @@ class QuadConv(BlockConv):
     phases: int
     taps: tuple[int, ...]
     quads: int
+    residual: TensorLayout | None = None
     epilogue: Requantize
     tile: QuadTile
 
@@ -82,22 +83,15 @@ class QuadConv(BlockConv):
         filters = self.groups * self.group
         sizes = {"x": tensor(self.source)}
         sizes["w"] = integers(self.all_quads * len(self.taps) * self.group)
-        # The kernel looks one quad ahead.
         sizes["index"] = integers((self.all_quads if self.sparse else self.quads) * QUAD)
         if not self.uniform:
             sizes["starts"] = integers(self.groups + 1)
         sizes |= {"start": integers(filters)} | operands_of(filters)
         if self.epilogue.operand == "residual":
-            dtype = CODES if self.epilogue.residual_codes else "float32"
-            sizes["residual"] = Operand(self.out.elements, dtype)
+            assert self.residual is not None
+            sizes["residual"] = tensor(self.residual)
         if self.masked:
-            planes = 2 if self.epilogue.bordered else 1
-            codes = self.epilogue.codes
-            sizes["mask"] = (
-                Operand(planes * self.out.frame.plane, CODES)
-                if codes
-                else floats(self.out.frame.plane)
-            )
+            sizes["mask"] = Operand(self.out.frame.plane, self.out.dtype)
         return sizes | {"y": tensor(self.out)}
 
     def emit(self, b: dict[str, Any], isa: VectorIsa) -> None:
@@ -267,9 +261,12 @@ class QuadBody:
 
     def store(self, sums: list[Register], image: Any, channel: Any, q: Any) -> None:
         k, out, lanes, b = self.k, self.k.out, self.lanes, self.b
-        at = image * out.image + channel * out.frame.plane + out.frame.first + q
+        at, kept = (
+            image * layout.image + channel * layout.frame.plane + layout.frame.first + q
+            for layout in (out, k.residual or out)
+        )
         values = [
-            k.epilogue.value(total.get(), b, channel, at + v * lanes, lanes)
+            k.epilogue.value(total.get(), b, channel, kept + v * lanes, lanes)
             for v, total in enumerate(sums)
         ]
         place = out.frame.first + q
@@ -283,15 +280,8 @@ class QuadBody:
             part = values[start : start + PACKED]
             codes = packed(part + part[:1] * (PACKED - len(part)), lanes)
             if k.masked:
-                codes = masked(
-                    codes,
-                    b,
-                    place + start * lanes,
-                    out.frame.plane,
-                    4 * lanes,
-                    bordered=k.epilogue.bordered,
-                )
-            store_codes(b["y"], at + start * lanes, codes, len(part) * lanes, 4 * lanes)
+                codes = codes & load(b["mask"], place + start * lanes, PACKED * lanes)
+            store_codes(b["y"], at + start * lanes, codes, len(part) * lanes, PACKED * lanes)
 
 
 def interleaved(rows: list[Any], width: int) -> list[Any]:

@@ -16,10 +16,9 @@ from tvm import tirx
 
 from subpc.schedules.activation import Activation, activate
 from subpc.schedules.epilogue import Epilogue
-from subpc.schedules.layout import TensorLayout
-from subpc.schedules.operand import Operand, floats, tensor
+from subpc.schedules.operand import Operand, floats
 from subpc.schedules.quantization import CODES, LARGEST_CODE, Quantization
-from subpc.schedules.vector import fetch, load, shuffle, splat, store
+from subpc.schedules.vector import fetch, shuffle, splat, store
 
 # Activations that only limit: with the scale folded in, limits of codes do the same.
 LIMITS = ("none", "relu", "relu6", "clip")
@@ -39,7 +38,6 @@ class Requantize(Epilogue):
 
     codes: whether the result is codes. residual_codes: whether the residual is. limited: codes may
     have to be cut to less than 0 .. 255, or sums are so large that rounding them needs it.
-    bordered: the zero point is not 0, and is written where the mask has no pixel.
 
     Operands: multiplier, bias (floats, filters), levels (LEVELS floats), [residual].
     """
@@ -47,16 +45,11 @@ class Requantize(Epilogue):
     codes: bool
     residual_codes: bool = False
     limited: bool = False
-    bordered: bool = False
 
     @property
     def folded(self) -> bool:
         """Whether the multiplier brings a sum to a code at once."""
         return self.codes and self.activation.kind in LIMITS
-
-    def residual_operand(self, out: TensorLayout, residual: TensorLayout) -> dict[str, Operand]:
-        """The residual, where it is an operand of its own."""
-        return {"residual": tensor(residual)} if self.operand == "residual" else {}
 
     def level(self, b: Mapping[str, Any], which: int, lanes: int) -> Any:
         """One number of `levels` in every lane."""
@@ -65,7 +58,7 @@ class Requantize(Epilogue):
     def value(self, total: Any, b: Mapping[str, Any], channel: Any, at: Any, lanes: int) -> Any:
         """`lanes` int32 sums of one channel as float32 values, or as codes that are not rounded.
 
-        at: the element of the result, and of the residual, that the first lane belongs to.
+        at: the element of the residual that the first lane belongs to.
         """
         floats = f"float32x{lanes}"
         value = fma(
@@ -201,18 +194,6 @@ def packed(values: Sequence[Any], lanes: int) -> Any:
     quarters = lanes // 4
     order = [quarter * PACKED + vector for vector in range(PACKED) for quarter in range(quarters)]
     return tirx.reinterpret(f"{CODES}x{4 * lanes}", shuffle([dwords], order))
-
-
-def masked(
-    codes: Any, b: Mapping[str, Any], at: Any, plane: int, lanes: int, *, bordered: bool
-) -> Any:
-    """Codes of `lanes` places of a plane, with the zero point where there is no pixel.
-
-    mask: the plane with 255 for its pixels, else 0; bordered: then the plane with the zero point
-    where there is no pixel, else 0. at: the place in the plane.
-    """
-    kept = codes & load(b["mask"], at, lanes)
-    return kept | load(b["mask"], at + plane, lanes) if bordered else kept
 
 
 def store_codes(buffer: Any, at: Any, codes: Any, count: int, lanes: int) -> None:

@@ -1,0 +1,238 @@
+"""Lowering of convolutions of codes: strided inputs sorted by phase, weights in quads, scales
+folded."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from tvm import relax
+
+from subpc.passes import ops
+from subpc.passes.dataflow import dtype_of
+from subpc.passes.lower import Lowering, Place, framed_layout
+from subpc.passes.pack_blocks import pixel_mask
+from subpc.passes.place_conv import FilterBlocks, filter_blocks
+from subpc.passes.plan_layout import ConvGeometry, conv_geometry, padding_read
+from subpc.passes.program import Location
+from subpc.schedules.choose_quads import DENSE_GROUP, QUADS, choose_quad_tile
+from subpc.schedules.fill_halo import FillHalo
+from subpc.schedules.layout import TensorLayout, round_up
+from subpc.schedules.quad_conv import QUAD, QuadConv
+from subpc.schedules.quantization import CODES, LARGEST_CODE, Quantization
+from subpc.schedules.relayout import PhaseSplit
+from subpc.schedules.requantize import Levels, Requantize, levels_of
+
+
+def lower_quads(low: Lowering, var: relax.Var, call: relax.Call) -> None:
+    """A subpc.conv2d of codes, with codes or float32 as its result."""
+    attrs, geometry = ops.attributes(call), conv_geometry(call)
+    filters = filter_blocks(low, call)
+    source, x = _source(low, call, geometry)
+    residual = _residual(low, call, geometry)
+    overwrites = (
+        residual is not None
+        and residual.layout.dtype == dtype_of(var)
+        and low.overwritable(call.args[3], var)
+    )
+    frame = low.frames.planar(*geometry.out, dtype_of(var))
+    if residual is not None and overwrites:
+        out = low.record(var, residual.location, framed_layout(var, frame))
+    else:
+        out = low.define(var, frame)
+    levels = layer_levels(call, filters.weight, filters.bias)
+    kernel = _kernel(low, call, geometry, filters, source, out, residual, levels)
+    packed = _packed(filters, kernel)
+    packed["start"] = (-_x_of(call).zero_point * packed["start"]).astype("int32")
+    operands: dict[str, Location | None] = {
+        name: low.weights.add(array)
+        for name, array in (packed | operand_arrays(levels, kernel.groups * kernel.group)).items()
+    }
+    if kernel.masked:
+        mask = pixel_mask(frame)
+        operands["mask"] = low.weights.add(
+            (LARGEST_CODE * mask).astype(CODES) if kernel.epilogue.codes else mask
+        )
+    operands |= {"x": x, "y": out.location}
+    operands["residual"] = residual.location if residual is not None else None
+    low.emit(attrs["name"], kernel, operands)
+
+
+def layer_levels(call: relax.Call, codes: np.ndarray, bias: np.ndarray) -> Levels:
+    """What brings the sums of a layer on codes to its result."""
+    attrs, x = ops.attributes(call), _x_of(call)
+    weights = np.abs(codes.astype("int64")).reshape(len(codes), -1).sum(axis=1)
+    return levels_of(
+        multiplier=x.scale * np.asarray(attrs["weight_scales"], "float64"),
+        bias=bias.astype("float64"),
+        largest_sum=float(LARGEST_CODE * weights.max(initial=0)),
+        activation=ops.activation_of(attrs["activation"]),
+        residual=ops.quantization_of(attrs.get("residual_quantization")),
+        result=ops.quantization_of(attrs.get("quantization")),
+    )
+
+
+def _x_of(call: relax.Call) -> Quantization:
+    quantization = ops.quantization_of(ops.attributes(call)["x_quantization"])
+    assert quantization is not None
+    return quantization
+
+
+def operand_arrays(levels: Levels, filters: int) -> dict[str, np.ndarray]:
+    """multiplier and bias of `filters` filters, zeros behind those of the layer, and levels."""
+    room = filters - len(levels.bias)
+    return {
+        "multiplier": np.pad(levels.multiplier, (0, room)),
+        "bias": np.pad(levels.bias, (0, room)),
+        "levels": levels.levels,
+    }
+
+
+def fill_halo(low: Lowering, location: Location, layout: TensorLayout, zero_point: int) -> None:
+    """Let a tensor's halo hold the zero point; its memory is no longer for those who count on
+    zeros there."""
+    if zero_point == 0:
+        return
+    if location.space == "workspace":
+        buffers = low.program.buffers
+        buffers[location.index] = replace(buffers[location.index], fill=zero_point)
+    kernel = FillHalo(layout=layout, zero_point=zero_point)
+    low.emit("padding", kernel, {"y": location})
+
+
+def _source(
+    low: Lowering, call: relax.Call, geometry: ConvGeometry
+) -> tuple[TensorLayout, Location]:
+    """The planes that the taps read: the input tensor itself, or its pixels sorted by phase."""
+    x = low.graph.resolve(call.args[0])
+    zero = _x_of(call).zero_point if padding_read(call) else 0
+    frame = low.frames.planar(*geometry.out, CODES)
+    if geometry.in_order:
+        layout, location = framed_layout(x, frame), low.framed(x, frame)
+        fill_halo(low, location, layout, zero)
+        return layout, location
+    home = low.home(x)
+    split = PhaseSplit(
+        source=home.layout, stride=geometry.stride, phases=geometry.phases, out=frame
+    )
+    planes = low.new_buffer(split.layout)
+    # Before the pixels: a phase may have a row or column more than the frame says.
+    fill_halo(low, planes, split.layout, zero)
+    low.emit(ops.attributes(call)["name"], split, {"x": home.location, "y": planes})
+    return split.layout, planes
+
+
+def _residual(low: Lowering, call: relax.Call, geometry: ConvGeometry) -> Place | None:
+    if len(call.args) < 4:
+        return None
+    frame = low.frames.planar(*geometry.out, dtype_of(call.args[3]))
+    return Place(
+        location=low.framed(call.args[3], frame),
+        layout=framed_layout(low.graph.resolve(call.args[3]), frame),
+    )
+
+
+def _kernel(
+    low: Lowering,
+    call: relax.Call,
+    geometry: ConvGeometry,
+    filters: FilterBlocks,
+    source: TensorLayout,
+    out: Place,
+    residual: Place | None,
+    levels: Levels,
+) -> QuadConv:
+    attrs, pattern = ops.attributes(call), filters.pattern
+    group = pattern.n if pattern else dense_group(len(filters.weight))
+    groups, taps = -(-len(filters.weight) // group), len(geometry.taps)
+    uniform = pattern is None or pattern.uniform
+    counts = [len(filters.weight[0])] if pattern is None else [*pattern.kept.sum(axis=1)]
+    quads = [-(-int(count) // QUAD) for count in counts]
+    return QuadConv(
+        source=source,
+        out=out.layout,
+        group=group,
+        kept=filters.kept,
+        sparse=pattern is not None,
+        uniform=uniform,
+        phases=len(geometry.phases),
+        taps=geometry.offsets(source.frame),
+        quads=max(quads) if uniform else sum(quads),
+        residual=residual.layout if residual is not None else None,
+        epilogue=Requantize(
+            residual=residual is not None,
+            in_place=residual is not None and residual.location == out.location,
+            activation=ops.activation_of(attrs["activation"]),
+            codes=out.layout.dtype == CODES,
+            residual_codes=residual is not None and residual.layout.dtype == CODES,
+            limited=levels.limited,
+        ),
+        tile=low.tuned(attrs["name"], QUADS)
+        or choose_quad_tile(
+            group=group,
+            groups=groups,
+            pixels=out.layout.frame.pixels,
+            batch=out.layout.batch,
+            taps=taps,
+            sparse=pattern is not None,
+            isa=low.isa,
+        ),
+    )
+
+
+def dense_group(filters: int) -> int:
+    """Filters that a dense kernel takes together: a divisor of their number near DENSE_GROUP, else
+    DENSE_GROUP with filters of zeros behind the last one."""
+    near = range(DENSE_GROUP // 2, 3 * DENSE_GROUP // 2 + 1)
+    divisors = [size for size in near if filters % size == 0]
+    if filters < DENSE_GROUP // 2:
+        return filters
+    return min(divisors, key=lambda size: abs(size - DENSE_GROUP), default=DENSE_GROUP)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Group:
+    """The filters of a group with their kept channels: codes (filters, kept, taps), channels."""
+
+    codes: np.ndarray
+    channels: np.ndarray
+
+
+def _packed(filters: FilterBlocks, kernel: QuadConv) -> dict[str, np.ndarray]:
+    """w, index, [starts]; start: the sum of each filter's codes."""
+    c_out, c_in = filters.weight.shape[:2]
+    room = kernel.groups * kernel.group - c_out
+    codes = np.pad(filters.weight.reshape(c_out, c_in, -1), ((0, room), (0, 0), (0, 0)))
+    codes = codes.reshape(kernel.groups, kernel.group, c_in, -1)
+    pattern = filters.pattern
+    groups = []
+    for number, group in enumerate(codes):
+        kept = np.arange(c_in) if pattern is None else np.flatnonzero(pattern.kept[number])
+        wanted = kernel.quads * QUAD if kernel.uniform else round_up(len(kept), QUAD)
+        extra = wanted - len(kept)
+        groups.append(
+            _Group(
+                codes=np.pad(group[:, kept], ((0, 0), (0, extra), (0, 0))),
+                channels=np.pad(kept, (0, extra)),
+            )
+        )
+    plane = kernel.phases * kernel.source.frame.plane
+    listed = groups if kernel.sparse else groups[:1]
+    arrays = {
+        "w": np.concatenate([_streamed(group.codes, kernel.tile.rows) for group in groups]),
+        "index": np.concatenate([group.channels for group in listed]).astype("int32")
+        * np.int32(plane),
+    }
+    if not kernel.uniform:
+        counts = [len(group.channels) // QUAD for group in groups]
+        arrays["starts"] = np.concatenate([[0], np.cumsum(counts)]).astype("int32")
+    sums = codes.astype("int64").sum(axis=(2, 3)).reshape(-1)
+    return arrays | {"start": sums}
+
+
+def _streamed(codes: np.ndarray, rows: int) -> np.ndarray:
+    """Codes (filters, channels, taps) of a group as its register tiles read them, four a word."""
+    parts = []
+    for row in range(0, len(codes), rows):
+        part = codes[row : row + rows]
+        quads = part.reshape(len(part), -1, QUAD, part.shape[2]).transpose(1, 3, 0, 2)
+        parts.append(np.ascontiguousarray(quads).reshape(-1))
+    return np.concatenate(parts).astype("int8").view("int32")

@@ -1,0 +1,98 @@
+"""Register tiles and task shapes of convolutions of codes: a small cost model for the default that
+the tuner starts from."""
+
+import itertools
+from collections.abc import Iterator
+
+from subpc.schedules.choose_flat import USUAL_HALO
+from subpc.schedules.family import Family, Filters, affordable
+from subpc.schedules.isa import VectorIsa
+from subpc.schedules.layout import MAX_TILE
+from subpc.schedules.quad_conv import QuadConv
+from subpc.schedules.quad_tile import QuadTile
+from subpc.schedules.workload import ConvWorkload
+
+ROWS = range(1, 17)
+# Filters that a dense layer computes together: their weights for one quad and tap are a cache line.
+DENSE_GROUP = 16
+# Tasks that a layer is split into at least, where it has so many parts: enough for the threads of a
+# desktop CPU to share out evenly.
+MIN_TASKS = 16
+# Pixel tiles of a band for filters of several taps, which pack a halo besides.
+MAX_BAND = 4
+# Cycles beside the multiply-adds of one tap of a quad: address, loop.
+LOOP_CYCLES = 0.5
+
+
+def choose_quad_tile(
+    *, group: int, groups: int, pixels: int, batch: int, taps: int, sparse: bool, isa: VectorIsa
+) -> QuadTile:
+    """The tile with the least time, and tasks that are neither too few nor pack too much.
+
+    group: filters that share their channels; groups: of them; pixels: flat range of a plane.
+    """
+    rows, vectors, tail = min(
+        (
+            (r, v, tail)
+            for r, v, tail in itertools.product(ROWS, range(1, 9), (False, True))
+            if quads_fit(r, v, isa) and r <= group
+        ),
+        key=lambda tile: (quad_cost(*tile, group, pixels, isa), -tile[1]),
+    )
+    tiles = -(-pixels // (vectors * isa.lanes))
+    band = 1 if taps == 1 and not sparse else max(1, min(MAX_BAND, tiles // 4))
+    bands = batch * -(-tiles // band)
+    chunks = min(groups, -(-MIN_TASKS // bands))
+    blocks = 1 if sparse and groups * bands < 8 * MIN_TASKS else -(-groups // chunks)
+    if sparse:
+        blocks = min(blocks, 4)
+    return QuadTile(rows=rows, vectors=vectors, band=band, blocks=blocks, tail=tail)
+
+
+def quads_fit(rows: int, vectors: int, isa: VectorIsa) -> bool:
+    """Whether sums, a row of pixels and a weight fit the registers, and the tile the slack of a
+    plane."""
+    return rows * vectors + vectors + 1 < isa.registers and vectors * isa.lanes <= MAX_TILE
+
+
+def quad_cost(
+    rows: int, vectors: int, tail: bool, group: int, pixels: int, isa: VectorIsa
+) -> float:
+    """Cycles for one tap of a quad, a whole plane and one group of filters: multiply-adds or loads,
+    whichever is more, and the loop."""
+    total = -(-pixels // isa.lanes)
+    full, rest = divmod(total, vectors)
+    widths = [vectors] * full + ([rest if tail else vectors] if rest else [])
+    heights = [rows] * (group // rows) + ([group % rows] if group % rows else [])
+    return sum(
+        max(r * v, r + v, isa.fma_latency) + LOOP_CYCLES
+        for r, v in itertools.product(heights, widths)
+    )
+
+
+def quad_tiles(workload: ConvWorkload, filters: Filters, isa: VectorIsa) -> Iterator[QuadTile]:
+    """rows, vectors, tail: the register tile; band, blocks: the task."""
+    group = workload.n or DENSE_GROUP
+    pixels = (workload.out[1] - 1) * (workload.out[2] + USUAL_HALO) + workload.out[2]
+    sizes = itertools.product(ROWS, range(1, 9), (False, True))
+    tiles = [
+        (quad_cost(r, v, tail, group, pixels, isa), r, v, tail)
+        for r, v, tail in sizes
+        if quads_fit(r, v, isa) and r <= group
+    ]
+    groups = -(-workload.out[0] // group)
+    for _, rows, vectors, tail in affordable(tiles):
+        count = -(-pixels // (vectors * isa.lanes))
+        for band, blocks in itertools.product((1, 2, 3, 4, 6, 8), (1, 2, 4, 8, 16, 32, 64)):
+            if band <= count and blocks <= groups:
+                yield QuadTile(rows=rows, vectors=vectors, band=band, blocks=blocks, tail=tail)
+
+
+QUADS = Family(
+    name=QuadConv.SCHEDULES,
+    tile=QuadTile,
+    takes=lambda workload, filters, isa: workload.flat,
+    tiles=quad_tiles,
+    sorts_strides=True,
+    precision="int8",
+)
