@@ -22,10 +22,8 @@ def place_as_it_lies(low: Lowering, var: relax.Var, call: relax.Call) -> PlacedC
     """A convolution whose kernel reads the input in its own frame."""
     filters, frame = filter_blocks(low, call), low.frames.read_by(call)
     source = framed_layout(low.graph.resolve(call.args[0]), frame)
-    x, out_frame = (
-        low.framed(call.args[0], frame),
-        low.frames.planar(*ops.attributes(call)["out_shape"][2:], dtype_of(var)),
-    )
+    x, (height, width) = low.framed(call.args[0], frame), shape_of(var)[2:]
+    out_frame = low.frames.planar(height, width, dtype_of(var))
     return place_conv(low, var, call, filters, source, x, out_frame)
 
 

@@ -37,7 +37,7 @@ def choose_quad_tile(
             for r, v, tail in itertools.product(ROWS, range(1, 9), (False, True))
             if quads_fit(r, v, isa) and r <= group
         ),
-        key=lambda tile: (quad_cost(*tile, group, pixels, isa), -tile[1]),
+        key=lambda tile: (quad_cost(tile, group, pixels, isa), -tile[1]),
     )
     tiles = -(-pixels // (vectors * isa.lanes))
     band = 1 if taps == 1 and not sparse else max(1, min(MAX_BAND, tiles // 4))
@@ -55,11 +55,10 @@ def quads_fit(rows: int, vectors: int, isa: VectorIsa) -> bool:
     return rows * vectors + vectors + 1 < isa.registers and vectors * isa.lanes <= MAX_TILE
 
 
-def quad_cost(
-    rows: int, vectors: int, tail: bool, group: int, pixels: int, isa: VectorIsa
-) -> float:
+def quad_cost(tile: tuple[int, int, bool], group: int, pixels: int, isa: VectorIsa) -> float:
     """Cycles for one tap of a quad, a whole plane and one group of filters: multiply-adds or loads,
-    whichever is more, and the loop."""
+    whichever is more, and the loop. tile: rows, vectors, tail."""
+    rows, vectors, tail = tile
     total = -(-pixels // isa.lanes)
     full, rest = divmod(total, vectors)
     widths = [vectors] * full + ([rest if tail else vectors] if rest else [])
@@ -76,7 +75,7 @@ def quad_tiles(workload: ConvWorkload, filters: Filters, isa: VectorIsa) -> Iter
     pixels = (workload.out[1] - 1) * (workload.out[2] + USUAL_HALO) + workload.out[2]
     sizes = itertools.product(ROWS, range(1, 9), (False, True))
     tiles = [
-        (quad_cost(r, v, tail, group, pixels, isa), r, v, tail)
+        (quad_cost((r, v, tail), group, pixels, isa), r, v, tail)
         for r, v, tail in sizes
         if quads_fit(r, v, isa) and r <= group
     ]

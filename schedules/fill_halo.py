@@ -41,13 +41,10 @@ class FillHalo(PlainKernel):
         around = frame.halo * frame.pitch + frame.halo
 
         def fill(start: Any, count: int) -> None:
-            for_row(
-                count,
-                4 * isa.lanes,
-                lambda at, size: put(
-                    y, start + at, splat(value, size) if size > 1 else value, size
-                ),
-            )
+            def body(at: Any, size: int) -> None:
+                put(y, start + at, splat(value, size) if size > 1 else value, size)
+
+            for_row(count, 4 * isa.lanes, body)
 
         cost = PLANE_NS + ROW_NS * frame.height
         with units(self.layout.batch * self.layout.channels, cost) as plane:

@@ -33,8 +33,10 @@ class Quantization:
         """float values of any shape, rounded half to even, as uint8 codes of the same shape; what
         is not a number becomes the zero point."""
         real = np.nan_to_num(values.astype("float64") / self.scale, nan=0.0)
-        return np.clip(np.rint(real) + self.zero_point, 0, LARGEST_CODE).astype(CODES)
+        codes: np.ndarray = np.clip(np.rint(real) + self.zero_point, 0, LARGEST_CODE).astype(CODES)
+        return codes
 
     def values(self, codes: np.ndarray) -> np.ndarray:
         """What codes stand for, float64."""
-        return self.scale * (codes.astype("float64") - self.zero_point)
+        real: np.ndarray = codes.astype("float64") - self.zero_point
+        return self.scale * real
