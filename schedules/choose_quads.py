@@ -13,6 +13,8 @@ from subpc.schedules.quad_tile import QuadTile
 from subpc.schedules.workload import ConvWorkload
 
 ROWS = range(1, 17)
+# Four vectors of sums are one store of codes; fewer take the same instructions.
+VECTORS = (1, 2, 4)
 # Filters that a dense layer computes together: their weights for one quad and tap are a cache line.
 DENSE_GROUP = 16
 # Tasks that a layer is split into at least, where it has so many parts: enough for the threads of a
@@ -22,6 +24,11 @@ MIN_TASKS = 16
 MAX_BAND = 4
 # Cycles beside the multiply-adds of one tap of a quad: address, loop.
 LOOP_CYCLES = 0.5
+# Cycles that every filter's store takes, for each tap of each quad before it: few enough that they
+# decide between tiles that are equal otherwise.
+STORE_CYCLES = 0.5
+# Groups of filters that a task of a sparse layer computes: more find their planes in L2.
+SPARSE_BLOCKS = 4
 
 
 def choose_quad_tile(
@@ -34,7 +41,7 @@ def choose_quad_tile(
     rows, vectors, tail = min(
         (
             (r, v, tail)
-            for r, v, tail in itertools.product(ROWS, range(1, 9), (False, True))
+            for r, v, tail in itertools.product(ROWS, VECTORS, (False, True))
             if quads_fit(r, v, isa) and r <= group
         ),
         key=lambda tile: (quad_cost(tile, group, pixels, isa), -tile[1]),
@@ -43,9 +50,7 @@ def choose_quad_tile(
     band = 1 if taps == 1 and not sparse else max(1, min(MAX_BAND, tiles // 4))
     bands = batch * -(-tiles // band)
     chunks = min(groups, -(-MIN_TASKS // bands))
-    blocks = 1 if sparse and groups * bands < 8 * MIN_TASKS else -(-groups // chunks)
-    if sparse:
-        blocks = min(blocks, 4)
+    blocks = min(-(-groups // chunks), SPARSE_BLOCKS if sparse else groups)
     return QuadTile(rows=rows, vectors=vectors, band=band, blocks=blocks, tail=tail)
 
 
@@ -64,7 +69,7 @@ def quad_cost(tile: tuple[int, int, bool], group: int, pixels: int, isa: VectorI
     widths = [vectors] * full + ([rest if tail else vectors] if rest else [])
     heights = [rows] * (group // rows) + ([group % rows] if group % rows else [])
     return sum(
-        max(r * v, r + v, isa.fma_latency) + LOOP_CYCLES
+        max(r * v, r + v, isa.fma_latency) + LOOP_CYCLES + STORE_CYCLES * r
         for r, v in itertools.product(heights, widths)
     )
 
@@ -73,7 +78,7 @@ def quad_tiles(workload: ConvWorkload, filters: Filters, isa: VectorIsa) -> Iter
     """rows, vectors, tail: the register tile; band, blocks: the task."""
     group = workload.n or DENSE_GROUP
     pixels = (workload.out[1] - 1) * (workload.out[2] + USUAL_HALO) + workload.out[2]
-    sizes = itertools.product(ROWS, range(1, 9), (False, True))
+    sizes = itertools.product(ROWS, VECTORS, (False, True))
     tiles = [
         (quad_cost((r, v, tail), group, pixels, isa), r, v, tail)
         for r, v, tail in sizes
