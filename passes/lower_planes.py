@@ -9,7 +9,7 @@ from subpc.passes import ops
 from subpc.passes.dataflow import shape_of
 from subpc.passes.lower import Lowering, framed_layout, layout_of
 from subpc.passes.program import Location
-from subpc.schedules.elementwise import ChannelCopy
+from subpc.schedules.channel_copy import ChannelCopy
 from subpc.schedules.global_pool import GlobalPool
 from subpc.schedules.interleave import Interleave
 from subpc.schedules.layout import Frame, TensorLayout

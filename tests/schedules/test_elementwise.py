@@ -8,7 +8,8 @@ import torch
 from torch.nn import functional
 
 from subpc.schedules.activation import Activation
-from subpc.schedules.elementwise import ChannelCopy, Constant, Elementwise
+from subpc.schedules.channel_copy import ChannelCopy
+from subpc.schedules.elementwise import Constant, Elementwise
 from subpc.schedules.isa import AVX512, VectorIsa
 from tests.schedules.harness import (
     ISAS,
