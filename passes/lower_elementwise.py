@@ -15,6 +15,8 @@ from subpc.schedules.elementwise import Constant, Elementwise
 from subpc.schedules.layout import Frame
 from subpc.schedules.quantization import CODES
 
+READ_FRAMES = tuple(name for name in ops.ALL if name not in (ops.LINEAR, ops.VIEW))
+
 
 def lower_elementwise(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     """A subpc.elementwise: one kernel, every operand in the layout of the result."""
@@ -50,7 +52,7 @@ def _lower_codes(low: Lowering, var: relax.Var, call: relax.Call) -> None:
         low.home(arg) if kind == "tensor" else None
         for arg, kind in zip(call.args, attrs["kinds"], strict=True)
     ]
-    out = low.define(var, _frame_of_codes(low, var, call))
+    out = low.define(var, _frame_of_codes(low, var))
     layout = out.layout
     frames = tuple(home and home.layout.frame for home in homes)
     if len(shape_of(var)) != 4 and set(attrs["kinds"]) == {"tensor"}:
@@ -73,11 +75,12 @@ def _lower_codes(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     )
 
 
-def _frame_of_codes(low: Lowering, var: relax.Var, call: relax.Call) -> Frame | None:
-    """Compact what leaves the network as it is; what layers read, in their frame."""
-    if len(shape_of(var)) != 4 or low.readers.get(var, []) == [None]:
-        return None
-    return low.frames.frame(var)
+def _frame_of_codes(low: Lowering, var: relax.Var) -> Frame | None:
+    """The frame of its size where somebody reads that, else compact: results of the network, and
+    what the fallback or a fully connected layer reads."""
+    readers = [reader for reader in low.readers.get(var, []) if reader is not None]
+    framed = any(low.graph.call(reader, *READ_FRAMES) is not None for reader in readers)
+    return low.frames.frame(var) if framed and len(shape_of(var)) == 4 else None
 
 
 def _operand(low: Lowering, arg: relax.Expr, kind: str, frame: Frame | None) -> Location:
