@@ -127,7 +127,8 @@ class PhaseSplit(PlainKernel):
 
     def emit(self, b: dict[str, Any], isa: VectorIsa) -> None:
         planes, rows = self.source.batch * self.source.channels, self.extent()[0]
-        lanes = isa.lanes_of(self.source.dtype)
+        # Pixels further apart than two are picked one by one: no more of them than is needed.
+        lanes = isa.lanes_of(self.source.dtype) if self.stride[1] <= 2 else isa.lanes
         cost = len(self.phases) * (ROW_NS + FLOAT_NS * self.out.width)
         with (rows_of_planes if self.rows_outer else plane_rows)(planes, rows, cost) as (
             plane,
