@@ -13,6 +13,9 @@ from subpc.passes.program import Location
 from subpc.schedules.activation import Activation
 from subpc.schedules.elementwise import Constant, Elementwise
 from subpc.schedules.layout import Frame
+from subpc.schedules.quantization import CODES
+
+READ_FRAMES = tuple(name for name in ops.ALL if name not in (ops.LINEAR, ops.VIEW))
 
 
 def lower_elementwise(low: Lowering, var: relax.Var, call: relax.Call) -> None:
@@ -20,6 +23,9 @@ def lower_elementwise(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     if any(call.same_as(clamp) for clamp in low.clamps.values()):
         return  # the convolution that reads it computes it
     attrs = ops.attributes(call)
+    if CODES in map(dtype_of, (var, *call.args)):
+        _lower_codes(low, var, call)
+        return
     frame, plain = frame_of_elementwise(low, var, call), set(attrs["kinds"]) == {"tensor"}
     inputs = [
         _operand(low, arg, kind, frame) for arg, kind in zip(call.args, attrs["kinds"], strict=True)
@@ -38,8 +44,46 @@ def lower_elementwise(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     )
 
 
+def _lower_codes(low: Lowering, var: relax.Var, call: relax.Call) -> None:
+    """One kernel from wherever the operands are to the frame that layers read: no copy besides."""
+    attrs = ops.attributes(call)
+    given = attrs.get("quantizations", ((),) * len(call.args))
+    homes = [
+        low.home(arg) if kind == "tensor" else None
+        for arg, kind in zip(call.args, attrs["kinds"], strict=True)
+    ]
+    out = low.define(var, _frame_of_codes(low, var))
+    layout = out.layout
+    frames = tuple(home and home.layout.frame for home in homes)
+    if len(shape_of(var)) != 4 and set(attrs["kinds"]) == {"tensor"}:
+        layout = compact_layout((math.prod(shape_of(var)),), layout.dtype)
+        frames = ()
+    kernel = Elementwise(
+        layout=layout,
+        inputs=tuple(attrs["kinds"]),
+        program=tuple(_word(w) for w in attrs["program"]),
+        frames=frames,
+        quantizations=tuple(map(ops.quantization_of, given)),
+        quantization=ops.quantization_of(attrs.get("quantization")),
+    )
+    places = [
+        home.location if home else low.compact(arg)
+        for home, arg in zip(homes, call.args, strict=True)
+    ]
+    low.emit(
+        attrs["name"], kernel, {f"x{i}": x for i, x in enumerate(places)} | {"y": out.location}
+    )
+
+
+def _frame_of_codes(low: Lowering, var: relax.Var) -> Frame | None:
+    """The frame of its size where somebody reads that, else compact: results of the network, and
+    what the fallback or a fully connected layer reads."""
+    readers = [reader for reader in low.readers.get(var, []) if reader is not None]
+    framed = any(low.graph.call(reader, *READ_FRAMES) is not None for reader in readers)
+    return low.frames.frame(var) if framed and len(shape_of(var)) == 4 else None
+
+
 def _operand(low: Lowering, arg: relax.Expr, kind: str, frame: Frame | None) -> Location:
-    assert dtype_of(arg) == "float32"
     if kind != "tensor" or frame is None:
         return low.compact(arg)
     return low.framed(arg, frame)

@@ -9,7 +9,7 @@ from subpc.passes import ops
 from subpc.passes.dataflow import shape_of
 from subpc.passes.lower import Lowering, framed_layout, layout_of
 from subpc.passes.program import Location
-from subpc.schedules.elementwise import ChannelCopy
+from subpc.schedules.channel_copy import ChannelCopy
 from subpc.schedules.global_pool import GlobalPool
 from subpc.schedules.interleave import Interleave
 from subpc.schedules.layout import Frame, TensorLayout
@@ -79,6 +79,7 @@ def lower_interleave(low: Lowering, var: relax.Var, call: relax.Call) -> None:
         starts=tuple(attrs["starts"]),
         steps=tuple(attrs["steps"]),
         activation=ops.activation_of(attrs["activation"]),
+        quantization=ops.quantization_of(attrs.get("quantization")),
     )
     fill = {"fill": low.home(call.args[1]).location} if kernel.filled else {}
     low.emit(attrs["name"], kernel, {"x": x.location, "y": out.location, **fill})
@@ -105,6 +106,7 @@ def lower_channels(low: Lowering, var: relax.Var, call: relax.Call) -> None:
         out_channels=channels,
         count=channels,
         source_start=first,
+        dtype=x.layout.dtype,
     )
     low.emit(attrs["name"], kernel, {"x": x.location, "y": low.define(var, frame).location})
 

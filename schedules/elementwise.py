@@ -1,16 +1,21 @@
-"""Elementwise programs on tensors of one layout with per-channel operands; copies of channel planes
-(concat, split, shuffle)."""
+"""Elementwise programs on tensors of one shape with per-channel operands; quantizing, and back,
+are such programs."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from subpc.schedules.activation import NONE, Activation, activate, constant
+from tvm import tirx
+
+from subpc.schedules.activation import NONE, Activation, activate, constant, let
+from subpc.schedules.codes import rounded, values
 from subpc.schedules.epilogue import Epilogue
 from subpc.schedules.isa import VectorIsa
-from subpc.schedules.kernel import KernelBase, PlainKernel
+from subpc.schedules.kernel import KernelBase
 from subpc.schedules.layout import Frame, TensorLayout, round_up
-from subpc.schedules.operand import Operand, floats, tensor
+from subpc.schedules.operand import Operand, tensor
+from subpc.schedules.quantization import CODES, Quantization
 from subpc.schedules.special_values import maximum, minimum
 from subpc.schedules.vector import Register, fetch, for_row, plane_rows, put, splat, units
 
@@ -40,17 +45,28 @@ class Constant:
 class Elementwise(KernelBase):
     """y = program(inputs). Operands: x0, x1, ..., y.
 
-    inputs: "tensor" (laid out as `layout`, like y), "channel" (one float a channel) or
-    "image_channel" (batch x channels floats).
+    inputs: "tensor" (of the shape of `layout`, which is y's), "channel" (one value a channel) or
+    "image_channel" (batch x channels values).
     program, in postfix order: an int pushes that input, a Constant itself, a name in BINARY
     combines the two topmost values, an Activation is applied to the topmost one.
+    frames: of tensors that are laid out otherwise than y. quantizations: what inputs are codes of,
+    None for floats; quantization: what y is; the program itself computes in float32. What is not a
+    number becomes the zero point.
     """
 
     layout: TensorLayout
     inputs: tuple[str, ...]
     program: tuple[int | Constant | str | Activation, ...]
+    frames: tuple[Frame | None, ...] = ()
+    quantizations: tuple[Quantization | None, ...] = ()
+    quantization: Quantization | None = None
 
     def __post_init__(self) -> None:
+        for fields in (self.frames, self.quantizations):
+            if len(fields) not in (0, len(self.inputs)):
+                raise ValueError(f"{len(fields)} frames or quantizations for {self.inputs}")
+        if (self.layout.dtype == CODES) != (self.quantization is not None):
+            raise ValueError(f"{self.layout.dtype} with {self.quantization}")
         unknown = [k for k in self.inputs if k not in KINDS]
         unknown += [p for p in self.program if isinstance(p, str) and p not in BINARY]
         if unknown:
@@ -95,7 +111,14 @@ class Elementwise(KernelBase):
     @property
     def keeps_zero(self) -> bool:
         """Whether zeros in all tensors give zero whatever the channel operands: then a flat pass
-        may cover the border columns."""
+        may cover the border columns.
+
+        Codes whose zero point is not 0 count as other values: a border holds zero points only where
+        somebody needs them.
+        """
+        tensors = [i for i, kind in enumerate(self.inputs) if kind == "tensor"]
+        if any(q and q.zero_point for q in (*map(self._codes_of, tensors), self.quantization)):
+            return False
         zero: list[bool] = []
         for step in self.program:
             if isinstance(step, Activation):
@@ -115,17 +138,50 @@ class Elementwise(KernelBase):
         return zero[0]
 
     def sizes(self) -> dict[str, Operand]:
-        layout, channels = self.layout, self.layout.channels
-        kinds = {
-            "tensor": tensor(layout),
-            "channel": floats(channels),
-            "image_channel": floats(layout.batch * channels),
-        }
-        return {f"x{i}": kinds[kind] for i, kind in enumerate(self.inputs)} | {"y": tensor(layout)}
+        layout, operands = self.layout, {}
+        for i, kind in enumerate(self.inputs):
+            dtype = CODES if self._codes_of(i) else "float32"
+            images = 1 if kind == "channel" else layout.batch
+            plane = self._frame_of(i).plane if kind == "tensor" else 1
+            operands[f"x{i}"] = Operand(images * layout.channels * plane, dtype)
+        return operands | {"y": tensor(layout)}
+
+    def _codes_of(self, i: int) -> Quantization | None:
+        return self.quantizations[i] if self.quantizations else None
+
+    def _frame_of(self, i: int) -> Frame:
+        """How the planes of a tensor lie in memory."""
+        return (self.frames[i] if self.frames else None) or self.layout.frame
+
+    def _tensor_frames(self) -> list[Frame]:
+        """Of all tensors, y last."""
+        read = [self._frame_of(i) for i, kind in enumerate(self.inputs) if kind == "tensor"]
+        return [*read, self.layout.frame]
 
     def emit(self, b: dict[str, Any], isa: VectorIsa) -> None:
-        emit = self._vectors if self.layout.frame.plane == 1 else self._planes
+        pixels = all(frame.plane == 1 for frame in self._tensor_frames())
+        emit = self._vectors if pixels else self._planes
         emit([*b.values()], isa.lanes)
+
+    def _read(self, i: int, buffer: Any, at: Any, lanes: int) -> Any:
+        """Neighbouring values of an input, from element `at` on."""
+        quantization, value = self._codes_of(i), fetch(buffer, at, lanes)
+        return value if quantization is None else values(value, quantization, lanes)
+
+    def _write(self, buffer: Any, at: Any, inputs: list[Any], lanes: int) -> None:
+        """Compute and store neighbouring values of y."""
+        value = self._evaluate(inputs, lanes)
+        if self.quantization is not None:
+            value = rounded(self._number(value, lanes), self.quantization, lanes)
+        put(buffer, at, value, lanes)
+
+    def _number(self, value: Any, lanes: int) -> Any:
+        """The value, and 0 for what is not a number, which codes alone never give."""
+        if all(map(self._codes_of, range(len(self.inputs)))):
+            return value
+        zero, infinity = constant(0.0, lanes), constant(math.inf, lanes)
+        # A comparison with infinity asks for NaN; "v == v" would be simplified away.
+        return let(value, lambda v: tirx.Select(v <= infinity, v, zero), lanes)
 
     def _vectors(self, buffers: list[Any], lanes: int) -> None:
         """Planes of one pixel: the channels of an image are the row, and channel operands are
@@ -137,8 +193,8 @@ class Elementwise(KernelBase):
                 starts = [
                     at if kind == "channel" else image * channels + at for kind in self.inputs
                 ]
-                values = [fetch(b, start, size) for b, start in zip(buffers, starts, strict=False)]
-                put(buffers[-1], image * channels + at, self._evaluate(values, size), size)
+                inputs = [self._read(i, buffers[i], s, size) for i, s in enumerate(starts)]
+                self._write(buffers[-1], image * channels + at, inputs, size)
 
             for_row(channels, lanes, body)
 
@@ -148,35 +204,42 @@ class Elementwise(KernelBase):
         cost = ROW_NS + FLOAT_NS * width * len(buffers)
         with plane_rows(self.layout.batch * channels, rows, cost) as (plane, row):
             channel = plane % channels if self.layout.batch > 1 else plane
+            places = {"channel": channel, "image_channel": plane}
             scalars = {
-                i: Register(
-                    lanes, splat(buffers[i][channel if kind == "channel" else plane], lanes)
-                )
+                i: Register(lanes, splat(self._read(i, buffers[i], places[kind], 1), lanes))
                 for i, kind in enumerate(self.inputs)
                 if kind != "tensor"
             }
-            start = plane * frame.plane + row * frame.pitch + frame.first
+            starts = [
+                plane * f.plane + row * f.pitch + f.first
+                for f in map(self._frame_of, range(len(self.inputs)))
+            ]
+            out = plane * frame.plane + row * frame.pitch + frame.first
 
             def body(at: Any, size: int) -> None:
-                values = [
-                    scalars[i].head(size) if i in scalars else fetch(b, start + at, size)
-                    for i, b in enumerate(buffers[:-1])
+                inputs = [
+                    scalars[i].head(size)
+                    if i in scalars
+                    else self._read(i, buffers[i], start + at, size)
+                    for i, start in enumerate(starts)
                 ]
-                put(buffers[-1], start + at, self._evaluate(values, size), size)
+                self._write(buffers[-1], out + at, inputs, size)
 
             for_row(width, lanes, body)
 
     def _rows(self, lanes: int) -> tuple[int, int]:
-        """(rows a plane, floats a row): one long row where the border columns may be written too,
+        """(rows a plane, values a row): one long row where the border columns may be written too,
         or do not exist."""
         frame = self.layout.frame
+        if any(other.pitch != frame.pitch for other in self._tensor_frames()):
+            return frame.height, frame.width
         if frame.compact or frame.pitch == frame.width:
             return 1, frame.pixels
         return (
             (1, round_up(frame.pixels, lanes)) if self.keeps_zero else (frame.height, frame.width)
         )
 
-    def _evaluate(self, values: list[Any], lanes: int) -> Any:
+    def _evaluate(self, inputs: list[Any], lanes: int) -> Any:
         stack: list[Any] = []
         for step in self.program:
             if isinstance(step, Activation):
@@ -186,68 +249,6 @@ class Elementwise(KernelBase):
                 stack.append(BINARY[step](left, right))
             else:
                 stack.append(
-                    constant(step.value, lanes) if isinstance(step, Constant) else values[step]
+                    constant(step.value, lanes) if isinstance(step, Constant) else inputs[step]
                 )
         return stack[0]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChannelCopy(PlainKernel):
-    """y[n, out_start + i * out_step] = x[n, source_start + i * source_step] for i < count; other
-    planes of y stay as they are.
-
-    Concat is one of these an input, split one an output, and a channel shuffle one a group.
-    Operands: x, y.
-    """
-
-    batch: int
-    frame: Frame
-    source_channels: int
-    out_channels: int
-    count: int
-    source_start: int = 0
-    source_step: int = 1
-    out_start: int = 0
-    out_step: int = 1
-
-    def __post_init__(self) -> None:
-        ends = (
-            self.source_start + (self.count - 1) * self.source_step,
-            self.out_start + (self.count - 1) * self.out_step,
-        )
-        if ends[0] >= self.source_channels or ends[1] >= self.out_channels:
-            raise ValueError(
-                f"copy of channels up to {ends[0]} to {ends[1]}; there are {self.source_channels}"
-                f" and {self.out_channels}"
-            )
-
-    @property
-    def family(self) -> str:
-        return "channel_copy"
-
-    @property
-    def flops(self) -> int:
-        return 0
-
-    def sizes(self) -> dict[str, Operand]:
-        x, y = (
-            self.batch * channels * self.frame.plane
-            for channels in (self.source_channels, self.out_channels)
-        )
-        return {"x": floats(x), "y": floats(y)}
-
-    def emit(self, b: dict[str, Any], isa: VectorIsa) -> None:
-        plane = self.frame.plane
-        with units(self.batch * self.count, ROW_NS + FLOAT_NS * self.frame.pixels) as unit:
-            image, i = unit // self.count, unit % self.count
-            read = (
-                image * self.source_channels + self.source_start + i * self.source_step
-            ) * plane + self.frame.first
-            write = (
-                image * self.out_channels + self.out_start + i * self.out_step
-            ) * plane + self.frame.first
-            for_row(
-                self.frame.pixels,
-                isa.lanes,
-                lambda at, size: put(b["y"], write + at, fetch(b["x"], read + at, size), size),
-            )

@@ -8,11 +8,13 @@ from typing import Any
 from tvm import tirx
 
 from subpc.schedules.activation import NONE, Activation, activate
+from subpc.schedules.codes import rounded
 from subpc.schedules.epilogue import Epilogue
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import KernelBase
 from subpc.schedules.layout import TensorLayout
 from subpc.schedules.operand import Operand, floats, tensor
+from subpc.schedules.quantization import CODES, Quantization
 from subpc.schedules.vector import Register, fetch, for_row, plane_rows, put, shuffle, splat
 
 # Rough cost of one output row: enough to size tasks.
@@ -30,7 +32,8 @@ class Interleave(KernelBase):
     (top, left), and is read from source pixel (Y + top, X + left) // factors of plane starts[p] + c
     * steps[p], where p = r * factors[1] + q and c is the output's channel. A phase that starts
     NOWHERE is activation(fill[c]) everywhere. activation: what was computed already in the source's
-    planes, and what a fill still needs. Operands: x, [fill (C,)], y.
+    planes, and what a fill still needs; quantization: the codes that a fill becomes, where planes
+    hold codes. Operands: x, [fill (C,), float32], y.
     """
 
     source: TensorLayout
@@ -40,8 +43,11 @@ class Interleave(KernelBase):
     starts: tuple[int, ...]
     steps: tuple[int, ...]
     activation: Activation = NONE
+    quantization: Quantization | None = None
 
     def __post_init__(self) -> None:
+        if self.filled and (self.quantization is None) != (self.out.dtype != CODES):
+            raise ValueError(f"a fill of {self.out.dtype} with {self.quantization}")
         if not len(self.starts) == len(self.steps) == self.factors[0] * self.factors[1]:
             raise ValueError(f"{len(self.starts)} starts for factors {self.factors}")
         source, out = self.source.frame, self.out.frame
@@ -84,7 +90,7 @@ class Interleave(KernelBase):
         out = self.out
         cost = ROW_NS + FLOAT_NS * out.frame.width
         with plane_rows(out.batch * out.channels, out.frame.height, cost) as (plane, row):
-            _Row(self, list(b.values()), plane, row).emit(isa.lanes)
+            _Row(self, list(b.values()), plane, row).emit(isa.lanes_of(out.dtype))
 
 
 class _Row:
@@ -101,9 +107,13 @@ class _Row:
         self.phase = at % rows
         self.line = image * source.image + at // rows * source.frame.pitch + source.frame.first
         self.write = plane * out.frame.plane + row * out.frame.pitch + out.frame.first
-        self.fill = (
-            activate(kernel.activation, buffers[1][self.channel], 1) if kernel.filled else None
-        )
+        self.fill = self.filling(buffers[1][self.channel]) if kernel.filled else None
+
+    def filling(self, value: Any) -> Any:
+        """What stands in the place of a pixel that no plane has."""
+        value = activate(self.k.activation, value, 1)
+        quantization = self.k.quantization
+        return value if quantization is None else rounded(value, quantization, 1)
 
     def emit(self, lanes: int) -> None:
         width, left, columns = self.k.out.frame.width, self.k.crop[1], self.columns
@@ -122,7 +132,8 @@ class _Row:
         columns."""
         write = self.write + begin + at * self.columns
         parts = [
-            Register(lanes, self.value(column, first + at, lanes)) for column in range(self.columns)
+            Register(lanes, self.value(column, first + at, lanes), self.k.out.dtype)
+            for column in range(self.columns)
         ]
         for number in range(self.columns):
             wanted = [divmod(number * lanes + lane, self.columns) for lane in range(lanes)]

@@ -3,6 +3,10 @@ cost."""
 
 from dataclasses import dataclass, replace
 
+# Types of one byte, and how many of them there are in the place of a float32.
+BYTES = ("uint8", "int8")
+BYTES_A_FLOAT = 4
+
 
 @dataclass(frozen=True, kw_only=True)
 class VectorIsa:
@@ -38,6 +42,10 @@ class VectorIsa:
     fma_ns: float = 0.2
     flops_per_ns: float = 200.0
     dot: str = ""
+
+    def lanes_of(self, dtype: str) -> int:
+        """Elements of a type that a register is used for: bytes, or as many others as floats."""
+        return self.lanes * (BYTES_A_FLOAT if dtype in BYTES else 1)
 
     @property
     def sums(self) -> int:

@@ -54,7 +54,7 @@ class Relayout(PlainKernel):
             write = plane * out.plane + row * out.pitch + out.first
             for_row(
                 out.width,
-                isa.lanes,
+                isa.lanes_of(self.out.dtype),
                 lambda at, lanes: put(y, write + at, fetch(x, read + at, lanes), lanes),
             )
 
@@ -127,6 +127,8 @@ class PhaseSplit(PlainKernel):
 
     def emit(self, b: dict[str, Any], isa: VectorIsa) -> None:
         planes, rows = self.source.batch * self.source.channels, self.extent()[0]
+        # Pixels further apart than two are picked one by one: no more of them than is needed.
+        lanes = isa.lanes_of(self.source.dtype) if self.stride[1] <= 2 else isa.lanes
         cost = len(self.phases) * (ROW_NS + FLOAT_NS * self.out.width)
         with (rows_of_planes if self.rows_outer else plane_rows)(planes, rows, cost) as (
             plane,
@@ -134,10 +136,10 @@ class PhaseSplit(PlainKernel):
         ):
             for index in range(len(self.phases)):
                 if _count(self.source.frame.height, self.stride[0], self.phases[index][0]) == rows:
-                    self._row(b, plane, row, index, isa.lanes)
+                    self._row(b, plane, row, index, lanes)
                 else:
                     with T.If(row < rows - 1), T.Then():
-                        self._row(b, plane, row, index, isa.lanes)
+                        self._row(b, plane, row, index, lanes)
 
     def _row(self, b: dict[str, Any], plane: Any, row: Any, index: int, lanes: int) -> None:
         """Copy row `row` of phase `index`."""

@@ -19,6 +19,7 @@ from subpc.machine.worker_pool import start_workers, use_threads
 from subpc.schedules.isa import AVX2, AVX2_VNNI, AVX512, AVX512_VNNI, GENERIC, VectorIsa
 from subpc.schedules.kernel import Kernel, symbol_of
 from subpc.schedules.layout import Frame, TensorLayout, compact_frame, halo_frame
+from subpc.schedules.quantization import LARGEST_CODE, Quantization
 
 # Levels that differ in their floating-point code, and those that differ in how they multiply bytes.
 ISAS = {isa.name: isa for isa in (AVX512, AVX2, GENERIC)}
@@ -113,17 +114,22 @@ def run_everywhere(kernel: Any, arrays: Iterable[np.ndarray], isa: VectorIsa) ->
 
 
 def tensor(
-    batch: int, channels: int, height: int, width: int, halo: int | None = None
+    batch: int,
+    channels: int,
+    height: int,
+    width: int,
+    halo: int | None = None,
+    dtype: str = "float32",
 ) -> TensorLayout:
     """A framed layout, or a compact one without `halo`."""
-    frame = compact_frame(height, width) if halo is None else halo_frame(height, width, halo)
-    return TensorLayout(batch=batch, channels=channels, frame=frame)
+    frame = compact_frame(height, width) if halo is None else halo_frame(height, width, halo, dtype)
+    return TensorLayout(batch=batch, channels=channels, frame=frame, dtype=dtype)
 
 
-def like(values: np.ndarray, halo: int | None) -> TensorLayout:
+def like(values: np.ndarray, halo: int | None, dtype: str = "float32") -> TensorLayout:
     """The layout of an array's shape."""
     batch, channels, height, width = values.shape
-    return tensor(batch, channels, height, width, halo)
+    return tensor(batch, channels, height, width, halo, dtype)
 
 
 def pixel_index(frame: Frame) -> np.ndarray:
@@ -136,9 +142,9 @@ def pixel_index(frame: Frame) -> np.ndarray:
     return offsets
 
 
-def into(layout: TensorLayout, values: np.ndarray) -> np.ndarray:
-    """(batch, channels, height, width) -> the flat buffer of `layout`, zero elsewhere."""
-    flat = np.zeros((layout.batch, layout.channels, layout.frame.plane), "float32")
+def into(layout: TensorLayout, values: np.ndarray, elsewhere: int = 0) -> np.ndarray:
+    """(batch, channels, height, width) -> the flat buffer of `layout`."""
+    flat = np.full((layout.batch, layout.channels, layout.frame.plane), elsewhere, layout.dtype)
     flat[:, :, pixel_index(layout.frame)] = values
     return flat.ravel()
 
@@ -162,6 +168,24 @@ def check_tensor(
     """Compare the pixels and insist on a zero halo."""
     np.testing.assert_allclose(out_of(layout, flat), expected, rtol=tolerance, atol=tolerance)
     assert halo_is_zero(layout, flat), "the halo holds data"
+
+
+def check_codes(
+    layout: TensorLayout,
+    flat: np.ndarray,
+    real: np.ndarray,
+    quantization: Quantization,
+    elsewhere: int = 0,
+) -> None:
+    """Compare the pixels to `real`, float64, rounded: one code less or more only where float32
+    cannot know, as close as 1e-4 to the middle between two. Everything else still is what it was.
+    """
+    exact = np.clip(real / quantization.scale + quantization.zero_point, 0, LARGEST_CODE)
+    middle = np.abs(exact - np.floor(exact) - 0.5) < 1e-4
+    difference = np.abs(out_of(layout, flat).astype("int32") - np.rint(exact).astype("int32"))
+    assert (difference <= middle).all(), f"{(difference > middle).sum()} codes differ"
+    rest = into(layout, out_of(layout, flat), elsewhere)
+    np.testing.assert_array_equal(flat, rest, "something besides the pixels was written")
 
 
 def check_conv(

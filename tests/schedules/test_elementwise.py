@@ -1,4 +1,4 @@
-"""Elementwise programs and channel copies against PyTorch."""
+"""Elementwise programs against PyTorch."""
 
 from collections.abc import Callable
 
@@ -8,15 +8,13 @@ import torch
 from torch.nn import functional
 
 from subpc.schedules.activation import Activation
-from subpc.schedules.elementwise import ChannelCopy, Constant, Elementwise
-from subpc.schedules.isa import AVX512, VectorIsa
+from subpc.schedules.elementwise import Constant, Elementwise
+from subpc.schedules.isa import VectorIsa
 from tests.schedules.harness import (
     ISAS,
     check_tensor,
     cpu_supports,
     into,
-    like,
-    out_of,
     run_everywhere,
     tensor,
 )
@@ -98,46 +96,3 @@ def test_constants_and_inputs_are_told_apart() -> None:
 def test_bad_programs_are_refused(program: tuple[int | Constant | str | Activation, ...]) -> None:
     with pytest.raises(ValueError, match=r"lacks a value|leaves 2 values|unknown pow"):
         Elementwise(layout=tensor(1, 1, 4, 4), inputs=("tensor",), program=program)
-
-
-@pytest.mark.parametrize("isa", ISAS.values(), ids=ISAS)
-@pytest.mark.parametrize("halo", [None, 0, 1])
-def test_concat(halo: int | None, isa: VectorIsa) -> None:
-    if not cpu_supports(isa):
-        pytest.skip("this CPU lacks the instructions")
-    rng = np.random.default_rng(0)
-    a, b = (rng.standard_normal((3, c, 7, 9)).astype("float32") for c in (5, 4))
-    expected = np.concatenate([a, b], axis=1)
-    out, y = like(expected, halo), np.zeros(like(expected, halo).elements, "float32")
-    for x, start in ((a, 0), (b, 5)):
-        count = x.shape[1]
-        kernel = ChannelCopy(
-            batch=3,
-            frame=out.frame,
-            source_channels=count,
-            out_channels=9,
-            count=count,
-            out_start=start,
-        )
-        y = run_everywhere(kernel, [into(like(x, halo), x), y], isa)
-    check_tensor(out, y, expected, 0)
-
-
-def test_channel_shuffle() -> None:
-    x = np.random.default_rng(0).standard_normal((2, 6, 5, 5)).astype("float32")
-    layout, y = like(x, 1), np.zeros(like(x, 1).elements, "float32")
-    for group in range(2):
-        kernel = ChannelCopy(
-            batch=2,
-            frame=layout.frame,
-            source_channels=6,
-            out_channels=6,
-            count=3,
-            source_start=group * 3,
-            out_start=group,
-            out_step=2,
-        )
-        y = run_everywhere(kernel, [into(layout, x), y], AVX512)
-    np.testing.assert_array_equal(
-        out_of(layout, y), functional.channel_shuffle(torch.tensor(x), 2).numpy()
-    )

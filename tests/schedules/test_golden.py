@@ -19,7 +19,7 @@ from torch import nn
 from subpc.frontend.import_model import import_model
 from subpc.passes.pipeline import lower_model, rewrite_model
 from subpc.passes.program import WeightStore
-from subpc.schedules.elementwise import ChannelCopy
+from subpc.schedules.channel_copy import ChannelCopy
 from subpc.schedules.flat_conv import FlatConv
 from subpc.schedules.flat_tile import FlatTile
 from subpc.schedules.grouped_conv import GroupedConv

@@ -5,7 +5,8 @@ import pytest
 
 from subpc.schedules.activation import Activation
 from subpc.schedules.interleave import NOWHERE, Interleave
-from subpc.schedules.isa import AVX512, GENERIC, VectorIsa
+from subpc.schedules.isa import AVX2, AVX512, GENERIC, VectorIsa
+from subpc.schedules.quantization import Quantization
 from tests.schedules.harness import (
     ISAS,
     assembly,
@@ -16,20 +17,20 @@ from tests.schedules.harness import (
     tensor,
 )
 
+CODES = Quantization(scale=0.1, zero_point=11)
+
 
 def reference(x: np.ndarray, kernel: Interleave, fill: np.ndarray) -> np.ndarray:
-    """The definition, pixel by pixel."""
+    """The definition, pixel by pixel; fill: as it stands in the result."""
     out, (rows, columns) = kernel.out, kernel.factors
-    y = np.empty((out.batch, out.channels, out.frame.height, out.frame.width), "float32")
+    y = np.empty(out.shape, x.dtype)
     for c in range(out.channels):
         for row in range(out.frame.height):
             for column in range(out.frame.width):
                 m, r = divmod(row + kernel.crop[0], rows)
                 n, q = divmod(column + kernel.crop[1], columns)
                 start, step = kernel.starts[r * columns + q], kernel.steps[r * columns + q]
-                y[:, c, row, column] = (
-                    np.maximum(fill[c], 0) if start == NOWHERE else x[:, start + c * step, m, n]
-                )
+                y[:, c, row, column] = fill[c] if start == NOWHERE else x[:, start + c * step, m, n]
     return y
 
 
@@ -48,7 +49,11 @@ def phases(factors: tuple[int, int], channels: int, order: str) -> dict[str, tup
     }
 
 
-@pytest.mark.parametrize("isa", ISAS.values(), ids=ISAS)
+@pytest.mark.parametrize(
+    ("quantization", "isa"),
+    [*((None, isa) for isa in ISAS.values()), (CODES, AVX512), (CODES, AVX2)],
+    ids=lambda value: getattr(value, "name", "codes" if value else "floats"),
+)
 @pytest.mark.parametrize("order", ["pixel shuffle", "by phase", "nearest", "with gaps"])
 @pytest.mark.parametrize(
     ("size", "factors", "crop", "less"),
@@ -69,6 +74,7 @@ def test_interleave(
     crop: tuple[int, int],
     less: tuple[int, int],
     order: str,
+    quantization: Quantization | None,
     isa: VectorIsa,
 ) -> None:
     if not cpu_supports(isa):
@@ -77,20 +83,24 @@ def test_interleave(
     height, width = (
         n * f - c - cut for n, f, c, cut in zip(size, factors, crop, less, strict=True)
     )
-    source = tensor(2, channels * factors[0] * factors[1], *size, 1)
-    x = rng.standard_normal((2, source.channels, *size)).astype("float32")
-    out, fill = tensor(2, channels, height, width, 2), np.array([-1, 2, 3], "float32")
+    dtype = "uint8" if quantization else "float32"
+    source = tensor(2, channels * factors[0] * factors[1], *size, 1, dtype)
+    x = np.abs(rng.standard_normal((2, source.channels, *size)) * 50).astype(dtype)
+    out, fill = tensor(2, channels, height, width, 2, dtype), np.array([-1, 2, 3], "float32")
     kernel = Interleave(
         source=source,
         out=out,
         factors=factors,
         crop=crop,
         activation=Activation(kind="relu"),
+        quantization=quantization,
         **phases(factors, channels, order),
     )
-    operands = {"x": into(source, x), "fill": fill, "y": np.zeros(out.elements, "float32")}
+    operands = {"x": into(source, x), "fill": fill, "y": np.zeros(out.elements, dtype)}
     got = run_everywhere(kernel, [operands[name] for name in kernel.operands], isa)
-    check_tensor(out, got, reference(x, kernel, fill), tolerance=0)
+    filled = np.maximum(fill, 0)
+    expected = reference(x, kernel, quantization.codes(filled) if quantization else filled)
+    check_tensor(out, got, expected, tolerance=0)
 
 
 @pytest.mark.parametrize("wrong", [{"crop": (0, 2)}, {"starts": (0,)}], ids=str)
@@ -98,6 +108,34 @@ def test_what_lies_outside_is_refused(wrong: dict[str, tuple[int, ...]]) -> None
     options = {"factors": (1, 2), "crop": (0, 0), "starts": (0, 1), "steps": (2, 2)} | wrong
     with pytest.raises(ValueError, match=r"pixels from|starts for"):
         Interleave(source=tensor(1, 2, 3, 4), out=tensor(1, 1, 3, 7), **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("isa", [AVX512, GENERIC], ids=["avx512", "generic"])
+def test_bytes_are_shuffled_in_registers(isa: VectorIsa) -> None:
+    kernel = Interleave(
+        source=tensor(1, 64, 32, 64, dtype="uint8"),
+        out=tensor(1, 16, 64, 128, dtype="uint8"),
+        factors=(2, 2),
+        crop=(0, 0),
+        starts=(0, 1, 2, 3),
+        steps=(4,) * 4,
+    )
+    text = assembly(kernel, isa)
+    assert "punpckhbw" in text
+    assert "pinsrb" not in text
+
+
+def test_codes_with_gaps_need_to_know_what_they_stand_for() -> None:
+    planes = [tensor(1, 1, 3, width, dtype="uint8") for width in (4, 8)]
+    with pytest.raises(ValueError, match="fill of uint8 with None"):
+        Interleave(
+            source=planes[0],
+            out=planes[1],
+            factors=(1, 2),
+            crop=(0, 0),
+            starts=(0, NOWHERE),
+            steps=(1, 1),
+        )
 
 
 @pytest.mark.parametrize("isa", [AVX512, GENERIC], ids=["avx512", "generic"])

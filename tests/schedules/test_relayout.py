@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from subpc.schedules.isa import AVX512, GENERIC, VectorIsa
+from subpc.schedules.isa import AVX2, AVX512, GENERIC, VectorIsa
 from subpc.schedules.layout import TensorLayout, compact_frame, halo_frame
 from subpc.schedules.relayout import PhaseSplit, Relayout
 from tests.schedules.harness import (
@@ -23,8 +23,11 @@ from tests.schedules.harness import (
 SHAPES = [(1, 1, 1, 1), (3, 17, 7, 7), (1, 3, 13, 17), (2, 4, 5, 150), (1, 33, 56, 56)]
 
 
-def pixels(shape: tuple[int, ...]) -> np.ndarray:
-    return np.random.default_rng(0).standard_normal(shape).astype("float32")
+def pixels(shape: tuple[int, ...], dtype: str = "float32") -> np.ndarray:
+    rng = np.random.default_rng(0)
+    if dtype == "uint8":
+        return rng.integers(0, 256, shape).astype(dtype)
+    return rng.standard_normal(shape).astype(dtype)
 
 
 @pytest.mark.parametrize("isa", ISAS.values(), ids=ISAS)
@@ -42,27 +45,33 @@ def test_relayout(
     check_tensor(out, got, x, tolerance=0)
 
 
-@pytest.mark.parametrize("isa", [AVX512, GENERIC], ids=["avx512", "generic"])
+@pytest.mark.parametrize(
+    ("dtype", "isa"),
+    [("float32", AVX512), ("float32", GENERIC), ("uint8", AVX512), ("uint8", AVX2)],
+    ids=lambda value: getattr(value, "name", value),
+)
 @pytest.mark.parametrize("halo", [None, 1])
 @pytest.mark.parametrize("stride", [(2, 2), (1, 2), (2, 1), (3, 4)], ids=str)
 @pytest.mark.parametrize(
     "shape", [(2, 3, 1, 1), (1, 17, 7, 7), (3, 2, 13, 17), (1, 3, 34, 75)], ids=str
 )
 def test_phase_split(
-    shape: tuple[int, int, int, int], stride: tuple[int, int], halo: int | None, isa: VectorIsa
+    shape: tuple[int, int, int, int],
+    stride: tuple[int, int],
+    halo: int | None,
+    dtype: str,
+    isa: VectorIsa,
 ) -> None:
     if not cpu_supports(isa):
         pytest.skip("this CPU lacks the instructions")
-    source, x = tensor(*shape, halo), pixels(shape)
-    frame = halo_frame(-(-shape[2] // stride[0]), -(-shape[3] // stride[1]), 1)
+    source, x = tensor(*shape, halo, dtype), pixels(shape, dtype)
+    frame = halo_frame(-(-shape[2] // stride[0]), -(-shape[3] // stride[1]), 1, dtype)
     phases = tuple(
         (py, px) for py in range(min(stride[0], shape[2])) for px in range(min(stride[1], shape[3]))
     )
     kernel = PhaseSplit(source=source, stride=stride, phases=phases, out=frame)
-    got = run_everywhere(
-        kernel, [into(source, x), np.zeros(kernel.layout.elements, "float32")], isa
-    )
-    expected = np.zeros((shape[0], shape[1], len(phases), frame.plane), "float32")
+    got = run_everywhere(kernel, [into(source, x), np.full(kernel.layout.elements, 7, dtype)], isa)
+    expected = np.full((shape[0], shape[1], len(phases), frame.plane), 7, dtype)
     for p, (py, px) in enumerate(phases):
         part = x[:, :, py :: stride[0], px :: stride[1]]
         expected[:, :, p, pixel_index(frame)[: part.shape[2], : part.shape[3]]] = part
@@ -97,6 +106,19 @@ def test_stride_two_is_two_loads_and_a_shuffle() -> None:
     assert "vpermt2ps" in text or "vpermi2ps" in text
     assert "vinsertps" not in text
     assert "Workspace" not in text
+
+
+@pytest.mark.parametrize("isa", [AVX512, AVX2], ids=lambda isa: isa.name)
+def test_bytes_of_stride_two_are_shuffled_in_registers(isa: VectorIsa) -> None:
+    kernel = PhaseSplit(
+        source=tensor(1, 64, 64, 130, dtype="uint8"),
+        stride=(2, 2),
+        phases=((0, 0), (1, 1)),
+        out=halo_frame(32, 65, 1, "uint8"),
+    )
+    text = assembly(kernel, isa)
+    assert "vpshufb" in text or "vpackuswb" in text
+    assert "vpinsrb" not in text
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int32"])

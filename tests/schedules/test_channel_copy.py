@@ -1,0 +1,64 @@
+"""Copies of channel planes are exact, and leave everything else as it was."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from subpc.schedules.channel_copy import ChannelCopy
+from subpc.schedules.isa import AVX512, VectorIsa
+from tests.schedules.harness import (
+    ISAS,
+    check_tensor,
+    cpu_supports,
+    into,
+    like,
+    out_of,
+    run_everywhere,
+)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+@pytest.mark.parametrize("isa", ISAS.values(), ids=ISAS)
+@pytest.mark.parametrize("halo", [None, 0, 1])
+def test_concat(halo: int | None, isa: VectorIsa, dtype: str) -> None:
+    if not cpu_supports(isa):
+        pytest.skip("this CPU lacks the instructions")
+    rng = np.random.default_rng(0)
+    a, b = (np.abs(rng.standard_normal((3, c, 7, 9)) * 50).astype(dtype) for c in (5, 4))
+    expected = np.concatenate([a, b], axis=1)
+    out = like(expected, halo, dtype)
+    y = np.zeros(out.elements, dtype)
+    for x, start in ((a, 0), (b, 5)):
+        count = x.shape[1]
+        kernel = ChannelCopy(
+            batch=3,
+            frame=out.frame,
+            source_channels=count,
+            out_channels=9,
+            count=count,
+            out_start=start,
+            dtype=dtype,
+        )
+        y = run_everywhere(kernel, [into(like(x, halo, dtype), x), y], isa)
+    check_tensor(out, y, expected, 0)
+
+
+def test_channel_shuffle() -> None:
+    x = np.random.default_rng(0).standard_normal((2, 6, 5, 5)).astype("float32")
+    layout, y = like(x, 1), np.zeros(like(x, 1).elements, "float32")
+    for group in range(2):
+        kernel = ChannelCopy(
+            batch=2,
+            frame=layout.frame,
+            source_channels=6,
+            out_channels=6,
+            count=3,
+            source_start=group * 3,
+            out_start=group,
+            out_step=2,
+        )
+        y = run_everywhere(kernel, [into(layout, x), y], AVX512)
+    np.testing.assert_array_equal(
+        out_of(layout, y), functional.channel_shuffle(torch.tensor(x), 2).numpy()
+    )
