@@ -236,43 +236,4 @@ MEANINGS: dict[str, Callable[..., Any]] = {
     ops.ELEMENTWISE: _our_elementwise,
     ops.CONCAT: lambda c, *parts: torch.cat(parts, 1),
     ops.VIEW: lambda c, x: x.reshape(ops.attributes(c)["out_shape"]),
-    ops.FAKE_QUANTIZE: lambda c, x: decoded(
-        encoded(x, ops.attributes(c)["quantization"]), ops.attributes(c)["quantization"]
-    ),
-    ops.DEQUANTIZE: lambda c, codes, scales: _scaled(codes, scales),
 }
-
-
-def encoded(x: Tensor, quantization: Sequence[float]) -> Tensor:
-    """The codes of values, uint8."""
-    scale, zero_point = quantization
-    return (torch.round(x.double() / scale) + zero_point).clamp(0, 255).to(torch.uint8)
-
-
-def decoded(codes: Tensor, quantization: Sequence[float]) -> Tensor:
-    """What codes stand for, float64."""
-    scale, zero_point = quantization
-    return (codes.double() - zero_point) * scale
-
-
-def _scaled(codes: Tensor, scales: Tensor) -> Tensor:
-    return codes.double() * scales.double().reshape(-1, *[1] * (codes.ndim - 1))
-
-
-def meaning(call: relax.Call, *operands: Any) -> Any:
-    """The result of an operator. Codes among its operands are what they stand for, and its result
-    is rounded where its type is uint8: what kernels have to agree with."""
-    a = ops.attributes(call) if call.op.name in ops.ALL else {}
-    kinds: dict[int, Sequence[float]] = dict(enumerate(a.get("quantizations", ())))
-    if "x_quantization" in a:
-        kinds = {0: a["x_quantization"], 3: a.get("residual_quantization", ())}
-    elif call.op.name != ops.ELEMENTWISE and "quantization" in a:
-        kinds = dict.fromkeys(range(len(operands)), a["quantization"])  # passed on as they are
-    values = list(operands)
-    for index, value in enumerate(operands):
-        if isinstance(value, Tensor) and value.dtype == torch.uint8:
-            values[index] = decoded(value, kinds[index])
-    if "weight_scales" in a:
-        values[1] = _scaled(values[1], torch.tensor(a["weight_scales"], dtype=torch.float64))
-    result = MEANINGS[call.op.name](call, *values)
-    return encoded(result, a["quantization"]) if a.get("quantization") else result
