@@ -9,6 +9,7 @@ import tvm
 from torch import nn
 from tvm import relax
 
+from subpc.calibration.interpret import Interpreter
 from subpc.frontend.import_model import import_model
 from subpc.passes import ops
 from subpc.passes.dataflow import Dataflow
@@ -54,28 +55,7 @@ def attributes(module: tvm.IRModule, operator: str) -> list[dict[str, Any]]:
 
 def evaluate(module: tvm.IRModule, *inputs: Tensor) -> list[Tensor]:
     """The outputs of main."""
-    graph = Dataflow(module["main"])
-    values: dict[relax.Var, Any] = dict(zip(graph.inputs, inputs, strict=False))
-
-    def value(expr: Any) -> Any:
-        expr = graph.resolve(expr)
-        if isinstance(expr, relax.Var):
-            return values[expr]
-        if isinstance(expr, relax.Tuple):
-            return tuple(value(field) for field in expr.fields)
-        if isinstance(expr, tvm.ir.GenericConst):
-            return torch.from_numpy(np.array(expr.value.numpy()))
-        return expr  # a shape, a number
-
-    for var in graph.live():
-        expr = graph.exprs[var]
-        if isinstance(expr, relax.Call):
-            values[var] = MEANINGS[expr.op.name](expr, *(value(arg) for arg in expr.args))
-        elif isinstance(expr, relax.TupleGetItem):
-            values[var] = value(expr.tuple_value)[expr.index]
-        else:
-            values[var] = value(expr)
-    return [value(result) for result in graph.outputs()]
+    return Interpreter(module, meanings=MEANINGS).run(*inputs)
 
 
 def assert_same(before: tvm.IRModule, after: tvm.IRModule, *inputs: Tensor) -> None:

@@ -1,0 +1,2 @@
+"""What whole numbers are calibrated with: ranges of tensors, codes of weights, and where in a graph
+they stand."""
