@@ -6,7 +6,8 @@ from torch import nn
 
 from subpc.passes.move_quantize import move_quantize
 from subpc.schedules.quantization import Quantization
-from tests.passes.evaluate import evaluate, operators
+from tests.passes.evaluate import operators
+from tests.passes.integer_meanings import evaluate_exactly
 from tests.passes.roundings import UNIT, Where, everywhere, rounded_network
 
 GRID = Quantization(scale=0.02, zero_point=100)
@@ -27,7 +28,7 @@ def moved(net: nn.Module, shape: tuple[int, ...], where: Where) -> list[str]:
 
 def assert_equal(before: tvm.IRModule, module: tvm.IRModule, shape: tuple[int, ...]) -> None:
     x = torch.rand(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    for a, b in zip(evaluate(before, x, exact=True), evaluate(module, x, exact=True), strict=True):
+    for a, b in zip(evaluate_exactly(before, x), evaluate_exactly(module, x), strict=True):
         assert torch.equal(a, b)
         assert a.unique().numel() > 4
 
