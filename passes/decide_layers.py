@@ -7,7 +7,8 @@ import numpy as np
 from tvm import relax
 
 from subpc.passes import ops
-from subpc.passes.dataflow import Dataflow, constant_of, shape_of
+from subpc.passes.codes import stored_weight
+from subpc.passes.dataflow import Dataflow, shape_of
 from subpc.passes.detect_pattern import BlockPattern, detect_pattern
 from subpc.passes.plan_layout import conv_geometry, family_by_rule, is_depthwise
 from subpc.passes.plan_winograd import gain_over_direct
@@ -51,7 +52,7 @@ def decide_layers(graph: Dataflow, isa: VectorIsa, sparse: str = "auto") -> dict
     decisions: dict[str, Decision] = {}
     for _, call in graph.calls(ops.CONV2D, ops.LINEAR):
         name = ops.attributes(call)["name"]
-        weight = constant_of(graph.resolve(call.args[1]))
+        weight = stored_weight(graph, call)
         assert weight is not None, name
         decisions[name] = _decide(call, name, weight, isa, sparse)
     return decisions

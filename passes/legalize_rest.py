@@ -41,7 +41,7 @@ def legalize_rest(module: tvm.IRModule) -> tvm.IRModule:
 
 
 def _unlowered(function: relax.Function) -> list[str]:
-    known = {*ops.ALL, "relax.call_tir"}
+    known = {*ops.ALL, ops.FAKE_QUANTIZE, ops.DEQUANTIZE, "relax.call_tir"}
     found = []
     for block in function.body.blocks:
         for binding in block.bindings:

@@ -72,7 +72,8 @@ ALL = (CONV2D, LINEAR, POOL2D, GLOBAL_POOL, ELEMENTWISE, CONCAT, VIEW, INTERLEAV
 
 def _result_type(call: relax.Call, _context: object) -> relax.TensorType:
     attrs = attributes(call)
-    return relax.TensorType(attrs["out_shape"], attrs.get("dtype", call.args[0].ty.dtype))
+    own = "float32" if call.op.name == DEQUANTIZE else call.args[0].ty.dtype
+    return relax.TensorType(attrs["out_shape"], attrs.get("dtype", own))
 
 
 def _register() -> None:

@@ -1,7 +1,8 @@
 """The whole compile in one place: from imported Relax modules to a shared object.
 
     compile_networks
-        rewrite_model   for each network: Relax passes, then a decision for each layer
+        rewrite_model   for each network: Relax passes, then a decision for each layer; where there
+                        are codes, operators of integers first
         choose          for each network: tuned schedules, where some are known
         lower_model     for each network: kernel calls, into one store of weights
         emit_library    for all: memory, kernels, entry points, linking
@@ -22,6 +23,7 @@ from subpc.errors import UnsupportedModelError
 from subpc.frontend.imported_model import ImportedModel
 from subpc.machine.target import Target
 from subpc.passes import ops
+from subpc.passes.codes import check_integers
 from subpc.passes.dataflow import Dataflow
 from subpc.passes.decide_layers import Decision, decide_layers
 from subpc.passes.emit_library import EmittedLibrary, emit_library
@@ -34,23 +36,14 @@ from subpc.passes.kernel_objects import KernelObjects
 from subpc.passes.label_layers import label_layers, settle_layers
 from subpc.passes.legalize_rest import legalize_rest
 from subpc.passes.lower import Lowering
-from subpc.passes.lower_conv import lower_conv2d
-from subpc.passes.lower_elementwise import lower_elementwise
-from subpc.passes.lower_fallback import lower_call_tir
-from subpc.passes.lower_linear import lower_linear
-from subpc.passes.lower_planes import (
-    lower_channels,
-    lower_concat,
-    lower_global_pool,
-    lower_interleave,
-    lower_pool2d,
-    lower_view,
-)
+from subpc.passes.lowering_rules import LOWERING_RULES
+from subpc.passes.move_quantize import move_quantize
 from subpc.passes.named_defects import named_defects
 from subpc.passes.other_layers import OtherLayer, layer_order, other_layers
 from subpc.passes.program import Program, WeightStore
 from subpc.passes.recognise_activations import recognise_activations
 from subpc.passes.recognise_shapes import recognise_shapes
+from subpc.passes.to_integers import has_codes, to_integers
 from subpc.passes.transposed_convs import split_phases
 from subpc.passes.trim_taps import trim_taps
 from subpc.passes.workloads import apply_choices, chosen, conv_workloads
@@ -62,19 +55,6 @@ ModulePass = Callable[[tvm.IRModule], tvm.IRModule]
 # (phase, text): a module as TVM script, and as the last phase the program as a list.
 Dump = Callable[[str, str], None]
 PROGRAM = "program"
-
-LOWERING_RULES = {
-    ops.CONV2D: lower_conv2d,
-    ops.LINEAR: lower_linear,
-    ops.POOL2D: lower_pool2d,
-    ops.GLOBAL_POOL: lower_global_pool,
-    ops.ELEMENTWISE: lower_elementwise,
-    ops.CONCAT: lower_concat,
-    ops.VIEW: lower_view,
-    ops.INTERLEAVE: lower_interleave,
-    ops.CHANNELS: lower_channels,
-    "relax.call_tir": lower_call_tir,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,9 +100,11 @@ def import_passes(
     ]
 
 
-def graph_passes() -> list[tuple[str, ModulePass]]:
-    """What makes few, large operators out of many small ones."""
-    return [
+def graph_passes(*, quantized: bool = False) -> list[tuple[str, ModulePass]]:
+    """What makes few, large operators out of many small ones. quantized: values will be rounded
+    between them: a batch norm in front of a convolution then stays there, as its result has one
+    range for all channels, and its operand has not."""
+    passes: list[tuple[str, ModulePass]] = [
         ("fold_affine", fold_affine),
         ("trim_taps", trim_taps),
         ("recognise_shapes", recognise_shapes),
@@ -132,6 +114,15 @@ def graph_passes() -> list[tuple[str, ModulePass]]:
         ("fuse_elementwise", fuse_elementwise),
         ("fold_input_affine", fold_input_affine),
         ("legalize_rest", legalize_rest),
+    ]
+    return [entry for entry in passes if not (quantized and entry[0] == "fold_input_affine")]
+
+
+def integer_passes(isa: VectorIsa) -> list[tuple[str, ModulePass]]:
+    """From values that are rounded to codes to operators of codes."""
+    return [
+        ("move_quantize", move_quantize),
+        ("to_integers", lambda module: to_integers(module, isa)),
     ]
 
 
@@ -144,6 +135,9 @@ class CompiledNetworks:
 
 
 Choose = Callable[[Rewritten], Mapping[str, Choice]]
+# A network of floats, and the same with roundings to codes (passes/ops.py) where it is to compute
+# with them.
+Quantize = Callable[[Rewritten], tvm.IRModule]
 
 
 def compile_networks(
@@ -155,6 +149,7 @@ def compile_networks(
     objects: KernelObjects,
     choose: Choose,
     dump: Callable[[int], Dump | None],
+    quantize: Quantize | None = None,
     progress: Progress = silent,
 ) -> CompiledNetworks:
     """Compile networks that share their weights into one shared object, each with an entry point.
@@ -164,15 +159,19 @@ def compile_networks(
         sparse: "auto" (where faster), "off" or "always".
         choose: tuned schedules for a network, by layer name; the other layers get their defaults.
         dump: where the phases of network i go; None for nowhere.
+        quantize: rounds the values of a network to codes; None: as the network says.
 
     Raises:
+        TargetError: `quantize` for a target without instructions that multiply bytes.
         UnsupportedModelError: operators that nothing can take, all at once.
         CompileError: a kernel does not compile, or the linker failed. OSError: no space.
     """
     weights, lowered = WeightStore(), []
     for index, network in enumerate(networks):
         show = dump(index)
-        rewritten = rewrite_model(network, isa=target.isa, sparse=sparse, dump=show)
+        rewritten = rewrite_model(
+            network, isa=target.isa, sparse=sparse, quantize=quantize, dump=show
+        )
         choices = choose(rewritten)
         entry = lower_model(rewritten, isa=target.isa, weights=weights, choices=choices)
         if show is not None:
@@ -185,24 +184,58 @@ def compile_networks(
 
 @named_defects()
 def rewrite_model(
-    network: ImportedModel, *, isa: VectorIsa, sparse: str, dump: Dump | None = None
+    network: ImportedModel,
+    *,
+    isa: VectorIsa,
+    sparse: str,
+    quantize: Quantize | None = None,
+    dump: Dump | None = None,
 ) -> Rewritten:
-    """Run all passes and decide about every layer. dump(phase, script) is called after each phase.
+    """Run all passes and decide about every layer. dump(phase, script) is called after each phase;
+    quantize: rounds values of the network to codes.
 
     Raises:
         UnsupportedModelError: operators that nothing can take, all at once.
+        TargetError: `quantize` for a target without instructions that multiply bytes.
     """
+    if quantize is not None:
+        check_integers(isa)
     params: dict[str, Any] = {
         name: tvm.runtime.tensor(np.ascontiguousarray(value))
         for name, value in network.params.items()
     }
     module = network.module
-    for name, transform in [*import_passes(params, network.param_names), *graph_passes()]:
+    graph_phases = graph_passes(quantized=quantize is not None)
+    for name, transform in [*import_passes(params, network.param_names), *graph_phases]:
         if name == "legalize_rest":
             others, order = other_layers(module), layer_order(module)
-        module = transform(module)
-        if dump is not None:
-            dump(name, module.script())
+        module = _phase(module, name, transform, dump)
+    if quantize is not None:
+        floats = _decided(module, network, others, order, isa, sparse)
+        module = _phase(module, "quantize", lambda _: quantize(floats), dump)
+    if has_codes(module):
+        for name, transform in integer_passes(isa):
+            module = _phase(module, name, transform, dump)
+    return _decided(module, network, others, order, isa, sparse)
+
+
+def _phase(
+    module: tvm.IRModule, name: str, transform: ModulePass, dump: Dump | None
+) -> tvm.IRModule:
+    module = transform(module)
+    if dump is not None:
+        dump(name, module.script())
+    return module
+
+
+def _decided(
+    module: tvm.IRModule,
+    network: ImportedModel,
+    others: dict[str, OtherLayer],
+    order: list[str],
+    isa: VectorIsa,
+    sparse: str,
+) -> Rewritten:
     graph = Dataflow(module["main"])
     _check_shapes(graph)
     decisions = decide_layers(graph, isa, sparse)

@@ -171,6 +171,7 @@ def find_clamps(graph: Dataflow) -> dict[str, relax.Call]:
             and users.get(source) == [var]
             and is_pointwise(call)
             and min(shape_of(source)[2:]) > 1
+            and dtype_of(clamp.args[0]) == dtype_of(source) == "float32"
         ):
             attrs = ops.attributes(clamp)
             if tuple(attrs["program"]) in (FLOOR, FLOOR_AND_CEILING) and set(
