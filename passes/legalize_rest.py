@@ -8,6 +8,7 @@ from subpc.errors import UnsupportedModelError
 from subpc.passes import ops
 from subpc.passes.legalize_positions import POSITIONS
 from subpc.passes.legalize_precise import PRECISE
+from subpc.passes.legalize_quantized import QUANTIZED
 from subpc.passes.legalize_take import PICKING
 from subpc.passes.other_layers import LAYERS, carry_names, legalize_layer
 
@@ -18,7 +19,7 @@ def legalize_rest(module: tvm.IRModule) -> tvm.IRModule:
     module = tvm.transform.Sequential(
         [
             relax.transform.LegalizeOps(
-                {**PRECISE, **POSITIONS, **PICKING, ops.OTHER_LAYER: legalize_layer}
+                {**PRECISE, **POSITIONS, **PICKING, **QUANTIZED, ops.OTHER_LAYER: legalize_layer}
             ),
             relax.transform.AnnotateTIROpPattern(),
             relax.transform.FuseOps(),

@@ -20,6 +20,7 @@ from tvm import relax
 
 from subpc.errors import UnsupportedModelError
 from subpc.frontend.imported_model import ImportedModel
+from subpc.frontend.weight_codes import WeightCodes
 from subpc.machine.target import Target
 from subpc.passes import ops
 from subpc.passes.dataflow import Dataflow
@@ -30,6 +31,7 @@ from subpc.passes.fold_input_affine import fold_input_affine
 from subpc.passes.fuse_elementwise import fuse_elementwise
 from subpc.passes.fuse_epilogue import fuse_epilogue
 from subpc.passes.join_steps import join_steps
+from subpc.passes.keep_codes import codes_of_layers, float_weights, keep_codes
 from subpc.passes.kernel_objects import KernelObjects
 from subpc.passes.label_layers import label_layers, settle_layers
 from subpc.passes.legalize_rest import legalize_rest
@@ -50,6 +52,7 @@ from subpc.passes.named_defects import named_defects
 from subpc.passes.other_layers import OtherLayer, layer_order, other_layers
 from subpc.passes.program import Program, WeightStore
 from subpc.passes.recognise_activations import recognise_activations
+from subpc.passes.recognise_quantized import recognise_quantized
 from subpc.passes.recognise_shapes import recognise_shapes
 from subpc.passes.transposed_convs import split_phases
 from subpc.passes.trim_taps import trim_taps
@@ -123,6 +126,7 @@ def import_passes(
 def graph_passes() -> list[tuple[str, ModulePass]]:
     """What makes few, large operators out of many small ones."""
     return [
+        ("recognise_quantized", recognise_quantized),
         ("fold_affine", fold_affine),
         ("trim_taps", trim_taps),
         ("recognise_shapes", recognise_shapes),
@@ -197,9 +201,13 @@ def rewrite_model(
         for name, value in network.params.items()
     }
     module = network.module
+    codes: Mapping[str, WeightCodes] = {}
     for name, transform in [*import_passes(params, network.param_names), *graph_passes()]:
+        if name == "bind_params":
+            codes = codes_of_layers(module, network.codes)
         if name == "legalize_rest":
             others, order = other_layers(module), layer_order(module)
+            module = float_weights(keep_codes(module, codes))
         module = transform(module)
         if dump is not None:
             dump(name, module.script())
