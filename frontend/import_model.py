@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 from torch.export import ExportedProgram
 
+from subpc.algorithms.numerics.quantizers import Quantized
 from subpc.errors import ConfigError, UnsupportedModelError
 from subpc.frontend.architectures.default_shape import assumed, assumed_batch
 from subpc.frontend.example_inputs import example_for, given_examples, model_inputs, shapes_of
@@ -22,6 +23,7 @@ from subpc.frontend.imported_model import ImportedModel
 from subpc.frontend.input_shapes import InputShape, as_shapes, group_shapes, is_open, shapes_for_one
 from subpc.frontend.one_at_a_time import capturing
 from subpc.frontend.parts import check_no_part, suggested_part, take_part
+from subpc.frontend.weight_codes import WeightCodes, packed_codes
 from subpc.model_files import check_file
 
 __all__ = ["ImportedModel", "import_model"]
@@ -81,9 +83,20 @@ def _import_file(
         notes = notes if loaded.input_shape else (assumed(loaded.arch, shape), *notes)
     imported = _import_torch(loaded.model, shapes, example_inputs)
     return [
-        replace(model.with_notes(*notes), facts=loaded.facts, packed=loaded.packed)
+        replace(
+            model.with_notes(*notes),
+            facts=loaded.facts,
+            packed=loaded.packed,
+            codes=model.codes | _codes_of(model, loaded.packed),
+        )
         for model in imported
     ]
+
+
+def _codes_of(model: ImportedModel, packed: Mapping[str, Quantized]) -> dict[str, WeightCodes]:
+    """By parameter: the codes that a compressed file has of layers' weights."""
+    layers = {name: text.removesuffix(".weight") for name, text in model.param_names.items()}
+    return {name: packed_codes(packed[layer]) for name, layer in layers.items() if layer in packed}
 
 
 @capturing()

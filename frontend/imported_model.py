@@ -9,6 +9,7 @@ import tvm
 
 from subpc.algorithms.numerics.quantizers import Quantized
 from subpc.frontend.messages import layer_of, printable
+from subpc.frontend.weight_codes import WeightCodes
 from subpc.library.report import FALLBACK, LayerReport
 
 
@@ -19,7 +20,8 @@ class ImportedModel:
 
     facts: what a compressed file says of how it was made.
     packed: codes, scales and widths of the layers that the file has them of, untouched; params has
-    their float32 values.
+    their float32 values. codes: of parameters that the file has as whole numbers, by the name of
+    the Relax variable.
     """
 
     module: tvm.IRModule
@@ -34,6 +36,7 @@ class ImportedModel:
     notes: tuple[str, ...] = ()
     facts: dict[str, str] = field(default_factory=dict)
     packed: dict[str, Quantized] = field(default_factory=dict)
+    codes: dict[str, WeightCodes] = field(default_factory=dict)
 
     def with_notes(self, *notes: str) -> "ImportedModel":
         """The same model with `notes` put before its own."""

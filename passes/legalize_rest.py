@@ -8,17 +8,23 @@ from subpc.errors import UnsupportedModelError
 from subpc.passes import ops
 from subpc.passes.legalize_positions import POSITIONS
 from subpc.passes.legalize_precise import PRECISE
+from subpc.passes.legalize_quantized import QUANTIZED
 from subpc.passes.legalize_take import PICKING
 from subpc.passes.other_layers import LAYERS, carry_names, legalize_layer
 
 
-def legalize_rest(module: tvm.IRModule) -> tvm.IRModule:
-    """LegalizeOps, FuseOps, FuseTIR. Raises UnsupportedModelError with all operators that stay
-    without an implementation."""
+def legalize_rest(module: tvm.IRModule, *, codes: bool = False) -> tvm.IRModule:
+    """LegalizeOps, FuseOps, FuseTIR. codes: roundings to codes stay, for what computes with them;
+    else they are computed in floats.
+
+    Raises:
+        UnsupportedModelError: all operators that stay without an implementation.
+    """
+    rounding = {} if codes else QUANTIZED
     module = tvm.transform.Sequential(
         [
             relax.transform.LegalizeOps(
-                {**PRECISE, **POSITIONS, **PICKING, ops.OTHER_LAYER: legalize_layer}
+                {**PRECISE, **POSITIONS, **PICKING, **rounding, ops.OTHER_LAYER: legalize_layer}
             ),
             relax.transform.AnnotateTIROpPattern(),
             relax.transform.FuseOps(),

@@ -21,6 +21,7 @@ from tvm import relax
 
 from subpc.errors import UnsupportedModelError
 from subpc.frontend.imported_model import ImportedModel
+from subpc.frontend.weight_codes import WeightCodes
 from subpc.machine.target import Target
 from subpc.passes import ops
 from subpc.passes.codes import check_integers
@@ -32,6 +33,7 @@ from subpc.passes.fold_input_affine import fold_input_affine
 from subpc.passes.fuse_elementwise import fuse_elementwise
 from subpc.passes.fuse_epilogue import fuse_epilogue
 from subpc.passes.join_steps import join_steps
+from subpc.passes.keep_codes import codes_of_layers, keep_codes
 from subpc.passes.kernel_objects import KernelObjects
 from subpc.passes.label_layers import label_layers, settle_layers
 from subpc.passes.legalize_rest import legalize_rest
@@ -42,6 +44,7 @@ from subpc.passes.named_defects import named_defects
 from subpc.passes.other_layers import OtherLayer, layer_order, other_layers
 from subpc.passes.program import Program, WeightStore
 from subpc.passes.recognise_activations import recognise_activations
+from subpc.passes.recognise_quantized import recognise_quantized
 from subpc.passes.recognise_shapes import recognise_shapes
 from subpc.passes.to_integers import has_codes, to_integers
 from subpc.passes.transposed_convs import split_phases
@@ -100,11 +103,12 @@ def import_passes(
     ]
 
 
-def graph_passes(*, quantized: bool = False) -> list[tuple[str, ModulePass]]:
+def graph_passes(isa: VectorIsa, *, quantized: bool = False) -> list[tuple[str, ModulePass]]:
     """What makes few, large operators out of many small ones. quantized: values will be rounded
     between them: a batch norm in front of a convolution then stays there, as its result has one
     range for all channels, and its operand has not."""
     passes: list[tuple[str, ModulePass]] = [
+        ("recognise_quantized", recognise_quantized),
         ("fold_affine", fold_affine),
         ("trim_taps", trim_taps),
         ("recognise_shapes", recognise_shapes),
@@ -113,7 +117,7 @@ def graph_passes(*, quantized: bool = False) -> list[tuple[str, ModulePass]]:
         ("split_phases", split_phases),
         ("fuse_elementwise", fuse_elementwise),
         ("fold_input_affine", fold_input_affine),
-        ("legalize_rest", legalize_rest),
+        ("legalize_rest", lambda module: legalize_rest(module, codes=bool(isa.dot))),
     ]
     return [entry for entry in passes if not (quantized and entry[0] == "fold_input_affine")]
 
@@ -205,10 +209,15 @@ def rewrite_model(
         for name, value in network.params.items()
     }
     module = network.module
-    graph_phases = graph_passes(quantized=quantize is not None)
+    graph_phases = graph_passes(isa, quantized=quantize is not None)
+    codes: Mapping[str, WeightCodes] = {}
     for name, transform in [*import_passes(params, network.param_names), *graph_phases]:
+        if name == "bind_params":
+            codes = codes_of_layers(module, network.codes)
         if name == "legalize_rest":
             others, order = other_layers(module), layer_order(module)
+            if isa.dot and (quantize is not None or has_codes(module)):
+                module = keep_codes(module, codes)
         module = _phase(module, name, transform, dump)
     if quantize is not None:
         floats = _decided(module, network, others, order, isa, sparse)

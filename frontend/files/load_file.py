@@ -29,6 +29,7 @@ from subpc.frontend.files.pt2.check import load_checked
 from subpc.frontend.files.pt2.expressions import NotPlain
 from subpc.frontend.files.pt2.nested_json import Unsafe
 from subpc.frontend.files.state_dict import load_into_arch, network_in, unwrap_checkpoint
+from subpc.frontend.from_torch.quantized import register_quantized
 from subpc.frontend.from_torch.torchscript import load_torchscript
 from subpc.frontend.messages import first_line, printable
 from subpc.frontend.parts import take_part
@@ -124,6 +125,7 @@ def _read_other(path: Path, file: BinaryIO, trust_pickle: bool) -> Any:
 
 
 def _load_exported(archive: Archive, trust_pickle: bool) -> ExportedProgram:
+    register_quantized()
     try:
         # A buffer, so that a file is an exported program whatever its name ends with.
         return (

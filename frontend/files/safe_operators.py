@@ -25,6 +25,13 @@ _FACTORIES = names(
     " randperm range result_type scalar_tensor sym_constrain_range sym_constrain_range_for_size"
     " tril_indices triu_indices zeros"
 )
+# Of PT2E, on codes; PyTorch has them where they were imported (from_torch/quantized.py).
+_QUANTIZED = names(
+    "quantize_per_tensor dequantize_per_tensor quantize_per_channel dequantize_per_channel"
+    " quantize_per_channel_group dequantize_per_channel_group quantize_per_token"
+    " dequantize_per_token choose_qparams choose_qparams_symmetric choose_qparams_per_token"
+    " choose_qparams_per_token_asymmetric convert_element_type fake_quant_per_channel"
+)
 _TORCHVISION = names("nms qnms roi_align roi_pool ps_roi_align ps_roi_pool deform_conv2d")
 
 # TorchScript's operators on numbers, texts, lists and dictionaries.
@@ -101,6 +108,8 @@ def tensor_operator(name: str, overload: str) -> bool:
     namespace, _, base = name.partition("::")
     if namespace == "torchvision":
         return base in _TORCHVISION
+    if namespace == "quantized_decomposed":
+        return base in _QUANTIZED
     if namespace != "aten":
         return False
     schema = _schemas().get((name, overload))

@@ -12,6 +12,7 @@ from onnx import numpy_helper
 from subpc.errors import ConfigError
 from subpc.frontend.from_onnx.graph import opset_of, user_inputs, value_shapes
 from subpc.frontend.from_onnx.model.batch import for_batch, says_what_is_fixed
+from subpc.frontend.from_onnx.model.codes import ConstantCodes
 from subpc.frontend.from_onnx.model.fold import fold
 from subpc.frontend.from_onnx.model.inputs import described_inputs
 from subpc.frontend.from_onnx.model.names import original_names
@@ -43,12 +44,12 @@ class OnnxFile:
         """The network for inputs of `shapes` (none: the file's own); SubpcError where it cannot be
         computed for them."""
         try:
-            static = fold(with_static_shapes(for_batch(self._model, shapes), shapes), shapes)
-            check_supported(static, folded=True)
-            check_channels(static.graph, shapes)
+            folded = fold(with_static_shapes(for_batch(self._model, shapes), shapes), shapes)
+            check_supported(folded.model, folded=True)
+            check_channels(folded.model.graph, shapes)
         except ConfigError as error:
             raise says_what_is_fixed(error, self._model, shapes) from error
-        return OnnxNetwork(explicit_windows(static))
+        return OnnxNetwork(explicit_windows(folded.model), folded.codes)
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,12 @@ class OnnxNetwork:
     """A network for one set of input shapes: in order, all that follows from constants computed,
     windows spelled out.
 
-    Nothing of it may be changed: all that read it share it.
+    Nothing of it may be changed: all that read it share it. codes: of constants that the file has
+    as whole numbers.
     """
 
     model: onnx.ModelProto
+    codes: ConstantCodes
 
     @property
     def nodes(self) -> Sequence[onnx.NodeProto]:
@@ -96,7 +99,7 @@ class OnnxNetwork:
     @cached_property
     def names(self) -> dict[str, str]:
         """A name that says something for each constant: see original_names."""
-        return original_names(self.model.graph)
+        return original_names(self.model.graph, self.codes.names())
 
     @cached_property
     def readers(self) -> dict[str, list[onnx.NodeProto]]:

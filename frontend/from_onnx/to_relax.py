@@ -72,6 +72,11 @@ def import_onnx(network: OnnxNetwork) -> ImportedModel:
         params=params,
         param_names=param_names,
         notes=weight_warnings(params, param_names),
+        codes={
+            name: network.codes.codes[source]
+            for name, source in sources.items()
+            if source in network.codes.codes
+        },
     )
 
 

@@ -13,6 +13,7 @@ from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 
 from subpc.errors import UnsupportedModelError
 from subpc.frontend.from_torch.nodes import layer_name
+from subpc.frontend.from_torch.quantized import NAMESPACE, codes_of
 from subpc.frontend.messages import first_line
 from subpc.frontend.plain_graph.reader import Weight
 
@@ -21,6 +22,10 @@ Weights = dict[str, Weight]  # by the name of the placeholder
 # What folding may make, each tensor and all that stay: this many elements (1 GiB), or this many
 # times what the program has.
 LEAST_BOUND, GROWTH = 1 << 28, 4
+# Operators that compute tensors, and are run when their operands are known.
+_PURE = ("aten", "prims", NAMESPACE)
+# What PT2E calls the codes of weights, in the order of the program.
+_NAMELESS = re.compile(r"_frozen_param\d+")
 # torch.nn.utils.parametrize keeps what a tensor is made of beside it.
 _PARAMETRIZED = re.compile(r"(?P<layer>(.*\.)?)parametrizations\.(?P<tensor>\w+)\..*")
 
@@ -58,7 +63,7 @@ def fold_weights(
         value = evaluated(root, known, bound)
         name = weight_name(root, known, names)
         placeholder = _new_weight(program, root, value, name)
-        found[placeholder] = Weight(name, value)
+        found[placeholder] = Weight(name, value, codes_of(root, known))
     program.graph.eliminate_dead_code()
     return found
 
@@ -92,7 +97,7 @@ def _is_pure(target: Any) -> bool:
     """Whether an operator always makes the same of the same, and does nothing else."""
     if target is operator.getitem:
         return True
-    if not isinstance(target, torch._ops.OpOverload) or target.namespace not in ("aten", "prims"):
+    if not isinstance(target, torch._ops.OpOverload) or target.namespace not in _PURE:
         return False
     return not (
         target._schema.is_mutable
@@ -178,6 +183,8 @@ def weight_name(root: fx.Node, known: dict[fx.Node, torch.Tensor], names: dict[s
     sources = _sources(root, known, names)
     owner = next((layer_name(user) for user in root.users if user.op == "call_function"), "")
     own = {name: size for name, size in sources.items() if name.startswith(owner + ".")} or sources
+    if owner and any(_NAMELESS.fullmatch(name) for name in own):
+        return f"{owner}.weight"
     return plain_name(max(sorted(own), key=lambda name: own[name])) if own else str(root.name)
 
 

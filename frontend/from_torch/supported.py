@@ -12,6 +12,7 @@ from tvm.relax.frontend.torch.exported_program_translator import ExportedProgram
 
 from subpc.frontend.from_torch import relax_converters as torch_convert
 from subpc.frontend.from_torch import relax_move_converters as torch_moves
+from subpc.frontend.from_torch import relax_quantized_converters as torch_quantized
 from subpc.frontend.from_torch import relax_resize_converters as torch_resizes
 from subpc.frontend.from_torch import relax_type_converters as torch_types
 from subpc.frontend.from_torch.nodes import layer_name
@@ -21,6 +22,7 @@ from subpc.frontend.messages import describe_unsupported
 OURS: dict[str, Converter] = {
     **torch_convert.OURS,
     **torch_moves.OURS,
+    **torch_quantized.OURS,
     **torch_resizes.OURS,
     **torch_types.OURS,
 }

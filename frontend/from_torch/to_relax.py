@@ -75,6 +75,7 @@ def _imported(
         params=params,
         param_names=param_names,
         notes=weight_warnings(params, param_names),
+        codes={name: codes for name in names if (codes := weights[name].codes) is not None},
     )
 
 

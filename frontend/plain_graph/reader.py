@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 import torch
 
 from subpc.frontend.plain_graph.builder import GraphBuilder
+from subpc.frontend.weight_codes import WeightCodes
 
 # How the model names a value: a text in ONNX, a node (or a number) in an exported program.
 Place = TypeVar("Place", contravariant=True)
@@ -19,10 +20,12 @@ _SWAPPED = {"lt": "gt", "le": "ge", "gt": "lt", "ge": "le", "eq": "eq", "ne": "n
 
 @dataclass(frozen=True)
 class Weight:
-    """A tensor that the file holds, or that follows from such tensors alone; its name there."""
+    """A tensor that the file holds, or that follows from such tensors alone; its name there, and
+    the whole numbers that it is made of, if it is."""
 
     name: str
     value: torch.Tensor
+    codes: WeightCodes | None = None
 
 
 class GraphReader(Protocol[Place]):

@@ -14,6 +14,7 @@ from subpc.frontend.import_model import import_model
 from subpc.passes import ops
 from subpc.passes.dataflow import Dataflow
 from subpc.passes.pipeline import graph_passes, import_passes
+from subpc.schedules.isa import GENERIC
 from tests.passes.meanings import MEANINGS, Tensor
 
 
@@ -28,7 +29,7 @@ def stages(
         for name, value in imported.params.items()
     }
     module = imported.module
-    for name, transform in [*import_passes(params, imported.param_names), *graph_passes()]:
+    for name, transform in [*import_passes(params, imported.param_names), *graph_passes(GENERIC)]:
         before, module = module, transform(module)
         if name == until:
             return before, module

@@ -142,7 +142,7 @@ def randomised(model: onnx.ModelProto) -> onnx.ModelProto:
     """The light models are filled with constants, so that any mistake gives the same output: random
     weights instead."""
     rng = np.random.default_rng(0)
-    model = fold(with_static_shapes(model, ()))
+    model = fold(with_static_shapes(model, ())).model
     scales = {
         name
         for node in model.graph.node

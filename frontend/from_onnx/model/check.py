@@ -16,6 +16,7 @@ _WINDOWS = (
     "ConvTranspose",
     "ConvInteger",
     "QLinearConv",
+    "QLinearAveragePool",
     "DeformConv",
 )
 # The least that each attribute of a window may be; more than the largest does not fit any image,

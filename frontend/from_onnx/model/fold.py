@@ -4,6 +4,7 @@ shape arithmetic."""
 import math
 from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,12 @@ from onnx.reference import ReferenceEvaluator
 from subpc.errors import ModelFileError, SubpcError
 from subpc.frontend.from_onnx.graph import node_name, opset_of, wrong_shapes
 from subpc.frontend.from_onnx.model.branches import names_read, rename_read, taken_branch
+from subpc.frontend.from_onnx.model.codes import QUANTIZED, ConstantCodes
 from subpc.frontend.from_onnx.model.fills import bytes_of_fills, filled, is_fill
 from subpc.frontend.from_onnx.model.functions import opened_node
 from subpc.frontend.from_onnx.model.indices import check_indices, check_padding
 from subpc.frontend.from_onnx.model.infer import Types, infer_node, shape_of, type_of
+from subpc.frontend.from_onnx.model.quantized import opened_quantized
 from subpc.frontend.messages import first_line, printable
 
 # Random numbers are no constants.
@@ -32,8 +35,8 @@ _NEVER = frozenset(
     }
 )
 _COPIES = frozenset({"Identity", "Dropout"})
-# ONNX's reference has them from this opset on; what they mean has not changed.
-_QUANTIZED, _QUANTIZED_OPSET = ("QuantizeLinear", "DequantizeLinear"), 19
+# ONNX's reference has quantization from this opset on; what it means has not changed.
+_QUANTIZED_OPSET = 19
 # Their results have as many elements as their input's values say, but no more than there are in the
 # input, once for each axis.
 _PICKING = frozenset({"NonZero", "Unique", "Compress"})
@@ -46,7 +49,15 @@ _MAX_WORK = 1 << 33
 Constants = dict[str, np.ndarray]
 
 
-def fold(model: onnx.ModelProto, shapes: Sequence[tuple[int, ...]] = ()) -> onnx.ModelProto:
+@dataclass(frozen=True)
+class Folded:
+    """A model, and which of its constants are whole numbers of the file times scales."""
+
+    model: onnx.ModelProto
+    codes: ConstantCodes
+
+
+def fold(model: onnx.ModelProto, shapes: Sequence[tuple[int, ...]] = ()) -> Folded:
     """`model` with the shapes of all values, where constants are initializers and nothing is left
     that could be computed now.
 
@@ -70,7 +81,7 @@ def fold(model: onnx.ModelProto, shapes: Sequence[tuple[int, ...]] = ()) -> onnx
             raise wrong_shapes(
                 f"{node_name(node)} ({node.op_type}): {first_line(error)}", shapes
             ) from error
-    return folder.rebuilt()
+    return Folded(folder.rebuilt(), folder.codes)
 
 
 class _Folder:
@@ -90,6 +101,7 @@ class _Folder:
         )
         self.written_out: set[str] = set()  # fills that were taken off what may be made
         self.aliases: dict[str, str] = {}
+        self.codes = ConstantCodes()
         self.nodes: list[onnx.NodeProto] = []
 
     def opened(self, node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
@@ -100,7 +112,7 @@ class _Folder:
             self._make_scalars(node)
         branch = taken_branch(node, self.constants)
         if branch is None:
-            return opened_node(node, self.types, self.opset)
+            return opened_quantized(node) or opened_node(node, self.types, self.opset)
         self.types |= {
             name: type_of(value) for name, value in self.constants.items() if name not in self.types
         }
@@ -124,7 +136,7 @@ class _Folder:
                 return
             node.op_type = "Identity"
             del node.attribute[:], node.input[1:], node.output[1:]
-        found = infer_node(node, self.types, self.constants, self.opset)
+        found = infer_node(node, self.types, self.constants, self._opset_of(node))
         self._compare(found)
         if node.input:
             shape = shape_of(self.types.get(node.input[0]))
@@ -138,6 +150,7 @@ class _Folder:
         for name, value in zip(node.output, values, strict=False):
             self.constants[name] = np.asarray(value)
             self.types[name] = type_of(self.constants[name])
+        self.codes.note(node, self.constants)
 
     def _is_copy(self, node: onnx.NodeProto) -> bool:
         if node.op_type != "Cast":
@@ -208,12 +221,15 @@ class _Folder:
     def _computed(self, node: onnx.NodeProto) -> Iterable[Any]:
         feeds = {name: self.constants[name] for name in node.input if name}
         try:
-            opset = max(self.opset, _QUANTIZED_OPSET) if node.op_type in _QUANTIZED else self.opset
-            return ReferenceEvaluator(_single(node, feeds, opset)).run(None, feeds)  # type: ignore[no-any-return]
+            single = _single(node, feeds, self._opset_of(node))
+            return ReferenceEvaluator(single).run(None, feeds)  # type: ignore[no-any-return]
         except Exception as error:
             raise ModelFileError(
                 f"Node {node_name(node)} ({node.op_type}) cannot be computed: {first_line(error)}"
             ) from error
+
+    def _opset_of(self, node: onnx.NodeProto) -> int:
+        return max(self.opset, _QUANTIZED_OPSET) if node.op_type in QUANTIZED else self.opset
 
     def rebuilt(self) -> onnx.ModelProto:
         """The model that is left."""

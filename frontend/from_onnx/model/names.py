@@ -1,6 +1,7 @@
 """Names of constants that say which layer they belong to."""
 
 import re
+from collections.abc import Mapping
 
 import onnx
 
@@ -18,14 +19,18 @@ _ROLES = {
 _MEANINGLESS = re.compile(r"(onnx::.*|\d+|.*Constant(_\d+)?(_output_0)?)")
 
 
-def original_names(graph: onnx.GraphProto) -> dict[str, str]:
-    """A name for every initializer: its own, or `<node>.weight` where an exporter merely
-    counted."""
-    names = {tensor.name: tensor.name for tensor in graph.initializer}
+def original_names(graph: onnx.GraphProto, made_of: Mapping[str, str]) -> dict[str, str]:
+    """A name for every initializer: its own, or `<node>.weight` where an exporter merely counted.
+
+    made_of: what the file calls the values of those that were computed from its own.
+    """
+    names = {tensor.name: made_of.get(tensor.name, tensor.name) for tensor in graph.initializer}
+    nameless = {name for name, shown in names.items() if _MEANINGLESS.fullmatch(shown)}
     for node in graph.node:
         roles = _ROLES.get(node.op_type, ())
         for index, source in enumerate(node.input):
-            if source in names and names[source] == source and _MEANINGLESS.fullmatch(source):
+            if source in nameless:
                 role = roles[index] if index < len(roles) else f"constant{index}"
                 names[source] = f"{node_name(node)}.{role}"
+                nameless.remove(source)
     return names

@@ -6,6 +6,7 @@ import onnx
 from subpc.errors import UnsupportedModelError
 from subpc.frontend.from_onnx.graph import STANDARD_DOMAINS, node_name
 from subpc.frontend.from_onnx.model.functions import OPENED
+from subpc.frontend.from_onnx.model.quantized import is_quantized
 from subpc.frontend.from_onnx.model.refused import refused
 from subpc.frontend.messages import describe_unsupported, printable
 
@@ -46,7 +47,9 @@ def check_supported(model: onnx.ModelProto, *, folded: bool = False) -> None:
     known = CONVERTED | (frozenset({"Constant"}) if folded else _GONE_LATER)
     missing: dict[str, list[str]] = {}
     for node in model.graph.node:
-        if node.domain not in STANDARD_DOMAINS or node.op_type not in known:
+        opened = not folded and is_quantized(node)
+        standard = node.domain in STANDARD_DOMAINS and node.op_type in known
+        if not opened and not standard:
             operator = (
                 f"{node.domain}.{node.op_type}"
                 if node.domain not in STANDARD_DOMAINS

@@ -1,0 +1,61 @@
+"""What folding makes of a file's whole numbers: which constants are codes times scales, and what
+the file calls them."""
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+
+from subpc.frontend.from_onnx.graph import attributes_of
+from subpc.frontend.weight_codes import WeightCodes, weight_codes
+
+QUANTIZED = ("QuantizeLinear", "DequantizeLinear")
+# What ONNX Runtime's quantizer and NNCF call the codes of conv1.weight.
+_FORMS = (re.compile(r"(.+)_quantized"), re.compile(r"q_output_(.+)_\d+"))
+
+
+class ConstantCodes:
+    """Kept while constants are computed, one node after the other.
+
+    codes: by constant, for those of two or more axes that are codes times scales. sources: the
+    constant of the file that a computed one holds the values of.
+    """
+
+    def __init__(self) -> None:
+        self.codes: dict[str, WeightCodes] = {}
+        self.sources: dict[str, str] = {}
+
+    def note(self, node: onnx.NodeProto, constants: Mapping[str, np.ndarray]) -> None:
+        """Of a node whose result was just computed from constants."""
+        given, made = (node.input[0], node.output[0]) if node.input else ("", "")
+        turned = node.op_type == "Transpose" and given in self.sources
+        if node.op_type not in QUANTIZED and not turned:
+            return
+        self.sources[made] = self.sources.get(given, given)
+        if node.op_type == "DequantizeLinear":
+            found = _of(node, constants)
+            if found is not None:
+                self.codes[made] = found
+        elif turned and given in self.codes:
+            axes = attributes_of(node).get("perm", range(constants[given].ndim)[::-1])
+            self.codes[made] = self.codes[given].transposed(tuple(axes))
+
+    def names(self) -> dict[str, str]:
+        """What the file calls the values of each constant that is not in it."""
+        return {made: _plain(source) for made, source in self.sources.items()}
+
+
+def _plain(name: str) -> str:
+    found = next((match for form in _FORMS if (match := form.fullmatch(name))), None)
+    return found[1] if found else name
+
+
+def _of(node: onnx.NodeProto, constants: Mapping[str, np.ndarray]) -> WeightCodes | None:
+    stored, scale, *more = (constants[name] for name in node.input if name)
+    attributes = attributes_of(node)
+    whole = stored.dtype.kind in "iu" or str(stored.dtype) in ("int4", "uint4", "int2", "uint2")
+    if not whole or stored.ndim < 2 or attributes.get("block_size", 0):
+        return None
+    zero = more[0] if more else 0
+    return weight_codes(stored, scale, zero, int(attributes.get("axis", 1)))

@@ -1,0 +1,146 @@
+"""Activations that a file quantizes: relax.quantize and relax.dequantize become
+subpc.fake_quantize, float32 in and out.
+
+Codes are compared, moved and pooled as the values that they stand for: what lies between the two,
+such as a maximum pooling of codes, is computed of those values instead. Rounding what lies on the
+grid already changes nothing, and is left out.
+"""
+
+import tvm
+from tvm import relax
+
+from subpc.passes import ops
+from subpc.passes.dataflow import Dataflow, dtype_of, rewrite, scalar_of, shape_of
+from subpc.schedules.quantization import CODES, Quantization
+
+_QUANTIZE, _DEQUANTIZE = "relax.quantize", "relax.dequantize"
+# What is added to codes and zero points of each type to have bytes without a sign.
+_SHIFT = {CODES: 0, "int8": 128}
+# Results are some of the operand's elements, whatever those are.
+_PASSED_ON = (
+    *("relax.reshape", "relax.flatten", "relax.nn.batch_flatten", "relax.squeeze"),
+    *("relax.expand_dims", "relax.permute_dims", "relax.strided_slice", "relax.nn.max_pool2d"),
+    *("relax.broadcast_to", "relax.take", "relax.flip", "relax.tile", "relax.repeat"),
+)
+_CONCAT, _RELU = "relax.concat", "relax.nn.relu"
+
+
+def recognise_quantized(module: tvm.IRModule) -> tvm.IRModule:
+    """Every quantize and dequantize with one scale and one zero point becomes a fake_quantize, or
+    disappears into one.
+
+    Others, such as those with a scale for each channel, stay, and run in the fallback.
+    """
+    return rewrite(module, lambda graph: _Recogniser(graph).run())
+
+
+class _Recogniser:
+    """values: for variables of codes, those that they stand for. grids: for variables of floats,
+    the quantization whose values they have, None where there is none."""
+
+    def __init__(self, graph: Dataflow) -> None:
+        self.graph = graph
+        self.values: dict[relax.Var, relax.Expr] = {}
+        self.grids: dict[relax.Var, Quantization | None] = {}
+
+    def run(self) -> None:
+        for var, expr in list(self.graph.exprs.items()):
+            if not isinstance(expr, relax.Call) or not isinstance(var.ty, relax.TensorType):
+                continue
+            if getattr(expr.op, "name", "") == _DEQUANTIZE:
+                self._dequantize(var, expr)
+            elif dtype_of(var) in _SHIFT:
+                self._codes(var, expr)
+            else:
+                self._floats(var, expr)
+
+    def _codes(self, var: relax.Var, call: relax.Call) -> None:
+        """Note what codes stand for, where that is known."""
+        name = getattr(call.op, "name", "")
+        if name == _QUANTIZE:
+            found = _quantization(self.graph, call, dtype_of(var))
+            if found is not None and dtype_of(call.args[0]) == "float32":
+                self.values[var] = self._rounded(call.args[0], found, str(var.name))
+            return
+        operands = self._moved(call)
+        if not operands or any(operand not in self.values for operand in operands):
+            return
+        values = [self.values[operand] for operand in operands]
+        grid = self._grid(values)
+        if grid is not None:
+            moved = values if name != _CONCAT else [relax.Tuple(values)]
+            args = [*moved, *list(call.args)[1:]]
+            self.values[var] = self._bind(
+                str(var.name), relax.Call(call.op, args, call.attrs, call.ty_args), var, grid
+            )
+
+    def _dequantize(self, var: relax.Var, call: relax.Call) -> None:
+        source = self.graph.resolve(call.args[0])
+        if dtype_of(var) != "float32" or dtype_of(source) not in _SHIFT:
+            return
+        found = _quantization(self.graph, call, dtype_of(source))
+        if found is None:
+            return
+        value = self.values.get(source)
+        if value is None:
+            # Codes of unknown origin, such as an input: their values are on the grid.
+            floats = self._bind(f"{var.name}_codes", call, var, found)
+            self.graph.rebind(var, _fake_quantize(floats, found, str(var.name)))
+            self.grids[var] = found
+        elif self._grid([value]) == found:
+            self.graph.replace(var, value)
+
+    def _floats(self, var: relax.Var, call: relax.Call) -> None:
+        """Note the grid of what only moves values; a relu of what is never negative is left out."""
+        name = getattr(call.op, "name", "")
+        operands = [call.args[0]] if name == _RELU else self._moved(call)
+        grid = self._grid(operands) if operands else None
+        self.grids[var] = grid
+        if name == _RELU and grid is not None and grid.zero_point == 0:
+            self.graph.replace(var, self.graph.resolve(call.args[0]))
+
+    def _moved(self, call: relax.Call) -> list[relax.Expr]:
+        """The operands whose elements the result consists of; none where it has others."""
+        name = getattr(call.op, "name", "")
+        if name == _CONCAT:
+            fields = self.graph.expr(call.args[0])
+            return self.graph.operands(fields) if isinstance(fields, relax.Tuple) else []
+        return [self.graph.resolve(call.args[0])] if name in _PASSED_ON else []
+
+    def _grid(self, values: list[relax.Expr]) -> Quantization | None:
+        """The one quantization that all values are rounded to."""
+        grids = [self.grids.get(self.graph.resolve(value)) for value in values]
+        return grids[0] if grids and all(grid == grids[0] for grid in grids) else None
+
+    def _rounded(self, x: relax.Expr, to: Quantization, name: str) -> relax.Expr:
+        x = self.graph.resolve(x)
+        return x if self._grid([x]) == to else self._bind(name, _fake_quantize(x, to, name), x, to)
+
+    def _bind(self, name: str, call: relax.Call, like: relax.Expr, grid: Quantization) -> relax.Var:
+        """A new variable of float32 values, of the shape of `like`."""
+        var = relax.Var(name, relax.TensorType(shape_of(like), "float32"))
+        self.graph.exprs[var] = call
+        self.grids[var] = grid
+        return var
+
+
+def _fake_quantize(x: relax.Expr, to: Quantization, name: str) -> relax.Call:
+    return ops.make(
+        ops.FAKE_QUANTIZE,
+        [x],
+        quantization=[to.scale, to.zero_point],
+        out_shape=list(shape_of(x)),
+        name=name,
+    )
+
+
+def _quantization(graph: Dataflow, call: relax.Call, codes: str) -> Quantization | None:
+    """What a quantize or dequantize says of codes of this type; None for more than one scale, and
+    for what cannot be."""
+    scale, zero_point = (scalar_of(graph.resolve(arg)) for arg in call.args[1:3])
+    if scale is None or zero_point is None:
+        return None
+    try:
+        return Quantization(scale=scale, zero_point=int(zero_point) + _SHIFT[codes])
+    except ValueError:
+        return None
