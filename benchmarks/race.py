@@ -30,7 +30,9 @@ def race(model: "nn.Module", shape: Sequence[int], *, runs: int, rounds: int) ->
     times = {e.engine: e.timing.p50 if e.timing else None for e in report.engines}
     versions = {e.engine: e.version for e in report.engines}
     disagree = [
-        f"{e.engine} {e.failure or e.difference}" for e in report.engines[1:] if not e.agrees
+        f"{e.engine} {e.failure or e.difference}"
+        for e in report.engines[1:]
+        if not report.agrees(e)
     ]
     rival = report.best_rival
     ratio = report.ratio(rival) if rival else None
