@@ -99,8 +99,8 @@ def prune_uniform(
 
 
 def prune_conv(conv: "nn.Conv2d", n: int, sparsity: float, layerwise: bool = False) -> None:
-    """Zero the smallest blocks of n filters in one input channel of one convolution, whose filters n
-    divides, as `prune_uniform` does."""
+    """Zero the smallest blocks of a convolution, whose filters n divides, as `prune_uniform`
+    does."""
     import torch
 
     from subpc.algorithms.numerics.one_by_n import block_mask, expand, magnitudes
