@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 import torch
-from race import ROOT, Results, cells, race, write_between
+from race import ROOT, Results, cells, race, table_options, write_between
 from torch import nn
 
 from subpc.frontend.architectures.torchvision_import import import_torchvision
@@ -110,21 +110,14 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
 
 
 @click.command()
-@click.option("--only", default="", help="measure rows whose name contains this")
 @click.option("--net", "extra", multiple=True, help="another network, such as timm:ghostnet_100")
-@click.option("--fresh", is_flag=True, help="measure again what has been measured")
-@click.option("--show", is_flag=True, help="print the table and measure nothing")
-@click.option("--write", is_flag=True, help="put the table into docs/performance.md")
-@click.option("--runs", default=60, show_default=True)
-@click.option("--rounds", default=6, show_default=True)
+@table_options("docs/performance.md")
 def main(
-    only: str, extra: tuple[str, ...], fresh: bool, show: bool, write: bool, runs: int, rounds: int
+    extra: tuple[str, ...], only: str, fresh: bool, show: bool, write: bool, runs: int, rounds: int
 ) -> None:
     """Measure the rows that are missing, then print the table."""
     results = Results(RESULTS)
-    for name in extra or NETWORKS:
-        if show or only not in name or (name in results.rows and not fresh):
-            continue
+    for name in results.wanted(extra or NETWORKS, only=only, fresh=fresh, show=show):
         try:
             model, shape = network(name)
         except ImportError as error:

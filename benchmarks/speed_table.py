@@ -16,10 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import click
-from race import ROOT, Results, cells, race, write_between
-from torch import nn
-
-from subpc.demo.random_networks import prune_uniform, seeded_model
+from pruned_rows import SPARSITIES, PrunedRow
+from race import ROOT, Results, cells, judged, race, table_options, write_between
 
 RESULTS = ROOT / "benchmarks" / "results" / "speed_table.jsonl"
 PAGES = (ROOT / "docs" / "performance.md", ROOT / "README.md")
@@ -27,7 +25,6 @@ BEGIN, END = (
     "<!-- speed table: benchmarks/speed_table.py --show --write -->",
     "<!-- end of speed table -->",
 )
-SPARSITIES = (0.0, 0.5, 0.75, 0.9)
 GOALS = {
     "resnet50": (1.0, 1.8, 3.2, 6.0),
     "resnet18": (1.0, 1.7, 2.8, 4.5),
@@ -38,21 +35,12 @@ GOALS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
-    """One measurement: a network and how it is pruned."""
-
-    network: str
-    sparsity: float
-    n: int = 16
-    layerwise: bool = False
-
-    @property
-    def key(self) -> str:
-        pattern = f"N={self.n}{' layer-wise' if self.layerwise else ''}"
-        return f"{self.network} {self.sparsity:.0%}" + (f" {pattern}" if self.sparsity else "")
+class Row(PrunedRow):
+    """One measurement."""
 
     @property
     def goal(self) -> float | None:
+        """The ratio that is wanted, for rows of the grid."""
         return (
             GOALS[self.network][SPARSITIES.index(self.sparsity)]
             if self.n == 16 and not self.layerwise
@@ -70,17 +58,6 @@ def all_rows() -> list[Row]:
     ]
 
 
-def pruned(row: Row) -> nn.Module:
-    """The row's network."""
-    model = seeded_model(row.network)
-    if row.sparsity:
-        pointwise = row.network.startswith("mobilenet")
-        prune_uniform(
-            model, n=row.n, sparsity=row.sparsity, pointwise_only=pointwise, layerwise=row.layerwise
-        )
-    return model
-
-
 def table(results: dict[str, dict[str, Any]]) -> str:
     """Markdown; a goal that was missed is told as such."""
     lines = [
@@ -92,32 +69,20 @@ def table(results: dict[str, dict[str, Any]]) -> str:
         if entry is None:
             continue
         ms = cells(entry)
-        goal = (
-            ""
-            if row.goal is None
-            else f"{row.goal} {'reached' if entry['ratio'] >= row.goal else '**missed**'}"
-        )
+        goal = judged(entry["ratio"], row.goal)
         lines.append(f"| {row.key} | {ms[0]} | {ms[1]} | {ms[2]} | {entry['ratio']:.2f} | {goal} |")
     return "\n".join(lines)
 
 
 @click.command()
-@click.option("--only", default="", help="measure rows whose name contains this")
-@click.option("--fresh", is_flag=True, help="measure again what has been measured")
-@click.option("--show", is_flag=True, help="print the table and measure nothing")
-@click.option("--write", is_flag=True, help="put the table into the documents")
-@click.option("--runs", default=60, show_default=True)
-@click.option("--rounds", default=6, show_default=True)
+@table_options("docs/performance.md and README.md")
 def main(only: str, fresh: bool, show: bool, write: bool, runs: int, rounds: int) -> None:
     """Measure the rows that are missing, then print the table."""
     results = Results(RESULTS)
-    for row in all_rows():
-        if show or only not in row.key or (row.key in results.rows and not fresh):
-            continue
-        results.add(
-            row.key,
-            {"goal": row.goal, **race(pruned(row), (1, 3, 224, 224), runs=runs, rounds=rounds)},
-        )
+    rows = {row.key: row for row in all_rows()}
+    for key in results.wanted(rows, only=only, fresh=fresh, show=show):
+        raced = race(rows[key].model(), (1, 3, 224, 224), runs=runs, rounds=rounds)
+        results.add(key, {"goal": rows[key].goal, **raced})
     click.echo(table(results.rows))
     if write:
         write_between(PAGES, BEGIN, END, table(results.rows))

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     "--compare",
     default="",
     metavar="ENGINES",
-    help="Of onnxruntime, openvino, torch, torch-compile, with commas.",
+    help="Of onnxruntime, openvino, torch, torch-compile, onnxruntime-int8, openvino-int8, with"
+    " commas; the last two quantize the model by themselves.",
 )
 @click.option(
     "--model", type=MODEL, help="The model file that LIBRARY was compiled from, for the others."
@@ -146,6 +147,7 @@ def _table(report: "BenchReport") -> "Table":
     columns = (
         "engine",
         "version",
+        "precision",
         "p50 ms",
         "p90 ms",
         "p99 ms",
@@ -158,16 +160,16 @@ def _table(report: "BenchReport") -> "Table":
     table = new_table(*columns)
     for engine in report.engines:
         if engine.timing is None:
-            table.add_row(engine.engine, engine.version, *["-"] * (len(columns) - 2))
+            known = (engine.engine, engine.version, engine.precision)
+            table.add_row(*known, *["-"] * (len(columns) - len(known)))
             continue
         t, ratio = engine.timing, report.ratio(engine)
         times = [f"{t.p50:.2f}", f"{t.p90:.2f}", f"{t.p99:.2f}", f"{t.per_second:.1f}"]
-        same = "" if engine is report.ours else ("same" if engine.agrees else "DIFFERS")
         other = [
             f"{engine.first_answer_ms:.0f}",
             f"{engine.peak_mb:.0f}",
             f"{ratio:.2f}x" if ratio else "-",
-            same,
+            report.answer(engine),
         ]
-        table.add_row(engine.engine, engine.version, *times, *other)
+        table.add_row(engine.engine, engine.version, engine.precision, *times, *other)
     return table

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from subpc.bench.engines import ENGINES, load_inputs
+from subpc.bench.engines import ENGINES, INT8, load_inputs
 from subpc.bench.model_files import RivalFiles
 from subpc.bench.process import Worker, WorkerError
-from subpc.bench.report import BenchReport, EngineResult
+from subpc.bench.report import FLOAT, BenchReport, EngineResult
 from subpc.errors import ConfigError, SubpcError
-from subpc.frontend.input_shapes import InputShape
 from subpc.library.artifact import read_metadata
 from subpc.library.report import CompileReport, FunctionInfo
 from subpc.machine.cpu import cpu_name, idle_cpus
@@ -49,13 +48,15 @@ def time_engines(
     runs: int = 40,
     warmup: int = 10,
     rounds: int = ROUNDS,
+    calibration: npt.NDArray[Any] | None = None,
     progress: Progress | None = None,
 ) -> BenchReport:
     """Time a library beside other engines.
 
     Args:
         library: what `subpc compile` wrote.
-        rivals: of onnxruntime, openvino, torch, torch-compile.
+        rivals: of onnxruntime, openvino, torch, torch-compile, onnxruntime-int8, openvino-int8.
+            The last two get the model quantized by their own tools (NNCF for OpenVINO).
         model: the model that the library was compiled from, for the rivals: a module, a program, or
             an .onnx or .pt2 file.
         libraries: more compiled libraries to run beside the first one, by the name to show, as
@@ -65,6 +66,8 @@ def time_engines(
         runs: timed calls of each engine, over all rounds; at least 40 for a result to quote.
         warmup: calls before the timed ones, in each round.
         rounds: how often the engines take turns.
+        calibration: images (p, ...), as the model's one input takes them, that the tools of the
+            -int8 engines take ranges from; None means random numbers, which are enough for times.
         progress: called with (what, done, total).
 
     Returns:
@@ -74,14 +77,18 @@ def time_engines(
     _check(rivals, model, runs, warmup, rounds)
     count, metadata = resolve_threads(threads), read_metadata(library)
     function = choose_function(metadata.functions, shapes)
+    if calibration is not None:
+        _check_calibration(calibration, function)
     tell = progress or (lambda stage, done, total: None)
     with scratch_folder("bench") as folder, ExitStack() as stack:
         inputs = _write_inputs(function, Path(folder))
-        files = RivalFiles(model, _marked(function), Path(folder)) if model is not None else None
+        files = RivalFiles(
+            model, function.inputs, Path(folder), threads=count, calibration=calibration
+        )
         started: dict[str, Worker | str] = {}
         entries = {"subpc": Path(library), **(libraries or {}), **dict.fromkeys(rivals)}
         for index, (name, path) in enumerate(entries.items()):
-            tell(f"loading {name}", index, len(entries))
+            tell(f"{'quantizing for' if name in INT8 else 'loading'} {name}", index, len(entries))
             started[name] = _start(
                 name, path or files, stack, threads=count, inputs=inputs, folder=Path(folder)
             )
@@ -94,7 +101,18 @@ def time_engines(
                 idle, idle_cpus()
             )  # all workers are stopped: who is running now is somebody else
             _round(started, turn, -(-runs // rounds), warmup, rounds, tell)
-        results = tuple(_result(engine, worker, ours) for engine, worker in started.items())
+        results = tuple(
+            _result(
+                EngineResult(
+                    engine=name,
+                    version=_version(name, files.details.get(name)),
+                    precision=_precision(name, entries[name]),
+                ),
+                worker,
+                ours,
+            )
+            for name, worker in started.items()
+        )
     headline = CompileReport(metadata=metadata).headline
     facts: dict[str, Any] = {
         "runs": runs,
@@ -130,8 +148,13 @@ def _check(rivals: Sequence[str], model: object, runs: int, warmup: int, rounds:
         )
 
 
-def _marked(function: FunctionInfo) -> list[InputShape]:
-    return [InputShape(t.shape, name=t.name, dtype=t.dtype) for t in function.inputs]
+def _check_calibration(images: npt.NDArray[Any], function: FunctionInfo) -> None:
+    shapes = [t.shape for t in function.inputs]
+    if len(shapes) != 1 or images.shape[1:] != shapes[0][1:] or not len(images):
+        raise ConfigError(
+            f"calibration images have the shape {images.shape}; accepted for this library:"
+            f" (images, {', '.join(map(str, shapes[0][1:]))}), where it has one input"
+        )
 
 
 def _write_inputs(function: FunctionInfo, folder: Path) -> Path:
@@ -140,11 +163,8 @@ def _write_inputs(function: FunctionInfo, folder: Path) -> Path:
     return folder / "inputs.npz"
 
 
-def _start(
-    name: str, source: Path | RivalFiles | None, stack: ExitStack, **options: Any
-) -> Worker | str:
+def _start(name: str, source: Path | RivalFiles, stack: ExitStack, **options: Any) -> Worker | str:
     """A worker that has given its first answer, or why there is none."""
-    assert source is not None
     try:
         engine, path = ("subpc", source) if isinstance(source, Path) else (name, source.path(name))
         worker = Worker(name, engine, path, **options)
@@ -166,9 +186,8 @@ def _round(
                 started[engine] = str(error)
 
 
-def _result(engine: str, worker: Worker | str, ours: Worker) -> EngineResult:
-    package = "torch" if engine == "torch-compile" else engine.split()[0]
-    result = EngineResult(engine=engine, version=version(package) or "not installed")
+def _result(result: EngineResult, worker: Worker | str, ours: Worker) -> EngineResult:
+    """`result` with what the worker measured, or with why it did not."""
     if isinstance(worker, str):
         return replace(result, failure=worker)
     deviation = (
@@ -176,12 +195,24 @@ def _result(engine: str, worker: Worker | str, ours: Worker) -> EngineResult:
         if worker is ours
         else difference(load_inputs(str(ours.outputs)), load_inputs(str(worker.outputs)))
     )
-    times = {
-        "timing": summarize(worker.milliseconds),
-        "first_answer_ms": worker.first_answer_ms,
-        "peak_mb": worker.peak_mb,
-    }
-    return replace(result, difference=deviation, **times)  # type: ignore[arg-type]
+    return replace(
+        result,
+        difference=deviation,
+        timing=summarize(worker.milliseconds),
+        first_answer_ms=worker.first_answer_ms,
+        peak_mb=worker.peak_mb,
+    )
+
+
+def _version(engine: str, detail: str | None) -> str:
+    package = engine.split()[0].split("-")[0]
+    return ", ".join(filter(None, (version(package) or "not installed", detail)))
+
+
+def _precision(engine: str, library: Path | None) -> str:
+    if library is not None:
+        return read_metadata(library).precision
+    return "int8" if engine in INT8 else FLOAT
 
 
 def difference(

@@ -10,8 +10,8 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 Call = Callable[[], list[Array]]
 
-# Every engine gets the same thread count, float32 arithmetic and one request at a time: latency,
-# not throughput.
+# Every engine gets the same thread count, float32 arithmetic wherever its file does not say codes,
+# and one request at a time: latency, not throughput.
 
 
 def _subpc(model: str, inputs: dict[str, Array], threads: int) -> Call:
@@ -86,7 +86,11 @@ ENGINES: dict[str, Callable[[str, dict[str, Array], int], Call]] = {
     "openvino": _openvino,
     "torch": _torch,
     "torch-compile": _torch_compile,
+    "onnxruntime-int8": _onnxruntime,
+    "openvino-int8": _openvino,
 }
+# Those that get the model quantized to 8 bits by their own tools (subpc/bench/quantize.py).
+INT8 = ("onnxruntime-int8", "openvino-int8")
 
 
 def load_inputs(path: str) -> dict[str, Array]:

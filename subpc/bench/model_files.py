@@ -2,14 +2,24 @@
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
+
+from subpc.bench.engines import INT8
+from subpc.bench.process import ask_once
 from subpc.errors import ConfigError, SubpcError
 from subpc.frontend.from_torch.to_onnx_file import export_onnx
+from subpc.frontend.input_shapes import InputShape
 from subpc.frontend.messages import first_line
 from subpc.frontend.one_at_a_time import capturing
+from subpc.library.report import TensorInfo
+from subpc.runtime.arrays import save_arrays
+from subpc.runtime.random_inputs import random_inputs
 
 if TYPE_CHECKING:
     import torch
@@ -19,6 +29,9 @@ if TYPE_CHECKING:
     Source: TypeAlias = nn.Module | ExportedProgram | str | Path
 
 READS_ONNX = ("onnxruntime", "openvino")
+# Random samples that ranges of activations are taken from where no images are given: enough for
+# times, which do not depend on the ranges.
+_RANDOM_SAMPLES = 16
 
 
 def _write_onnx(
@@ -42,23 +55,61 @@ def _write_onnx(
 
 
 class RivalFiles:
-    """Writes the model once for each file format that is asked for."""
+    """Writes the model once for each file format, and quantized by each engine, that is asked for.
+
+    details: {engine: what its version does not say}.
+    """
 
     def __init__(
         self,
-        model: "nn.Module | ExportedProgram | str | Path",
-        shapes: Sequence[tuple[int, ...]],
+        model: "nn.Module | ExportedProgram | str | Path | None",
+        inputs: Sequence[TensorInfo],
         folder: Path,
+        *,
+        threads: int,
+        calibration: npt.NDArray[Any] | None = None,
     ) -> None:
-        self._model, self._shapes, self._folder = model, shapes, folder
+        self._model, self._inputs, self._folder = model, inputs, folder
+        self._threads, self._calibration = threads, calibration
         self._written: dict[str, Path] = {}
+        self.details: dict[str, str] = {}
 
     def path(self, engine: str) -> Path:
         """The file for an engine."""
-        suffix = ".onnx" if engine in READS_ONNX else ".pt2"
-        if suffix not in self._written:
-            self._written[suffix] = self._write(suffix)
-        return self._written[suffix]
+        if engine in INT8:
+            return self._once(engine, self._quantize)
+        return self._once(".onnx" if engine in READS_ONNX else ".pt2", self._write)
+
+    def _once(self, what: str, write: Callable[[str], Path]) -> Path:
+        if what not in self._written:
+            self._written[what] = write(what)
+        return self._written[what]
+
+    def _quantize(self, engine: str) -> Path:
+        samples = self._folder / "calibration.npz"
+        if not samples.exists():
+            save_arrays(samples, self._samples())
+        spec = {
+            "engine": engine,
+            "model": str(self._once(".onnx", self._write)),
+            "calibration": str(samples),
+            "output": str(self._folder / engine),
+            "threads": self._threads,
+        }
+        answer = ask_once("subpc.bench.quantize", spec, self._folder)
+        self.details[engine] = answer["detail"]
+        return Path(answer["model"])
+
+    def _samples(self) -> dict[str, npt.NDArray[Any]]:
+        """{input: (samples, *its shape)}; images that do not fill the last sample repeat the
+        first ones."""
+        if self._calibration is None:
+            infos = [replace(i, shape=(_RANDOM_SAMPLES, *i.shape)) for i in self._inputs]
+            return {i.name: a for i, a in zip(infos, random_inputs(infos), strict=True)}
+        (info,), images = self._inputs, self._calibration
+        count = -(-len(images) // info.shape[0])
+        rows = np.arange(count * info.shape[0]) % len(images)
+        return {info.name: images[rows].reshape(count, *info.shape)}
 
     def _write(self, suffix: str) -> Path:
         if isinstance(self._model, str | Path):
@@ -75,7 +126,8 @@ class RivalFiles:
 
         from subpc.frontend.example_inputs import example_for
 
-        inputs = tuple(map(example_for, self._shapes))
+        marked = [InputShape(i.shape, name=i.name, dtype=i.dtype) for i in self._inputs]
+        inputs = tuple(map(example_for, marked))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if path.suffix == ".pt2":

@@ -18,6 +18,41 @@ class WorkerError(SubpcError):
     """An engine could not load the model, or its process ended."""
 
 
+def last_words(errors: str, code: int) -> str:
+    """Why a process ended: the last line that it wrote, or its exit code."""
+    lines = errors.strip().splitlines()
+    return lines[-1][:300] if lines else f"exit code {code}"
+
+
+def ask_once(module: str, message: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The answer of a process that gets one message, and puts its temporary files into `folder`.
+
+    Raises WorkerError with what it says of a failure, or with its last words.
+    """
+    # NNCF reports each use over the network, but where it is told that it is being tested.
+    environment = worker_environment({"TMPDIR": str(folder), "NNCF_CI": "1"})
+    process = subprocess.run(
+        worker_command(module),
+        input=json.dumps(message) + "\n",
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env=environment,
+        check=False,
+    )
+    if not process.stdout:
+        words = last_words(process.stderr, process.returncode)
+        raise WorkerError(f"the process that quantizes ended: {words}")
+    return _checked(process.stdout)
+
+
+def _checked(line: str) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(line)
+    if "failure" in answer:
+        raise WorkerError(str(answer["failure"]))
+    return answer
+
+
 class Worker:
     """One engine in a process of its own.
 
@@ -77,16 +112,12 @@ class Worker:
             line = ""
         if not line:
             raise WorkerError(f"the process of {self.name} ended: {self._last_words()}")
-        answer: dict[str, Any] = json.loads(line)
-        if "failure" in answer:
-            raise WorkerError(str(answer["failure"]))
-        return answer
+        return _checked(line)
 
     def _last_words(self) -> str:
         code = self._process.wait()
         self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        return lines[-1][:300] if lines else f"exit code {code}"
+        return last_words(self._errors.read().decode(errors="replace"), code)
 
     def close(self) -> None:
         """End the process."""

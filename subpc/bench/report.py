@@ -16,28 +16,29 @@ MAX_FILE = 1 << 20
 # Largest difference of two engines' outputs, as a share of the output's range, that still counts as
 # the same answer in float32.
 AGREEMENT = 1e-3
+# The same where one of the two rounds to 8 bits: each layer adds to the difference, random weights
+# most of all.
+AGREEMENT_OF_CODES = 0.25
+FLOAT = "float32"
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineResult(Record):
     """One engine's times, or the reason why it has none.
 
-    first_answer_ms: from the start of its imports to the first output; difference: largest
-    deviation from subpc's output as a share of the output's range.
+    precision: what it computes in, "float32" or "int8"; first_answer_ms: from the start of its
+    imports to the first output; difference: largest deviation from subpc's output as a share of
+    the output's range.
     """
 
     engine: str
     version: str
+    precision: str = FLOAT
     timing: Timing | None = None
     first_answer_ms: float = 0.0
     peak_mb: float = 0.0
     difference: float | None = None
     failure: str = ""
-
-    @property
-    def agrees(self) -> bool:
-        """Whether its output is subpc's."""
-        return self.difference is not None and self.difference <= AGREEMENT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +79,21 @@ class BenchReport(Record):
         if engine.timing is None or self.ours.timing is None:
             return None
         return engine.timing.p50 / self.ours.timing.p50
+
+    def agrees(self, engine: EngineResult) -> bool:
+        """Whether its output is subpc's, as far as what both compute in allows."""
+        exact = engine.precision == self.ours.precision == FLOAT
+        limit = AGREEMENT if exact else AGREEMENT_OF_CODES
+        return engine.difference is not None and engine.difference <= limit
+
+    def answer(self, engine: EngineResult) -> str:
+        """How its output compares with subpc's, in a word or two."""
+        if engine is self.ours:
+            return ""
+        if not self.agrees(engine):
+            return "DIFFERS"
+        assert engine.difference is not None
+        return "same" if engine.difference <= AGREEMENT else f"{engine.difference:.1%} off"
 
     @property
     def warning(self) -> str:

@@ -18,25 +18,40 @@ WARMUP_SECONDS = 0.25
 
 def main() -> None:
     """Serve one parent until it closes the pipe."""
-    # Engines print to stdout at will: the protocol gets a descriptor of its own, and they get
-    # stderr.
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
+    answers = open_answers()
     spec = json.loads(sys.stdin.readline())
     try:
         call, facts = _load(spec)
-    except ModuleNotFoundError as error:
-        _send(answers, {"failure": not_installed(error)})
-        return
     except Exception as error:
-        _send(answers, {"failure": f"{type(error).__name__}: {error}"[:500]})
+        send(answers, {"failure": failure_of(error)})
         return
-    _send(answers, facts)
+    send(answers, facts)
     for line in sys.stdin:
         command = json.loads(line)
-        _send(
+        send(
             answers, {"ms": _turn(call, command["runs"], command["warmup"]), "peak_mb": _peak_mb()}
         )
+
+
+def open_answers() -> TextIO:
+    """Where the parent reads answers. Engines print to stdout at will: the protocol gets a
+    descriptor of its own, and they get stderr."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    return answers
+
+
+def send(answers: TextIO, message: dict[str, Any]) -> None:
+    """One answer."""
+    answers.write(json.dumps(message) + "\n")
+    answers.flush()
+
+
+def failure_of(error: Exception) -> str:
+    """Why an engine did not load a model, in at most 500 characters."""
+    if isinstance(error, ModuleNotFoundError):
+        return not_installed(error)
+    return f"{type(error).__name__}: {error}"[:500]
 
 
 def _load(spec: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -74,8 +89,3 @@ def _peak_mb() -> float:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def _send(answers: TextIO, message: dict[str, Any]) -> None:
-    answers.write(json.dumps(message) + "\n")
-    answers.flush()

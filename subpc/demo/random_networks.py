@@ -94,11 +94,13 @@ def prune_uniform(
             and conv.out_channels % n == 0
             and not (pointwise_only and conv.kernel_size != (1, 1))
         ):
-            _prune(conv, n, sparsity, layerwise)
+            prune_conv(conv, n, sparsity, layerwise)
     return model
 
 
-def _prune(conv: "nn.Conv2d", n: int, sparsity: float, layerwise: bool) -> None:
+def prune_conv(conv: "nn.Conv2d", n: int, sparsity: float, layerwise: bool = False) -> None:
+    """Zero the smallest blocks of a convolution, whose filters n divides, as `prune_uniform`
+    does."""
     import torch
 
     from subpc.algorithms.numerics.one_by_n import block_mask, expand, magnitudes

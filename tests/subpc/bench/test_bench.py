@@ -67,7 +67,7 @@ def test_engines_agree_and_are_counted(toy: Path) -> None:
     assert all(
         e.timing is not None and e.timing.runs == 6 and e.peak_mb > 10 for e in result.engines
     )
-    assert result.engines[1].agrees
+    assert result.agrees(result.engines[1])
     assert result.threads == 1
     assert seen == [
         "loading subpc",
@@ -81,7 +81,7 @@ def test_another_function_is_noticed(toy: Path) -> None:
     result = bench.time_engines(
         toy, ["onnxruntime"], model=Toy(offset=1.0), runs=2, warmup=0, rounds=1
     )
-    assert not result.engines[1].agrees
+    assert not result.agrees(result.engines[1])
 
 
 def test_an_engine_that_fails_says_why_and_the_others_go_on(toy: Path, tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_other_engines_run_whatever_kind_of_model_the_file_holds(
     model = network_from_program(exported_network(program)) if "graph" in form else program
     report = bench.time_engines(toy, ["onnxruntime"], model=model, runs=2, rounds=1, warmup=0)
     assert [engine.failure for engine in report.engines] == ["", ""]
-    assert report.engines[1].agrees
+    assert report.agrees(report.engines[1])
 
 
 def test_a_model_that_cannot_be_written_as_onnx_is_no_defect(toy: Path) -> None:

@@ -1,0 +1,188 @@
+"""The int8 kernels one by one: every distinct convolution of ResNet-50, VGG-16 and MobileNetV2,
+dense and 1x16-sparse.
+
+    python benchmarks/int8_layers.py                                  # about 15 minutes
+    python benchmarks/int8_layers.py --network resnet50 --sparsity 0.75 --threads 1
+    python benchmarks/int8_layers.py --network resnet50 --precision float32
+
+Each network's convolutions are compiled next to each other, each with an input of its own, a ReLU,
+and a pooling behind it that reads its result; a profile times their steps, packing and sorting by
+phase included. GOP/s count useful work, a multiply-add as two. The peak is what multiply-adds of
+float32 reach here, times what the target multiplies in a byte's place instead of each float's.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import click
+import torch
+from torch import nn
+
+import subpc
+from subpc.demo.random_networks import prune_conv, seeded_model
+from subpc.machine.target import parse_target
+from subpc.profiling.probes import Probes, highest
+
+NETWORKS = ("resnet50", "vgg16_bn", "mobilenet_v2")
+SIDE, N = 224, 16
+# Products of bytes in the place of a float's multiply-add, in as much time: vpdpbusd has four,
+# vpmaddubsw and what widens its sums afterwards take three instructions for four.
+PER_FLOAT = {"vnni": 4.0, "madd": 4.0 / 3.0, "": 1.0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """A convolution, by all that decides how long it takes. side: of its input's planes."""
+
+    c_in: int
+    c_out: int
+    kernel: int
+    stride: int
+    groups: int
+    side: int
+
+    @property
+    def operations(self) -> int:
+        """Of the dense layer, a multiply-add being two."""
+        size = self.side // self.stride
+        return 2 * size * size * self.c_out * self.c_in // self.groups * self.kernel**2
+
+    def __str__(self) -> str:
+        kind = f"{self.kernel}x{self.kernel}{f' stride {self.stride}' if self.stride > 1 else ''}"
+        name = f"depthwise {self.c_in}" if self.groups > 1 else f"{self.c_in}->{self.c_out}"
+        return f"{kind} {name}, {self.side}x{self.side}"
+
+    def conv(self, sparsity: float) -> nn.Conv2d:
+        """The layer with random weights, pruned in blocks where blocks of N divide it."""
+        conv = nn.Conv2d(
+            self.c_in,
+            self.c_out,
+            self.kernel,
+            self.stride,
+            padding=self.kernel // 2,
+            groups=self.groups,
+        )
+        if sparsity and self.prunes:
+            prune_conv(conv, N, sparsity)
+        return conv
+
+    @property
+    def prunes(self) -> bool:
+        """Whether a network's pruning takes it: not the stem, and nothing in groups."""
+        return self.groups == 1 and self.c_out % N == 0 and self.c_in > 3
+
+
+class SideBySide(nn.Module):
+    """Convolutions that have nothing to do with each other: inputs (1, c_in, side, side) each, the
+    mean of each result."""
+
+    def __init__(self, layers: Sequence[Layer], sparsity: float) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.convs = nn.ModuleList(layer.conv(sparsity) for layer in layers)
+
+    def forward(self, *inputs: torch.Tensor) -> list[torch.Tensor]:
+        """One result (1, c_out) a convolution."""
+        pairs = zip(self.convs, inputs, strict=True)
+        return [torch.relu(conv(x)).mean((2, 3)) for conv, x in pairs]
+
+
+def layers_of(name: str) -> Counter[Layer]:
+    """How often a network has each convolution."""
+    model, found = seeded_model(name), Counter[Layer]()
+
+    def note(conv: nn.Conv2d, inputs: tuple[torch.Tensor], _output: torch.Tensor) -> None:
+        sizes = {"c_in": conv.in_channels, "c_out": conv.out_channels, "groups": conv.groups}
+        shape = {
+            "kernel": conv.kernel_size[0],
+            "stride": conv.stride[0],
+            "side": inputs[0].shape[3],
+        }
+        found[Layer(**sizes, **shape)] += 1
+
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(note)
+    with torch.no_grad():
+        model(torch.zeros(1, 3, SIDE, SIDE))
+    return found
+
+
+def microseconds(
+    layers: Sequence[Layer], sparsity: float, precision: str, target: str, threads: Sequence[int]
+) -> Iterator[list[float]]:
+    """Of each layer, with each number of threads."""
+    examples = tuple(torch.rand(1, layer.c_in, layer.side, layer.side) for layer in layers)
+    model = SideBySide(layers, sparsity).eval()
+    with TemporaryDirectory() as folder:
+        library = Path(folder) / "layers.so"
+        subpc.compile(model, examples, precision=precision, target=target, output=library)
+        for count in threads:
+            profile = subpc.load(library, threads=count).profile(runs=30, probes=False)
+            times = {entry.layer: 1000 * entry.ms for entry in profile.layers}
+            yield [times[f"convs.{index}"] for index in range(len(layers))]
+
+
+def peaks(target: str, precision: str, threads: Sequence[int]) -> list[float]:
+    """GOP/s that these numbers of threads reach at most."""
+    dot = parse_target(target).isa.dot if precision != "float32" else ""
+    probes = [Probes(target, count) for count in threads]
+    return [PER_FLOAT[dot] * highest([p.peak() for _ in range(3)]).gflops for p in probes]
+
+
+@click.command()
+@click.option("--network", "names", multiple=True, type=click.Choice(NETWORKS), default=NETWORKS)
+@click.option("--sparsity", "sparsities", multiple=True, type=float, default=(0.0, 0.75))
+@click.option("--threads", multiple=True, type=int, default=(1, 2))
+@click.option("--precision", default="int8", show_default=True)
+@click.option("--target", default="llvm -mcpu=native", show_default=True)
+def main(
+    names: tuple[str, ...],
+    sparsities: tuple[float, ...],
+    threads: tuple[int, ...],
+    precision: str,
+    target: str,
+) -> None:
+    """Microseconds, GOP/s and share of the peak, layer by layer."""
+    roofs = peaks(target, precision, threads)
+    roof_text = ", ".join(f"{r:.0f} with {t}" for r, t in zip(roofs, threads, strict=True))
+    click.echo(f"peak GOP/s, by threads: {roof_text}")
+    for name in names:
+        found = layers_of(name)
+        for sparsity in sparsities:
+            times = microseconds(list(found), sparsity, precision, target, threads)
+            show(f"{name} {precision} {sparsity:.0%}", found, sparsity, list(times), roofs)
+
+
+def show(
+    title: str,
+    found: Counter[Layer],
+    sparsity: float,
+    times: Sequence[Sequence[float]],
+    roofs: Sequence[float],
+) -> None:
+    """A row a layer, and the sum over the network."""
+    click.echo(f"\n{title}")
+    layers = list(found)
+    work = [layer.operations * (1 - sparsity * layer.prunes) for layer in layers]
+    for index, layer in enumerate(layers):
+        rates = [(us[index], work[index] / us[index] / 1e3) for us in times]
+        click.echo(f"  {layer!s:34} x{found[layer]:2}  {columns(rates, roofs)}")
+    everything = sum(found[layer] * w for layer, w in zip(layers, work, strict=True))
+    sums = [sum(found[layer] * t for layer, t in zip(layers, us, strict=True)) for us in times]
+    click.echo(f"  {'all':34}      {columns([(s, everything / s / 1e3) for s in sums], roofs)}")
+
+
+def columns(rates: Sequence[tuple[float, float]], roofs: Sequence[float]) -> str:
+    """Microseconds, GOP/s and share of the peak for each number of threads."""
+    return "   ".join(
+        f"{us:8.1f} us {rate:6.0f} GOP/s {rate / roof:4.0%}"
+        for (us, rate), roof in zip(rates, roofs, strict=True)
+    )
+
+
+if __name__ == "__main__":
+    main()
