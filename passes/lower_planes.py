@@ -6,7 +6,7 @@ from dataclasses import replace
 from tvm import relax
 
 from subpc.passes import ops
-from subpc.passes.dataflow import shape_of
+from subpc.passes.dataflow import dtype_of, shape_of
 from subpc.passes.lower import Lowering, framed_layout, layout_of
 from subpc.passes.program import Location
 from subpc.schedules.channel_copy import ChannelCopy
@@ -14,6 +14,7 @@ from subpc.schedules.global_pool import GlobalPool
 from subpc.schedules.interleave import Interleave
 from subpc.schedules.layout import Frame, TensorLayout
 from subpc.schedules.pool2d import Pool2d
+from subpc.schedules.quantization import CODES, Quantization
 from subpc.schedules.relayout import Relayout
 
 # How many poolings in a row are looked through for the activation in front of them.
@@ -22,7 +23,7 @@ MAX_POOLINGS = 8
 
 def lower_pool2d(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     """A subpc.pool2d, from whatever layout the input has to the frame of the output's size."""
-    attrs, x = ops.attributes(call), low.home(call.args[0])
+    attrs, x, (codes, result) = ops.attributes(call), low.home(call.args[0]), _codes(var, call)
     out = low.define(var, low.frames.frame(var))
     kernel = Pool2d(
         kind=attrs["kind"],
@@ -33,7 +34,10 @@ def lower_pool2d(low: Lowering, var: relax.Var, call: relax.Call) -> None:
         padding=tuple(attrs["padding"]),
         dilation=tuple(attrs["dilation"]),
         count_include_pad=bool(attrs["count_include_pad"]),
-        nonnegative=is_nonnegative(low, call.args[0]),
+        nonnegative=is_nonnegative(low, call.args[0])
+        or (codes is not None and not codes.zero_point),
+        codes=codes,
+        result=result,
     )
     low.emit(attrs["name"], kernel, {"x": x.location, "y": out.location})
 
@@ -58,13 +62,21 @@ def is_nonnegative(low: Lowering, value: relax.Expr) -> bool:
 
 def lower_global_pool(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     """A subpc.global_pool: (N, C, H, W) to N * C numbers."""
-    x = low.home(call.args[0])
+    x, (codes, result) = low.home(call.args[0]), _codes(var, call)
     out = low.define(var)
     low.emit(
         ops.attributes(call)["name"],
-        GlobalPool(source=x.layout),
+        GlobalPool(source=x.layout, codes=codes, result=result),
         {"x": x.location, "y": out.location},
     )
+
+
+def _codes(var: relax.Var, call: relax.Call) -> tuple[Quantization | None, Quantization | None]:
+    """What a pooling reads and what it writes: the same codes, where nothing else is said."""
+    attrs = ops.attributes(call)
+    read = ops.quantization_of(attrs.get("x_quantization"))
+    written = ops.quantization_of(attrs.get("quantization")) or read
+    return read, written if dtype_of(var) == CODES else None
 
 
 def lower_interleave(low: Lowering, var: relax.Var, call: relax.Call) -> None:

@@ -6,9 +6,7 @@ from typing import Any
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
-from subpc.schedules.activation import constant
-from subpc.schedules.special_values import maximum
-from subpc.schedules.vector import Register, for_row, load, put, shuffle, splat
+from subpc.schedules.vector import Register, fetch, for_row, put, shuffle, splat
 
 # Code for windows of up to this many taps is written out: the 13x13 of spatial pyramids is among
 # them. Means have more borders to tell.
@@ -20,7 +18,7 @@ class LargeWindows:
 
     def __init__(self, pool: Any, buffers: list[Any], plane: Any, row: Any) -> None:
         self.p, (self.x, self.y) = pool, buffers
-        self.row = row
+        self.row, self.numbers = row, pool.numbers
         self.source = plane * pool.source.frame.plane + pool.source.frame.first
         self.write = (
             plane * pool.out.frame.plane + row * pool.out.frame.pitch + pool.out.frame.first
@@ -49,49 +47,45 @@ class LargeWindows:
         p, pitch = self.p, self.p.source.frame.pitch
         top, rows = self.inside(0, self.row)
         first = self.source + top * pitch + column - p.padding[1]
-        total = Register(
-            lanes, self.load(first, lanes) if p.kind == "max" else constant(0.0, lanes)
-        )
+        start = self.load(first, lanes) if p.kind == "max" else self.numbers.nothing(lanes)
+        total = Register(lanes, start, self.numbers.dtype)
         with T.serial(0, rows) as r, T.serial(0, p.kernel[1]) as tap:
             at = first + r * p.dilation[0] * pitch + tap * p.dilation[1]
-            total.set(self.combine(total.get(), self.load(at, lanes)))
+            total.set(self.numbers.combine(total.get(), self.load(at, lanes)))
         value = total.get()
         if p.kind == "avg":
-            length = tirx.Cast(p.out.dtype, self.length(0, self.row, rows) * p.kernel[1])
-            value = value / (splat(length, lanes) if lanes > 1 else length)
+            length = tirx.Cast("float32", self.length(0, self.row, rows) * p.kernel[1])
+            divisor = splat(length, lanes) if lanes > 1 else length
+            value = self.numbers.mean(value, rows * p.kernel[1], divisor, lanes)
         put(self.y, self.write + column, value, lanes)
 
     def load(self, index: Any, lanes: int) -> Any:
-        return load(self.x, index, lanes) if lanes > 1 else self.x[index]
+        return self.numbers.read(fetch(self.x, index, lanes), lanes)
 
     def window(self, column: Any, lanes: int) -> None:
-        p, pitch = self.p, self.p.source.frame.pitch
+        p, pitch, combine = self.p, self.p.source.frame.pitch, self.numbers.combine
         (top, rows), (left, columns) = self.inside(0, self.row), self.inside(1, column)
         first = self.source + top * pitch + left
-        start = self.x[first] if p.kind == "max" else constant(0.0, 1)
+        start = self.load(first, 1) if p.kind == "max" else self.numbers.nothing(1)
         single, vector = (
-            Register(1, start),
-            Register(lanes, splat(start, lanes)) if lanes > 1 else None,
+            Register(1, start, self.numbers.dtype),
+            Register(lanes, splat(start, lanes), self.numbers.dtype) if lanes > 1 else None,
         )
         with T.serial(0, rows) as r:
             at = first + r * p.dilation[0] * pitch
             whole = columns // lanes if vector is not None else 0
             if vector is not None:
                 with T.serial(0, whole) as i:
-                    vector.set(self.combine(vector.get(), load(self.x, at + i * lanes, lanes)))
+                    vector.set(combine(vector.get(), self.load(at + i * lanes, lanes)))
             with T.serial(0, columns - whole * lanes) as i:
-                single.set(
-                    self.combine(single.get(), self.x[at + (whole * lanes + i) * p.dilation[1]])
-                )
-        total = single.get() if vector is None else self.combine(single.get(), self.across(vector))
+                pixel = self.load(at + (whole * lanes + i) * p.dilation[1], 1)
+                single.set(combine(single.get(), pixel))
+        total = single.get() if vector is None else combine(single.get(), self.across(vector))
         if p.kind == "avg":
-            total = total / tirx.Cast(
-                p.out.dtype, self.length(0, self.row, rows) * self.length(1, column, columns)
-            )
+            size = self.length(0, self.row, rows) * self.length(1, column, columns)
+            divisor = tirx.Cast("float32", size)
+            total = self.numbers.mean(total, rows * columns, divisor, 1)
         put(self.y, self.write + column, total, 1)
-
-    def combine(self, a: Any, b: Any) -> Any:
-        return maximum(a, b) if self.p.kind == "max" else a + b
 
     def across(self, register: Register) -> Any:
         """All lanes combined: halves, until one is left."""
@@ -101,7 +95,7 @@ class LargeWindows:
             low, high = (
                 shuffle([register.get()], list(range(at, at + lanes))) for at in (0, lanes)
             )
-            register = Register(lanes, self.combine(low, high))
+            register = Register(lanes, self.numbers.combine(low, high), self.numbers.dtype)
         return register.get()
 
     def start(self, axis: int, position: Any) -> Any:

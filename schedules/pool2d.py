@@ -1,7 +1,6 @@
 """Max and average pooling of any kernel, stride, padding, dilation and rounding, from compact or
 framed planes to either."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +12,9 @@ from subpc.schedules.kernel import PlainKernel
 from subpc.schedules.large_pool import MAX_UNROLLED_TAPS, LargeWindows
 from subpc.schedules.layout import TensorLayout
 from subpc.schedules.operand import Operand, tensor
-from subpc.schedules.special_values import maximum
-from subpc.schedules.vector import Register, for_row, load, plane_rows, put, shuffle, splat
+from subpc.schedules.pool_numbers import PoolNumbers
+from subpc.schedules.quantization import CODES, Quantization
+from subpc.schedules.vector import Register, fetch, for_row, plane_rows, put, shuffle, splat
 
 # Rough cost of one output row: enough to size tasks.
 ROW_NS, TAP_NS = 5.0, 0.1
@@ -28,7 +28,10 @@ class Pool2d(PlainKernel):
     maximum and add nothing to a sum.
     count_include_pad: the mean divides by the window clipped to the padded image (PyTorch's rule),
     not to the image.
-    nonnegative: x >= 0, so that zeros of the frame may stand in for padding (max only).
+    nonnegative: x >= 0, so that zeros of the frame may stand in for padding (max only); of codes:
+    none is less than what the frame holds.
+    codes: what the pixels stand for, where they are bytes; result: what a mean of them is rounded
+    to, None: it is a float.
     Rounding (ceil_mode) is in the size of `out`.
     """
 
@@ -41,10 +44,16 @@ class Pool2d(PlainKernel):
     dilation: tuple[int, int] = (1, 1)
     count_include_pad: bool = True
     nonnegative: bool = False
+    codes: Quantization | None = None
+    result: Quantization | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in ("max", "avg"):
             raise ValueError(f"unknown pooling {self.kind!r}; known: max, avg")
+        result = self.codes if self.kind == "max" else self.result
+        for layout, quantization in ((self.source, self.codes), (self.out, result)):
+            if (layout.dtype == CODES) != (quantization is not None):
+                raise ValueError(f"{self.kind} pooling of {layout.dtype} with {quantization}")
         if self.kind == "avg" and self.dilation != (1, 1):
             raise ValueError("average pooling with dilation")
         if any(not taps for axis in (0, 1) for taps in _valid_taps(self, axis)):
@@ -70,6 +79,11 @@ class Pool2d(PlainKernel):
             * self.kernel[1]
         )
 
+    @property
+    def numbers(self) -> PoolNumbers:
+        """What it computes with."""
+        return PoolNumbers(kind=self.kind, codes=self.codes, result=self.result)
+
     def sizes(self) -> dict[str, Operand]:
         return {"x": tensor(self.source), "y": tensor(self.out)}
 
@@ -78,7 +92,11 @@ class Pool2d(PlainKernel):
         cost = ROW_NS + TAP_NS * taps * out.width
         with plane_rows(self.out.batch * self.out.channels, out.height, cost) as (plane, row):
             emitter = LargeWindows if taps > MAX_UNROLLED_TAPS[self.kind] else _Row
-            emitter(self, [b["x"], b["y"]], plane, row).emit(isa.lanes)
+            emitter(self, [b["x"], b["y"]], plane, row).emit(self._lanes(isa))
+
+    def _lanes(self, isa: VectorIsa) -> int:
+        """Pixels further apart than two are picked one by one: no more of them than is needed."""
+        return self.numbers.lanes(isa) if self.stride[1] <= 2 else isa.lanes
 
 
 class _Row:
@@ -92,9 +110,7 @@ class _Row:
         self.write = (
             plane * pool.out.frame.plane + row * pool.out.frame.pitch + pool.out.frame.first
         )
-        self.combine: Callable[[Any, Any], Any] = (
-            maximum if pool.kind == "max" else lambda a, b: a + b
-        )
+        self.numbers = pool.numbers
         self.frame_pads = _frame_pads(pool)
         self.rows = [self.input_row(tap) for tap in range(pool.kernel[0])]
 
@@ -139,12 +155,8 @@ class _Row:
         start = column * p.stride[1] - p.padding[1]
         taps = [self.pick(start + tap * p.dilation[1], lanes) for tap in range(p.kernel[1])]
         divisor = _divisors(p, 1)[self.inner_columns().start]
-        put(
-            self.y,
-            self.write + column,
-            self.finish(self.combined(taps, lanes), divisor, lanes),
-            lanes,
-        )
+        value = self.finish(self.combined(taps, lanes), len(taps), divisor, lanes)
+        put(self.y, self.write + column, value, lanes)
 
     def pick(self, column: Any, lanes: int) -> Any:
         """`lanes` combined columns, a stride apart."""
@@ -167,41 +179,39 @@ class _Row:
     def combined(self, values: list[Any], lanes: int) -> Any:
         """max or sum of values, from a register: as one expression, 25 nested maxima would take
         LLVM minutes."""
-        total = Register(lanes, values[0])
+        total = Register(lanes, values[0], self.numbers.dtype)
         for value in values[1:]:
-            total.set(self.combine(total.get(), value))
+            total.set(self.numbers.combine(total.get(), value))
         return total.get()
 
     def element(self, row: Any, inside: Any, column: Any, lanes: int) -> Any:
-        value = load(self.x, row + column, lanes) if lanes > 1 else self.x[row + column]
+        value = self.numbers.read(fetch(self.x, row + column, lanes), lanes)
         if inside is None or self.p.kind == "max":
             return value
-        return tirx.Select(inside, value, constant(0.0, lanes))
+        return tirx.Select(inside, value, self.numbers.outside(lanes))
 
     def border(self, column: int) -> None:
         p = self.p
         start = column * p.stride[1] - p.padding[1]
         taps = [self.down(start + tap * p.dilation[1], 1) for tap in _valid_taps(p, 1)[column]]
-        put(
-            self.y,
-            self.write + column,
-            self.finish(self.combined(taps, 1), _divisors(p, 1)[column], 1),
-            1,
-        )
+        value = self.finish(self.combined(taps, 1), len(taps), _divisors(p, 1)[column], 1)
+        put(self.y, self.write + column, value, 1)
 
-    def finish(self, value: Any, columns: int, lanes: int) -> Any:
-        """Divide a sum by its window's size; `columns` is its width."""
+    def finish(self, value: Any, taps: int, columns: int, lanes: int) -> Any:
+        """Divide a sum of `taps` columns by its window's size; `columns` is its width."""
         if self.p.kind == "max":
             return value
-        heights = _divisors(self.p, 0)
+        heights, count = _divisors(self.p, 0), taps * self.p.kernel[0]
         if len(set(heights)) == 1:
-            return value / constant(float(heights[0] * columns), lanes)
+            divisor = constant(float(heights[0] * columns), lanes)
+            return self.numbers.mean(value, count, divisor, lanes)
         p, extent = self.p, self.p.source.frame.height
         first = self.row * p.stride[0] - p.padding[0]
         low, high = (-p.padding[0], extent + p.padding[2]) if p.count_include_pad else (0, extent)
-        count = tirx.min(first + p.kernel[0], high) - tirx.max(first, low)
-        divisor = tirx.Cast(p.out.dtype, count * columns)
-        return value / (splat(divisor, lanes) if lanes > 1 else divisor)
+        height = tirx.min(first + p.kernel[0], high) - tirx.max(first, low)
+        size = tirx.Cast("float32", height * columns)
+        divisor = splat(size, lanes) if lanes > 1 else size
+        return self.numbers.mean(value, count, divisor, lanes)
 
 
 def _extent(pool: Pool2d, axis: int) -> tuple[int, int]:
@@ -239,8 +249,14 @@ def _divisors(pool: Pool2d, axis: int) -> list[int]:
 
 
 def _frame_pads(pool: Pool2d) -> bool:
-    """Whether all windows stay inside the source's frame and its zeros may be read as padding."""
+    """Whether all windows stay inside the source's frame and its zeros may be read as padding.
+
+    A frame of codes holds zero points only where a convolution reads them: a mean cannot count on
+    that.
+    """
     if pool.kind == "max" and not pool.nonnegative:
+        return False
+    if pool.kind == "avg" and pool.codes is not None and pool.codes.zero_point:
         return False
     for axis in (0, 1):
         size, count = _extent(pool, axis)

@@ -4,9 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch.nn import functional
 from tvm import relax
 
 from subpc.passes import ops
+from subpc.passes.dataflow import shape_of
 from subpc.schedules.quantization import Quantization
 from tests.passes.small_graphs import Emit, families, lowered, run
 
@@ -37,7 +40,7 @@ def convert(
         kinds=["tensor"],
         quantizations=[attribute(source)],
         dtype="uint8" if result else "float32",
-        out_shape=list(x.ty.shape),
+        out_shape=list(shape_of(x)),
         name=name,
         **written,
     )
@@ -88,3 +91,76 @@ def test_a_sum_of_two_scales(shape: tuple[int, ...]) -> None:
     real = np.maximum(A.values(A.codes(x)) + B.values(B.codes(y)), 0)
     np.testing.assert_allclose(got, B.values(B.codes(real)), atol=B.scale * 1.001)
     assert np.mean(np.abs(got - B.values(B.codes(real))) > B.scale / 2) < 0.01
+
+
+def test_pooling_keeps_codes_or_gives_floats() -> None:
+    x = floats(1, 4, 12, 14)
+
+    def network(emit: Emit, x: relax.Var) -> relax.Expr:
+        codes = emit(quantize(x, A))
+        options = {"strides": [2, 2], "padding": [1, 1, 1, 1], "dilation": [1, 1]}
+        pooled = codes
+        for kind in ("max", "avg"):
+            height, width = (-(-n // 2) for n in shape_of(pooled)[2:])
+            pooled = emit(
+                ops.make(
+                    ops.POOL2D,
+                    [pooled],
+                    kind=kind,
+                    size=[3, 3],
+                    count_include_pad=False,
+                    x_quantization=attribute(A),
+                    out_shape=[1, 4, height, width],
+                    name=kind,
+                    **options,
+                )
+            )
+        return ops.make(
+            ops.GLOBAL_POOL,
+            [pooled],
+            x_quantization=attribute(A),
+            dtype="float32",
+            out_shape=[1, 4],
+            name="mean",
+        )
+
+    called, got = through(network, x)
+    assert called == ["elementwise", "max_pool2d", "avg_pool2d", "global_pool"]
+    codes = torch.from_numpy(A.codes(x).astype("float64")) - A.zero_point
+    largest = functional.max_pool2d(codes, 3, 2, 1)
+    means = functional.avg_pool2d(largest, 3, 2, 1, count_include_pad=False).round()
+    np.testing.assert_allclose(got, A.scale * means.mean((2, 3)).numpy(), rtol=1e-5)
+
+
+def test_a_shuffle_of_halves_and_a_view_are_copies_of_bytes() -> None:
+    x = floats(2, 6, 5, 7)
+
+    def network(emit: Emit, x: relax.Var) -> relax.Expr:
+        codes = emit(quantize(x, A))
+        halves = [
+            emit(ops.make(ops.CHANNELS, [codes], first=first, out_shape=[2, 3, 5, 7], name="half"))
+            for first in (3, 0)
+        ]
+        swapped = emit(ops.make(ops.CONCAT, halves, out_shape=[2, 6, 5, 7], name="swapped"))
+        larger = emit(
+            ops.make(
+                ops.INTERLEAVE,
+                [swapped],
+                factors=[2, 2],
+                crop=[0, 0],
+                starts=[0, 0, 0, 0],
+                steps=[1, 1, 1, 1],
+                activation="none",
+                out_shape=[2, 6, 10, 14],
+                name="larger",
+            )
+        )
+        row = emit(ops.make(ops.VIEW, [larger], out_shape=[2, 6 * 10 * 14], name="row"))
+        return dequantize(row, A)
+
+    called, got = through(network, x)
+    assert called[1:3] == ["channel_copy", "channel_copy"]
+    assert set(called[3:-1]) == {"relayout", "interleave"}
+    swapped = np.roll(A.values(A.codes(x)), 3, axis=1)
+    expected = swapped.repeat(2, axis=2).repeat(2, axis=3).reshape(2, -1)
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
