@@ -129,7 +129,9 @@ def _summary(profile: "Profile") -> list[str]:
             f"reading {profile.peak.cache_gbytes:.0f} GB/s from cache,"
             f" {profile.peak.memory_gbytes:.0f} GB/s from memory"
         )
-        lines.append(f"measured peak {profile.peak.gflops:.0f} GFLOP/s; {speeds}")
+        integers = profile.peak.integer_gops
+        of_bytes = f", {integers:.0f} GOP/s in int8" if integers else ""
+        lines.append(f"measured peak {profile.peak.gflops:.0f} GFLOP/s{of_bytes}; {speeds}")
     return [*lines, *(f"note: {note}" for note in profile.notes)]
 
 

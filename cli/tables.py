@@ -3,12 +3,13 @@
 from typing import TYPE_CHECKING, Any
 
 from subpc.cli.printing import cell
+from subpc.library.report import FLOATS, INTEGERS
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from subpc.library.report import CompileReport, Metadata
-    from subpc.profiling.profile import Profile
+    from subpc.library.report import CompileReport, LayerReport, Metadata
+    from subpc.profiling.profile import LayerTime, Profile
 
 
 def new_table(*columns: str) -> "Table":
@@ -26,6 +27,7 @@ def new_table(*columns: str) -> "Table":
         words = index == 0 or column in (
             "shape",
             "pattern",
+            "computes",
             "kernel",
             "decision",
             "why",
@@ -44,8 +46,9 @@ def new_table(*columns: str) -> "Table":
 
 def layer_table(report: "CompileReport") -> "Table":
     """What was decided for each layer; the width of its weights in the model file where any has
-    another than 32."""
+    another than 32, and what it computes in where any computes integers."""
     packed = any(layer.bits != 32 for layer in report.layers)
+    integers = report.metadata.precision != FLOATS
     table = new_table(
         "layer",
         "shape",
@@ -54,6 +57,7 @@ def layer_table(report: "CompileReport") -> "Table":
         *(["bits"] if packed else []),
         "pattern",
         "zeros",
+        *(["computes", "MB"] if integers else []),
         "kernel",
         "gain",
         "why",
@@ -67,9 +71,17 @@ def layer_table(report: "CompileReport") -> "Table":
             str(layer.groups),
             *([str(layer.bits)] if packed else []),
         ]
-        facts += [layer.pattern, f"{layer.sparsity:.0%}", layer.kernel]
-        table.add_row(*facts, f"{layer.expected_gain:.1f}x", layer.reason)
+        facts += [layer.pattern, f"{layer.sparsity:.0%}"]
+        facts += [layer.precision, f"{layer.bytes_packed / 1e6:.2f}"] if integers else []
+        table.add_row(*facts, layer.kernel, f"{layer.expected_gain:.1f}x", why(layer))
     return table
+
+
+def why(layer: "LayerReport | LayerTime") -> str:
+    """Why it is dense, and why it computes floats."""
+    return "; ".join(
+        filter(None, [layer.reason, layer.why_float and f"{FLOATS}: {layer.why_float}"])
+    )
 
 
 def function_lines(metadata: "Metadata") -> list[str]:
@@ -86,13 +98,16 @@ def function_lines(metadata: "Metadata") -> list[str]:
 
 
 def profile_table(profile: "Profile", top: int | None) -> "Table":
-    """The time of every layer, or of the slowest ones."""
+    """The time of every layer, or of the slowest ones; what it computes in where any computes
+    integers."""
+    integers = any(row.precision == INTEGERS for row in profile.layers)
     table = new_table(
         "layer",
         "ms",
         "share",
-        "GFLOP/s",
+        "GOP/s" if integers else "GFLOP/s",
         "of peak",
+        *(["computes"] if integers else []),
         "zeros",
         "N",
         "imbalance",
@@ -110,11 +125,12 @@ def profile_table(profile: "Profile", top: int | None) -> "Table":
         table.add_row(
             row.layer,
             *times,
+            *([row.precision or "-"] if integers else []),
             zeros,
             str(row.n or "-"),
             balance,
             row.family,
             row.decision or "-",
-            row.reason,
+            why(row),
         )
     return table

@@ -1,26 +1,32 @@
 """Decide for each layer which kernel it gets, with the reason: the rewrite follows this, and so
 does every report."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from tvm import relax
 
 from subpc.passes import ops
 from subpc.passes.codes import stored_weight
-from subpc.passes.dataflow import Dataflow, shape_of
+from subpc.passes.dataflow import Dataflow, dtype_of, shape_of
 from subpc.passes.detect_pattern import BlockPattern, detect_pattern
 from subpc.passes.plan_layout import conv_geometry, family_by_rule, is_depthwise
 from subpc.passes.plan_winograd import gain_over_direct
 from subpc.passes.sparse_modes import check_sparse
 from subpc.schedules.isa import VectorIsa
-from subpc.schedules.layout import FLOAT
+from subpc.schedules.layout import FLOAT, round_up
+from subpc.schedules.quad_conv import QUAD
+from subpc.schedules.quantization import CODES
 
 # Time of a sparse kernel for the same multiply-adds, against our best dense kernel, which has the
 # channels in its lanes (the table of kernels in docs/performance.md). Direct: the index, and
 # gathered planes that miss L1 more often. Flat: pixels in the lanes.
 DIRECT_OVERHEAD = 1.04
 FLAT_OVERHEAD = 1.15
+# The same of kernels on codes: the index; instructions that pack the pixels of a quad of channels,
+# for each that multiplies them by one filter's codes of one tap; and what both kernels do beside
+# multiplying, as a share of the dense kernel's time.
+QUAD_OVERHEAD, PACKING, QUAD_REST = 1.05, 3.0, 0.02
 # A gain below this is within what layouts and neighbours change; the dense kernel is the safer
 # choice.
 MIN_GAIN = 1.05
@@ -33,7 +39,8 @@ class Decision:
     pattern: the 1xN pattern to be used by the sparse kernel, None: dense. found: the pattern in the
     weights, used or not.
     reason: why it is dense, "" if sparse; the part before a colon is what the summary counts. gain:
-    expected dense / chosen time.
+    expected dense / chosen time. precision: what it computes in, "float32" or "int8"; why_float:
+    the reason for the former in a network with codes.
     """
 
     layer: str
@@ -43,6 +50,8 @@ class Decision:
     zeros: float
     reason: str
     gain: float
+    precision: str = "float32"
+    why_float: str = ""
 
 
 def decide_layers(graph: Dataflow, isa: VectorIsa, sparse: str = "auto") -> dict[str, Decision]:
@@ -54,7 +63,11 @@ def decide_layers(graph: Dataflow, isa: VectorIsa, sparse: str = "auto") -> dict
         name = ops.attributes(call)["name"]
         weight = stored_weight(graph, call)
         assert weight is not None, name
-        decisions[name] = _decide(call, name, weight, isa, sparse)
+        decisions[name] = replace(
+            _decide(call, name, weight, isa, sparse),
+            precision="int8" if dtype_of(call.args[0]) == CODES else "float32",
+            why_float=ops.attributes(call).get("why_float", ""),
+        )
     return decisions
 
 
@@ -110,6 +123,8 @@ def _decide(
 
 def expected_gain(call: relax.Call, pattern: BlockPattern, isa: VectorIsa) -> float:
     """Time of our dense kernel over time of the sparse one, phase planes included."""
+    if dtype_of(call.args[0]) == CODES:
+        return _gain_of_codes(call, pattern)
     work = max(1.0 - pattern.sparsity, 1e-3)
     dense = gain_over_direct(call, None, isa)
     if not family_by_rule(call, pattern.n, isa).sorts_strides:
@@ -126,6 +141,17 @@ def expected_gain(call: relax.Call, pattern: BlockPattern, isa: VectorIsa) -> fl
         / (2.0 * shape_of(call.args[1])[0] * len(geometry.taps))
     )
     return 1.0 / dense / (FLAT_OVERHEAD * work + isa.flops_per_byte * moved)
+
+
+def _gain_of_codes(call: relax.Call, pattern: BlockPattern) -> float:
+    """The same kernel, dense and sparse: it takes channels in quads, and a sparse layer packs those
+    of each group anew."""
+    filters, channels, *size = shape_of(call.args[1])
+    taps = size[0] * size[1]
+    kept = sum(round_up(int(count), QUAD) for count in pattern.kept.sum(axis=1))
+    work = kept / (len(pattern.kept) * round_up(channels, QUAD))
+    dense = 1.0 + PACKING / (filters * taps) + QUAD_REST
+    return dense / (work * (QUAD_OVERHEAD + PACKING / (pattern.n * taps)) + QUAD_REST)
 
 
 def _no_pattern(weight: np.ndarray, zeros: float) -> str:

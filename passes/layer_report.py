@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from subpc.library.report import FALLBACK, LayerReport
 from subpc.passes import ops
-from subpc.passes.dataflow import shape_of
+from subpc.passes.dataflow import dtype_of, shape_of
 from subpc.passes.other_layers import OtherLayer
 from subpc.passes.pipeline import Lowered
-from subpc.schedules.operand import floats, integers
+from subpc.schedules.operand import Operand, floats, integers
 
 
 def layer_report(lowered: Lowered, name: str) -> LayerReport:
@@ -30,6 +30,8 @@ def layer_report(lowered: Lowered, name: str) -> LayerReport:
     used = decision.pattern
     density = 1.0 - used.sparsity if used else 1.0
     index_bytes = integers(int(used.kept.sum())).bytes if used else 0
+    stored = Operand(weights, dtype_of(call.args[1])).bytes
+    scales = floats(shape[0]).bytes if decision.precision != "float32" else 0
     return LayerReport(
         name=name,
         kind="conv" if call.op.name == ops.CONV2D else "linear",
@@ -46,7 +48,9 @@ def layer_report(lowered: Lowered, name: str) -> LayerReport:
         flops_dense=2 * weights * pixels,
         flops_useful=int(2 * weights * pixels * density),
         bytes_dense=floats(weights).bytes,
-        bytes_packed=int(floats(weights).bytes * density) + index_bytes,
+        bytes_packed=int(stored * density) + index_bytes + scales,
+        precision=decision.precision,
+        why_float=decision.why_float,
     )
 
 

@@ -21,6 +21,7 @@ from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import Kernel
 from subpc.schedules.layout import Frame, TensorLayout, compact_frame, itemsize
 from subpc.schedules.operand import Operand
+from subpc.schedules.quantization import CODES
 from subpc.schedules.relayout import Relayout
 from subpc.schedules.workload import Choice
 
@@ -82,7 +83,9 @@ class Lowering:
         for var in self.graph.live():
             expr = self.graph.exprs[var]
             if isinstance(expr, relax.Call) and isinstance(expr.op, tvm.ir.Op):
+                first = len(self.program.steps)
                 rules[expr.op.name](self, var, expr)
+                self._note_codes(var, expr, first)
             elif isinstance(expr, relax.TupleGetItem):
                 self._tuple_item(var, expr)
         for index, value in enumerate(self.results):
@@ -221,6 +224,16 @@ class Lowering:
     def _tuple_item(self, var: relax.Var, expr: relax.TupleGetItem) -> None:
         place = self.places[self.graph.resolve(expr.tuple_value)][expr.index]
         self.record(var, place.location, place.layout)
+
+    def _note_codes(self, var: relax.Var, call: relax.Call, first: int) -> None:
+        """Let the steps from `first` on that write the codes of `var` know what those stand for."""
+        if dtype_of(var) != CODES or call.op.name not in ops.ALL:
+            return
+        quantization = ops.quantization_of(ops.attributes(call).get("quantization"))
+        places = {place.location for place in self.places.get(var, [])}
+        for number, step in enumerate(self.program.steps[first:], first):
+            if step.operands[-1] in places:
+                self.program.steps[number] = replace(step, quantization=quantization)
 
     def _deliver(self, index: int, value: relax.Expr) -> None:
         """Copy result `index` to its output array unless it was written there."""

@@ -8,6 +8,7 @@ import numpy as np
 from subpc.schedules.kernel import Kernel
 from subpc.schedules.layout import LINE_BYTES, TensorLayout, round_up
 from subpc.schedules.operand import Operand
+from subpc.schedules.quantization import Quantization
 
 # The type under which entry points take weights and workspace, whatever lies in them.
 BLOB = "float32"
@@ -28,6 +29,7 @@ class Step:
     """One kernel call; operands in the order of `kernel.operands`. layer: the name that the user
     knows.
 
+    quantization: what its result's codes stand for, None where it is no codes.
     joined: the kernel of a step before computes this one's result, too; there is nothing to call,
     and the only operand is the result, or none where it is in a task's memory alone.
     """
@@ -36,6 +38,7 @@ class Step:
     kernel: Kernel
     operands: tuple[Location, ...]
     joined: bool = False
+    quantization: Quantization | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

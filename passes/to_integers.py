@@ -107,9 +107,7 @@ class _Integers:
         if isinstance(source, relax.Var) and source not in self.codes:
             before = self.graph.call(source, *ops.ALL)
         if before is None or not self._rounded_at_once(source, before):
-            before = ops.elementwise(
-                [source], ["arg 0"], ["tensor"], shape_of(var), ops.attributes(call)["name"]
-            )
+            before = _alone(source)
         made = self._with_codes(before, dtype=CODES, quantization=_attribute(quantization))
         self._bind(var, made, quantization)
 
@@ -160,13 +158,18 @@ class _Integers:
 
     def _bind(self, var: relax.Var, call: relax.Call, quantization: Quantization) -> None:
         """Let `call` make the codes of `var`, and `var` be what they stand for."""
-        shape, name = shape_of(var), str(ops.attributes(call).get("name", var.name))
-        codes = relax.Var(str(var.name), relax.TensorType(shape, CODES))
+        codes = relax.Var(str(var.name), relax.TensorType(shape_of(var), CODES))
         self.graph.exprs[codes] = call
         self.codes[var] = _Codes(var=codes, quantization=quantization)
-        values = ops.elementwise([codes], ["arg 0"], ["tensor"], shape, name)
         attribute = _attribute(quantization)
-        self.graph.rebind(var, ops.with_attributes(values, dtype=_FLOAT, quantizations=[attribute]))
+        values = ops.with_attributes(_alone(codes), dtype=_FLOAT, quantizations=[attribute])
+        self.graph.rebind(var, values)
+
+
+def _alone(x: relax.Expr) -> relax.Call:
+    """A pass that changes nothing but how numbers are stored; reports name it after the layer
+    before it, as they do for all that the model has no name for."""
+    return ops.elementwise([x], ["arg 0"], ["tensor"], shape_of(x), "lv")
 
 
 def _attribute(quantization: Quantization) -> list[float]:

@@ -9,7 +9,6 @@ from tvm import relax
 from subpc.passes import ops
 from subpc.passes.dataflow import Dataflow, shape_of
 from subpc.passes.decide_layers import Decision
-from subpc.passes.detect_pattern import BlockPattern
 from subpc.passes.plan_layout import find_clamps
 from subpc.passes.program import Program
 from subpc.schedules.families import family_of
@@ -27,14 +26,13 @@ def conv_workloads(graph: Dataflow, decisions: Mapping[str, Decision]) -> dict[s
         single = shape_of(call.args[0])[2:] == (1, 1) and tuple(attrs["out_shape"][2:]) == (1, 1)
         if not (single and attrs["groups"] == 1):
             workloads[attrs["name"]] = _workload(
-                var, call, decisions[attrs["name"]].found, attrs["name"] in clamps
+                var, call, decisions[attrs["name"]], attrs["name"] in clamps
             )
     return workloads
 
 
-def _workload(
-    var: relax.Var, call: relax.Call, found: BlockPattern | None, clamped: bool
-) -> ConvWorkload:
+def _workload(var: relax.Var, call: relax.Call, decision: Decision, clamped: bool) -> ConvWorkload:
+    found = decision.found
     attrs, x, weight = ops.attributes(call), shape_of(call.args[0]), shape_of(call.args[1])
     filters = weight[0] // attrs["groups"]
     return ConvWorkload(
@@ -52,6 +50,7 @@ def _workload(
         residual=len(call.args) == 4,
         clamped=clamped,
         activation=attrs["activation"],
+        precision=decision.precision,
     )
 
 

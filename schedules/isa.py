@@ -48,6 +48,17 @@ class VectorIsa:
         return self.lanes * (BYTES_A_FLOAT if dtype in BYTES else 1)
 
     @property
+    def integer_path(self) -> str:
+        """How it multiplies bytes, for reports; "" where it has no instructions for that."""
+        if not self.dot:
+            return ""
+        ways = {
+            "vnni": "vpdpbusd (VNNI: four multiply-adds for each of float32)",
+            "madd": "vpmaddubsw (no VNNI: at most two multiply-adds for each of float32)",
+        }
+        return f"{ways[self.dot]} on {32 * self.lanes}-bit vectors"
+
+    @property
     def sums(self) -> int:
         """Independent sums that keep every port busy while each of them waits for its last
         multiply-add."""

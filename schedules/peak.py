@@ -1,5 +1,5 @@
-"""What this machine can do at most: multiply-adds that wait for nothing, and reading at full speed.
-The roofs of a roofline plot.
+"""What this machine can do at most: multiply-adds that wait for nothing, of floats and of bytes,
+and reading at full speed. The roofs of a roofline plot.
 
 S. Williams, A. Waterman, D. Patterson: Roofline: an insightful visual performance model, CACM
 52(4), 2009.
@@ -8,12 +8,15 @@ S. Williams, A. Waterman, D. Patterson: Roofline: an insightful visual performan
 from dataclasses import dataclass
 from typing import Any
 
+from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import PlainKernel
 from subpc.schedules.layout import LINE
-from subpc.schedules.operand import Operand, floats
+from subpc.schedules.operand import Operand, floats, integers
+from subpc.schedules.quad_conv import QUAD, dot
+from subpc.schedules.quantization import CODES
 from subpc.schedules.vector import Register, load, put
 
 # Two multiply-adds a cycle that take 4 cycles each need 8 in flight; 12 also fit into the 16
@@ -58,6 +61,45 @@ class PeakMultiplyAdd(PlainKernel):
                     total.set(total.get() * factor.get() + added.get())
             for i, total in enumerate(sums):
                 put(y, worker * self.vector_floats + i * lanes, total.get(), lanes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeakMultiplyBytes(PlainKernel):
+    """y = SUMS vectors of sums of products of four bytes, `rounds` times over, on each worker.
+
+    Operands: x (int32, (SUMS + 2) vectors of `lanes`), y (the same a worker).
+    """
+
+    workers: int
+    rounds: int
+    lanes: int
+
+    @property
+    def family(self) -> str:
+        return "peak_multiply_bytes"
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.workers * self.rounds * SUMS * QUAD * self.lanes
+
+    def sizes(self) -> dict[str, Operand]:
+        count = (SUMS + 2) * self.lanes
+        return {"x": integers(count), "y": integers(self.workers * count)}
+
+    def emit(self, b: dict[str, Any], isa: VectorIsa) -> None:
+        x, y, lanes, word = b["x"], b["y"], self.lanes, "int32"
+        with T.parallel(0, self.workers) as worker:
+            sums = [Register(lanes, load(x, i * lanes, lanes), word) for i in range(SUMS)]
+            pixels, codes = (
+                Register(lanes, load(x, (SUMS + i) * lanes, lanes), word) for i in range(2)
+            )
+            with T.serial(0, self.rounds):
+                for total in sums:
+                    bytes_ = tirx.reinterpret(f"{CODES}x{QUAD * lanes}", pixels.get())
+                    total.set(dot(total.get(), bytes_, codes.get(), lanes))
+            for i, total in enumerate(sums):
+                at = (worker * (SUMS + 2) + i) * lanes
+                put(y, at, total.get(), lanes)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from subpc.library.shared_library import Library
 from subpc.machine import native
 from subpc.machine.cpu import cpu_features, cpu_name
 from subpc.machine.linker import find_linker
+from subpc.machine.target import isa_of_flags
 from subpc.machine.threads import available_threads
 from subpc.machine.worker_pool import worker_pool
 from subpc.records import Record
@@ -59,7 +60,16 @@ class Diagnosis(Record):
 def diagnose() -> Diagnosis:
     """Look at everything, in the order in which a compile would need it."""
     return Diagnosis(
-        checks=(_python(), *_packages(), _cpu(), _threads(), _runtime(), _linker(), _compiler())
+        checks=(
+            _python(),
+            *_packages(),
+            _cpu(),
+            *_integers(),
+            _threads(),
+            _runtime(),
+            _linker(),
+            _compiler(),
+        )
     )
 
 
@@ -122,6 +132,19 @@ def _cpu() -> Check:
         name="cpu",
         text=f"{cpu_name()}: neither AVX-512 nor AVX2; libraries run, but slowly",
     )
+
+
+def _integers() -> list[Check]:
+    """How networks of int8 would run here, so that nobody wonders why they are no faster."""
+    try:
+        isa = isa_of_flags(cpu_features())
+    except TargetError:
+        return []  # the line before says so
+    if not isa.dot:
+        text = f"no instructions that multiply bytes ({isa.name}): compile with --precision float32"
+        return [Check(state="note", name="int8", text=text)]
+    state = "ok" if isa.dot == "vnni" else "note"
+    return [Check(state=state, name="int8", text=f"{isa.integer_path}, level {isa.name}")]
 
 
 def _threads() -> Check:

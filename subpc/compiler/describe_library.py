@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from subpc.library.block_map import pack_blocks
-from subpc.library.report import FunctionInfo, LayerReport, Metadata, StepInfo, TensorInfo
+from subpc.library.report import (
+    INTEGERS,
+    FunctionInfo,
+    LayerReport,
+    Metadata,
+    StepInfo,
+    TensorInfo,
+    precision_of,
+)
 from subpc.machine.target import Target
 from subpc.versions import versions
 
@@ -37,12 +45,15 @@ def describe_library(
 
     first = imported[0]
     layers = _layer_reports(compiled.lowered[0], first)
+    precision = precision_of(layers)
+    if precision == INTEGERS:
+        notes = [f"{precision}: {target.isa.integer_path}, level {target.isa.name}", *notes]
     found = (*weight_warnings(first.params, first.param_names), *fallback_warnings(layers))
     return Metadata(
         model=name,
         target=str(target),
         features=target.features,
-        precision="float32",
+        precision=precision,
         tuned=tuned,
         functions=tuple(
             _function_info(model, lowered.program, entry)

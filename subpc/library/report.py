@@ -2,14 +2,17 @@
 only."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from subpc.records import Record
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 # The kernel of a layer that no kernel family takes.
 FALLBACK = "fallback"
+# What a layer computes in.
+FLOATS, INTEGERS = "float32", "int8"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,11 +26,12 @@ class TensorInfo(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class ResultInfo(Record):
-    """Where a step leaves its float32 result, and what it computes besides: a residual addition, an
+    """Where a step leaves its result, and what it computes besides: a residual addition, an
     activation ("none").
 
     Element (n, c, y, x) of `shape`, or (n, c), lies at offset + n * image + c * plane + first + y *
-    pitch + x floats of the space, which is "workspace" or "output" `index`.
+    pitch + x elements of `dtype` in the space, which is "workspace" or "output" `index`. dtype:
+    "float32", or "uint8" for codes, which stand for scale * (code - zero_point).
     """
 
     space: str
@@ -40,6 +44,9 @@ class ResultInfo(Record):
     pitch: int
     residual: bool
     activation: str
+    dtype: str = "float32"
+    scale: float = 1.0
+    zero_point: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +88,9 @@ class LayerReport(Record):
     the summary line counts ("below threshold", "grouped"), with details after a colon;
     expected_gain: dense time / chosen time. blocks: which of the (out / n, in) blocks the pattern
     keeps, as `subpc.library.block_map` packs them; "" without a pattern. bits: width of the weights
-    in the model file.
+    in the model file. precision: what it computes in, "float32" or "int8"; why_float: why not in
+    the latter, where other layers do; bytes_dense: of float32 weights without a pattern;
+    bytes_packed: of those in the library.
     """
 
     name: str
@@ -102,14 +111,21 @@ class LayerReport(Record):
     bytes_packed: int
     blocks: str = ""
     bits: int = 32
+    precision: str = FLOATS
+    why_float: str = ""
+
+
+def precision_of(layers: Sequence[LayerReport]) -> str:
+    """What a network computes in: "int8" where any layer does, else "float32"."""
+    return INTEGERS if any(layer.precision == INTEGERS for layer in layers) else FLOATS
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata(Record):
     """Everything that a library carries beside code and weights.
 
-    features: CPU flags as in /proc/cpuinfo; compression: what the compressed model file says of how
-    it was made, accuracy included.
+    precision: as `precision_of` says; features: CPU flags as in /proc/cpuinfo; compression: what
+    the compressed model file says of how it was made, accuracy included.
     """
 
     model: str
@@ -160,17 +176,39 @@ class CompileReport:
         blocks = sorted({layer.n for layer in self.layers if layer.sparse})
         names = ",".join(str(n) for n in blocks) if blocks else "-"
         state = "tuned" if self.metadata.tuned else "untuned"
-        facts = f"{self.sparsity:.0%} sparse, N={names}, {self.metadata.precision}, {state}"
+        facts = f"{self.sparsity:.0%} sparse, N={names}, {self.precision}, {state}"
         return f"{self.metadata.model}: {facts}, {self.metadata.target}"
+
+    @property
+    def precision(self) -> str:
+        """What the network computes in, and in how many of its layers where that is not all."""
+        count = sum(layer.precision == INTEGERS for layer in self.layers)
+        mixed = 0 < count < len(self.layers)
+        return self.metadata.precision + (f" in {count} of {len(self.layers)} layers" * mixed)
+
+    @property
+    def in_floats(self) -> str:
+        """Why layers of a network of integers compute floats, each reason with their number; ""
+        where none does."""
+        if self.metadata.precision != INTEGERS:
+            return ""
+        left = [layer for layer in self.layers if layer.precision != INTEGERS]
+        reasons = Counter(
+            layer.why_float or layer.reason.split(":")[0] or "no reason given" for layer in left
+        )
+        listed = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+        return f"; {len(left)} in {FLOATS}: {listed}" if left else ""
 
     @property
     def summary(self) -> str:
         """How many convolutions run sparse, and why the others do not; how many layers have no
-        kernel of ours."""
+        kernel of ours, or compute floats where others do not."""
         dense = [layer for layer in self.convs if not layer.sparse]
         if not self.convs:
             return (
-                f"no convolutions, {len(self.layers)} fully connected layers" + self._fallback_count
+                f"no convolutions, {len(self.layers)} fully connected layers"
+                + self._fallback_count
+                + self.in_floats
             )
         text = f"{len(self.convs) - len(dense)}/{len(self.convs)} convs sparse, {len(dense)} dense"
         reasons = Counter(layer.reason.split(":")[0] or "no reason given" for layer in dense)
@@ -179,7 +217,7 @@ class CompileReport:
             if dense
             else ""
         )
-        return text + self._fallback_count
+        return text + self._fallback_count + self.in_floats
 
     @property
     def _fallback_count(self) -> str:

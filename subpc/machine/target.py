@@ -119,6 +119,11 @@ class Target:
         )
 
 
+def isa_of_flags(flags: frozenset[str]) -> VectorIsa:
+    """The vector unit of a CPU with these flags, as /proc/cpuinfo names them."""
+    return level_of(frozenset(name for name, flag in _CPUINFO_NAMES.items() if flag in flags))
+
+
 def parse_target(text: str) -> Target:
     """Parse a target string and ask LLVM what it means.
 

@@ -6,7 +6,8 @@ import math
 from typing import Any
 
 from subpc.bench.report import BenchReport
-from subpc.library.report import LayerReport
+from subpc.library.report import INTEGERS, LayerReport
+from subpc.profiling.probes import MachinePeak
 from subpc.profiling.profile import LayerTime, Profile
 from subpc.text import line, printable
 
@@ -52,8 +53,8 @@ def latency(profile: Profile) -> Any:
 
 
 def roofline(profile: Profile) -> Any:
-    """Useful GFLOP/s over operations a byte, under the roofs that were measured; None where they
-    were not."""
+    """Useful operations a second over operations a byte, under the roofs that were measured: that
+    of floats, and of integers where any layer computes them. None where they were not."""
     import plotly.graph_objects as go
 
     rows = [row for row in profile.layers if row.gflops > 0 and row.intensity > 0]
@@ -74,12 +75,12 @@ def roofline(profile: Profile) -> Any:
                 hoverinfo="text",
             )
     low, high = min(row.intensity for row in rows) / 2, max(row.intensity for row in rows) * 2
-    peak = profile.peak
+    peak, roofs = profile.peak, _roofs(profile.peak, rows)
     for name, rate, dash in (
         ("core's cache", peak.cache_gbytes, "dot"),
         ("memory", peak.memory_gbytes, "dash"),
     ):
-        ridge = peak.gflops / rate
+        ridge = max(roofs.values()) / rate
         x = [low, min(ridge, high)]
         text = f"{name}: {rate:.0f} GB/s"
         figure.add_scatter(
@@ -89,17 +90,29 @@ def roofline(profile: Profile) -> Any:
             line={"dash": dash, "width": 2, "color": _ROOF},
             name=text,
         )
-    top = f"{peak.threads} threads: {peak.gflops:.0f} GFLOP/s"
-    figure.add_scatter(
-        mode="lines",
-        x=[low, high],
-        y=[peak.gflops] * 2,
-        line={"width": 2, "color": _ROOF},
-        name=top,
-    )
+    for name, most in roofs.items():
+        figure.add_scatter(
+            mode="lines",
+            x=[low, high],
+            y=[most] * 2,
+            line={"width": 2, "color": _ROOF},
+            name=f"{peak.threads} threads: {most:.0f} {name}",
+        )
     figure.update_xaxes(type="log", title="useful operations a byte", dtick=1)
-    figure.update_yaxes(type="log", title="useful GFLOP/s", dtick=1)
+    figure.update_yaxes(type="log", title=f"useful {_unit(rows)}", dtick=1)
     return _styled(figure, height=480)
+
+
+def _roofs(peak: MachinePeak, rows: list[LayerTime]) -> dict[str, float]:
+    """The peaks of what the layers compute in, by their units."""
+    roofs = {"GFLOP/s": peak.gflops}
+    if peak.integer_gops and any(row.precision == INTEGERS for row in rows):
+        roofs["GOP/s in int8"] = peak.integer_gops
+    return roofs
+
+
+def _unit(rows: list[LayerTime]) -> str:
+    return "GOP/s" if any(row.precision == INTEGERS for row in rows) else "GFLOP/s"
 
 
 def sparsity(layers: tuple[LayerReport, ...]) -> Any:
@@ -194,7 +207,7 @@ def _hover(row: LayerTime) -> str:
     facts = [
         f"<b>{html.escape(line(row.layer))}</b>",
         f"{row.ms:.3f} ms, {row.share:.1%}",
-        f"{row.gflops:.0f} GFLOP/s",
+        f"{row.gflops:.0f} {_unit([row])}" + (f" in {row.precision}" if row.precision else ""),
     ]
     facts += [f"{row.of_peak:.0%} of the peak"] if row.of_peak is not None else []
     facts += [f"{row.sparsity:.0%} zeros, N = {row.n or '-'}"] if row.sparsity is not None else []

@@ -15,7 +15,7 @@ from subpc.bench.report import BenchReport
 from subpc.errors import ConfigError
 from subpc.files import write_whole
 from subpc.library.block_map import unpack_blocks
-from subpc.library.report import CompileReport, LayerReport, Metadata
+from subpc.library.report import FLOATS, CompileReport, LayerReport, Metadata
 from subpc.profile_page import figures
 from subpc.profiling.profile import Profile
 from subpc.text import line
@@ -137,12 +137,11 @@ def _cards(given: PageInput, report: CompileReport) -> list[tuple[str, str, str]
             f"{profile.threads} threads, median of {profile.runs}",
         )
     ]
-    of_peak = (
-        f"{useful / profile.peak.gflops:.0%} of the measured peak"
-        if profile.peak
-        else "peak not measured"
-    )
-    cards.append(("useful work", f"{useful:.0f} GFLOP/s", of_peak))
+    precision = given.metadata.precision
+    peak = profile.peak.of(precision) if profile.peak else 0.0
+    of_peak = f"{useful / peak:.0%} of the measured peak" if peak else "peak not measured"
+    unit = "GFLOP/s" if precision == FLOATS else "GOP/s"
+    cards.append(("useful work", f"{useful:.0f} {unit}", f"{of_peak} in {precision}"))
     cards.append(
         (
             "zero weights",

@@ -13,6 +13,7 @@ from pathlib import Path
 from subpc.errors import SubpcError
 
 FMA, CACHE, MEMORY = "subpc_probe_fma", "subpc_probe_cache", "subpc_probe_memory"
+BYTES = "subpc_probe_bytes"  # where the target has such instructions
 # Long enough that starting the threads does not count, short enough to be repeated: some
 # milliseconds.
 FMA_ROUNDS, CACHE_ROUNDS = 200_000, 200
@@ -26,14 +27,19 @@ def build(output: Path, target_text: str, threads: int) -> dict[str, int]:
 
     from subpc.machine.target import parse_target
     from subpc.passes.object_files import link_modules
+    from subpc.schedules.kernel import Kernel
     from subpc.schedules.launch_clock import launch_clock
-    from subpc.schedules.peak import PeakMultiplyAdd, PeakRead
+    from subpc.schedules.peak import PeakMultiplyAdd, PeakMultiplyBytes, PeakRead
 
     target = parse_target(target_text)
     fma = PeakMultiplyAdd(workers=threads, rounds=FMA_ROUNDS, lanes=target.isa.lanes)
     cache = PeakRead(workers=threads, floats=CACHE_FLOATS, rounds=CACHE_ROUNDS)
     memory = PeakRead(workers=threads, floats=MEMORY_FLOATS // threads, rounds=1)
-    kernels: dict[str, PeakMultiplyAdd | PeakRead] = {FMA: fma, CACHE: cache, MEMORY: memory}
+    kernels: dict[str, Kernel] = {FMA: fma, CACHE: cache, MEMORY: memory}
+    if target.isa.dot:
+        kernels[BYTES] = PeakMultiplyBytes(
+            workers=threads, rounds=FMA_ROUNDS, lanes=target.isa.lanes
+        )
     modules = [
         tvm.IRModule({symbol: kernel.prim_func(symbol, target.isa)})
         for symbol, kernel in kernels.items()
@@ -41,6 +47,7 @@ def build(output: Path, target_text: str, threads: int) -> dict[str, int]:
     link_modules([*modules, launch_clock()], target.tvm_target(), output)
     facts = {"lanes": target.isa.lanes, "operations": fma.flops, "vector_floats": fma.vector_floats}
     return facts | {
+        "byte_operations": kernels[BYTES].flops if BYTES in kernels else 0,
         "cache_bytes": cache.bytes,
         "memory_bytes": memory.bytes,
         "floats": threads * max(CACHE_FLOATS, memory.floats),

@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from subpc.errors import SubpcError
+from subpc.library.report import INTEGERS
 from subpc.library.shared_library import LAUNCHER, Library
 from subpc.machine import worker_pool
 from subpc.machine.cpu import cpu_name
 from subpc.machine.memory import address, workspace
-from subpc.profiling.build_probes import CACHE, FMA, MEMORY
+from subpc.profiling.build_probes import BYTES, CACHE, FMA, MEMORY
 from subpc.records import Record
 from subpc.scratch import scratch_folder
 from subpc.worker import worker_command, worker_environment
@@ -38,8 +39,9 @@ class ProbeError(SubpcError):
 
 @dataclass(frozen=True, kw_only=True)
 class MachinePeak(Record):
-    """The most that was measured on these threads: multiply-adds on vectors of `lanes` floats,
-    reading from a core's cache and memory."""
+    """The most that was measured on these threads: multiply-adds on vectors of `lanes` floats, and
+    of bytes (0 where the target has no instructions for them), reading from a core's cache and
+    memory."""
 
     cpu: str
     threads: int
@@ -47,11 +49,16 @@ class MachinePeak(Record):
     gflops: float
     cache_gbytes: float
     memory_gbytes: float
+    integer_gops: float = 0.0
+
+    def of(self, precision: str) -> float:
+        """Operations a second, in units of 10^9, in what a layer computes in."""
+        return self.integer_gops if precision == INTEGERS else self.gflops
 
 
 def highest(peaks: Sequence[MachinePeak]) -> MachinePeak:
     """The best of several measurements of one machine, rate by rate."""
-    rates = ("gflops", "cache_gbytes", "memory_gbytes")
+    rates = ("gflops", "integer_gops", "cache_gbytes", "memory_gbytes")
     return replace(peaks[0], **{rate: max(getattr(peak, rate) for peak in peaks) for rate in rates})
 
 
@@ -78,7 +85,8 @@ class Probes:
         x = workspace(facts["floats"])
         x[:] = 0.5
         y = workspace(self.threads * max(facts["vector_floats"], 16))
-        rate = {symbol: 1 / self._best(symbol, x, y) / 1e9 for symbol in (FMA, CACHE, MEMORY)}
+        symbols = (FMA, CACHE, MEMORY, *([BYTES] if facts["byte_operations"] else []))
+        rate = {symbol: 1 / self._best(symbol, x, y) / 1e9 for symbol in symbols}
         return MachinePeak(
             cpu=cpu_name(),
             threads=self.threads,
@@ -86,6 +94,7 @@ class Probes:
             gflops=facts["operations"] * rate[FMA],
             cache_gbytes=facts["cache_bytes"] * rate[CACHE],
             memory_gbytes=facts["memory_bytes"] * rate[MEMORY],
+            integer_gops=facts["byte_operations"] * rate.get(BYTES, 0.0),
         )
 
     def _best(self, symbol: str, *operands: npt.NDArray[np.float32]) -> float:

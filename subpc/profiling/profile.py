@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from subpc.library.report import LayerReport, StepInfo
+from subpc.library.report import FLOATS, LayerReport, StepInfo
 from subpc.machine.timing import time_calls
 from subpc.profiling.probes import MachinePeak
 from subpc.records import Record
@@ -21,8 +21,9 @@ Run = Callable[[int, int], None]
 class LayerTime(Record):
     """The steps of one layer together.
 
-    share: of the sum of all steps; gflops: useful work a second; of_peak: the same as a share of
-    the machine's measured peak;
+    share: of the sum of all steps; gflops: useful work a second, in units of 10^9 operations;
+    of_peak: the same as a share of the machine's measured peak in `precision`, which is what the
+    layer computes in, "" for steps that nothing is decided about; why_float: why not in integers;
     intensity: useful operations for each byte that the kernels touch; sparsity, n, decision,
     reason: what was decided about the layer, empty for steps that nothing is decided about;
     imbalance: time of the busiest worker / mean of all of them, at best 1.
@@ -42,6 +43,8 @@ class LayerTime(Record):
     decision: str
     reason: str
     imbalance: float | None
+    precision: str = ""
+    why_float: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,15 +144,23 @@ def by_layer(
                 gflops=gflops,
                 gbytes=bytes_ / (ms / 1000 or 1e-9) / 1e9,
                 intensity=flops / max(bytes_, 1),
-                of_peak=gflops / peak.gflops if peak else None,
+                of_peak=_of_peak(gflops, found, peak),
                 sparsity=found.sparsity if found else None,
                 n=found.n if found else 0,
                 decision="" if found is None else "sparse" if found.sparse else "dense",
                 reason=found.reason if found else "",
                 imbalance=(imbalance or {}).get(layer),
+                precision=found.precision if found else "",
+                why_float=found.why_float if found else "",
             )
         )
     return tuple(rows)
+
+
+def _of_peak(gflops: float, layer: LayerReport | None, peak: MachinePeak | None) -> float | None:
+    """A rate as a share of the most that the machine does of the kind."""
+    most = peak.of(layer.precision if layer else FLOATS) if peak else 0.0
+    return gflops / most if most else None
 
 
 def _groups(steps: Sequence[StepInfo]) -> dict[str, list[int]]:

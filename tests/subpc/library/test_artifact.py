@@ -102,7 +102,7 @@ def test_a_newer_format_is_named(toy: Path, tmp_path: Path) -> None:
     (tmp_path / "new.so").write_bytes(good)
     with pytest.raises(
         ModelFileError,
-        match=r"a newer subpc: it has library format 3, this one reads format 2\.\nCompile",
+        match=r"a newer subpc: it has library format 4, this one reads format 3\.\nCompile",
     ):
         load(tmp_path / "new.so")
 
