@@ -15,6 +15,7 @@ from subpc.bench.model_files import RivalFiles
 from subpc.bench.process import Worker, WorkerError
 from subpc.bench.report import FLOAT, BenchReport, EngineResult
 from subpc.errors import ConfigError, SubpcError
+from subpc.frontend.input_shapes import InputShape
 from subpc.library.artifact import read_metadata
 from subpc.library.report import CompileReport, FunctionInfo
 from subpc.machine.cpu import cpu_name, idle_cpus
@@ -83,7 +84,7 @@ def time_engines(
     with scratch_folder("bench") as folder, ExitStack() as stack:
         inputs = _write_inputs(function, Path(folder))
         files = RivalFiles(
-            model, function.inputs, Path(folder), threads=count, calibration=calibration
+            model, _marked(function), Path(folder), threads=count, calibration=calibration
         )
         started: dict[str, Worker | str] = {}
         entries = {"subpc": Path(library), **(libraries or {}), **dict.fromkeys(rivals)}
@@ -146,6 +147,10 @@ def _check(rivals: Sequence[str], model: object, runs: int, warmup: int, rounds:
             f"runs is {runs}, rounds {rounds}, warmup {warmup}; runs has to be at least rounds,"
             " rounds at least 1"
         )
+
+
+def _marked(function: FunctionInfo) -> list[InputShape]:
+    return [InputShape(t.shape, name=t.name, dtype=t.dtype) for t in function.inputs]
 
 
 def _check_calibration(images: npt.NDArray[Any], function: FunctionInfo) -> None:

@@ -3,7 +3,6 @@
 import io
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -14,7 +13,6 @@ from subpc.bench.engines import INT8
 from subpc.bench.process import ask_once
 from subpc.errors import ConfigError, SubpcError
 from subpc.frontend.from_torch.to_onnx_file import export_onnx
-from subpc.frontend.input_shapes import InputShape
 from subpc.frontend.messages import first_line
 from subpc.frontend.one_at_a_time import capturing
 from subpc.library.report import TensorInfo
@@ -57,19 +55,20 @@ def _write_onnx(
 class RivalFiles:
     """Writes the model once for each file format, and quantized by each engine, that is asked for.
 
-    details: {engine: what its version does not say}.
+    shapes: of the inputs, which may say names and types; threads, calibration: for the tools that
+    quantize. details: {engine: what its version does not say}.
     """
 
     def __init__(
         self,
         model: "nn.Module | ExportedProgram | str | Path | None",
-        inputs: Sequence[TensorInfo],
+        shapes: Sequence[tuple[int, ...]],
         folder: Path,
         *,
-        threads: int,
+        threads: int = 1,
         calibration: npt.NDArray[Any] | None = None,
     ) -> None:
-        self._model, self._inputs, self._folder = model, inputs, folder
+        self._model, self._shapes, self._folder = model, shapes, folder
         self._threads, self._calibration = threads, calibration
         self._written: dict[str, Path] = {}
         self.details: dict[str, str] = {}
@@ -101,15 +100,22 @@ class RivalFiles:
         return Path(answer["model"])
 
     def _samples(self) -> dict[str, npt.NDArray[Any]]:
-        """{input: (samples, *its shape)}; images that do not fill the last sample repeat the
+        """(samples, *its shape) of each input; images that do not fill the last sample repeat the
         first ones."""
         if self._calibration is None:
-            infos = [replace(i, shape=(_RANDOM_SAMPLES, *i.shape)) for i in self._inputs]
+            infos = [
+                TensorInfo(
+                    name=str(index),
+                    shape=(_RANDOM_SAMPLES, *shape),
+                    dtype=getattr(shape, "dtype", "") or "float32",
+                )
+                for index, shape in enumerate(self._shapes)
+            ]
             return {i.name: a for i, a in zip(infos, random_inputs(infos), strict=True)}
-        (info,), images = self._inputs, self._calibration
-        count = -(-len(images) // info.shape[0])
-        rows = np.arange(count * info.shape[0]) % len(images)
-        return {info.name: images[rows].reshape(count, *info.shape)}
+        (shape,), images = self._shapes, self._calibration
+        count = -(-len(images) // shape[0])
+        rows = np.arange(count * shape[0]) % len(images)
+        return {"0": images[rows].reshape(count, *shape)}
 
     def _write(self, suffix: str) -> Path:
         if isinstance(self._model, str | Path):
@@ -126,8 +132,7 @@ class RivalFiles:
 
         from subpc.frontend.example_inputs import example_for
 
-        marked = [InputShape(i.shape, name=i.name, dtype=i.dtype) for i in self._inputs]
-        inputs = tuple(map(example_for, marked))
+        inputs = tuple(map(example_for, self._shapes))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if path.suffix == ".pt2":
@@ -149,7 +154,7 @@ class RivalFiles:
     def _program(self, inputs: "tuple[torch.Tensor, ...]") -> "ExportedProgram":
         from subpc.frontend.from_torch.network import exported_network
 
-        assert not isinstance(self._model, str | Path)
+        assert self._model is not None and not isinstance(self._model, str | Path)
         return exported_network(self._model, inputs).program
 
 

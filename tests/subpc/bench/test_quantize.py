@@ -19,7 +19,6 @@ from subpc.cli.main import run
 from subpc.compiler.compile_model import compile
 from subpc.errors import ConfigError
 from subpc.frontend.from_torch.to_onnx_file import export_onnx
-from subpc.library.report import TensorInfo
 from subpc.runtime.deviation import share_of_range
 from tests.subpc.small_net import SHAPE, small_net
 
@@ -28,8 +27,8 @@ IMAGE = np.random.default_rng(1).standard_normal(SHAPE).astype(np.float32)
 
 def files(folder: Path, images: Any = None, batch: int = 1, model: Any = None) -> RivalFiles:
     """The small network's files for inputs of this batch."""
-    inputs = [TensorInfo(name="image", shape=(batch, *SHAPE[1:]))]
-    return RivalFiles(model or small_net(), inputs, folder, threads=1, calibration=images)
+    shapes = [(batch, *SHAPE[1:])]
+    return RivalFiles(model or small_net(), shapes, folder, threads=1, calibration=images)
 
 
 def first_scale(file: Path) -> float:
