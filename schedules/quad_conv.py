@@ -23,6 +23,7 @@ from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import thread_buffers
 from subpc.schedules.layout import LINE_BYTES, TensorLayout, round_up
 from subpc.schedules.operand import Operand, integers, tensor
+from subpc.schedules.quad_sums import QUAD, TileSums
 from subpc.schedules.quad_tile import QuadTile
 from subpc.schedules.quantization import CODES
 from subpc.schedules.requantize import (
@@ -34,8 +35,6 @@ from subpc.schedules.requantize import (
 )
 from subpc.schedules.vector import Register, load, shuffle, splat, store
 
-QUAD = 4
-
 
 @dataclass(frozen=True, kw_only=True)
 class QuadConv(BlockConv):
@@ -45,11 +44,14 @@ class QuadConv(BlockConv):
     float32; its pitch equals the pitch of the source. taps: offset of each tap in pixels from pixel
     q of the channel's first plane. quads: of kept channels a group, or of all groups together where
     they are not uniform; the last one of a group may name channels whose weights are 0. residual:
-    how it lies, with the pitch of the result.
+    how it lies, with the pitch of the result. narrow: without vpdpbusd, the steps (taps of a quad)
+    whose sums fit 16 bits whatever the pixels, as fitting_steps() says; 0: not even one, weights
+    are words. None: there is vpdpbusd.
 
-    Operands: x, w (int32: four codes each), index (where the planes of each quad's four channels
-    begin, in bytes), [starts] (in quads), start (int32, filters: minus zero point times the sum of
-    the weights), multiplier, bias, levels, [residual], [mask], y.
+    Operands: x, w (int32: four codes each; as words, codes 0 and 2 and then 1 and 3), index (where
+    the planes of each quad's four channels begin, in bytes), [starts] (in quads), start (int32,
+    filters: minus zero point times the sum of the weights), multiplier, bias, levels, [residual],
+    [mask], y.
     """
 
     SCHEDULES = "quads"
@@ -60,6 +62,7 @@ class QuadConv(BlockConv):
     residual: TensorLayout | None = None
     epilogue: Requantize
     tile: QuadTile
+    narrow: int | None = None
 
     @property
     def family(self) -> str:
@@ -82,7 +85,8 @@ class QuadConv(BlockConv):
     def sizes(self) -> dict[str, Operand]:
         filters = self.groups * self.group
         sizes = {"x": tensor(self.source)}
-        sizes["w"] = integers(self.all_quads * len(self.taps) * self.group)
+        words = 2 if self.narrow == 0 else 1
+        sizes["w"] = integers(self.all_quads * len(self.taps) * self.group * words)
         sizes["index"] = integers((self.all_quads if self.sparse else self.quads) * QUAD)
         if not self.uniform:
             sizes["starts"] = integers(self.groups + 1)
@@ -227,25 +231,23 @@ class QuadBody:
             ]
             for r in range(count)
         ]
-        taps = len(k.taps)
+        taps, size = len(k.taps), QUAD * lanes
         weight = span[0] * (taps * k.group) + span[1] * (taps * row)
-        with T.serial(0, span[1]) as quad:
+
+        def pixels(quad: Any, tap: int, vector: int) -> Any:
             base = quad * (k.phases * self.room) + place[1] * self.span
-            for tap, offset in enumerate(self.offsets):
-                pixels = [
-                    Register(
-                        QUAD * lanes,
-                        load(quads, (base + offset + v * lanes) * QUAD, QUAD * lanes),
-                        CODES,
-                    )
-                    for v in range(vectors)
-                ]
-                for r in range(count):
-                    at = weight + (quad * taps + tap) * count + r
-                    codes = splat(self.b["w"][at], lanes)
-                    for v in range(vectors):
-                        total = sums[r][v]
-                        total.set(dot(total.get(), pixels[v].get(), codes, lanes))
+            return load(quads, (base + self.offsets[tap] + vector * lanes) * QUAD, size)
+
+        TileSums(
+            isa=self.isa,
+            sums=sums,
+            quads=span[1],
+            taps=taps,
+            pixels=pixels,
+            w=self.b["w"],
+            weights=lambda quad, tap, r: weight + (quad * taps + tap) * count + r,
+            narrow=k.narrow,
+        ).emit()
         q = (place[0] + place[1]) * self.span
         for r in range(count):
             self.finish(sums[r], image, channel + r, q)
@@ -320,10 +322,3 @@ def _unpacked(first: Register, second: Register, width: int, size: int, half: in
         for byte in range(size)
     ]
     return Register(width, shuffle([first.get(), second.get()], picks), CODES)
-
-
-def dot(total: Any, pixels: Any, weights: Any, lanes: int) -> Any:
-    """total + four products of unsigned and signed bytes in each int32 lane."""
-    name = "llvm.x86.avx512.vpdpbusd." + ("512" if lanes == 16 else "256")
-    codes = tirx.reinterpret(f"{CODES}x{4 * lanes}", weights)
-    return tirx.call_llvm_pure_intrin(f"int32x{lanes}", name, total, pixels, codes)

@@ -39,6 +39,7 @@ class Case:
     zero_point: int = 0
     result: Quantization = HALF
     weights: int = 127
+    narrow: int | None = None
     tile: QuadTile = TILE
 
 
@@ -150,6 +151,7 @@ def check(case: Case, isa: VectorIsa = AVX512_VNNI) -> None:
         residual=residual_at,
         epilogue=epilogue,
         tile=case.tile,
+        narrow=case.narrow,
     )
     values = operands(case, kernel, kept, codes)
     room = groups * case.n - case.c_out
@@ -219,11 +221,18 @@ def operands(
                         )
     sums = codes.astype("int64").sum(axis=(1, 2, 3))
     return {
-        "w": np.array(words, "int8").view("int32").ravel(),
+        "w": words_of(np.array(words), kernel.narrow),
         "index": np.array(index, "int32"),
         "starts": np.array(starts, "int32"),
         "start": (-case.zero_point * sums).astype("int32"),
     }
+
+
+def words_of(codes: np.ndarray, narrow: int | None) -> np.ndarray:
+    """Codes (steps, 4) as int32: bytes, or words."""
+    if narrow == 0:
+        return codes[:, [0, 2, 1, 3]].astype("int16").ravel().view("int32")
+    return codes.astype("int8").ravel().view("int32")
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 16), (5, 3), (7, 7), (13, 17), (4, 70)])

@@ -1,0 +1,237 @@
+"""The sums of a register tile of codes, with the instructions that an instruction set has for them.
+
+vpdpbusd adds four products of neighbouring bytes to each int32 lane. CPUs without it have two
+others. vpmaddubsw adds two products of bytes in 16 bits, and saturates: a sum of its results is
+right if the weights behind it are small enough (`fitting_steps`), and is widened to 32 bits by
+vpmaddwd with ones and vpaddd. vpmaddwd multiplies words and adds two products in 32 bits: right for
+all codes. Instructions for four products in each lane:
+
+    1            vpdpbusd
+    2 + 1 / n    vpmaddubsw, n results added before they are widened (registers suffice for few)
+    2 + 4 / n    the same with a tile of 16-bit sums; the 32-bit sums wait in the stack's memory
+    4            vpmaddwd
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tvm import tirx
+from tvm.tirx.script import builder as T
+
+from subpc.schedules.isa import VectorIsa
+from subpc.schedules.quantization import CODES, LARGEST_CODE
+from subpc.schedules.vector import Register, splat
+
+QUAD = 4
+# Weights of one sign that add up to this may meet the largest pixels in a 16-bit sum.
+LARGEST_NARROW = (2**15 - 1) // LARGEST_CODE
+# Numbers of steps that kernels are made for: each other one would be another kernel for the same
+# shapes. Multiples of nine are filters of 3 x 3 taps.
+STEPS = (0, 1, 2, 3, 4, 9, 18, 36, 64)
+# From so many steps on 16-bit sums are the tile; below, registers hold the pixels of so many.
+MANY = 9
+
+
+def fitting_steps(codes: np.ndarray) -> int:
+    """How many steps, of STEPS, one after the other may be added in 16 bits, whatever the pixels.
+
+    A step is one tap of a quad of channels; its four codes meet in two sums. No sum leaves 16 bits
+    if neither its positive nor its negative weights, times the largest pixel, do: so do the sums on
+    the way there. 0: some two codes are too large already.
+
+    Args:
+        codes: int8 (filters, channels, taps), channels as the kernel lists them, a multiple of four
+            of them.
+    """
+    filters, _, taps = codes.shape
+    pairs = codes.reshape(filters, -1, 2, 2, taps).astype("int32")
+    fitting = STEPS[-1]
+    for sign in (1, -1):
+        # (filters, steps in the order of the kernel, the two sums)
+        sums = np.maximum(sign * pairs, 0).sum(axis=3).transpose(0, 1, 3, 2)
+        sums = np.cumsum(sums.reshape(filters, -1, 2), axis=1, dtype="int32")
+        sums = np.pad(sums, ((0, 0), (1, 0), (0, 0)))
+        fitting = min(fitting, _longest(sums))
+    return fitting
+
+
+def _longest(sums: np.ndarray) -> int:
+    """The most steps that always fit; sums: running sums (filters, steps + 1, 2)."""
+    longest = 0
+    for steps in STEPS[1:]:
+        length = min(steps, sums.shape[1] - 1)
+        if (sums[:, length:] - sums[:, : sums.shape[1] - length]).max(initial=0) > LARGEST_NARROW:
+            break
+        longest = steps
+    return longest
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileSums:
+    """Adds to the int32 registers sums[row][vector] what a tile's quads and taps contribute.
+
+    quads: how many; an int or an expression. taps: of each. pixels: (quad, tap, vector) -> a vector
+    of quads. weights: (quad, tap, row) -> where in `w` the row's codes for this step are, in steps
+    from the beginning. narrow: as in QuadConv.
+    """
+
+    isa: VectorIsa
+    sums: Sequence[Sequence[Register]]
+    quads: Any
+    taps: int
+    pixels: Callable[[Any, int, int], Any]
+    w: Any
+    weights: Callable[[Any, int, int], Any]
+    narrow: int | None
+
+    def emit(self) -> None:
+        """The loops."""
+        if self.narrow is None:
+            self._each_quad(self._add_quads)
+        elif self.narrow == 0:
+            self._each_quad(self._add_words)
+        elif self.narrow < MANY:
+            self._add_few(self.narrow)
+        elif self.narrow < self.taps:
+            self._add_part_by_part(self.narrow)
+        else:
+            self._add_many(self.narrow // self.taps)
+
+    def _each_quad(self, body: Callable[[Any, int], None]) -> None:
+        with T.serial(0, self.quads) as quad:
+            for tap in range(self.taps):
+                body(quad, tap)
+
+    def _row(self, quad: Any, tap: int) -> list[Register]:
+        """The pixels of a step."""
+        size = QUAD * self.isa.lanes
+        return [Register(size, self.pixels(quad, tap, v), CODES) for v in range(len(self.sums[0]))]
+
+    def _codes(self, quad: Any, tap: int, row: int) -> Any:
+        """A row's four codes for a step, in every lane."""
+        return splat(self.w[self.weights(quad, tap, row)], self.isa.lanes)
+
+    def _add_quads(self, quad: Any, tap: int) -> None:
+        row = self._row(quad, tap)
+        for r, totals in enumerate(self.sums):
+            codes = self._codes(quad, tap, r)
+            for pixels, total in zip(row, totals, strict=True):
+                total.set(self._dot(total.get(), pixels.get(), codes))
+
+    def _add_words(self, quad: Any, tap: int) -> None:
+        """Pixels of even and of odd places as words; w has the codes of both, one after the
+        other."""
+        row = [self._words(pixels) for pixels in self._row(quad, tap)]
+        for r, totals in enumerate(self.sums):
+            for half in range(2):
+                at = 2 * self.weights(quad, tap, r) + half
+                codes = splat(self.w[at], self.isa.lanes)
+                for words, total in zip(row, totals, strict=True):
+                    total.set(total.get() + self._add_pairs(words[half].get(), codes))
+
+    def _words(self, pixels: Register) -> tuple[Register, Register]:
+        lanes = 2 * self.isa.lanes
+        words = tirx.reinterpret(f"uint16x{lanes}", pixels.get())
+        mask, byte = (splat(tirx.const(value, "uint16"), lanes) for value in (0xFF, 8))
+        return (
+            Register(lanes, words & mask, "uint16"),
+            Register(lanes, tirx.shift_right(words, byte), "uint16"),
+        )
+
+    def _add_few(self, narrow: int) -> None:
+        """Some steps together: their 16-bit sum is a temporary value."""
+        together = max(1, narrow // self.taps)
+        whole = self.quads // together
+        with T.serial(0, whole) as turn:
+            self._add_steps(turn * together, together, narrow)
+        if not isinstance(self.quads, int) or self.quads % together:
+            with T.serial(0, self.quads % together) as quad:
+                self._add_steps(whole * together + quad, 1, narrow)
+
+    def _add_steps(self, first: Any, quads: int, narrow: int) -> None:
+        steps = [(first + q, tap) for q in range(quads) for tap in range(self.taps)]
+        for part in in_parts(steps, narrow):
+            row = [self._row(*step) for step in part]
+            for r, totals in enumerate(self.sums):
+                codes = [Register(self.isa.lanes, self._codes(*step, r), "int32") for step in part]
+                for v, total in enumerate(totals):
+                    products = [
+                        self._multiply(pixels[v].get(), weights.get())
+                        for pixels, weights in zip(row, codes, strict=True)
+                    ]
+                    total.set(total.get() + self._widened(sum(products[1:], products[0])))
+
+    def _add_many(self, together: int) -> None:
+        """A tile of 16-bit sums, widened after so many quads."""
+        with T.serial(0, (self.quads + together - 1) // together) as turn:
+            narrow = self._narrow_tile()
+            left = self.quads - turn * together
+            with T.serial(0, tirx.min(left, together)) as quad:
+                for tap in range(self.taps):
+                    self._add_narrow(narrow, turn * together + quad, tap)
+            self._widen(narrow)
+
+    def _add_part_by_part(self, narrow: int) -> None:
+        """The same where a quad has more taps than fit."""
+        with T.serial(0, self.quads) as quad:
+            for part in in_parts(range(self.taps), narrow):
+                tile = self._narrow_tile()
+                for tap in part:
+                    self._add_narrow(tile, quad, tap)
+                self._widen(tile)
+
+    def _narrow_tile(self) -> list[list[Register]]:
+        lanes = 2 * self.isa.lanes
+        zero = splat(tirx.const(0, "int16"), lanes)
+        return [[Register(lanes, zero, "int16") for _ in totals] for totals in self.sums]
+
+    def _add_narrow(self, tile: list[list[Register]], quad: Any, tap: int) -> None:
+        row = self._row(quad, tap)
+        for r, totals in enumerate(tile):
+            codes = self._codes(quad, tap, r)
+            for pixels, total in zip(row, totals, strict=True):
+                total.set(total.get() + self._multiply(pixels.get(), codes))
+
+    def _widen(self, tile: list[list[Register]]) -> None:
+        for totals, narrow in zip(self.sums, tile, strict=True):
+            for total, part in zip(totals, narrow, strict=True):
+                total.set(total.get() + self._widened(part.get()))
+
+    def _dot(self, total: Any, pixels: Any, weights: Any) -> Any:
+        """total + four products of unsigned and signed bytes in each int32 lane."""
+        lanes = self.isa.lanes
+        name = "llvm.x86.avx512.vpdpbusd." + ("512" if lanes == 16 else "256")
+        return tirx.call_llvm_pure_intrin(
+            f"int32x{lanes}", name, total, pixels, self._bytes(weights)
+        )
+
+    def _multiply(self, pixels: Any, weights: Any) -> Any:
+        """Sums of two products of unsigned and signed bytes in each int16 lane, saturating."""
+        lanes = self.isa.lanes
+        name = "avx512.pmaddubs.w.512" if lanes == 16 else "avx2.pmadd.ub.sw"
+        return tirx.call_llvm_pure_intrin(
+            f"int16x{2 * lanes}", f"llvm.x86.{name}", pixels, self._bytes(weights)
+        )
+
+    def _widened(self, narrow: Any) -> Any:
+        """Sums of two neighbours in each int32 lane."""
+        return self._add_pairs(narrow, splat(tirx.const(1, "int16"), 2 * self.isa.lanes))
+
+    def _add_pairs(self, first: Any, second: Any) -> Any:
+        """Sums of two products of words in each int32 lane."""
+        lanes = self.isa.lanes
+        name = "avx512.pmaddw.d.512" if lanes == 16 else "avx2.pmadd.wd"
+        words = tirx.reinterpret(f"int16x{2 * lanes}", second)
+        return tirx.call_llvm_pure_intrin(f"int32x{lanes}", f"llvm.x86.{name}", first, words)
+
+    def _bytes(self, words: Any) -> Any:
+        return tirx.reinterpret(f"{CODES}x{QUAD * self.isa.lanes}", words)
+
+
+def in_parts(steps: Sequence[Any], largest: int) -> Iterator[Sequence[Any]]:
+    """Sequences of nearly equal length, none longer than `largest`."""
+    count = -(-len(steps) // largest)
+    for part in range(count):
+        yield steps[part * len(steps) // count : (part + 1) * len(steps) // count]
