@@ -46,8 +46,8 @@ from subpc.passes.program import Program, WeightStore
 from subpc.passes.recognise_activations import recognise_activations
 from subpc.passes.recognise_quantized import recognise_quantized
 from subpc.passes.recognise_shapes import recognise_shapes
+from subpc.passes.split_channel_scales import split_channel_scales
 from subpc.passes.to_integers import has_codes, to_integers
-        ("split_channel_scales", split_channel_scales),
 from subpc.passes.transposed_convs import split_phases
 from subpc.passes.trim_taps import trim_taps
 from subpc.passes.workloads import apply_choices, chosen, conv_workloads
@@ -104,18 +104,12 @@ def import_passes(
     ]
 
 
-<<<<<<< HEAD
 def graph_passes(isa: VectorIsa, *, quantized: bool = False) -> list[tuple[str, ModulePass]]:
     """What makes few, large operators out of many small ones. quantized: values will be rounded
     between them: a batch norm in front of a convolution then stays there, as its result has one
     range for all channels, and its operand has not."""
     passes: list[tuple[str, ModulePass]] = [
-=======
-def graph_passes() -> list[tuple[str, ModulePass]]:
-    """What makes few, large operators out of many small ones."""
-    return [
         ("split_channel_scales", split_channel_scales),
->>>>>>> 56acd83 (Activations with a scale a channel, as NNCF has them in front of depthwise convolutions, get one scale)
         ("recognise_quantized", recognise_quantized),
         ("fold_affine", fold_affine),
         ("trim_taps", trim_taps),
