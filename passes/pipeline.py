@@ -46,6 +46,7 @@ from subpc.passes.program import Program, WeightStore
 from subpc.passes.recognise_activations import recognise_activations
 from subpc.passes.recognise_quantized import recognise_quantized
 from subpc.passes.recognise_shapes import recognise_shapes
+from subpc.passes.split_channel_scales import split_channel_scales
 from subpc.passes.to_integers import has_codes, to_integers
 from subpc.passes.transposed_convs import split_phases
 from subpc.passes.trim_taps import trim_taps
@@ -108,6 +109,7 @@ def graph_passes(isa: VectorIsa, *, quantized: bool = False) -> list[tuple[str, 
     between them: a batch norm in front of a convolution then stays there, as its result has one
     range for all channels, and its operand has not."""
     passes: list[tuple[str, ModulePass]] = [
+        ("split_channel_scales", split_channel_scales),
         ("recognise_quantized", recognise_quantized),
         ("fold_affine", fold_affine),
         ("trim_taps", trim_taps),
