@@ -13,9 +13,9 @@ from subpc.passes.detect_pattern import BlockPattern, detect_pattern
 from subpc.passes.plan_layout import conv_geometry, family_by_rule, is_depthwise
 from subpc.passes.plan_winograd import gain_over_direct
 from subpc.passes.sparse_modes import check_sparse
+from subpc.schedules.dot import QUAD
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.layout import FLOAT, round_up
-from subpc.schedules.quad_conv import QUAD
 from subpc.schedules.quantization import CODES
 
 # Time of a sparse kernel for the same multiply-adds, against our best dense kernel, which has the

@@ -74,9 +74,13 @@ def lower_global_pool(low: Lowering, var: relax.Var, call: relax.Call) -> None:
 def _codes(var: relax.Var, call: relax.Call) -> tuple[Quantization | None, Quantization | None]:
     """What a pooling reads and what it writes: the same codes, where nothing else is said."""
     attrs = ops.attributes(call)
-    read = ops.quantization_of(attrs.get("x_quantization"))
-    written = ops.quantization_of(attrs.get("quantization")) or read
-    return read, written if dtype_of(var) == CODES else None
+    read, written = (
+        ops.quantization_of(attrs.get(name)) for name in ("x_quantization", "quantization")
+    )
+    return (
+        read or written if dtype_of(call.args[0]) == CODES else None,
+        written or read if dtype_of(var) == CODES else None,
+    )
 
 
 def lower_interleave(low: Lowering, var: relax.Var, call: relax.Call) -> None:

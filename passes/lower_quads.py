@@ -14,9 +14,10 @@ from subpc.passes.place_conv import FilterBlocks, filter_blocks
 from subpc.passes.plan_layout import ConvGeometry, conv_geometry, padding_read
 from subpc.passes.program import Location
 from subpc.schedules.choose_quads import DENSE_GROUP, QUADS, choose_quad_tile
+from subpc.schedules.dot import QUAD
 from subpc.schedules.fill_halo import FillHalo
 from subpc.schedules.layout import TensorLayout, round_up
-from subpc.schedules.quad_conv import QUAD, QuadConv
+from subpc.schedules.quad_conv import QuadConv
 from subpc.schedules.quantization import CODES, LARGEST_CODE, Quantization
 from subpc.schedules.relayout import PhaseSplit
 from subpc.schedules.requantize import Levels, Requantize, levels_of

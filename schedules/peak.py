@@ -11,11 +11,11 @@ from typing import Any
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
+from subpc.schedules.dot import QUAD, dot
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import PlainKernel
 from subpc.schedules.layout import LINE
 from subpc.schedules.operand import Operand, floats, integers
-from subpc.schedules.quad_conv import QUAD, dot
 from subpc.schedules.quantization import CODES
 from subpc.schedules.vector import Register, load, put
 

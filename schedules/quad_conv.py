@@ -19,11 +19,12 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from subpc.schedules.block_conv import BlockConv
+from subpc.schedules.dot import QUAD
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import thread_buffers
 from subpc.schedules.layout import LINE_BYTES, TensorLayout, round_up
 from subpc.schedules.operand import Operand, integers, tensor
-from subpc.schedules.quad_sums import QUAD, TileSums
+from subpc.schedules.quad_sums import TileSums
 from subpc.schedules.quad_tile import QuadTile
 from subpc.schedules.quantization import CODES
 from subpc.schedules.requantize import (

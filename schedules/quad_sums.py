@@ -20,11 +20,11 @@ import numpy as np
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
+from subpc.schedules.dot import QUAD, dot
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.quantization import CODES, LARGEST_CODE
 from subpc.schedules.vector import Register, splat
 
-QUAD = 4
 # Weights of one sign that add up to this may meet the largest pixels in a 16-bit sum.
 LARGEST_NARROW = (2**15 - 1) // LARGEST_CODE
 # Numbers of steps that kernels are made for: each other one would be another kernel for the same
@@ -118,7 +118,7 @@ class TileSums:
         for r, totals in enumerate(self.sums):
             codes = self._codes(quad, tap, r)
             for pixels, total in zip(row, totals, strict=True):
-                total.set(self._dot(total.get(), pixels.get(), codes))
+                total.set(dot(total.get(), pixels.get(), codes, self.isa.lanes))
 
     def _add_words(self, quad: Any, tap: int) -> None:
         """Pixels of even and of odd places as words; w has the codes of both, one after the
@@ -198,14 +198,6 @@ class TileSums:
         for totals, narrow in zip(self.sums, tile, strict=True):
             for total, part in zip(totals, narrow, strict=True):
                 total.set(total.get() + self._widened(part.get()))
-
-    def _dot(self, total: Any, pixels: Any, weights: Any) -> Any:
-        """total + four products of unsigned and signed bytes in each int32 lane."""
-        lanes = self.isa.lanes
-        name = "llvm.x86.avx512.vpdpbusd." + ("512" if lanes == 16 else "256")
-        return tirx.call_llvm_pure_intrin(
-            f"int32x{lanes}", name, total, pixels, self._bytes(weights)
-        )
 
     def _multiply(self, pixels: Any, weights: Any) -> Any:
         """Sums of two products of unsigned and signed bytes in each int16 lane, saturating."""

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from subpc.schedules.activation import NONE, Activation
+from subpc.schedules.dot import QUAD
 from subpc.schedules.isa import AVX512_VNNI, VectorIsa
 from subpc.schedules.layout import TensorLayout, halo_frame
-from subpc.schedules.quad_conv import QUAD, QuadConv
+from subpc.schedules.quad_conv import QuadConv
 from subpc.schedules.quad_tile import QuadTile
 from subpc.schedules.quantization import Quantization
 from subpc.schedules.requantize import INVERSE, RESIDUAL, ZERO, Requantize, levels_of
