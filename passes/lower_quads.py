@@ -13,7 +13,7 @@ from subpc.passes.pack_blocks import pixel_mask
 from subpc.passes.place_conv import FilterBlocks, filter_blocks
 from subpc.passes.plan_layout import ConvGeometry, conv_geometry, padding_read
 from subpc.passes.program import Location
-from subpc.schedules.choose_quads import DENSE_GROUP, QUADS, choose_quad_tile
+from subpc.schedules.choose_quads import QUADS, choose_quad_tile, dense_group
 from subpc.schedules.dot import QUAD
 from subpc.schedules.fill_halo import FillHalo
 from subpc.schedules.layout import TensorLayout, round_up
@@ -142,8 +142,10 @@ def _kernel(
     levels: Levels,
 ) -> QuadConv:
     attrs, pattern = ops.attributes(call), filters.pattern
-    group = pattern.n if pattern else dense_group(len(filters.weight))
-    groups, taps = -(-len(filters.weight) // group), len(geometry.taps)
+    taps, plane = len(geometry.taps), out.layout.frame
+    steps = taps * -(-len(filters.weight[0]) // QUAD)
+    group = pattern.n if pattern else dense_group(len(filters.weight), plane, steps, low.isa)
+    groups = -(-len(filters.weight) // group)
     uniform = pattern is None or pattern.uniform
     counts = [len(filters.weight[0])] if pattern is None else [*pattern.kept.sum(axis=1)]
     quads = [-(-int(count) // QUAD) for count in counts]
@@ -170,23 +172,14 @@ def _kernel(
         or choose_quad_tile(
             group=group,
             groups=groups,
-            pixels=out.layout.frame.pixels,
+            plane=plane,
             batch=out.layout.batch,
             taps=taps,
+            quads=max(quads),
             sparse=pattern is not None,
             isa=low.isa,
         ),
     )
-
-
-def dense_group(filters: int) -> int:
-    """Filters that a dense kernel takes together: a divisor of their number near DENSE_GROUP, else
-    DENSE_GROUP with filters of zeros behind the last one."""
-    near = range(DENSE_GROUP // 2, 3 * DENSE_GROUP // 2 + 1)
-    divisors = [size for size in near if filters % size == 0]
-    if filters < DENSE_GROUP // 2:
-        return filters
-    return min(divisors, key=lambda size: abs(size - DENSE_GROUP), default=DENSE_GROUP)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,8 +210,9 @@ def _packed(filters: FilterBlocks, kernel: QuadConv) -> dict[str, np.ndarray]:
         )
     plane = kernel.phases * kernel.source.frame.plane
     listed = groups if kernel.sparse else groups[:1]
+    together = kernel.group if kernel.tile.filter_lanes else kernel.tile.rows
     arrays = {
-        "w": np.concatenate([_streamed(group.codes, kernel.tile.rows) for group in groups]),
+        "w": np.concatenate([_streamed(group.codes, together) for group in groups]),
         "index": np.concatenate([group.channels for group in listed]).astype("int32")
         * np.int32(plane),
     }

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from subpc.schedules.choose_flat import USUAL_HALO
 from subpc.schedules.family import Family, Filters, affordable
 from subpc.schedules.isa import VectorIsa
-from subpc.schedules.layout import MAX_TILE
+from subpc.schedules.layout import MAX_TILE, Frame, round_up
 from subpc.schedules.quad_conv import QuadConv
 from subpc.schedules.quad_tile import QuadTile
 from subpc.schedules.workload import ConvWorkload
@@ -27,17 +27,72 @@ LOOP_CYCLES = 0.5
 # Cycles that every filter's store takes, for each tap of each quad before it: few enough that they
 # decide between tiles that are equal otherwise.
 STORE_CYCLES = 0.5
+# Where less than this share of the lanes would be pixels of the plane, lanes are filters: 12 to
+# 15 % faster on planes of 7 x 7, slower on 14 x 14 (docs/performance.md).
+MIN_USEFUL = 0.8
+# Fewer taps and quads than this do not pay for the transposition.
+MIN_STEPS = 64
 # Groups of filters that a task of a sparse layer computes: more find their planes in L2.
 SPARSE_BLOCKS = 4
 
 
+def dense_group(filters: int, plane: Frame, steps: int, isa: VectorIsa) -> int:
+    """Filters that a dense kernel takes together: a divisor of their number near DENSE_GROUP, else
+    DENSE_GROUP with filters of zeros behind the last one; two vectors where lanes are filters.
+
+    steps: taps times quads.
+    """
+    if filters % (2 * isa.lanes) == 0 and wants_filter_lanes(2 * isa.lanes, plane, steps, isa):
+        return 2 * isa.lanes
+    if filters < DENSE_GROUP // 2:
+        return filters
+    near = range(DENSE_GROUP // 2, 3 * DENSE_GROUP // 2 + 1)
+    divisors = [size for size in near if filters % size == 0]
+    return min(divisors, key=lambda size: abs(size - DENSE_GROUP), default=DENSE_GROUP)
+
+
+def wants_filter_lanes(group: int, plane: Frame, steps: int, isa: VectorIsa) -> bool:
+    """Whether the plane is so small that too few lanes would be pixels, and the sums so long that
+    transposing them does not matter."""
+    useful = plane.height * plane.width / round_up(plane.pixels, isa.lanes)
+    return (
+        isa.dot == "vnni"
+        and group % isa.lanes == 0
+        and useful < MIN_USEFUL
+        and steps >= MIN_STEPS
+        and plane.width * min(2, group // isa.lanes) < isa.registers - 4
+    )
+
+
+def filter_lanes_tile(
+    group: int, groups: int, plane: Frame, batch: int, isa: VectorIsa
+) -> QuadTile:
+    """As many whole rows of pixels as registers can hold."""
+    vectors = min(2, group // isa.lanes)
+    rows = (isa.registers - vectors - 2) // (vectors * plane.width)
+    blocks = max(1, min(SPARSE_BLOCKS, batch * groups // MIN_TASKS))
+    pixels = plane.width * min(rows, plane.height)
+    return QuadTile(rows=pixels, vectors=vectors, band=1, blocks=blocks, filter_lanes=True)
+
+
 def choose_quad_tile(
-    *, group: int, groups: int, pixels: int, batch: int, taps: int, sparse: bool, isa: VectorIsa
+    *,
+    group: int,
+    groups: int,
+    plane: Frame,
+    batch: int,
+    taps: int,
+    quads: int,
+    sparse: bool,
+    isa: VectorIsa,
 ) -> QuadTile:
     """The tile with the least time, and tasks that are neither too few nor pack too much.
 
-    group: filters that share their channels; groups: of them; pixels: flat range of a plane.
+    group: filters that share their channels; groups: of them; quads: of channels that each keeps.
     """
+    if wants_filter_lanes(group, plane, taps * quads, isa):
+        return filter_lanes_tile(group, groups, plane, batch, isa)
+    pixels = plane.pixels
     rows, vectors, tail = min(
         (
             (r, v, tail)

@@ -12,7 +12,7 @@ Weights: for each group, register block, quad, and tap the `rows` filters' four 
 other as the loops read them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tvm import tirx
@@ -24,6 +24,12 @@ from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import thread_buffers
 from subpc.schedules.layout import LINE_BYTES, TensorLayout, round_up
 from subpc.schedules.operand import Operand, integers, tensor
+from subpc.schedules.quad_filters import (
+    finished_planes,
+    pixel_tiles,
+    sums_by_filter,
+    transposed_sums,
+)
 from subpc.schedules.quad_sums import TileSums
 from subpc.schedules.quad_tile import QuadTile
 from subpc.schedules.quantization import CODES
@@ -100,7 +106,7 @@ class QuadConv(BlockConv):
         return sizes | {"y": tensor(self.out)}
 
     def emit(self, b: dict[str, Any], isa: VectorIsa) -> None:
-        QuadBody(self, isa, b).tasks()
+        (FilterLanes if self.tile.filter_lanes else QuadBody)(self, isa, b).tasks()
 
 
 class QuadBody:
@@ -135,9 +141,17 @@ class QuadBody:
             rest = task % (self.chunks * self.bands)
             chunk, band = rest // self.bands, rest % self.bands
             quads = k.quads if k.uniform else self.k.source.channels // QUAD + 1
-            memory = Operand(quads * k.phases * self.room * QUAD, CODES)
+            memory = self.memory(quads * k.phases * self.room)
             with thread_buffers([memory]) as (quad_buffer,):
                 self.task(quad_buffer, image, chunk, band)
+
+    def memory(self, words: int) -> Operand:
+        """What a task packs into."""
+        return Operand(words * QUAD, CODES)
+
+    def put(self, quads: Any, at: Any, piece: Any) -> None:
+        """Store packed bytes."""
+        store(quads, at, piece, 4 * self.lanes)
 
     def task(self, quads: Any, image: Any, chunk: Any, band: Any) -> None:
         """All groups of a chunk for one band."""
@@ -210,7 +224,7 @@ class QuadBody:
                     rows = [load(self.b["x"], at + step * width, width) for at in places]
                     for part, piece in enumerate(interleaved(rows, width)):
                         at = (target + step * width + part * self.lanes) * QUAD
-                        store(quads, at, piece, width)
+                        self.put(quads, at, piece)
 
     def register_tile(
         self,
@@ -285,6 +299,57 @@ class QuadBody:
             if k.masked:
                 codes = codes & load(b["mask"], place + start * lanes, PACKED * lanes)
             store_codes(b["y"], at + start * lanes, codes, len(part) * lanes, PACKED * lanes)
+
+
+class FilterLanes(QuadBody):
+    """The same with filters in the lanes; a task computes whole planes."""
+
+    def __init__(self, kernel: QuadConv, isa: VectorIsa, b: dict[str, Any]) -> None:
+        plane = -(-kernel.out.frame.pixels // (kernel.tile.vectors * isa.lanes))
+        super().__init__(replace(kernel, tile=replace(kernel.tile, band=plane)), isa, b)
+
+    def memory(self, words: int) -> Operand:
+        return integers(words)
+
+    def put(self, quads: Any, at: Any, piece: Any) -> None:
+        words = tirx.reinterpret(f"int32x{self.lanes}", piece)
+        store(quads, at // QUAD, words, self.lanes)
+
+    def group(self, quads: Any, image: Any, group: Any, band: Any) -> None:
+        k, frame = self.k, self.k.out.frame
+        span = self.quads_of(group)
+        if k.sparse:
+            self.pack(quads, image, band, *span)
+        places = [
+            min(q // frame.pitch, frame.height - 1) * frame.width
+            + min(q % frame.pitch, frame.width - 1)
+            for q in range(round_up(frame.pixels, self.lanes))
+        ]
+        channel = group * k.group
+        memory = (frame.height * frame.width * k.group, len(places) * k.group)
+        with thread_buffers([integers(size) for size in memory]) as (sums, planes):
+            sums_by_filter(
+                isa=self.isa,
+                b=self.b,
+                quads=quads,
+                sums=sums,
+                channel=channel,
+                group=k.group,
+                span=span,
+                offsets=self.offsets,
+                room=k.phases * self.room,
+                tiles=pixel_tiles(frame.height, frame.width, frame.pitch, k.tile.rows),
+                vectors=k.tile.vectors,
+                columns=frame.width,
+            )
+            transposed_sums(self.isa, sums, planes, k.group, places)
+            finished_planes(
+                self.isa,
+                planes,
+                k.group,
+                len(places),
+                lambda registers, r, q: self.finish(registers, image, channel + r, q),
+            )
 
 
 def interleaved(rows: list[Any], width: int) -> list[Any]:

@@ -209,10 +209,11 @@ def operands(
         if kernel.sparse or not group:
             index += [int(c) * kernel.source.frame.plane for c in listed]
         starts.append(starts[-1] + len(listed) // QUAD)
-        for row in range(0, case.n, case.tile.rows):
+        together = case.n if case.tile.filter_lanes else case.tile.rows
+        for row in range(0, case.n, together):
             for quad in range(0, len(listed), QUAD):
                 for tap in range(case.kernel**2):
-                    for o in range(row, min(row + case.tile.rows, case.n)):
+                    for o in range(row, min(row + together, case.n)):
                         filter_ = codes[group * case.n + o].reshape(case.c_in, -1)
                         words.append(
                             [
@@ -318,6 +319,32 @@ def test_sums_at_the_corners_are_exact() -> None:
 )
 def test_every_schedule_gives_the_same(tile: QuadTile) -> None:
     check(Case(tile=tile, size=(14, 14), c_out=64, kept=(7, 7, 7, 7), c_in=20))
+
+
+@pytest.mark.parametrize("size", [(7, 7), (5, 3), (14, 14), (1, 9)])
+@pytest.mark.parametrize("kept", [(), (9, 9, 9, 9), (3, 12, 1, 7)], ids=str)
+@pytest.mark.parametrize("pixels", ["rows", "a part of one"])
+def test_lanes_are_filters(size: tuple[int, int], kept: tuple[int, ...], pixels: str) -> None:
+    width = size[1]
+    rows = (
+        width * max(1, 14 // width)
+        if pixels == "rows"
+        else width // (2 if width % 2 == 0 else width)
+    )
+    tile = QuadTile(rows=rows, vectors=1 if kept else 2, band=1, blocks=2, filter_lanes=True)
+    check(
+        Case(
+            tile=tile,
+            size=size,
+            c_out=64,
+            n=16 if kept else 32,
+            kept=kept,
+            c_in=13,
+            residual="uint8",
+            zero_point=3,
+            batch=2,
+        )
+    )
 
 
 def test_batches_and_dilation() -> None:
