@@ -1,118 +1,13 @@
-"""Images without labels for the data-free methods' options: from a folder, from Fashion-MNIST, or
-generated from the network."""
+"""Images without labels that are generated from a network."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from subpc.errors import ConfigError
-from subpc.images.fashion_mnist import folder_named_by
-from subpc.images.prepare import Preparation
-from subpc.library.report import TensorInfo
+from subpc.images.unlabelled import MIN_IMAGES, Given
 from subpc.progress import Progress
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
-
-# More images tell batch norms nothing new, and 256 of 224x224 already take 154 MB.
-MAX_IMAGES = 256
-_MIN_IMAGES = 2
-
-
-@dataclass(frozen=True, kw_only=True)
-class Given:
-    """Normalised images (p, c, h, w) or None, what a report says about them, and {file: why it was
-    left out}."""
-
-    images: "torch.Tensor | None" = None
-    label: str = "none"
-    skipped: dict[str, str] = field(default_factory=dict)
-
-
-def read_calibration(
-    source: str, shape: tuple[int, ...], how: Preparation, progress: Progress
-) -> Given:
-    """Up to MAX_IMAGES images of `source`: a folder (with folders in it or not), or
-    `fashion-mnist[:FOLDER]`.
-
-    shape: (n, c, h, w) of the network's input. Files that cannot be read are left out, and named.
-    ConfigError where nothing is left.
-    """
-    if (installed := folder_named_by(source)) is not None:
-        return _fashion_mnist(installed, shape, source)
-    from subpc.images.folder import SUFFIXES, image_files
-
-    folder = Path(source)
-    if not folder.is_dir():
-        raise ConfigError(
-            f"{source} is not a folder; a folder of images, or fashion-mnist[:FOLDER], is accepted."
-        )
-    files = _spread(image_files(folder))
-    if len(files) < _MIN_IMAGES:
-        raise ConfigError(
-            f"{source} holds {len(files)} images; {_MIN_IMAGES} or more are needed, a few hundred"
-            f" are good ({', '.join(SUFFIXES)})."
-        )
-    return _read(files, source, shape, how, progress)
-
-
-def _read(
-    files: Sequence[Path], source: str, shape: tuple[int, ...], how: Preparation, progress: Progress
-) -> Given:
-    import torch
-
-    images, skipped = [], {}
-    for index, file in enumerate(files):
-        progress("reading images", index, len(files))
-        try:
-            images.append(torch.from_numpy(read_sized_image(file, shape, how)))
-        except ConfigError as error:
-            skipped[str(file)] = str(error)
-    if len(images) < _MIN_IMAGES:
-        raise ConfigError(
-            f"Of {len(files)} images in {source}, {len(skipped)} cannot be read, the first:"
-            f" {next(iter(skipped.values()))}"
-        )
-    return Given(images=torch.cat(images), label=f"{len(images)} from {source}", skipped=skipped)
-
-
-def _spread(files: Sequence[Path]) -> list[Path]:
-    """At most MAX_IMAGES, evenly from the whole list, so that each class has its share."""
-    count = min(len(files), MAX_IMAGES)
-    return [files[i * len(files) // count] for i in range(count)]
-
-
-def read_sized_image(path: str | Path, shape: tuple[int, ...], how: Preparation) -> Any:
-    """(1, c, h, w) float32 of an image for a network with that input; ConfigError for a file that
-    is none.
-
-    A square is cut as `Preparation` says; another shape is filled by stretching. Networks with one
-    channel get the grey value, normalised with the first mean and deviation.
-    """
-    from subpc.images.input import image_input
-
-    _, channels, height, width = shape
-    if channels not in (1, 3):
-        raise ConfigError(f"The network takes {channels} channels; images have 1 or 3.")
-    return image_input(path, TensorInfo(name="input", shape=(1, channels, height, width)), how)
-
-
-def _fashion_mnist(folder: Path, shape: tuple[int, ...], source: str) -> Given:
-    import torch
-
-    from subpc.images.fashion_mnist import normalised, read_part
-
-    pixels, _ = read_part(folder, "train")
-    chosen = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))[:MAX_IMAGES]
-    images = normalised(pixels[chosen]).expand(-1, shape[1], -1, -1)
-    if images.shape[2:] != torch.Size(shape[2:]):
-        raise ConfigError(
-            f"The network takes {shape[3]}x{shape[2]} pixels, Fashion-MNIST has"
-            f" {images.shape[3]}x{images.shape[2]}. Pass --shape, or a folder of images."
-        )
-    return Given(images=images.contiguous(), label=f"{len(images)} from {source}")
 
 
 def generate(
@@ -132,8 +27,8 @@ def generate(
     from subpc.algorithms.images.matched_images import match
     from subpc.algorithms.images.random_images import random_shapes
 
-    if not _MIN_IMAGES <= count <= MOST:
-        raise ConfigError(f"{count} synthetic images; {_MIN_IMAGES} to {MOST} are accepted.")
+    if not MIN_IMAGES <= count <= MOST:
+        raise ConfigError(f"{count} synthetic images; {MIN_IMAGES} to {MOST} are accepted.")
     _, channels, height, width = shape
     images = random_shapes(count, channels, max(height, width), seed)[
         :, :, :height, :width

@@ -5,13 +5,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from subpc.compression.calibration import Given, generate, read_calibration
+from subpc.compression.calibration import generate
 from subpc.compression.shape import check_image_shape, check_images, check_shape
 from subpc.compression.steps import Evaluate, Shape, as_file, measured, run_method, strongest
 from subpc.errors import ConfigError
 from subpc.files import check_outputs
 from subpc.frontend.one_at_a_time import one_at_a_time
 from subpc.images.prepare import Preparation
+from subpc.images.unlabelled import Given, read_calibration
 from subpc.model_files import arch_files, model_files
 from subpc.progress import Progress, silent
 

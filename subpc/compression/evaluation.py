@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from subpc.compression.calibration import read_sized_image
 from subpc.errors import ConfigError
 from subpc.images.fashion_mnist import folder_named_by
 from subpc.images.prepare import Preparation
+from subpc.images.unlabelled import read_sized_image
 from subpc.progress import Progress
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from subpc.algorithms.registry import method_of
-from subpc.compression.calibration import Given
+from subpc.images.unlabelled import Given
 from subpc.progress import Progress
 
 if TYPE_CHECKING:

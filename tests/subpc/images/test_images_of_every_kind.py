@@ -11,11 +11,11 @@ from torch import nn
 
 import subpc
 from subpc.cli.main import run
-from subpc.compression.calibration import read_sized_image
 from subpc.errors import ConfigError
 from subpc.images.input import image_input
 from subpc.images.output import look, summary
 from subpc.images.prepare import Preparation, read_image
+from subpc.images.unlabelled import read_sized_image
 from subpc.library.report import TensorInfo
 
 HOW = Preparation(mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
