@@ -19,7 +19,6 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from subpc.errors import UnsupportedModelError
 from subpc.frontend.imported_model import ImportedModel
 from subpc.frontend.weight_codes import WeightCodes
 from subpc.machine.target import Target
@@ -47,6 +46,7 @@ from subpc.passes.recognise_activations import recognise_activations
 from subpc.passes.recognise_quantized import recognise_quantized
 from subpc.passes.recognise_shapes import recognise_shapes
 from subpc.passes.split_channel_scales import split_channel_scales
+from subpc.passes.static_shapes import check_shapes
 from subpc.passes.to_integers import has_codes, to_integers
 from subpc.passes.transposed_convs import split_phases
 from subpc.passes.trim_taps import trim_taps
@@ -248,7 +248,7 @@ def _decided(
     sparse: str,
 ) -> Rewritten:
     graph = Dataflow(module["main"])
-    _check_shapes(graph)
+    check_shapes(graph)
     decisions = decide_layers(graph, isa, sparse)
     return Rewritten(
         module=module,
@@ -289,17 +289,3 @@ def lower_model(
         others=model.others,
         order=model.order,
     )
-
-
-def _check_shapes(graph: Dataflow) -> None:
-    dynamic = [var.name for var in graph.live() if not _static(var)]
-    if dynamic:
-        raise UnsupportedModelError(
-            f"shapes that depend on data are not supported: {', '.join(dynamic[:5])}; export with"
-            " fixed shapes"
-        )
-
-
-def _static(var: relax.Var) -> bool:
-    types: Sequence[relax.Type] = var.ty.fields if isinstance(var.ty, relax.TupleType) else [var.ty]
-    return all(isinstance(extent, tvm.tirx.IntImm) for t in types for extent in t.shape or ())

@@ -53,8 +53,8 @@ class VectorIsa:
         if not self.dot:
             return ""
         ways = {
-            "vnni": "vpdpbusd (VNNI: four multiply-adds for each of float32)",
-            "madd": "vpmaddubsw (no VNNI: at most two multiply-adds for each of float32)",
+            "vnni": "vpdpbusd (VNNI: up to 4 times the multiply-adds of float32)",
+            "madd": "vpmaddubsw (no VNNI: up to 2 to 3.5 times the multiply-adds of float32)",
         }
         return f"{ways[self.dot]} on {32 * self.lanes}-bit vectors"
 

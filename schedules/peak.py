@@ -11,17 +11,20 @@ from typing import Any
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
-from subpc.schedules.dot import QUAD, dot
+from subpc.schedules.dot import QUAD
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import PlainKernel
 from subpc.schedules.layout import LINE
 from subpc.schedules.operand import Operand, floats, integers
+from subpc.schedules.quad_sums import TileSums
 from subpc.schedules.quantization import CODES
 from subpc.schedules.vector import Register, load, put
 
 # Two multiply-adds a cycle that take 4 cycles each need 8 in flight; 12 also fit into the 16
 # registers of AVX2.
 SUMS = 12
+# A tile of sums of products of bytes: vectors in a row, and steps until the same pixels come again.
+COLUMNS, STEPS = 2, 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,41 +68,64 @@ class PeakMultiplyAdd(PlainKernel):
 
 @dataclass(frozen=True, kw_only=True)
 class PeakMultiplyBytes(PlainKernel):
-    """y = SUMS vectors of sums of products of four bytes, `rounds` times over, on each worker.
+    """y = a tile of sums of products of four bytes, `rounds` times over, on each worker: with the
+    instructions that convolutions of codes have for it, at their best.
 
-    Operands: x (int32, (SUMS + 2) vectors of `lanes`), y (the same a worker).
+    Operands: x (int32, STEPS vectors a column of the tile, and a word a row), y (int32, a tile a
+    worker).
     """
 
     workers: int
     rounds: int
-    lanes: int
+    isa: VectorIsa
 
     @property
     def family(self) -> str:
         return "peak_multiply_bytes"
 
     @property
+    def rows(self) -> int:
+        """Of the tile; what adds in 16 bits keeps pixels of several steps in registers, too."""
+        return 4 if self.isa.dot == "madd" and self.isa.registers < 32 else 6
+
+    @property
     def flops(self) -> int:
-        return 2 * self.workers * self.rounds * SUMS * QUAD * self.lanes
+        return 2 * self.workers * self.rounds * self.rows * COLUMNS * QUAD * self.isa.lanes
 
     def sizes(self) -> dict[str, Operand]:
-        count = (SUMS + 2) * self.lanes
-        return {"x": integers(count), "y": integers(self.workers * count)}
+        tile = self.rows * COLUMNS * self.isa.lanes
+        return {
+            "x": integers(STEPS * COLUMNS * self.isa.lanes + self.rows),
+            "y": integers(self.workers * tile),
+        }
 
     def emit(self, b: dict[str, Any], isa: VectorIsa) -> None:
-        x, y, lanes, word = b["x"], b["y"], self.lanes, "int32"
+        x, y, lanes = b["x"], b["y"], isa.lanes
+        words = STEPS * COLUMNS * lanes
+
+        def pixels(quad: Any, _tap: int, column: int) -> Any:
+            # Other ones in each step: products of the same would be computed once.
+            vector = load(x, (quad % STEPS * COLUMNS + column) * lanes, lanes)
+            return tirx.reinterpret(f"{CODES}x{QUAD * lanes}", vector)
+
         with T.parallel(0, self.workers) as worker:
-            sums = [Register(lanes, load(x, i * lanes, lanes), word) for i in range(SUMS)]
-            pixels, codes = (
-                Register(lanes, load(x, (SUMS + i) * lanes, lanes), word) for i in range(2)
-            )
-            with T.serial(0, self.rounds):
-                for total in sums:
-                    bytes_ = tirx.reinterpret(f"{CODES}x{QUAD * lanes}", pixels.get())
-                    total.set(dot(total.get(), bytes_, codes.get(), lanes))
-            for i, total in enumerate(sums):
-                at = (worker * (SUMS + 2) + i) * lanes
-                put(y, at, total.get(), lanes)
+            sums = [
+                [Register(lanes, load(x, v * lanes, lanes), "int32") for v in range(COLUMNS)]
+                for _ in range(self.rows)
+            ]
+            TileSums(
+                isa=isa,
+                sums=sums,
+                quads=self.rounds,
+                taps=1,
+                pixels=pixels,
+                w=x,
+                weights=lambda _quad, _tap, row: words + row,
+                narrow=None if isa.dot == "vnni" else 4 if isa.registers >= 32 else 2,
+            ).emit()
+            flat = [total for row in sums for total in row]
+            for i, total in enumerate(flat):
+                put(y, (worker * len(flat) + i) * lanes, total.get(), lanes)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,9 +37,7 @@ def build(output: Path, target_text: str, threads: int) -> dict[str, int]:
     memory = PeakRead(workers=threads, floats=MEMORY_FLOATS // threads, rounds=1)
     kernels: dict[str, Kernel] = {FMA: fma, CACHE: cache, MEMORY: memory}
     if target.isa.dot:
-        kernels[BYTES] = PeakMultiplyBytes(
-            workers=threads, rounds=FMA_ROUNDS, lanes=target.isa.lanes
-        )
+        kernels[BYTES] = PeakMultiplyBytes(workers=threads, rounds=FMA_ROUNDS, isa=target.isa)
     modules = [
         tvm.IRModule({symbol: kernel.prim_func(symbol, target.isa)})
         for symbol, kernel in kernels.items()

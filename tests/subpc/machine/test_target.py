@@ -6,14 +6,14 @@ from subpc.errors import TargetError
 from subpc.machine import target as target_module
 from subpc.machine.cpu import missing_features
 from subpc.machine.target import parse_target
-from subpc.schedules.isa import AVX2, AVX512, GENERIC, VectorIsa
+from subpc.schedules.isa import AVX2, AVX512, AVX512_VNNI, GENERIC, VectorIsa
 
 
 @pytest.mark.parametrize(
     ("text", "isa"),
     [
         ("llvm -mcpu=skylake-avx512 -num-cores=4", AVX512),
-        ("llvm -mcpu=znver4", AVX512),
+        ("llvm -mcpu=znver4", AVX512_VNNI),
         ("llvm -mcpu=haswell", AVX2),
         ("llvm -mcpu=znver2", AVX2),
         ("llvm -mcpu=skylake-avx512 -mattr=-avx512f", AVX2),

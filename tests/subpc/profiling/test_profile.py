@@ -1,5 +1,6 @@
 """Profiles: rows and shares, the machine's peak, the balance of the workers."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 
 import subpc
 from subpc.library.report import StepInfo
+from subpc.machine.target import parse_target
 from subpc.machine.threads import available_threads
-from subpc.profiling.probes import ProbeError, Probes, highest
+from subpc.profiling.probes import MachinePeak, ProbeError, Probes, highest
 from subpc.profiling.profile import by_layer, measure_imbalance
 from subpc.runtime.model import load
 from tests.subpc.profile_page.report_input import layer
@@ -43,6 +45,31 @@ def test_a_row_has_the_layers_decision_and_rates() -> None:
         None,
         None,
     )
+
+
+def test_a_layer_is_measured_against_the_peak_of_what_it_computes_in() -> None:
+    peak = MachinePeak(
+        cpu="",
+        threads=1,
+        lanes=16,
+        gflops=250.0,
+        cache_gbytes=1.0,
+        memory_gbytes=1.0,
+        integer_gops=1000.0,
+    )
+    integers = replace(layer("a", 16), precision="int8")
+    floats = replace(layer("b", 16), why_float="input: not quantized")
+    steps, times = [step("a"), step("b"), step("c")], [4.0, 4.0, 4.0]
+    rows = by_layer(steps, times, layers=(integers, floats), peak=peak)
+    assert [(row.precision, row.of_peak) for row in rows] == [
+        ("int8", 0.25),
+        ("float32", 1.0),
+        ("", 1.0),
+    ]
+    assert [row.why_float for row in rows] == ["", "input: not quantized", ""]
+    # A machine whose peak of bytes is not known.
+    (unknown, *_) = by_layer(steps, times, layers=(integers,), peak=replace(peak, integer_gops=0.0))
+    assert unknown.of_peak is None
 
 
 class FakeClock:
@@ -92,6 +119,8 @@ def test_the_peak_is_of_this_machine(probes: Probes) -> None:
     peak = highest([probes.peak(), probes.peak()])
     assert peak.threads == available_threads()
     assert peak.gflops > 1
+    dot = parse_target("llvm -mcpu=native").isa.dot
+    assert (peak.integer_gops > 1.5 * peak.gflops) == bool(dot)
     assert peak.cache_gbytes > 0
     assert peak.memory_gbytes > 0
 
