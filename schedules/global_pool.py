@@ -30,7 +30,7 @@ class GlobalPool(PlainKernel):
     result: Quantization | None = None
 
     def __post_init__(self) -> None:
-        assert self.numbers
+        self.numbers.check()
 
     @property
     def numbers(self) -> PoolNumbers:

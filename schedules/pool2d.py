@@ -51,6 +51,7 @@ class Pool2d(PlainKernel):
         if self.kind not in ("max", "avg"):
             raise ValueError(f"unknown pooling {self.kind!r}; known: max, avg")
         numbers, written = self.numbers, self.source.dtype if self.kind == "max" else "float32"
+        numbers.check()
         if self.out.dtype != (CODES if numbers.result else written):
             raise ValueError(f"a result of {self.out.dtype} of {numbers}")
         if self.kind == "avg" and self.dilation != (1, 1):

@@ -22,7 +22,8 @@ class PoolNumbers:
     codes: Quantization | None
     result: Quantization | None
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raises ValueError for quantizations of what is no mean of codes, or without them."""
         means = self.kind == "avg" and self.source == CODES
         if (self.codes is not None) != means or (self.result is not None and not means):
             given = f"{self.codes} and {self.result}"

@@ -60,13 +60,15 @@ class Requantize(Epilogue):
 
         at: the element of the residual that the first lane belongs to.
         """
+        multiplier, bias = (splat(b[name][channel], lanes) for name in ("multiplier", "bias"))
+        return self.value_of(total, multiplier, bias, b, at, lanes)
+
+    def value_of(
+        self, total: Any, multiplier: Any, bias: Any, b: Mapping[str, Any], at: Any, lanes: int
+    ) -> Any:
+        """The same with a multiplier and a bias for each lane."""
         floats = f"float32x{lanes}"
-        value = fma(
-            tirx.Cast(floats, total),
-            splat(b["multiplier"][channel], lanes),
-            splat(b["bias"][channel], lanes),
-            lanes,
-        )
+        value = fma(tirx.Cast(floats, total), multiplier, bias, lanes)
         if self.operand is not None:
             kept = fetch(b[self.operand], at, lanes)
             if self.residual_codes:
@@ -205,3 +207,9 @@ def store_codes(buffer: Any, at: Any, codes: Any, count: int, lanes: int) -> Non
         part = codes if size == lanes else shuffle([codes], [*range(start, start + size)])
         store(buffer, at + start, part, size)
         start += size
+
+
+def narrowed(value: Any, lanes: int) -> Any:
+    """One vector of unrounded codes as `lanes` bytes; what is outside 0 .. 255 becomes 0 or 255."""
+    low, high = (splat(tirx.const(limit, "int32"), lanes) for limit in (0, LARGEST_CODE))
+    return tirx.Cast(f"{CODES}x{lanes}", tirx.min(tirx.max(rounded(value, lanes), low), high))
