@@ -14,12 +14,12 @@ import numpy as np
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
+from subpc.schedules.dot import QUAD, dot, pair_products
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import KernelBase
 from subpc.schedules.layout import LINE, TensorLayout, compact_frame
 from subpc.schedules.linear import PanelBody
 from subpc.schedules.operand import Operand, integers
-from subpc.schedules.quad_conv import QUAD, dot
 from subpc.schedules.quantization import CODES
 from subpc.schedules.requantize import Requantize, narrowed, operands_of
 from subpc.schedules.vector import Register, load, prefetch, shuffle, splat
@@ -206,9 +206,3 @@ class _PairBody(_Body):
         parts = [register.get() for register in sums]
         even, odd = (shuffle(parts, list(range(first, 2 * self.lanes, 2))) for first in (0, 1))
         return even + odd
-
-
-def pair_products(a: Any, b: Any, lanes: int) -> Any:
-    """Products of int16, two neighbours added in each int32 lane."""
-    name = "llvm.x86.avx512.pmaddw.d.512" if lanes == LINE else "llvm.x86.avx2.pmadd.wd"
-    return tirx.call_llvm_pure_intrin(f"int32x{lanes}", name, a, b)
