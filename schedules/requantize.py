@@ -178,24 +178,30 @@ def packed(values: Sequence[Any], lanes: int) -> Any:
     order afterwards.
     """
     assert len(values) == PACKED
-    level = "avx512" if lanes == 16 else "avx2"
-    suffix = ".512" if lanes == 16 else ""
     words = [
-        tirx.call_llvm_pure_intrin(
-            f"int16x{2 * lanes}",
-            f"llvm.x86.{level}.packssdw{suffix}",
-            rounded(first, lanes),
-            rounded(second, lanes),
-        )
+        saturated_words(first, second, lanes)
         for first, second in zip(values[::2], values[1::2], strict=True)
     ]
-    codes = tirx.call_llvm_pure_intrin(
-        f"int8x{4 * lanes}", f"llvm.x86.{level}.packuswb{suffix}", *words
-    )
+    codes = saturated_bytes(*words, lanes)
     dwords = tirx.reinterpret(f"int32x{lanes}", codes)
     quarters = lanes // 4
     order = [quarter * PACKED + vector for vector in range(PACKED) for quarter in range(quarters)]
     return tirx.reinterpret(f"{CODES}x{4 * lanes}", shuffle([dwords], order))
+
+
+def saturated_words(first: Any, second: Any, lanes: int) -> Any:
+    """Two vectors of unrounded codes as int16: four of each by turns."""
+    level, suffix = ("avx512", ".512") if lanes == 16 else ("avx2", "")
+    whole = (rounded(value, lanes) for value in (first, second))
+    name = f"llvm.x86.{level}.packssdw{suffix}"
+    return tirx.call_llvm_pure_intrin(f"int16x{2 * lanes}", name, *whole)
+
+
+def saturated_bytes(first: Any, second: Any, lanes: int) -> Any:
+    """Two vectors of int16 as bytes from 0 to 255: eight of each by turns."""
+    level, suffix = ("avx512", ".512") if lanes == 16 else ("avx2", "")
+    name = f"llvm.x86.{level}.packuswb{suffix}"
+    return tirx.call_llvm_pure_intrin(f"int8x{4 * lanes}", name, first, second)
 
 
 def store_codes(buffer: Any, at: Any, codes: Any, count: int, lanes: int) -> None:
