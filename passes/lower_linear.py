@@ -7,10 +7,12 @@ import numpy as np
 from tvm import relax
 
 from subpc.passes import ops
-from subpc.passes.dataflow import constant_of, shape_of
+from subpc.passes.dataflow import constant_of, dtype_of, shape_of
 from subpc.passes.lower import Lowering, compact_layout
+from subpc.passes.lower_int8_linear import lower_int8_linear
 from subpc.schedules.elementwise import Elementwise
 from subpc.schedules.linear import Linear
+from subpc.schedules.quantization import CODES
 
 
 def lower_linear(low: Lowering, var: relax.Var, call: relax.Call) -> None:
@@ -41,6 +43,10 @@ def _matrix_product(
 ) -> None:
     attrs, bias = ops.attributes(call), constant_of(low.graph.resolve(call.args[2]))
     outputs, inputs = weight.shape
+    if dtype_of(call.args[0]) == CODES:
+        values = np.zeros(outputs, "float32") if bias is None else bias
+        lower_int8_linear(low, var, call, weight, values, rows)
+        return
     residual = low.compact(call.args[3]) if len(call.args) == 4 else None
     activation = ops.activation_of(attrs["activation"])
     kernel = Linear(

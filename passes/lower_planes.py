@@ -23,8 +23,9 @@ MAX_POOLINGS = 8
 
 def lower_pool2d(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     """A subpc.pool2d, from whatever layout the input has to the frame of the output's size."""
-    attrs, x, (codes, result) = ops.attributes(call), low.home(call.args[0]), _codes(var, call)
-    out = low.define(var, low.frames.frame(var))
+    attrs, x = ops.attributes(call), low.home(call.args[0])
+    out, largest = low.define(var, low.frames.frame(var)), attrs["kind"] == "max"
+    codes, result = (None, None) if largest else _codes(var, call)
     kernel = Pool2d(
         kind=attrs["kind"],
         source=x.layout,
@@ -34,12 +35,20 @@ def lower_pool2d(low: Lowering, var: relax.Var, call: relax.Call) -> None:
         padding=tuple(attrs["padding"]),
         dilation=tuple(attrs["dilation"]),
         count_include_pad=bool(attrs["count_include_pad"]),
-        nonnegative=is_nonnegative(low, call.args[0])
-        or (codes is not None and not codes.zero_point),
+        nonnegative=largest and _nothing_below_the_frame(low, call),
         codes=codes,
         result=result,
     )
     low.emit(attrs["name"], kernel, {"x": x.location, "y": out.location})
+
+
+def _nothing_below_the_frame(low: Lowering, call: relax.Call) -> bool:
+    """Whether no pixel that a maximum reads is less than what stands around the pixels: 0, or the
+    zero point."""
+    attrs = ops.attributes(call)
+    codes = ops.quantization_of(attrs.get("x_quantization") or attrs.get("quantization"))
+    lowest = codes is not None and codes.zero_point == 0
+    return lowest or is_nonnegative(low, call.args[0])
 
 
 def is_nonnegative(low: Lowering, value: relax.Expr) -> bool:
@@ -72,20 +81,25 @@ def lower_global_pool(low: Lowering, var: relax.Var, call: relax.Call) -> None:
 
 
 def _codes(var: relax.Var, call: relax.Call) -> tuple[Quantization | None, Quantization | None]:
-    """What a pooling reads and what it writes: the same codes, where nothing else is said."""
+    """What a mean reads and what it writes: the same codes, where nothing else is said; then their
+    scale makes no difference."""
     attrs = ops.attributes(call)
     read, written = (
         ops.quantization_of(attrs.get(name)) for name in ("x_quantization", "quantization")
     )
-    return (
-        read or written if dtype_of(call.args[0]) == CODES else None,
-        written or read if dtype_of(var) == CODES else None,
-    )
+    read, written = read or written, written or read
+    if dtype_of(call.args[0]) != CODES or read is None:
+        return None, None
+    if dtype_of(var) != CODES:
+        return read, None
+    if written == read:
+        read = written = replace(read, scale=1.0)
+    return read, written
 
 
 def lower_interleave(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     """A subpc.interleave, from whatever layout the input has to the frame of the output's size."""
-    attrs, x = ops.attributes(call), low.home(call.args[0])
+    attrs, x, filled = ops.attributes(call), low.home(call.args[0]), len(call.args) > 1
     out = low.define(var, low.frames.frame(var))
     kernel = Interleave(
         source=x.layout,
@@ -95,7 +109,7 @@ def lower_interleave(low: Lowering, var: relax.Var, call: relax.Call) -> None:
         starts=tuple(attrs["starts"]),
         steps=tuple(attrs["steps"]),
         activation=ops.activation_of(attrs["activation"]),
-        quantization=ops.quantization_of(attrs.get("quantization")),
+        quantization=ops.quantization_of(attrs.get("quantization")) if filled else None,
     )
     fill = {"fill": low.home(call.args[1]).location} if kernel.filled else {}
     low.emit(attrs["name"], kernel, {"x": x.location, "y": out.location, **fill})

@@ -42,7 +42,7 @@ def lower_quads(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     levels = layer_levels(call, filters.weight, filters.bias)
     kernel = _kernel(low, call, geometry, filters, source, out, residual, levels)
     packed = _packed(filters, kernel)
-    packed["start"] = (-_x_of(call).zero_point * packed["start"]).astype("int32")
+    packed["start"] = (-x_quantization(call).zero_point * packed["start"]).astype("int32")
     operands: dict[str, Location | None] = {
         name: low.weights.add(array)
         for name, array in (packed | operand_arrays(levels, kernel.groups * kernel.group)).items()
@@ -59,7 +59,7 @@ def lower_quads(low: Lowering, var: relax.Var, call: relax.Call) -> None:
 
 def layer_levels(call: relax.Call, codes: np.ndarray, bias: np.ndarray) -> Levels:
     """What brings the sums of a layer on codes to its result."""
-    attrs, x = ops.attributes(call), _x_of(call)
+    attrs, x = ops.attributes(call), x_quantization(call)
     weights = np.abs(codes.astype("int64")).reshape(len(codes), -1).sum(axis=1)
     return levels_of(
         multiplier=x.scale * np.asarray(attrs["weight_scales"], "float64"),
@@ -71,7 +71,8 @@ def layer_levels(call: relax.Call, codes: np.ndarray, bias: np.ndarray) -> Level
     )
 
 
-def _x_of(call: relax.Call) -> Quantization:
+def x_quantization(call: relax.Call) -> Quantization:
+    """What the input of a layer on codes stands for."""
     quantization = ops.quantization_of(ops.attributes(call)["x_quantization"])
     assert quantization is not None
     return quantization
@@ -104,7 +105,7 @@ def _source(
 ) -> tuple[TensorLayout, Location]:
     """The planes that the taps read: the input tensor itself, or its pixels sorted by phase."""
     x = low.graph.resolve(call.args[0])
-    zero = _x_of(call).zero_point if padding_read(call) else 0
+    zero = x_quantization(call).zero_point if padding_read(call) else 0
     frame = low.frames.planar(*geometry.out, CODES)
     if geometry.in_order:
         layout, location = framed_layout(x, frame), low.framed(x, frame)

@@ -22,8 +22,7 @@ PLANE_NS, FLOAT_NS = 6.0, 0.05
 class GlobalPool(PlainKernel):
     """y[n * channels + c] = mean of plane (n, c). Operands: x, y.
 
-    codes: what the pixels stand for, where they are bytes; result: what their mean is rounded to,
-    None: it is a float.
+    codes, result: as in Pool2d.
     """
 
     source: TensorLayout
@@ -31,8 +30,14 @@ class GlobalPool(PlainKernel):
     result: Quantization | None = None
 
     def __post_init__(self) -> None:
-        if (self.source.dtype == CODES) != (self.codes is not None):
-            raise ValueError(f"a mean of {self.source.dtype} with {self.codes}")
+        self.numbers.check()
+
+    @property
+    def numbers(self) -> PoolNumbers:
+        """What it computes with."""
+        return PoolNumbers(
+            kind="avg", source=self.source.dtype, codes=self.codes, result=self.result
+        )
 
     @property
     def family(self) -> str:
@@ -63,14 +68,13 @@ class GlobalPool(PlainKernel):
         frame, planes = self.source.frame, self.source.batch * self.source.channels
         with units(planes, PLANE_NS + FLOAT_NS * frame.pixels) as plane:
             start = plane * frame.plane + frame.first
-            numbers = PoolNumbers(kind="avg", codes=self.codes, result=self.result)
-            total = plane_sum(b["x"], start, self._flat(isa.lanes), isa, numbers)
+            total = plane_sum(b["x"], start, self._flat(isa.lanes), isa, self.numbers)
             between = (frame.height - 1) * (frame.pitch - frame.width)
             if self.codes is not None and self.codes.zero_point and between:
                 # Zero points where somebody reads them as padding, else zeros: all the same.
                 total = total - widened(b["x"][start + frame.width], 1) * between
             count = frame.height * frame.width
-            mean = numbers.mean(total, count, constant(float(count), 1), 1)
+            mean = self.numbers.mean(total, count, constant(float(count), 1), 1)
             T.buffer_store(b["y"], mean, [plane])
 
     def _flat(self, lanes: int) -> int:

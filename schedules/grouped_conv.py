@@ -12,6 +12,7 @@ from typing import Any
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
+from subpc.schedules.grouped_shape import GroupedShape
 from subpc.schedules.grouped_tile import DEFAULT_TILE, GroupedTile, default_rows
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.layout import Origin, TensorLayout, whole
@@ -34,77 +35,24 @@ VECTOR_NS = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class GroupedConv(Stage):
+class GroupedConv(GroupedShape, Stage):
     """y[n, o] = epilogue(bias[o] + sum over channels c of o's group and taps t of w[o, c, t] * x[n,
     c, t]).
 
-    groups == source.channels is a depthwise convolution. padding: rows above, columns left; below
-    and right follow from the size of `out`. The frame of the source has a halo of at least the
-    padding on every side. Operands: x, w (c_out, c_in / groups, kh, kw: as PyTorch has it), bias
-    (c_out), [residual, laid out as y], y.
+    Operands: x, w (c_out, c_in / groups, kh, kw: as PyTorch has it), bias (c_out), [residual, laid
+    out as y], y.
     """
 
     SCHEDULES = "grouped"
 
-    groups: int
-    kernel: tuple[int, int]
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
-    dilation: tuple[int, int] = (1, 1)
     tile: GroupedTile = DEFAULT_TILE
-
-    def __post_init__(self) -> None:
-        if self.source.channels % self.groups or self.out.channels % self.groups:
-            raise ValueError(
-                f"{self.groups} groups do not divide {self.source.channels} and {self.out.channels}"
-                " channels"
-            )
-        if self.epilogue.in_place:
-            raise ValueError(
-                "vectors overlap in a row: a residual that the result overwrites would be added"
-                " twice"
-            )
-        if self.source.frame.compact or self.out.frame.compact:
-            raise ValueError("grouped convolution works on framed planes")
-        if self.halo_needed() > self.source.frame.halo:
-            raise ValueError(
-                f"the taps reach {self.halo_needed()} pixels outside the image, its halo is"
-                f" {self.source.frame.halo}"
-            )
 
     @property
     def family(self) -> str:
-        return "depthwise_conv_f32" if self.groups == self.source.channels else "grouped_conv_f32"
-
-    @property
-    def per_group(self) -> int:
-        """Input channels a group."""
-        return self.source.channels // self.groups
-
-    @property
-    def flops(self) -> int:
-        frame, taps = self.out.frame, self.kernel[0] * self.kernel[1]
-        filters = self.out.batch * self.out.channels
-        return 2 * filters * frame.height * frame.width * self.per_group * taps
-
-    def halo_needed(self) -> int:
-        """How far the taps reach outside the image, on any side."""
-        sizes = (
-            (self.source.frame.height, self.out.frame.height),
-            (self.source.frame.width, self.out.frame.width),
-        )
-        needs = [0, *self.padding]
-        for axis, (size, count) in enumerate(sizes):
-            last = (
-                (count - 1) * self.stride[axis]
-                - self.padding[axis]
-                + (self.kernel[axis] - 1) * self.dilation[axis]
-            )
-            needs.append(last - (size - 1))
-        return max(needs)
+        return f"{self.kind}_f32"
 
     def sizes(self) -> dict[str, Operand]:
-        weights = floats(self.out.channels * self.per_group * self.kernel[0] * self.kernel[1])
+        weights = floats(self.out.channels * self.per_group * self.taps)
         sizes = {"x": tensor(self.source), "w": weights, "bias": floats(self.out.channels)}
         return sizes | self.epilogue.operands(self.out) | {"y": tensor(self.out)}
 
@@ -199,13 +147,13 @@ class GroupedBody:
 
     def tile(self, plane: Any, row: Any, column: Any) -> None:
         k, source = self.k, self.k.source.frame
-        channel = plane % k.out.channels if k.out.batch > 1 else plane
+        channel = k.channel_of(plane)
         bias = splat(self.b["bias"][channel], self.lanes)
         sums = [Register(self.lanes, bias) for _ in range(self.rows)]
         at = (row * k.stride[0] - k.padding[0]) * source.pitch + (
             column * k.stride[1] - k.padding[1] + self.origin.x
         )
-        taps, first = k.kernel[0] * k.kernel[1], self.input_plane(plane, channel)
+        taps, first = k.taps, k.input_plane(plane)
         if k.tile.prefetch:
             self.ask_ahead(first * source.plane + at, plane, row, column)
         if k.per_group == 1:
@@ -230,14 +178,6 @@ class GroupedBody:
             line = plane * out.plane + (row + r) * out.pitch + (self.origin.y + column)
             prefetch(self.b["y"], line, 1, write=True)
 
-    def input_plane(self, plane: Any, channel: Any) -> Any:
-        """The first input plane of the output channel's group."""
-        k = self.k
-        if k.source.channels == k.out.channels == k.groups:
-            return plane
-        first = channel // (k.out.channels // k.groups) * k.per_group
-        return plane // k.out.channels * k.source.channels + first if k.out.batch > 1 else first
-
     def multiply_add(self, sums: list[Register], at: Any, weight: Any) -> None:
         """Add one input channel: every input row is loaded once a tap column and meets all output
         rows that it belongs to.
@@ -249,12 +189,9 @@ class GroupedBody:
         w = [
             Register(self.lanes, splat(self.b["w"][weight + t], self.lanes)) for t in range(kh * kw)
         ]
-        users: dict[int, list[tuple[int, int]]] = {}
-        for r in range(self.rows):
-            for ky in range(kh):
-                users.setdefault(r * k.stride[0] + ky * k.dilation[0], []).append((r, ky))
+        users = k.input_rows(self.rows)
         for kx in range(kw):
-            for row in sorted(users):
+            for row in users:
                 x = Register(
                     self.lanes, self.column(at + row * k.source.frame.pitch, kx * k.dilation[1])
                 )

@@ -6,6 +6,7 @@ several sums over interleaved inputs keep enough loads in flight. With more rows
 meets all rows of a register tile.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,27 +91,31 @@ class Linear(KernelBase):
         _Body(self, isa, b).tasks()
 
 
-class _Body:
-    """Emits the loops of one kernel; `b` are its operands by name."""
+class PanelBody(ABC):
+    """Emits the loops of a kernel whose weights lie in panels of 16 outputs.
 
-    def __init__(self, linear: Linear, isa: VectorIsa, b: dict[str, Any]) -> None:
-        self.k, self.b, self.isa, self.lanes = linear, b, isa, isa.lanes
+    rows, outputs: of the result. steps: what a sum takes, one after the other.
+    """
+
+    def __init__(self, rows: int, outputs: int, steps: int, isa: VectorIsa) -> None:
+        self.all_rows, self.outputs, self.steps = rows, outputs, steps
+        self.isa, self.lanes = isa, isa.lanes
         # Two panels a tile where they come in pairs: twice the use of every broadcast input.
-        self.panels = (
-            2 if linear.rows > 1 and isa.lanes == LINE and linear.outputs % (2 * LINE) == 0 else 1
-        )
+        self.panels = 2 if rows > 1 and isa.lanes == LINE and outputs % (2 * LINE) == 0 else 1
         self.vectors = self.panels * LINE // isa.lanes
-        self.rows = max(
-            1, min(linear.rows, MAX_ROWS, (isa.registers - SPARE_REGISTERS) // self.vectors)
-        )
+        self.rows = max(1, min(rows, MAX_ROWS, (isa.registers - SPARE_REGISTERS) // self.vectors))
+
+    @abstractmethod
+    def tile(self, panel: Any, row: Any, rows: int) -> None:
+        """`rows` rows x `vectors` vectors of outputs."""
 
     def tasks(self) -> None:
         """One loop over (panels, rows): neighbouring tasks share the weights."""
-        k = self.k
-        whole, rest = divmod(k.rows, self.rows)
+        whole, rest = divmod(self.all_rows, self.rows)
         tiles = whole + (rest > 0)
-        cost = k.inputs * self.vectors * (STREAM_NS if k.rows == 1 else self.isa.fma_ns * self.rows)
-        with units(k.panels // self.panels * tiles, cost) as unit:
+        cost = self.steps * self.vectors
+        cost = cost * (STREAM_NS if self.all_rows == 1 else self.isa.fma_ns * self.rows)
+        with units(-(-self.outputs // LINE) // self.panels * tiles, cost) as unit:
             panel, tile = unit // tiles * self.panels, unit % tiles
             if rest == 0 or whole == 0:
                 self.tile(panel, tile * self.rows, self.rows)
@@ -120,6 +125,28 @@ class _Body:
                     self.tile(panel, tile * self.rows, self.rows)
                 with T.Else():
                     self.tile(panel, whole * self.rows, rest)
+
+    def store(self, y: Any, row: Any, output: Any, values: Register, vector: int) -> None:
+        """Outputs beyond the last one are padding of the last panel."""
+        index = row * self.outputs + output
+        if self.outputs % LINE == 0:
+            put_first(y, index, values, self.lanes)
+            return
+        left = self.outputs % LINE - vector * self.lanes
+        with T.If(output + self.lanes <= self.outputs):
+            with T.Then():
+                put_first(y, index, values, self.lanes)
+            if 0 < left < self.lanes:
+                with T.Else():
+                    put_first(y, index, values, left)
+
+
+class _Body(PanelBody):
+    """Sums of floats; `b` are the operands by name."""
+
+    def __init__(self, linear: Linear, isa: VectorIsa, b: dict[str, Any]) -> None:
+        super().__init__(linear.rows, linear.outputs, linear.inputs, isa)
+        self.k, self.b = linear, b
 
     def tile(self, panel: Any, row: Any, rows: int) -> None:
         """`rows` rows x `vectors` vectors of outputs, in `split` partial sums over interleaved
@@ -171,19 +198,4 @@ class _Body:
         total = parts[0]
         total.set(activate(self.k.activation, total.get(), self.lanes))
         at = panel * LINE + vector * self.lanes
-        self.store(row, at, total, vector)
-
-    def store(self, row: Any, output: Any, total: Register, vector: int) -> None:
-        """Outputs beyond the last one are padding of the last panel."""
-        y, outputs = self.b["y"], self.k.outputs
-        index = row * outputs + output
-        if outputs % LINE == 0:
-            put_first(y, index, total, self.lanes)
-            return
-        left = outputs % LINE - vector * self.lanes
-        with T.If(output + self.lanes <= outputs):
-            with T.Then():
-                put_first(y, index, total, self.lanes)
-            if 0 < left < self.lanes:
-                with T.Else():
-                    put_first(y, index, total, left)
+        self.store(self.b["y"], row, at, total, vector)

@@ -30,8 +30,8 @@ class Pool2d(PlainKernel):
     not to the image.
     nonnegative: x >= 0, so that zeros of the frame may stand in for padding (max only); of codes:
     none is less than what the frame holds.
-    codes: what the pixels stand for, where they are bytes; result: what a mean of them is rounded
-    to, None: it is a float.
+    codes: what bytes stand for in a mean; result: what that is rounded to, None: it is a float.
+    With scale 1 in both of them it is exact, halves are halves: right for any scale that stays.
     Rounding (ceil_mode) is in the size of `out`.
     """
 
@@ -50,10 +50,10 @@ class Pool2d(PlainKernel):
     def __post_init__(self) -> None:
         if self.kind not in ("max", "avg"):
             raise ValueError(f"unknown pooling {self.kind!r}; known: max, avg")
-        result = self.codes if self.kind == "max" else self.result
-        for layout, quantization in ((self.source, self.codes), (self.out, result)):
-            if (layout.dtype == CODES) != (quantization is not None):
-                raise ValueError(f"{self.kind} pooling of {layout.dtype} with {quantization}")
+        numbers, written = self.numbers, self.source.dtype if self.kind == "max" else "float32"
+        numbers.check()
+        if self.out.dtype != (CODES if numbers.result else written):
+            raise ValueError(f"a result of {self.out.dtype} of {numbers}")
         if self.kind == "avg" and self.dilation != (1, 1):
             raise ValueError("average pooling with dilation")
         if any(not taps for axis in (0, 1) for taps in _valid_taps(self, axis)):
@@ -82,7 +82,9 @@ class Pool2d(PlainKernel):
     @property
     def numbers(self) -> PoolNumbers:
         """What it computes with."""
-        return PoolNumbers(kind=self.kind, codes=self.codes, result=self.result)
+        return PoolNumbers(
+            kind=self.kind, source=self.source.dtype, codes=self.codes, result=self.result
+        )
 
     def sizes(self) -> dict[str, Operand]:
         return {"x": tensor(self.source), "y": tensor(self.out)}

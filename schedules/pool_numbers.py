@@ -14,19 +14,25 @@ from subpc.schedules.special_values import maximum
 
 @dataclass(frozen=True, kw_only=True)
 class PoolNumbers:
-    """kind: "max" or "avg". codes: what the pixels stand for, None: they are floats. result: what
-    a mean of codes is rounded to, None: it becomes a float."""
+    """kind: "max" or "avg". source: the type of the pixels. codes: what they stand for in a mean;
+    result: what that is rounded to, None: it becomes a float."""
 
     kind: str
+    source: str
     codes: Quantization | None
     result: Quantization | None
+
+    def check(self) -> None:
+        """Raises ValueError for quantizations of what is no mean of codes, or without them."""
+        means = self.kind == "avg" and self.source == CODES
+        if (self.codes is not None) != means or (self.result is not None and not means):
+            given = f"{self.codes} and {self.result}"
+            raise ValueError(f"{self.kind} pooling of {self.source} with {given}")
 
     @property
     def dtype(self) -> str:
         """The type of a maximum, or of a sum."""
-        if self.codes is None:
-            return "float32"
-        return CODES if self.kind == "max" else "int32"
+        return "int32" if self.codes is not None else self.source
 
     def lanes(self, isa: VectorIsa) -> int:
         """How many of them a register holds."""
@@ -50,22 +56,11 @@ class PoolNumbers:
         """The larger one, or the sum."""
         if self.kind == "avg":
             return a + b
-        return maximum(a, b) if self.codes is None else tirx.max(a, b)
+        return tirx.max(a, b) if self.source == CODES else maximum(a, b)
 
     def mean(self, total: Any, count: Any, divisor: Any, lanes: int) -> Any:
-        """What is stored for a sum of `count` pixels; divisor: float32, in every lane.
-
-        A mean of the codes themselves is exact where it is rounded to the same quantization: halves
-        are halves, whatever the scale.
-        """
+        """What is stored for a sum of `count` pixels; divisor: float32, in every lane."""
         if self.codes is None:
             return total / divisor
-        same = self.codes == self.result
-        real = scaled(total, _unscaled(self.codes) if same else self.codes, lanes, count) / divisor
-        if self.result is None:
-            return real
-        return rounded(real, _unscaled(self.result) if same else self.result, lanes)
-
-
-def _unscaled(quantization: Quantization) -> Quantization:
-    return Quantization(scale=1.0, zero_point=quantization.zero_point)
+        real = scaled(total, self.codes, lanes, count) / divisor
+        return real if self.result is None else rounded(real, self.result, lanes)

@@ -60,13 +60,15 @@ class Requantize(Epilogue):
 
         at: the element of the residual that the first lane belongs to.
         """
+        multiplier, bias = (splat(b[name][channel], lanes) for name in ("multiplier", "bias"))
+        return self.value_of(total, multiplier, bias, b, at, lanes)
+
+    def value_of(
+        self, total: Any, multiplier: Any, bias: Any, b: Mapping[str, Any], at: Any, lanes: int
+    ) -> Any:
+        """The same with a multiplier and a bias for each lane."""
         floats = f"float32x{lanes}"
-        value = fma(
-            tirx.Cast(floats, total),
-            splat(b["multiplier"][channel], lanes),
-            splat(b["bias"][channel], lanes),
-            lanes,
-        )
+        value = fma(tirx.Cast(floats, total), multiplier, bias, lanes)
         if self.operand is not None:
             kept = fetch(b[self.operand], at, lanes)
             if self.residual_codes:
@@ -176,24 +178,30 @@ def packed(values: Sequence[Any], lanes: int) -> Any:
     order afterwards.
     """
     assert len(values) == PACKED
-    level = "avx512" if lanes == 16 else "avx2"
-    suffix = ".512" if lanes == 16 else ""
     words = [
-        tirx.call_llvm_pure_intrin(
-            f"int16x{2 * lanes}",
-            f"llvm.x86.{level}.packssdw{suffix}",
-            rounded(first, lanes),
-            rounded(second, lanes),
-        )
+        saturated_words(first, second, lanes)
         for first, second in zip(values[::2], values[1::2], strict=True)
     ]
-    codes = tirx.call_llvm_pure_intrin(
-        f"int8x{4 * lanes}", f"llvm.x86.{level}.packuswb{suffix}", *words
-    )
+    codes = saturated_bytes(*words, lanes)
     dwords = tirx.reinterpret(f"int32x{lanes}", codes)
     quarters = lanes // 4
     order = [quarter * PACKED + vector for vector in range(PACKED) for quarter in range(quarters)]
     return tirx.reinterpret(f"{CODES}x{4 * lanes}", shuffle([dwords], order))
+
+
+def saturated_words(first: Any, second: Any, lanes: int) -> Any:
+    """Two vectors of unrounded codes as int16: four of each by turns."""
+    level, suffix = ("avx512", ".512") if lanes == 16 else ("avx2", "")
+    whole = (rounded(value, lanes) for value in (first, second))
+    name = f"llvm.x86.{level}.packssdw{suffix}"
+    return tirx.call_llvm_pure_intrin(f"int16x{2 * lanes}", name, *whole)
+
+
+def saturated_bytes(first: Any, second: Any, lanes: int) -> Any:
+    """Two vectors of int16 as bytes from 0 to 255: eight of each by turns."""
+    level, suffix = ("avx512", ".512") if lanes == 16 else ("avx2", "")
+    name = f"llvm.x86.{level}.packuswb{suffix}"
+    return tirx.call_llvm_pure_intrin(f"int8x{4 * lanes}", name, first, second)
 
 
 def store_codes(buffer: Any, at: Any, codes: Any, count: int, lanes: int) -> None:
@@ -205,3 +213,9 @@ def store_codes(buffer: Any, at: Any, codes: Any, count: int, lanes: int) -> Non
         part = codes if size == lanes else shuffle([codes], [*range(start, start + size)])
         store(buffer, at + start, part, size)
         start += size
+
+
+def narrowed(value: Any, lanes: int) -> Any:
+    """One vector of unrounded codes as `lanes` bytes; what is outside 0 .. 255 becomes 0 or 255."""
+    low, high = (splat(tirx.const(limit, "int32"), lanes) for limit in (0, LARGEST_CODE))
+    return tirx.Cast(f"{CODES}x{lanes}", tirx.min(tirx.max(rounded(value, lanes), low), high))

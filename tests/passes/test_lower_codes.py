@@ -50,6 +50,15 @@ def floats(*shape: int) -> np.ndarray:
     return (np.random.default_rng(0).standard_normal(shape) * 2).astype("float32")
 
 
+def check_codes(got: np.ndarray, real: np.ndarray, quantization: Quantization) -> None:
+    """Values that were rounded to codes, `real` before: one code beside it only near the middle of
+    two."""
+    exact = np.clip(real / quantization.scale + quantization.zero_point, 0, 255)
+    middle = np.abs(exact - np.floor(exact) - 0.5) < 1e-4
+    codes = quantization.codes(got).astype("int32")
+    assert (np.abs(codes - np.rint(exact)) <= middle).all()
+
+
 def through(network: Any, *inputs: np.ndarray) -> tuple[list[str], np.ndarray]:
     """(the kernels called, the output)."""
     program, weights = lowered(network, inputs)
@@ -89,8 +98,7 @@ def test_a_sum_of_two_scales(shape: tuple[int, ...]) -> None:
     called, got = through(network, x, y)
     assert called == ["elementwise"] * 4
     real = np.maximum(A.values(A.codes(x)) + B.values(B.codes(y)), 0)
-    np.testing.assert_allclose(got, B.values(B.codes(real)), atol=B.scale * 1.001)
-    assert np.mean(np.abs(got - B.values(B.codes(real))) > B.scale / 2) < 0.01
+    check_codes(got, real, B)
 
 
 def test_pooling_keeps_codes_or_gives_floats() -> None:
@@ -164,3 +172,58 @@ def test_a_shuffle_of_halves_and_a_view_are_copies_of_bytes() -> None:
     swapped = np.roll(A.values(A.codes(x)), 3, axis=1)
     expected = swapped.repeat(2, axis=2).repeat(2, axis=3).reshape(2, -1)
     np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+def weights(*shape: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(codes, scales, bias) of a layer, output channels first."""
+    rng = np.random.default_rng(1)
+    codes = rng.integers(-127, 128, shape).astype("int8")
+    return codes, rng.uniform(0.001, 0.003, shape[0]), rng.standard_normal(shape[0])
+
+
+def layer(op: str, args: list[relax.Expr], scales: np.ndarray, **attrs: Any) -> relax.Call:
+    """A layer on codes of A, with codes of B as its result unless it is float32."""
+    written = {} if attrs.get("dtype") == "float32" else {"quantization": attribute(B)}
+    return ops.make(
+        op,
+        args,
+        x_quantization=attribute(A),
+        weight_scales=[float(scale) for scale in scales],
+        residual_quantization=[],
+        name="layer",
+        **{"activation": "relu", **written, **attrs},
+    )
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_fully_connected_layer(dtype: str) -> None:
+    x, (codes, scales, bias) = floats(3, 2, 21), weights(19, 21)
+
+    def network(emit: Emit, x: relax.Var) -> relax.Expr:
+        args = [emit(quantize(x, A)), relax.const(codes), relax.const(bias.astype("float32"))]
+        result = layer(ops.LINEAR, args, scales, transposed=0, out_shape=[3, 2, 19], dtype=dtype)
+        return result if dtype == "float32" else dequantize(emit(result), B)
+
+    called, got = through(network, x)
+    assert called[:2] == ["elementwise", "linear_i8"]
+    real = A.values(A.codes(x)) @ (codes * scales[:, None]).T + bias.astype("float32")
+    if dtype == "float32":
+        np.testing.assert_allclose(got, np.maximum(real, 0), rtol=1e-4, atol=1e-4)
+    else:
+        check_codes(got, np.maximum(real, 0), B)
+
+
+def test_convolution_of_single_pixels_is_a_fully_connected_layer() -> None:
+    x, (codes, scales, bias) = floats(2, 9, 1, 1), weights(5, 9, 3, 3)
+
+    def network(emit: Emit, x: relax.Var) -> relax.Expr:
+        args = [emit(quantize(x, A)), relax.const(codes), relax.const(bias.astype("float32"))]
+        window = {"strides": [1, 1], "padding": [1, 1, 1, 1], "dilation": [1, 1], "groups": 1}
+        conv = layer(ops.CONV2D, args, scales, out_shape=[2, 5, 1, 1], **window)
+        return dequantize(emit(conv), B)
+
+    called, got = through(network, x)
+    assert called == ["elementwise", "linear_i8", "elementwise"]
+    filters = codes[:, :, 1, 1] * scales[:, None]
+    real = A.values(A.codes(x))[:, :, 0, 0] @ filters.T + bias.astype("float32")
+    check_codes(got[:, :, 0, 0], np.maximum(real, 0), B)

@@ -1,7 +1,7 @@
 """Pooling of codes: maxima of the bytes, exact sums, means rounded half to even."""
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -116,7 +116,7 @@ def test_maximum(window: Window, quantization: Quantization, isa: VectorIsa) -> 
     if not cpu_supports(isa):
         pytest.skip("this CPU lacks the instructions")
     x, lowest = codes(window), quantization.zero_point == 0
-    kernel = pool("max", x, window, codes=quantization, nonnegative=lowest)
+    kernel = pool("max", x, window, nonnegative=lowest)
     flat = into(kernel.source, x, 0 if lowest else 255)
     got = run_everywhere(kernel, [flat, np.full(kernel.out.elements, BORDER, "uint8")], isa)
     expected = reference("max", x, window, include=True)
@@ -128,13 +128,12 @@ def test_maximum(window: Window, quantization: Quantization, isa: VectorIsa) -> 
 @pytest.mark.parametrize("include", [True, False], ids=["padded", "valid"])
 @pytest.mark.parametrize("window", WINDOWS, ids=str)
 def test_mean(window: Window, include: bool, quantization: Quantization, isa: VectorIsa) -> None:
-    """Exactly, ties included: the scale does not matter where it stays the same."""
+    """Exactly, ties included: what a code stands for does not matter where that stays the same."""
     if not cpu_supports(isa):
         pytest.skip("this CPU lacks the instructions")
     x, zero = codes(window), quantization.zero_point
-    kernel = pool(
-        "avg", x, window, codes=quantization, result=quantization, count_include_pad=include
-    )
+    whole = replace(quantization, scale=1.0)
+    kernel = pool("avg", x, window, codes=whole, result=whole, count_include_pad=include)
     flat = into(kernel.source, x, 0)
     got = run_everywhere(kernel, [flat, np.full(kernel.out.elements, BORDER, "uint8")], isa)
     expected = np.rint(reference("avg", x.astype("float64") - zero, window, include)) + zero
@@ -158,11 +157,15 @@ def test_mean_of_another_scale_and_as_floats(window: Window, halo: int | None) -
     np.testing.assert_allclose(out_of(out, got), real, rtol=1e-6, atol=1e-6)
 
 
-def test_a_quantization_is_for_codes() -> None:
+def test_quantizations_are_for_means_of_codes() -> None:
     x, window = codes(WINDOWS[1]), WINDOWS[1]
-    with pytest.raises(ValueError, match="max pooling of uint8 with None"):
-        pool("max", x, window)
-    with pytest.raises(ValueError, match="a mean of float32 with"):
+    with pytest.raises(ValueError, match="max pooling of uint8 with"):
+        pool("max", x, window, codes=SIGNED)
+    with pytest.raises(ValueError, match="avg pooling of uint8 with None"):
+        pool("avg", x, window)
+    with pytest.raises(ValueError, match="a result of uint8"):
+        pool("avg", x, window, codes=SIGNED)
+    with pytest.raises(ValueError, match="avg pooling of float32 with"):
         GlobalPool(source=tensor(1, 1, 4, 4), codes=SIGNED)
 
 
@@ -176,7 +179,6 @@ def test_maxima_of_a_stem_are_taken_byte_by_byte(isa: VectorIsa) -> None:
         stride=(2, 2),
         padding=(1, 1, 1, 1),
         nonnegative=True,
-        codes=FROM_ZERO,
     )
     text = assembly(kernel, isa)
     assert "vpmaxub" in text
@@ -201,6 +203,7 @@ def test_global_mean(
     source = tensor(*shape, halo, "uint8")
     x = np.random.default_rng(0).integers(0, 256, shape).astype("uint8")
     flat, zero = into(source, x, border), quantization.zero_point
+    whole = replace(quantization, scale=1.0)
     floats = run_everywhere(
         GlobalPool(source=source, codes=quantization),
         [flat, np.zeros(shape[0] * shape[1], "float32")],
@@ -209,7 +212,7 @@ def test_global_mean(
     real = quantization.values(x).mean((2, 3))
     np.testing.assert_allclose(floats.reshape(shape[:2]), real, rtol=1e-5, atol=1e-6)
     got = run_everywhere(
-        GlobalPool(source=source, codes=quantization, result=quantization),
+        GlobalPool(source=source, codes=whole, result=whole),
         [flat, np.zeros(shape[0] * shape[1], "uint8")],
         isa,
     )

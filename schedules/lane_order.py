@@ -1,0 +1,47 @@
+"""Registers whose lanes are pixels by turns, brought into the order of memory."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tvm import tirx
+
+from subpc.schedules.quantization import CODES
+from subpc.schedules.requantize import narrowed, saturated_bytes, saturated_words
+from subpc.schedules.vector import Register, shuffle
+
+# Lanes of 32 bits in the parts of a register that packing instructions work on.
+QUARTER = 4
+
+
+def columns_in_order(sums: Sequence[Register], lanes: int) -> list[Any]:
+    """As many vectors as registers: lane d of register k of n is pixel n * d + k."""
+    count = len(sums)
+    if count == 1:
+        return [sums[0].get()]
+    parts = [register.get() for register in sums]
+    return [
+        shuffle(parts, [p % count * lanes + p // count for p in range(first, first + lanes)])
+        for first in range(0, count * lanes, lanes)
+    ]
+
+
+def packed_columns(values: Sequence[Any], lanes: int) -> Any:
+    """1, 2 or 4 vectors of unrounded codes, lane d of vector k of n being pixel n * d + k, as bytes
+    in order; what is outside 0 .. 255 becomes 0 or 255.
+
+    Four vectors stay within the parts that packing instructions work on.
+    """
+    if len(values) == 1:
+        return narrowed(values[0], lanes)
+    # Where the four bytes of a vector lie in a part, once packed: the third comes second.
+    slots = (0, 2, 1, 3) if len(values) == 4 else (0, 1)
+    pairs = [(0, 2), (1, 3)] if len(values) == 4 else [(0, 1), (0, 1)]
+    words = [saturated_words(values[i], values[j], lanes) for i, j in pairs]
+    codes = tirx.reinterpret(f"{CODES}x{4 * lanes}", saturated_bytes(*words, lanes))
+    order = [
+        part * 4 * QUARTER + slots[k] * QUARTER + lane
+        for part in range(lanes // QUARTER)
+        for lane in range(QUARTER)
+        for k in range(len(values))
+    ]
+    return shuffle([codes], order)
