@@ -28,7 +28,7 @@ class WeightCodes:
         low, high = int(self.codes.min(initial=0)), int(self.codes.max(initial=0))
         if low >= _LOWEST and high <= _LARGEST:
             return ""
-        return f"its codes reach from {low} to {high}, kernels take {_LOWEST} to {_LARGEST}"
+        return f"codes from {low} to {high}, and kernels take {_LOWEST} to {_LARGEST}"
 
     def transposed(self, axes: tuple[int, ...]) -> "WeightCodes":
         """Those of the weight with its axes in another order."""

@@ -131,7 +131,6 @@ _MICROSOFT: Mapping[str, Callable[[_Opening], None]] = {
     "QLinearGlobalAveragePool": _of_one("GlobalAveragePool"),
     "QLinearLeakyRelu": _of_one("LeakyRelu"),
     "QLinearMul": _of_two("Mul"),
-    "QLinearReduceMean": _of_one("ReduceMean"),
     "QLinearSigmoid": _of_one("Sigmoid"),
     "QLinearSoftmax": _softmax,
     "QLinearWhere": _where,
