@@ -45,7 +45,8 @@ def weight_codes(
 
     stored: any shape. scale, zero_point: (), (1,) or (extent of axis,).
     """
-    scales, zeros = np.asarray(scale, "float32").reshape(-1), np.asarray(zero_point).reshape(-1)
+    scales = np.asarray(scale, "float32").reshape(-1)
+    zeros: np.ndarray = np.asarray(zero_point).reshape(-1)
     if not -stored.ndim <= axis < stored.ndim or 0 in stored.shape:
         return None
     axis %= stored.ndim

@@ -38,7 +38,7 @@ class _Opening:
     def value(self, at: int, axis: int | None = None) -> str:
         """What the codes stand for that, with their scale and zero point, are inputs from `at`
         on."""
-        along = {} if axis is None else {"axis": axis}
+        along: dict[str, Any] = {} if axis is None else {"axis": axis}
         return self.add("DequantizeLinear", _given(self.inputs[at : at + 3]), **along)
 
     def result(self, value: str, at: int) -> None:
