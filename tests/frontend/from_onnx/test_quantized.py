@@ -9,8 +9,12 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from tvm import relax
 
+from subpc.errors import ModelFileError, UnsupportedModelError
 from subpc.frontend.import_model import import_model
+from subpc.passes import ops
+from subpc.passes.dataflow import constant_of
 from subpc.passes.pipeline import rewrite_model
 from subpc.schedules.isa import AVX512_VNNI, GENERIC
 from tests.frontend.quantized_files import runtime
@@ -148,3 +152,120 @@ CONVOLUTIONS = {
 def test_convolutions_of_codes(case: str, bias: bool, tmp_path: Path) -> None:
     node, given = weighted("QLinearConv", *CONVOLUTIONS[case], bias=bias, **CONV)
     agrees(saved(tmp_path, [node], given, opset=10 if case == "one scale" else 13), 0.40173)
+
+
+ROWS = RNG.integers(-127, 128, (6, 288)).astype(np.int8)
+
+
+def flat(*nodes: onnx.NodeProto) -> Nodes:
+    """Nodes that read a flattened, under its own name."""
+    flatten = helper.make_node("Flatten", ["a"], ["rows"])
+    for node in nodes:
+        node.input[0] = "rows"
+    return [flatten, *nodes]
+
+
+@pytest.mark.parametrize("each", [False, True], ids=["one scale", "a scale a column"])
+def test_products_of_codes(each: bool, tmp_path: Path) -> None:
+    node, given = weighted(
+        "QLinearMatMul",
+        np.ascontiguousarray(ROWS.T),
+        EACH if each else 0.006,
+        np.zeros(6) if each else 0,
+        bias=False,
+    )
+    agrees(saved(tmp_path, flat(node), given), 0.40173)
+
+
+@pytest.mark.parametrize("turned", [0, 1], ids=["", "turned"])
+def test_fully_connected_layers_of_codes(turned: int, tmp_path: Path) -> None:
+    weight = ROWS if turned else np.ascontiguousarray(ROWS.T)
+    node, given = weighted(
+        "QGemm", weight, EACH, np.zeros(6), bias=True, transB=turned, **MICROSOFT
+    )
+    agrees(saved(tmp_path, flat(node), given), 0.40173)
+
+
+def layers_of(path: Path) -> dict[str, relax.Call]:
+    """The layers of the network as integers."""
+    (imported,) = import_model(path)
+    graph = rewrite_model(imported, isa=AVX512_VNNI, sparse="auto").graph
+    return {ops.attributes(call)["name"]: call for _, call in graph.calls(ops.CONV2D, ops.LINEAR)}
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS)
+def test_codes_of_weights_are_kept_bit_for_bit(case: str, tmp_path: Path) -> None:
+    weight, scales, zeros = CONVOLUTIONS[case]
+    node, given = weighted("QLinearConv", weight, scales, zeros, bias=True, **CONV)
+    (layer,) = layers_of(saved(tmp_path, [node], given)).values()
+    along = np.broadcast_to(zeros, 6).reshape(-1, 1, 1, 1)
+    np.testing.assert_array_equal(constant_of(layer.args[1]), weight.astype(int) - along)
+    np.testing.assert_allclose(
+        ops.attributes(layer)["weight_scales"], np.broadcast_to(scales, 6), rtol=1e-6
+    )
+
+
+def test_layers_have_the_names_that_they_had_before_they_were_quantized(tmp_path: Path) -> None:
+    node, given = weighted("QLinearConv", *CONVOLUTIONS["one scale"], bias=True, **CONV)
+    given["features.weight_quantized"] = given.pop("w")
+    node.input[3] = "features.weight_quantized"
+    assert list(layers_of(saved(tmp_path, [node], given))) == ["features"]
+
+
+def test_weights_that_need_nine_bits_say_so(tmp_path: Path) -> None:
+    weight = (W.astype(int) + 128).astype(np.uint8)
+    node, given = weighted("QLinearConv", weight, 0.006, 90, bias=True, **CONV)
+    path = saved(tmp_path, [node], given)
+    (layer,) = layers_of(path).values()
+    assert ops.attributes(layer)["why_float"] == (
+        "weights: codes from -89 to 165, and kernels take -128 to 127"
+    )
+    agrees(path, 0.40173)
+
+
+MOVES = {
+    "maxima": helper.make_node("MaxPool", ["a"], ["moved"], kernel_shape=[2, 2], strides=[2, 2]),
+    "axes": helper.make_node("Transpose", ["a"], ["moved"], perm=[0, 1, 3, 2]),
+    "both": helper.make_node("Concat", ["a", "a"], ["moved"], axis=1),
+}
+
+
+@pytest.mark.parametrize("case", MOVES)
+def test_what_moves_codes_moves_what_they_stand_for(case: str, tmp_path: Path) -> None:
+    """The second network's output has the codes of its input."""
+    given = constants("uint8")
+    same = {f"y_{what}": given[f"a_{what}"] for what in ("scale", "zero")}
+    node = onnx.NodeProto()
+    node.CopyFrom(MOVES[case])
+    node.output[0] = "y"
+    path = saved(tmp_path, [node], given | same)
+    agrees(path, float(given["a_scale"]))
+    (imported,) = import_model(path)
+    graph = rewrite_model(imported, isa=GENERIC, sparse="auto").graph
+    rounded = [str(call.args[0]) for _, call in graph.calls("relax.call_tir")]
+    assert sum("fake_quantize" in name for name in rounded) == 1
+
+
+@pytest.mark.parametrize("codes", [np.int16, np.uint16])
+def test_codes_of_two_bytes_are_refused(codes: type, tmp_path: Path) -> None:
+    zero = {"a_zero": codes(0), "y_zero": codes(0)}
+    node = helper.make_node("Relu", ["a"], ["y"])
+    name = np.dtype(codes).name
+    path = saved(tmp_path, [node], constants("uint8") | zero, opset=21)
+    with pytest.raises(UnsupportedModelError, match=f"of {name}, instead of uint8 or int8, "):
+        import_model(path)
+
+
+def test_images_with_channels_last_are_refused(tmp_path: Path) -> None:
+    node = of_one("QLinearGlobalAveragePool")
+    node.attribute[0].i = 1
+    with pytest.raises(UnsupportedModelError, match="with their channels last"):
+        import_model(saved(tmp_path, [node], constants("uint8")))
+
+
+@pytest.mark.parametrize("left", [1, 2])
+def test_operators_that_lack_inputs_are_refused(left: int, tmp_path: Path) -> None:
+    node = of_two("QLinearAdd")
+    del node.input[left:]
+    with pytest.raises((ModelFileError, UnsupportedModelError)):
+        import_model(saved(tmp_path, [node], constants("uint8")))
