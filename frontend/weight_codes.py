@@ -28,7 +28,7 @@ class WeightCodes:
         low, high = int(self.codes.min(initial=0)), int(self.codes.max(initial=0))
         if low >= _LOWEST and high <= _LARGEST:
             return ""
-        return f"its codes reach from {low} to {high}, kernels take {_LOWEST} to {_LARGEST}"
+        return f"codes from {low} to {high}, and kernels take {_LOWEST} to {_LARGEST}"
 
     def transposed(self, axes: tuple[int, ...]) -> "WeightCodes":
         """Those of the weight with its axes in another order."""
@@ -45,7 +45,8 @@ def weight_codes(
 
     stored: any shape. scale, zero_point: (), (1,) or (extent of axis,).
     """
-    scales, zeros = np.asarray(scale, "float32").reshape(-1), np.asarray(zero_point).reshape(-1)
+    scales = np.asarray(scale, "float32").reshape(-1)
+    zeros: np.ndarray = np.asarray(zero_point).reshape(-1)
     if not -stored.ndim <= axis < stored.ndim or 0 in stored.shape:
         return None
     axis %= stored.ndim

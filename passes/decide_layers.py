@@ -63,10 +63,11 @@ def decide_layers(graph: Dataflow, isa: VectorIsa, sparse: str = "auto") -> dict
         name = ops.attributes(call)["name"]
         weight = stored_weight(graph, call)
         assert weight is not None, name
+        whole = dtype_of(call.args[0]) == CODES
         decisions[name] = replace(
             _decide(call, name, weight, isa, sparse),
-            precision="int8" if dtype_of(call.args[0]) == CODES else "float32",
-            why_float=ops.attributes(call).get("why_float", ""),
+            precision="int8" if whole else "float32",
+            why_float="" if whole else ops.attributes(call).get("why_float", ""),
         )
     return decisions
 

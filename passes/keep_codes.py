@@ -2,6 +2,7 @@
 integer layers take exactly as it is."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import tvm
@@ -23,12 +24,17 @@ def codes_of_layers(
     codes: by the name of the parameter. Run after label_layers, before parameters are bound.
     """
     graph, found = Dataflow(module["main"]), {}
-    for _, call in graph.calls(ops.CONV2D, ops.LINEAR):
+    for _, call in graph.calls(*ops.LAYERS):
         weight = graph.resolve(call.args[1])
         known = codes.get(str(weight.name)) if isinstance(weight, relax.Var) else None
         if known is not None:
             a = ops.attributes(call)
-            found[str(a["name"])] = known.transposed((1, 0)) if a.get("transposed") else known
+            if call.op.name == ops.CONV2D_TRANSPOSE:
+                scales = np.tile(known.scales, a["groups"]) if known.axis == 1 else known.scales
+                known = replace(known, scales=scales)
+            elif a.get("transposed"):
+                known = known.transposed((1, 0))
+            found[str(a["name"])] = known
     return found
 
 
@@ -46,15 +52,18 @@ def keep_codes(module: tvm.IRModule, codes: Mapping[str, WeightCodes]) -> tvm.IR
 def _keep(graph: Dataflow, codes: Mapping[str, WeightCodes]) -> None:
     for var, call in graph.calls(ops.CONV2D, ops.LINEAR):
         a = ops.attributes(call)
-        known, weight = codes.get(a["name"]), constant_of(graph.resolve(call.args[1]))
-        if known is None or weight is None or known.obstacle:
+        known, weight = codes.get(ops.layer_of(call)), constant_of(graph.resolve(call.args[1]))
+        if known is None or weight is None:
+            continue
+        if known.obstacle:
+            graph.rebind(var, ops.with_attributes(call, why_float=f"weights: {known.obstacle}"))
             continue
         rows = weight.T if a.get("transposed") else weight
-        scales = _scales(rows, known.codes)
-        if scales is None:
+        found = _same(rows, known) or _moved(rows, known)
+        if found is None:
             continue
         kept = relax.Var(f"{var.name}_weight", relax.TensorType(rows.shape, "float32"))
-        graph.exprs[kept] = dequantize(known.codes * (_along(scales, rows.ndim) != 0), scales)
+        graph.exprs[kept] = dequantize(*found)
         changed = {"transposed": 0} if a.get("transposed") else {}
         graph.rebind(
             var, ops.with_attributes(call, [call.args[0], kept, *call.args[2:]], **changed)
@@ -67,16 +76,36 @@ def dequantize(codes: np.ndarray, scales: np.ndarray) -> relax.Call:
     return ops.make(ops.DEQUANTIZE, operands, out_shape=list(codes.shape), dtype="float32")
 
 
-def _scales(weight: np.ndarray, codes: np.ndarray) -> np.ndarray | None:
-    """The factor of each output channel, float32 (out,), 0 where the channel is zero; None where
-    the weight is not these codes by factors."""
-    if weight.shape != codes.shape:
+def _same(weight: np.ndarray, known: WeightCodes) -> tuple[np.ndarray, np.ndarray] | None:
+    """The codes as they are, zero where a channel is, and the factor of each output channel,
+    float32 (out,); None where the weight is not these codes by factors."""
+    if weight.shape != known.codes.shape:
         return None
-    rows, whole = (value.reshape(len(weight), -1).astype("float64") for value in (weight, codes))
+    rows, whole = (
+        value.reshape(len(weight), -1).astype("float64") for value in (weight, known.codes)
+    )
     squares = (whole * whole).sum(1)
     scales = (rows * whole).sum(1) / np.where(squares == 0, 1, squares)
-    near = np.abs(rows - whole * scales[:, None]) <= _ROUNDING * np.abs(rows)
-    return scales.astype("float32") if bool(near.all()) else None
+    if not _near(rows, whole * scales[:, None]):
+        return None
+    return known.codes * (_along(scales, weight.ndim) != 0), scales
+
+
+def _moved(weight: np.ndarray, known: WeightCodes) -> tuple[np.ndarray, np.ndarray] | None:
+    """Codes of a part of a layer, of some of its taps, or of turned ones: whole multiples of the
+    file's scales; None where the weight is none."""
+    scales = known.scales
+    if len(weight) % len(scales) or not (np.isfinite(scales) & (scales > 0)).all():
+        return None
+    scales = np.repeat(scales, len(weight) // len(scales)).astype("float64")
+    along = _along(scales, weight.ndim)
+    whole = np.rint(weight / along)
+    fits = known.codes.min() <= whole.min(initial=0) and whole.max(initial=0) <= known.codes.max()
+    return (whole, scales) if fits and _near(weight, whole * along) else None
+
+
+def _near(weight: np.ndarray, values: np.ndarray) -> bool:
+    return bool((np.abs(weight - values) <= _ROUNDING * np.abs(weight)).all())
 
 
 def _along(scales: np.ndarray, rank: int) -> np.ndarray:

@@ -198,7 +198,7 @@ def rewrite_model(
     dump: Dump | None = None,
 ) -> Rewritten:
     """Run all passes and decide about every layer. dump(phase, script) is called after each phase;
-    quantize: rounds values of the network to codes.
+    quantize: rounds values of the network to codes, if the network does not say itself which.
 
     Raises:
         UnsupportedModelError: operators that nothing can take, all at once.
@@ -218,6 +218,8 @@ def rewrite_model(
             codes = codes_of_layers(module, network.codes)
         if name == "legalize_rest":
             others, order = other_layers(module), layer_order(module)
+            if has_codes(module):  # the file says what is rounded, and to what
+                quantize = None
             if isa.dot and (quantize is not None or has_codes(module)):
                 module = keep_codes(module, codes)
         module = _phase(module, name, transform, dump)

@@ -1,5 +1,5 @@
-"""Puts rounding to codes into a graph: `fake_quantize` behind tensors, `dequantize` in the place of
-weights."""
+"""Puts the rounding to codes into a graph: `fake_quantize` behind tensors, `dequantize` in the
+place of weights."""
 
 from collections.abc import Mapping
 

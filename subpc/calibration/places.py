@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from tvm import relax
 
 from subpc.passes import ops
-from subpc.passes.dataflow import Dataflow, constant_of, dtype_of, shape_of
+from subpc.passes.codes import stored_weight
+from subpc.passes.dataflow import Dataflow, dtype_of, shape_of
 
 # Which layers compute in integers: called with the name of each that could.
 Wanted = Callable[[str], bool]
@@ -40,12 +41,13 @@ def find_places(graph: Dataflow, wanted: Wanted = lambda name: True) -> Places:
 
 
 def can_be_integer(graph: Dataflow, call: relax.Call) -> bool:
-    """Whether a conv2d or linear has constant float weights, and images or rows as input."""
-    weight = constant_of(graph.resolve(call.args[1]))
+    """Whether a conv2d or linear has constant weights, floats or codes of the file, and images or
+    rows as input."""
+    weight = stored_weight(graph, call)
     dimensions = 4 if call.op.name == ops.CONV2D else 2
     return (
         weight is not None
-        and weight.dtype == "float32"
+        and weight.dtype in ("float32", "int8")
         and len(shape_of(graph.resolve(call.args[0]))) == dimensions
         and 0 not in weight.shape
     )

@@ -18,6 +18,7 @@ from subpc.calibration.stand_ins import stand_ins
 from subpc.calibration.weights import as_array, bias_correction, int8_codes
 from subpc.errors import ConfigError
 from subpc.passes import ops
+from subpc.passes.codes import weight_codes
 from subpc.passes.dataflow import Dataflow, constant_of, rewrite, shape_of
 from subpc.schedules.quantization import Quantization
 
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 # So many images run through the graph at once.
 _BATCH = 8
-# Codes (out, ...) int8 and scales (out,) that a file gives a layer.
-Codes = Mapping[str, tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +90,8 @@ def _insert(
     settings: Settings,
 ) -> None:
     for layer in places.layers:
+        if weight_codes(graph, graph.exprs[layer]) is not None:
+            continue  # those of the file, as they are
         x = graph.resolve(graph.exprs[layer].args[0])
         _code_weight(graph, layer, statistics[x].channel_mean, settings)
     quantizations: dict[relax.Var, Quantization] = {}

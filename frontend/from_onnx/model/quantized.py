@@ -38,7 +38,7 @@ class _Opening:
     def value(self, at: int, axis: int | None = None) -> str:
         """What the codes stand for that, with their scale and zero point, are inputs from `at`
         on."""
-        along = {} if axis is None else {"axis": axis}
+        along: dict[str, Any] = {} if axis is None else {"axis": axis}
         return self.add("DequantizeLinear", _given(self.inputs[at : at + 3]), **along)
 
     def result(self, value: str, at: int) -> None:
@@ -131,7 +131,6 @@ _MICROSOFT: Mapping[str, Callable[[_Opening], None]] = {
     "QLinearGlobalAveragePool": _of_one("GlobalAveragePool"),
     "QLinearLeakyRelu": _of_one("LeakyRelu"),
     "QLinearMul": _of_two("Mul"),
-    "QLinearReduceMean": _of_one("ReduceMean"),
     "QLinearSigmoid": _of_one("Sigmoid"),
     "QLinearSoftmax": _softmax,
     "QLinearWhere": _where,

@@ -20,6 +20,8 @@ _OPERATORS = frozenset(
         "MaxUnpool",
     }
 )
+# Codes that compiled networks round to.
+_BYTES = (onnx.TensorProto.UINT8, onnx.TensorProto.INT8)
 
 
 def refused(node: onnx.NodeProto, graph: onnx.GraphProto) -> str:
@@ -53,12 +55,46 @@ def _first_result_only(node: onnx.NodeProto, graph: onnx.GraphProto) -> str:
     return f"the further results of {node.op_type}" if _reads(graph, node.output[1:]) else ""
 
 
+def _channels_last(node: onnx.NodeProto, graph: onnx.GraphProto) -> str:
+    last = _attribute(node, "channels_last")
+    return f"{node.op_type} of images with their channels last" if last else ""
+
+
+def _not_bytes(node: onnx.NodeProto, graph: onnx.GraphProto) -> str:
+    """Codes of other types than bytes; those of constants are gone before anything is compiled, and
+    a sum of products is an int32."""
+    if any(tensor.name == node.input[0] for tensor in graph.initializer):
+        return ""
+    if node.op_type == "DequantizeLinear":
+        codes, known = _type_of(node.input[0], graph), (*_BYTES, onnx.TensorProto.INT32)
+    else:
+        zero_point = node.input[2] if len(node.input) > 2 else ""
+        codes, known = _type_of(zero_point, graph) or _attribute(node, "output_dtype"), _BYTES
+    if not codes or codes in known:
+        return ""
+    name = onnx.TensorProto.DataType.Name(codes).lower()
+    return f"{node.op_type} of {name}, instead of uint8 or int8,"
+
+
 _RULES: dict[str, Callable[[onnx.NodeProto, onnx.GraphProto], str]] = {
     "BatchNormalization": _batch_norm,
+    "DequantizeLinear": _not_bytes,
     "Dropout": _dropout,
     "MaxPool": _first_result_only,
+    "QLinearAveragePool": _channels_last,
+    "QLinearConv": _channels_last,
+    "QLinearGlobalAveragePool": _channels_last,
+    "QuantizeLinear": _not_bytes,
     "RoiAlign": _region_pool,
 }
+
+
+def _type_of(name: str, graph: onnx.GraphProto) -> int:
+    """The element type of a constant, an input or a value whose type is known; else 0."""
+    types = [tensor.data_type for tensor in graph.initializer if tensor.name == name]
+    values = (*graph.input, *graph.value_info)
+    types += [value.type.tensor_type.elem_type for value in values if value.name == name]
+    return types[0] if types else 0
 
 
 def _attribute(node: onnx.NodeProto, name: str, default: int = 0) -> object:

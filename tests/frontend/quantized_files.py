@@ -1,0 +1,82 @@
+"""Networks with random weights, quantized by the tools that users have, and what ONNX Runtime
+computes with them."""
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from subpc.demo.random_networks import set_statistics
+from subpc.frontend.architectures.build import build_arch
+from subpc.frontend.from_torch.to_onnx_file import export_onnx
+
+SHAPE = (1, 3, 64, 64)
+
+
+def images(count: int, seed: int, shape: Sequence[int] = SHAPE) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(tuple(shape), generator=generator) for _ in range(count)]
+
+
+def network(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    return set_statistics(build_arch(name), SHAPE)
+
+
+def exported(net: nn.Module, path: Path, shape: Sequence[int] = SHAPE) -> Path:
+    export_onnx(net, (torch.zeros(tuple(shape)),), path)
+    return path
+
+
+def by_runtime(
+    source: Path, target: Path, *, operators: bool = False, shape: Sequence[int] = SHAPE, **how: Any
+) -> Path:
+    """As onnxruntime.quantization writes it: pairs of quantize and dequantize, or operators on
+    codes. how: options of quantize_static."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+
+    name = onnx.load(source).graph.input[0].name
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        left: Iterator[torch.Tensor] = iter(images(4, 1, shape))
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            x = next(self.left, None)
+            return None if x is None else {name: x.numpy()}
+
+    kind = QuantFormat.QOperator if operators else QuantFormat.QDQ
+    logging.disable()
+    try:
+        quantize_static(source, target, Reader(), quant_format=kind, **how)
+    finally:
+        logging.disable(logging.NOTSET)
+    return target
+
+
+def by_nncf(source: Path, target: Path) -> Path:
+    """As nncf.quantize writes it."""
+    nncf = pytest.importorskip("nncf")
+    model = onnx.load(source)
+    data = [{model.graph.input[0].name: x.numpy()} for x in images(4, 1)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        onnx.save(nncf.quantize(model, nncf.Dataset(data), subset_size=len(data)), target)
+    return target
+
+
+def runtime(path: Path, x: np.ndarray) -> np.ndarray:
+    """What ONNX Runtime computes where it does what the file says, operator by operator."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level, options.intra_op_num_threads = 4, 1
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    result: np.ndarray = session.run(None, {session.get_inputs()[0].name: x})[0]
+    return result

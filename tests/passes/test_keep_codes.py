@@ -1,0 +1,137 @@
+"""Codes that a file has of weights reach the layers that compute with whole numbers exactly as they
+are."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from subpc.algorithms.file_format.compressed_file import CompressedFile, save_compressed
+from subpc.algorithms.numerics.quantizers import Quantized, quantize_ternary, quantize_uniform
+from subpc.calibration.quantize import quantizer
+from subpc.frontend.import_model import import_model
+from subpc.passes import ops
+from subpc.passes.dataflow import constant_of
+from subpc.passes.pipeline import Rewritten, rewrite_model
+from subpc.schedules.isa import AVX512_VNNI
+
+ARCH = "tests.passes.test_keep_codes:network"
+SHAPE = (1, 4, 12, 12)
+
+
+class Network(nn.Module):
+    """Layers whose codes take every way: batch norms behind them, groups, some taps unread, a
+    transposed convolution, rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(4, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU())
+        self.depthwise = nn.Conv2d(16, 16, 3, padding=1, groups=16)
+        self.wide = nn.Conv2d(16, 8, 3, padding=12, dilation=12)
+        self.down = nn.Conv2d(8, 8, 3, stride=2, padding=1)
+        self.up = nn.ConvTranspose2d(8, 6, 2, 2)
+        self.turned = nn.ConvTranspose2d(6, 6, 3, 1, 1)
+        self.fc = nn.Linear(6, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.wide(self.depthwise(self.first(x)).relu()).relu()
+        x = self.turned(self.up(self.down(x).relu()).relu()).relu()
+        result: torch.Tensor = self.fc(x.mean((2, 3)))
+        return result
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    net = Network()
+    with torch.no_grad():
+        net.first[1].weight.uniform_(-1.5, 1.5)  # some scales are negative
+        net.first[1].running_var.uniform_(0.5, 2.0)
+    return net.eval()
+
+
+def layers_as_integers(path: Path) -> tuple[Rewritten, dict[str, np.ndarray]]:
+    """The network in int8, and the weights of its layers, those of parts beside each other."""
+    (imported,) = import_model(path, arch=ARCH)
+    x = torch.rand(8, *SHAPE[1:], generator=torch.Generator().manual_seed(0))
+    rewritten = rewrite_model(imported, isa=AVX512_VNNI, sparse="auto", quantize=quantizer(x))
+    found = {
+        ops.layer_of(call): np.asarray(constant_of(call.args[1]))
+        for _, call in rewritten.graph.calls(ops.CONV2D, ops.LINEAR)
+    }
+    return rewritten, found
+
+
+def whole(packed: Quantized) -> np.ndarray:
+    """The codes of a file as multiples of a step."""
+    codes = packed.codes.numpy().astype(int)
+    return codes - 1 if packed.ternary else 2 * codes - (2**packed.bits - 1)
+
+
+def saved(net: nn.Module, packed: dict[str, Quantized], path: Path) -> Path:
+    state = net.state_dict() | {f"{name}.weight": q.dequantize() for name, q in packed.items()}
+    save_compressed(
+        path, CompressedFile(arch=ARCH, state_dict=state, packed=packed, input_shape=SHAPE)
+    )
+    return path
+
+
+LAYERS = ("first.0", "depthwise", "down", "fc")
+
+
+def quantized(bits: int) -> dict[str, Quantized]:
+    """All layers of the network but the transposed ones, which no method quantizes."""
+    found = {}
+    for name, part in network().named_modules():
+        if isinstance(part, nn.Conv2d | nn.Linear):
+            make = (
+                quantize_ternary if bits == 2 else lambda w, **how: quantize_uniform(w, bits, **how)
+            )
+            found[name] = make(part.weight, per_channel=True)
+    return found
+
+
+@pytest.mark.parametrize("bits", [2, 3, 6, 7])
+def test_a_compressed_file_keeps_its_codes_bit_for_bit(bits: int, tmp_path: Path) -> None:
+    packed = quantized(bits)
+    rewritten, found = layers_as_integers(saved(network(), packed, tmp_path / "m.pt"))
+    assert {name: d.precision for name, d in rewritten.decisions.items() if "/" not in name} == (
+        dict.fromkeys([*packed, "turned"], "int8")
+    )
+    for name in LAYERS:
+        np.testing.assert_array_equal(found[name], whole(packed[name]))
+    np.testing.assert_array_equal(found["wide"], whole(packed["wide"])[:, :, 1:2, 1:2])
+
+
+def test_scales_hold_what_was_folded_into_the_layer(tmp_path: Path) -> None:
+    packed = quantized(6)
+    net = network()
+    rewritten, _ = layers_as_integers(saved(net, packed, tmp_path / "m.pt"))
+    norm = net.first[1]
+    factors = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    (call,) = (
+        call
+        for _, call in rewritten.graph.calls(ops.CONV2D)
+        if ops.attributes(call)["name"] == "first.0"
+    )
+    scales = ops.attributes(call)["weight_scales"]
+    np.testing.assert_allclose(
+        scales, (factors * packed["first.0"].scale / 63).detach().numpy(), rtol=1e-5
+    )
+
+
+def test_codes_that_need_nine_bits_are_rounded_to_eight(tmp_path: Path) -> None:
+    """Uniform codes of eight bits are odd numbers up to 255."""
+    packed = quantized(8)
+    rewritten, found = layers_as_integers(saved(network(), packed, tmp_path / "m.pt"))
+    assert {d.precision for d in rewritten.decisions.values()} == {"int8"}
+    assert np.abs(whole(packed["down"])).max() == 255
+    assert np.corrcoef(found["down"].ravel(), whole(packed["down"]).ravel())[0, 1] > 0.9999
+
+
+def test_without_int8_the_same_file_computes_floats(tmp_path: Path) -> None:
+    (imported,) = import_model(saved(network(), quantized(3), tmp_path / "m.pt"), arch=ARCH)
+    decisions = rewrite_model(imported, isa=AVX512_VNNI, sparse="auto").decisions
+    assert {decision.precision for decision in decisions.values()} == {"float32"}
+    assert not any(decision.why_float for decision in decisions.values())
