@@ -61,7 +61,7 @@ def time_engines(
         model: the model that the library was compiled from, for the rivals: a module, a program, or
             an .onnx or .pt2 file.
         libraries: more compiled libraries to run beside the first one, by the name to show, as
-            "subpc dense".
+            "subpc dense"; the report has them last.
         shapes: input shapes, for a library with several functions.
         threads: for every engine; None means the CPUs this process may use.
         runs: timed calls of each engine, over all rounds; at least 40 for a result to quote.
@@ -87,7 +87,7 @@ def time_engines(
             model, _marked(function), Path(folder), threads=count, calibration=calibration
         )
         started: dict[str, Worker | str] = {}
-        entries = {"subpc": Path(library), **(libraries or {}), **dict.fromkeys(rivals)}
+        entries = {"subpc": Path(library), **dict.fromkeys(rivals), **(libraries or {})}
         for index, (name, path) in enumerate(entries.items()):
             tell(f"{'quantizing for' if name in INT8 else 'loading'} {name}", index, len(entries))
             started[name] = _start(
