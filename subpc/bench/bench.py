@@ -13,11 +13,11 @@ import numpy.typing as npt
 from subpc.bench.engines import ENGINES, INT8, load_inputs
 from subpc.bench.model_files import RivalFiles
 from subpc.bench.process import Worker, WorkerError
-from subpc.bench.report import FLOAT, BenchReport, EngineResult
+from subpc.bench.report import BenchReport, EngineResult
 from subpc.errors import ConfigError, SubpcError
 from subpc.frontend.input_shapes import InputShape
 from subpc.library.artifact import read_metadata
-from subpc.library.report import CompileReport, FunctionInfo
+from subpc.library.report import FLOATS, INTEGERS, CompileReport, FunctionInfo
 from subpc.machine.cpu import cpu_name, idle_cpus
 from subpc.machine.threads import resolve_threads
 from subpc.machine.timing import summarize
@@ -217,7 +217,7 @@ def _version(engine: str, detail: str | None) -> str:
 def _precision(engine: str, library: Path | None) -> str:
     if library is not None:
         return read_metadata(library).precision
-    return "int8" if engine in INT8 else FLOAT
+    return INTEGERS if engine in INT8 else FLOATS
 
 
 def difference(

@@ -5,6 +5,7 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from subpc.bench.bench import time_engines
 from subpc.bench.model_files import READS_ONNX
@@ -129,15 +130,21 @@ def race(folder: Path, threads: int | None, progress: Progress) -> BenchReport:
     from subpc.demo.random_networks import prune_uniform, seeded_model
 
     model = prune_uniform(seeded_model("resnet50"), n=N, sparsity=SPARSITY)
-    options = {
+    options: dict[str, dict[str, Any]] = {
         "subpc": {},
         "subpc dense": {"sparse": "off"},
         "subpc int8": {"precision": INTEGERS},
     }
     libraries = {name: folder / f"{name.replace(' ', '_')}.so" for name in options}
     for name, library in libraries.items():
-        given = {"shapes": [SHAPE], "threads": threads, "output": library, **options[name]}
-        compile(model, progress=progress, **given)
+        compile(
+            model,
+            shapes=[SHAPE],
+            threads=threads,
+            output=library,
+            progress=progress,
+            **options[name],
+        )
     rivals = [name for name in READS_ONNX if version(name)] + ["torch"]
     return time_engines(
         libraries.pop("subpc"),
