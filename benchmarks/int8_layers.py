@@ -7,8 +7,8 @@ dense and 1x16-sparse.
 
 Each network's convolutions are compiled next to each other, each with an input of its own, a ReLU,
 and a pooling behind it that reads its result; a profile times their steps, packing and sorting by
-phase included. GOP/s count useful work, a multiply-add as two. The peak is what multiply-adds of
-float32 reach here, times what the target multiplies in a byte's place instead of each float's.
+phase included. GOP/s count useful work, a multiply-add as two. The peak is what the target's
+instructions reach here when they wait for nothing; Winograd's formula (float32) can exceed it.
 """
 
 from collections import Counter
@@ -23,14 +23,10 @@ from torch import nn
 
 import subpc
 from subpc.demo.random_networks import prune_conv, seeded_model
-from subpc.machine.target import parse_target
 from subpc.profiling.probes import Probes, highest
 
 NETWORKS = ("resnet50", "vgg16_bn", "mobilenet_v2")
 SIDE, N = 224, 16
-# Products of bytes in the place of a float's multiply-add, in as much time: vpdpbusd has four,
-# vpmaddubsw and what widens its sums afterwards take three instructions for four.
-PER_FLOAT = {"vnni": 4.0, "madd": 4.0 / 3.0, "": 1.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,9 +124,8 @@ def microseconds(
 
 def peaks(target: str, precision: str, threads: Sequence[int]) -> list[float]:
     """GOP/s that these numbers of threads reach at most."""
-    dot = parse_target(target).isa.dot if precision != "float32" else ""
     probes = [Probes(target, count) for count in threads]
-    return [PER_FLOAT[dot] * highest([p.peak() for _ in range(3)]).gflops for p in probes]
+    return [highest([p.peak() for _ in range(3)]).of(precision) for p in probes]
 
 
 @click.command()

@@ -147,7 +147,6 @@ def _table(report: "BenchReport") -> "Table":
     columns = (
         "engine",
         "version",
-        "precision",
         "p50 ms",
         "p90 ms",
         "p99 ms",
@@ -160,8 +159,7 @@ def _table(report: "BenchReport") -> "Table":
     table = new_table(*columns)
     for engine in report.engines:
         if engine.timing is None:
-            known = (engine.engine, engine.version, engine.precision)
-            table.add_row(*known, *["-"] * (len(columns) - len(known)))
+            table.add_row(engine.engine, engine.version, *["-"] * (len(columns) - 2))
             continue
         t, ratio = engine.timing, report.ratio(engine)
         times = [f"{t.p50:.2f}", f"{t.p90:.2f}", f"{t.p99:.2f}", f"{t.per_second:.1f}"]
@@ -171,5 +169,5 @@ def _table(report: "BenchReport") -> "Table":
             f"{ratio:.2f}x" if ratio else "-",
             report.answer(engine),
         ]
-        table.add_row(engine.engine, engine.version, engine.precision, *times, *other)
+        table.add_row(engine.engine, engine.version, *times, *other)
     return table

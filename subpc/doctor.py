@@ -21,7 +21,7 @@ from subpc.versions import version
 
 RUNNING = ("numpy", "apache-tvm", "apache-tvm-ffi", "click", "rich")
 COMPILING = ("torch", "torchvision", "onnx", "safetensors")
-COMPARING = ("onnxruntime", "openvino")
+COMPARING = ("onnxruntime", "openvino", "nncf")
 
 
 @dataclass(frozen=True, kw_only=True)

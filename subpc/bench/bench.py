@@ -13,11 +13,11 @@ import numpy.typing as npt
 from subpc.bench.engines import ENGINES, INT8, load_inputs
 from subpc.bench.model_files import RivalFiles
 from subpc.bench.process import Worker, WorkerError
-from subpc.bench.report import FLOAT, BenchReport, EngineResult
+from subpc.bench.report import BenchReport, EngineResult
 from subpc.errors import ConfigError, SubpcError
 from subpc.frontend.input_shapes import InputShape
 from subpc.library.artifact import read_metadata
-from subpc.library.report import CompileReport, FunctionInfo
+from subpc.library.report import FLOATS, INTEGERS, CompileReport, FunctionInfo
 from subpc.machine.cpu import cpu_name, idle_cpus
 from subpc.machine.threads import resolve_threads
 from subpc.machine.timing import summarize
@@ -61,7 +61,7 @@ def time_engines(
         model: the model that the library was compiled from, for the rivals: a module, a program, or
             an .onnx or .pt2 file.
         libraries: more compiled libraries to run beside the first one, by the name to show, as
-            "subpc dense".
+            "subpc dense"; the report has them last.
         shapes: input shapes, for a library with several functions.
         threads: for every engine; None means the CPUs this process may use.
         runs: timed calls of each engine, over all rounds; at least 40 for a result to quote.
@@ -87,7 +87,7 @@ def time_engines(
             model, _marked(function), Path(folder), threads=count, calibration=calibration
         )
         started: dict[str, Worker | str] = {}
-        entries = {"subpc": Path(library), **(libraries or {}), **dict.fromkeys(rivals)}
+        entries = {"subpc": Path(library), **dict.fromkeys(rivals), **(libraries or {})}
         for index, (name, path) in enumerate(entries.items()):
             tell(f"{'quantizing for' if name in INT8 else 'loading'} {name}", index, len(entries))
             started[name] = _start(
@@ -217,7 +217,7 @@ def _version(engine: str, detail: str | None) -> str:
 def _precision(engine: str, library: Path | None) -> str:
     if library is not None:
         return read_metadata(library).precision
-    return "int8" if engine in INT8 else FLOAT
+    return INTEGERS if engine in INT8 else FLOATS
 
 
 def difference(

@@ -8,6 +8,7 @@ from typing import Any
 
 from subpc.errors import ConfigError
 from subpc.files import only_regular
+from subpc.library.report import FLOATS
 from subpc.machine.timing import Timing
 from subpc.records import Record
 
@@ -19,7 +20,6 @@ AGREEMENT = 1e-3
 # The same where one of the two rounds to 8 bits: each layer adds to the difference, random weights
 # most of all.
 AGREEMENT_OF_CODES = 0.25
-FLOAT = "float32"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class EngineResult(Record):
 
     engine: str
     version: str
-    precision: str = FLOAT
+    precision: str = FLOATS
     timing: Timing | None = None
     first_answer_ms: float = 0.0
     peak_mb: float = 0.0
@@ -82,7 +82,7 @@ class BenchReport(Record):
 
     def agrees(self, engine: EngineResult) -> bool:
         """Whether its output is subpc's, as far as what both compute in allows."""
-        exact = engine.precision == self.ours.precision == FLOAT
+        exact = engine.precision == self.ours.precision == FLOATS
         limit = AGREEMENT if exact else AGREEMENT_OF_CODES
         return engine.difference is not None and engine.difference <= limit
 

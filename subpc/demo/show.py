@@ -5,12 +5,15 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from subpc.bench.bench import time_engines
 from subpc.bench.model_files import READS_ONNX
 from subpc.bench.report import BenchReport
 from subpc.errors import ConfigError
 from subpc.images.prepare import Preparation, best_classes, read_image, read_labels
+from subpc.library.report import FLOATS, INTEGERS
+from subpc.machine.timing import measure
 from subpc.progress import Progress
 from subpc.runtime.model import CompiledModel
 from subpc.versions import version
@@ -74,27 +77,35 @@ def recognise(
 
 @dataclass(frozen=True, kw_only=True)
 class Classified:
-    """What a bundled network makes of the bundled images: share put into the right class, and size
-    of its file."""
+    """What a bundled network makes of the bundled images: share put into the right class, megabytes
+    of weights in the library, milliseconds an image."""
 
-    name: str
     headline: str
     top1: float
     megabytes: float
+    milliseconds: float
 
 
-def classify(name: str, folder: Path, threads: int | None, progress: Progress) -> Classified:
+def classify(
+    name: str, folder: Path, threads: int | None, progress: Progress, precision: str = FLOATS
+) -> Classified:
     """Compile the bundled network `name`, `dense` or `sparse`, and show it the bundled images of
     clothes."""
     from subpc.compiler.compile_model import compile
 
-    file = CLOTHES / f"{name}.safetensors"
-    model = compile(file, threads=threads, output=folder / f"{name}.so", progress=progress)
+    model = compile(
+        CLOTHES / f"{name}.safetensors",
+        threads=threads,
+        precision=precision,
+        output=folder / f"{name}_{precision}.so",
+        progress=progress,
+    )
+    example = model.random_inputs()
     return Classified(
-        name=name,
         headline=model.report.headline,
         top1=accuracy(model),
-        megabytes=file.stat().st_size / 1e6,
+        megabytes=sum(layer.bytes_packed for layer in model.report.layers) / 1e6,
+        milliseconds=measure(lambda: model(*example), runs=100, warmup=20).p50,
     )
 
 
@@ -113,23 +124,33 @@ def accuracy(model: CompiledModel) -> float:
 
 
 def race(folder: Path, threads: int | None, progress: Progress) -> BenchReport:
-    """A ResNet-50 with pruned random weights: our sparse and our dense kernels beside the engines
-    that are installed."""
+    """A ResNet-50 with pruned random weights: our sparse kernels, dense and int8 ones beside the
+    engines that are installed."""
     from subpc.compiler.compile_model import compile
     from subpc.demo.random_networks import prune_uniform, seeded_model
 
     model = prune_uniform(seeded_model("resnet50"), n=N, sparsity=SPARSITY)
-    sparse, dense = folder / "resnet50_sparse.so", folder / "resnet50_dense.so"
-    for library, mode in ((sparse, "auto"), (dense, "off")):
+    options: dict[str, dict[str, Any]] = {
+        "subpc": {},
+        "subpc dense": {"sparse": "off"},
+        "subpc int8": {"precision": INTEGERS},
+    }
+    libraries = {name: folder / f"{name.replace(' ', '_')}.so" for name in options}
+    for name, library in libraries.items():
         compile(
-            model, shapes=[SHAPE], sparse=mode, threads=threads, output=library, progress=progress
+            model,
+            shapes=[SHAPE],
+            threads=threads,
+            output=library,
+            progress=progress,
+            **options[name],
         )
     rivals = [name for name in READS_ONNX if version(name)] + ["torch"]
     return time_engines(
-        sparse,
+        libraries.pop("subpc"),
         rivals,
         model=model,
-        libraries={"subpc dense": dense},
+        libraries=libraries,
         threads=threads,
         progress=progress,
     )
@@ -151,13 +172,16 @@ def show(
     tell("")
     tell(
         "A ResNet-20 for images of clothes, trained dense, and trained by SUBP with three quarters"
-        " of its 1x16 blocks pruned:"
+        " of its 1x16 blocks pruned, and that one in int8, its ranges found without any data:"
     )
-    for name in ("dense", "sparse"):
-        result = classify(name, folder, threads, progress)
-        tell(
-            f"  {name:6}  {result.top1:.1f} % of 1,000 test images right, {result.megabytes:.2f} MB"
+    for name, precision in (("dense", FLOATS), ("sparse", FLOATS), ("sparse", INTEGERS)):
+        result = classify(name, folder, threads, progress, precision)
+        facts = (
+            f"{result.top1:.1f} % of 1,000 test images right",
+            f"{result.megabytes:.2f} MB of weights",
+            f"{result.milliseconds:.2f} ms an image",
         )
+        tell(f"  {name:6} {precision:7}  {', '.join(facts)}")
     tell("")
     tell(
         f"ResNet-50, {SPARSITY:.0%} of the weights pruned in blocks of {N} (random weights: this"

@@ -37,17 +37,25 @@ def test_a_missing_package_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "least", "most_megabytes"), [("dense", 91.0, 2.3), ("sparse", 90.5, 1.0)]
+    ("name", "precision", "least", "most_megabytes"),
+    [
+        ("dense", "float32", 91.0, 4.5),
+        ("sparse", "float32", 90.5, 1.3),
+        ("sparse", "int8", 90.5, 0.4),
+    ],
 )
 def test_the_bundled_networks_recognise_clothes(
-    tmp_path: Path, name: str, least: float, most_megabytes: float
+    tmp_path: Path, name: str, precision: str, least: float, most_megabytes: float
 ) -> None:
-    result = show.classify(name, tmp_path, None, lambda stage, done, total: None)
+    result = show.classify(name, tmp_path, None, lambda stage, done, total: None, precision)
     assert result.top1 >= least
     assert result.megabytes <= most_megabytes
+    assert result.milliseconds > 0
     assert ("N=16" in result.headline) == (name == "sparse")
+    assert precision in result.headline
     # Uniform blocks everywhere in the sparse one, none in the dense one.
-    layers = [layer for layer in subpc.load(tmp_path / f"{name}.so").report.layers if layer.n]
+    report = subpc.load(tmp_path / f"{name}_{precision}.so").report
+    layers = [layer for layer in report.layers if layer.n]
     assert len(layers) == (18 if name == "sparse" else 0)
     assert {layer.pattern for layer in layers} <= {"1x16 uniform"}
     # Some weights are too small for float16, besides the blocks that were pruned.
