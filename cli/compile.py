@@ -14,14 +14,18 @@ from subpc.cli.options import (
     TUNING,
     FileCommand,
     json_option,
+    mean_option,
     part_option,
+    std_option,
     threads_option,
     trust_pickle_option,
 )
 from subpc.cli.printing import show, show_json
 from subpc.cli.tables import layer_table
+from subpc.compiler.request import PRECISIONS
 from subpc.errors import CompileError, TargetError
 from subpc.files import check_outputs, described
+from subpc.images.prepare import Preparation
 from subpc.model_files import check_file
 from subpc.passes.sparse_modes import SPARSE_MODES
 
@@ -52,6 +56,20 @@ if TYPE_CHECKING:
 @click.option(
     "--target", default="llvm -mcpu=native", show_default=True, help="CPU to compile for."
 )
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="float32",
+    show_default=True,
+    help="What layers compute in.",
+)
+@click.option(
+    "--calibration",
+    metavar="FOLDER|FILE.npy",
+    help="For int8: images to find ranges with. [default: random ones]",
+)
+@mean_option
+@std_option
 @click.option(
     "--sparse",
     type=click.Choice(SPARSE_MODES),
@@ -105,11 +123,13 @@ def command(
     check_file(model)
     check_outputs([output], MODEL.files(model))
     _check_target(target)
+    preparation = Preparation(mean=rest.pop("mean"), std=rest.pop("std"))
     dump = {"debug_dump": rest.pop("debug_dump")}
     options = {
         **rest,
         "shapes": list(rest["shapes"]) or None,
         **(dump if dump["debug_dump"] else {}),
+        **({"preparation": preparation} if rest["calibration"] else {}),
     }
     accept = _need_sparse if require_sparse else None
     with progress_line(quiet=as_json) as progress:

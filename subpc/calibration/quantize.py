@@ -124,13 +124,12 @@ def _tensor(graph: Dataflow, value: relax.Expr) -> Tensor:
 
 
 def quantizer(
-    images: Tensor | None, settings: Settings | None = None
+    images: Callable[[tuple[int, ...]], Tensor] = stand_ins, settings: Settings | None = None
 ) -> Callable[["Rewritten"], tvm.IRModule]:
-    """What passes/pipeline.py calls for each network: quantize with these images, or with stand-ins
-    where there are none."""
+    """What passes/pipeline.py calls for each network: quantize with images of its input's shape."""
 
     def run(network: "Rewritten") -> tvm.IRModule:
         shape = shape_of(network.graph.inputs[0])
-        return quantize(network.module, stand_ins(shape) if images is None else images, settings)
+        return quantize(network.module, images(shape), settings)
 
     return run

@@ -27,7 +27,7 @@ from subpc.versions import versions
 
 if TYPE_CHECKING:
     from subpc.frontend.imported_model import ImportedModel
-    from subpc.passes.pipeline import CompiledNetworks, Rewritten
+    from subpc.passes.pipeline import CompiledNetworks, Quantize, Rewritten
     from subpc.schedules.isa import VectorIsa
     from subpc.schedules.workload import Choice
 
@@ -47,6 +47,7 @@ def compile(
     target: str = "llvm -mcpu=native",
     threads: int | None = None,
     precision: str = "float32",
+    calibration: Any = None,
     sparse: str = "auto",
     tuning: str | Path | None = "auto",
     tuning_any_cpu: bool = False,
@@ -68,7 +69,10 @@ def compile(
             those of the first.
         target: CPU to compile for.
         threads: threads to run with, as in `load`.
-        precision: "float32".
+        precision: "float32", or "int8": layers multiply bytes (docs/integers.md). A network that is
+            quantized already runs in its own codes either way.
+        calibration: for "int8", inputs to find the ranges of activations with: a folder of images,
+            a .npy file or an array (images, ...). Without it, ranges come from random images.
         sparse: "auto" (where faster), "off" or "always".
         tuning: a database that `subpc tune` wrote, "auto" (the one that comes with subpc, where it
             knows this CPU) or "off" or None.
@@ -91,6 +95,7 @@ def compile(
         target=target,
         threads=resolve_threads(threads),
         precision=precision,
+        calibration=calibration,
         sparse=sparse,
         tuning=tuning,
         tuning_any_cpu=tuning_any_cpu,
@@ -125,7 +130,7 @@ def _compile(
     model: Any, request: Request, folder: Path, path: Path, accept: Accept | None
 ) -> Metadata:
     """Compile `model` into the library `path`, with `folder` for temporary files."""
-    check_options(request.precision, request.sparse, request.debug_dump)
+    check_options(request.precision, request.sparse, request.debug_dump, request.calibration)
     source = model_files(model) if isinstance(model, str | Path) else []
     check_outputs(
         [path],
@@ -217,6 +222,23 @@ def _build(
             objects=KernelObjects(folder, target, pool),
             choose=choose,
             dump=partial(dumper, request.debug_dump),
+            quantize=_quantizer(request),
             progress=request.progress or silent,
         )
     return compiled, facts
+
+
+def _quantizer(request: Request) -> "Quantize | None":
+    """What rounds networks to codes, None for floats."""
+    if request.precision == "float32":
+        return None
+    from subpc.calibration.given_images import given_images
+    from subpc.calibration.quantize import quantizer
+
+    if request.calibration is None:
+        return quantizer()
+    return quantizer(
+        lambda shape: given_images(
+            request.calibration, shape, request.preparation, request.progress or silent
+        )
+    )

@@ -7,10 +7,11 @@ from typing import Any
 
 from subpc.compiler.debug_dump import make_folder
 from subpc.errors import ConfigError
+from subpc.images.prepare import Preparation
 from subpc.passes.sparse_modes import check_sparse
 from subpc.progress import Progress
 
-PRECISIONS = ("float32",)
+PRECISIONS = ("float32", "int8")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,8 @@ class Request:
     target: str = "llvm -mcpu=native"
     threads: int
     precision: str = "float32"
+    calibration: Any = None
+    preparation: Preparation | None = None
     sparse: str = "auto"
     tuning: str | Path | None = "auto"
     tuning_any_cpu: bool = False
@@ -32,11 +35,17 @@ class Request:
     debug_dump: str | Path | None = None
 
 
-def check_options(precision: str, sparse: str, debug_dump: str | Path | None) -> None:
+def check_options(
+    precision: str, sparse: str, debug_dump: str | Path | None, calibration: Any = None
+) -> None:
     """Raise before the work that a wrong option would waste."""
     if precision not in PRECISIONS:
         raise ConfigError(
             f"precision={precision!r} is not supported; accepted: {', '.join(PRECISIONS)}"
+        )
+    if calibration is not None and precision == "float32":
+        raise ConfigError(
+            "calibration= is for precision='int8'; in float32 there is nothing to calibrate"
         )
     check_sparse(sparse)
     if debug_dump is not None:
