@@ -125,11 +125,16 @@ class TileSums:
         other."""
         row = [self._words(pixels) for pixels in self._row(quad, tap)]
         for r, totals in enumerate(self.sums):
-            for half in range(2):
-                at = 2 * self.weights(quad, tap, r) + half
-                codes = splat(self.w[at], self.isa.lanes)
-                for words, total in zip(row, totals, strict=True):
-                    total.set(total.get() + self._add_pairs(words[half].get(), codes))
+            at = 2 * self.weights(quad, tap, r)
+            codes = [
+                Register(self.isa.lanes, splat(self.w[at + half], self.isa.lanes), "int32")
+                for half in range(2)
+            ]
+            for words, total in zip(row, totals, strict=True):
+                even, odd = (
+                    self._add_pairs(words[half].get(), codes[half].get()) for half in range(2)
+                )
+                total.set(self._less(total.get(), even + odd, "int32"))
 
     def _words(self, pixels: Register) -> tuple[Register, Register]:
         lanes = 2 * self.isa.lanes
@@ -161,7 +166,8 @@ class TileSums:
                         self._multiply(pixels[v].get(), weights.get())
                         for pixels, weights in zip(row, codes, strict=True)
                     ]
-                    total.set(total.get() + self._widened(sum(products[1:], products[0])))
+                    products = self._widened(sum(products[1:], products[0]), -1)
+                    total.set(self._less(total.get(), products, "int32"))
 
     def _add_many(self, together: int) -> None:
         """A tile of 16-bit sums, widened after so many quads."""
@@ -192,12 +198,13 @@ class TileSums:
         for r, totals in enumerate(tile):
             codes = self._codes(quad, tap, r)
             for pixels, total in zip(row, totals, strict=True):
-                total.set(total.get() + self._multiply(pixels.get(), codes))
+                products = self._multiply(pixels.get(), codes)
+                total.set(self._less(total.get(), products, "int16"))
 
     def _widen(self, tile: list[list[Register]]) -> None:
         for totals, narrow in zip(self.sums, tile, strict=True):
             for total, part in zip(totals, narrow, strict=True):
-                total.set(total.get() + self._widened(part.get()))
+                total.set(self._less(total.get(), self._widened(part.get(), 1), "int32"))
 
     def _multiply(self, pixels: Any, weights: Any) -> Any:
         """Sums of two products of unsigned and signed bytes in each int16 lane, saturating."""
@@ -207,9 +214,23 @@ class TileSums:
             f"int16x{2 * lanes}", f"llvm.x86.{name}", pixels, self._bytes(weights)
         )
 
-    def _widened(self, narrow: Any) -> Any:
-        """Sums of two neighbours in each int32 lane."""
-        return self._add_pairs(narrow, splat(tirx.const(1, "int16"), 2 * self.isa.lanes))
+    def _less(self, total: Any, products: Any, dtype: str) -> Any:
+        """total - products, as an operation of its own.
+
+        Sums are subtracted from. A chain of additions LLVM puts in another order, so that products
+        of several taps wait for each other: there are no registers for them, and a tile of 4 x 4
+        spills 126 of them in a filter of 3 x 3 taps. What the vector predication intrinsics
+        subtract it leaves where it is.
+        """
+        lanes = self.isa.lanes * (2 if dtype == "int16" else 1)
+        always = splat(tirx.const(True, "bool"), lanes)
+        return tirx.call_llvm_pure_intrin(
+            f"{dtype}x{lanes}", "llvm.vp.sub", total, products, always, tirx.const(lanes, "int32")
+        )
+
+    def _widened(self, narrow: Any, factor: int) -> Any:
+        """Sums of two neighbours in each int32 lane, by 1 or by -1."""
+        return self._add_pairs(narrow, splat(tirx.const(factor, "int16"), 2 * self.isa.lanes))
 
     def _add_pairs(self, first: Any, second: Any) -> Any:
         """Sums of two products of words in each int32 lane."""

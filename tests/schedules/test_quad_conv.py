@@ -233,7 +233,8 @@ def operands(
 def words_of(codes: np.ndarray, narrow: int | None) -> np.ndarray:
     """Codes (steps, 4) as int32: bytes, or words."""
     if narrow == 0:
-        return codes[:, [0, 2, 1, 3]].astype("int16").ravel().view("int32")
+        words = -codes[:, [0, 2, 1, 3]].astype("int16")
+        return words.ravel().view("int32")
     return codes.astype("int8").ravel().view("int32")
 
 
