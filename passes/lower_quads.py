@@ -1,7 +1,7 @@
 """Lowering of convolutions of codes: strided inputs sorted by phase, weights in quads, scales
 folded."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from tvm import relax
@@ -10,14 +10,16 @@ from subpc.passes import ops
 from subpc.passes.dataflow import dtype_of
 from subpc.passes.lower import Lowering, Place, framed_layout
 from subpc.passes.pack_blocks import pixel_mask
+from subpc.passes.pack_quads import QuadGroup, packed_quads, quad_groups
 from subpc.passes.place_conv import FilterBlocks, filter_blocks
 from subpc.passes.plan_layout import ConvGeometry, conv_geometry, padding_read
 from subpc.passes.program import Location
 from subpc.schedules.choose_quads import QUADS, choose_quad_tile, dense_group
 from subpc.schedules.dot import QUAD
 from subpc.schedules.fill_halo import FillHalo
-from subpc.schedules.layout import TensorLayout, round_up
+from subpc.schedules.layout import TensorLayout
 from subpc.schedules.quad_conv import QuadConv
+from subpc.schedules.quad_sums import fitting_steps
 from subpc.schedules.quantization import CODES, LARGEST_CODE, Quantization
 from subpc.schedules.relayout import PhaseSplit
 from subpc.schedules.requantize import Levels, Requantize, levels_of
@@ -40,8 +42,12 @@ def lower_quads(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     else:
         out = low.define(var, frame)
     levels = layer_levels(call, filters.weight, filters.bias)
-    kernel = _kernel(low, call, geometry, filters, source, out, residual, levels)
-    packed = _packed(filters, kernel)
+    steps = len(geometry.taps) * -(-len(filters.weight[0]) // QUAD)
+    groups = quad_groups(
+        filters, dense_group(len(filters.weight), out.layout.frame, steps, low.isa)
+    )
+    kernel = _kernel(low, call, geometry, filters, groups, source, out, residual, levels)
+    packed = packed_quads(groups, kernel)
     packed["start"] = (-x_quantization(call).zero_point * packed["start"]).astype("int32")
     operands: dict[str, Location | None] = {
         name: low.weights.add(array)
@@ -137,19 +143,16 @@ def _kernel(
     call: relax.Call,
     geometry: ConvGeometry,
     filters: FilterBlocks,
+    groups: list[QuadGroup],
     source: TensorLayout,
     out: Place,
     residual: Place | None,
     levels: Levels,
 ) -> QuadConv:
     attrs, pattern = ops.attributes(call), filters.pattern
-    taps, plane = len(geometry.taps), out.layout.frame
-    steps = taps * -(-len(filters.weight[0]) // QUAD)
-    group = pattern.n if pattern else dense_group(len(filters.weight), plane, steps, low.isa)
-    groups = -(-len(filters.weight) // group)
-    uniform = pattern is None or pattern.uniform
-    counts = [len(filters.weight[0])] if pattern is None else [*pattern.kept.sum(axis=1)]
-    quads = [-(-int(count) // QUAD) for count in counts]
+    group, uniform = len(groups[0].codes), pattern is None or pattern.uniform
+    quads = [kept.quads for kept in groups]
+    narrow = None if low.isa.dot == "vnni" else min(fitting_steps(g.codes) for g in groups)
     return QuadConv(
         source=source,
         out=out.layout,
@@ -172,63 +175,14 @@ def _kernel(
         tile=low.tuned(attrs["name"], QUADS)
         or choose_quad_tile(
             group=group,
-            groups=groups,
-            plane=plane,
+            groups=len(groups),
+            plane=out.layout.frame,
             batch=out.layout.batch,
-            taps=taps,
+            taps=len(geometry.taps),
             quads=max(quads),
             sparse=pattern is not None,
             isa=low.isa,
+            narrow=narrow,
         ),
+        narrow=narrow,
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Group:
-    """The filters of a group with their kept channels: codes (filters, kept, taps), channels."""
-
-    codes: np.ndarray
-    channels: np.ndarray
-
-
-def _packed(filters: FilterBlocks, kernel: QuadConv) -> dict[str, np.ndarray]:
-    """w, index, [starts]; start: the sum of each filter's codes."""
-    c_out, c_in = filters.weight.shape[:2]
-    room = kernel.groups * kernel.group - c_out
-    codes = np.pad(filters.weight.reshape(c_out, c_in, -1), ((0, room), (0, 0), (0, 0)))
-    codes = codes.reshape(kernel.groups, kernel.group, c_in, -1)
-    pattern = filters.pattern
-    groups = []
-    for number, group in enumerate(codes):
-        kept = np.arange(c_in) if pattern is None else np.flatnonzero(pattern.kept[number])
-        wanted = kernel.quads * QUAD if kernel.uniform else round_up(len(kept), QUAD)
-        extra = wanted - len(kept)
-        groups.append(
-            _Group(
-                codes=np.pad(group[:, kept], ((0, 0), (0, extra), (0, 0))),
-                channels=np.pad(kept, (0, extra)),
-            )
-        )
-    plane = kernel.phases * kernel.source.frame.plane
-    listed = groups if kernel.sparse else groups[:1]
-    together = kernel.group if kernel.tile.filter_lanes else kernel.tile.rows
-    arrays = {
-        "w": np.concatenate([_streamed(group.codes, together) for group in groups]),
-        "index": np.concatenate([group.channels for group in listed]).astype("int32")
-        * np.int32(plane),
-    }
-    if not kernel.uniform:
-        counts = [len(group.channels) // QUAD for group in groups]
-        arrays["starts"] = np.concatenate([[0], np.cumsum(counts)]).astype("int32")
-    sums = codes.astype("int64").sum(axis=(2, 3)).reshape(-1)
-    return arrays | {"start": sums}
-
-
-def _streamed(codes: np.ndarray, rows: int) -> np.ndarray:
-    """Codes (filters, channels, taps) of a group as its register tiles read them, four a word."""
-    parts = []
-    for row in range(0, len(codes), rows):
-        part = codes[row : row + rows]
-        quads = part.reshape(len(part), -1, QUAD, part.shape[2]).transpose(1, 3, 0, 2)
-        parts.append(np.ascontiguousarray(quads).reshape(-1))
-    return np.concatenate(parts).astype("int8").view("int32")

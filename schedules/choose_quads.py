@@ -9,6 +9,7 @@ from subpc.schedules.family import Family, Filters, affordable
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.layout import MAX_TILE, Frame, round_up
 from subpc.schedules.quad_conv import QuadConv
+from subpc.schedules.quad_sums import instructions, registers_wanted
 from subpc.schedules.quad_tile import QuadTile
 from subpc.schedules.workload import ConvWorkload
 
@@ -27,6 +28,10 @@ LOOP_CYCLES = 0.5
 # Cycles that every filter's store takes, for each tap of each quad before it: few enough that they
 # decide between tiles that are equal otherwise.
 STORE_CYCLES = 0.5
+# Instructions of those that multiply and add without vpdpbusd that take a cycle.
+NARROW_RATE = 1.5
+# Registers, of 16 and of more, that LLVM needs besides what a tile without vpdpbusd is made of.
+SPARE_REGISTERS = (2, 5)
 # Where less than this share of the lanes would be pixels of the plane, lanes are filters: 12 to
 # 15 % faster on planes of 7 x 7, slower on 14 x 14 (docs/performance.md).
 MIN_USEFUL = 0.8
@@ -85,10 +90,12 @@ def choose_quad_tile(
     quads: int,
     sparse: bool,
     isa: VectorIsa,
+    narrow: int | None,
 ) -> QuadTile:
     """The tile with the least time, and tasks that are neither too few nor pack too much.
 
-    group: filters that share their channels; groups: of them; quads: of channels that each keeps.
+    group: filters that share their channels; groups: of them; quads: of channels that each keeps;
+    narrow: as in QuadConv.
     """
     if wants_filter_lanes(group, plane, taps * quads, isa):
         return filter_lanes_tile(group, groups, plane, batch, isa)
@@ -97,9 +104,9 @@ def choose_quad_tile(
         (
             (r, v, tail)
             for r, v, tail in itertools.product(ROWS, VECTORS, (False, True))
-            if quads_fit(r, v, isa) and r <= group
+            if quads_fit(r, v, isa, narrow) and r <= group
         ),
-        key=lambda tile: (quad_cost(tile, group, pixels, isa), -tile[1]),
+        key=lambda tile: (quad_cost(tile, group, pixels, isa, narrow), -tile[1]),
     )
     tiles = -(-pixels // (vectors * isa.lanes))
     band = 1 if taps == 1 and not sparse else max(1, min(MAX_BAND, tiles // 4))
@@ -109,22 +116,29 @@ def choose_quad_tile(
     return QuadTile(rows=rows, vectors=vectors, band=band, blocks=blocks, tail=tail)
 
 
-def quads_fit(rows: int, vectors: int, isa: VectorIsa) -> bool:
+def quads_fit(rows: int, vectors: int, isa: VectorIsa, narrow: int | None) -> bool:
     """Whether sums, a row of pixels and a weight fit the registers, and the tile the slack of a
     plane."""
-    return rows * vectors + vectors + 1 < isa.registers and vectors * isa.lanes <= MAX_TILE
+    spare = 0 if narrow is None else SPARE_REGISTERS[isa.registers > 16]
+    return (
+        registers_wanted(rows, vectors, narrow) <= isa.registers - spare
+        and vectors * isa.lanes <= MAX_TILE
+    )
 
 
-def quad_cost(tile: tuple[int, int, bool], group: int, pixels: int, isa: VectorIsa) -> float:
+def quad_cost(
+    tile: tuple[int, int, bool], group: int, pixels: int, isa: VectorIsa, narrow: int | None
+) -> float:
     """Cycles for one tap of a quad, a whole plane and one group of filters: multiply-adds or loads,
     whichever is more, and the loop. tile: rows, vectors, tail."""
+    cycles = 1.0 if narrow is None else instructions(narrow) / NARROW_RATE
     rows, vectors, tail = tile
     total = -(-pixels // isa.lanes)
     full, rest = divmod(total, vectors)
     widths = [vectors] * full + ([rest if tail else vectors] if rest else [])
     heights = [rows] * (group // rows) + ([group % rows] if group % rows else [])
     return sum(
-        max(r * v, r + v, isa.fma_latency) + LOOP_CYCLES + STORE_CYCLES * r
+        max(cycles * r * v, r + v, isa.fma_latency) + LOOP_CYCLES + STORE_CYCLES * r
         for r, v in itertools.product(heights, widths)
     )
 
@@ -134,10 +148,12 @@ def quad_tiles(workload: ConvWorkload, filters: Filters, isa: VectorIsa) -> Iter
     group = workload.n or DENSE_GROUP
     pixels = (workload.out[1] - 1) * (workload.out[2] + USUAL_HALO) + workload.out[2]
     sizes = itertools.product(ROWS, VECTORS, (False, True))
+    # A workload does not say how large its codes are: those of 8 bits are the usual ones.
+    narrow = None if isa.dot == "vnni" else 1
     tiles = [
-        (quad_cost((r, v, tail), group, pixels, isa), r, v, tail)
+        (quad_cost((r, v, tail), group, pixels, isa, narrow), r, v, tail)
         for r, v, tail in sizes
-        if quads_fit(r, v, isa) and r <= group
+        if quads_fit(r, v, isa, narrow) and r <= group
     ]
     groups = -(-workload.out[0] // group)
     for _, rows, vectors, tail in affordable(tiles):
