@@ -21,14 +21,14 @@ DENSE_GROUP = 16
 # Tasks that a layer is split into at least, where it has so many parts: enough for the threads of a
 # desktop CPU to share out evenly.
 MIN_TASKS = 16
-# Pixel tiles of a band for filters of several taps, which pack a halo besides.
-MAX_BAND = 4
+# Pixels of a band for filters of several taps, which pack a halo besides.
+BAND_PIXELS = 256
 # Cycles beside the multiply-adds of one tap of a quad: address, loop.
 LOOP_CYCLES = 0.5
 # Cycles that every filter's store takes, for each tap of each quad before it: few enough that they
 # decide between tiles that are equal otherwise.
 STORE_CYCLES = 0.5
-# Instructions of those that multiply and add without vpdpbusd that take a cycle.
+# Instructions that take a cycle where there is no vpdpbusd, loads among them.
 NARROW_RATE = 1.5
 # Registers, of 16 and of more, that LLVM needs besides what a tile without vpdpbusd is made of.
 SPARE_REGISTERS = (2, 5)
@@ -109,7 +109,11 @@ def choose_quad_tile(
         key=lambda tile: (quad_cost(tile, group, pixels, isa, narrow), -tile[1]),
     )
     tiles = -(-pixels // (vectors * isa.lanes))
-    band = 1 if taps == 1 and not sparse else max(1, min(MAX_BAND, tiles // 4))
+    band = (
+        1
+        if taps == 1 and not sparse
+        else max(1, min(BAND_PIXELS // (vectors * isa.lanes), tiles // 4))
+    )
     bands = batch * -(-tiles // band)
     chunks = min(groups, -(-MIN_TASKS // bands))
     blocks = min(-(-groups // chunks), SPARSE_BLOCKS if sparse else groups)
@@ -129,18 +133,26 @@ def quads_fit(rows: int, vectors: int, isa: VectorIsa, narrow: int | None) -> bo
 def quad_cost(
     tile: tuple[int, int, bool], group: int, pixels: int, isa: VectorIsa, narrow: int | None
 ) -> float:
-    """Cycles for one tap of a quad, a whole plane and one group of filters: multiply-adds or loads,
-    whichever is more, and the loop. tile: rows, vectors, tail."""
-    cycles = 1.0 if narrow is None else instructions(narrow) / NARROW_RATE
+    """Cycles for one tap of a quad, a whole plane and one group of filters, with the loop. tile:
+    rows, vectors, tail."""
     rows, vectors, tail = tile
     total = -(-pixels // isa.lanes)
     full, rest = divmod(total, vectors)
     widths = [vectors] * full + ([rest if tail else vectors] if rest else [])
     heights = [rows] * (group // rows) + ([group % rows] if group % rows else [])
     return sum(
-        max(cycles * r * v, r + v, isa.fma_latency) + LOOP_CYCLES + STORE_CYCLES * r
+        max(tile_cycles(r, v, narrow), isa.fma_latency) + LOOP_CYCLES + STORE_CYCLES * r
         for r, v in itertools.product(heights, widths)
     )
+
+
+def tile_cycles(rows: int, vectors: int, narrow: int | None) -> float:
+    """Cycles for one tap of a quad in one tile: multiply-adds or loads, whichever is more, or,
+    where sums take several instructions, all of them."""
+    if narrow is None:
+        return max(rows * vectors, rows + vectors)
+    loads = rows * (2 if narrow == 0 else 1) + vectors
+    return (instructions(narrow) * rows * vectors + loads) / NARROW_RATE
 
 
 def quad_tiles(workload: ConvWorkload, filters: Filters, isa: VectorIsa) -> Iterator[QuadTile]:

@@ -6,6 +6,7 @@ import functools
 import subprocess
 import tempfile
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,16 @@ from subpc.schedules.kernel import Kernel, symbol_of
 from subpc.schedules.layout import Frame, TensorLayout, compact_frame, halo_frame
 from subpc.schedules.quantization import LARGEST_CODE, Quantization
 
-# Levels that differ in their floating-point code, and those that differ in how they multiply bytes.
+# Levels that differ in their floating-point code, and those that differ in how they multiply bytes;
+# the code for AVX-VNNI in the encoding of AVX-512, too, for CPUs that have no other.
 ISAS = {isa.name: isa for isa in (AVX512, AVX2, GENERIC)}
-DOT_ISAS = {isa.name: isa for isa in (AVX512_VNNI, AVX512, AVX2_VNNI, AVX2)}
+AVX512VL_VNNI = replace(AVX2_VNNI, name="avx512vl_vnni")
+DOT_ISAS = {isa.name: isa for isa in (AVX512_VNNI, AVX512, AVX512VL_VNNI, AVX2_VNNI, AVX2)}
 MCPU = {
     AVX512_VNNI: "cascadelake",
     AVX512: "skylake-avx512",
     AVX2_VNNI: "alderlake",
+    AVX512VL_VNNI: "cascadelake",
     AVX2: "haswell",
     GENERIC: None,
 }
