@@ -33,7 +33,7 @@ def packed_columns(values: Sequence[Any], lanes: int) -> Any:
     # Where the four bytes of a vector lie in a part, once packed: the third comes second.
     slots, pairs = ((0, 2, 1, 3), [(0, 2), (1, 3)]) if len(values) == 4 else ((0, 1), [(0, 1)] * 2)
     words = [saturated_words(values[i], values[j], lanes) for i, j in pairs]
-    codes = tirx.reinterpret(f"{CODES}x{4 * lanes}", saturated_bytes(*words, lanes))
+    codes = tirx.reinterpret(f"{CODES}x{4 * lanes}", saturated_bytes(words[0], words[1], lanes))
     within = [slots[k] * QUARTER + lane for lane in range(QUARTER) for k in range(len(values))]
     # Of two vectors, which are in each part twice, the first half of a part is taken, all at once:
     # byte by byte LLVM finds no instruction for it.
