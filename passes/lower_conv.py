@@ -11,12 +11,14 @@ from subpc.passes.lower import Lowering
 from subpc.passes.lower_direct import lower_direct
 from subpc.passes.lower_flat import lower_flat
 from subpc.passes.lower_grouped import lower_grouped
+from subpc.passes.lower_int8_grouped import lower_int8_grouped
 from subpc.passes.lower_linear import lower_single_pixel
 from subpc.passes.lower_quads import lower_quads
 from subpc.passes.lower_winograd import lower_winograd
 from subpc.schedules.choose_direct import DIRECT
 from subpc.schedules.choose_flat import FLAT
 from subpc.schedules.choose_grouped import GROUPED
+from subpc.schedules.choose_int8_grouped import GROUPED_I8
 from subpc.schedules.choose_quads import QUADS
 from subpc.schedules.choose_winograd import WINOGRAD
 
@@ -27,6 +29,7 @@ RULES: dict[str, Callable[[Lowering, relax.Var, relax.Call], None]] = {
     WINOGRAD.name: lower_winograd,
     GROUPED.name: lower_grouped,
     QUADS.name: lower_quads,
+    GROUPED_I8.name: lower_int8_grouped,
 }
 
 

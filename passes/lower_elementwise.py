@@ -54,7 +54,7 @@ def _lower_codes(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     ]
     out = low.define(var, _frame_of_codes(low, var))
     layout = out.layout
-    frames = tuple(home and home.layout.frame for home in homes)
+    frames = tuple(home.layout.frame if home else None for home in homes)
     if len(shape_of(var)) != 4 and set(attrs["kinds"]) == {"tensor"}:
         layout = compact_layout((math.prod(shape_of(var)),), layout.dtype)
         frames = ()

@@ -121,11 +121,11 @@ def lower_view(low: Lowering, var: relax.Var, call: relax.Call) -> None:
 
 
 def lower_channels(low: Lowering, var: relax.Var, call: relax.Call) -> None:
-    """A subpc.channels: nothing to do where one image's planes are whole cache lines, else a
-    copy."""
+    """A subpc.channels: nothing to do where one image's planes are whole cache lines and stay in
+    order, else a copy."""
     attrs, x = ops.attributes(call), low.home(call.args[0])
     (batch, channels), first, frame = attrs["out_shape"][:2], attrs["first"], x.layout.frame
-    if batch == 1 and not frame.compact:
+    if batch == 1 and not frame.compact and "groups" not in attrs:
         place = replace(x.location, offset=x.location.offset + first * x.layout.plane_bytes)
         low.record(var, place, replace(x.layout, channels=channels))
         return
@@ -136,6 +136,7 @@ def lower_channels(low: Lowering, var: relax.Var, call: relax.Call) -> None:
         out_channels=channels,
         count=channels,
         source_start=first,
+        groups=attrs.get("groups", 1),
         dtype=x.layout.dtype,
     )
     low.emit(attrs["name"], kernel, {"x": x.location, "y": low.define(var, frame).location})

@@ -15,7 +15,8 @@ relax.subpc.interleave(x, [fill])
 relax.subpc.concat(x, ...)
     along the channels
 relax.subpc.channels(x)
-    some neighbouring channels of it, from `first` on
+    some neighbouring channels of it, from `first` on; with `groups`, all of them, one of each
+    group by turns
 relax.subpc.view(x)
     the same elements in another shape
 relax.subpc.fake_quantize(x)

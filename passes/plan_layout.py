@@ -14,6 +14,7 @@ from subpc.passes.fold_input_affine import FLOOR, FLOOR_AND_CEILING, is_pointwis
 from subpc.schedules.choose_direct import DIRECT
 from subpc.schedules.choose_flat import FLAT
 from subpc.schedules.choose_grouped import GROUPED
+from subpc.schedules.choose_int8_grouped import GROUPED_I8
 from subpc.schedules.choose_quads import QUADS
 from subpc.schedules.choose_winograd import WINOGRAD
 from subpc.schedules.family import Family
@@ -144,10 +145,10 @@ def family_by_rule(
     direct kernels are faster than flat ones; whether Winograd's are faster than those is decided
     when everything else is known.
     """
+    if dtype_of(call.args[0]) == CODES:
+        return QUADS if is_flat(call) else GROUPED_I8
     if not is_flat(call):
         return GROUPED
-    if dtype_of(call.args[0]) == CODES:
-        return QUADS
     filters = n or shape_of(call.args[1])[0] // int(ops.attributes(call)["groups"])
     if clamped or filters % isa.lanes:
         return FLAT

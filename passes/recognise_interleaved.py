@@ -1,5 +1,5 @@
-"""Recognise what spreads the pixels of planes over larger ones: pixel shuffles, however they are
-spelled, and nearest upsampling."""
+"""Recognise what spreads the pixels of planes over larger ones, or channels over others: pixel
+shuffles, however they are spelled, nearest upsampling, and channel shuffles."""
 
 from itertools import product
 
@@ -17,8 +17,8 @@ MAX_FACTOR = 16
 
 
 def interleaved(graph: Dataflow, var: relax.Var, call: relax.Call) -> relax.Call | None:
-    """A reshape, pixel_shuffle or resize2d as a subpc.interleave, None where it is something
-    else."""
+    """A reshape, pixel_shuffle or resize2d as a subpc.interleave or subpc.channels, None where it
+    is something else."""
     if call.op.name == "relax.image.resize2d":
         return _nearest(var, call)
     if call.op.name == "relax.nn.pixel_shuffle":
@@ -48,14 +48,13 @@ def _shuffle(graph: Dataflow, var: relax.Var) -> relax.Call | None:
     if permute is None or first is None or permute.attrs.axes is None:
         return None
     x, parts, out = first.args[0], shape_of(permute.args[0]), shape_of(var)
-    if (
-        len(shape_of(x)) != 4
-        or len(parts) != 6
-        or len(out) != 4
-        or not isinstance(graph.resolve(x), relax.Var)
-    ):
-        return None
     axes = [int(axis) for axis in permute.attrs.axes]
+    if len(shape_of(x)) != 4 or len(out) != 4 or not isinstance(graph.resolve(x), relax.Var):
+        return None
+    if len(parts) == 5:
+        return _channel_shuffle(var, x, parts, axes)
+    if len(parts) != 6:
+        return None
     batch, channel, height, row, width, column = axes
     if (batch, height, width) != (0, 4, 5) or (parts[0], *parts[4:]) != (
         shape_of(x)[0],
@@ -67,6 +66,24 @@ def _shuffle(graph: Dataflow, var: relax.Var) -> relax.Call | None:
         return None
     strides = {1: parts[2] * parts[3], 2: parts[3], 3: 1}
     return _interleave(var, x, factors, (strides[row], strides[column]), strides[channel])
+
+
+def _channel_shuffle(
+    var: relax.Var, x: relax.Expr, parts: tuple[int, ...], axes: list[int]
+) -> relax.Call | None:
+    """permute (N, groups, C / groups, H, W) to (N, C / groups, groups, H, W), as channels again."""
+    batch, channels, *plane = shape_of(x)
+    whole = parts[0] == batch and parts[1] * parts[2] == channels and [*parts[3:]] == plane
+    if not whole or axes != [0, 2, 1, 3, 4] or shape_of(var) != shape_of(x):
+        return None
+    return ops.make(
+        ops.CHANNELS,
+        [x],
+        first=0,
+        groups=parts[1],
+        out_shape=list(shape_of(var)),
+        name=str(var.name),
+    )
 
 
 def _interleave(

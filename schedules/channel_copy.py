@@ -15,11 +15,11 @@ PLANE_NS, ELEMENT_NS = 4.0, 0.08
 
 @dataclass(frozen=True, kw_only=True)
 class ChannelCopy(PlainKernel):
-    """y[n, out_start + i * out_step] = x[n, source_start + i * source_step] for i < count; other
-    planes of y stay as they are.
+    """y[n, out_start + i] = x[n, source_start + i] for i < count; other planes of y stay as they
+    are.
 
-    Concat is one of these an input, split one an output, and a channel shuffle one a group.
-    Operands: x, y.
+    groups: the planes of x are that many groups, and y takes one of each by turns (a channel
+    shuffle). Operands: x, y.
     """
 
     batch: int
@@ -28,21 +28,19 @@ class ChannelCopy(PlainKernel):
     out_channels: int
     count: int
     source_start: int = 0
-    source_step: int = 1
     out_start: int = 0
-    out_step: int = 1
+    groups: int = 1
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        ends = (
-            self.source_start + (self.count - 1) * self.source_step,
-            self.out_start + (self.count - 1) * self.out_step,
-        )
-        if ends[0] >= self.source_channels or ends[1] >= self.out_channels:
+        ends = self.source_start + self.count, self.out_start + self.count
+        if ends[0] > self.source_channels or ends[1] > self.out_channels:
             raise ValueError(
-                f"copy of channels up to {ends[0]} to {ends[1]}; there are {self.source_channels}"
+                f"copy of channels before {ends[0]} to {ends[1]}; there are {self.source_channels}"
                 f" and {self.out_channels}"
             )
+        if self.count % self.groups:
+            raise ValueError(f"{self.groups} groups of {self.count} channels")
 
     @property
     def family(self) -> str:
@@ -63,12 +61,13 @@ class ChannelCopy(PlainKernel):
         plane = self.frame.plane
         with units(self.batch * self.count, PLANE_NS + ELEMENT_NS * self.frame.pixels) as unit:
             image, i = unit // self.count, unit % self.count
+            source = i
+            if self.groups > 1:
+                source = i % self.groups * (self.count // self.groups) + i // self.groups
             read = (
-                image * self.source_channels + self.source_start + i * self.source_step
+                image * self.source_channels + self.source_start + source
             ) * plane + self.frame.first
-            write = (
-                image * self.out_channels + self.out_start + i * self.out_step
-            ) * plane + self.frame.first
+            write = (image * self.out_channels + self.out_start + i) * plane + self.frame.first
             for_row(
                 self.frame.pixels,
                 isa.lanes_of(self.dtype),

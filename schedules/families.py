@@ -7,13 +7,14 @@ from typing import Any
 from subpc.schedules.choose_direct import DIRECT
 from subpc.schedules.choose_flat import FLAT
 from subpc.schedules.choose_grouped import GROUPED
+from subpc.schedules.choose_int8_grouped import GROUPED_I8
 from subpc.schedules.choose_quads import QUADS
 from subpc.schedules.choose_winograd import WINOGRAD
 from subpc.schedules.family import DENSE, Family
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.workload import Choice, ConvWorkload
 
-FAMILIES: tuple[Family[Any], ...] = (FLAT, DIRECT, WINOGRAD, GROUPED, QUADS)
+FAMILIES: tuple[Family[Any], ...] = (FLAT, DIRECT, WINOGRAD, GROUPED, QUADS, GROUPED_I8)
 # A dense kernel for a pattern that leaves less than this would have to be more than twice as fast
 # as the sparse one at the same work.
 MIN_DENSITY = 0.45

@@ -199,8 +199,8 @@ class _Body:
             total.set(dot(total.get(), quads, weights[0], lanes))
             return
         for part, codes in zip(pixels, weights, strict=True):
-            pairs = (tirx.reinterpret(f"int16x{2 * lanes}", value) for value in (part.get(), codes))
-            total.set(total.get() + pair_products(*pairs, lanes))
+            a, b = (tirx.reinterpret(f"int16x{2 * lanes}", value) for value in (part.get(), codes))
+            total.set(total.get() + pair_products(a, b, lanes))
 
     def finish(self, sums: list[Register], plane: Any, channel: Any, pixel: Any) -> None:
         """Requantize and store the pixels from flat pixel `pixel` of a plane on."""

@@ -27,21 +27,21 @@ def columns_in_order(sums: Sequence[Register], lanes: int) -> list[Any]:
 
 def packed_columns(values: Sequence[Any], lanes: int) -> Any:
     """1, 2 or 4 vectors of unrounded codes, lane d of vector k of n being pixel n * d + k, as bytes
-    in order; what is outside 0 .. 255 becomes 0 or 255.
-
-    Four vectors stay within the parts that packing instructions work on.
-    """
+    in order; what is outside 0 .. 255 becomes 0 or 255."""
     if len(values) == 1:
         return narrowed(values[0], lanes)
     # Where the four bytes of a vector lie in a part, once packed: the third comes second.
-    slots = (0, 2, 1, 3) if len(values) == 4 else (0, 1)
-    pairs = [(0, 2), (1, 3)] if len(values) == 4 else [(0, 1), (0, 1)]
+    slots, pairs = ((0, 2, 1, 3), [(0, 2), (1, 3)]) if len(values) == 4 else ((0, 1), [(0, 1)] * 2)
     words = [saturated_words(values[i], values[j], lanes) for i, j in pairs]
-    codes = tirx.reinterpret(f"{CODES}x{4 * lanes}", saturated_bytes(*words, lanes))
-    order = [
-        part * 4 * QUARTER + slots[k] * QUARTER + lane
-        for part in range(lanes // QUARTER)
-        for lane in range(QUARTER)
-        for k in range(len(values))
-    ]
-    return shuffle([codes], order)
+    codes = tirx.reinterpret(f"{CODES}x{4 * lanes}", saturated_bytes(words[0], words[1], lanes))
+    within = [slots[k] * QUARTER + lane for lane in range(QUARTER) for k in range(len(values))]
+    # Of two vectors, which are in each part twice, the first half of a part is taken, all at once:
+    # byte by byte LLVM finds no instruction for it.
+    repeated = within * (4 // len(values))
+    order = [part * len(repeated) + byte for part in range(lanes // QUARTER) for byte in repeated]
+    codes = shuffle([codes], order)
+    if len(values) == 4:
+        return codes
+    halves = tirx.reinterpret(f"int64x{lanes // 2}", codes)
+    halves = shuffle([halves], list(range(0, lanes // 2, 2)))
+    return tirx.reinterpret(f"{CODES}x{2 * lanes}", halves)

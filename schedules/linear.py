@@ -113,8 +113,8 @@ class PanelBody(ABC):
         """One loop over (panels, rows): neighbouring tasks share the weights."""
         whole, rest = divmod(self.all_rows, self.rows)
         tiles = whole + (rest > 0)
-        cost = self.steps * self.vectors
-        cost = cost * (STREAM_NS if self.all_rows == 1 else self.isa.fma_ns * self.rows)
+        step = STREAM_NS if self.all_rows == 1 else self.isa.fma_ns * self.rows
+        cost = self.steps * self.vectors * step
         with units(-(-self.outputs // LINE) // self.panels * tiles, cost) as unit:
             panel, tile = unit // tiles * self.panels, unit % tiles
             if rest == 0 or whole == 0:

@@ -182,7 +182,7 @@ def packed(values: Sequence[Any], lanes: int) -> Any:
         saturated_words(first, second, lanes)
         for first, second in zip(values[::2], values[1::2], strict=True)
     ]
-    codes = saturated_bytes(*words, lanes)
+    codes = saturated_bytes(words[0], words[1], lanes)
     dwords = tirx.reinterpret(f"int32x{lanes}", codes)
     quarters = lanes // 4
     order = [quarter * PACKED + vector for vector in range(PACKED) for quarter in range(quarters)]

@@ -190,7 +190,9 @@ def _dequantize(_call: relax.Call, codes: Tensor, scales: Tensor) -> Tensor:
 
 def _part_of_channels(call: relax.Call, x: Tensor) -> Tensor:
     a = ops.attributes(call)
-    return x[:, a["first"] : a["first"] + a["out_shape"][1]]
+    part = x[:, a["first"] : a["first"] + a["out_shape"][1]]
+    groups = part.reshape(len(x), a.get("groups", 1), -1, *x.shape[2:])
+    return groups.transpose(1, 2).reshape(part.shape)
 
 
 def _reshaped(call: relax.Call, x: Tensor) -> Tensor:

@@ -227,3 +227,29 @@ def test_convolution_of_single_pixels_is_a_fully_connected_layer() -> None:
     filters = codes[:, :, 1, 1] * scales[:, None]
     real = A.values(A.codes(x))[:, :, 0, 0] @ filters.T + bias.astype("float32")
     check_codes(got[:, :, 0, 0], np.maximum(real, 0), B)
+
+
+def test_depthwise_convolution_reads_the_zero_point_as_padding() -> None:
+    x, (codes, scales, bias) = floats(2, 6, 13, 12), weights(6, 1, 3, 3)
+
+    def network(emit: Emit, x: relax.Var) -> relax.Expr:
+        value = emit(quantize(x, A))
+        for stride in (1, 2):
+            args = [value, relax.const(codes), relax.const(bias.astype("float32"))]
+            shape = [2, 6, *(-(-n // stride) for n in shape_of(value)[2:])]
+            window = {"strides": [stride] * 2, "padding": [1] * 4, "dilation": [1, 1], "groups": 6}
+            written = {"quantization": attribute(A), "activation": "none", **window}
+            value = emit(layer(ops.CONV2D, args, scales, out_shape=shape, **written))
+        return dequantize(value, A)
+
+    called, got = through(network, x)
+    assert [family for family in called if "conv" in family] == ["depthwise_conv_i8"] * 2
+    value = x
+    for stride in (1, 2):
+        filters = torch.from_numpy(codes * scales.reshape(-1, 1, 1, 1))
+        planes = torch.from_numpy(A.values(A.codes(value)))
+        real = functional.conv2d(
+            planes, filters, torch.from_numpy(bias.astype("float32")).double(), stride, 1, groups=6
+        ).numpy()
+        value = A.values(A.codes(real))
+    check_codes(got, real, A)

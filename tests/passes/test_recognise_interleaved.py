@@ -42,7 +42,12 @@ RECOGNISED: dict[str, Callable[[Tensor], Tensor]] = {
 }
 OTHERS: dict[str, Callable[[Tensor], Tensor]] = {
     "pixel unshuffle": lambda x: F.pixel_unshuffle(F.pad(x, (0, 1, 0, 1)), 2),
-    "channel shuffle": lambda x: F.channel_shuffle(x, 3),
+    "height among the channels": lambda x: (
+        x.reshape(2, 3, 8, 5, 7).permute(0, 2, 1, 4, 3).reshape(2, 24, 7, 5)
+    ),
+    "groups out of order": lambda x: (
+        x.reshape(2, 4, 6, 5, 7).permute(0, 1, 2, 3, 4).flip(1).reshape(2, 24, 5, 7)
+    ),
     "rows and columns exchanged": lambda x: (
         x.reshape(2, 4, 2, 3, 5, 7).permute(0, 1, 5, 2, 4, 3).reshape(2, 4, 14, 15)
     ),
@@ -73,6 +78,21 @@ def test_recognised(name: str) -> None:
         "interleave",
         "relayout",
     }
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("groups", [2, 3])
+def test_channel_shuffle_copies_planes(groups: int, batch: int) -> None:
+    net = Function(lambda x: F.channel_shuffle(F.relu(x), groups))
+    x = images()[:batch]
+    before, after = stages(net, tuple(x.shape), until="recognise_shapes")
+    assert operators(after)[-1] == "subpc.channels"
+    assert_same(before, after, x)
+    compiled = compile(net, x)
+    assert torch.equal(compiled(x), net(x))
+    called = {step.family for step in compiled.report.metadata.functions[0].steps}
+    assert "channel_copy" in called
+    assert "fallback" not in called
 
 
 @pytest.mark.parametrize("name", OTHERS)

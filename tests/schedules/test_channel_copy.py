@@ -44,21 +44,21 @@ def test_concat(halo: int | None, isa: VectorIsa, dtype: str) -> None:
     check_tensor(out, y, expected, 0)
 
 
-def test_channel_shuffle() -> None:
+@pytest.mark.parametrize("groups", [2, 3])
+def test_channel_shuffle(groups: int) -> None:
     x = np.random.default_rng(0).standard_normal((2, 6, 5, 5)).astype("float32")
     layout, y = like(x, 1), np.zeros(like(x, 1).elements, "float32")
-    for group in range(2):
-        kernel = ChannelCopy(
-            batch=2,
-            frame=layout.frame,
-            source_channels=6,
-            out_channels=6,
-            count=3,
-            source_start=group * 3,
-            out_start=group,
-            out_step=2,
-        )
-        y = run_everywhere(kernel, [into(layout, x), y], AVX512)
-    np.testing.assert_array_equal(
-        out_of(layout, y), functional.channel_shuffle(torch.tensor(x), 2).numpy()
+    kernel = ChannelCopy(
+        batch=2, frame=layout.frame, source_channels=6, out_channels=6, count=6, groups=groups
     )
+    y = run_everywhere(kernel, [into(layout, x), y], AVX512)
+    np.testing.assert_array_equal(
+        out_of(layout, y), functional.channel_shuffle(torch.tensor(x), groups).numpy()
+    )
+
+
+@pytest.mark.parametrize("wrong", [{"count": 7}, {"out_start": 1}, {"groups": 4}], ids=str)
+def test_channels_that_are_not_there_are_refused(wrong: dict[str, int]) -> None:
+    fields = {"source_channels": 6, "out_channels": 6, "count": 6} | wrong
+    with pytest.raises(ValueError, match=r"copy of channels|groups of"):
+        ChannelCopy(batch=1, frame=like(np.zeros((1, 6, 5, 5)), 1).frame, **fields)

@@ -41,6 +41,7 @@ CASES = {
     ),
     "1x16, very sparse": (replace(SPARSE, kept=16), {"flat", "direct", "winograd"}),
     "depthwise": (DEPTHWISE, {"grouped"}),
+    "depthwise of codes": (replace(DEPTHWISE, precision="int8"), {"grouped_i8"}),
     "strided": (replace(DENSE, stride=(2, 2), out=(64, 14, 14)), {"flat", "direct"}),
     "block diagonal": (replace(DENSE, groups=4), {"flat", "direct"}),
 }
