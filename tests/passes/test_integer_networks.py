@@ -203,3 +203,13 @@ def test_phases_can_be_looked_at() -> None:
     )
     assert phases[-2:] == ["legalize_rest", "quantize"]
     assert "fold_input_affine" not in phases
+
+
+def test_operators_of_the_fallback_may_have_several_results() -> None:
+    def rows(n: Net, x: torch.Tensor) -> torch.Tensor:
+        upper, lower = F.relu(n.a(x)).split(6, 2)
+        return n.b(lower) - upper
+
+    network = run_network(Net(rows), SHAPE)
+    np.testing.assert_allclose(network.got[0], network.wanted[0], atol=1e-5)
+    assert any(step.kernel.family == "fallback" for step in network.lowered.program.steps)
