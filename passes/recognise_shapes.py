@@ -98,8 +98,8 @@ def _joined(graph: Dataflow, fields: list[relax.Expr]) -> list[relax.Expr]:
     it can be written into the concatenation, and parts of it have to be copied."""
     found: list[relax.Expr] = []
     for field in fields:
-        here = graph.call(field, ops.CHANNELS)
-        before = graph.call(found[-1], ops.CHANNELS) if found else None
+        here = _part(graph, field)
+        before = _part(graph, found[-1]) if found else None
         if here is None or before is None:
             found.append(field)
             continue
@@ -115,6 +115,12 @@ def _joined(graph: Dataflow, fields: list[relax.Expr]) -> list[relax.Expr]:
         found[-1] = relax.Var(str(found[-1].name), relax.TensorType(shape, "float32"))
         graph.exprs[found[-1]] = ops.with_attributes(here, first=first, out_shape=list(shape))
     return found
+
+
+def _part(graph: Dataflow, value: relax.Expr) -> relax.Call | None:
+    """The call that takes neighbouring channels, in their order."""
+    call = graph.call(value, ops.CHANNELS)
+    return call if call is not None and "groups" not in ops.attributes(call) else None
 
 
 def _pool(var: relax.Var, call: relax.Call) -> relax.Call | None:
