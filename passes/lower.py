@@ -227,8 +227,8 @@ class Lowering:
 
     def _note_codes(self, var: relax.Var, call: relax.Call, first: int) -> None:
         """Let the steps from `first` on that write the codes of `var` know what those stand for."""
-        if dtype_of(var) != CODES or call.op.name not in ops.ALL:
-            return
+        if call.op.name not in ops.ALL or dtype_of(var) != CODES:
+            return  # an operator of the fallback may have several results
         quantization = ops.quantization_of(ops.attributes(call).get("quantization"))
         places = {place.location for place in self.places.get(var, [])}
         for number, step in enumerate(self.program.steps[first:], first):

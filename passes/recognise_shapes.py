@@ -88,7 +88,39 @@ def _concat(graph: Dataflow, var: relax.Var, call: relax.Call) -> relax.Call | N
         return None
     if not all(isinstance(field, relax.Var) for field in fields):
         return None
+    joined = _joined(graph, fields)
+    fields = joined if len(joined) > 1 else fields
     return ops.make(ops.CONCAT, fields, out_shape=list(shape_of(var)), name=str(var.name))
+
+
+def _joined(graph: Dataflow, fields: list[relax.Expr]) -> list[relax.Expr]:
+    """The same tensors with neighbours that are neighbouring channels of one tensor in one piece:
+    it can be written into the concatenation, and parts of it have to be copied."""
+    found: list[relax.Expr] = []
+    for field in fields:
+        here = _part(graph, field)
+        before = _part(graph, found[-1]) if found else None
+        if here is None or before is None:
+            found.append(field)
+            continue
+        first, count = ops.attributes(before)["first"], shape_of(found[-1])[1]
+        x, a = graph.resolve(here.args[0]), ops.attributes(here)
+        if graph.resolve(before.args[0]) != x or a["first"] != first + count:
+            found.append(field)
+            continue
+        shape = (a["out_shape"][0], count + a["out_shape"][1], *a["out_shape"][2:])
+        if shape == shape_of(x):
+            found[-1] = x
+            continue
+        found[-1] = relax.Var(str(found[-1].name), relax.TensorType(shape, "float32"))
+        graph.exprs[found[-1]] = ops.with_attributes(here, first=first, out_shape=list(shape))
+    return found
+
+
+def _part(graph: Dataflow, value: relax.Expr) -> relax.Call | None:
+    """The call that takes neighbouring channels, in their order."""
+    call = graph.call(value, ops.CHANNELS)
+    return call if call is not None and "groups" not in ops.attributes(call) else None
 
 
 def _pool(var: relax.Var, call: relax.Call) -> relax.Call | None:

@@ -4,13 +4,15 @@ puts them."""
 from collections.abc import Callable
 
 import numpy as np
+import torch
 import tvm
 from torch import nn
 from tvm import relax
 
+from subpc.calibration.interpret import Interpreter
 from subpc.passes import ops
 from subpc.passes.dataflow import Dataflow, constant_of, rewrite, shape_of
-from subpc.schedules.quantization import Quantization
+from subpc.schedules.quantization import LARGEST_CODE, Quantization
 from tests.passes.evaluate import stages
 
 # What a result is rounded to, given the operator's name without `relax.subpc.` and how many of them
@@ -22,6 +24,21 @@ UNIT = Quantization(scale=1 / 255, zero_point=0)
 def everywhere(op: str, number: int) -> Quantization:
     """Other scales and zero points for each value."""
     return Quantization(scale=0.03 + 0.001 * number, zero_point=90 + number)
+
+
+def fitting(module: tvm.IRModule, *inputs: torch.Tensor) -> Where:
+    """Roundings that lose little of a network's values for these inputs, from 0 to 1."""
+    interpreter = Interpreter(module)
+    numbers = {var: number for number, var in enumerate(interpreter.graph.live())}
+    found: dict[int, Quantization] = {}
+
+    def note(var: relax.Var, value: torch.Tensor) -> None:
+        low, high = min(0.0, float(value.min())), max(0.0, float(value.max()))
+        scale = max(high - low, 1e-3) / LARGEST_CODE
+        found[numbers[var]] = Quantization(scale=scale, zero_point=round(-low / scale))
+
+    interpreter.run(*inputs, watch=note)
+    return lambda op, number: UNIT if op == "input" else found[number]
 
 
 def rounded_network(

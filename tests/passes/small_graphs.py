@@ -47,8 +47,10 @@ def run(
     weights: WeightStore,
     inputs: Sequence[np.ndarray],
     isa: VectorIsa = AVX512_VNNI,
+    calls: int = 1,
 ) -> list[np.ndarray]:
-    """The outputs of a program, its kernels called one after the other."""
+    """The outputs of a program, its kernels called one after the other; of the last of some calls,
+    which meets what the others left in the workspace."""
     start_workers(2)
     use_threads(2)
     plan = plan_memory(program)
@@ -59,7 +61,7 @@ def run(
     }
     memory |= {("input", i): np.ascontiguousarray(x) for i, x in enumerate(inputs)}
     memory |= {("output", i): y for i, y in enumerate(outputs)}
-    for step in program.calls:
+    for step in program.calls * calls:
         places = [plan.resolve(operand) for operand in step.operands]
         addresses = [memory[space, i].ctypes.data + offset for space, i, offset in places]
         assert build(step.kernel, isa)(*addresses) == 0

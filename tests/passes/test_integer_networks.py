@@ -39,6 +39,8 @@ class Net(nn.Module):
         torch.manual_seed(0)
         self.a, self.b = nn.Conv2d(3, 32, 3, padding=1), nn.Conv2d(32, 32, 3, padding=1)
         self.c, self.d = nn.Conv2d(32, 64, 1, stride=2), nn.Conv2d(64, 16, 1)
+        self.depthwise = nn.Conv2d(32, 32, 3, 2, 1, groups=32)
+        self.gate, self.fc = nn.Conv2d(32, 32, 1), nn.Linear(32, 24)
         prune_blocks(self.b.weight, 16, 0.75)
         prune_blocks(self.c.weight, 8, 0.5, uniform=False)
         self.body = forward
@@ -66,8 +68,14 @@ def parts(n: Net, x: torch.Tensor) -> torch.Tensor:
     return F.interpolate(n.b(F.silu(left)) + right, scale_factor=2)
 
 
+def gated(n: Net, x: torch.Tensor) -> torch.Tensor:
+    y = F.relu6(n.depthwise(F.relu6(n.a(x))))
+    y = n.b(y * torch.sigmoid(n.gate(y.mean((2, 3), keepdim=True))))
+    return n.fc(F.avg_pool2d(y, 2, 2).mean((2, 3)))
+
+
 @pytest.mark.parametrize("batch", [1, 2])
-@pytest.mark.parametrize("body", [chain, residual, concatenated, parts])
+@pytest.mark.parametrize("body", [chain, residual, concatenated, parts, gated])
 def test_a_network_of_codes_gives_what_it_means(
     body: Callable[[Net, torch.Tensor], torch.Tensor], batch: int
 ) -> None:
@@ -203,3 +211,13 @@ def test_phases_can_be_looked_at() -> None:
     )
     assert phases[-2:] == ["legalize_rest", "quantize"]
     assert "fold_input_affine" not in phases
+
+
+def test_operators_of_the_fallback_may_have_several_results() -> None:
+    def rows(n: Net, x: torch.Tensor) -> torch.Tensor:
+        upper, lower = F.relu(n.a(x)).split(6, 2)
+        return n.b(lower) - upper
+
+    network = run_network(Net(rows), SHAPE)
+    np.testing.assert_allclose(network.got[0], network.wanted[0], atol=1e-5)
+    assert any(step.kernel.family == "fallback" for step in network.lowered.program.steps)

@@ -5,6 +5,8 @@ import torch
 from torch import nn
 
 from subpc.compiler.compile_model import compile
+from subpc.passes import ops
+from subpc.passes.dataflow import Dataflow, shape_of
 from tests.passes.evaluate import assert_same, operators, stages
 
 
@@ -70,3 +72,43 @@ def test_unequal_parts_and_parts_of_an_input() -> None:
     x = images(2)
     for got, expected in zip(compile(Split(), x)(x), Split()(x), strict=True):
         assert torch.equal(got, expected)
+
+
+class Stacked(nn.Module):
+    """Parts of a tensor, what is made of one of them, and all of it concatenated again, as
+    detectors do; `order`: of the parts."""
+
+    def __init__(self, order: tuple[int, ...]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.part = nn.Conv2d(8, 48, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1)
+        self.last, self.order = nn.Conv2d(16 * (len(order) + 1), 32, 1), order
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        parts = self.first(x).relu().split(16, 1)
+        made = self.part(parts[1]).relu()
+        return self.last(torch.cat([*(parts[i] for i in self.order), made], 1))
+
+
+@pytest.mark.parametrize(
+    ("order", "left"),
+    [((0, 1, 2), (48, 16)), ((1, 2), (32, 16)), ((2, 1), (16, 16, 16)), ((0, 2), (16, 16, 16))],
+)
+def test_neighbouring_parts_are_concatenated_in_one_piece(
+    order: tuple[int, ...], left: tuple[int, ...]
+) -> None:
+    net, x = Stacked(order).eval(), images(2)
+    before, after = stages(net, tuple(x.shape), until="recognise_shapes")
+    assert_same(before, after, x)
+    graph = Dataflow(after["main"])
+    ((_, concat),) = graph.calls(ops.CONCAT)
+    assert tuple(shape_of(field)[1] for field in concat.args) == left
+
+
+def test_a_tensor_that_is_concatenated_whole_is_written_there() -> None:
+    net, x = Stacked((0, 1, 2)).eval(), images(1)
+    compiled = compile(net, x)
+    families = [step.family for step in compiled.report.metadata.functions[0].steps]
+    assert "relayout" not in families[1:-1]
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x), net(x), rtol=1e-5, atol=1e-5)

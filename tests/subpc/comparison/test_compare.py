@@ -19,8 +19,12 @@ from subpc.comparison.names import match_layers, module_path
 from subpc.comparison.samples import Samples
 from subpc.compression.compress import compress_file
 from subpc.errors import ConfigError, ModelFileError
+from subpc.machine.target import parse_target
 from tests.subpc.small_net import ARCH, SHAPE, save_state, small_net
 
+needs_bytes = pytest.mark.skipif(
+    not parse_target("llvm -mcpu=native").isa.dot, reason="this CPU does not multiply bytes"
+)
 LAYERS = ["stem", "block.conv1", "block.conv2", "fc"]
 
 
@@ -50,6 +54,28 @@ def test_the_same_network_agrees_in_every_layer(models: Path, a: str, b: str) ->
     assert all(row.relative is not None and row.relative < 1e-5 for row in report.layers)
     assert report.skipped == {}
     assert (report.samples, report.layer_samples) == (10, 8)
+
+
+@needs_bytes
+@pytest.mark.parametrize("a", ["dense.pth", "dense.onnx", "dense.so"])
+def test_a_library_of_integers_is_compared_in_every_layer(
+    models: Path, tmp_path: Path, a: str
+) -> None:
+    images = np.random.default_rng(2).standard_normal((16, *SHAPE[1:])).astype(np.float32)
+    np.save(tmp_path / "images.npy", images)
+    library = tmp_path / "int8.so"
+    subpc.compile(
+        small_net(),
+        torch.rand(SHAPE),
+        precision="int8",
+        calibration=tmp_path / "images.npy",
+        output=library,
+    )
+    report = compare(models / a, library, models / "x.npy", arch=ARCH, runs=0)
+    assert len(report.layers) == len(LAYERS)
+    assert report.skipped == {}
+    errors = [row.relative for row in report.layers]
+    assert all(error is not None and 1e-4 < error < 0.05 for error in errors)
 
 
 @pytest.mark.parametrize("a", ["dense.pth", "dense.onnx", "dense.so"])

@@ -1,6 +1,7 @@
 """What a compiled library tells of its layers: results in between, kept blocks, how the file was
 compressed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,29 @@ def test_a_result_outside_of_its_memory_is_not_read() -> None:
     ):
         with pytest.raises(ValueError, match="does not lie in 16 floats"):
             read_result(ResultInfo(offset=offset, shape=shape, **place), np.zeros(16, np.float32))
+
+
+def test_codes_are_read_as_what_they_stand_for() -> None:
+    place = {"space": "workspace", "index": 0, "image": 32, "plane": 16, "first": 1, "pitch": 4}
+    info = ResultInfo(
+        offset=8,
+        shape=(1, 2, 2, 3),
+        residual=False,
+        activation="relu",
+        dtype="uint8",
+        scale=0.5,
+        zero_point=3,
+        **place,
+    )
+    memory = np.zeros(16, np.float32)
+    memory.view(np.uint8)[:] = np.arange(64)
+    # Element (c, y, x) is byte 9 + 16 c + 4 y + x.
+    values = [[[6, 7, 8], [10, 11, 12]], [[22, 23, 24], [26, 27, 28]]]
+    np.testing.assert_array_equal(read_result(info, memory), [np.multiply(values, 0.5)])
+    with pytest.raises(ValueError, match="does not lie in 64 bytes"):
+        read_result(replace(info, offset=50), memory)
+    with pytest.raises(ValueError, match="of type 'int64'"):
+        read_result(replace(info, dtype="int64"), memory)
 
 
 def test_what_a_compressed_file_says_of_itself_travels_along(tmp_path: Path) -> None:

@@ -87,6 +87,25 @@ def page_input(*, bench: bool = True, peak: bool = True) -> PageInput:
     )
 
 
+def in_integers(given: PageInput) -> PageInput:
+    """The same with all layers in int8 but the last."""
+    peak = given.profile.peak
+    assert peak is not None
+    peak = replace(peak, integer_gops=2000.0)
+    *integers, last = given.metadata.layers
+    layers = (
+        *(replace(layer, precision="int8") for layer in integers),
+        replace(last, why_float="input: not quantized", reason=""),
+    )
+    steps = given.metadata.functions[0].steps
+    rows = by_layer(steps, TIMES, layers=layers, peak=peak)
+    return replace(
+        given,
+        metadata=replace(given.metadata, precision="int8", layers=layers),
+        profile=replace(given.profile, layers=rows, peak=peak),
+    )
+
+
 def comparison() -> BenchReport:
     """subpc at 2 ms, another engine at 6 ms, and one that failed with a hostile message."""
     ours = EngineResult(engine="subpc", version="1", timing=summarize([2.0] * 40))

@@ -10,7 +10,7 @@ import pytest
 from subpc.errors import ConfigError
 from subpc.profile_page.page import render_page, write_page
 from tests.subpc.profile_page.browser import needs_browser, opened
-from tests.subpc.profile_page.report_input import HOSTILE, NAMES, page_input
+from tests.subpc.profile_page.report_input import HOSTILE, NAMES, in_integers, page_input
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +105,21 @@ def test_what_is_not_known_is_left_out() -> None:
     assert 'id="roofline"' not in text
     assert 'id="peers"' not in text
     assert "peak not measured" in text
+
+
+def test_layers_of_integers_are_shown_under_their_own_roof() -> None:
+    given = in_integers(page_input())
+    text = render_page(given)
+    card = re.search(r"useful work</span><b>\d+ (\S+)</b><span>(.*?)</span>", text)
+    assert card is not None
+    assert card.group(1) == "GOP/s"
+    assert card.group(2).endswith("of the measured peak in int8")
+    assert "2 threads: 2000 GOP/s in int8" in text
+    assert "useful GOP/s" in text
+    rows = text[text.index('<table id="layers">') :]
+    assert len(re.findall(r">int8</td>", rows)) == 3
+    assert "float32: input: not quantized</td>" in rows
+    assert "2000 GOP/s in int8" not in render_page(page_input())
 
 
 def test_a_page_is_written_whole_or_not_at_all(
