@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float32]
 LAYER, AFFINE, ADD, OTHER = "layer", "affine", "add", "other"
+CODES, ROUNDED = "codes", "rounded"
 
 _Node = TypeVar("_Node")
 
@@ -17,7 +18,8 @@ _Node = TypeVar("_Node")
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """A value after a layer. kind: "layer" (its own result), "affine" (batch norm and the like),
-    "add" (of two activations) or "other"."""
+    "add" (of two activations), "codes" (the value before as such), "rounded" (what codes stand for)
+    or "other"."""
 
     kind: str
     value: Array

@@ -11,8 +11,10 @@ from subpc.frontend.from_onnx.network import OnnxNetwork
 from subpc.frontend.trace import (
     ADD,
     AFFINE,
+    CODES,
     LAYER,
     OTHER,
+    ROUNDED,
     Graph,
     Trace,
     chain,
@@ -22,6 +24,7 @@ from subpc.frontend.trace import (
 
 _LAYERS = ("Conv", "Gemm", "MatMul")
 _AFFINE = ("BatchNormalization", "Identity", "Dropout")
+_ROUNDING = {"QuantizeLinear": CODES, "DequantizeLinear": ROUNDED}
 
 
 class OnnxTracer:
@@ -69,6 +72,8 @@ class OnnxTracer:
             and len(given) == 1
         ):
             return LAYER
+        if node.op_type in _ROUNDING:
+            return _ROUNDING[node.op_type]
         if node.op_type in _AFFINE or (
             node.op_type in ("Add", "Sub", "Mul", "Div") and len(given) == 1
         ):

@@ -12,8 +12,10 @@ from subpc.frontend.messages import printable
 from subpc.frontend.trace import (
     ADD,
     AFFINE,
+    CODES,
     LAYER,
     OTHER,
+    ROUNDED,
     Array,
     Graph,
     Trace,
@@ -36,6 +38,7 @@ _BATCH_NORMS = {
     "aten.alias.default",
     "aten.contiguous.default",
 }
+_ROUNDING = {"quantize_per_tensor": CODES, "dequantize_per_tensor": ROUNDED}
 _ARITHMETIC = {"add", "add_", "sub", "sub_", "mul", "mul_", "div", "div_"}
 
 
@@ -97,7 +100,7 @@ class TorchTracer:
             return AFFINE
         operator = getattr(node.target, "__name__", name).split(".")[0]
         if operator not in _ARITHMETIC:
-            return OTHER
+            return _ROUNDING.get(operator, OTHER)
         activations = [
             a for a in node.args[:2] if isinstance(a, fx.Node) and a.name not in self._owned
         ]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy.typing as npt
 
-from subpc.library.report import ResultInfo
+from subpc.library.report import FLOATS, ResultInfo
 
 if TYPE_CHECKING:
     from subpc.frontend.trace import Stage
@@ -59,17 +59,21 @@ _NOT_FOUND = "what the library fuses into it is spelled in several operators in 
 
 def fused_stage(stages: "tuple[Stage, ...]", info: ResultInfo) -> Array | None:
     """The value, (n, c, ...), after everything that a library has fused into the layer: affine
-    operators, the addition, the activation."""
-    add, activation, chosen = info.residual, info.activation != "none", 0
-    for index, stage in enumerate(stages[1:], 1):
-        if stage.kind == "add" and add:
-            add = False
-        elif stage.kind == "other" and activation and not add:
-            return stage.value
-        elif stage.kind != "affine" or chosen != index - 1 or add != info.residual:
+    operators, the addition, the activation, the rounding to codes."""
+    fused = {"add": info.residual, "other": info.activation != "none"}
+    waiting = [kind for kind, present in fused.items() if present]
+    first, *rest = [stage for stage in stages if stage.kind != "codes"]
+    free, found = "affine", first
+    for stage in rest:
+        if waiting and stage.kind == waiting[0]:
+            del waiting[0]
+            free = ""  # what follows is no part of the layer, but its rounding
+        elif stage.kind == "rounded" and info.dtype != FLOATS:
+            free = "rounded"
+        elif stage.kind != free:
             break
-        chosen = index
-    return stages[chosen].value if not add and not activation else None
+        found = stage
+    return None if waiting else found.value
 
 
 def _normalised(stages: "tuple[Stage, ...]") -> Array:
