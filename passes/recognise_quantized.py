@@ -40,6 +40,7 @@ class _Recogniser:
 
     def __init__(self, graph: Dataflow) -> None:
         self.graph = graph
+        self.users = graph.users()
         self.values: dict[relax.Var, relax.Expr] = {}
         self.grids: dict[relax.Var, Quantization | None] = {}
 
@@ -91,13 +92,28 @@ class _Recogniser:
             self.graph.replace(var, value)
 
     def _floats(self, var: relax.Var, call: relax.Call) -> None:
-        """Note the grid of what only moves values; a relu of what is never negative is left out."""
-        name = getattr(call.op, "name", "")
-        operands = [call.args[0]] if name == _RELU else self._moved(call)
-        grid = self._grid(operands) if operands else None
-        self.grids[var] = grid
-        if name == _RELU and grid is not None and grid.zero_point == 0:
-            self.graph.replace(var, self.graph.resolve(call.args[0]))
+        """Note the grid of what only moves values. A relu of what is never negative is left out,
+        others are moved in front of the rounding, whose codes have one for zero: there a layer
+        does it."""
+        if getattr(call.op, "name", "") != _RELU:
+            self.grids[var] = self._grid(self._moved(call))
+            return
+        source = self.graph.resolve(call.args[0])
+        rounding = self.graph.call(source, ops.FAKE_QUANTIZE)
+        grid = self._grid([source])
+        if grid is not None and grid.zero_point == 0:
+            self.graph.replace(var, source)
+        elif rounding is not None and grid is not None and self._alone(call.args[0]):
+            relu = self._bind(str(var.name), relax.op.nn.relu(rounding.args[0]), var, None)
+            self.graph.rebind(var, _fake_quantize(relu, grid, str(var.name)))
+            self.grids[var] = grid
+
+    def _alone(self, value: relax.Expr) -> bool:
+        """Whether a dequantized value, and the codes behind it, have one reader."""
+        call = self.graph.exprs.get(value)
+        if not isinstance(call, relax.Call) or getattr(call.op, "name", "") != _DEQUANTIZE:
+            return False
+        return len(self.users[value]) == len(self.users[self.graph.resolve(call.args[0])]) == 1
 
     def _moved(self, call: relax.Call) -> list[relax.Expr]:
         """The operands whose elements the result consists of; none where it has others."""

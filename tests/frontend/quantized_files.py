@@ -72,6 +72,22 @@ def by_nncf(source: Path, target: Path) -> Path:
     return target
 
 
+def by_pt2e(net: nn.Module, shape: Sequence[int] = SHAPE) -> nn.Module:
+    """As PyTorch's PT2E leaves it: a module of operators on codes."""
+    pytest.importorskip("torchao")
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+    from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
+
+    quantizer = x86.X86InductorQuantizer()
+    quantizer.set_global(x86.get_default_x86_inductor_quantization_config())
+    example = (torch.zeros(tuple(shape)),)
+    prepared = prepare_pt2e(torch.export.export(net, example).module(), quantizer)
+    for x in images(4, 1, shape):
+        prepared(x)
+    converted: nn.Module = convert_pt2e(prepared)
+    return converted
+
+
 def runtime(path: Path, x: np.ndarray) -> np.ndarray:
     """What ONNX Runtime computes where it does what the file says, operator by operator."""
     options = onnxruntime.SessionOptions()
