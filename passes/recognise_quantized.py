@@ -61,7 +61,7 @@ class _Recogniser:
         if name == _QUANTIZE:
             found = _quantization(self.graph, call, dtype_of(var))
             if found is not None and dtype_of(call.args[0]) == "float32":
-                self.values[var] = self._rounded(call.args[0], found, str(var.name))
+                self.values[var] = self._rounded(self._before(var, call, found), found, var)
             return
         operands = self._moved(call)
         if not operands or any(operand not in self.values for operand in operands):
@@ -128,9 +128,23 @@ class _Recogniser:
         grids = [self.grids.get(self.graph.resolve(value)) for value in values]
         return grids[0] if grids and all(grid == grids[0] for grid in grids) else None
 
-    def _rounded(self, x: relax.Expr, to: Quantization, name: str) -> relax.Expr:
-        x = self.graph.resolve(x)
+    def _rounded(self, x: relax.Expr, to: Quantization, var: relax.Var) -> relax.Expr:
+        x, name = self.graph.resolve(x), str(var.name)
         return x if self._grid([x]) == to else self._bind(name, _fake_quantize(x, to, name), x, to)
+
+    def _before(self, var: relax.Var, call: relax.Call, to: Quantization) -> relax.Expr:
+        """What a quantize may read: where it reads a clip of values with the same rounding, a clip
+        of what those were before, for rounding keeps the order."""
+        x = call.args[0]
+        clip = self.graph.call(x, "relax.clip")
+        if clip is None or self.users.get(x) != [var] or not self._alone(clip.args[0]):
+            return x
+        source = self.graph.resolve(clip.args[0])
+        rounding = self.graph.call(source, ops.FAKE_QUANTIZE)
+        if rounding is None or self._grid([source]) != to:
+            return x
+        moved = relax.Call(clip.op, [rounding.args[0], *clip.args[1:]], clip.attrs, clip.ty_args)
+        return self._bind(str(var.name), moved, x, None)
 
     def _bind(self, name: str, call: relax.Call, like: relax.Expr, grid: Quantization) -> relax.Var:
         """A new variable of float32 values, of the shape of `like`."""

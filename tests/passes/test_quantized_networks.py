@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from subpc.compiler.compile_model import compile
 from subpc.frontend.import_model import import_model
 from subpc.passes import ops
 from subpc.passes.pipeline import Rewritten, rewrite_model
