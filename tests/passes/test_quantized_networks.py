@@ -92,9 +92,12 @@ def test_onnx_files_run_in_whole_numbers(name: str, kind: str, folder: Path) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
-def test_exported_programs_run_in_whole_numbers(name: str, folder: Path) -> None:
-    converted = by_pt2e(network(name))
+@pytest.mark.parametrize(
+    ("name", "quantizer"),
+    [("mobilenet_v2", "x86"), ("mobilenet_v2", "xnnpack"), ("resnet18", "xnnpack")],
+)
+def test_exported_programs_run_in_whole_numbers(name: str, quantizer: str, folder: Path) -> None:
+    converted = by_pt2e(network(name), quantizer)
     path = folder / f"{name}.pt2"
     torch.export.save(torch.export.export(converted, (images(1, 7)[0],)), path)
     whole = rewritten(path, AVX512_VNNI)
