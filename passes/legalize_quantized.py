@@ -22,7 +22,7 @@ def _fake_quantize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
 
     def rounded(x: Any) -> Any:
         steps = tirx.max(tirx.min(tirx.nearbyint(x / scale), high), low)
-        return tirx.Select(x == x, steps * scale, tirx.const(0.0, "float32"))
+        return tirx.Select(tirx.isnan(x), tirx.const(0.0, "float32"), steps * scale)
 
     return builder.call_te(
         lambda x: te.compute(shape_of(call), lambda *i: rounded(x(*i)), name="rounded"),

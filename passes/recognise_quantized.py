@@ -40,6 +40,7 @@ class _Recogniser:
 
     def __init__(self, graph: Dataflow) -> None:
         self.graph = graph
+        self.users = graph.users()
         self.values: dict[relax.Var, relax.Expr] = {}
         self.grids: dict[relax.Var, Quantization | None] = {}
 
@@ -60,7 +61,7 @@ class _Recogniser:
         if name == _QUANTIZE:
             found = _quantization(self.graph, call, dtype_of(var))
             if found is not None and dtype_of(call.args[0]) == "float32":
-                self.values[var] = self._rounded(call.args[0], found, str(var.name))
+                self.values[var] = self._rounded(self._before(var, call, found), found, var)
             return
         operands = self._moved(call)
         if not operands or any(operand not in self.values for operand in operands):
@@ -91,13 +92,28 @@ class _Recogniser:
             self.graph.replace(var, value)
 
     def _floats(self, var: relax.Var, call: relax.Call) -> None:
-        """Note the grid of what only moves values; a relu of what is never negative is left out."""
-        name = getattr(call.op, "name", "")
-        operands = [call.args[0]] if name == _RELU else self._moved(call)
-        grid = self._grid(operands) if operands else None
-        self.grids[var] = grid
-        if name == _RELU and grid is not None and grid.zero_point == 0:
-            self.graph.replace(var, self.graph.resolve(call.args[0]))
+        """Note the grid of what only moves values. A relu of what is never negative is left out,
+        others are moved in front of the rounding, whose codes have one for zero: there a layer
+        does it."""
+        if getattr(call.op, "name", "") != _RELU:
+            self.grids[var] = self._grid(self._moved(call))
+            return
+        source = self.graph.resolve(call.args[0])
+        rounding = self.graph.call(source, ops.FAKE_QUANTIZE)
+        grid = self._grid([source])
+        if grid is not None and grid.zero_point == 0:
+            self.graph.replace(var, source)
+        elif rounding is not None and grid is not None and self._alone(call.args[0]):
+            relu = self._bind(str(var.name), relax.op.nn.relu(rounding.args[0]), var, None)
+            self.graph.rebind(var, _fake_quantize(relu, grid, str(var.name)))
+            self.grids[var] = grid
+
+    def _alone(self, value: relax.Expr) -> bool:
+        """Whether a dequantized value, and the codes behind it, have one reader."""
+        call = self.graph.exprs.get(value)
+        if not isinstance(call, relax.Call) or getattr(call.op, "name", "") != _DEQUANTIZE:
+            return False
+        return len(self.users[value]) == len(self.users[self.graph.resolve(call.args[0])]) == 1
 
     def _moved(self, call: relax.Call) -> list[relax.Expr]:
         """The operands whose elements the result consists of; none where it has others."""
@@ -112,9 +128,23 @@ class _Recogniser:
         grids = [self.grids.get(self.graph.resolve(value)) for value in values]
         return grids[0] if grids and all(grid == grids[0] for grid in grids) else None
 
-    def _rounded(self, x: relax.Expr, to: Quantization, name: str) -> relax.Expr:
-        x = self.graph.resolve(x)
+    def _rounded(self, x: relax.Expr, to: Quantization, var: relax.Var) -> relax.Expr:
+        x, name = self.graph.resolve(x), str(var.name)
         return x if self._grid([x]) == to else self._bind(name, _fake_quantize(x, to, name), x, to)
+
+    def _before(self, var: relax.Var, call: relax.Call, to: Quantization) -> relax.Expr:
+        """What a quantize may read: where it reads a clip of values with the same rounding, a clip
+        of what those were before, for rounding keeps the order."""
+        x = call.args[0]
+        clip = self.graph.call(x, "relax.clip")
+        if clip is None or self.users.get(x) != [var] or not self._alone(clip.args[0]):
+            return x
+        source = self.graph.resolve(clip.args[0])
+        rounding = self.graph.call(source, ops.FAKE_QUANTIZE)
+        if rounding is None or self._grid([source]) != to:
+            return x
+        moved = relax.Call(clip.op, [rounding.args[0], *clip.args[1:]], clip.attrs, clip.ty_args)
+        return self._bind(str(var.name), moved, x, None)
 
     def _bind(self, name: str, call: relax.Call, like: relax.Expr, grid: Quantization) -> relax.Var:
         """A new variable of float32 values, of the shape of `like`."""

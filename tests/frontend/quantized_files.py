@@ -72,6 +72,32 @@ def by_nncf(source: Path, target: Path) -> Path:
     return target
 
 
+def by_pt2e(net: nn.Module, quantizer: str, shape: Sequence[int] = SHAPE) -> nn.Module:
+    """As PyTorch's PT2E leaves it: a module of operators on codes. quantizer: "x86", whose
+    activations are bytes without a sign, or "xnnpack", whose codes all have one."""
+    pytest.importorskip("torchao")
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    example = (torch.zeros(tuple(shape)),)
+    prepared = prepare_pt2e(torch.export.export(net, example).module(), _quantizer(quantizer))
+    for x in images(4, 1, shape):
+        prepared(x)
+    converted: nn.Module = convert_pt2e(prepared)
+    return converted
+
+
+def _quantizer(name: str) -> Any:
+    if name == "x86":
+        from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
+
+        found = x86.X86InductorQuantizer()
+        return found.set_global(x86.get_default_x86_inductor_quantization_config())
+    from torchao.testing.pt2e import _xnnpack_quantizer as xnnpack
+
+    settings = xnnpack.get_symmetric_quantization_config(is_per_channel=True)
+    return xnnpack.XNNPACKQuantizer().set_global(settings)
+
+
 def runtime(path: Path, x: np.ndarray) -> np.ndarray:
     """What ONNX Runtime computes where it does what the file says, operator by operator."""
     options = onnxruntime.SessionOptions()

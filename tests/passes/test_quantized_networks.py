@@ -87,3 +87,20 @@ def test_onnx_files_run_in_whole_numbers(name: str, kind: str, folder: Path) -> 
         expected = runtime(path, x.numpy())
         for module in (whole.module, floats.module):
             agrees(evaluate_exactly(module, x)[0].numpy(), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "quantizer"),
+    [("mobilenet_v2", "x86"), ("mobilenet_v2", "xnnpack"), ("resnet18", "xnnpack")],
+)
+def test_exported_programs_run_in_whole_numbers(name: str, quantizer: str, folder: Path) -> None:
+    converted = by_pt2e(network(name), quantizer)
+    path = folder / f"{name}.pt2"
+    torch.export.save(torch.export.export(converted, (images(1, 7)[0],)), path)
+    whole = rewritten(path, AVX512_VNNI)
+    all_whole(whole)
+    for x in images(2, 7):
+        with torch.no_grad():
+            expected = converted(x).numpy()
+        agrees(evaluate_exactly(whole.module, x)[0].numpy(), expected)
