@@ -191,9 +191,7 @@ def float_weight(graph: Dataflow, call: relax.Call) -> np.ndarray | None:
     return weight.T if ops.attributes(call).get("transposed") else weight
 
 
-def scaled_weight(
-    graph: Dataflow, layer: relax.Var, read: np.ndarray, written: np.ndarray
-) -> None:
+def scaled_weight(graph: Dataflow, layer: relax.Var, read: np.ndarray, written: np.ndarray) -> None:
     """Divide a layer's weights by the factors (in,) of what it reads, and multiply weights and bias
     by those (out,) of what it writes."""
     if (read == 1).all() and (written == 1).all():

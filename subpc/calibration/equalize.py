@@ -26,7 +26,9 @@ _MOST = 64.0
 _MARGIN = 1.25
 
 
-def equalize(module: tvm.IRModule, statistics: Mapping[relax.Var, TensorStatistics]) -> tvm.IRModule:
+def equalize(
+    module: tvm.IRModule, statistics: Mapping[relax.Var, TensorStatistics]
+) -> tvm.IRModule:
     """The same network with other scales of its channels, float weights as before.
 
     statistics: of the tensors that will be codes.
@@ -41,9 +43,7 @@ def _equalize(graph: Dataflow, statistics: Mapping[relax.Var, TensorStatistics])
         scaled_weight(graph, layer, factors[channels.read(layer)], factors[channels.of[layer]])
 
 
-def _factors(
-    channels: Channels, statistics: Mapping[relax.Var, TensorStatistics]
-) -> np.ndarray:
+def _factors(channels: Channels, statistics: Mapping[relax.Var, TensorStatistics]) -> np.ndarray:
     """Of every channel of every tensor, by number; 1 where it has to stay as it is."""
     count = channels.count
     own, whole = np.zeros(count), np.zeros(count)
@@ -64,5 +64,3 @@ def _factors(
     least = np.where(bounded, 1.0, 1 / _MOST)
     factors = np.clip(wanted, least, np.maximum(most, least))
     return np.where(free, factors, 1.0)
-
-
