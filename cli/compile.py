@@ -7,12 +7,14 @@ import click
 
 from subpc.cli.options import (
     ARCH,
+    INPUTS,
     MODEL,
     OUTPUT,
     OUTPUT_FOLDER,
     SHAPE,
     TUNING,
     FileCommand,
+    interpolation_option,
     json_option,
     mean_option,
     part_option,
@@ -22,10 +24,11 @@ from subpc.cli.options import (
 )
 from subpc.cli.printing import show, show_json
 from subpc.cli.tables import layer_table
-from subpc.compiler.request import PRECISIONS
+from subpc.compiler.precision import PRECISIONS
 from subpc.errors import CompileError, TargetError
 from subpc.files import check_outputs, described
 from subpc.images.prepare import Preparation
+from subpc.library.report import FLOATS
 from subpc.model_files import check_file
 from subpc.passes.sparse_modes import SPARSE_MODES
 
@@ -59,17 +62,19 @@ if TYPE_CHECKING:
 @click.option(
     "--precision",
     type=click.Choice(PRECISIONS),
-    default="float32",
+    default=FLOATS,
     show_default=True,
-    help="What layers compute in.",
+    help="What layers compute in; int8 multiplies bytes.",
 )
 @click.option(
     "--calibration",
+    type=INPUTS,
     metavar="FOLDER|FILE.npy",
-    help="For int8: images to find ranges with. [default: random ones]",
+    help="Up to 256 unlabelled images for int8, or inputs. [default: none are needed]",
 )
 @mean_option
 @std_option
+@interpolation_option
 @click.option(
     "--sparse",
     type=click.Choice(SPARSE_MODES),
@@ -107,6 +112,9 @@ def command(
     require_sparse: bool,
     verbose: bool,
     as_json: bool,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    interpolation: str,
     **rest: Any,
 ) -> None:
     """Compile MODEL (.pt, .pt2, .pth, .safetensors, .onnx) into one native library.
@@ -116,6 +124,7 @@ def command(
       subpc compile small.pt -o model.so
       subpc compile weights.pth --arch torchvision:resnet50 --shape 1,3,224,224 \\
         --target "llvm -mcpu=skylake-avx512"
+      subpc compile small.pt --precision int8 --calibration photographs -o small.so
     """
     from subpc.cli.progress import progress_line
 
@@ -123,13 +132,12 @@ def command(
     check_file(model)
     check_outputs([output], MODEL.files(model))
     _check_target(target)
-    preparation = Preparation(mean=rest.pop("mean"), std=rest.pop("std"))
     dump = {"debug_dump": rest.pop("debug_dump")}
     options = {
         **rest,
+        "preparation": Preparation(mean=mean, std=std, interpolation=interpolation),
         "shapes": list(rest["shapes"]) or None,
         **(dump if dump["debug_dump"] else {}),
-        **({"preparation": preparation} if rest["calibration"] else {}),
     }
     accept = _need_sparse if require_sparse else None
     with progress_line(quiet=as_json) as progress:

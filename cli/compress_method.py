@@ -18,6 +18,7 @@ from subpc.cli.options import (
     OUTPUT,
     SHAPE,
     FileCommand,
+    interpolation_option,
     json_option,
     mean_option,
     std_option,
@@ -81,13 +82,7 @@ FILE_OPTIONS: tuple[Decorate, ...] = (
     ),
     mean_option,
     std_option,
-    click.option(
-        "--interpolation",
-        type=click.Choice(["bilinear", "bicubic"]),
-        default="bilinear",
-        show_default=True,
-        help="How images are scaled.",
-    ),
+    interpolation_option,
     json_option,
 )
 _EXTRAS = ("calibration", "synthetic", "synthetic_steps", "seed", "evaluation", "max_drop")

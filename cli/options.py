@@ -172,6 +172,9 @@ INPUT, DATA, LIBRARY, MODEL = InputFile(), InputData(), InputLibrary(), InputMod
 INPUT_TEXT, ARCH = InputText(), InputArch()
 TUNING = InputText("auto", "off", path="a database that `subpc tune` wrote")
 IMAGES = InputText("fashion-mnist", "fashion-mnist:", path="a folder of images")
+INPUTS = InputText(
+    "fashion-mnist", "fashion-mnist:", path="a folder of images or a .npy file of inputs"
+)
 TRAINING_IMAGES = InputText("fashion-mnist", "fashion-mnist:", "imagefolder:")
 OUTPUT, DATABASE, OUTPUT_FOLDER = OutputFile(), OutputDatabase(), OutputFolder()
 
@@ -262,6 +265,13 @@ std_option = click.option(
     default="0.229,0.224,0.225",
     show_default=True,
     help="Divides the difference.",
+)
+interpolation_option = click.option(
+    "--interpolation",
+    type=click.Choice(["bilinear", "bicubic"]),
+    default="bilinear",
+    show_default=True,
+    help="How images are scaled.",
 )
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object instead of text."

@@ -1,6 +1,6 @@
 """A float graph becomes the same graph with all values of its integer layers rounded to codes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,15 +43,16 @@ class Settings:
 
 
 def quantize(
-    module: tvm.IRModule, images: Tensor, settings: Settings | None = None
+    network: "Rewritten", images: Tensor | None = None, settings: Settings | None = None
 ) -> tvm.IRModule:
-    """The module with `fake_quantize` and `dequantize` for everything that integer layers read.
+    """The network with `fake_quantize` and `dequantize` for everything that integer layers read.
 
-    module: after graph_passes, with one input; images: (p, ...) of the input's shape, p a multiple
-    of its first extent. Raises ConfigError where values are not finite.
+    images: inputs (p, ...) of a network with one input, p a multiple of its first extent; without
+    them stand-ins are made. Raises ConfigError where values are not finite.
     """
-    settings = settings or Settings()
-    graph = Dataflow(module["main"])
+    settings, module, graph = settings or Settings(), network.module, network.graph
+    if images is None:
+        images = stand_ins(shape_of(graph.inputs[0]))
     places = find_places(graph, settings.layers)
     statistics = observe(module, places, images)
     return rewrite(module, lambda edited: _insert(edited, places, statistics, settings))
@@ -121,15 +122,3 @@ def _tensor(graph: Dataflow, value: relax.Expr) -> Tensor:
     array = constant_of(graph.resolve(value))
     assert array is not None
     return torch.from_numpy(np.array(array))
-
-
-def quantizer(
-    images: Callable[[tuple[int, ...]], Tensor] = stand_ins, settings: Settings | None = None
-) -> Callable[["Rewritten"], tvm.IRModule]:
-    """What passes/pipeline.py calls for each network: quantize with images of its input's shape."""
-
-    def run(network: "Rewritten") -> tvm.IRModule:
-        shape = shape_of(network.graph.inputs[0])
-        return quantize(network.module, images(shape), settings)
-
-    return run

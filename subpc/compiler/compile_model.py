@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from subpc.compiler.debug_dump import dumper
 from subpc.compiler.describe_library import describe_library, model_name
+from subpc.compiler.precision import calibration_files, quantizer
 from subpc.compiler.request import Request, check_options
 from subpc.errors import SlowLayerWarning
 from subpc.files import check_outputs
 from subpc.frontend.one_at_a_time import one_at_a_time
+from subpc.images.prepare import Preparation
 from subpc.library import artifact
 from subpc.library.report import CompileReport, Metadata
 from subpc.machine.linker import find_linker
@@ -27,7 +29,7 @@ from subpc.versions import versions
 
 if TYPE_CHECKING:
     from subpc.frontend.imported_model import ImportedModel
-    from subpc.passes.pipeline import CompiledNetworks, Quantize, Rewritten
+    from subpc.passes.pipeline import CompiledNetworks, Rewritten
     from subpc.schedules.isa import VectorIsa
     from subpc.schedules.workload import Choice
 
@@ -48,6 +50,7 @@ def compile(
     threads: int | None = None,
     precision: str = "float32",
     calibration: Any = None,
+    preparation: Preparation | None = None,
     sparse: str = "auto",
     tuning: str | Path | None = "auto",
     tuning_any_cpu: bool = False,
@@ -69,10 +72,11 @@ def compile(
             those of the first.
         target: CPU to compile for.
         threads: threads to run with, as in `load`.
-        precision: "float32", or "int8": layers multiply bytes (docs/integers.md). A network that is
-            quantized already runs in its own codes either way.
-        calibration: for "int8", inputs to find the ranges of activations with: a folder of images,
-            a .npy file or an array (images, ...). Without it, ranges come from random images.
+        precision: "float32", or "int8": convolutions and fully connected layers multiply bytes.
+        calibration: images that ranges of values are measured on for "int8": a folder,
+            `fashion-mnist[:FOLDER]`, a .npy file or an array (images, ...) of inputs. Without them
+            the network itself, and images drawn at random, tell.
+        preparation: how images of a folder become inputs.
         sparse: "auto" (where faster), "off" or "always".
         tuning: a database that `subpc tune` wrote, "auto" (the one that comes with subpc, where it
             knows this CPU) or "off" or None.
@@ -96,6 +100,7 @@ def compile(
         threads=resolve_threads(threads),
         precision=precision,
         calibration=calibration,
+        preparation=preparation or Preparation(),
         sparse=sparse,
         tuning=tuning,
         tuning_any_cpu=tuning_any_cpu,
@@ -137,6 +142,7 @@ def _compile(
         [
             *source,
             *arch_files(request.arch),
+            *calibration_files(request.calibration),
             *([request.tuning] if request.tuning not in (None, AUTO, OFF) else []),
         ],
     )
@@ -154,14 +160,15 @@ def _compile(
         for name in ("shapes", "example_inputs", "arch", "trust_pickle", "part")
     }
     imported = import_model(model, **options)
-    compiled, facts = _build(imported, parsed, tuned, request, folder)
+    notes: list[str] = []
+    compiled, facts = _build(imported, parsed, tuned, request, folder, notes)
     metadata = describe_library(
         imported,
         compiled,
         name=model_name(model, request.arch),
         target=parsed,
         tuned=any(fact.layers for fact in facts),
-        notes=[*tuned.notes, *(fact.note for fact in facts if fact.note)],
+        notes=[*notes, *tuned.notes, *(fact.note for fact in facts if fact.note)],
     )
     if accept is not None:
         accept(CompileReport(metadata=metadata))
@@ -201,8 +208,12 @@ def _build(
     tuned: Tuned,
     request: Request,
     folder: Path,
+    notes: list[str],
 ) -> "tuple[CompiledNetworks, list[TuningFact]]":
-    """The shared object, with what became of tuned schedules in each of the networks."""
+    """The shared object, with what became of tuned schedules in each of the networks.
+
+    notes: what there is to say of calibration is added to it.
+    """
     from subpc.passes.kernel_objects import KernelObjects
     from subpc.passes.pipeline import Rewritten, compile_networks
 
@@ -222,23 +233,13 @@ def _build(
             objects=KernelObjects(folder, target, pool),
             choose=choose,
             dump=partial(dumper, request.debug_dump),
-            quantize=_quantizer(request),
+            quantize=quantizer(
+                request.precision,
+                request.calibration,
+                request.preparation,
+                notes,
+                request.progress,
+            ),
             progress=request.progress or silent,
         )
     return compiled, facts
-
-
-def _quantizer(request: Request) -> "Quantize | None":
-    """What rounds networks to codes, None for floats."""
-    if request.precision == "float32":
-        return None
-    from subpc.calibration.given_images import given_images
-    from subpc.calibration.quantize import quantizer
-
-    if request.calibration is None:
-        return quantizer()
-    return quantizer(
-        lambda shape: given_images(
-            request.calibration, shape, request.preparation, request.progress or silent
-        )
-    )

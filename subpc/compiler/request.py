@@ -1,17 +1,15 @@
 """What a compile is asked for."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from subpc.compiler.debug_dump import make_folder
-from subpc.errors import ConfigError
+from subpc.compiler.precision import check_precision
 from subpc.images.prepare import Preparation
 from subpc.passes.sparse_modes import check_sparse
 from subpc.progress import Progress
-
-PRECISIONS = ("float32", "int8")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +25,7 @@ class Request:
     threads: int
     precision: str = "float32"
     calibration: Any = None
-    preparation: Preparation | None = None
+    preparation: Preparation = field(default_factory=Preparation)
     sparse: str = "auto"
     tuning: str | Path | None = "auto"
     tuning_any_cpu: bool = False
@@ -39,14 +37,7 @@ def check_options(
     precision: str, sparse: str, debug_dump: str | Path | None, calibration: Any = None
 ) -> None:
     """Raise before the work that a wrong option would waste."""
-    if precision not in PRECISIONS:
-        raise ConfigError(
-            f"precision={precision!r} is not supported; accepted: {', '.join(PRECISIONS)}"
-        )
-    if calibration is not None and precision == "float32":
-        raise ConfigError(
-            "calibration= is for precision='int8'; in float32 there is nothing to calibrate"
-        )
+    check_precision(precision, calibration)
     check_sparse(sparse)
     if debug_dump is not None:
         make_folder(debug_dump)

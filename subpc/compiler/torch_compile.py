@@ -11,8 +11,10 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from subpc.compiler.precision import check_precision
 from subpc.errors import ConfigError, SubpcError, UnsupportedModelError
 from subpc.frontend.one_at_a_time import capturing
+from subpc.library.report import FLOATS
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from subpc.runtime.model import CompiledModel
 
 Key = tuple[tuple[int, ...] | int, ...]
-OPTIONS = ("target", "threads", "sparse")
+OPTIONS = ("target", "threads", "sparse", "precision", "calibration")
 # Each set of input shapes is compiled by itself; a program that has more of them is better off
 # without.
 MAX_SHAPES = 8
@@ -46,7 +48,7 @@ def backend(
     Args:
         graph: the graph; weights are among its inputs.
         example_inputs: a value for each input.
-        options: `target`, `threads` and `sparse`, as subpc.compile takes them.
+        options: OPTIONS, as subpc.compile takes them.
 
     Raises:
         SubpcError: an option is wrong. Nothing else: graphs that cannot be compiled run in PyTorch,
@@ -73,6 +75,7 @@ def _check_options(options: Mapping[str, Any]) -> None:
     resolve_threads(options.get("threads"))
     parse_target(options.get("target", "llvm -mcpu=native"))
     check_sparse(options.get("sparse", "auto"))
+    check_precision(options.get("precision", FLOATS), options.get("calibration"))
 
 
 def _refusal(graph: "fx.GraphModule", example_inputs: "Sequence[Any]") -> str:

@@ -191,7 +191,7 @@ def test_options(compiled: list[Any]) -> None:
         torch.compile(net, backend="subpc", options={"threads": 1, "target": "llvm"})(image())
         assert (compiled[0].threads, compiled[0].report.metadata.target) == (1, "llvm")
         with pytest.raises(
-            Exception, match="'thread' are not known; accepted: target, threads, sparse"
+            Exception, match="'thread' are not known; accepted: target, threads, sparse, precision,"
         ):
             torch.compile(net, backend="subpc", options={"thread": 1})(image(2))
 

@@ -1,0 +1,38 @@
+"""What batch norms say of the results of the layers in front of them, before they are folded into
+these."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from subpc.passes import ops
+from subpc.passes.dataflow import Dataflow, constant_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Norm:
+    """Mean and standard deviation (C,) of each channel behind a batch norm, on the images that the
+    network was trained with."""
+
+    mean: np.ndarray
+    deviation: np.ndarray
+
+
+def norm_statistics(module: tvm.IRModule) -> dict[str, Norm]:
+    """By name, for each layer whose result is read by a batch norm alone. Run before fold_affine."""
+    graph = Dataflow(module["main"])
+    users = graph.users()
+    found: dict[str, Norm] = {}
+    for _, call in graph.calls("relax.nn.batch_norm"):
+        source = graph.resolve(call.args[0])
+        layer = graph.call(source, *ops.LAYERS)
+        if layer is None or not isinstance(source, relax.Var) or len(users[source]) != 1:
+            continue
+        gamma, beta, _, variance = (constant_of(graph.resolve(arg)) for arg in call.args[1:5])
+        if gamma is None or beta is None or variance is None:
+            continue
+        share = np.sqrt(variance / (variance + float(call.attrs.epsilon)))
+        found[ops.attributes(layer)["name"]] = Norm(mean=beta, deviation=np.abs(gamma) * share)
+    return found

@@ -1,0 +1,79 @@
+"""What `precision` and `calibration` ask of the passes."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from subpc.errors import ConfigError, UnsupportedModelError
+from subpc.images.prepare import Preparation
+from subpc.library.report import FLOATS, INTEGERS
+from subpc.progress import Progress, silent
+
+if TYPE_CHECKING:
+    import tvm
+
+    from subpc.passes.pipeline import Quantize, Rewritten
+
+PRECISIONS = (FLOATS, INTEGERS)
+
+
+def check_precision(precision: str, calibration: Any) -> None:
+    """ConfigError for a precision that there is not, and for images that nothing would read."""
+    if precision not in PRECISIONS:
+        raise ConfigError(
+            f"precision={precision!r} is not supported; accepted: {', '.join(PRECISIONS)}"
+        )
+    if calibration is not None and precision == FLOATS:
+        raise ConfigError(
+            f"calibration images are read for precision {INTEGERS!r} alone, and the precision is"
+            f" {precision!r}; ask for {INTEGERS!r}, or leave them out."
+        )
+
+
+def calibration_files(calibration: Any) -> list[str | Path]:
+    """The files that are read, for a check that none of them is written."""
+    if not isinstance(calibration, str | Path):
+        return []
+    text = str(calibration)
+    return [part for part in (text, text.partition(":")[2]) if part]
+
+
+def quantizer(
+    precision: str,
+    calibration: Any,
+    preparation: Preparation,
+    notes: list[str],
+    progress: Progress | None,
+) -> "Quantize | None":
+    """What rounds a network's values to codes, None where it computes in floats.
+
+    notes: what there is to say of the images is added to it.
+    """
+    if precision == FLOATS:
+        return None
+
+    def run(network: "Rewritten") -> "tvm.IRModule":
+        from subpc.calibration.given import calibration_images
+        from subpc.calibration.quantize import quantize
+        from subpc.passes.dataflow import dtype_of, shape_of
+
+        if network.n_inputs != 1 or dtype_of(network.graph.inputs[0]) != "float32":
+            raise UnsupportedModelError(
+                f"precision {INTEGERS!r} needs a network with one input of floats, and this one has"
+                f" {network.n_inputs} ({_types(network)}); compile it in {FLOATS!r}, or a quantized"
+                " ONNX file of it."
+            )
+        if calibration is None:
+            return quantize(network)
+        shape = shape_of(network.graph.inputs[0])
+        given = calibration_images(calibration, shape, preparation, progress or silent)
+        notes.append(f"calibrated with {given.label}")
+        notes.extend(f"left out {file}: {why}" for file, why in given.skipped.items())
+        return quantize(network, given.images)
+
+    return run
+
+
+def _types(network: "Rewritten") -> str:
+    from subpc.passes.dataflow import dtype_of
+
+    return ", ".join(dtype_of(var) for var in network.graph.inputs[: network.n_inputs])
