@@ -10,7 +10,14 @@ from subpc.passes import ops
 from subpc.passes.dataflow import dtype_of
 from subpc.passes.lower import Lowering, Place, framed_layout
 from subpc.passes.pack_blocks import pixel_mask
-from subpc.passes.pack_quads import QuadGroup, packed_quads, quad_groups
+from subpc.passes.pack_quads import (
+    ChannelPlaces,
+    QuadGroup,
+    by_tap,
+    channel_places,
+    packed_quads,
+    quad_groups,
+)
 from subpc.passes.place_conv import FilterBlocks, filter_blocks
 from subpc.passes.plan_layout import ConvGeometry, conv_geometry, padding_read
 from subpc.passes.program import Location
@@ -42,12 +49,15 @@ def lower_quads(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     else:
         out = low.define(var, frame)
     levels = layer_levels(call, filters.weight, filters.bias)
-    steps = len(geometry.taps) * -(-len(filters.weight[0]) // QUAD)
+    places = channel_places(filters, geometry, source.frame)
+    if len(places.taps) < len(geometry.taps):
+        filters = by_tap(filters)
+    steps = len(places.taps) * -(-len(filters.weight[0]) // QUAD)
     groups = quad_groups(
         filters, dense_group(len(filters.weight), out.layout.frame, steps, low.isa)
     )
-    kernel = _kernel(low, call, geometry, filters, groups, source, out, residual, levels)
-    packed = packed_quads(groups, kernel)
+    kernel = _kernel(low, call, places, filters, groups, source, out, residual, levels)
+    packed = packed_quads(groups, kernel, places.places)
     packed["start"] = (-x_quantization(call).zero_point * packed["start"]).astype("int32")
     operands: dict[str, Location | None] = {
         name: low.weights.add(array)
@@ -119,7 +129,11 @@ def _source(
         return layout, location
     home = low.home(x)
     split = PhaseSplit(
-        source=home.layout, stride=geometry.stride, phases=geometry.phases, out=frame
+        source=home.layout,
+        stride=geometry.stride,
+        phases=geometry.phases,
+        out=frame,
+        fill=zero,
     )
     planes = low.new_buffer(split.layout)
     # Before the pixels: a phase may have a row or column more than the frame says.
@@ -141,7 +155,7 @@ def _residual(low: Lowering, call: relax.Call, geometry: ConvGeometry) -> Place 
 def _kernel(
     low: Lowering,
     call: relax.Call,
-    geometry: ConvGeometry,
+    places: ChannelPlaces,
     filters: FilterBlocks,
     groups: list[QuadGroup],
     source: TensorLayout,
@@ -160,8 +174,8 @@ def _kernel(
         kept=filters.kept,
         sparse=pattern is not None,
         uniform=uniform,
-        phases=len(geometry.phases),
-        taps=geometry.offsets(source.frame),
+        phases=places.phases,
+        taps=places.taps,
         quads=max(quads) if uniform else sum(quads),
         residual=residual.layout if residual is not None else None,
         epilogue=Requantize(
@@ -178,7 +192,7 @@ def _kernel(
             groups=len(groups),
             plane=out.layout.frame,
             batch=out.layout.batch,
-            taps=len(geometry.taps),
+            taps=len(places.taps),
             quads=max(quads),
             sparse=pattern is not None,
             isa=low.isa,

@@ -1,12 +1,13 @@
 """Weights of convolutions of codes as their kernels read them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from subpc.passes.place_conv import FilterBlocks
+from subpc.passes.plan_layout import ConvGeometry
 from subpc.schedules.dot import QUAD
-from subpc.schedules.layout import round_up
+from subpc.schedules.layout import Frame, round_up
 from subpc.schedules.quad_conv import QuadConv
 
 
@@ -23,6 +24,44 @@ class QuadGroup:
     def quads(self) -> int:
         """Of channels."""
         return len(self.channels) // QUAD
+
+
+# Input channels up to this are listed once for each tap where that saves quads.
+_FEW_CHANNELS = 8
+_WORTH_IT = 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelPlaces:
+    """What the kernel takes for channels and taps. places: where each channel begins, in bytes;
+    phases: planes of a channel; taps: offsets, in pixels."""
+
+    places: np.ndarray
+    phases: int
+    taps: tuple[int, ...]
+
+
+def channel_places(filters: FilterBlocks, geometry: ConvGeometry, frame: Frame) -> ChannelPlaces:
+    """The channels of a layer. Three of them leave a quarter of each quad empty: the first layer of
+    most networks has 37 quads of (channel, tap) and 49 of channels. There each tap of a channel is
+    a channel of its own, which begins where the tap reads.
+
+    frame: of the source.
+    """
+    c_in, taps = filters.weight.shape[1], geometry.offsets(frame)
+    plane = len(geometry.phases) * frame.plane
+    quads = -(-c_in // QUAD) * len(taps)
+    few = filters.pattern is None and c_in <= _FEW_CHANNELS
+    if few and -(-c_in * len(taps) // QUAD) <= _WORTH_IT * quads:
+        places = np.arange(c_in)[:, None] * plane + np.array(taps)
+        return ChannelPlaces(places=places.reshape(-1), phases=1, taps=(0,))
+    return ChannelPlaces(places=np.arange(c_in) * plane, phases=len(geometry.phases), taps=taps)
+
+
+def by_tap(filters: FilterBlocks) -> FilterBlocks:
+    """A dense layer whose taps are channels."""
+    weight = filters.weight.reshape(len(filters.weight), -1, 1, 1)
+    return replace(filters, weight=weight)
 
 
 def quad_groups(filters: FilterBlocks, dense: int) -> list[QuadGroup]:
@@ -45,15 +84,16 @@ def quad_groups(filters: FilterBlocks, dense: int) -> list[QuadGroup]:
     return groups
 
 
-def packed_quads(groups: list[QuadGroup], kernel: QuadConv) -> dict[str, np.ndarray]:
-    """w, index, [starts]; start: the sum of each filter's codes."""
-    plane = kernel.phases * kernel.source.frame.plane
+def packed_quads(
+    groups: list[QuadGroup], kernel: QuadConv, places: np.ndarray
+) -> dict[str, np.ndarray]:
+    """w, index, [starts]; start: the sum of each filter's codes. places: of each channel, in
+    bytes."""
     listed = groups if kernel.sparse else groups[:1]
     together = kernel.group if kernel.tile.filter_lanes else kernel.tile.rows
     arrays = {
         "w": np.concatenate([_streamed(group.codes, together, kernel.narrow) for group in groups]),
-        "index": np.concatenate([group.channels for group in listed]).astype("int32")
-        * np.int32(plane),
+        "index": places[np.concatenate([group.channels for group in listed])].astype("int32"),
         "start": np.concatenate([group.codes.sum(axis=(1, 2), dtype="int64") for group in groups]),
     }
     if not kernel.uniform:

@@ -5,13 +5,26 @@ from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import PlainKernel
 from subpc.schedules.layout import Frame, TensorLayout
 from subpc.schedules.operand import Operand, tensor
-from subpc.schedules.vector import fetch, for_row, plane_rows, put, rows_of_planes
+from subpc.schedules.quantization import CODES, LARGEST_CODE
+from subpc.schedules.vector import (
+    Register,
+    fetch,
+    for_row,
+    load,
+    plane_rows,
+    put,
+    rows_of_planes,
+    shuffle,
+    store,
+    units,
+)
 
 # Rough cost of copying one row: enough to size tasks.
 ROW_NS, FLOAT_NS = 4.0, 0.1
@@ -69,7 +82,8 @@ class PhaseSplit(PlainKernel):
     input, and nothing else. `out` has the convolution's output size, and there may be one row or
     column more than that; they fall into the halo, which the caller chooses large enough (`fits`
     says whether a frame is): the columns of data and the padding columns that the taps read must
-    not overlap. rows_outer: neighbouring tasks take the same rows of neighbouring planes, as a
+    not overlap. fill: what the halo of `out` holds, for codes. rows_outer: neighbouring tasks take
+    the same rows of neighbouring planes, as a
     convolution does whose threads share out the pixels. Operands: x, y.
     """
 
@@ -77,6 +91,7 @@ class PhaseSplit(PlainKernel):
     stride: tuple[int, int]
     phases: tuple[tuple[int, int], ...]
     out: Frame
+    fill: int = 0
     rows_outer: bool = False
 
     def __post_init__(self) -> None:
@@ -127,6 +142,11 @@ class PhaseSplit(PlainKernel):
 
     def emit(self, b: dict[str, Any], isa: VectorIsa) -> None:
         planes, rows = self.source.batch * self.source.channels, self.extent()[0]
+        # A compact tensor may be the user's, behind which nothing may be read.
+        framed = self.source.dtype == CODES and not self.source.frame.compact
+        if framed and self.stride[1] == 2 and not self.rows_outer:
+            self._emit_codes(b, isa)
+            return
         # Pixels further apart than two are picked one by one: no more of them than is needed.
         lanes = isa.lanes_of(self.source.dtype) if self.stride[1] <= 2 else isa.lanes
         cost = len(self.phases) * (ROW_NS + FLOAT_NS * self.out.width)
@@ -140,6 +160,43 @@ class PhaseSplit(PlainKernel):
                 else:
                     with T.If(row < rows - 1), T.Then():
                         self._row(b, plane, row, index, lanes)
+
+    def _emit_codes(self, b: dict[str, Any], isa: VectorIsa) -> None:
+        """Rows of a plane one after the other: each is written in whole vectors, and the next one
+        writes over what they leave behind its end."""
+        frame, rows = self.source.frame, self.extent()[0]
+        cost = rows * len(self.phases) * (ROW_NS + FLOAT_NS * self.out.width)
+        planes = self.source.batch * self.source.channels
+        with units(planes, cost) as plane, T.serial(0, rows) as row:
+            for py in sorted({py for py, _ in self.phases}):
+                count = _count(frame.height, self.stride[0], py)
+                if count == rows:
+                    self._codes_row(b, plane, row, py, isa)
+                else:
+                    with T.If(row < count), T.Then():
+                        self._codes_row(b, plane, row, py, isa)
+
+    def _codes_row(self, b: dict[str, Any], plane: Any, row: Any, py: int, isa: VectorIsa) -> None:
+        """Even and odd columns of a row of the source, as rows of their phases."""
+        frame, half = self.source.frame, 2 * isa.lanes
+        read = plane * frame.plane + (row * self.stride[0] + py) * frame.pitch + frame.first
+        order = [*range(0, 2 * half, 2), *range(1, 2 * half, 2)]
+        for at in range(0, -(-frame.width // 2), half):
+            pixels = Register(2 * half, load(b["x"], read + 2 * at, 2 * half), CODES)
+            split = Register(2 * half, shuffle([pixels.get()], order), CODES)
+            for px in range(2):
+                if (py, px) not in self.phases:
+                    continue
+                left = _count(frame.width, 2, px) - at
+                value = split.slice(px * half, half)
+                if left < half:
+                    inside = [lane < left for lane in range(half)]
+                    value = value & _bytes([LARGEST_CODE * keep for keep in inside])
+                    if self.fill:
+                        value = value | _bytes([self.fill * (not keep) for keep in inside])
+                index = self.phases.index((py, px))
+                write = (plane * len(self.phases) + index) * self.out.plane + self.out.first
+                store(b["y"], write + row * self.out.pitch + at, value, half)
 
     def _row(self, b: dict[str, Any], plane: Any, row: Any, index: int, lanes: int) -> None:
         """Copy row `row` of phase `index`."""
@@ -157,6 +214,11 @@ class PhaseSplit(PlainKernel):
             lanes,
             lambda at, size: put(y, write + at, fetch(x, read + at * stride, size, stride), size),
         )
+
+
+def _bytes(values: list[int]) -> Any:
+    """Constant bytes, one a lane."""
+    return shuffle([tirx.const(value, CODES) for value in values], list(range(len(values))))
 
 
 def _count(extent: int, stride: int, phase: int) -> int:

@@ -69,7 +69,7 @@ def test_phase_split(
     phases = tuple(
         (py, px) for py in range(min(stride[0], shape[2])) for px in range(min(stride[1], shape[3]))
     )
-    kernel = PhaseSplit(source=source, stride=stride, phases=phases, out=frame)
+    kernel = PhaseSplit(source=source, stride=stride, phases=phases, out=frame, fill=7)
     got = run_everywhere(kernel, [into(source, x), np.full(kernel.layout.elements, 7, dtype)], isa)
     expected = np.full((shape[0], shape[1], len(phases), frame.plane), 7, dtype)
     for p, (py, px) in enumerate(phases):
