@@ -13,10 +13,11 @@ from typing import Any
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
+from subpc.schedules.block_conv import PREFETCH_WEIGHTS
 from subpc.schedules.dot import QUAD, dot
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.quantization import CODES
-from subpc.schedules.vector import Register, load, splat, store, transpose
+from subpc.schedules.vector import Register, load, prefetch, splat, store, transpose
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +100,8 @@ def sums_by_filter(
                 with T.serial(0, span[1]) as quad:
                     for tap, offset in enumerate(offsets):
                         weight = ((span[0] + quad) * len(offsets) + tap) * group
+                        ahead = weight + block + PREFETCH_WEIGHTS
+                        prefetch(b["w"], ahead, len(starts) * lanes, write=False)
                         codes = [
                             Register(lanes, load(b["w"], weight + at, lanes), "int32")
                             for at in starts

@@ -23,10 +23,11 @@ import numpy as np
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
+from subpc.schedules.block_conv import PREFETCH_WEIGHTS
 from subpc.schedules.dot import QUAD, dot, pair_products
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.quantization import CODES, LARGEST_CODE
-from subpc.schedules.vector import Register, splat
+from subpc.schedules.vector import Register, prefetch, splat
 
 # Weights of one sign that add up to this may meet the largest pixels in a 16-bit sum.
 LARGEST_NARROW = (2**15 - 1) // LARGEST_CODE
@@ -126,6 +127,8 @@ class TileSums:
 
     def _each_quad(self, body: Callable[[Any, int], None]) -> None:
         with T.serial(0, self.quads) as quad:
+            ahead = self.weights(quad, 0, 0) + PREFETCH_WEIGHTS
+            prefetch(self.w, ahead, self.taps * len(self.sums), write=False)
             for tap in range(self.taps):
                 body(quad, tap)
 
