@@ -262,6 +262,7 @@ class QuadBody:
             w=self.b["w"],
             weights=lambda quad, tap, r: weight + (quad * taps + tap) * count + r,
             narrow=k.narrow,
+            streamed=not k.sparse,
         ).emit()
         q = (place[0] + place[1]) * self.span
         for r in range(count):
@@ -341,6 +342,7 @@ class FilterLanes(QuadBody):
                 tiles=pixel_tiles(frame.height, frame.width, frame.pitch, k.tile.rows),
                 vectors=k.tile.vectors,
                 columns=frame.width,
+                streamed=not k.sparse,
             )
             transposed_sums(self.isa, sums, planes, k.group, places)
             finished_planes(

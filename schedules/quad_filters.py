@@ -74,12 +74,13 @@ def sums_by_filter(
     tiles: Sequence[PixelTile],
     vectors: int,
     columns: int,
+    streamed: bool,
 ) -> None:
     """Leave in sums (pixels, group) what a group's filters add up to.
 
     quads: packed pixels as words, (quad, room) with all phases; offsets: of each tap there. span:
     where the group's quads begin, and how many there are. vectors: of filters that a register tile
-    has; columns: pixels of a row.
+    has; columns: pixels of a row. streamed: as in TileSums.
     """
     lanes = isa.lanes
     for block in range(0, group, vectors * lanes):
@@ -100,8 +101,9 @@ def sums_by_filter(
                 with T.serial(0, span[1]) as quad:
                     for tap, offset in enumerate(offsets):
                         weight = ((span[0] + quad) * len(offsets) + tap) * group
-                        ahead = weight + block + PREFETCH_WEIGHTS
-                        prefetch(b["w"], ahead, len(starts) * lanes, write=False)
+                        if streamed:
+                            ahead = weight + block + PREFETCH_WEIGHTS
+                            prefetch(b["w"], ahead, len(starts) * lanes, write=False)
                         codes = [
                             Register(lanes, load(b["w"], weight + at, lanes), "int32")
                             for at in starts

@@ -100,7 +100,9 @@ class TileSums:
 
     quads: how many; an int or an expression. taps: of each. pixels: (quad, tap, vector) -> a vector
     of quads. weights: (quad, tap, row) -> where in `w` the row's codes for this step are, in steps
-    from the beginning. narrow: as in QuadConv.
+    from the beginning. narrow: as in QuadConv. streamed: whether
+    weights come from beyond the second cache, and are asked for ahead; those of a sparse layer are
+    few, and asking costs more.
     """
 
     isa: VectorIsa
@@ -111,6 +113,7 @@ class TileSums:
     w: Any
     weights: Callable[[Any, int, int], Any]
     narrow: int | None
+    streamed: bool
 
     def emit(self) -> None:
         """The loops."""
@@ -127,8 +130,9 @@ class TileSums:
 
     def _each_quad(self, body: Callable[[Any, int], None]) -> None:
         with T.serial(0, self.quads) as quad:
-            ahead = self.weights(quad, 0, 0) + PREFETCH_WEIGHTS
-            prefetch(self.w, ahead, self.taps * len(self.sums), write=False)
+            if self.streamed:
+                ahead = self.weights(quad, 0, 0) + PREFETCH_WEIGHTS
+                prefetch(self.w, ahead, self.taps * len(self.sums), write=False)
             for tap in range(self.taps):
                 body(quad, tap)
 
