@@ -50,12 +50,16 @@ def channel_places(filters: FilterBlocks, geometry: ConvGeometry, frame: Frame) 
     """
     c_in, taps = filters.weight.shape[1], geometry.offsets(frame)
     plane = len(geometry.phases) * frame.plane
-    quads = -(-c_in // QUAD) * len(taps)
-    few = filters.pattern is None and c_in <= _FEW_CHANNELS
-    if few and -(-c_in * len(taps) // QUAD) <= _WORTH_IT * quads:
+    if filters.pattern is None and taps_are_channels(c_in, len(taps)):
         places = np.arange(c_in)[:, None] * plane + np.array(taps)
         return ChannelPlaces(places=places.reshape(-1), phases=1, taps=(0,))
     return ChannelPlaces(places=np.arange(c_in) * plane, phases=len(geometry.phases), taps=taps)
+
+
+def taps_are_channels(c_in: int, taps: int) -> bool:
+    """Whether a dense layer of few channels lists them once for each tap."""
+    quads = -(-c_in // QUAD) * taps
+    return c_in <= _FEW_CHANNELS and -(-c_in * taps // QUAD) <= _WORTH_IT * quads
 
 
 def by_tap(filters: FilterBlocks) -> FilterBlocks:
