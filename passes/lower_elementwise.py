@@ -6,7 +6,8 @@ import math
 from tvm import relax
 
 from subpc.passes import ops
-from subpc.passes.dataflow import dtype_of, shape_of
+from subpc.passes.dataflow import constant_of, dtype_of, shape_of
+from subpc.passes.fold_scales import Pass, fold_scales
 from subpc.passes.lower import Lowering, compact_layout
 from subpc.passes.lower_planes import frame_of_elementwise
 from subpc.passes.program import Location
@@ -46,32 +47,44 @@ def lower_elementwise(low: Lowering, var: relax.Var, call: relax.Call) -> None:
 
 def _lower_codes(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     """One kernel from wherever the operands are to the frame that layers read: no copy besides."""
-    attrs = ops.attributes(call)
-    given = attrs.get("quantizations", ((),) * len(call.args))
+    attrs, kinds = ops.attributes(call), ops.attributes(call)["kinds"]
     homes = [
         low.home(arg) if kind == "tensor" else None
-        for arg, kind in zip(call.args, attrs["kinds"], strict=True)
+        for arg, kind in zip(call.args, kinds, strict=True)
     ]
     out = low.define(var, _frame_of_codes(low, var))
     layout = out.layout
     frames = tuple(home.layout.frame if home else None for home in homes)
-    if len(shape_of(var)) != 4 and set(attrs["kinds"]) == {"tensor"}:
+    if len(shape_of(var)) != 4 and set(kinds) == {"tensor"}:
         layout = compact_layout((math.prod(shape_of(var)),), layout.dtype)
         frames = ()
+    folded = fold_scales(_pass(low, call))
     kernel = Elementwise(
         layout=layout,
-        inputs=tuple(attrs["kinds"]),
-        program=tuple(_word(w) for w in attrs["program"]),
+        inputs=tuple(kinds),
+        program=folded.program,
         frames=frames,
+        quantizations=folded.quantizations,
+        quantization=folded.quantization,
+    )
+    places = {
+        f"x{i}": low.weights.add(folded.constants[i])
+        if i in folded.constants
+        else (home.location if home else low.compact(arg))
+        for i, (home, arg) in enumerate(zip(homes, call.args, strict=True))
+    }
+    low.emit(attrs["name"], kernel, places | {"y": out.location})
+
+
+def _pass(low: Lowering, call: relax.Call) -> Pass:
+    attrs = ops.attributes(call)
+    known = [constant_of(low.graph.resolve(arg)) for arg in call.args]
+    given = attrs.get("quantizations", ((),) * len(call.args))
+    return Pass(
+        program=tuple(_word(w) for w in attrs["program"]),
         quantizations=tuple(map(ops.quantization_of, given)),
         quantization=ops.quantization_of(attrs.get("quantization")),
-    )
-    places = [
-        home.location if home else low.compact(arg)
-        for home, arg in zip(homes, call.args, strict=True)
-    ]
-    low.emit(
-        attrs["name"], kernel, {f"x{i}": x for i, x in enumerate(places)} | {"y": out.location}
+        constants={i: value for i, value in enumerate(known) if value is not None and not given[i]},
     )
 
 

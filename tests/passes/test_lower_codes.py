@@ -10,6 +10,7 @@ from tvm import relax
 
 from subpc.passes import ops
 from subpc.passes.dataflow import shape_of
+from subpc.schedules.elementwise import Elementwise
 from subpc.schedules.quantization import Quantization
 from tests.passes.small_graphs import Emit, families, lowered, run
 
@@ -99,6 +100,35 @@ def test_a_sum_of_two_scales(shape: tuple[int, ...]) -> None:
     assert called == ["elementwise"] * 4
     real = np.maximum(A.values(A.codes(x)) + B.values(B.codes(y)), 0)
     check_codes(got, real, B)
+
+
+def test_batch_norm_of_codes_reads_bytes_as_they_are() -> None:
+    x, (_, factor, offset) = floats(2, 5, 6, 7), weights(5, 1)
+
+    def network(emit: Emit, x: relax.Var) -> relax.Expr:
+        operands = [emit(quantize(x, A)), *map(relax.const, map(np.float32, (factor, offset)))]
+        norm = ops.make(
+            ops.ELEMENTWISE,
+            operands,
+            program=["arg 0", "arg 1", "mul", "arg 2", "add", "act relu"],
+            kinds=["tensor", "channel", "channel"],
+            quantizations=[attribute(A), (), ()],
+            quantization=attribute(B),
+            dtype="uint8",
+            out_shape=[2, 5, 6, 7],
+            name="norm",
+        )
+        return dequantize(emit(norm), B)
+
+    program, stored = lowered(network, [x])
+    (got,) = run(program, stored, [x])
+    shape = (1, 5, 1, 1)
+    real = A.values(A.codes(x)) * factor.astype("float32").reshape(shape)
+    real = np.maximum(real + offset.astype("float32").reshape(shape), 0)
+    check_codes(got, real, B)
+    norm = program.calls[1].kernel
+    assert isinstance(norm, Elementwise)
+    assert norm.quantizations[0] == Quantization(scale=1.0, zero_point=0)
 
 
 def test_pooling_keeps_codes_or_gives_floats() -> None:
