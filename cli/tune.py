@@ -21,6 +21,8 @@ from subpc.cli.options import (
     trust_pickle_option,
 )
 from subpc.cli.printing import complain, markup, show, show_json
+from subpc.compiler.precision import PRECISIONS
+from subpc.library.report import FLOATS
 from subpc.passes.sparse_modes import SPARSE_MODES
 
 if TYPE_CHECKING:
@@ -53,6 +55,13 @@ LOG_SECONDS = 10.0
     default="auto",
     show_default=True,
     help="Block-sparse kernels, as for compile.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default=FLOATS,
+    show_default=True,
+    help="What layers compute in, as for compile.",
 )
 @click.option(
     "--tracker", metavar="HOST:PORT", help="Measure on the machines of this TVM RPC tracker."
@@ -97,7 +106,11 @@ def command(model: Path, database: Path, as_json: bool, **rest: Any) -> None:
         " whole network"
     )
     show(*(f"note: {note}" for note in report.notes))
-    show(f"wrote {report.database}; use it: subpc compile {model} --tuning {report.database}")
+    precision = "" if rest["precision"] == FLOATS else f" --precision {rest['precision']}"
+    show(
+        f"wrote {report.database}; use it: subpc compile {model}{precision} --tuning"
+        f" {report.database}"
+    )
 
 
 @contextmanager

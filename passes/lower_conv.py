@@ -44,4 +44,6 @@ def lower_conv2d(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     ):
         lower_single_pixel(low, var, call)
     else:
-        RULES[low.family(call).name](low, var, call)
+        family, decision = low.family(call), low.decisions[attrs["name"]]
+        assert family.precision == decision.precision, f"{attrs['name']}: {family.name}"
+        RULES[family.name](low, var, call)

@@ -16,7 +16,7 @@ from subpc.files import check_outputs
 from subpc.frontend.one_at_a_time import one_at_a_time
 from subpc.images.prepare import Preparation
 from subpc.library import artifact
-from subpc.library.report import CompileReport, Metadata
+from subpc.library.report import FLOATS, CompileReport, Metadata
 from subpc.machine.linker import find_linker
 from subpc.machine.target import Target, parse_target
 from subpc.machine.threads import available_threads, resolve_threads
@@ -183,23 +183,26 @@ def rewritten(
     *,
     isa: "VectorIsa",
     sparse: str,
+    precision: str = FLOATS,
     notes: list[str] | None = None,
     **source: Any,
 ) -> "list[Rewritten]":
     """A model imported and rewritten, once for each set of input shapes: everything before the
     choice of schedules.
 
-    notes: what the import says is added to it; source: `shapes`, `arch`, `trust_pickle` and `part`,
-    as for import_model.
+    precision: as for compile, with ranges of values that the network itself tells; notes: what the
+    import says is added to it; source: `shapes`, `arch`, `trust_pickle` and `part`, as for
+    import_model.
     """
     from subpc.frontend.import_model import import_model
     from subpc.passes.pipeline import rewrite_model
 
-    check_options("float32", sparse, None)
+    check_options(precision, sparse, None)
     imported = import_model(model, example_inputs=example_inputs, **source)
     if notes is not None:
         notes += imported[0].notes
-    return [rewrite_model(entry, isa=isa, sparse=sparse) for entry in imported]
+    quantize = quantizer(precision, None, Preparation(), [], None)
+    return [rewrite_model(entry, isa=isa, sparse=sparse, quantize=quantize) for entry in imported]
 
 
 def _build(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from subpc.compiler.compile_model import rewritten
 from subpc.errors import ConfigError, TargetError
 from subpc.files import check_outputs
+from subpc.library.report import FLOATS
 from subpc.machine.cpu import cpu_name, missing_features
 from subpc.machine.linker import find_linker
 from subpc.machine.target import Target, parse_target
@@ -72,6 +73,7 @@ def tune(
     target: str = "llvm -mcpu=native",
     threads: int | None = None,
     sparse: str = "auto",
+    precision: str = FLOATS,
     tracker: str | None = None,
     device_key: str | None = None,
     progress: ShowProgress | None = None,
@@ -84,8 +86,9 @@ def tune(
     a later call starts from them.
 
     Args:
-        model, example_inputs, shapes, arch, trust_pickle, part, sparse: as for `subpc.compile`; one
-            set of input shapes.
+        model, example_inputs, shapes, arch, trust_pickle, part, sparse, precision: as for
+            `subpc.compile`; one set of input shapes. Schedules are for layers of one precision, and
+            depend on no values: int8 needs no images here.
         database: JSON-lines file to read and to append to.
         budget: seconds, or text such as "10m".
         trials: stop after this many candidates, too.
@@ -123,6 +126,7 @@ def tune(
         "part": part,
         "isa": parsed.isa,
         "sparse": sparse,
+        "precision": precision,
     }
     notes: list[str] = []
     models = rewritten(model, example_inputs, shapes=shapes, notes=notes, **options)

@@ -81,6 +81,20 @@ def test_tuning_records_resumes_and_compiles(builder: Builder, tmp_path: Path) -
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not parse_target(NATIVE).isa.dot, reason="this CPU does not multiply bytes")
+def test_schedules_of_integers_are_found_and_used_for_integers_alone(tmp_path: Path) -> None:
+    path = tmp_path / "tune.jsonl"
+    options = {"database": path, "budget": "200s", "trials": 6, "threads": THREADS}
+    report = tune(small_net(), example(), precision="int8", **options)
+    assert (report.trials, report.failures) == (6, 0)
+    trials = tuning_db.read(path).trials
+    assert {trial.workload["precision"] for trial in trials} == {"int8"}
+    assert {str(trial.choice["family"]) for trial in trials} <= {"quads", "grouped_i8"}
+    with_floats = compile(small_net(), example(), tuning=path, threads=THREADS)
+    assert any("knows none of the" in note for note in with_floats.report.metadata.notes)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
 def test_a_search_that_was_ended_goes_on_where_it_was(tmp_path: Path, end: signal.Signals) -> None:
     torch.export.save(torch.export.export(small_net(), (example(),)), tmp_path / "net.pt2")
