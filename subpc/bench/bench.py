@@ -158,14 +158,17 @@ def _marked(function: FunctionInfo) -> list[InputShape]:
 def _images(
     calibration: Any, function: FunctionInfo, preparation: Preparation | None
 ) -> npt.NDArray[Any]:
-    from subpc.calibration.given_images import given_images
+    from subpc.calibration.given import calibration_images
 
     if len(function.inputs) != 1:
         raise ConfigError(
             f"the library takes {len(function.inputs)} inputs; calibration images are accepted for"
             " one. Leave them out: times do not depend on them."
         )
-    return given_images(calibration, function.inputs[0].shape, preparation).numpy()
+    shape = function.inputs[0].shape
+    images = calibration_images(calibration, shape, preparation or Preparation()).images
+    assert images is not None
+    return images.numpy()
 
 
 def _write_inputs(function: FunctionInfo, folder: Path) -> Path:

@@ -99,7 +99,7 @@ def test_a_file_that_is_quantized_already_runs_as_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shape", [(0, 3, 16, 16), (4, 3, 16, 17), (3, 16, 16), (4,)])
 def test_images_of_another_shape_are_refused(toy: Path, shape: tuple[int, ...]) -> None:
-    with pytest.raises(ConfigError, match=r"^calibration h(as the shape|olds 0 images)"):
+    with pytest.raises(ConfigError, match=r"\(images, 3, 16, 16\) is needed"):
         bench.time_engines(toy, calibration=np.zeros(shape, np.float32))
 
 
