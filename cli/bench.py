@@ -10,12 +10,17 @@ from subpc.cli.options import (
     LIBRARY,
     MODEL,
     FileCommand,
+    calibration_option,
+    interpolation_option,
     json_option,
     library_shape_option,
+    mean_option,
     part_option,
+    std_option,
     threads_option,
     trust_pickle_option,
 )
+from subpc.images.prepare import Preparation
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -60,6 +65,10 @@ if TYPE_CHECKING:
     show_default=True,
     help="How often the engines take turns.",
 )
+@calibration_option
+@mean_option
+@std_option
+@interpolation_option
 @threads_option
 @json_option
 def command(
@@ -84,6 +93,7 @@ def command(
     from subpc.cli.progress import progress_line
 
     as_json = rest.pop("as_json")
+    how = {name: rest.pop(name) for name in ("mean", "std", "interpolation")}
     rivals = [name.strip() for name in compare.split(",") if name.strip()]
     shapes = rest.pop("shapes") or None
     with progress_line(quiet=as_json) as progress:
@@ -91,7 +101,13 @@ def command(
             source_of(model, arch, trust_pickle, part) if model is not None and rivals else None
         )
         report = bench.time_engines(
-            library, rivals, model=source, shapes=shapes, progress=progress, **rest
+            library,
+            rivals,
+            model=source,
+            shapes=shapes,
+            preparation=Preparation(**how),
+            progress=progress,
+            **rest,
         )
     if as_json:
         show_json(as_dict(report))

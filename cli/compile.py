@@ -7,13 +7,13 @@ import click
 
 from subpc.cli.options import (
     ARCH,
-    INPUTS,
     MODEL,
     OUTPUT,
     OUTPUT_FOLDER,
     SHAPE,
     TUNING,
     FileCommand,
+    calibration_option,
     interpolation_option,
     json_option,
     mean_option,
@@ -66,12 +66,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="What layers compute in; int8 multiplies bytes.",
 )
-@click.option(
-    "--calibration",
-    type=INPUTS,
-    metavar="FOLDER|FILE.npy",
-    help="Up to 256 unlabelled images for int8, or inputs. [default: none are needed]",
-)
+@calibration_option
 @mean_option
 @std_option
 @interpolation_option

@@ -273,6 +273,12 @@ interpolation_option = click.option(
     show_default=True,
     help="How images are scaled.",
 )
+calibration_option = click.option(
+    "--calibration",
+    type=INPUTS,
+    metavar="FOLDER|FILE.npy",
+    help="Up to 256 unlabelled images for int8, or inputs. [default: none are needed]",
+)
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object instead of text."
 )

@@ -16,6 +16,7 @@ from subpc.bench.process import Worker, WorkerError
 from subpc.bench.report import BenchReport, EngineResult
 from subpc.errors import ConfigError, SubpcError
 from subpc.frontend.input_shapes import InputShape
+from subpc.images.prepare import Preparation
 from subpc.library.artifact import read_metadata
 from subpc.library.report import FLOATS, INTEGERS, CompileReport, FunctionInfo
 from subpc.machine.cpu import cpu_name, idle_cpus
@@ -49,7 +50,8 @@ def time_engines(
     runs: int = 40,
     warmup: int = 10,
     rounds: int = ROUNDS,
-    calibration: npt.NDArray[Any] | None = None,
+    calibration: Any = None,
+    preparation: Preparation | None = None,
     progress: Progress | None = None,
 ) -> BenchReport:
     """Time a library beside other engines.
@@ -67,8 +69,9 @@ def time_engines(
         runs: timed calls of each engine, over all rounds; at least 40 for a result to quote.
         warmup: calls before the timed ones, in each round.
         rounds: how often the engines take turns.
-        calibration: images (p, ...), as the model's one input takes them, that the tools of the
-            -int8 engines take ranges from; None means random numbers, which are enough for times.
+        calibration: what the tools of the -int8 engines take ranges from, as `compile` has it; None
+            means random numbers, which are enough for times. preparation: how its images become
+            inputs.
         progress: called with (what, done, total).
 
     Returns:
@@ -78,13 +81,12 @@ def time_engines(
     _check(rivals, model, runs, warmup, rounds)
     count, metadata = resolve_threads(threads), read_metadata(library)
     function = choose_function(metadata.functions, shapes)
-    if calibration is not None:
-        _check_calibration(calibration, function)
+    images = None if calibration is None else _images(calibration, function, preparation)
     tell = progress or (lambda stage, done, total: None)
     with scratch_folder("bench") as folder, ExitStack() as stack:
         inputs = _write_inputs(function, Path(folder))
         files = RivalFiles(
-            model, _marked(function), Path(folder), threads=count, calibration=calibration
+            model, _marked(function), Path(folder), threads=count, calibration=images
         )
         started: dict[str, Worker | str] = {}
         entries = {"subpc": Path(library), **dict.fromkeys(rivals), **(libraries or {})}
@@ -153,13 +155,20 @@ def _marked(function: FunctionInfo) -> list[InputShape]:
     return [InputShape(t.shape, name=t.name, dtype=t.dtype) for t in function.inputs]
 
 
-def _check_calibration(images: npt.NDArray[Any], function: FunctionInfo) -> None:
-    shapes = [t.shape for t in function.inputs]
-    if len(shapes) != 1 or images.shape[1:] != shapes[0][1:] or not len(images):
+def _images(
+    calibration: Any, function: FunctionInfo, preparation: Preparation | None
+) -> npt.NDArray[Any]:
+    from subpc.calibration.given import calibration_images
+
+    if len(function.inputs) != 1:
         raise ConfigError(
-            f"calibration images have the shape {images.shape}; accepted for this library:"
-            f" (images, {', '.join(map(str, shapes[0][1:]))}), where it has one input"
+            f"the library takes {len(function.inputs)} inputs; calibration images are accepted for"
+            " one. Leave them out: times do not depend on them."
         )
+    shape = function.inputs[0].shape
+    images = calibration_images(calibration, shape, preparation or Preparation()).images
+    assert images is not None
+    return images.numpy()
 
 
 def _write_inputs(function: FunctionInfo, folder: Path) -> Path:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
 import numpy.typing as npt
 
 from subpc.bench.engines import INT8
@@ -55,8 +54,8 @@ def _write_onnx(
 class RivalFiles:
     """Writes the model once for each file format, and quantized by each engine, that is asked for.
 
-    shapes: of the inputs, which may say names and types; threads, calibration: for the tools that
-    quantize. details: {engine: what its version does not say}.
+    shapes: of the inputs, which may say names and types; threads, calibration (images that fill
+    whole inputs): for the tools that quantize. details: {engine: what its version does not say}.
     """
 
     def __init__(
@@ -100,8 +99,7 @@ class RivalFiles:
         return Path(answer["model"])
 
     def _samples(self) -> dict[str, npt.NDArray[Any]]:
-        """(samples, *its shape) of each input; images that do not fill the last sample repeat the
-        first ones."""
+        """(samples, *its shape) of each input."""
         if self._calibration is None:
             infos = [
                 TensorInfo(
@@ -112,10 +110,8 @@ class RivalFiles:
                 for index, shape in enumerate(self._shapes)
             ]
             return {i.name: a for i, a in zip(infos, random_inputs(infos), strict=True)}
-        (shape,), images = self._shapes, self._calibration
-        count = -(-len(images) // shape[0])
-        rows = np.arange(count * shape[0]) % len(images)
-        return {"0": images[rows].reshape(count, *shape)}
+        (shape,) = self._shapes
+        return {"0": self._calibration.reshape(-1, *shape)}
 
     def _write(self, suffix: str) -> Path:
         if isinstance(self._model, str | Path):

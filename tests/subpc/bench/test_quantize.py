@@ -76,11 +76,11 @@ def test_ranges_come_from_the_images_that_are_given(tmp_path: Path) -> None:
     assert scales[1] == pytest.approx(10 * scales[0])
 
 
-def test_images_fill_samples_of_the_networks_batch(tmp_path: Path) -> None:
-    images = np.arange(3, dtype=np.float32).reshape(3, 1, 1, 1) * np.ones(SHAPE, np.float32)
+def test_images_fill_inputs_of_the_networks_batch(tmp_path: Path) -> None:
+    images = np.arange(4, dtype=np.float32).reshape(4, 1, 1, 1) * np.ones(SHAPE, np.float32)
     (samples,) = files(tmp_path, images=images, batch=2)._samples().values()
     assert samples.shape == (2, 2, *SHAPE[1:])
-    assert samples[:, :, 0, 0, 0].tolist() == [[0, 1], [2, 0]]
+    assert samples[:, :, 0, 0, 0].tolist() == [[0, 1], [2, 3]]
 
 
 def test_random_samples_differ_from_each_other(tmp_path: Path) -> None:
@@ -99,8 +99,15 @@ def test_a_file_that_is_quantized_already_runs_as_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shape", [(0, 3, 16, 16), (4, 3, 16, 17), (3, 16, 16), (4,)])
 def test_images_of_another_shape_are_refused(toy: Path, shape: tuple[int, ...]) -> None:
-    with pytest.raises(ConfigError, match=r"accepted for this library: \(images, 3, 16, 16\)"):
+    with pytest.raises(ConfigError, match=r"\(images, 3, 16, 16\) is needed"):
         bench.time_engines(toy, calibration=np.zeros(shape, np.float32))
+
+
+def test_an_empty_folder_of_images_is_refused(
+    toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["bench", str(toy), "--calibration", str(tmp_path)]) == 2
+    assert f"{tmp_path} holds 0 images" in capsys.readouterr().err
 
 
 def test_a_quantizer_that_is_not_installed_is_named_with_the_command(

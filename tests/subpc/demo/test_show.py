@@ -58,5 +58,5 @@ def test_the_bundled_networks_recognise_clothes(
     layers = [layer for layer in report.layers if layer.n]
     assert len(layers) == (18 if name == "sparse" else 0)
     assert {layer.pattern for layer in layers} <= {"1x16 uniform"}
-    # Some weights are too small for float16, besides the blocks that were pruned.
-    assert [layer.sparsity for layer in layers] == pytest.approx([0.75] * len(layers), abs=1e-3)
+    # Some weights are too small for float16 or for a code, besides the blocks that were pruned.
+    assert [layer.sparsity for layer in layers] == pytest.approx([0.75] * len(layers), abs=5e-3)
