@@ -1,8 +1,9 @@
 """Weights that a file has as whole numbers, as subpc.dequantize in place of their values: what
 integer layers take exactly as it is."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import tvm
@@ -59,7 +60,8 @@ def _keep(graph: Dataflow, codes: Mapping[str, WeightCodes]) -> None:
             graph.rebind(var, ops.with_attributes(call, why_float=f"weights: {known.obstacle}"))
             continue
         rows = weight.T if a.get("transposed") else weight
-        found = _same(rows, known) or _moved(rows, known)
+        found = next(filter(None, (_same(rows, codes) for codes in _windows(rows, known))), None)
+        found = found or _moved(rows, known)
         if found is None:
             continue
         kept = relax.Var(f"{var.name}_weight", relax.TensorType(rows.shape, "float32"))
@@ -76,24 +78,30 @@ def dequantize(codes: np.ndarray, scales: np.ndarray) -> relax.Call:
     return ops.make(ops.DEQUANTIZE, operands, out_shape=list(codes.shape), dtype="float32")
 
 
-def _same(weight: np.ndarray, known: WeightCodes) -> tuple[np.ndarray, np.ndarray] | None:
+def _windows(weight: np.ndarray, known: WeightCodes) -> Iterator[np.ndarray]:
+    """The codes that can be the weight's: all of them, or those of fewer taps."""
+    if weight.ndim != known.codes.ndim or weight.shape[:2] != known.codes.shape[:2]:
+        return
+    spare = [have - n for have, n in zip(known.codes.shape[2:], weight.shape[2:], strict=True)]
+    for first in product(*(range(n + 1) for n in spare)):
+        taps = [slice(i, i + n) for i, n in zip(first, weight.shape[2:], strict=True)]
+        yield known.codes[(slice(None), slice(None), *taps)]
+
+
+def _same(weight: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """The codes as they are, zero where a channel is, and the factor of each output channel,
     float32 (out,); None where the weight is not these codes by factors."""
-    if weight.shape != known.codes.shape:
-        return None
-    rows, whole = (
-        value.reshape(len(weight), -1).astype("float64") for value in (weight, known.codes)
-    )
+    rows, whole = (value.reshape(len(weight), -1).astype("float64") for value in (weight, codes))
     squares = (whole * whole).sum(1)
     scales = (rows * whole).sum(1) / np.where(squares == 0, 1, squares)
     if not _near(rows, whole * scales[:, None]):
         return None
-    return known.codes * (_along(scales, weight.ndim) != 0), scales
+    return codes * (_along(scales, weight.ndim) != 0), scales
 
 
 def _moved(weight: np.ndarray, known: WeightCodes) -> tuple[np.ndarray, np.ndarray] | None:
-    """Codes of a part of a layer, of some of its taps, or of turned ones: whole multiples of the
-    file's scales; None where the weight is none."""
+    """Codes of a part of a layer, or of turned taps: whole multiples of the file's scales; None
+    where the weight is none."""
     scales = known.scales
     if len(weight) % len(scales) or not (np.isfinite(scales) & (scales > 0)).all():
         return None

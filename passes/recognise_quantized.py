@@ -16,12 +16,17 @@ from subpc.schedules.quantization import CODES, Quantization
 _QUANTIZE, _DEQUANTIZE = "relax.quantize", "relax.dequantize"
 # What is added to codes and zero points of each type to have bytes without a sign.
 _SHIFT = {CODES: 0, "int8": 128}
-# Results are some of the operand's elements, whatever those are.
-_PASSED_ON = (
+# Results are some of the operand's elements, whatever those are: by operators of ours that pass
+# codes on, and by those of the fallback, which take floats.
+_OURS = (
     *("relax.reshape", "relax.flatten", "relax.nn.batch_flatten", "relax.squeeze"),
-    *("relax.expand_dims", "relax.permute_dims", "relax.strided_slice", "relax.nn.max_pool2d"),
-    *("relax.broadcast_to", "relax.take", "relax.flip", "relax.tile", "relax.repeat"),
+    *("relax.expand_dims", "relax.nn.max_pool2d"),
 )
+_FALLBACK = (
+    *("relax.permute_dims", "relax.strided_slice", "relax.broadcast_to", "relax.take"),
+    *("relax.flip", "relax.tile", "relax.repeat"),
+)
+_PASSED_ON = (*_OURS, *_FALLBACK)
 _CONCAT, _RELU = "relax.concat", "relax.nn.relu"
 
 
@@ -70,10 +75,9 @@ class _Recogniser:
         grid = self._grid(values)
         if grid is not None:
             moved = values if name != _CONCAT else [relax.Tuple(values)]
-            args = [*moved, *list(call.args)[1:]]
-            self.values[var] = self._bind(
-                str(var.name), relax.Call(call.op, args, call.attrs, call.ty_args), var, grid
-            )
+            made = relax.Call(call.op, [*moved, *list(call.args)[1:]], call.attrs, call.ty_args)
+            self.values[var] = value = self._bind(str(var.name), made, var, grid)
+            self._again(value, made, grid)
 
     def _dequantize(self, var: relax.Var, call: relax.Call) -> None:
         source = self.graph.resolve(call.args[0])
@@ -96,7 +100,9 @@ class _Recogniser:
         others are moved in front of the rounding, whose codes have one for zero: there a layer
         does it."""
         if getattr(call.op, "name", "") != _RELU:
-            self.grids[var] = self._grid(self._moved(call))
+            self.grids[var] = grid = self._grid(self._moved(call))
+            if grid is not None:
+                self._again(var, call, grid)
             return
         source = self.graph.resolve(call.args[0])
         rounding = self.graph.call(source, ops.FAKE_QUANTIZE)
@@ -107,6 +113,13 @@ class _Recogniser:
             relu = self._bind(str(var.name), relax.op.nn.relu(rounding.args[0]), var, None)
             self.graph.rebind(var, _fake_quantize(relu, grid, str(var.name)))
             self.grids[var] = grid
+
+    def _again(self, var: relax.Var, call: relax.Call, grid: Quantization) -> None:
+        """Round behind the fallback, which changes nothing, so that readers know that there are
+        codes."""
+        if call.op.name in _FALLBACK:
+            moved = self._bind(str(var.name), call, var, grid)
+            self.graph.rebind(var, _fake_quantize(moved, grid, str(var.name)))
 
     def _alone(self, value: relax.Expr) -> bool:
         """Whether a dequantized value, and the codes behind it, have one reader."""

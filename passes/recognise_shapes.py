@@ -31,9 +31,8 @@ def _recognise(graph: Dataflow) -> None:
             part = _part_of_split(graph, var, expr)
             if part is not None:
                 graph.rebind(var, part)
-    for var, call in graph.calls(
-        *_VIEWS, *_POOLS, *_SPREADS, "relax.mean", "relax.nn.adaptive_avg_pool2d", "relax.concat"
-    ):
+    others = ("relax.mean", "relax.nn.adaptive_avg_pool2d", "relax.concat", "relax.strided_slice")
+    for var, call in graph.calls(*_VIEWS, *_POOLS, *_SPREADS, *others):
         if dtype_of(var) == "float32":
             converted = _convert(graph, var, call)
             if converted is not None:
@@ -51,6 +50,8 @@ def _convert(graph: Dataflow, var: relax.Var, call: relax.Call) -> relax.Call | 
         return _concat(graph, var, call)
     if name in _POOLS:
         return _pool(var, call)
+    if name == "relax.strided_slice":
+        return _part(graph, var, call)
     if name in ("relax.mean", "relax.nn.adaptive_avg_pool2d"):
         return _global_pool(var, call)
     return None
@@ -71,12 +72,27 @@ def _part_of_split(graph: Dataflow, var: relax.Var, item: relax.TupleGetItem) ->
     first = sum(
         int(field.shape[1]) for field in graph.resolve(item.tuple_value).ty.fields[: item.index]
     )
+    return _channels(split.args[0], first, var)
+
+
+def _part(graph: Dataflow, var: relax.Var, call: relax.Call) -> relax.Call | None:
+    """Some neighbouring channels of an image, as exporters write a split into halves."""
+    x, shape = graph.resolve(call.args[0]), shape_of(call.args[0])
+    axes, begin, _, *strides = (_numbers(arg) for arg in call.args[1:])
+    plain = not strides or strides[0] in ([], [1])
+    if axes not in ([1], [-3]) or len(shape) != 4 or not plain or not isinstance(x, relax.Var):
+        return None
+    first = begin[0] + shape[1] if begin[0] < 0 else begin[0]
+    return _channels(x, first, var) if 0 <= first <= shape[1] - shape_of(var)[1] else None
+
+
+def _numbers(value: relax.Expr) -> list[int]:
+    return [int(field.value) for field in value.fields] if isinstance(value, relax.Tuple) else []
+
+
+def _channels(x: relax.Expr, first: int, var: relax.Var) -> relax.Call:
     return ops.make(
-        ops.CHANNELS,
-        [split.args[0]],
-        first=first,
-        out_shape=list(shape_of(var)),
-        name=str(var.name),
+        ops.CHANNELS, [x], first=first, out_shape=list(shape_of(var)), name=str(var.name)
     )
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from subpc.algorithms.file_format.compressed_file import CompressedFile, save_compressed
 from subpc.algorithms.numerics.quantizers import Quantized, quantize_ternary, quantize_uniform
-from subpc.calibration.quantize import quantizer
+from subpc.calibration.quantize import quantize
 from subpc.frontend.import_model import import_model
 from subpc.passes import ops
 from subpc.passes.dataflow import constant_of
@@ -55,7 +55,9 @@ def layers_as_integers(path: Path) -> tuple[Rewritten, dict[str, np.ndarray]]:
     """The network in int8, and the weights of its layers, those of parts beside each other."""
     (imported,) = import_model(path, arch=ARCH)
     x = torch.rand(8, *SHAPE[1:], generator=torch.Generator().manual_seed(0))
-    rewritten = rewrite_model(imported, isa=AVX512_VNNI, sparse="auto", quantize=quantizer(x))
+    rewritten = rewrite_model(
+        imported, isa=AVX512_VNNI, sparse="auto", quantize=lambda network: quantize(network, x)
+    )
     found = {
         ops.layer_of(call): np.asarray(constant_of(call.args[1]))
         for _, call in rewritten.graph.calls(ops.CONV2D, ops.LINEAR)

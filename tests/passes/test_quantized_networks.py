@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from subpc.frontend.import_model import import_model
 from subpc.passes import ops
@@ -13,6 +14,7 @@ from subpc.passes.pipeline import Rewritten, rewrite_model
 from subpc.schedules.isa import AVX512_VNNI, GENERIC, VectorIsa
 from tests.frontend.quantized_files import (
     by_nncf,
+    by_pt2e,
     by_runtime,
     exported,
     images,
