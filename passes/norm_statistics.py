@@ -21,7 +21,7 @@ class Norm:
 
 
 def norm_statistics(module: tvm.IRModule) -> dict[str, Norm]:
-    """By name, for each layer whose result is read by a batch norm alone. Run before fold_affine."""
+    """By name, for each layer whose result a batch norm alone reads. Run before fold_affine."""
     graph = Dataflow(module["main"])
     users = graph.users()
     found: dict[str, Norm] = {}

@@ -11,7 +11,7 @@ What a file holds beside that, and how it is written, is in library/artifact.py.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ from subpc.passes.lower import Lowering
 from subpc.passes.lowering_rules import LOWERING_RULES
 from subpc.passes.move_quantize import move_quantize
 from subpc.passes.named_defects import named_defects
+from subpc.passes.norm_statistics import Norm, norm_statistics
 from subpc.passes.other_layers import OtherLayer, layer_order, other_layers
 from subpc.passes.program import Program, WeightStore
 from subpc.passes.recognise_activations import recognise_activations
@@ -81,7 +82,8 @@ class Lowered:
 @dataclass(frozen=True, kw_only=True)
 class Rewritten:
     """A network as few, large operators, with a decision for each layer: what can be lowered again
-    and again with other schedules."""
+    and again with other schedules. norms: what is known of the layers' results on the images that
+    the network was trained with."""
 
     module: tvm.IRModule
     graph: Dataflow
@@ -90,6 +92,7 @@ class Rewritten:
     workloads: dict[str, ConvWorkload]
     others: dict[str, OtherLayer]
     order: list[str]
+    norms: dict[str, Norm] = field(default_factory=dict)
 
 
 def import_passes(
@@ -216,6 +219,8 @@ def rewrite_model(
     for name, transform in [*import_passes(params, network.param_names), *graph_phases]:
         if name == "bind_params":
             codes = codes_of_layers(module, network.codes)
+        if name == "fold_affine":
+            norms = norm_statistics(module)
         if name == "legalize_rest":
             others, order = other_layers(module), layer_order(module)
             if has_codes(module):  # the file says what is rounded, and to what
@@ -224,7 +229,7 @@ def rewrite_model(
                 module = keep_codes(module, codes)
         module = _phase(module, name, transform, dump)
     if quantize is not None:
-        floats = _decided(module, network, others, order, isa, sparse)
+        floats = replace(_decided(module, network, others, order, isa, sparse), norms=norms)
         module = _phase(module, "quantize", lambda _: quantize(floats), dump)
     if has_codes(module):
         for name, transform in integer_passes(isa):

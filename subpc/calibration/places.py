@@ -6,15 +6,11 @@ from dataclasses import dataclass
 from tvm import relax
 
 from subpc.passes import ops
-from subpc.passes.codes import stored_weight
+from subpc.passes.codes import INTEGER_LAYERS, passes_codes, rounds, stored_weight
 from subpc.passes.dataflow import Dataflow, dtype_of, shape_of
 
 # Which layers compute in integers: called with the name of each that could.
 Wanted = Callable[[str], bool]
-# Reads codes and writes them, whatever they stand for.
-_PASSING = (ops.CONCAT, ops.VIEW, ops.CHANNELS, ops.INTERLEAVE)
-_CAPABLE = (ops.ELEMENTWISE, ops.POOL2D, ops.GLOBAL_POOL, *_PASSING)
-_LAYERS = (ops.CONV2D, ops.LINEAR)
 # Operands of a layer that are tensors of values: x and the residual.
 _VALUES = (0, 3)
 
@@ -33,7 +29,7 @@ def find_places(graph: Dataflow, wanted: Wanted = lambda name: True) -> Places:
     read on the way from one to the next."""
     layers = tuple(
         var
-        for var, call in graph.calls(*_LAYERS)
+        for var, call in graph.calls(*INTEGER_LAYERS)
         if can_be_integer(graph, call) and wanted(ops.layer_of(call))
     )
     coded = _coded(graph, set(layers))
@@ -53,29 +49,19 @@ def can_be_integer(graph: Dataflow, call: relax.Call) -> bool:
     )
 
 
-def passes_codes(graph: Dataflow, value: relax.Expr) -> bool:
-    """Whether a value's codes are its operands' codes, only moved."""
-    call = graph.call(value, ops.POOL2D, *_PASSING)
-    if call is None:
-        return False
-    if call.op.name == ops.POOL2D:
-        return bool(ops.attributes(call)["kind"] == "max")
-    return call.op.name != ops.INTERLEAVE or len(call.args) == 1
-
-
 def _coded(graph: Dataflow, layers: Collection[relax.Var]) -> list[relax.Var]:
     """Tensors that are read as codes, in order, the inputs first."""
     coded: set[relax.Var] = set()
     order = graph.live()
     for reader in reversed(order):
-        call = graph.call(reader, *_LAYERS, *_CAPABLE)
+        call = graph.call(reader, *ops.ALL)
         if call is None:
             continue
         if reader in layers:
             operands = [call.args[i] for i in _VALUES if i < len(call.args)]
-        elif reader in coded and passes_codes(graph, reader):
+        elif reader in coded and passes_codes(call):
             operands = list(call.args)
-        elif reader in coded:
+        elif reader in coded and rounds(call):
             operands = [arg for arg in call.args if _makes_codes(graph, arg, layers)]
         else:
             continue
@@ -86,7 +72,8 @@ def _coded(graph: Dataflow, layers: Collection[relax.Var]) -> list[relax.Var]:
 def _makes_codes(graph: Dataflow, value: relax.Expr, layers: Collection[relax.Var]) -> bool:
     """Whether a value's producer can write codes."""
     value = graph.resolve(value)
-    return value in layers or graph.call(value, *_CAPABLE) is not None
+    call = graph.call(value, *ops.ALL)
+    return value in layers or (call is not None and (rounds(call) or passes_codes(call)))
 
 
 def _is_values(value: relax.Expr) -> bool:
@@ -105,12 +92,17 @@ def _groups(graph: Dataflow, coded: list[relax.Var]) -> tuple[tuple[relax.Var, .
             leader[var] = var = leader[leader[var]]
         return var
 
-    for var in coded:
-        if passes_codes(graph, var):
-            for operand in graph.operands(graph.exprs[var]):
-                leader[first(var)] = first(operand)
+    passing = {
+        var
+        for var in coded
+        if (call := graph.call(var, *ops.ALL)) is not None and passes_codes(call)
+    }
+    for var in passing:
+        for operand in graph.operands(graph.exprs[var]):
+            leader[first(var)] = first(operand)
     groups: dict[relax.Var, list[relax.Var]] = {}
     for var in coded:
-        if not passes_codes(graph, var):
+        # What a file rounds stays as it is.
+        if var not in passing and graph.call(var, ops.FAKE_QUANTIZE) is None:
             groups.setdefault(first(var), []).append(var)
     return tuple(map(tuple, groups.values()))

@@ -1,4 +1,5 @@
-"""A float graph becomes the same graph with all values of its integer layers rounded to codes."""
+"""A float network becomes the same network with the values of its integer layers rounded to
+codes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,16 +11,19 @@ import tvm
 from torch import Tensor
 from tvm import relax
 
+from subpc.calibration.channels import float_weight
+from subpc.calibration.equalize import equalizing_factors, scale_channels
 from subpc.calibration.insert import insert_fake_quantize, set_weight
 from subpc.calibration.interpret import Interpreter
+from subpc.calibration.observe import matched, observe
 from subpc.calibration.places import Places, Wanted, find_places
 from subpc.calibration.ranges import DEFAULT_METHOD, METHODS, TensorStatistics
 from subpc.calibration.stand_ins import stand_ins
 from subpc.calibration.weights import as_array, bias_correction, int8_codes
-from subpc.errors import ConfigError
 from subpc.passes import ops
-from subpc.passes.codes import weight_codes
-from subpc.passes.dataflow import Dataflow, constant_of, rewrite, shape_of
+from subpc.passes.codes import passes_codes
+from subpc.passes.dataflow import Dataflow, constant_of, rewrite
+from subpc.passes.move_quantize import common_grid
 from subpc.schedules.quantization import Quantization
 
 if TYPE_CHECKING:
@@ -33,11 +37,15 @@ _BATCH = 8
 class Settings:
     """How values become codes.
 
-    method: of ranges, one of METHODS; correct: whether biases make good what rounding weights
-    changes the expected results by; layers: which layers, by name, compute in integers.
+    method: of ranges, one of METHODS; equalize: whether channels are scaled to the same range;
+    match: whether stand-ins are brought to what batch norms expect; correct: whether biases make
+    good what rounding weights changes the expected results by; layers: which layers, by name,
+    compute in integers.
     """
 
     method: str = DEFAULT_METHOD
+    equalize: bool = True
+    match: bool = True
     correct: bool = True
     layers: Wanted = lambda name: True
 
@@ -50,75 +58,98 @@ def quantize(
     images: inputs (p, ...) of a network with one input, p a multiple of its first extent; without
     them stand-ins are made. Raises ConfigError where values are not finite.
     """
-    settings, module, graph = settings or Settings(), network.module, network.graph
-    if images is None:
-        images = stand_ins(shape_of(graph.inputs[0]))
+    settings = settings or Settings()
+    graph = Dataflow(network.module["main"])
     places = find_places(graph, settings.layers)
-    statistics = observe(module, places, images)
-    return rewrite(module, lambda edited: _insert(edited, places, statistics, settings))
+    if images is None:
+        norms = network.norms if settings.match else {}
+        batches: tuple[Tensor, ...] = (stand_ins(graph, norms),)
+        interpreter = Interpreter(network.module, meanings=matched(norms))
+    else:
+        batches, interpreter = torch.split(images, _BATCH), Interpreter(network.module)
+    wanted = _observed(graph, places)
+    statistics = observe(interpreter, wanted, batches)
+    factors: dict[relax.Var, Tensor] = {}
+    if settings.equalize:
+        factors = equalizing_factors(graph, statistics)
+        statistics = observe(interpreter, wanted, batches, factors)
+
+    quantizations = _quantizations(places, statistics, settings.method)
+    rounded = statistics
+    if settings.correct:
+        grids = _grids(graph, quantizations)
+        rounded = observe(interpreter, wanted, batches, factors, grids)
+
+    def edit(edited: Dataflow) -> None:
+        if factors:
+            scale_channels(edited, factors)
+        for layer in places.layers:
+            _code_weight(edited, layer, statistics, rounded, settings.correct)
+        insert_fake_quantize(edited, quantizations)
+
+    return rewrite(network.module, edit)
 
 
-def observe(
-    module: tvm.IRModule, places: Places, images: Tensor
-) -> dict[relax.Var, TensorStatistics]:
-    """Statistics of each tensor that becomes codes, and of each that an integer layer reads."""
-    interpreter = Interpreter(module)
-    graph = interpreter.graph
-    wanted = {var for group in places.groups for var in group}
-    wanted |= {graph.resolve(graph.exprs[layer].args[0]) for layer in places.layers}
-    found = {var: TensorStatistics() for var in wanted}
+def _observed(graph: Dataflow, places: Places) -> set[relax.Var]:
+    """Tensors that become codes, and those that integer layers read."""
+    read = {
+        value
+        for layer in places.layers
+        for arg in graph.exprs[layer].args
+        if isinstance(value := graph.resolve(arg), relax.Var)
+    }
+    return read.union(*places.groups)
 
-    def add(var: relax.Var, x: Tensor) -> None:
-        if var in found:
-            try:
-                found[var].add(x)
-            except ConfigError as error:
-                raise ConfigError(
-                    f"{var.name} has {error} for the images given; int8 needs finite ones."
-                ) from error
 
-    for batch in torch.split(images, _BATCH):
-        for var in graph.inputs:
-            add(var, batch)
-        interpreter.run(batch, watch=add)
+def _grids(
+    graph: Dataflow, quantizations: Mapping[relax.Var, Quantization]
+) -> dict[relax.Var, Quantization]:
+    """What each tensor is rounded to, those whose codes are passed on among them."""
+    found = dict(quantizations)
+    for var in graph.live():
+        call = graph.call(var, *ops.ALL)
+        if var not in found and call is not None and passes_codes(call):
+            grid = common_grid(graph, call, found)
+            if grid is not None:
+                found[var] = grid
     return found
 
 
-def _insert(
-    graph: Dataflow,
-    places: Places,
-    statistics: Mapping[relax.Var, TensorStatistics],
-    settings: Settings,
-) -> None:
-    for layer in places.layers:
-        if weight_codes(graph, graph.exprs[layer]) is not None:
-            continue  # those of the file, as they are
-        x = graph.resolve(graph.exprs[layer].args[0])
-        _code_weight(graph, layer, statistics[x].channel_mean, settings)
-    quantizations: dict[relax.Var, Quantization] = {}
+def _quantizations(
+    places: Places, statistics: Mapping[relax.Var, TensorStatistics], method: str
+) -> dict[relax.Var, Quantization]:
+    found: dict[relax.Var, Quantization] = {}
     for group in places.groups:
         whole = statistics[group[0]]
         for other in group[1:]:
             whole = whole.merge(statistics[other])
-        quantizations.update(dict.fromkeys(group, METHODS[settings.method](whole)))
-    insert_fake_quantize(graph, quantizations)
+        found.update(dict.fromkeys(group, METHODS[method](whole)))
+    return found
 
 
-def _code_weight(graph: Dataflow, layer: relax.Var, mean: Tensor, settings: Settings) -> None:
+def _code_weight(
+    graph: Dataflow,
+    layer: relax.Var,
+    exact: Mapping[relax.Var, TensorStatistics],
+    rounded: Mapping[relax.Var, TensorStatistics],
+    correct: bool,
+) -> None:
+    """Codes in the place of a layer's float weights; those that are codes already stay.
+
+    exact, rounded: statistics of what it reads, before and after rounding to codes.
+    """
     call = graph.exprs[layer]
-    attrs = ops.attributes(call)
-    weight = _tensor(graph, call.args[1])
-    if attrs.get("transposed"):
-        weight = weight.T
-    bias = _tensor(graph, call.args[2])
+    rows, bias = float_weight(graph, call), constant_of(graph.resolve(call.args[2]))
+    if rows is None or bias is None:
+        return
+    weight = torch.from_numpy(np.array(rows))
     codes, scales = int8_codes(weight)
-    if settings.correct:
+    if correct:
         coded = codes * scales.reshape(-1, *(1,) * (codes.dim() - 1))
-        bias = bias + bias_correction(weight, coded, mean, attrs.get("groups", 1)).float()
-    set_weight(graph, layer, as_array(codes), as_array(scales), as_array(bias))
-
-
-def _tensor(graph: Dataflow, value: relax.Expr) -> Tensor:
-    array = constant_of(graph.resolve(value))
-    assert array is not None
-    return torch.from_numpy(np.array(array))
+        x, *others = (graph.resolve(call.args[i]) for i in (0, 3) if i < len(call.args))
+        means = exact[x].channel_mean, rounded[x].channel_mean
+        groups = ops.attributes(call).get("groups", 1)
+        bias = bias + bias_correction(weight, coded, *means, groups).numpy()
+        for residual in others:
+            bias = bias + (exact[residual].channel_mean - rounded[residual].channel_mean).numpy()
+    set_weight(graph, layer, as_array(codes), as_array(scales), bias.astype("float32"))

@@ -115,10 +115,11 @@ def _all(statistics: TensorStatistics) -> Quantization:
 
 def _percentile(statistics: TensorStatistics) -> Quantization:
     centres, counts = statistics.histogram()
-    reached = np.cumsum(counts) / max(counts.sum(), 1)
-    low = centres[np.searchsorted(reached, _LEFT_OUT)]
-    high = centres[min(np.searchsorted(reached, 1 - _LEFT_OUT), len(centres) - 1)]
-    return between(max(float(low), statistics.low), min(float(high), statistics.high))
+    if not counts.any():
+        return _all(statistics)
+    reached = np.cumsum(counts) / counts.sum()
+    low, high = (centres[np.searchsorted(reached, share)] for share in (_LEFT_OUT, 1 - _LEFT_OUT))
+    return between(float(low), float(high))
 
 
 def _least(
@@ -129,6 +130,8 @@ def _least(
     centres, counts = statistics.histogram()
     filled = counts > 0
     centres, counts = centres[filled], counts[filled]
+    if not filled.any():
+        return _all(statistics)
     low, high = statistics.low, statistics.high
 
     def tried(ends: list[tuple[float, float]]) -> tuple[float, float]:
@@ -147,17 +150,21 @@ def _squared_error(centres: np.ndarray, counts: np.ndarray, q: Quantization) -> 
 
 
 def _divergence(centres: np.ndarray, counts: np.ndarray, q: Quantization) -> float:
-    """Kullback-Leibler divergence of the values from what is left when those of one code are one
-    value, spread evenly over the bins that held them."""
+    """Kullback-Leibler divergence between the values, those outside of the range moved to its ends,
+    and what is left of the ones inside when those of one code are spread evenly over their bins."""
     codes = q.codes(centres).astype(int)
-    mass = np.bincount(codes, counts, LARGEST_CODE + 1)
-    bins = np.bincount(codes, minlength=LARGEST_CODE + 1)
     inside = np.abs(q.values(codes) - centres) <= q.scale
-    # Values outside fall onto the outermost bins of the range.
-    share = counts / counts.sum()
-    spread = (mass / np.maximum(bins, 1))[codes] / counts.sum()
-    outside = share[~inside].sum()
-    return float((share * np.log(share / spread)).sum() + outside)
+    if not inside.any():
+        return np.inf
+    moved = np.where(inside, counts, 0)
+    first, last = np.flatnonzero(inside)[[0, -1]]
+    moved[first] += counts[:first].sum()
+    moved[last] += counts[last + 1 :].sum()
+    mass = np.bincount(codes[inside], counts[inside], LARGEST_CODE + 1)
+    bins = np.bincount(codes[inside], minlength=LARGEST_CODE + 1)
+    spread = mass[codes[inside]] / bins[codes[inside]]
+    share, left = moved[inside] / moved.sum(), spread / spread.sum()
+    return float((share * np.log(share / left)).sum())
 
 
 METHODS: dict[str, Callable[[TensorStatistics], Quantization]] = {

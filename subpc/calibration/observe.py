@@ -1,0 +1,92 @@
+"""Statistics of a network's tensors on images: those given, or stand-ins that are made to look like
+what the network was trained with wherever one of its batch norms says how that looks."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+import torch
+from torch import Tensor
+from tvm import relax
+
+from subpc.calibration.interpret import Interpreter
+from subpc.calibration.meanings import activated, convolution, rounded_to
+from subpc.calibration.ranges import TensorStatistics
+from subpc.errors import ConfigError
+from subpc.passes import ops
+from subpc.passes.norm_statistics import Norm
+from subpc.schedules.quantization import Quantization
+
+# Deviations below are those of channels that are always the same.
+_STILL = 1e-6
+Factors = Mapping[relax.Var, Tensor]
+
+
+def observe(
+    interpreter: Interpreter,
+    wanted: Iterable[relax.Var],
+    batches: Iterable[Tensor],
+    factors: Factors | None = None,
+    rounded: Mapping[relax.Var, Quantization] | None = None,
+) -> dict[relax.Var, TensorStatistics]:
+    """Statistics of the tensors wanted, over all batches (p, ...) of the one input; factors (C,):
+    what channels are multiplied by before that; rounded: what they are then rounded to. ConfigError
+    for values that are not finite."""
+    found = {var: TensorStatistics() for var in wanted}
+    scales, grids = factors or {}, rounded or {}
+
+    def add(var: relax.Var, x: Tensor) -> None:
+        if var not in found:
+            return
+        if var in scales:
+            x = x * scales[var].to(x.dtype).reshape(-1, *(1,) * (x.dim() - 2))
+        if var in grids:
+            x = rounded_to(x, grids[var])
+        try:
+            found[var].add(x)
+        except ConfigError as error:
+            raise ConfigError(
+                f"{_name(interpreter, var)} has {error} on the images that ranges are measured on;"
+                " int8 needs a network and images without them, or take precision float32"
+            ) from error
+
+    for batch in batches:
+        for var in interpreter.graph.inputs:
+            add(var, batch)
+        interpreter.run(batch, watch=add)
+    return found
+
+
+def _name(interpreter: Interpreter, var: relax.Var) -> str:
+    call = interpreter.graph.call(var, *ops.LAYERS)
+    return f"layer {ops.layer_of(call)}" if call is not None else f"tensor {var.name}"
+
+
+def matched(norms: Mapping[str, Norm]) -> dict[str, Callable[..., Tensor]]:
+    """A meaning of conv2d that gives every channel, over all images of a batch, the mean and the
+    deviation that the batch norm behind it was trained to expect.
+
+    Stand-ins differ from the images that the network knows, and differ more from layer to layer;
+    this brings them back, at each layer.
+    """
+
+    def conv2d(
+        call: relax.Call, x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None = None
+    ) -> Tensor:
+        a = ops.attributes(call)
+        y = convolution(x, weight, a["strides"], a["padding"], a["dilation"], a["groups"])
+        y = _as_expected(y + bias.reshape(1, -1, 1, 1), norms.get(a["name"]))
+        return activated(y if residual is None else y + residual, a["activation"])
+
+    return {ops.CONV2D: conv2d}
+
+
+def _as_expected(y: Tensor, norm: Norm | None) -> Tensor:
+    if norm is None:
+        return y
+    variance, mean = torch.var_mean(y, (0, 2, 3), correction=0, keepdim=True)
+    wanted_mean, wanted = (
+        torch.from_numpy(value).to(y.dtype).reshape(1, -1, 1, 1)
+        for value in (norm.mean, norm.deviation)
+    )
+    deviation = variance.sqrt()
+    factor = torch.where(deviation > _STILL, wanted / deviation, 0.0)
+    return (y - mean) * factor + wanted_mean

@@ -1,0 +1,150 @@
+"""A float network rounded to codes: close to what it was, in the form that the passes take."""
+
+import pytest
+import torch
+from torch import nn
+
+from subpc.calibration.interpret import Interpreter
+from subpc.calibration.quantize import Settings, quantize
+from subpc.demo.random_networks import set_statistics
+from subpc.errors import ConfigError
+from subpc.frontend.architectures.build import build_arch
+from subpc.passes import ops
+from subpc.passes.dataflow import Dataflow, constant_of
+from subpc.passes.norm_statistics import Norm
+from tests.subpc.calibration.float_network import rewritten
+from tests.subpc.small_net import SHAPE, small_net
+
+SETTINGS = [
+    Settings(),
+    Settings(equalize=False),
+    Settings(match=False),
+    Settings(correct=False),
+    Settings(method="min-max"),
+    Settings(method="percentile"),
+    Settings(method="entropy"),
+]
+
+
+def images(count: int) -> torch.Tensor:
+    return torch.randn(count, *SHAPE[1:], generator=torch.Generator().manual_seed(1))
+
+
+def noise(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """Of the deviation of the results."""
+    return float((found - expected).std() / expected.std())
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("given", [True, False])
+def test_the_network_stays_what_it_was(settings: Settings, given: bool) -> None:
+    network = rewritten(small_net(), *SHAPE)
+    rounded = quantize(network, images(8) if given else None, settings)
+    x = images(20)[8:]
+    found, expected = (Interpreter(m).run(x)[0] for m in (rounded, network.module))
+    # Entropy cuts off much of the values of a network as small as this one.
+    most = 0.2 if settings.method == "entropy" else 0.06
+    assert 1e-4 < noise(found, expected) < most
+
+
+def test_layers_have_weights_of_codes_and_what_they_read_is_rounded() -> None:
+    graph = Dataflow(quantize(rewritten(small_net(), *SHAPE))["main"])
+    layers = [call for _, call in graph.calls(ops.CONV2D, ops.LINEAR)]
+    assert len(layers) == 4
+    for call in layers:
+        stored = graph.call(call.args[1], ops.DEQUANTIZE)
+        assert stored is not None
+        codes, scales = (constant_of(arg) for arg in stored.args)
+        assert (codes.dtype, scales.dtype) == ("int8", "float32")
+        assert len(codes) == len(scales)
+        view = graph.call(call.args[0], ops.VIEW)
+        source = view.args[0] if view is not None else call.args[0]
+        assert graph.call(source, ops.FAKE_QUANTIZE) is not None
+        if len(call.args) == 4:
+            assert graph.call(call.args[3], ops.FAKE_QUANTIZE) is not None
+
+
+def test_layers_that_are_to_compute_in_floats_keep_their_weights() -> None:
+    settings = Settings(layers=lambda name: name != "fc")
+    graph = Dataflow(quantize(rewritten(small_net(), *SHAPE), None, settings)["main"])
+    ((_, linear),) = graph.calls(ops.LINEAR)
+    assert constant_of(graph.resolve(linear.args[1])).dtype == "float32"
+
+
+def test_the_same_network_becomes_the_same_codes_every_time() -> None:
+    network, x = rewritten(small_net(), *SHAPE), images(4)
+    first, second = (Interpreter(quantize(network)).run(x)[0] for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_images_with_values_that_are_not_finite_name_the_tensor() -> None:
+    x = images(8)
+    x[3, 0, 0, 0] = float("nan")
+    with pytest.raises(ConfigError, match="not finite on the images") as error:
+        quantize(rewritten(small_net(), *SHAPE), x)
+    assert len(str(error.value).splitlines()) == 1
+
+
+class Uneven(nn.Module):
+    """Channels of very different ranges between layers, as trained networks have them."""
+
+    def __init__(self, act: nn.Module) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.act = nn.Conv2d(3, 32, 3, padding=1), act
+        self.depthwise, self.last = nn.Conv2d(32, 32, 3, groups=32), nn.Conv2d(32, 8, 1)
+        scales = 4.0 ** torch.linspace(-3, 3, 32).reshape(-1, 1, 1, 1) / 50
+        with torch.no_grad():
+            self.first.weight *= scales
+            self.first.bias *= scales.reshape(-1)
+            self.depthwise.weight /= scales
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.act(self.depthwise(self.act(self.first(x)))))
+
+
+@pytest.mark.parametrize("act", [nn.ReLU(), nn.ReLU6(), nn.LeakyReLU(0.1)], ids=str)
+def test_channels_of_different_ranges_are_equalized(act: nn.Module) -> None:
+    network, x = rewritten(Uneven(act), *SHAPE), images(16)
+    (expected,) = Interpreter(network.module).run(x[8:])
+    off = []
+    for equalize in (True, False):
+        rounded = quantize(network, x[:8], Settings(equalize=equalize))
+        off.append(noise(Interpreter(rounded).run(x[8:])[0], expected))
+    assert off[0] < 0.3 * off[1]
+
+
+@pytest.mark.parametrize("act", [nn.Hardswish(), nn.SiLU(), nn.Sigmoid()], ids=str)
+def test_activations_that_do_not_scale_are_left_alone(act: nn.Module) -> None:
+    network, x = rewritten(Uneven(act), *SHAPE), images(8)
+    scaled, plain = (
+        Interpreter(quantize(network, x, Settings(equalize=equalize))).run(x)[0]
+        for equalize in (True, False)
+    )
+    assert torch.equal(scaled, plain)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "densenet121", "googlenet"])
+def test_whole_networks_stay_close(name: str) -> None:
+    options = {"init_weights": True} if name == "googlenet" else {}
+    shape = (1, 3, 64, 64)
+    net = set_statistics(build_arch(f"torchvision:{name}", **options), (8, *shape[1:]))
+    network = rewritten(net, *shape)
+    x = torch.randn(24, *shape[1:], generator=torch.Generator().manual_seed(1))
+    (found,) = Interpreter(quantize(network, x[:16])).run(x[16:])
+    (expected,) = Interpreter(network.module).run(x[16:])
+    assert noise(found, expected) < 0.2
+
+
+def test_stand_ins_get_the_statistics_that_batch_norms_expect() -> None:
+    """Ranges without data follow a norm that no random image would have led to."""
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 1))
+    mean, deviation = torch.full((8,), 100.0), torch.full((8,), 5.0)
+    norms = {"0": Norm(mean=mean.numpy(), deviation=deviation.numpy())}
+    graph = Dataflow(quantize(rewritten(net, *SHAPE, norms=norms))["main"])
+    ((_, last),) = [(v, c) for v, c in graph.calls(ops.CONV2D) if ops.layer_of(c) == "1"]
+    rounded = graph.call(last.args[0], ops.FAKE_QUANTIZE)
+    q = ops.quantization_of(ops.attributes(rounded)["quantization"])
+    assert q.zero_point == 0
+    assert 105 < 255 * q.scale < 100 + 8 * 5
