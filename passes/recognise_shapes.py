@@ -51,7 +51,7 @@ def _convert(graph: Dataflow, var: relax.Var, call: relax.Call) -> relax.Call | 
     if name in _POOLS:
         return _pool(var, call)
     if name == "relax.strided_slice":
-        return _part(graph, var, call)
+        return _slice(graph, var, call)
     if name in ("relax.mean", "relax.nn.adaptive_avg_pool2d"):
         return _global_pool(var, call)
     return None
@@ -75,7 +75,7 @@ def _part_of_split(graph: Dataflow, var: relax.Var, item: relax.TupleGetItem) ->
     return _channels(split.args[0], first, var)
 
 
-def _part(graph: Dataflow, var: relax.Var, call: relax.Call) -> relax.Call | None:
+def _slice(graph: Dataflow, var: relax.Var, call: relax.Call) -> relax.Call | None:
     """Some neighbouring channels of an image, as exporters write a split into halves."""
     x, shape = graph.resolve(call.args[0]), shape_of(call.args[0])
     axes, begin, _, *strides = (_numbers(arg) for arg in call.args[1:])

@@ -122,6 +122,7 @@ class PeakMultiplyBytes(PlainKernel):
                 w=x,
                 weights=lambda _quad, _tap, row: words + row,
                 narrow=None if isa.dot == "vnni" else 4 if isa.registers >= 32 else 2,
+                streamed=False,
             ).emit()
             flat = [total for row in sums for total in row]
             for i, total in enumerate(flat):

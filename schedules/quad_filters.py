@@ -7,7 +7,7 @@ of the task, and finished as those of quad_conv.py are.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tvm import tirx
@@ -16,6 +16,11 @@ from tvm.tirx.script import builder as T
 from subpc.schedules.block_conv import PREFETCH_WEIGHTS
 from subpc.schedules.dot import QUAD, dot
 from subpc.schedules.isa import VectorIsa
+from subpc.schedules.kernel import thread_buffers
+from subpc.schedules.layout import round_up
+from subpc.schedules.operand import Operand, integers
+from subpc.schedules.quad_body import QuadBody
+from subpc.schedules.quad_layer import QuadLayer
 from subpc.schedules.quantization import CODES
 from subpc.schedules.vector import Register, load, prefetch, splat, store, transpose
 
@@ -150,3 +155,55 @@ def finished_planes(isa: VectorIsa, planes: Any, group: int, places: int, finish
                 for at in range(first, min(first + 4 * lanes, places), lanes)
             ]
             finish(registers, r, first)
+
+
+class FilterLanes(QuadBody):
+    """The same with filters in the lanes; a task computes whole planes."""
+
+    def __init__(self, kernel: QuadLayer, isa: VectorIsa, b: dict[str, Any]) -> None:
+        plane = -(-kernel.out.frame.pixels // (kernel.tile.vectors * isa.lanes))
+        super().__init__(replace(kernel, tile=replace(kernel.tile, band=plane)), isa, b)
+
+    def memory(self, words: int) -> Operand:
+        return integers(words)
+
+    def put(self, quads: Any, at: Any, piece: Any) -> None:
+        words = tirx.reinterpret(f"int32x{self.lanes}", piece)
+        store(quads, at // QUAD, words, self.lanes)
+
+    def group(self, quads: Any, image: Any, group: Any, band: Any) -> None:
+        k, frame = self.k, self.k.out.frame
+        span = self.quads_of(group)
+        if k.sparse:
+            self.pack(quads, image, band, *span)
+        places = [
+            min(q // frame.pitch, frame.height - 1) * frame.width
+            + min(q % frame.pitch, frame.width - 1)
+            for q in range(round_up(frame.pixels, self.lanes))
+        ]
+        channel = group * k.group
+        memory = (frame.height * frame.width * k.group, len(places) * k.group)
+        with thread_buffers([integers(size) for size in memory]) as (sums, planes):
+            sums_by_filter(
+                isa=self.isa,
+                b=self.b,
+                quads=quads,
+                sums=sums,
+                channel=channel,
+                group=k.group,
+                span=span,
+                offsets=self.offsets,
+                room=k.phases * self.room,
+                tiles=pixel_tiles(frame.height, frame.width, frame.pitch, k.tile.rows),
+                vectors=k.tile.vectors,
+                columns=frame.width,
+                streamed=not k.sparse,
+            )
+            transposed_sums(self.isa, sums, planes, k.group, places)
+            finished_planes(
+                self.isa,
+                planes,
+                k.group,
+                len(places),
+                lambda registers, r, q: self.finish(registers, image, channel + r, q),
+            )
