@@ -85,8 +85,8 @@ def _windows(weight: np.ndarray, known: WeightCodes) -> Iterator[np.ndarray]:
     spare = [have - n for have, n in zip(known.codes.shape[2:], weight.shape[2:], strict=True)]
     for first in product(*(range(n + 1) for n in spare)):
         taps = [slice(i, i + n) for i, n in zip(first, weight.shape[2:], strict=True)]
-        every = slice(None)
-        yield known.codes[tuple([every, every, *taps])]
+        window = (slice(None), slice(None), *taps)
+        yield known.codes[window]
 
 
 def _same(weight: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
