@@ -242,6 +242,7 @@ def _build(
                 request.preparation,
                 notes,
                 request.progress,
+                target.isa,
             ),
             progress=request.progress or silent,
         )

@@ -7,6 +7,7 @@ from subpc.errors import ConfigError, UnsupportedModelError
 from subpc.images.prepare import Preparation
 from subpc.library.report import FLOATS, INTEGERS
 from subpc.progress import Progress, silent
+from subpc.schedules.isa import VectorIsa
 
 if TYPE_CHECKING:
     import tvm
@@ -43,6 +44,7 @@ def quantizer(
     preparation: Preparation,
     notes: list[str],
     progress: Progress | None,
+    isa: VectorIsa,
 ) -> "Quantize | None":
     """What rounds a network's values to codes, None where it computes in floats.
 
@@ -53,7 +55,7 @@ def quantizer(
 
     def run(network: "Rewritten") -> "tvm.IRModule":
         from subpc.calibration.given import calibration_images
-        from subpc.calibration.quantize import quantize
+        from subpc.calibration.quantize import Settings, quantize
         from subpc.passes.dataflow import dtype_of, shape_of
 
         if network.n_inputs != 1 or dtype_of(network.graph.inputs[0]) != "float32":
@@ -62,13 +64,14 @@ def quantizer(
                 f" {network.n_inputs} ({_types(network)}); compile it in {FLOATS!r}, or a quantized"
                 " ONNX file of it."
             )
+        settings = Settings(pairs=isa.dot == "madd")
         if calibration is None:
-            return quantize(network)
+            return quantize(network, settings=settings)
         shape = shape_of(network.graph.inputs[0])
         given = calibration_images(calibration, shape, preparation, progress or silent)
         notes.append(f"calibrated with {given.label}")
         notes.extend(f"left out {file}: {why}" for file, why in given.skipped.items())
-        return quantize(network, given.images)
+        return quantize(network, given.images, settings)
 
     return run
 
