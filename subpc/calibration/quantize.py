@@ -38,6 +38,110 @@ _BATCH = 8
 class Settings:
     """How values become codes.
 
+    method: of ranges, one of METHODS; equalize: whether channels are scaled to the same range;
+    match: whether stand-ins are brought to what batch norms expect; correct: whether biases make
+    good what rounding weights changes the expected results by; layers: which layers, by name,
+    compute in integers; pairs: whether two codes of a convolution that meet have to fit 16 bits, as
+    they have to for vpmaddubsw.
+    """
+
+    method: str = DEFAULT_METHOD
+    equalize: bool = True
+    match: bool = True
+    correct: bool = True
+    layers: Wanted = lambda name: True
+    pairs: bool = False
+
+
+def quantize(
+    network: "Rewritten", images: Tensor | None = None, settings: Settings | None = None
+) -> tvm.IRModule:
+    """The network with `fake_quantize` and `dequantize` for everything that integer layers read.
+
+    images: inputs (p, ...) of a network with one input, p a multiple of its first extent; without
+    them stand-ins are made. Raises ConfigError where values are not finite.
+    """
+    settings = settings or Settings()
+    graph = Dataflow(network.module["main"])
+    places = find_places(graph, settings.layers)
+    if images is None:
+        norms = network.norms if settings.match else {}
+        batches: tuple[Tensor, ...] = (stand_ins(graph, norms),)
+        interpreter = Interpreter(network.module, meanings=matched(norms))
+    else:
+        batches, interpreter = torch.split(images, _BATCH), Interpreter(network.module)
+    wanted = _observed(graph, places)
+    statistics = observe(interpreter, wanted, batches)
+    factors: dict[relax.Var, Tensor] = {}
+    if settings.equalize:
+        factors = equalizing_factors(graph, statistics)
+        statistics = observe(interpreter, wanted, batches, factors)
+
+    quantizations = _quantizations(places, statistics, settings.method)
+    rounded = statistics
+    if settings.correct:
+        grids = _grids(graph, quantizations)
+        rounded = observe(interpreter, wanted, batches, factors, grids)
+
+    def edit(edited: Dataflow) -> None:
+        if factors:
+            scale_channels(edited, factors)
+        for layer in places.layers:
+            _code_weight(edited, layer, statistics, rounded, settings)
+        insert_fake_quantize(edited, quantizations)
+
+    return rewrite(network.module, edit)
+
+
+def _observed(graph: Dataflow, places: Places) -> set[relax.Var]:
+    """Tensors that become codes, and those that integer layers read."""
+    read = {
+        value
+        for layer in places.layers
+        for arg in graph.exprs[layer].args
+        if isinstance(value := graph.resolve(arg), relax.Var)
+    }
+    return read.union(*places.groups)
+
+
+def _grids(
+    graph: Dataflow, quantizations: Mapping[relax.Var, Quantization]
+) -> dict[relax.Var, Quantization]:
+    """What each tensor is rounded to, those whose codes are passed on among them."""
+    found = dict(quantizations)
+    for var in graph.live():
+        call = graph.call(var, *ops.ALL)
+        if var not in found and call is not None and passes_codes(call):
+            grid = common_grid(graph, call, found)
+            if grid is not None:
+                found[var] = grid
+    return found
+
+
+def _quantizations(
+    places: Places, statistics: Mapping[relax.Var, TensorStatistics], method: str
+) -> dict[relax.Var, Quantization]:
+    found: dict[relax.Var, Quantization] = {}
+    for group in places.groups:
+        whole = statistics[group[0]]
+        for other in group[1:]:
+            whole = whole.merge(statistics[other])
+        found.update(dict.fromkeys(group, METHODS[method](whole)))
+    return found
+
+
+def _code_weight(
+    graph: Dataflow,
+    layer: relax.Var,
+    exact: Mapping[relax.Var, TensorStatistics],
+    rounded: Mapping[relax.Var, TensorStatistics],
+    settings: Settings,
+) -> None:
+    """Codes in the place of a layer's float weights; those that are codes already stay.
+
+    exact, rounded: statistics of what it reads, before and after rounding to codes.
+    """
+    call = graph.exprs[layer]
     rows, bias = float_weight(graph, call), constant_of(graph.resolve(call.args[2]))
     if rows is None or bias is None:
         return
