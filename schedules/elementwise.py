@@ -239,12 +239,12 @@ class _Body:
             for i, start in enumerate(starts)
         ]
         value = evaluate(self.k.program, inputs, lanes)
-        codes_alone = all(map(self.k.codes_of, range(len(self.k.inputs))))
-        if self.k.quantization is None or codes_alone:
+        computed = [i for i, kind in enumerate(self.k.inputs) if kind != "channel"]
+        if self.k.quantization is None or all(map(self.k.codes_of, computed)):
             return value
         zero, infinity = constant(0.0, lanes), constant(math.inf, lanes)
-        # What is not a number becomes 0. A comparison with infinity asks for NaN; "v == v" would be
-        # simplified away.
+        # What is not a number becomes 0; codes and constants never give it. A comparison with
+        # infinity asks for NaN; "v == v" would be simplified away.
         return let(value, lambda v: tirx.Select(v <= infinity, v, zero), lanes)
 
     def read(self, i: int, at: Any, lanes: int) -> Any:
