@@ -7,10 +7,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from subpc.schedules.activation import Activation
-from subpc.schedules.elementwise import Constant
+from subpc.schedules.elementwise_program import Constant, Word
 from subpc.schedules.quantization import Quantization
 
-Word = int | Constant | str | Activation
 # Activations for which f(k x) = k f(x), k > 0.
 _SCALED_THROUGH = ("none", "relu", "leaky_relu")
 # A byte as the number that it is.

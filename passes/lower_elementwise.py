@@ -10,11 +10,13 @@ from subpc.passes.dataflow import constant_of, dtype_of, shape_of
 from subpc.passes.fold_scales import Pass, fold_scales
 from subpc.passes.lower import Lowering, compact_layout
 from subpc.passes.lower_planes import frame_of_elementwise
+from subpc.passes.pack_blocks import pixel_mask
 from subpc.passes.program import Location
 from subpc.schedules.activation import Activation
-from subpc.schedules.elementwise import Constant, Elementwise
+from subpc.schedules.elementwise import Elementwise
+from subpc.schedules.elementwise_program import Constant
 from subpc.schedules.layout import Frame
-from subpc.schedules.quantization import CODES
+from subpc.schedules.quantization import CODES, LARGEST_CODE
 
 READ_FRAMES = tuple(name for name in ops.ALL if name not in (ops.LINEAR, ops.VIEW))
 
@@ -73,6 +75,9 @@ def _lower_codes(low: Lowering, var: relax.Var, call: relax.Call) -> None:
         else (home.location if home else low.compact(arg))
         for i, (home, arg) in enumerate(zip(homes, call.args, strict=True))
     }
+    if kernel.masked:
+        mask = LARGEST_CODE * pixel_mask(out.layout.frame)
+        places["mask"] = low.weights.add(mask.astype(CODES))
     low.emit(attrs["name"], kernel, places | {"y": out.location})
 
 

@@ -1,13 +1,20 @@
 """Codes (quantization.py) in registers: what they stand for, and floats rounded to them. Plain
-arithmetic only: every instruction set has it."""
+arithmetic, which every instruction set has, but for whole registers of codes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from tvm import tirx
 
 from subpc.schedules.activation import ROUND, constant
 from subpc.schedules.quantization import CODES, LARGEST_CODE, Quantization
-from subpc.schedules.vector import splat
+from subpc.schedules.requantize import PACKED, packed_integers
+from subpc.schedules.requantize import rounded as nearest
+from subpc.schedules.vector import shuffle, splat
+
+# More than a code, and less than an int32 can be: what is larger would be rounded to the least
+# int32.
+LARGEST_FLOAT = 65536.0
 
 
 def typed(scalar: str, lanes: int) -> str:
@@ -55,3 +62,18 @@ def rounded(value: Any, quantization: Quantization, lanes: int) -> Any:
     low, high = constant(ROUND, lanes), constant(ROUND + LARGEST_CODE, lanes)
     bits = tirx.reinterpret(typed("int32", lanes), tirx.min(tirx.max(shifted, low), high))
     return tirx.Cast(typed(CODES, lanes), bits)
+
+
+def packed_codes(values: Sequence[Any], quantization: Quantization, lanes: int) -> Any:
+    """The same codes of two or four vectors, one behind the other, which are as many as a register
+    has."""
+    largest, zero = constant(LARGEST_FLOAT, lanes), quantization.zero_point
+    whole = []
+    for value in values:
+        if quantization.scale != 1.0:
+            value = value * constant(1.0 / quantization.scale, lanes)
+        code = nearest(tirx.min(value, largest), lanes)
+        whole.append(code + integers(zero, lanes) if zero else code)
+    codes = packed_integers(whole * (PACKED // len(whole)), lanes)
+    size = len(whole) * lanes
+    return codes if len(whole) == PACKED else shuffle([codes], list(range(size)))

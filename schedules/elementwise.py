@@ -2,43 +2,33 @@
 are such programs."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from tvm import tirx
 
-from subpc.schedules.activation import NONE, Activation, activate, constant, let
-from subpc.schedules.codes import rounded, values
+from subpc.schedules.activation import NONE, Activation, constant, let
+from subpc.schedules.codes import packed_codes, rounded, values
+from subpc.schedules.elementwise_program import (
+    BINARY,
+    Word,
+    check_program,
+    evaluate,
+    gives_zero,
+)
 from subpc.schedules.epilogue import Epilogue
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import KernelBase
 from subpc.schedules.layout import Frame, TensorLayout, round_up
 from subpc.schedules.operand import Operand, tensor
 from subpc.schedules.quantization import CODES, Quantization
-from subpc.schedules.special_values import maximum, minimum
+from subpc.schedules.requantize import PACKED
 from subpc.schedules.vector import Register, fetch, for_row, plane_rows, put, splat, units
 
 # Rough cost of a row or plane, and of a float in each operand: enough to size tasks.
 ROW_NS, FLOAT_NS = 4.0, 0.08
 
 KINDS = ("tensor", "channel", "image_channel")
-BINARY: dict[str, Callable[[Any, Any], Any]] = {
-    "add": lambda a, b: a + b,
-    "sub": lambda a, b: a - b,
-    "mul": lambda a, b: a * b,
-    "div": lambda a, b: a / b,
-    "max": maximum,
-    "min": minimum,
-}
-
-
-@dataclass(frozen=True)
-class Constant:
-    """A float32 constant of a program; a type of its own, because to Python the input 1 and the
-    constant 1.0 are equal."""
-
-    value: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +46,7 @@ class Elementwise(KernelBase):
 
     layout: TensorLayout
     inputs: tuple[str, ...]
-    program: tuple[int | Constant | str | Activation, ...]
+    program: tuple[Word, ...]
     frames: tuple[Frame | None, ...] = ()
     quantizations: tuple[Quantization | None, ...] = ()
     quantization: Quantization | None = None
@@ -74,13 +64,7 @@ class Elementwise(KernelBase):
                 f"unknown {', '.join(unknown)}; inputs are {', '.join(KINDS)}, operations"
                 f" {', '.join(BINARY)}"
             )
-        depth = 0
-        for step in self.program:
-            depth += -1 if isinstance(step, str) else 0 if isinstance(step, Activation) else 1
-            if depth < 1:
-                raise ValueError(f"an operation lacks a value: {self.program}")
-        if depth != 1:
-            raise ValueError(f"the program leaves {depth} values: {self.program}")
+        check_program(self.program)
 
     @property
     def family(self) -> str:
@@ -117,138 +101,153 @@ class Elementwise(KernelBase):
         somebody needs them.
         """
         tensors = [i for i, kind in enumerate(self.inputs) if kind == "tensor"]
-        if any(q and q.zero_point for q in (*map(self._codes_of, tensors), self.quantization)):
+        if any(q and q.zero_point for q in (*map(self.codes_of, tensors), self.quantization)):
             return False
-        zero: list[bool] = []
-        for step in self.program:
-            if isinstance(step, Activation):
-                zero[-1] = zero[-1] and step.keeps_zero
-            elif isinstance(step, str):
-                right, left = zero.pop(), zero.pop()
-                # A quotient of two zeros is no number, so "div" never counts.
-                zero.append(
-                    (left or right) if step == "mul" else (left and right and step != "div")
-                )
-            else:
-                zero.append(
-                    step.value == 0.0
-                    if isinstance(step, Constant)
-                    else self.inputs[step] == "tensor"
-                )
-        return zero[0]
+        return gives_zero(self.program, [kind == "tensor" for kind in self.inputs])
+
+    @property
+    def masked(self) -> bool:
+        """Whether a flat pass computes border columns that would not become zeros by themselves."""
+        frame = self.layout.frame
+        between = self._one_pitch() and frame.pitch > frame.width and not frame.compact
+        return self.quantization is not None and between and not self.keeps_zero
 
     def sizes(self) -> dict[str, Operand]:
         layout, operands = self.layout, {}
         for i, kind in enumerate(self.inputs):
-            dtype = CODES if self._codes_of(i) else "float32"
+            dtype = CODES if self.codes_of(i) else "float32"
             images = 1 if kind == "channel" else layout.batch
-            plane = self._frame_of(i).plane if kind == "tensor" else 1
+            plane = self.frame_of(i).plane if kind == "tensor" else 1
             operands[f"x{i}"] = Operand(images * layout.channels * plane, dtype)
-        return operands | {"y": tensor(layout)}
+        mask = {"mask": Operand(layout.frame.plane, CODES)} if self.masked else {}
+        return operands | mask | {"y": tensor(layout)}
 
-    def _codes_of(self, i: int) -> Quantization | None:
+    def codes_of(self, i: int) -> Quantization | None:
+        """What an input is codes of, None where it is floats."""
         return self.quantizations[i] if self.quantizations else None
 
-    def _frame_of(self, i: int) -> Frame:
+    def frame_of(self, i: int) -> Frame:
         """How the planes of a tensor lie in memory."""
         return (self.frames[i] if self.frames else None) or self.layout.frame
 
-    def _tensor_frames(self) -> list[Frame]:
+    def tensor_frames(self) -> list[Frame]:
         """Of all tensors, y last."""
-        read = [self._frame_of(i) for i, kind in enumerate(self.inputs) if kind == "tensor"]
+        read = [self.frame_of(i) for i, kind in enumerate(self.inputs) if kind == "tensor"]
         return [*read, self.layout.frame]
 
-    def emit(self, b: dict[str, Any], isa: VectorIsa) -> None:
-        pixels = all(frame.plane == 1 for frame in self._tensor_frames())
-        emit = self._vectors if pixels else self._planes
-        emit([*b.values()], isa.lanes)
+    def _one_pitch(self) -> bool:
+        return len({frame.pitch for frame in self.tensor_frames()}) == 1
 
-    def _read(self, i: int, buffer: Any, at: Any, lanes: int) -> Any:
-        """Neighbouring values of an input, from element `at` on."""
-        quantization, value = self._codes_of(i), fetch(buffer, at, lanes)
-        return value if quantization is None else values(value, quantization, lanes)
-
-    def _write(self, buffer: Any, at: Any, inputs: list[Any], lanes: int) -> None:
-        """Compute and store neighbouring values of y."""
-        value = self._evaluate(inputs, lanes)
-        if self.quantization is not None:
-            value = rounded(self._number(value, lanes), self.quantization, lanes)
-        put(buffer, at, value, lanes)
-
-    def _number(self, value: Any, lanes: int) -> Any:
-        """The value, and 0 for what is not a number, which codes alone never give."""
-        if all(map(self._codes_of, range(len(self.inputs)))):
-            return value
-        zero, infinity = constant(0.0, lanes), constant(math.inf, lanes)
-        # A comparison with infinity asks for NaN; "v == v" would be simplified away.
-        return let(value, lambda v: tirx.Select(v <= infinity, v, zero), lanes)
-
-    def _vectors(self, buffers: list[Any], lanes: int) -> None:
-        """Planes of one pixel: the channels of an image are the row, and channel operands are
-        vectors like the rest."""
-        channels = self.layout.channels
-        with units(self.layout.batch, ROW_NS + FLOAT_NS * channels * len(buffers)) as image:
-
-            def body(at: Any, size: int) -> None:
-                starts = [
-                    at if kind == "channel" else image * channels + at for kind in self.inputs
-                ]
-                inputs = [self._read(i, buffers[i], s, size) for i, s in enumerate(starts)]
-                self._write(buffers[-1], image * channels + at, inputs, size)
-
-            for_row(channels, lanes, body)
-
-    def _planes(self, buffers: list[Any], lanes: int) -> None:
-        frame, channels = self.layout.frame, self.layout.channels
-        rows, width = self._rows(lanes)
-        cost = ROW_NS + FLOAT_NS * width * len(buffers)
-        with plane_rows(self.layout.batch * channels, rows, cost) as (plane, row):
-            channel = plane % channels if self.layout.batch > 1 else plane
-            places = {"channel": channel, "image_channel": plane}
-            scalars = {
-                i: Register(lanes, splat(self._read(i, buffers[i], places[kind], 1), lanes))
-                for i, kind in enumerate(self.inputs)
-                if kind != "tensor"
-            }
-            starts = [
-                plane * f.plane + row * f.pitch + f.first
-                for f in map(self._frame_of, range(len(self.inputs)))
-            ]
-            out = plane * frame.plane + row * frame.pitch + frame.first
-
-            def body(at: Any, size: int) -> None:
-                inputs = [
-                    scalars[i].head(size)
-                    if i in scalars
-                    else self._read(i, buffers[i], start + at, size)
-                    for i, start in enumerate(starts)
-                ]
-                self._write(buffers[-1], out + at, inputs, size)
-
-            for_row(width, lanes, body)
-
-    def _rows(self, lanes: int) -> tuple[int, int]:
+    def rows(self, lanes: int) -> tuple[int, int]:
         """(rows a plane, values a row): one long row where the border columns may be written too,
         or do not exist."""
         frame = self.layout.frame
-        if any(other.pitch != frame.pitch for other in self._tensor_frames()):
+        if not self._one_pitch():
             return frame.height, frame.width
-        if frame.compact or frame.pitch == frame.width:
+        if frame.compact or frame.pitch == frame.width or self.masked:
             return 1, frame.pixels
         return (
             (1, round_up(frame.pixels, lanes)) if self.keeps_zero else (frame.height, frame.width)
         )
 
-    def _evaluate(self, inputs: list[Any], lanes: int) -> Any:
-        stack: list[Any] = []
-        for step in self.program:
-            if isinstance(step, Activation):
-                stack.append(activate(step, stack.pop(), lanes))
-            elif isinstance(step, str):
-                right, left = stack.pop(), stack.pop()
-                stack.append(BINARY[step](left, right))
-            else:
-                stack.append(
-                    constant(step.value, lanes) if isinstance(step, Constant) else inputs[step]
-                )
-        return stack[0]
+    def emit(self, b: dict[str, Any], isa: VectorIsa) -> None:
+        body = _Body(self, isa, b)
+        if all(frame.plane == 1 for frame in self.tensor_frames()):
+            body.vectors()
+        else:
+            body.planes()
+
+
+class _Body:
+    """Emits the loops of one kernel; `b` are its operands by name."""
+
+    def __init__(self, kernel: Elementwise, isa: VectorIsa, b: dict[str, Any]) -> None:
+        self.k, self.lanes = kernel, isa.lanes
+        self.inputs = [b[f"x{i}"] for i in range(len(kernel.inputs))]
+        self.mask, self.y = b.get("mask"), b["y"]
+        # Four vectors of codes are one store where there are instructions for it.
+        self.span = self.lanes * (PACKED if isa.dot and kernel.quantization else 1)
+        self.cost = FLOAT_NS * len(kernel.operands)
+
+    def vectors(self) -> None:
+        """Planes of one pixel: the channels of an image are the row, and channel operands are
+        vectors like the rest."""
+        layout = self.k.layout
+        with units(layout.batch, ROW_NS + self.cost * layout.channels) as image:
+            first = image * layout.channels
+
+            def body(at: Any, size: int) -> None:
+                places = [at if kind == "channel" else first + at for kind in self.k.inputs]
+                self.piece(places, {}, first + at, None, size)
+
+            for_row(layout.channels, self.span, body)
+
+    def planes(self) -> None:
+        """Rows of planes, whose channel operands are one value each."""
+        layout, lanes = self.k.layout, self.lanes
+        frame, (rows, width) = layout.frame, self.k.rows(lanes)
+        with plane_rows(layout.batch * layout.channels, rows, ROW_NS + self.cost * width) as (
+            plane,
+            row,
+        ):
+            channel = plane % layout.channels if layout.batch > 1 else plane
+            places = {"channel": channel, "image_channel": plane}
+            scalars = {
+                i: Register(lanes, splat(self.read(i, places[kind], 1), lanes))
+                for i, kind in enumerate(self.k.inputs)
+                if kind != "tensor"
+            }
+            starts = [
+                plane * f.plane + row * f.pitch + f.first
+                for f in map(self.k.frame_of, range(len(self.k.inputs)))
+            ]
+            out = plane * frame.plane + row * frame.pitch + frame.first
+
+            def body(at: Any, size: int) -> None:
+                mask = frame.first + at if self.mask is not None else None
+                self.piece([start + at for start in starts], scalars, out + at, mask, size)
+
+            for_row(width, self.span, body)
+
+    def piece(
+        self, starts: list[Any], scalars: dict[int, Register], out: Any, mask: Any, size: int
+    ) -> None:
+        """Compute and store `size` neighbouring values of y; starts: where the inputs are, mask:
+        where the mask is, None: there is none."""
+        lanes, quantization = min(size, self.lanes), self.k.quantization
+        values = [
+            self.value([start + first for start in starts], scalars, lanes)
+            if first
+            else self.value(starts, scalars, lanes)
+            for first in range(0, size, lanes)
+        ]
+        if quantization is None:
+            put(self.y, out, values[0], lanes)
+            return
+        if len(values) == 1:
+            codes = rounded(values[0], quantization, lanes)
+        else:
+            codes = packed_codes(values, quantization, lanes)
+        if mask is not None:
+            codes = codes & fetch(self.mask, mask, size)
+        put(self.y, out, codes, size)
+
+    def value(self, starts: list[Any], scalars: dict[int, Register], lanes: int) -> Any:
+        """Neighbouring values of y before they are rounded."""
+        inputs = [
+            scalars[i].head(lanes) if i in scalars else self.read(i, start, lanes)
+            for i, start in enumerate(starts)
+        ]
+        value = evaluate(self.k.program, inputs, lanes)
+        computed = [i for i, kind in enumerate(self.k.inputs) if kind != "channel"]
+        if self.k.quantization is None or all(map(self.k.codes_of, computed)):
+            return value
+        zero, infinity = constant(0.0, lanes), constant(math.inf, lanes)
+        # What is not a number becomes 0; codes and constants never give it. A comparison with
+        # infinity asks for NaN; "v == v" would be simplified away.
+        return let(value, lambda v: tirx.Select(v <= infinity, v, zero), lanes)
+
+    def read(self, i: int, at: Any, lanes: int) -> Any:
+        """Neighbouring values of an input, from element `at` on."""
+        quantization, value = self.k.codes_of(i), fetch(self.inputs[i], at, lanes)
+        return value if quantization is None else values(value, quantization, lanes)

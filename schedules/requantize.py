@@ -172,7 +172,13 @@ def rounded(value: Any, lanes: int) -> Any:
 
 def packed(values: Sequence[Any], lanes: int) -> Any:
     """PACKED vectors of unrounded codes as one vector of bytes, in order; what is outside 0 .. 255
-    becomes 0 or 255.
+    becomes 0 or 255."""
+    return packed_integers([rounded(value, lanes) for value in values], lanes)
+
+
+def packed_integers(values: Sequence[Any], lanes: int) -> Any:
+    """PACKED vectors of int32 as one vector of bytes, in order; what is outside 0 .. 255 becomes 0
+    or 255.
 
     vpackssdw and vpackuswb saturate and work in quarters of 128 bits, whose dwords are put in
     order afterwards.
@@ -190,11 +196,10 @@ def packed(values: Sequence[Any], lanes: int) -> Any:
 
 
 def saturated_words(first: Any, second: Any, lanes: int) -> Any:
-    """Two vectors of unrounded codes as int16: four of each by turns."""
+    """Two vectors of int32 as int16: four of each by turns."""
     level, suffix = ("avx512", ".512") if lanes == 16 else ("avx2", "")
-    whole = (rounded(value, lanes) for value in (first, second))
     name = f"llvm.x86.{level}.packssdw{suffix}"
-    return tirx.call_llvm_pure_intrin(f"int16x{2 * lanes}", name, *whole)
+    return tirx.call_llvm_pure_intrin(f"int16x{2 * lanes}", name, first, second)
 
 
 def saturated_bytes(first: Any, second: Any, lanes: int) -> Any:

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from subpc.passes.fold_scales import Pass, Word, fold_scales
+from subpc.passes.fold_scales import Pass, fold_scales
 from subpc.schedules.activation import Activation
-from subpc.schedules.elementwise import Constant
+from subpc.schedules.elementwise_program import Constant, Word
 from subpc.schedules.quantization import Quantization
 
 A, B, Y = (Quantization(scale=s, zero_point=z) for s, z in ((0.02, 121), (0.05, 3), (0.07, 17)))

@@ -146,6 +146,12 @@ def pixel_index(frame: Frame) -> np.ndarray:
     return offsets
 
 
+def between_rows(frame: Frame) -> np.ndarray:
+    """Offsets of the columns between the rows of one plane."""
+    flat = np.arange(frame.first, frame.first + frame.pixels)
+    return np.setdiff1d(flat, pixel_index(frame))
+
+
 def into(layout: TensorLayout, values: np.ndarray, elsewhere: int = 0) -> np.ndarray:
     """(batch, channels, height, width) -> the flat buffer of `layout`."""
     flat = np.full((layout.batch, layout.channels, layout.frame.plane), elsewhere, layout.dtype)

@@ -8,7 +8,8 @@ import torch
 from torch.nn import functional
 
 from subpc.schedules.activation import Activation
-from subpc.schedules.elementwise import Constant, Elementwise
+from subpc.schedules.elementwise import Elementwise
+from subpc.schedules.elementwise_program import Constant
 from subpc.schedules.isa import VectorIsa
 from tests.schedules.harness import (
     ISAS,
