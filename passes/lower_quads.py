@@ -104,15 +104,22 @@ def operand_arrays(levels: Levels, filters: int) -> dict[str, np.ndarray]:
     }
 
 
-def fill_halo(low: Lowering, location: Location, layout: TensorLayout, zero_point: int) -> None:
+def fill_halo(
+    low: Lowering,
+    location: Location,
+    layout: TensorLayout,
+    zero_point: int,
+    *,
+    whole: bool = False,
+) -> None:
     """Let a tensor's halo hold the zero point; its memory is no longer for those who count on
-    zeros there."""
+    zeros there. whole: its pixels, too, where not all of them will be written."""
     if zero_point == 0:
         return
     if location.space == "workspace":
         buffers = low.program.buffers
         buffers[location.index] = replace(buffers[location.index], fill=zero_point)
-    kernel = FillHalo(layout=layout, zero_point=zero_point)
+    kernel = FillHalo(layout=layout, zero_point=zero_point, whole=whole)
     low.emit("padding", kernel, {"y": location})
 
 
@@ -137,7 +144,7 @@ def _source(
     )
     planes = low.new_buffer(split.layout)
     # Before the pixels: a phase may have a row or column more than the frame says.
-    fill_halo(low, planes, split.layout, zero)
+    fill_halo(low, planes, split.layout, zero, whole=not split.complete)
     low.emit(ops.attributes(call)["name"], split, {"x": home.location, "y": planes})
     return split.layout, planes
 

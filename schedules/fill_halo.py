@@ -19,10 +19,12 @@ PLANE_NS, ROW_NS = 8.0, 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class FillHalo(PlainKernel):
-    """Halo rows and columns of y become `zero_point`; its pixels stay. Operands: y."""
+    """Halo rows and columns of y become `zero_point`; its pixels stay, or are filled as well where
+    `whole` says so. Operands: y."""
 
     layout: TensorLayout
     zero_point: int
+    whole: bool = False
 
     @property
     def family(self) -> str:
@@ -49,6 +51,9 @@ class FillHalo(PlainKernel):
         cost = PLANE_NS + ROW_NS * frame.height
         with units(self.layout.batch * self.layout.channels, cost) as plane:
             first = plane * frame.plane + frame.first
+            if self.whole:
+                fill(first - around, around + frame.pixels + around)
+                return
             fill(first - around, around)
             with T.serial(0, frame.height - 1) as row:
                 fill(first + row * frame.pitch + frame.width, frame.pitch - frame.width)

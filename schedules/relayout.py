@@ -127,6 +127,18 @@ class PhaseSplit(PlainKernel):
             _count(self.source.frame.width, self.stride[1], px) for _, px in self.phases
         )
 
+    @property
+    def complete(self) -> bool:
+        """Whether every phase has at least the pixels of the frame: others are padding."""
+        size = (self.source.frame.height, self.source.frame.width)
+        return all(
+            _count(extent, stride, offset) >= wanted
+            for phase in self.phases
+            for extent, stride, offset, wanted in zip(
+                size, self.stride, phase, (self.out.height, self.out.width), strict=True
+            )
+        )
+
     def fits(self) -> bool:
         """Whether every pixel of a phase has a place of its own in the frame."""
         rows, columns = self.extent()

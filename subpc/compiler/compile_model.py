@@ -152,7 +152,10 @@ def _compile(
     )
     find_linker()
     from subpc.frontend.import_model import import_model
+    from subpc.passes.codes import check_integers
 
+    if request.precision != FLOATS:
+        check_integers(parsed.isa)
     if request.progress is not None:
         request.progress("import", 0, 1)
     options = {
@@ -195,9 +198,12 @@ def rewritten(
     import_model.
     """
     from subpc.frontend.import_model import import_model
+    from subpc.passes.codes import check_integers
     from subpc.passes.pipeline import rewrite_model
 
     check_options(precision, sparse, None)
+    if precision != FLOATS:
+        check_integers(isa)
     imported = import_model(model, example_inputs=example_inputs, **source)
     if notes is not None:
         notes += imported[0].notes

@@ -74,6 +74,19 @@ def gated(n: Net, x: torch.Tensor) -> torch.Tensor:
     return n.fc(F.avg_pool2d(y, 2, 2).mean((2, 3)))
 
 
+@pytest.mark.parametrize("size", [(7, 9), (8, 9), (1, 5)])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_padding_that_lies_among_the_pixels_of_a_phase_is_padding(
+    size: tuple[int, int], stride: int
+) -> None:
+    """Odd planes, and results larger than what they are computed from."""
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 8, 3, stride, 2), nn.Conv2d(8, 8, 1, 1, 1), nn.Conv2d(8, 8, 3, stride, 1)
+    network = run_network(nn.Sequential(*layers), (1, 3, *size))
+    assert len(np.unique(network.wanted[0])) > 4
+    np.testing.assert_allclose(network.got[0], network.wanted[0], atol=1e-5)
+
+
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("body", [chain, residual, concatenated, parts, gated])
 def test_a_network_of_codes_gives_what_it_means(

@@ -9,14 +9,15 @@ from subpc.schedules.layout import TensorLayout, halo_frame
 from tests.schedules.harness import run_everywhere
 
 
+@pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (7, 7), (56, 56)])
 @pytest.mark.parametrize("halo", [1, 2, 3])
-def test_the_halo_becomes_the_zero_point(size: tuple[int, int], halo: int) -> None:
+def test_the_halo_becomes_the_zero_point(size: tuple[int, int], halo: int, whole: bool) -> None:
     frame = halo_frame(*size, halo, "uint8")
     layout = TensorLayout(batch=2, channels=3, frame=frame, dtype="uint8")
     before = np.random.default_rng(0).integers(0, 100, layout.elements).astype("uint8")
 
-    after = run_everywhere(FillHalo(layout=layout, zero_point=131), [before], AVX512)
+    after = run_everywhere(FillHalo(layout=layout, zero_point=131, whole=whole), [before], AVX512)
 
     planes, old = after.reshape(6, frame.plane), before.reshape(6, frame.plane)
     read = np.zeros(frame.plane, bool)
@@ -25,7 +26,7 @@ def test_the_halo_becomes_the_zero_point(size: tuple[int, int], halo: int) -> No
         start = frame.first + row * frame.pitch
         read[start - halo : start + frame.width + halo] = True
         if 0 <= row < frame.height:
-            pixels[start : start + frame.width] = True
+            pixels[start : start + frame.width] = not whole
     np.testing.assert_array_equal(planes[:, pixels], old[:, pixels])
     assert (planes[:, read & ~pixels] == 131).all()
     np.testing.assert_array_equal(planes[:, ~read], old[:, ~read])
