@@ -76,6 +76,13 @@ def _not_bytes(node: onnx.NodeProto, graph: onnx.GraphProto) -> str:
     return f"{node.op_type} of {name}, instead of uint8 or int8,"
 
 
+def _half_scales(node: onnx.NodeProto, graph: onnx.GraphProto) -> str:
+    """Their products are rounded in half precision, too, which nothing here does."""
+    scales = {_type_of(name, graph) for name in (*node.input[1:2], *node.input[4:5])}
+    half = scales & {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
+    return f"{node.op_type} with scales in half precision" if half else ""
+
+
 _RULES: dict[str, Callable[[onnx.NodeProto, onnx.GraphProto], str]] = {
     "BatchNormalization": _batch_norm,
     "DequantizeLinear": _not_bytes,
@@ -84,6 +91,7 @@ _RULES: dict[str, Callable[[onnx.NodeProto, onnx.GraphProto], str]] = {
     "QLinearAveragePool": _channels_last,
     "QLinearConv": _channels_last,
     "QLinearGlobalAveragePool": _channels_last,
+    "QLinearMatMul": _half_scales,
     "QuantizeLinear": _not_bytes,
     "RoiAlign": _region_pool,
 }
