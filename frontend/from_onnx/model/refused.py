@@ -65,11 +65,13 @@ def _not_bytes(node: onnx.NodeProto, graph: onnx.GraphProto) -> str:
     a sum of products is an int32."""
     if any(tensor.name == node.input[0] for tensor in graph.initializer):
         return ""
+    known = set(_BYTES)
     if node.op_type == "DequantizeLinear":
-        codes, known = _type_of(node.input[0], graph), (*_BYTES, onnx.TensorProto.INT32)
+        codes = _type_of(node.input[0], graph)
+        known.add(onnx.TensorProto.INT32)
     else:
-        zero_point = node.input[2] if len(node.input) > 2 else ""
-        codes, known = _type_of(zero_point, graph) or _attribute(node, "output_dtype"), _BYTES
+        codes = _type_of(node.input[2] if len(node.input) > 2 else "", graph)
+        codes = codes or next((a.i for a in node.attribute if a.name == "output_dtype"), 0)
     if not codes or codes in known:
         return ""
     name = onnx.TensorProto.DataType.Name(codes).lower()
