@@ -159,7 +159,9 @@ class _Recogniser:
         moved = relax.Call(clip.op, [rounding.args[0], *clip.args[1:]], clip.attrs, clip.ty_args)
         return self._bind(str(var.name), moved, x, None)
 
-    def _bind(self, name: str, call: relax.Call, like: relax.Expr, grid: Quantization) -> relax.Var:
+    def _bind(
+        self, name: str, call: relax.Call, like: relax.Expr, grid: Quantization | None
+    ) -> relax.Var:
         """A new variable of float32 values, of the shape of `like`."""
         var = relax.Var(name, relax.TensorType(shape_of(like), "float32"))
         self.graph.exprs[var] = call

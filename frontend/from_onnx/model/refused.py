@@ -65,15 +65,24 @@ def _not_bytes(node: onnx.NodeProto, graph: onnx.GraphProto) -> str:
     a sum of products is an int32."""
     if any(tensor.name == node.input[0] for tensor in graph.initializer):
         return ""
+    known = set(_BYTES)
     if node.op_type == "DequantizeLinear":
-        codes, known = _type_of(node.input[0], graph), (*_BYTES, onnx.TensorProto.INT32)
+        codes = _type_of(node.input[0], graph)
+        known.add(onnx.TensorProto.INT32)
     else:
-        zero_point = node.input[2] if len(node.input) > 2 else ""
-        codes, known = _type_of(zero_point, graph) or _attribute(node, "output_dtype"), _BYTES
+        codes = _type_of(node.input[2] if len(node.input) > 2 else "", graph)
+        codes = codes or next((a.i for a in node.attribute if a.name == "output_dtype"), 0)
     if not codes or codes in known:
         return ""
     name = onnx.TensorProto.DataType.Name(codes).lower()
     return f"{node.op_type} of {name}, instead of uint8 or int8,"
+
+
+def _half_scales(node: onnx.NodeProto, graph: onnx.GraphProto) -> str:
+    """Their products are rounded in half precision, too, which nothing here does."""
+    scales = {_type_of(name, graph) for name in (*node.input[1:2], *node.input[4:5])}
+    half = scales & {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
+    return f"{node.op_type} with scales in half precision" if half else ""
 
 
 _RULES: dict[str, Callable[[onnx.NodeProto, onnx.GraphProto], str]] = {
@@ -84,6 +93,7 @@ _RULES: dict[str, Callable[[onnx.NodeProto, onnx.GraphProto], str]] = {
     "QLinearAveragePool": _channels_last,
     "QLinearConv": _channels_last,
     "QLinearGlobalAveragePool": _channels_last,
+    "QLinearMatMul": _half_scales,
     "QuantizeLinear": _not_bytes,
     "RoiAlign": _region_pool,
 }

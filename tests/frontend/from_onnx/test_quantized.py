@@ -1,6 +1,6 @@
 """Operators on codes, of ONNX and of ONNX Runtime, equal ONNX Runtime; weights keep their codes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from tvm import relax
 
-from subpc.errors import ModelFileError, UnsupportedModelError
+from subpc.errors import ModelFileError, SubpcError, UnsupportedModelError
 from subpc.frontend.import_model import import_model
 from subpc.passes import ops
 from subpc.passes.dataflow import constant_of
@@ -269,3 +269,36 @@ def test_operators_that_lack_inputs_are_refused(left: int, tmp_path: Path) -> No
     del node.input[left:]
     with pytest.raises((ModelFileError, UnsupportedModelError)):
         import_model(saved(tmp_path, [node], constants("uint8")))
+
+
+def damaged(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    """The node with fewer and fewer inputs, and without attributes or results."""
+    for left in range(len(node.input)):
+        worse = onnx.NodeProto()
+        worse.CopyFrom(node)
+        del worse.input[left:]
+        yield worse
+    for part in ("attribute", "output"):
+        worse = onnx.NodeProto()
+        worse.CopyFrom(node)
+        worse.ClearField(part)
+        yield worse
+
+
+@pytest.mark.parametrize("case", [*CASES, *(f"conv {name}" for name in CONVOLUTIONS)])
+def test_damaged_operators_are_refused_in_two_lines(case: str, tmp_path: Path) -> None:
+    """Or taken, where what is missing has a default."""
+    node, given = CASES.get(case), constants("uint8")
+    if node is None:
+        node, given = weighted("QLinearConv", *CONVOLUTIONS[case[5:]], bias=True, **CONV)
+    messages = [refusal(saved(tmp_path, [worse], given)) for worse in damaged(node)]
+    assert any(messages)
+    assert all(len(message.splitlines()) <= 2 for message in messages)
+
+
+def refusal(path: Path) -> str:
+    try:
+        import_model(path)
+    except SubpcError as error:
+        return str(error)
+    return ""
