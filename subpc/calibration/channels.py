@@ -28,8 +28,7 @@ class Channels:
         self._leader: list[int] = []
         self._fixed: list[int] = []
         self._bounds: list[tuple[np.ndarray, float]] = []
-        raw: dict[relax.Var, np.ndarray] = {}
-        self._of = raw
+        self._of: dict[relax.Var, np.ndarray] = {}
         for var in graph.inputs:
             self._fix(self._new(var))
         for var in graph.live():
@@ -40,7 +39,8 @@ class Channels:
 
     def read(self, layer: relax.Var) -> np.ndarray:
         """The numbers of the channels that a layer reads."""
-        return self.of[self.graph.resolve(self.graph.exprs[layer].args[0])]
+        numbers: np.ndarray = self.of[self.graph.resolve(self.graph.exprs[layer].args[0])]
+        return numbers
 
     def _settle(self) -> None:
         leaders = np.array([self._first(i) for i in range(len(self._leader))], int)

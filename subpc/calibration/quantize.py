@@ -65,9 +65,9 @@ def quantize(
     graph = Dataflow(network.module["main"])
     places = find_places(graph, settings.layers)
     if images is None:
-        norms = network.norms if settings.match else {}
-        batches: tuple[Tensor, ...] = (stand_ins(graph, norms),)
-        interpreter = Interpreter(network.module, meanings=matched(norms))
+        batches: tuple[Tensor, ...] = (stand_ins(graph, network.norms),)
+        meanings = matched(network.norms) if settings.match else None
+        interpreter = Interpreter(network.module, meanings=meanings)
     else:
         batches, interpreter = torch.split(images, _BATCH), Interpreter(network.module)
     wanted = _observed(graph, places)
