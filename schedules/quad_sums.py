@@ -190,7 +190,10 @@ class TileSums:
         for part in in_parts(steps, narrow):
             row = [self._row(*step) for step in part]
             for r, totals in enumerate(self.sums):
-                codes = [Register(self.isa.lanes, self._codes(*step, r), "int32") for step in part]
+                codes = [
+                    Register(self.isa.lanes, self._codes(quad, tap, r), "int32")
+                    for quad, tap in part
+                ]
                 for v, total in enumerate(totals):
                     products = [
                         self._multiply(pixels[v].get(), weights.get())

@@ -29,7 +29,7 @@ def pair_codes(weight: Tensor) -> tuple[Tensor, Tensor]:
         rows = rows.reshape(len(rows), -1, 1)
     pairs, place = _paired(rows)
     filters = max(1, _TOGETHER // max(1, pairs[:, 0].numel()))
-    parts = [_best(part.contiguous()) for part in pairs.split(filters, dim=1)]
+    parts = [_best(part.contiguous()) for part in torch.split(pairs, filters, dim=1)]
     rounded = torch.cat([codes for codes, _ in parts], 1)
     ordered = rounded.permute(1, 2, 0, 3).flatten(1, 2)[:, : rows.shape[1]]
     codes = torch.empty_like(ordered).scatter_(1, place.expand_as(ordered), ordered)
@@ -45,7 +45,7 @@ def _paired(rows: Tensor) -> tuple[Tensor, Tensor]:
     place = unused.argsort(dim=1, stable=True).unsqueeze(2)
     ordered = rows.gather(1, place.expand_as(rows))
     padded = torch.nn.functional.pad(ordered, (0, 0, 0, rows.shape[1] % 2))
-    return padded.unflatten(1, (-1, 2)).permute(2, 0, 1, 3), place
+    return padded.reshape(len(padded), -1, 2, padded.shape[2]).permute(2, 0, 1, 3), place
 
 
 def _best(pairs: Tensor) -> tuple[Tensor, Tensor]:

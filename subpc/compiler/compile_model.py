@@ -207,7 +207,7 @@ def rewritten(
     imported = import_model(model, example_inputs=example_inputs, **source)
     if notes is not None:
         notes += imported[0].notes
-    quantize = quantizer(precision, None, Preparation(), [], None)
+    quantize = quantizer(precision, None, Preparation(), [], None, isa)
     return [rewrite_model(entry, isa=isa, sparse=sparse, quantize=quantize) for entry in imported]
 
 
