@@ -24,16 +24,8 @@ from subpc.frontend.from_onnx.model.quantized import opened_quantized
 from subpc.frontend.messages import first_line, printable
 
 # Random numbers are no constants.
-_NEVER = frozenset(
-    {
-        "RandomNormal",
-        "RandomUniform",
-        "RandomNormalLike",
-        "RandomUniformLike",
-        "Multinomial",
-        "Bernoulli",
-    }
-)
+_RANDOM = ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike")
+_NEVER = frozenset({*_RANDOM, "Multinomial", "Bernoulli"})
 _COPIES = frozenset({"Identity", "Dropout"})
 # ONNX's reference has quantization from this opset on; what it means has not changed.
 _QUANTIZED_OPSET = 19

@@ -9,7 +9,7 @@ import numpy as np
 from torch import fx
 from tvm import relax
 
-from subpc.frontend.from_torch.relax_converters import Converter, shape_of
+from subpc.frontend.from_torch.relax_converters.common import Converter, shape_of
 from subpc.frontend.overlap import overlap_added
 from subpc.frontend.running import running
 

@@ -9,7 +9,7 @@ from torch.nn import functional
 from tvm import relax
 
 from subpc.frontend.from_torch.nodes import arguments
-from subpc.frontend.from_torch.relax_converters import Converter, shape_of, theirs
+from subpc.frontend.from_torch.relax_converters.common import Converter, shape_of, theirs
 from subpc.frontend.sampling import grid_sample
 
 # Mode numbers of aten.grid_sampler_2d.
