@@ -169,8 +169,10 @@ class Channels:
     ) -> bool:
         a = ops.attributes(call)
         words = [w for w in a["program"] if not w.startswith("arg ") and w != "add"]
-        last = words[0].removeprefix("act ") if words and a["program"][-1] == words[0] else "none"
-        if len(words) > (last != "none") or set(a["kinds"]) != {"tensor"}:
+        last = a["program"][-1].removeprefix("act ") if words[:1] == [a["program"][-1]] else "none"
+        # Nothing but sums, and an activation after them.
+        sums = not words or (len(words) == 1 and words[0] == f"act {last}")
+        if not sums or set(a["kinds"]) != {"tensor"}:
             return False
         known = [numbers for numbers in operands if numbers is not None]
         if len(known) < len(operands):

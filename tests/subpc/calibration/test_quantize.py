@@ -1,5 +1,7 @@
 """A float network rounded to codes: close to what it was, in the form that the passes take."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
@@ -148,3 +150,42 @@ def test_stand_ins_get_the_statistics_that_batch_norms_expect() -> None:
     q = ops.quantization_of(ops.attributes(rounded)["quantization"])
     assert q.zero_point == 0
     assert 105 < 255 * q.scale < 100 + 8 * 5
+
+
+class Between(nn.Module):
+    """Two layers whose results meet in `meet` before a third one."""
+
+    def __init__(self, meet: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.a, self.b, self.c = (nn.Conv2d(SHAPE[1], SHAPE[1], 1) for _ in range(3))
+        self.meet = meet
+        for layer in (self.a, self.b):
+            # Channels of very different ranges, which equalization is tempted by.
+            layer.weight.data *= torch.logspace(-1, 1, SHAPE[1]).reshape(-1, 1, 1, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.c(self.meet(self.a(x), self.b(x)))
+
+
+@pytest.mark.parametrize(
+    "meet",
+    [
+        lambda x, y: x - y,
+        lambda x, y: x * y,
+        lambda x, y: x / (y.abs() + 1),
+        lambda x, y: torch.maximum(x, y),
+        lambda x, y: torch.relu(x + y) - 0.5,
+        lambda x, y: torch.sigmoid(x + y),
+        lambda x, y: torch.relu(x + y),
+    ],
+    ids=["sub", "mul", "div", "maximum", "const", "sigmoid", "relu"],
+)
+def test_anything_may_lie_between_layers(
+    meet: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+) -> None:
+    torch.manual_seed(0)
+    network = rewritten(Between(meet), *SHAPE)
+    x = images(20)
+    rounded = quantize(network, x)
+    found, expected = (Interpreter(m).run(x)[0] for m in (rounded, network.module))
+    assert 1e-4 < noise(found, expected) < 0.06
