@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from subpc.schedules.choose_flat import USUAL_HALO
 from subpc.schedules.family import Family, Filters, affordable
 from subpc.schedules.isa import VectorIsa
-from subpc.schedules.layout import MAX_TILE, Frame, round_up
+from subpc.schedules.layout import LINE_BYTES, MAX_TILE, Frame, round_up
 from subpc.schedules.quad_conv import QuadConv
 from subpc.schedules.quad_sums import instructions, registers_wanted
 from subpc.schedules.quad_tile import QuadTile
@@ -108,12 +108,12 @@ def choose_quad_tile(
         ),
         key=lambda tile: (quad_cost(tile, group, pixels, isa, narrow), -tile[1]),
     )
-    tiles = -(-pixels // (vectors * isa.lanes))
-    band = (
-        1
-        if taps == 1 and not sparse
-        else max(1, min(BAND_PIXELS // (vectors * isa.lanes), tiles // 4))
-    )
+    span = vectors * isa.lanes
+    tiles = -(-pixels // span)
+    # Whole lines are packed: a band of less would pack pixels that others pack, too.
+    line = max(1, LINE_BYTES // span)
+    band = line if taps == 1 and not sparse else max(line, min(BAND_PIXELS // span, tiles // 4))
+    band = min(band, tiles)
     bands = batch * -(-tiles // band)
     chunks = min(groups, -(-MIN_TASKS // bands))
     blocks = min(-(-groups // chunks), SPARSE_BLOCKS if sparse else groups)
