@@ -45,15 +45,27 @@ def _fold_result(given: Pass) -> Pass:
     for i in scaled:
         quantization = quantizations[i]
         if quantization is None:
-            constants[i] = (constants[i].astype("float64") / scale).astype("float32")
-        else:
+            constants[i] = constants[i].astype("float64") / scale
+        elif _is_float32(np.array(quantization.scale / scale)):
             quantizations[i] = replace(quantization, scale=quantization.scale / scale)
+        else:
+            return given
+    if not all(_is_float32(constants[i]) for i in scaled & set(constants)):
+        return given
+    constants = {i: value.astype("float32") for i, value in constants.items()}
     return replace(
         given,
         quantizations=tuple(quantizations),
         quantization=replace(given.quantization, scale=1.0),
         constants=constants,
     )
+
+
+def _is_float32(values: np.ndarray) -> bool:
+    """Whether float32 has room for float64 values: none too large, none but zeros too small."""
+    size = np.abs(values)
+    known = np.finfo("float32")
+    return bool(((size == 0) | ((size >= known.tiny) & (size <= known.max))).all())
 
 
 @dataclass(frozen=True)
@@ -115,6 +127,8 @@ def _fold_affine(given: Pass) -> Pass:
             continue
         factor = given.constants[m].astype("float64") * codes.scale
         offset = given.constants[added].astype("float64") - factor * codes.zero_point
+        if not (_is_float32(factor) and _is_float32(offset)):
+            continue
         changed = {m: factor.astype("float32"), added: offset.astype("float32")}
         quantizations = [_BYTE if i == x else q for i, q in enumerate(given.quantizations)]
         given = replace(

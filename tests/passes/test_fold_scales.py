@@ -93,3 +93,17 @@ def test_floats_have_no_scale_to_fold() -> None:
     given = Pass(program=(0,), quantizations=(A,), quantization=Y, constants={})
     floats = replace(given, quantization=None)
     assert fold_scales(floats) == floats
+
+
+def test_scales_that_float32_cannot_divide_stay_as_they_are() -> None:
+    tiny, huge = Quantization(scale=1e-38, zero_point=0), Quantization(scale=1e38, zero_point=0)
+    for codes, result in ((tiny, huge), (huge, tiny)):
+        given = Pass(program=(0,), quantizations=(codes,), quantization=result, constants={})
+        assert fold_scales(given) == given
+        known = Pass(
+            program=(0, 1, "mul"),
+            quantizations=(codes, None),
+            quantization=result,
+            constants={1: np.array([codes.scale], "float32")},
+        )
+        assert fold_scales(known) == known

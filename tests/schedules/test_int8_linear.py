@@ -71,7 +71,7 @@ def check(
 
 
 @pytest.mark.parametrize("isa", DOT_ISAS.values(), ids=DOT_ISAS)
-@pytest.mark.parametrize("rows", [1, 2, 3, 8, 19])
+@pytest.mark.parametrize("rows", [1, 3, 19])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_codes_of_codes(shape: tuple[int, int], rows: int, isa: VectorIsa) -> None:
     check(shape, rows, isa)
