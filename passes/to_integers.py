@@ -55,12 +55,14 @@ class _Codes:
 
 class _Integers:
     """codes: for values that were rounded, the tensor of their codes; the values themselves become
-    what an elementwise pass makes of those, and disappear where nobody reads them."""
+    what an elementwise pass makes of those, and disappear where nobody reads them. reasons: why
+    layers compute floats, "" where they do not."""
 
     def __init__(self, graph: Dataflow, isa: VectorIsa) -> None:
         self.graph, self.isa = graph, isa
         self.users = graph.users()
         self.codes: dict[relax.Var, _Codes] = {}
+        self.reasons: dict[relax.Var, str] = {}
 
     def run(self) -> None:
         for var in self.graph.live():
@@ -83,17 +85,20 @@ class _Integers:
             return False
         if self.graph.call(readers[0], ops.FAKE_QUANTIZE) is None:
             return False
-        return self._integer_layer(call) or (rounds(call) and self._reads(call))
+        if call.op.name in INTEGER_LAYERS:
+            return not self._why_float(var, call)
+        return rounds(call) and self._reads(call)
 
     def _reads(self, call: relax.Call) -> bool:
         """Whether a mean has codes to read; elementwise passes round floats as well."""
         return not averages_codes(call) or self._of(call.args[0]) is not None
 
-    def _integer_layer(self, call: relax.Call) -> bool:
-        if call.op.name not in INTEGER_LAYERS:
-            return False
-        x = self._of(call.args[0])
-        return not why_float(self.graph, call, x.quantization if x else None, self.isa)
+    def _why_float(self, var: relax.Var, call: relax.Call) -> str:
+        if var not in self.reasons:
+            x = self._of(call.args[0])
+            quantization = x.quantization if x is not None else None
+            self.reasons[var] = why_float(self.graph, call, quantization, self.isa)
+        return self.reasons[var]
 
     def _of(self, value: relax.Expr) -> _Codes | None:
         value = self.graph.resolve(value)
@@ -123,8 +128,7 @@ class _Integers:
                     var, ops.with_attributes(call, list(args), quantization=attribute), quantization
                 )
         elif call.op.name in INTEGER_LAYERS:
-            x = self._of(call.args[0])
-            why = why_float(self.graph, call, x.quantization if x else None, self.isa)
+            why = self._why_float(var, call)
             if why:
                 self.graph.rebind(
                     var, ops.with_attributes(call, **{"why_float": why, **ops.attributes(call)})
