@@ -10,9 +10,9 @@ from torch.export import ExportedProgram
 from tvm import relax
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
+from subpc.frontend.from_torch import quantized_converters as torch_quantized
 from subpc.frontend.from_torch import relax_converters as torch_convert
 from subpc.frontend.from_torch import relax_move_converters as torch_moves
-from subpc.frontend.from_torch import relax_quantized_converters as torch_quantized
 from subpc.frontend.from_torch import relax_resize_converters as torch_resizes
 from subpc.frontend.from_torch import relax_type_converters as torch_types
 from subpc.frontend.from_torch.nodes import layer_name
