@@ -8,7 +8,7 @@ import numpy as np
 from subpc.algorithms.numerics.quantizers import Quantized
 
 # What integer kernels take.
-_LOWEST, _LARGEST = -128, 127
+LOWEST, LARGEST = -128, 127
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +26,9 @@ class WeightCodes:
     def obstacle(self) -> str:
         """Why integer kernels cannot take these codes; empty where they can."""
         low, high = int(self.codes.min(initial=0)), int(self.codes.max(initial=0))
-        if low >= _LOWEST and high <= _LARGEST:
+        if low >= LOWEST and high <= LARGEST:
             return ""
-        return f"codes from {low} to {high}, and kernels take {_LOWEST} to {_LARGEST}"
+        return f"codes from {low} to {high}, and kernels take {LOWEST} to {LARGEST}"
 
     def transposed(self, axes: tuple[int, ...]) -> "WeightCodes":
         """Those of the weight with its axes in another order."""

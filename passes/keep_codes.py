@@ -9,9 +9,10 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from subpc.frontend.weight_codes import WeightCodes
+from subpc.frontend.weight_codes import LARGEST, LOWEST, WeightCodes
 from subpc.passes import ops
-from subpc.passes.dataflow import Dataflow, constant_of, rewrite
+from subpc.passes.codes import passes_codes
+from subpc.passes.dataflow import Dataflow, constant_of, rewrite, shape_of
 
 # Of a weight's size: what rounding leaves where a batch norm was folded into it.
 _ROUNDING = 1e-6
@@ -44,7 +45,8 @@ def keep_codes(module: tvm.IRModule, codes: Mapping[str, WeightCodes]) -> tvm.IR
     subpc.dequantize as weight.
 
     codes: by layer. A factor is the file's scale, by that of a batch norm that was folded; it may
-    be negative. Layers whose input channels were scaled, or whose codes kernels do not take, keep
+    be negative. Convolutions whose codes need nine bits become two where the file rounds what they
+    read. Layers whose input channels were scaled, and others whose codes kernels do not take, keep
     their float weights.
     """
     return rewrite(module, lambda graph: _keep(graph, codes)) if codes else module
@@ -56,20 +58,76 @@ def _keep(graph: Dataflow, codes: Mapping[str, WeightCodes]) -> None:
         known, weight = codes.get(ops.layer_of(call)), constant_of(graph.resolve(call.args[1]))
         if known is None or weight is None:
             continue
-        if known.obstacle:
-            graph.rebind(var, ops.with_attributes(call, why_float=f"weights: {known.obstacle}"))
-            continue
         rows = weight.T if a.get("transposed") else weight
+        if known.obstacle:
+            if not _in_two(graph, var, call, known):
+                why = f"weights: {known.obstacle}"
+                graph.rebind(var, ops.with_attributes(call, why_float=why))
+            continue
         found = next(filter(None, (_same(rows, codes) for codes in _windows(rows, known))), None)
         found = found or _moved(rows, known)
         if found is None:
             continue
-        kept = relax.Var(f"{var.name}_weight", relax.TensorType(rows.shape, "float32"))
-        graph.exprs[kept] = dequantize(*found)
+        kept = _bound(graph, var, dequantize(*found), rows.shape)
         changed = {"transposed": 0} if a.get("transposed") else {}
         graph.rebind(
             var, ops.with_attributes(call, [call.args[0], kept, *call.args[2:]], **changed)
         )
+
+
+def _in_two(graph: Dataflow, var: relax.Var, call: relax.Call, known: WeightCodes) -> bool:
+    """Whether a convolution of rounded values became two: one with the codes that fit eight bits,
+    and one, mostly of zeros, with what the others have more, whose result the first one adds."""
+    a, weight = ops.attributes(call), constant_of(graph.resolve(call.args[1]))
+    assert weight is not None
+    if call.op.name != ops.CONV2D or not _rounded(graph, call.args[0]):
+        return False
+    found = _same(weight, known.codes) if weight.shape == known.codes.shape else None
+    if found is None:
+        return False
+    codes, scales = found
+    fitting = np.clip(codes, LOWEST, LARGEST)
+    rest = codes - fitting
+    if rest.min() < LOWEST or rest.max() > LARGEST:
+        return False
+    x, _, bias, *residual = call.args
+    whole = {
+        "layer": ops.layer_of(call),
+        "layer_shape": list(a.get("layer_shape", weight.shape)),
+        "layer_strides": list(a.get("layer_strides", a["strides"])),
+    }
+    stored = [
+        _bound(graph, var, dequantize(part, scales), weight.shape) for part in (fitting, rest)
+    ]
+    no_bias = relax.const(np.zeros(len(weight), "float32"))
+    more = ops.with_attributes(
+        call,
+        [x, stored[1], no_bias, *residual],
+        name=f"{a['name']}/1",
+        activation="none",
+        **whole,
+    )
+    added = _bound(graph, var, more, shape_of(var))
+    args = [x, stored[0], bias, added]
+    graph.rebind(var, ops.with_attributes(call, args, name=f"{a['name']}/0", **whole))
+    return True
+
+
+def _rounded(graph: Dataflow, value: relax.Expr) -> bool:
+    """Whether a value is a rounding's result, or that moved."""
+    while (call := graph.call(value, *ops.ALL, ops.FAKE_QUANTIZE)) is not None:
+        if call.op.name == ops.FAKE_QUANTIZE:
+            return True
+        if not passes_codes(call):
+            return False
+        value = graph.operands(call)[0]
+    return False
+
+
+def _bound(graph: Dataflow, var: relax.Var, call: relax.Call, shape: tuple[int, ...]) -> relax.Var:
+    made = relax.Var(f"{var.name}_part", relax.TensorType(shape, "float32"))
+    graph.exprs[made] = call
+    return made
 
 
 def dequantize(codes: np.ndarray, scales: np.ndarray) -> relax.Call:

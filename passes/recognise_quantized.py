@@ -6,6 +6,7 @@ such as a maximum pooling of codes, is computed of those values instead. Roundin
 grid already changes nothing, and is left out.
 """
 
+import numpy as np
 import tvm
 from tvm import relax
 
@@ -16,15 +17,17 @@ from subpc.schedules.quantization import CODES, Quantization
 _QUANTIZE, _DEQUANTIZE = "relax.quantize", "relax.dequantize"
 # What is added to codes and zero points of each type to have bytes without a sign.
 _SHIFT = {CODES: 0, "int8": 128}
-# Results are some of the operand's elements, whatever those are: by operators of ours that pass
-# codes on, and by those of the fallback, which take floats.
+_RESHAPE, _PERMUTE, _RESIZE = "relax.reshape", "relax.permute_dims", "relax.image.resize2d"
+_PAD = "relax.nn.pad"
+# Results are some of the operand's elements, whatever those are, or a number around them: by
+# operators of ours that pass codes on, and by those of the fallback, which take floats.
 _OURS = (
-    *("relax.reshape", "relax.flatten", "relax.nn.batch_flatten", "relax.squeeze"),
+    *(_RESHAPE, "relax.flatten", "relax.nn.batch_flatten", "relax.squeeze"),
     *("relax.expand_dims", "relax.nn.max_pool2d"),
 )
 _FALLBACK = (
-    *("relax.permute_dims", "relax.strided_slice", "relax.broadcast_to", "relax.take"),
-    *("relax.flip", "relax.tile", "relax.repeat"),
+    *(_PERMUTE, "relax.strided_slice", "relax.broadcast_to", "relax.take"),
+    *("relax.flip", "relax.tile", "relax.repeat", _RESIZE, _PAD),
 )
 _PASSED_ON = (*_OURS, *_FALLBACK)
 _CONCAT, _RELU = "relax.concat", "relax.nn.relu"
@@ -59,6 +62,7 @@ class _Recogniser:
                 self._codes(var, expr)
             else:
                 self._floats(var, expr)
+        self._again()
 
     def _codes(self, var: relax.Var, call: relax.Call) -> None:
         """Note what codes stand for, where that is known."""
@@ -76,8 +80,11 @@ class _Recogniser:
         if grid is not None:
             moved = values if name != _CONCAT else [relax.Tuple(values)]
             made = relax.Call(call.op, [*moved, *list(call.args)[1:]], call.attrs, call.ty_args)
-            self.values[var] = value = self._bind(str(var.name), made, var, grid)
-            self._again(value, made, grid)
+            if name == _PAD:
+                code = float(call.attrs.pad_value) + _SHIFT[dtype_of(var)]
+                fill = grid.scale * (code - grid.zero_point)
+                made = relax.op.nn.pad(values[0], call.attrs.pad_width, "constant", fill)
+            self.values[var] = self._bind(str(var.name), made, var, grid)
 
     def _dequantize(self, var: relax.Var, call: relax.Call) -> None:
         source = self.graph.resolve(call.args[0])
@@ -100,9 +107,8 @@ class _Recogniser:
         others are moved in front of the rounding, whose codes have one for zero: there a layer
         does it."""
         if getattr(call.op, "name", "") != _RELU:
-            self.grids[var] = grid = self._grid(self._moved(call))
-            if grid is not None:
-                self._again(var, call, grid)
+            grid = self._grid(self._moved(call))
+            self.grids[var] = grid if grid is None or _filled_on(grid, call) else None
             return
         source = self.graph.resolve(call.args[0])
         rounding = self.graph.call(source, ops.FAKE_QUANTIZE)
@@ -114,12 +120,31 @@ class _Recogniser:
             self.graph.rebind(var, _fake_quantize(relu, grid, str(var.name)))
             self.grids[var] = grid
 
-    def _again(self, var: relax.Var, call: relax.Call, grid: Quantization) -> None:
-        """Round behind the fallback, which changes nothing, so that readers know that there are
-        codes."""
-        if call.op.name in _FALLBACK:
-            moved = self._bind(str(var.name), call, var, grid)
-            self.graph.rebind(var, _fake_quantize(moved, grid, str(var.name)))
+    def _again(self) -> None:
+        """Round behind what may be left to the fallback, which changes nothing, so that readers
+        know that there are codes.
+
+        Between a permutation and a reshape nothing may stand: together they can be a shuffle that
+        passes codes on.
+        """
+        users = self.graph.users()
+        for var in self.graph.live():
+            call, grid = self.graph.call(var, _RESHAPE, *_FALLBACK), self.grids.get(var)
+            if call is None or grid is None:
+                continue
+            if call.op.name == _RESHAPE:
+                wanted = self.graph.call(call.args[0], _PERMUTE) is not None
+            else:
+                wanted = call.op.name != _PERMUTE or not self._reshaped(users.get(var, []))
+            if wanted:
+                moved = self._bind(str(var.name), call, var, grid)
+                self.graph.rebind(var, _fake_quantize(moved, grid, str(var.name)))
+
+    def _reshaped(self, readers: list[relax.Var | None]) -> bool:
+        return all(
+            reader is not None and self.graph.call(reader, _RESHAPE) is not None
+            for reader in readers
+        )
 
     def _alone(self, value: relax.Expr) -> bool:
         """Whether a dequantized value, and the codes behind it, have one reader."""
@@ -134,7 +159,10 @@ class _Recogniser:
         if name == _CONCAT:
             fields = self.graph.expr(call.args[0])
             return self.graph.operands(fields) if isinstance(fields, relax.Tuple) else []
-        return [self.graph.resolve(call.args[0])] if name in _PASSED_ON else []
+        makes = (name == _RESIZE and str(call.attrs.method) != "nearest_neighbor") or (
+            name == _PAD and str(call.attrs.pad_mode) != "constant"
+        )
+        return [self.graph.resolve(call.args[0])] if name in _PASSED_ON and not makes else []
 
     def _grid(self, values: list[relax.Expr]) -> Quantization | None:
         """The one quantization that all values are rounded to."""
@@ -167,6 +195,14 @@ class _Recogniser:
         self.graph.exprs[var] = call
         self.grids[var] = grid
         return var
+
+
+def _filled_on(grid: Quantization, call: relax.Call) -> bool:
+    """Whether what a pad of floats puts around them is one of the values of a grid."""
+    if call.op.name != _PAD:
+        return True
+    fill = np.array(float(call.attrs.pad_value))
+    return bool(np.isclose(grid.values(grid.codes(fill)), fill, rtol=1e-6, atol=0))
 
 
 def _fake_quantize(x: relax.Expr, to: Quantization, name: str) -> relax.Call:

@@ -166,12 +166,39 @@ MOVES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "transpose": lambda q: q.transpose(2, 3),
     "slice": lambda q: q[:, 1:3],
     "concat": lambda q: torch.cat([q, q.flip(2)], 1),
+    "pad": lambda q: F.pad(q, (1, 0, 2, 1), value=90),
+    "pool": lambda q: q[:, :, ::2],
 }
 
 
 @pytest.mark.parametrize("move", MOVES)
 def test_moving_codes_is_moving_what_they_stand_for(move: str) -> None:
     assert "relax.quantize" not in checked(lambda net, x: values(MOVES[move](codes(x, A)), A))
+
+
+def test_a_shuffle_of_channels_moves_codes() -> None:
+    def forward(net: Layers, x: torch.Tensor) -> torch.Tensor:
+        x = rounded(x).view(1, 2, 2, 8, 8).transpose(1, 2).reshape(SHAPE)
+        return rounded(net.conv("first", x), B)
+
+    assert checked(forward) == ["elementwise", "channels", "conv2d", "elementwise"]
+
+
+@pytest.mark.parametrize(
+    ("fill", "last"),
+    [(0.0, ["conv2d", "elementwise"]), (0.01, ["elementwise", "elementwise"])],
+    ids=["on the grid", "between its values"],
+)
+def test_what_a_pad_puts_around_values_may_be_a_value_of_codes(
+    fill: float, last: list[str]
+) -> None:
+    """If not, the layer behind it computes floats, and its result is rounded on its own."""
+
+    def forward(net: Layers, x: torch.Tensor) -> torch.Tensor:
+        x = F.pad(rounded(x), (0, 1, 0, 1), value=fill).flip(3)
+        return rounded(net.conv("first", x), B)
+
+    assert checked(forward)[-2:] == last
 
 
 def test_codes_that_are_read_as_others_stand_for_others() -> None:

@@ -11,8 +11,15 @@ from subpc.frontend.from_onnx.graph import attributes_of
 from subpc.frontend.weight_codes import WeightCodes, weight_codes
 
 QUANTIZED = ("QuantizeLinear", "DequantizeLinear")
+# ONNX's reference has quantization from this opset on; what it means has not changed.
+_OPSET = 19
 # What ONNX Runtime's quantizer and NNCF call the codes of conv1.weight.
 _FORMS = (re.compile(r"(.+)_quantized"), re.compile(r"q_output_(.+)_\d+"))
+
+
+def meaning_opset(node: onnx.NodeProto, opset: int) -> int:
+    """The opset whose definition says what a node of `opset` means."""
+    return max(opset, _OPSET) if node.op_type in QUANTIZED else opset
 
 
 class ConstantCodes:

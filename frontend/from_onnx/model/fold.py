@@ -15,7 +15,7 @@ from onnx.reference import ReferenceEvaluator
 from subpc.errors import ModelFileError, SubpcError
 from subpc.frontend.from_onnx.graph import node_name, opset_of, wrong_shapes
 from subpc.frontend.from_onnx.model.branches import names_read, rename_read, taken_branch
-from subpc.frontend.from_onnx.model.codes import QUANTIZED, ConstantCodes
+from subpc.frontend.from_onnx.model.codes import ConstantCodes, meaning_opset
 from subpc.frontend.from_onnx.model.fills import bytes_of_fills, filled, is_fill
 from subpc.frontend.from_onnx.model.functions import opened_node
 from subpc.frontend.from_onnx.model.indices import check_indices, check_padding
@@ -27,8 +27,6 @@ from subpc.frontend.messages import first_line, printable
 _RANDOM = ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike")
 _NEVER = frozenset({*_RANDOM, "Multinomial", "Bernoulli"})
 _COPIES = frozenset({"Identity", "Dropout"})
-# ONNX's reference has quantization from this opset on; what it means has not changed.
-_QUANTIZED_OPSET = 19
 # Their results have as many elements as their input's values say, but no more than there are in the
 # input, once for each axis.
 _PICKING = frozenset({"NonZero", "Unique", "Compress"})
@@ -128,7 +126,7 @@ class _Folder:
                 return
             node.op_type = "Identity"
             del node.attribute[:], node.input[1:], node.output[1:]
-        found = infer_node(node, self.types, self.constants, self._opset_of(node))
+        found = infer_node(node, self.types, self.constants, meaning_opset(node, self.opset))
         self._compare(found)
         if node.input:
             shape = shape_of(self.types.get(node.input[0]))
@@ -213,15 +211,12 @@ class _Folder:
     def _computed(self, node: onnx.NodeProto) -> Iterable[Any]:
         feeds = {name: self.constants[name] for name in node.input if name}
         try:
-            single = _single(node, feeds, self._opset_of(node))
+            single = _single(node, feeds, meaning_opset(node, self.opset))
             return ReferenceEvaluator(single).run(None, feeds)  # type: ignore[no-any-return]
         except Exception as error:
             raise ModelFileError(
                 f"Node {node_name(node)} ({node.op_type}) cannot be computed: {first_line(error)}"
             ) from error
-
-    def _opset_of(self, node: onnx.NodeProto) -> int:
-        return max(self.opset, _QUANTIZED_OPSET) if node.op_type in QUANTIZED else self.opset
 
     def rebuilt(self) -> onnx.ModelProto:
         """The model that is left."""
