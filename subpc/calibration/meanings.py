@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from tvm import relax
 
 from subpc.passes import ops
-from subpc.schedules.quantization import LARGEST_CODE, Quantization
+from subpc.schedules.quantization import LARGEST_CODE
 
 # Kind of an activation -> function of a tensor, and of what stands behind the kind in an attribute:
 # bounds, a slope.
@@ -176,11 +176,6 @@ def _elementwise(call: relax.Call, *operands: Tensor) -> Tensor:
 def _fake_quantize(call: relax.Call, x: Tensor) -> Tensor:
     quantization = ops.quantization_of(ops.attributes(call)["quantization"])
     assert quantization is not None
-    return rounded_to(x, quantization)
-
-
-def rounded_to(x: Tensor, quantization: Quantization) -> Tensor:
-    """What the codes of values stand for."""
     scale, zero = quantization.scale, quantization.zero_point
     if x.dtype == torch.float32:
         # One pass instead of five; multiplies by the reciprocal, as kernels do.

@@ -8,12 +8,11 @@ from torch import Tensor
 from tvm import relax
 
 from subpc.calibration.interpret import Interpreter
-from subpc.calibration.meanings import activated, convolution, rounded_to
+from subpc.calibration.meanings import activated, convolution
 from subpc.calibration.ranges import TensorStatistics
 from subpc.errors import ConfigError
 from subpc.passes import ops
 from subpc.passes.norm_statistics import Norm
-from subpc.schedules.quantization import Quantization
 
 # Deviations below are those of channels that are always the same.
 _STILL = 1e-6
@@ -25,21 +24,17 @@ def observe(
     wanted: Iterable[relax.Var],
     batches: Iterable[Tensor],
     factors: Factors | None = None,
-    rounded: Mapping[relax.Var, Quantization] | None = None,
 ) -> dict[relax.Var, TensorStatistics]:
     """Statistics of the tensors wanted, over all batches (p, ...) of the one input; factors (C,):
-    what channels are multiplied by before that; rounded: what they are then rounded to. ConfigError
-    for values that are not finite."""
+    what channels are multiplied by before that. ConfigError for values that are not finite."""
     found = {var: TensorStatistics() for var in wanted}
-    scales, grids = factors or {}, rounded or {}
+    scales = factors or {}
 
     def add(var: relax.Var, x: Tensor) -> None:
         if var not in found:
             return
         if var in scales:
             x = x * scales[var].to(x.dtype).reshape(-1, *(1,) * (x.dim() - 2))
-        if var in grids:
-            x = rounded_to(x, grids[var])
         try:
             found[var].add(x)
         except ConfigError as error:

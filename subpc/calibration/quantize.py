@@ -22,9 +22,7 @@ from subpc.calibration.ranges import DEFAULT_METHOD, METHODS, TensorStatistics
 from subpc.calibration.stand_ins import stand_ins
 from subpc.calibration.weights import as_array, bias_correction, int8_codes
 from subpc.passes import ops
-from subpc.passes.codes import passes_codes
 from subpc.passes.dataflow import Dataflow, constant_of, rewrite
-from subpc.passes.move_quantize import common_grid
 from subpc.schedules.quantization import Quantization
 
 if TYPE_CHECKING:
@@ -76,18 +74,14 @@ def quantize(
     if settings.equalize:
         factors = equalizing_factors(graph, statistics)
         statistics = observe(interpreter, wanted, batches, factors)
-
     quantizations = _quantizations(places, statistics, settings.method)
-    rounded = statistics
-    if settings.correct:
-        grids = _grids(graph, quantizations)
-        rounded = observe(interpreter, wanted, batches, factors, grids)
 
     def edit(edited: Dataflow) -> None:
         if factors:
             scale_channels(edited, factors)
         for layer in places.layers:
-            _code_weight(edited, layer, statistics, rounded, settings)
+            x = edited.resolve(edited.exprs[layer].args[0])
+            _code_weight(edited, layer, statistics[x].channel_mean, settings)
         insert_fake_quantize(edited, quantizations)
 
     return rewrite(network.module, edit)
@@ -95,27 +89,8 @@ def quantize(
 
 def _observed(graph: Dataflow, places: Places) -> set[relax.Var]:
     """Tensors that become codes, and those that integer layers read."""
-    read = {
-        value
-        for layer in places.layers
-        for arg in graph.exprs[layer].args
-        if isinstance(value := graph.resolve(arg), relax.Var)
-    }
+    read = {graph.resolve(graph.exprs[layer].args[0]) for layer in places.layers}
     return read.union(*places.groups)
-
-
-def _grids(
-    graph: Dataflow, quantizations: Mapping[relax.Var, Quantization]
-) -> dict[relax.Var, Quantization]:
-    """What each tensor is rounded to, those whose codes are passed on among them."""
-    found = dict(quantizations)
-    for var in graph.live():
-        call = graph.call(var, *ops.ALL)
-        if var not in found and call is not None and passes_codes(call):
-            grid = common_grid(graph, call, found)
-            if grid is not None:
-                found[var] = grid
-    return found
 
 
 def _quantizations(
@@ -130,17 +105,9 @@ def _quantizations(
     return found
 
 
-def _code_weight(
-    graph: Dataflow,
-    layer: relax.Var,
-    exact: Mapping[relax.Var, TensorStatistics],
-    rounded: Mapping[relax.Var, TensorStatistics],
-    settings: Settings,
-) -> None:
-    """Codes in the place of a layer's float weights; those that are codes already stay.
-
-    exact, rounded: statistics of what it reads, before and after rounding to codes.
-    """
+def _code_weight(graph: Dataflow, layer: relax.Var, mean: Tensor, settings: Settings) -> None:
+    """Codes in the place of a layer's float weights; those that are codes already stay. mean: of
+    the channels that it reads."""
     call = graph.exprs[layer]
     rows, bias = float_weight(graph, call), constant_of(graph.resolve(call.args[2]))
     if rows is None or bias is None:
@@ -150,10 +117,6 @@ def _code_weight(
     codes, scales = pair_codes(weight) if pairs else int8_codes(weight)
     if settings.correct:
         coded = codes * scales.reshape(-1, *(1,) * (codes.dim() - 1))
-        x, *others = (graph.resolve(call.args[i]) for i in (0, 3) if i < len(call.args))
-        means = exact[x].channel_mean, rounded[x].channel_mean
         groups = ops.attributes(call).get("groups", 1)
-        bias = bias + bias_correction(weight, coded, *means, groups).numpy()
-        for residual in others:
-            bias = bias + (exact[residual].channel_mean - rounded[residual].channel_mean).numpy()
+        bias = bias + bias_correction(weight, coded, mean, groups).numpy()
     set_weight(graph, layer, as_array(codes), as_array(scales), bias.astype("float32"))

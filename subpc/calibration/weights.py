@@ -34,20 +34,14 @@ def _rounded(rows: Tensor, scale: Tensor) -> Tensor:
     return (rows / scale).round_().clamp_(-LARGEST, LARGEST)
 
 
-def bias_correction(
-    weight: Tensor, coded: Tensor, mean: Tensor, rounded: Tensor, groups: int
-) -> Tensor:
+def bias_correction(weight: Tensor, coded: Tensor, mean: Tensor, groups: int) -> Tensor:
     """What the expected results (out,) of `weight` have more than those of `coded`, both (out, in /
-    groups, ...), where channels (in,) of the inputs have the means `mean`, and once rounded to
-    codes `rounded`."""
-    return _expected(weight, mean, groups) - _expected(coded, rounded, groups)
-
-
-def _expected(weight: Tensor, mean: Tensor, groups: int) -> Tensor:
-    sums = weight.double().reshape(*weight.shape[:2], -1).sum(2)
-    out, inputs = sums.shape
+    groups, ...), where the inputs' channels have the means `mean` (in,)."""
+    lost = weight.double() - coded.double()
+    lost = lost.reshape(*lost.shape[:2], -1).sum(2)
+    out, inputs = lost.shape
     means = mean.double().reshape(groups, 1, inputs).expand(-1, out // groups, -1)
-    return (sums * means.reshape(out, inputs)).sum(1)
+    return (lost * means.reshape(out, inputs)).sum(1)
 
 
 def as_array(x: Tensor) -> np.ndarray:
