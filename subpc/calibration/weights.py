@@ -9,6 +9,8 @@ LARGEST = 127
 # Scales that are tried, as shares of the one that reaches the largest weight.
 _SHARES = torch.linspace(0.6, 1.0, 41)
 _SMALLEST_SCALE = 1e-30
+# Weights that are coded at a time: each scale goes through all of them several times.
+_CACHED = 1 << 16
 
 
 def int8_codes(weight: Tensor, importance: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -19,15 +21,28 @@ def int8_codes(weight: Tensor, importance: Tensor | None = None) -> tuple[Tensor
     """
     rows = weight.detach().float().flatten(1)
     weigh = torch.ones(1, rows.shape[1]) if importance is None else importance.float()
+    weigh = weigh.reshape(-1, rows.shape[1]).expand_as(rows)
+    filters = max(1, _CACHED // rows.shape[1])
+    parts = [
+        _coded(rows[first : first + filters], weigh[first : first + filters])
+        for first in range(0, len(rows), filters)
+    ]
+    codes, scales = (torch.cat(part) for part in zip(*parts, strict=True))
+    return codes.view(weight.shape), scales
+
+
+def _coded(rows: Tensor, weigh: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes (out, weights) and scales (out,) of so few rows that they stay in cache."""
     top = torch.linalg.vector_norm(rows, torch.inf, 1, keepdim=True) / LARGEST
     top = top.clamp(min=_SMALLEST_SCALE)
     best, least = top, torch.full_like(top, torch.inf)
     for share in _SHARES:
         scale = top * share
-        errors = (_rounded(rows, scale) * scale - rows).square_().mul_(weigh).sum(1, keepdim=True)
-        best = torch.where(errors <= least, scale, best)
-        least = torch.minimum(errors, least)
-    return _rounded(rows, best).to(torch.int8).view(weight.shape), best[:, 0]
+        errors = _rounded(rows, scale).mul_(scale).sub_(rows).square_().mul_(weigh)
+        total = errors.sum(1, keepdim=True)
+        best = torch.where(total <= least, scale, best)
+        least = torch.minimum(total, least)
+    return _rounded(rows, best).to(torch.int8), best[:, 0]
 
 
 def _rounded(rows: Tensor, scale: Tensor) -> Tensor:
