@@ -69,21 +69,44 @@ def pooled(
     padding: Any,
     dilation: Any = (1, 1),
     count_include_pad: bool = False,
+    out: tuple[int, int] | None = None,
 ) -> Tensor:
-    """A 2-D pooling; kind: "max" or "avg"; padding: top, left, bottom, right."""
+    """A 2-D pooling; kind: "max" or "avg"; padding: top, left, bottom, right; out: rows and columns
+    of the result, where windows may reach beyond the padding (ceil_mode), which counts for
+    nothing."""
     top, left, bottom, right = (int(p) for p in padding)
-    border, size, strides = (
-        (left, right, top, bottom),
-        [int(s) for s in size],
-        [int(s) for s in strides],
-    )
+    size, strides, dilation = ([int(n) for n in pair] for pair in (size, strides, dilation))
+    border = (left, right, top, bottom)
+    beyond = _beyond(x, border, size, strides, dilation, out)
     if kind == "max":
-        padded = F.pad(x, border, value=-torch.inf)
-        return F.max_pool2d(padded, size, strides, 0, [int(d) for d in dilation])
-    total = F.avg_pool2d(F.pad(x, border), size, strides)
-    if count_include_pad or not any(border):
+        padded = F.pad(F.pad(x, border, value=-torch.inf), beyond, value=-torch.inf)
+        return F.max_pool2d(padded, size, strides, 0, dilation)
+    total = F.avg_pool2d(F.pad(F.pad(x, border), beyond), size, strides)
+    if not any(beyond) and (count_include_pad or not any(border)):
         return total
-    return total / F.avg_pool2d(F.pad(torch.ones_like(x[:1]), border), size, strides)
+    counted = F.pad(torch.ones_like(x[:1]), border, value=float(count_include_pad))
+    return total / F.avg_pool2d(F.pad(counted, beyond), size, strides)
+
+
+def _beyond(
+    x: Tensor,
+    border: tuple[int, int, int, int],
+    size: list[int],
+    strides: list[int],
+    dilation: list[int],
+    out: tuple[int, int] | None,
+) -> tuple[int, int, int, int]:
+    """Columns and rows behind the padding that the last windows reach, as F.pad takes them."""
+    if out is None:
+        return 0, 0, 0, 0
+    height, width = x.shape[2] + border[2] + border[3], x.shape[3] + border[0] + border[1]
+    rows, columns = (
+        max(0, (count - 1) * step + (taps - 1) * apart + 1 - have)
+        for count, step, taps, apart, have in zip(
+            out, strides, size, dilation, (height, width), strict=True
+        )
+    )
+    return 0, columns, 0, rows
 
 
 def _conv2d(
@@ -131,6 +154,7 @@ def _pool2d(call: relax.Call, x: Tensor) -> Tensor:
         padding=a["padding"],
         dilation=a["dilation"],
         count_include_pad=bool(a["count_include_pad"]),
+        out=tuple(a["out_shape"][2:]),
     )
 
 

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from tvm import relax
 
 from subpc.calibration.meanings import convolution, pooled
+from subpc.passes.dataflow import shape_of
 
 Tensor = torch.Tensor
 
@@ -19,7 +20,15 @@ def _numbers(values: Any) -> list[int]:
 
 def _pooled(kind: str, call: relax.Call, x: Tensor, **options: bool) -> Tensor:
     a = call.attrs
-    return pooled(kind, x, size=a.pool_size, strides=a.strides, padding=a.padding, **options)
+    return pooled(
+        kind,
+        x,
+        size=a.pool_size,
+        strides=a.strides,
+        padding=a.padding,
+        out=shape_of(call)[2:],
+        **options,
+    )
 
 
 def _sections(sections: Any) -> int | list[int]:

@@ -50,6 +50,26 @@ def test_every_tensor_is_shown_in_order_and_none_is_kept() -> None:
     assert [shape for _, shape in shown] == [(2, *shape_of(var)[1:]) for var, _ in shown]
 
 
+@pytest.mark.parametrize(
+    "pool",
+    [
+        nn.MaxPool2d(3, 2, ceil_mode=True),
+        nn.MaxPool2d(3, 2, padding=1, ceil_mode=True),
+        nn.MaxPool2d(3, 2, dilation=2, ceil_mode=True),
+        nn.AvgPool2d(2, 2, ceil_mode=True),
+        nn.AvgPool2d(3, 2, padding=1, ceil_mode=True),
+        nn.AvgPool2d(3, 2, padding=1, ceil_mode=True, count_include_pad=False),
+        nn.AvgPool2d(3, 2, padding=1, count_include_pad=False),
+    ],
+    ids=str,
+)
+def test_windows_that_reach_beyond_the_padding(pool: nn.Module) -> None:
+    x = images(2, 1, 3, 15, 18)
+    (y,) = Interpreter(rewritten(pool, 1, 3, 15, 18).module).run(x)
+    assert y.shape == pool(x).shape
+    assert torch.allclose(y, pool(x), atol=1e-6)
+
+
 class Turned(nn.Module):
     """What no kernel of ours takes: columns become rows, channels are sorted."""
 
