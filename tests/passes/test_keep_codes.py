@@ -129,7 +129,7 @@ def test_codes_that_need_nine_bits_are_rounded_to_eight(tmp_path: Path) -> None:
     rewritten, found = layers_as_integers(saved(network(), packed, tmp_path / "m.pt"))
     assert {d.precision for d in rewritten.decisions.values()} == {"int8"}
     assert np.abs(whole(packed["down"])).max() == 255
-    assert np.corrcoef(found["down"].ravel(), whole(packed["down"]).ravel())[0, 1] > 0.9999
+    assert np.corrcoef(found["down"].ravel(), whole(packed["down"]).ravel())[0, 1] > 0.99
 
 
 def test_without_int8_the_same_file_computes_floats(tmp_path: Path) -> None:
