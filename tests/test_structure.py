@@ -22,8 +22,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("subpc", "frontend", "passes", "schedules", "algorithms", "cli")
 MAX_LINES = 300
 
-# Each room, and each file in the root of subpc/, may import what stands in a line above it;
-# deferred imports and those for types count.
+# What each room, and each file in the root of subpc/, may import stands in a line above it.
 ORDER = (
     ("errors", "__version__"),
     ("text", "records", "progress", "versions", "worker", "files"),
@@ -62,8 +61,7 @@ ALGORITHMS = (
     tuple(METHODS),
     ("registry",),
 )
-# Rooms of at most this many files: more are two rooms. Kernels, passes and commands stand side by
-# side.
+# Rooms of at most this many files: more are two rooms.
 MAX_FILES, FLAT = 20, {"passes", "schedules", "cli"}
 # Files of a room whose names begin alike: more would be a folder.
 MAX_PREFIX = 4
