@@ -1,6 +1,7 @@
 """ONNX operators that TVM's importer takes and gets wrong, or has no code for on a CPU: better no
 library than a wrong one."""
 
+import math
 from collections.abc import Callable, Iterable
 
 import onnx
@@ -61,10 +62,12 @@ def _channels_last(node: onnx.NodeProto, graph: onnx.GraphProto) -> str:
 
 
 def _not_bytes(node: onnx.NodeProto, graph: onnx.GraphProto) -> str:
-    """Codes of other types than bytes; those of constants are gone before anything is compiled, and
-    a sum of products is an int32."""
+    """Codes of other types than bytes, or that stand for nothing; those of constants are gone
+    before anything is compiled, and a sum of products is an int32."""
     if any(tensor.name == node.input[0] for tensor in graph.initializer):
         return ""
+    if scale := _impossible_scale(node, graph):
+        return f"{node.op_type} with the scale {scale}, instead of a positive finite one,"
     known = set(_BYTES)
     if node.op_type == "DequantizeLinear":
         codes = _type_of(node.input[0], graph)
@@ -76,6 +79,12 @@ def _not_bytes(node: onnx.NodeProto, graph: onnx.GraphProto) -> str:
         return ""
     name = onnx.TensorProto.DataType.Name(codes).lower()
     return f"{node.op_type} of {name}, instead of uint8 or int8,"
+
+
+def _impossible_scale(node: onnx.NodeProto, graph: onnx.GraphProto) -> str:
+    found = [tensor for tensor in graph.initializer if tensor.name == node.input[1]]
+    scales = [float(x) for t in found for x in numpy_helper.to_array(t).astype("float64").flat]
+    return next((f"{x:g}" for x in scales if not (math.isfinite(x) and x > 0)), "")
 
 
 def _half_scales(node: onnx.NodeProto, graph: onnx.GraphProto) -> str:
