@@ -40,7 +40,7 @@ PREPARATIONS = {
 SEEN, BATCH = 64, 16
 SETTINGS = {
     "subpc": Settings(),
-    "channels as they are": Settings(equalize=False),
+    "channels equalized": Settings(equalize=True),
     "biases as they are": Settings(correct=False),
     **{f"ranges by {m}": Settings(method=m) for m in ("min-max", "percentile", "entropy")},
 }

@@ -44,7 +44,7 @@ class Settings:
     """
 
     method: str = DEFAULT_METHOD
-    equalize: bool = True
+    equalize: bool = False
     match: bool = True
     correct: bool = True
     layers: Wanted = lambda name: True

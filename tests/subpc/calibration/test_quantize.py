@@ -21,7 +21,7 @@ from tests.subpc.small_net import SHAPE, small_net
 CASES = {
     "as it is, with images": (Settings(), True),
     "as it is, without": (Settings(), False),
-    "not equalized": (Settings(equalize=False), True),
+    "equalized": (Settings(equalize=True), True),
     "not matched": (Settings(match=False), False),
     "biases as they are": (Settings(correct=False), True),
     **{method: (Settings(method=method), True) for method in ("min-max", "percentile", "entropy")},
