@@ -5,15 +5,16 @@ dense and 1x16-sparse.
     python benchmarks/int8_layers.py --network resnet50 --sparsity 0.75 --threads 1
     python benchmarks/int8_layers.py --network resnet50 --precision float32
 
-Each network's convolutions are compiled next to each other, each with an input of its own, a ReLU,
-and a pooling behind it that reads its result; a profile times their steps, packing and sorting by
-phase included. GOP/s count useful work, a multiply-add as two. The peak is what the target's
-instructions reach here when they wait for nothing; Winograd's formula (float32) can exceed it.
+Each convolution is compiled alone, with a ReLU, and a mean behind it that reads its result; a
+profile times its steps, packing and sorting by phase included. GOP/s count useful work, a
+multiply-add as two. The peak is what the target's instructions reach here when they wait for
+nothing; Winograd's formula (float32) can exceed it.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -71,19 +72,18 @@ class Layer:
         return self.groups == 1 and self.c_out % N == 0 and self.c_in > 3
 
 
-class SideBySide(nn.Module):
-    """Convolutions that have nothing to do with each other: inputs (1, c_in, side, side) each, the
-    mean of each result."""
+class Alone(nn.Module):
+    """A convolution with a ReLU, and a mean that reads its result: (1, c_in, side, side) to (1,
+    c_out)."""
 
-    def __init__(self, layers: Sequence[Layer], sparsity: float) -> None:
+    def __init__(self, layer: Layer, sparsity: float) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.convs = nn.ModuleList(layer.conv(sparsity) for layer in layers)
+        self.conv = layer.conv(sparsity)
 
-    def forward(self, *inputs: torch.Tensor) -> list[torch.Tensor]:
-        """One result (1, c_out) a convolution."""
-        pairs = zip(self.convs, inputs, strict=True)
-        return [torch.relu(conv(x)).mean((2, 3)) for conv, x in pairs]
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The mean of each channel."""
+        return torch.relu(self.conv(x)).mean((2, 3))
 
 
 def layers_of(name: str) -> Counter[Layer]:
@@ -108,18 +108,18 @@ def layers_of(name: str) -> Counter[Layer]:
 
 
 def microseconds(
-    layers: Sequence[Layer], sparsity: float, precision: str, target: str, threads: Sequence[int]
-) -> Iterator[list[float]]:
-    """Of each layer, with each number of threads."""
-    examples = tuple(torch.rand(1, layer.c_in, layer.side, layer.side) for layer in layers)
-    model = SideBySide(layers, sparsity).eval()
+    layer: Layer, sparsity: float, precision: str, target: str, threads: Sequence[int]
+) -> list[float]:
+    """With each number of threads."""
+    model, shape = Alone(layer, sparsity).eval(), (1, layer.c_in, layer.side, layer.side)
+    found = []
     with TemporaryDirectory() as folder:
-        library = Path(folder) / "layers.so"
-        subpc.compile(model, examples, precision=precision, target=target, output=library)
+        library = Path(folder) / "layer.so"
+        subpc.compile(model, shapes=[shape], precision=precision, target=target, output=library)
         for count in threads:
             profile = subpc.load(library, threads=count).profile(runs=30, probes=False)
-            times = {entry.layer: 1000 * entry.ms for entry in profile.layers}
-            yield [times[f"convs.{index}"] for index in range(len(layers))]
+            found.append(sum(1000 * entry.ms for entry in profile.layers if entry.layer == "conv"))
+    return found
 
 
 def peaks(target: str, precision: str, threads: Sequence[int]) -> list[float]:
@@ -148,27 +148,33 @@ def main(
     for name in names:
         found = layers_of(name)
         for sparsity in sparsities:
-            times = microseconds(list(found), sparsity, precision, target, threads)
-            show(f"{name} {precision} {sparsity:.0%}", found, sparsity, list(times), roofs)
+            click.echo(f"\n{name} {precision} {sparsity:.0%}")
+            measure = partial(
+                microseconds,
+                sparsity=sparsity,
+                precision=precision,
+                target=target,
+                threads=threads,
+            )
+            show(found, sparsity, measure, roofs)
 
 
 def show(
-    title: str,
     found: Counter[Layer],
     sparsity: float,
-    times: Sequence[Sequence[float]],
+    measure: Callable[[Layer], list[float]],
     roofs: Sequence[float],
 ) -> None:
     """A row a layer, and the sum over the network."""
-    click.echo(f"\n{title}")
-    layers = list(found)
-    work = [layer.operations * (1 - sparsity * layer.prunes) for layer in layers]
-    for index, layer in enumerate(layers):
-        rates = [(us[index], work[index] / us[index] / 1e3) for us in times]
-        click.echo(f"  {layer!s:34} x{found[layer]:2}  {columns(rates, roofs)}")
-    everything = sum(found[layer] * w for layer, w in zip(layers, work, strict=True))
-    sums = [sum(found[layer] * t for layer, t in zip(layers, us, strict=True)) for us in times]
-    click.echo(f"  {'all':34}      {columns([(s, everything / s / 1e3) for s in sums], roofs)}")
+    everything, sums = 0.0, [0.0] * len(roofs)
+    for layer, count in found.items():
+        work, times = layer.operations * (1 - sparsity * layer.prunes), measure(layer)
+        rates = [(us, work / us / 1e3) for us in times]
+        click.echo(f"  {layer!s:34} x{count:2}  {columns(rates, roofs)}")
+        everything += count * work
+        sums = [total + count * us for total, us in zip(sums, times, strict=True)]
+    rates = [(us, everything / us / 1e3) for us in sums]
+    click.echo(f"  {'all':34}      {columns(rates, roofs)}")
 
 
 def columns(rates: Sequence[tuple[float, float]], roofs: Sequence[float]) -> str:
