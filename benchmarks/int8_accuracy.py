@@ -40,6 +40,7 @@ PREPARATIONS = {
 SEEN, BATCH = 64, 16
 SETTINGS = {
     "subpc": Settings(),
+    "stand-ins matched": Settings(match=True),
     "channels equalized": Settings(equalize=True),
     "biases as they are": Settings(correct=False),
     **{f"ranges by {m}": Settings(method=m) for m in ("min-max", "percentile", "entropy")},

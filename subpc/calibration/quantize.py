@@ -45,7 +45,7 @@ class Settings:
 
     method: str = DEFAULT_METHOD
     equalize: bool = False
-    match: bool = True
+    match: bool = False
     correct: bool = True
     layers: Wanted = lambda name: True
     pairs: bool = False

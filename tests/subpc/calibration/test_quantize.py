@@ -22,7 +22,7 @@ CASES = {
     "as it is, with images": (Settings(), True),
     "as it is, without": (Settings(), False),
     "equalized": (Settings(equalize=True), True),
-    "not matched": (Settings(match=False), False),
+    "matched": (Settings(match=True), False),
     "biases as they are": (Settings(correct=False), True),
     **{method: (Settings(method=method), True) for method in ("min-max", "percentile", "entropy")},
 }
@@ -144,7 +144,9 @@ def test_stand_ins_get_the_statistics_that_batch_norms_expect() -> None:
     net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 1))
     mean, deviation = torch.full((8,), 100.0), torch.full((8,), 5.0)
     norms = {"0": Norm(mean=mean.numpy(), deviation=deviation.numpy())}
-    graph = Dataflow(quantize(rewritten(net, *SHAPE, norms=norms))["main"])
+    graph = Dataflow(
+        quantize(rewritten(net, *SHAPE, norms=norms), None, Settings(match=True))["main"]
+    )
     ((_, last),) = [(v, c) for v, c in graph.calls(ops.CONV2D) if ops.layer_of(c) == "1"]
     rounded = graph.call(last.args[0], ops.FAKE_QUANTIZE)
     q = ops.quantization_of(ops.attributes(rounded)["quantization"])
