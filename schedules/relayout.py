@@ -153,6 +153,8 @@ class PhaseSplit(PlainKernel):
         return {"x": tensor(self.source), "y": tensor(self.layout)}
 
     def emit(self, b: dict[str, Any], isa: VectorIsa) -> None:
+        if not all(self.extent()):
+            return  # an image so small that only padding is read
         planes, rows = self.source.batch * self.source.channels, self.extent()[0]
         # A compact tensor may be the user's, behind which nothing may be read.
         framed = self.source.dtype == CODES and not self.source.frame.compact

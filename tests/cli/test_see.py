@@ -106,7 +106,7 @@ WRONG = [
         ["profile", "old.so"],
         1,
         (
-            "an older subpc: it has library format 1, this one reads format 2.\nCompile the model"
+            "an older subpc: it has library format 1, this one reads format 3.\nCompile the model"
             " again"
         ),
     ),

@@ -2,14 +2,26 @@
 
 import pytest
 
-from subpc.schedules.isa import AVX2, AVX512, GENERIC, VectorIsa, level_of
+from subpc.schedules.isa import (
+    AVX2,
+    AVX2_VNNI,
+    AVX512,
+    AVX512_VNNI,
+    AVX512F,
+    GENERIC,
+    VectorIsa,
+    level_of,
+)
 
 
 @pytest.mark.parametrize(
     ("features", "level"),
     [
-        ("avx512f avx2 fma avx512vnni", AVX512),
-        ("avx2 fma avxvnni", AVX2),
+        ("avx512f avx512bw avx2 fma avx512vnni", AVX512_VNNI),
+        ("avx512f avx512bw avx2 fma", AVX512),
+        ("avx512f avx2 fma", AVX512F),
+        ("avx2 fma avxvnni", AVX2_VNNI),
+        ("avx2 fma", AVX2),
         ("avx2", GENERIC),
         ("fma avx", GENERIC),
         ("", GENERIC),

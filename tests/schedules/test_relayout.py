@@ -88,6 +88,15 @@ def test_extra_row_and_column_go_into_the_halo() -> None:
     np.testing.assert_array_equal(got.reshape(2, -1)[:, at], x[0, :, ::2, ::2])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_a_phase_without_pixels_writes_nothing(dtype: str) -> None:
+    frame = halo_frame(1, 1, 1, dtype)
+    source = tensor(1, 2, 1, 4, 1, dtype)
+    kernel = PhaseSplit(source=source, stride=(2, 2), phases=((1, 0),), out=frame)
+    y = np.full(kernel.layout.elements, 7, dtype)
+    assert (run_everywhere(kernel, [np.zeros(source.elements, dtype), y], AVX512) == 7).all()
+
+
 def test_a_frame_that_is_too_small_is_refused() -> None:
     with pytest.raises(ValueError, match="do not fit"):
         PhaseSplit(

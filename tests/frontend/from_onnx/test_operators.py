@@ -178,7 +178,7 @@ def test_types_that_are_not_passed_on_are_refused(tmp_path: Path) -> None:
     model.ir_version = 10
     onnx.save(model, tmp_path / "m.onnx")
     with pytest.raises(
-        UnsupportedModelError, match="Output 0 of the model is int16; accepted: float32"
+        UnsupportedModelError, match="QuantizeLinear of int16, instead of uint8 or int8"
     ):
         compile(tmp_path / "m.onnx")
 
