@@ -6,7 +6,8 @@ with images.
     python benchmarks/int8_accuracy.py --show        # the table, from the rows that are there
 
 FOLDER holds photographs NNNN.jpg, NNNN being the ImageNet class. Those whose number ends in 0 or 5
-may be seen: 64 of them are what "images" stands for. All others are measured: top-1 of float32 and
+may be seen: 64 of them are what "images" stands for. All others are measured (--swap: the two
+halves change places): top-1 of float32 and
 of int8, how often the two agree, and the mean Kullback-Leibler divergence between their
 probabilities. Networks are evaluated as passes/to_integers.py gets them, in PyTorch, so that no
 CPU's kernels matter. One JSON line a row in benchmarks/results/int8_accuracy.jsonl. Weights: pip
@@ -73,11 +74,12 @@ def scores(module: Any, images: torch.Tensor) -> torch.Tensor:
     return F.log_softmax(torch.cat([interpreter.run(b)[0] for b in images.split(BATCH)]), 1)
 
 
-def measure(folder: Path, nets: list[str], names: list[str]) -> None:
-    """Append a row for each network, setting (of SETTINGS) and kind of calibration."""
+def measure(folder: Path, nets: list[str], names: list[str], *, swap: bool) -> None:
+    """Append a row for each network, setting (of SETTINGS) and kind of calibration. swap: what may
+    be seen otherwise is measured, and the other way round."""
     for net in nets:
         images, labels = photographs(folder, PREPARATIONS[net])
-        may_see = labels % 5 == 0
+        may_see = (labels % 5 == 0) != swap
         floats, held, classes = network(net), images[~may_see], labels[~may_see]
         expected = scores(floats.module, held)
         for name in names:
@@ -86,6 +88,7 @@ def measure(folder: Path, nets: list[str], names: list[str]) -> None:
                 row = {
                     "net": net,
                     "settings": name,
+                    "measured half": "0 and 5" if swap else "others",
                     "images": 0 if given is None else len(given),
                     "measured": len(held),
                     "float32": _share(expected.argmax(1) == classes),
@@ -107,12 +110,15 @@ def _share(right: torch.Tensor) -> float:
 def show() -> None:
     """Print the table."""
     rows = [json.loads(line) for line in RESULTS.read_text().splitlines()]
-    print("| network | calibration | setting | float32 | int8 | agreement | divergence |")
-    print("|---|---|---|---|---|---|---|")
+    print(
+        "| network | calibration | setting | measured | float32 | int8 | agreement | divergence |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     for row in rows:
         given = f"{row['images']} images" if row["images"] else "none"
         numbers = [f"{row[key]:.1f} %" for key in ("float32", "int8", "agreement")]
-        cells = [row["net"], given, row["settings"], *numbers, f"{row['divergence']:.4f}"]
+        half = row["measured half"]
+        cells = [row["net"], given, row["settings"], half, *numbers, f"{row['divergence']:.4f}"]
         print(f"| {' | '.join(cells)} |")
 
 
@@ -122,9 +128,11 @@ if __name__ == "__main__":
     parser.add_argument("--net", choices=PREPARATIONS, action="append", help="default: both")
     parser.add_argument("--setting", choices=SETTINGS, action="append", help="default: subpc")
     parser.add_argument("--show", action="store_true", help="print the table alone")
+    parser.add_argument("--swap", action="store_true", help="measure those that may be seen")
     options = parser.parse_args()
     if not options.show and options.images is None:
         parser.error("--images FOLDER is needed")
     if options.images is not None:
-        measure(options.images, options.net or list(PREPARATIONS), options.setting or ["subpc"])
+        nets, names = options.net or list(PREPARATIONS), options.setting or ["subpc"]
+        measure(options.images, nets, names, swap=options.swap)
     show()
