@@ -22,7 +22,7 @@ def test_random_networks_of_codes_compute_what_they_mean(data: st.DataObject) ->
 
 @pytest.mark.slow
 @seed(11)
-@settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_many_random_networks_of_codes(data: st.DataObject) -> None:
     check(Random(data.draw))
