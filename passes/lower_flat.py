@@ -7,13 +7,11 @@ from subpc.passes.dataflow import constant_of, dtype_of
 from subpc.passes.lower import Lowering, framed_layout
 from subpc.passes.pack_blocks import by_index, pack_weights, pixel_mask
 from subpc.passes.place_conv import PlacedConv, filter_blocks, place_conv
+from subpc.passes.place_planes import sorted_by_phase
 from subpc.passes.plan_layout import ConvGeometry, conv_geometry
-from subpc.passes.program import Location
 from subpc.schedules.choose_flat import FLAT, choose_flat_tile
 from subpc.schedules.flat_conv import FlatConv
-from subpc.schedules.layout import Frame, TensorLayout
 from subpc.schedules.operand import floats
-from subpc.schedules.relayout import PhaseSplit
 
 # Output channels of one dense row block; the largest divisor of c_out up to this is taken.
 DENSE_ROWS = 8
@@ -32,8 +30,11 @@ def lower_flat(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     )
     tuned = low.tuned(name, FLAT)
     by_rows = tuned is not None and tuned.phase_rows
-    source, x = _source(
-        low, call.args[0] if clamp is None else clamp.args[0], geometry, frame, name, by_rows
+    value = low.graph.resolve(call.args[0] if clamp is None else clamp.args[0])
+    source, x = (
+        (framed_layout(value, frame), low.framed(value, frame))
+        if geometry.in_order
+        else sorted_by_phase(low, call, value, geometry, frame, rows_outer=by_rows)
     )
     placed = place_conv(low, var, call, filters, source, x, frame)
     bounds = (
@@ -51,31 +52,6 @@ def lower_flat(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     if kernel.masked:
         operands["mask"] = low.weights.add(pixel_mask(frame))
     low.emit(placed.name, kernel, operands)
-
-
-def _source(
-    low: Lowering,
-    value: relax.Expr,
-    geometry: ConvGeometry,
-    frame: Frame,
-    layer: str,
-    by_rows: bool,
-) -> tuple[TensorLayout, Location]:
-    """The planes that the taps read: the input tensor itself, or its pixels sorted by phase."""
-    x = low.graph.resolve(value)
-    if geometry.in_order:
-        return framed_layout(x, frame), low.framed(x, frame)
-    home = low.home(x)
-    split = PhaseSplit(
-        source=home.layout,
-        stride=geometry.stride,
-        phases=geometry.phases,
-        out=frame,
-        rows_outer=by_rows,
-    )
-    planes = low.new_buffer(split.layout)
-    low.emit(layer, split, {"x": home.location, "y": planes})
-    return split.layout, planes
 
 
 def _kernel(

@@ -4,13 +4,15 @@ import numpy as np
 from tvm import relax
 
 from subpc.passes import ops
-from subpc.passes.dataflow import dtype_of
 from subpc.passes.lower import Lowering
-from subpc.passes.lower_quads import layer_levels, operand_arrays, x_quantization
+from subpc.passes.place_codes import (
+    layer_levels,
+    operand_arrays,
+    requantize,
+    x_quantization,
+)
 from subpc.passes.program import Location
 from subpc.schedules.int8_linear import Int8Linear
-from subpc.schedules.quantization import CODES
-from subpc.schedules.requantize import Requantize
 
 
 def lower_int8_linear(
@@ -24,13 +26,7 @@ def lower_int8_linear(
         rows=rows,
         inputs=inputs,
         outputs=outputs,
-        epilogue=Requantize(
-            residual=added is not None,
-            activation=ops.activation_of(attrs["activation"]),
-            codes=dtype_of(var) == CODES,
-            residual_codes=added is not None and dtype_of(added) == CODES,
-            limited=levels.limited,
-        ),
+        epilogue=requantize(call, var, levels),
     )
     start = np.zeros(kernel.padded_outputs, "int32")
     start[:outputs] = -x_quantization(call).zero_point * codes.astype("int64").sum(axis=1)
