@@ -1,5 +1,7 @@
 """The loops of a convolution of codes whose lanes are pixels."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from tvm import tirx
@@ -86,7 +88,8 @@ class QuadBody:
             left = self.tiles - here
             ragged = self.tiles % tile.band
             with T.serial(0, tirx.min(tile.band, left) if ragged else tile.band) as t:
-                self.pixel_tile(quads, image, group, (first, count), (row, rows), (here, t))
+                place = quads, image, group, (first, count), (row, rows), (here, t)
+                self.pixel_tile(here + t, partial(self.register_tile, *place))
 
     def quads_of(self, group: Any) -> tuple[Any, Any]:
         """Where a group's quads begin, and how many there are."""
@@ -95,25 +98,18 @@ class QuadBody:
         starts = self.b["starts"]
         return starts[group], starts[group + 1] - starts[group]
 
-    def pixel_tile(
-        self,
-        quads: Any,
-        image: Any,
-        group: Any,
-        span: tuple[Any, Any],
-        rows: tuple[int, int],
-        place: tuple[Any, Any],
-    ) -> None:
-        """One register tile, narrower at the end of the plane where the tile says so."""
-        tile, last = self.k.tile, self.vectors - (self.tiles - 1) * self.k.tile.vectors
-        if not tile.tail or last == tile.vectors:
-            self.register_tile(quads, image, group, span, rows, place, tile.vectors)
+    def pixel_tile(self, tile: Any, body: Callable[[int], None]) -> None:
+        """body(vectors) for pixel tile number `tile`: fewer of them at the end of the plane where
+        the schedule says so."""
+        full, last = self.k.tile.vectors, self.vectors - (self.tiles - 1) * self.k.tile.vectors
+        if not self.k.tile.tail or last == full:
+            body(full)
             return
-        with T.If(place[0] + place[1] < self.tiles - 1):
+        with T.If(tile < self.tiles - 1):
             with T.Then():
-                self.register_tile(quads, image, group, span, rows, place, tile.vectors)
+                body(full)
             with T.Else():
-                self.register_tile(quads, image, group, span, rows, place, last)
+                body(last)
 
     def pack(self, quads: Any, image: Any, band: Any, first: Any, count: Any) -> None:
         """The pixels that a band reads of `count` quads from `first` on, four channels next to each

@@ -65,65 +65,6 @@ def pixel_tiles(height: int, width: int, pitch: int, size: int) -> list[PixelTil
     return tiles
 
 
-def sums_by_filter(
-    *,
-    isa: VectorIsa,
-    b: dict[str, Any],
-    quads: Any,
-    sums: Any,
-    channel: Any,
-    group: int,
-    span: tuple[Any, Any],
-    offsets: Sequence[int],
-    room: int,
-    tiles: Sequence[PixelTile],
-    vectors: int,
-    columns: int,
-    streamed: bool,
-) -> None:
-    """Leave in sums (pixels, group) what a group's filters add up to.
-
-    quads: packed pixels as words, (quad, room) with all phases; offsets: of each tap there. span:
-    where the group's quads begin, and how many there are. vectors: of filters that a register tile
-    has; columns: pixels of a row. streamed: as in TileSums.
-    """
-    lanes = isa.lanes
-    for block in range(0, group, vectors * lanes):
-        starts = range(block, min(block + vectors * lanes, group), lanes)
-        for tile in tiles:
-            with T.serial(0, tile.count) as number:
-                place = tile.start + number * tile.step
-                pixel = tile.first + number * (
-                    columns if len(tile.places) < columns else len(tile.places)
-                )
-                totals = [
-                    [
-                        Register(lanes, load(b["start"], channel + at, lanes), "int32")
-                        for at in starts
-                    ]
-                    for _ in tile.places
-                ]
-                with T.serial(0, span[1]) as quad:
-                    for tap, offset in enumerate(offsets):
-                        weight = ((span[0] + quad) * len(offsets) + tap) * group
-                        if streamed:
-                            ahead = weight + block + PREFETCH_WEIGHTS
-                            prefetch(b["w"], ahead, len(starts) * lanes, write=False)
-                        codes = [
-                            Register(lanes, load(b["w"], weight + at, lanes), "int32")
-                            for at in starts
-                        ]
-                        for p, row in zip(tile.places, totals, strict=True):
-                            word = splat(quads[quad * room + place + offset + p], lanes)
-                            bytes_ = tirx.reinterpret(f"{CODES}x{QUAD * lanes}", word)
-                            pixels = Register(QUAD * lanes, bytes_, CODES)
-                            for total, code in zip(row, codes, strict=True):
-                                total.set(dot(total.get(), pixels.get(), code.get(), lanes))
-                for p, row in enumerate(totals):
-                    for at, total in zip(starts, row, strict=True):
-                        store(sums, (pixel + p) * group + at, total.get(), lanes)
-
-
 def transposed_sums(
     isa: VectorIsa, sums: Any, planes: Any, group: int, pixel_at: Sequence[int]
 ) -> None:
@@ -183,22 +124,13 @@ class FilterLanes(QuadBody):
         ]
         channel = group * k.group
         memory = (frame.height * frame.width * k.group, len(places) * k.group)
+        tiles = pixel_tiles(frame.height, frame.width, frame.pitch, k.tile.rows)
+        vectors = k.tile.vectors * self.lanes
         with thread_buffers([integers(size) for size in memory]) as (sums, planes):
-            sums_by_filter(
-                isa=self.isa,
-                b=self.b,
-                quads=quads,
-                sums=sums,
-                channel=channel,
-                group=k.group,
-                span=span,
-                offsets=self.offsets,
-                room=k.phases * self.room,
-                tiles=pixel_tiles(frame.height, frame.width, frame.pitch, k.tile.rows),
-                vectors=k.tile.vectors,
-                columns=frame.width,
-                streamed=not k.sparse,
-            )
+            for block in range(0, k.group, vectors):
+                filters = range(block, min(block + vectors, k.group), self.lanes)
+                for tile in tiles:
+                    self.sums_of(quads, sums, channel, span, filters, tile)
             transposed_sums(self.isa, sums, planes, k.group, places)
             finished_planes(
                 self.isa,
@@ -207,3 +139,61 @@ class FilterLanes(QuadBody):
                 len(places),
                 lambda registers, r, q: self.finish(registers, image, channel + r, q),
             )
+
+    def sums_of(
+        self,
+        quads: Any,
+        sums: Any,
+        channel: Any,
+        span: tuple[Any, Any],
+        filters: range,
+        tile: PixelTile,
+    ) -> None:
+        """Leave in sums (pixels, group) what some vectors of a group's filters add up to on tiles
+        of pixels.
+
+        channel: the group's first filter; span: where its quads begin, and how many there are;
+        filters: of the group, the first of each vector.
+        """
+        lanes, columns = self.lanes, self.k.out.frame.width
+        apart = columns if len(tile.places) < columns else len(tile.places)
+        with T.serial(0, tile.count) as number:
+            place, pixel = tile.start + number * tile.step, tile.first + number * apart
+            totals = [
+                [
+                    Register(lanes, load(self.b["start"], channel + at, lanes), "int32")
+                    for at in filters
+                ]
+                for _ in tile.places
+            ]
+            with T.serial(0, span[1]) as quad:
+                for tap in range(len(self.offsets)):
+                    self.add_tap(quads, totals, (span[0] + quad, quad), tap, filters, tile, place)
+            for p, row in enumerate(totals):
+                for at, total in zip(filters, row, strict=True):
+                    store(sums, (pixel + p) * self.k.group + at, total.get(), lanes)
+
+    def add_tap(
+        self,
+        quads: Any,
+        totals: list[list[Register]],
+        quad: tuple[Any, Any],
+        tap: int,
+        filters: range,
+        tile: PixelTile,
+        place: Any,
+    ) -> None:
+        """One tap of a quad: each pixel by all filters. quad: its number in the layer, and in the
+        group."""
+        k, lanes = self.k, self.lanes
+        weight = (quad[0] * len(self.offsets) + tap) * k.group
+        if not k.sparse:  # as in TileSums
+            ahead = weight + filters.start + PREFETCH_WEIGHTS
+            prefetch(self.b["w"], ahead, len(filters) * lanes, write=False)
+        codes = [Register(lanes, load(self.b["w"], weight + at, lanes), "int32") for at in filters]
+        for p, row in zip(tile.places, totals, strict=True):
+            at = quad[1] * (k.phases * self.room) + place + self.offsets[tap] + p
+            bytes_ = tirx.reinterpret(f"{CODES}x{QUAD * lanes}", splat(quads[at], lanes))
+            pixels = Register(QUAD * lanes, bytes_, CODES)
+            for total, code in zip(row, codes, strict=True):
+                total.set(dot(total.get(), pixels.get(), code.get(), lanes))
