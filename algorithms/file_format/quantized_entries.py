@@ -13,6 +13,8 @@ from subpc.errors import ModelFileError
 
 _KEYS = {"codes", "scale", "bits", "ternary", "shape"}
 _MAX_WEIGHTS = 1 << 30
+# The largest of the codes that stand for -1, 0 and 1; their two bits hold one more.
+_TERNARY = 2
 
 
 def packed_entries(layers: Mapping[str, Quantized]) -> dict[str, dict[str, Any]]:
@@ -76,8 +78,13 @@ def _parse(entry: Any, where: str) -> Quantized:
         or not bool(scale.isfinite().all())
     ):
         raise ModelFileError(f"{where} needs one finite scale a layer or an output channel.")
+    whole = unpack_codes(codes, bits, count).view(shape)
+    if entry["ternary"] and int(whole.max()) > _TERNARY:
+        raise ModelFileError(
+            f"{where} has the ternary code {int(whole.max())}; 0 to {_TERNARY} are accepted."
+        )
     return Quantized(
-        codes=unpack_codes(codes, bits, count).view(shape),
+        codes=whole,
         scale=scale,
         bits=bits,
         ternary=entry["ternary"],

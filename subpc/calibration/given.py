@@ -51,7 +51,7 @@ def calibration_inputs(
         )
     given = read_calibration(str(source), inputs[0], how, progress)
     assert given.images is not None
-    batches = _batches([given.images], inputs)
+    batches = _varied(_batches([given.images], inputs), str(source))
     return CalibrationInputs(arrays=batches, label=given.label, skipped=given.skipped)
 
 
@@ -71,7 +71,17 @@ def _of_arrays(
         )
     pairs = zip(arrays, inputs, strict=True)
     checked = [_array(array, info, where.format(info.name)) for array, info in pairs]
-    return CalibrationInputs(arrays=_batches(checked, inputs), label=label)
+    return CalibrationInputs(arrays=_varied(_batches(checked, inputs), name), label=label)
+
+
+def _varied(arrays: tuple[Tensor, ...], name: str) -> tuple[Tensor, ...]:
+    """The arrays; ConfigError where all of them hold one number, which tells no range."""
+    if all(x.numel() > 1 and bool((x == x.flatten()[0]).all()) for x in arrays):
+        raise ConfigError(
+            f"calibration: {name} holds nothing but the number {float(arrays[0].flatten()[0]):g},"
+            " on which no range can be measured; give images, or leave them out"
+        )
+    return arrays
 
 
 def _by_name(given: Mapping[Any, Any], inputs: Sequence[TensorInfo], name: str) -> list[Any]:

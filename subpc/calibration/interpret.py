@@ -148,7 +148,8 @@ def _stacked(parts: list[Tensor]) -> Tensor:
 
 
 def _array(x: Tensor, dtype: str) -> tvm.runtime.Tensor:
-    return tvm.runtime.tensor(np.ascontiguousarray(x.numpy(), dtype))
+    # ascontiguousarray would give a number without axes one.
+    return tvm.runtime.tensor(np.array(x.numpy(), dtype, order="C"))
 
 
 def _built(function: tvm.tirx.PrimFunc) -> Any:

@@ -21,6 +21,9 @@ from subpc.calibration.places import Places, Wanted, find_places
 from subpc.calibration.ranges import DEFAULT_METHOD, METHODS, TensorStatistics
 from subpc.calibration.stand_ins import stand_ins
 from subpc.calibration.weights import as_array, bias_correction, int8_codes
+from subpc.errors import UnsupportedModelError
+from subpc.frontend.imported_model import MAX_LAYERS_NAMED
+from subpc.frontend.messages import printable
 from subpc.passes import ops
 from subpc.passes.dataflow import Dataflow, constant_of, rewrite
 from subpc.schedules.quantization import Quantization
@@ -59,11 +62,13 @@ def quantize(
     """The network with `fake_quantize` and `dequantize` for everything that integer layers read.
 
     inputs: for each input (n, ...) an array (k n, ...) of its type, with one k for all, or the one
-    array; without them stand-ins are made. Raises ConfigError where values are not finite.
+    array; without them stand-ins are made. Raises UnsupportedModelError where weights are not
+    finite, ConfigError where other values are not.
     """
     settings = settings or Settings()
     graph = Dataflow(network.module["main"])
     places = find_places(graph, settings.layers)
+    _check_weights(graph, places)
     meanings, together = None, _BATCH
     if inputs is None:
         inputs = stand_ins(graph, network.norms)
@@ -91,6 +96,24 @@ def quantize(
         insert_fake_quantize(edited, quantizations)
 
     return rewrite(network.module, edit)
+
+
+def _check_weights(graph: Dataflow, places: Places) -> None:
+    """UnsupportedModelError for weights and biases that have no codes."""
+    wrong = []
+    for layer in places.layers:
+        call = graph.exprs[layer]
+        known = [constant_of(graph.resolve(arg)) for arg in call.args[1:3]]
+        if not all(values is None or np.isfinite(values).all() for values in known):
+            wrong.append(ops.layer_of(call))
+    if wrong:
+        more = len(wrong) - MAX_LAYERS_NAMED
+        shown = ", ".join(map(printable, wrong[:MAX_LAYERS_NAMED]))
+        shown += f" and {more} more" if more > 0 else ""
+        raise UnsupportedModelError(
+            f"layer {shown}: weights that are not finite (NaN or infinite), which int8 has no codes"
+            " for; repair the model's file, or take precision float32."
+        )
 
 
 def _observed(graph: Dataflow, places: Places) -> set[relax.Var]:

@@ -23,6 +23,8 @@ from subpc.runtime.random_inputs import random_inputs
 _COUNT, _VALUES = 16, 1 << 26
 # Pixels have a smallest and a largest value; they lie about so many deviations from the mean.
 _REACH = 2.3
+# Pixels of no network are numbers so large, or so small; a norm that says so knows other weights.
+_FARTHEST = 1e6
 _BYTES = ("uint8", "int8")
 
 
@@ -96,9 +98,13 @@ def _as_known(graph: Dataflow, var: relax.Var, norms: Mapping[str, Norm], images
             y = convolution(images, kernel, a["strides"], a["padding"], a["dilation"], a["groups"])
             found = y.std((0, 2, 3)).numpy()
             live = (found > 0) & (norm.deviation > 0)
-            if a["groups"] != 1 or not live.any():
+            known = np.isfinite([norm.mean, norm.deviation, bias]).all()
+            if a["groups"] != 1 or not live.any() or not known:
                 break
-            scale = float(np.median(norm.deviation[live] / found[live]))
+            with np.errstate(over="ignore"):
+                scale = float(np.median(norm.deviation[live] / found[live]))
+            if not 1 / _FARTHEST < scale < _FARTHEST:
+                break
             sums = weight.reshape(*weight.shape[:2], -1).sum(2, dtype="float64")
             mean = np.linalg.lstsq(sums, norm.mean - bias, rcond=0.05)[0]
             return images * scale + torch.from_numpy(mean).float().reshape(1, -1, 1, 1)

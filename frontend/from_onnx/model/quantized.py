@@ -67,6 +67,30 @@ def _conv(it: _Opening) -> None:
     it.result(it.operator("Conv", [it.value(0), it.value(3, 0), *bias], **it.attributes), 6)
 
 
+def _integer_conv(it: _Opening) -> None:
+    """x, w, zero, zero: sums of products of whole numbers, which float32 has exactly up to 2^24,
+    and to 24 bits beyond."""
+    values = []
+    for at, zero in ((0, 2), (1, 3)):
+        value = it.add("Cast", [it.inputs[at]], to=onnx.TensorProto.FLOAT)
+        if it.inputs[zero]:
+            point = it.add("Cast", [it.inputs[zero]], to=onnx.TensorProto.FLOAT)
+            if at == 1:
+                # One of all filters, or one of each.
+                axes = len(it.attributes.get("kernel_shape", (1, 1)))
+                filters = helper.make_tensor(
+                    "", onnx.TensorProto.INT64, [axes + 2], [-1, *[1] * (axes + 1)]
+                )
+                shape = it.add("Constant", [], value=filters)
+                point = it.add("Reshape", [point, shape])
+            # Reports call the layer by what its weight is called, up to the last point.
+            name = f"{it.node.output[0]}.weight" if at == 1 else ""
+            value = it.add("Sub", [value, point], name)
+        values.append(value)
+    sums = it.operator("Conv", values, **it.attributes)
+    it.add("Cast", [sums], it.node.output[0], to=onnx.TensorProto.INT32)
+
+
 def _matmul(it: _Opening) -> None:
     it.result(it.operator("MatMul", [it.value(0), it.value(3, -1)]), 6)
 
@@ -118,6 +142,7 @@ def _itself(it: _Opening) -> None:
 
 
 _STANDARD: Mapping[str, Callable[[_Opening], None]] = {
+    "ConvInteger": _integer_conv,
     "QLinearConv": _conv,
     "QLinearMatMul": _matmul,
 }

@@ -9,7 +9,7 @@ from torch import nn
 from subpc.calibration.interpret import Interpreter
 from subpc.calibration.quantize import Settings, quantize
 from subpc.demo.random_networks import set_statistics
-from subpc.errors import ConfigError
+from subpc.errors import ConfigError, UnsupportedModelError
 from subpc.frontend.architectures.build import build_arch
 from subpc.passes import ops
 from subpc.passes.dataflow import Dataflow, constant_of
@@ -196,3 +196,50 @@ def test_anything_may_lie_between_layers(
     rounded = quantize(network, x)
     found, expected = (Interpreter(m).run(x)[0] for m in (rounded, network.module))
     assert 1e-4 < noise(found, expected) < 0.06
+
+
+WRONG = {
+    "a weight": lambda net: net[0].weight.data[0, 0, 0].fill_(torch.nan),
+    "a bias": lambda net: net[0].bias.data[1:2].fill_(torch.inf),
+    "a norm": lambda net: net[1].running_var[2:].fill_(-1.0),
+    "the mean of a norm": lambda net: net[1].running_mean[2:].fill_(torch.nan),
+}
+
+
+def normed() -> nn.Sequential:
+    torch.manual_seed(0)
+    layers = nn.Conv2d(SHAPE[1], 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1)
+    return nn.Sequential(*layers).eval()
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_weights_that_are_not_finite_name_the_layer(case: str) -> None:
+    net = normed()
+    WRONG[case](net)
+    with pytest.raises(UnsupportedModelError, match=r"^layer 0: weights that are not fin") as error:
+        quantize(rewritten(net, *SHAPE))
+    assert len(str(error.value).splitlines()) <= 2
+
+
+STILL = {
+    "a dead filter": lambda net: (net[0].weight.data[3].zero_(), net[0].bias.data[3:4].zero_()),
+    "a layer of zeros": lambda net: (net[3].weight.data.zero_(), net[3].bias.data.zero_()),
+    "a first layer of zeros": lambda net: (net[0].weight.data.zero_(), net[0].bias.data.zero_()),
+    "tiny weights": lambda net: net[0].weight.data.mul_(1e-38),
+    "huge weights, which the norm makes good": lambda net: (
+        net[0].weight.data.mul_(1e12),
+        net[0].bias.data.mul_(1e12),
+        net[1].running_var.fill_(1e24),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", STILL)
+def test_layers_that_compute_next_to_nothing_stay_what_they_were(case: str) -> None:
+    """Ranges that are a single number have a scale, and it is finite."""
+    net = normed()
+    STILL[case](net)
+    network, x = rewritten(net, *SHAPE), images(8)
+    found, expected = (Interpreter(m).run(x)[0] for m in (quantize(network), network.module))
+    assert found.isfinite().all()
+    assert (found - expected).std() <= 0.1 * expected.std() + 1e-6

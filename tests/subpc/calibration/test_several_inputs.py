@@ -92,6 +92,7 @@ REFUSED: dict[str, tuple[Any, tuple[TensorInfo, ...], str]] = {
         (IMAGE, POSE),
         "pose in .* not finite",
     ),
+    "one number": (np.full((4, 6, 5, 3), 7, np.uint8), (FRAMES,), "holds nothing but the number 7"),
     "words": ({"image": "a", "pose": "b"}, (IMAGE, POSE), "accepted: a folder of images"),
     "no arrays": ({}, (FRAMES,), "holds no arrays"),
 }
