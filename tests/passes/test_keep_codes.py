@@ -143,7 +143,7 @@ def test_scales_hold_what_was_folded_into_the_layer(tmp_path: Path) -> None:
 
 
 def test_codes_of_eight_bits_reach_the_kernels_bit_for_bit(tmp_path: Path) -> None:
-    """Odd numbers up to 255: twice what eight bits hold, and one, which sums of pixels make good."""
+    """Odd numbers up to 255: twice what eight bits hold, and one: sums of pixels make it good."""
     packed = quantized(8)
     rewritten, _ = layers_as_integers(saved(network(), packed, tmp_path / "m.pt"))
     parts = {
