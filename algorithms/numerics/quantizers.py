@@ -63,7 +63,7 @@ class Quantized:
 
 def largest_code(bits: int, *, has_zero: bool) -> int:
     """Of codes with so many bits, counted from 0; even where the middle one stands for zero."""
-    return 2**bits - 2 if has_zero else 2**bits - 1
+    return (1 << bits) - (2 if has_zero else 1)
 
 
 def quantize_ternary(weight: torch.Tensor, *, per_channel: bool = False) -> Quantized:
