@@ -14,6 +14,7 @@ from subpc.images.prepare import Preparation
 from subpc.images.unlabelled import MAX_IMAGES, Given, read_calibration
 from subpc.progress import Progress, silent
 from subpc.runtime.arrays import read_npy
+from subpc.text import first_line
 
 _ACCEPTED = "a folder of images, fashion-mnist[:FOLDER], a .npy file, or an array"
 
@@ -48,9 +49,12 @@ def calibration_images(
 
 def _array(value: Any, shape: tuple[int, ...], name: str) -> Tensor:
     try:
-        array = np.asarray(value.detach() if isinstance(value, Tensor) else value)
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"calibration={type(value).__name__} is no {_ACCEPTED}") from error
+        array = np.asarray(_plain(value) if isinstance(value, Tensor) else value)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise ConfigError(
+            f"calibration={type(value).__name__} holds no plain numbers ({first_line(error)});"
+            f" accepted: {_ACCEPTED}"
+        ) from error
     if array.dtype.kind not in "fiu" or array.ndim == 0:
         raise ConfigError(
             f"calibration: {name} holds {array.dtype} of shape {array.shape}; accepted: {_ACCEPTED}"
@@ -61,9 +65,16 @@ def _array(value: Any, shape: tuple[int, ...], name: str) -> Tensor:
             f" (images, {', '.join(map(str, shape[1:]))}) is needed"
         )
     array = array[:: max(1, -(-len(array) // MAX_IMAGES))]
+    with np.errstate(over="ignore"):  # what no float32 holds becomes infinite, and is refused
+        array = np.ascontiguousarray(array, "float32")
     if not np.isfinite(array).all():
-        raise ConfigError(f"calibration: {name} holds values that are not finite")
-    return torch.from_numpy(np.ascontiguousarray(array, "float32"))
+        raise ConfigError(f"calibration: {name} holds values that are not finite in float32")
+    return torch.from_numpy(array)
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """The tensor in a type that NumPy has."""
+    return tensor.detach().float() if tensor.is_floating_point() else tensor.detach()
 
 
 def _batches(images: Tensor, batch: int) -> Tensor:

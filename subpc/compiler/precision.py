@@ -56,6 +56,7 @@ def quantizer(
     def run(network: "Rewritten") -> "tvm.IRModule":
         from subpc.calibration.given import calibration_images
         from subpc.calibration.quantize import Settings, quantize
+        from subpc.images.unlabelled import skipped_notes
         from subpc.passes.dataflow import dtype_of, shape_of
 
         if network.n_inputs != 1 or dtype_of(network.graph.inputs[0]) != "float32":
@@ -70,7 +71,7 @@ def quantizer(
         shape = shape_of(network.graph.inputs[0])
         given = calibration_images(calibration, shape, preparation, progress or silent)
         notes.append(f"calibrated with {given.label}")
-        notes.extend(f"left out {file}: {why}" for file, why in given.skipped.items())
+        notes.extend(skipped_notes(given.skipped))
         return quantize(network, given.images, settings)
 
     return run
