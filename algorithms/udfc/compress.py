@@ -1,7 +1,6 @@
 """UDFC over a network: front to back, remove channels and reconstruct them in the next layer, and
 quantize."""
 
-
 import torch
 from torch import nn
 

@@ -56,13 +56,14 @@ def quantizer(
     def run(network: "Rewritten") -> "tvm.IRModule":
         from subpc.calibration.given import calibration_inputs
         from subpc.calibration.quantize import Settings, quantize
+        from subpc.images.unlabelled import skipped_notes
 
         settings = Settings(pairs=isa.dot == "madd")
         if calibration is None:
             return quantize(network, settings=settings)
         given = calibration_inputs(calibration, network.inputs, preparation, progress or silent)
         notes.append(f"calibrated with {given.label}")
-        notes.extend(f"left out {file}: {why}" for file, why in given.skipped.items())
+        notes.extend(skipped_notes(given.skipped))
         return quantize(network, given.arrays, settings)
 
     return run
