@@ -113,7 +113,7 @@ class FilterLanes(QuadBody):
         store(quads, at // QUAD, words, self.lanes)
 
     def group(self, quads: Any, image: Any, group: Any, band: Any) -> None:
-        k, frame = self.k, self.k.out.frame
+        k, frame = self.kernel, self.kernel.out.frame
         span = self.quads_of(group)
         if k.sparse:
             self.pack(quads, image, band, *span)
@@ -155,13 +155,13 @@ class FilterLanes(QuadBody):
         channel: the group's first filter; span: where its quads begin, and how many there are;
         filters: of the group, the first of each vector.
         """
-        lanes, columns = self.lanes, self.k.out.frame.width
+        lanes, columns = self.lanes, self.kernel.out.frame.width
         apart = columns if len(tile.places) < columns else len(tile.places)
         with T.serial(0, tile.count) as number:
             place, pixel = tile.start + number * tile.step, tile.first + number * apart
             totals = [
                 [
-                    Register(lanes, load(self.b["start"], channel + at, lanes), "int32")
+                    Register(lanes, load(self.buffers["start"], channel + at, lanes), "int32")
                     for at in filters
                 ]
                 for _ in tile.places
@@ -171,7 +171,7 @@ class FilterLanes(QuadBody):
                     self.add_tap(quads, totals, (span[0] + quad, quad), tap, filters, tile, place)
             for p, row in enumerate(totals):
                 for at, total in zip(filters, row, strict=True):
-                    store(sums, (pixel + p) * self.k.group + at, total.get(), lanes)
+                    store(sums, (pixel + p) * self.kernel.group + at, total.get(), lanes)
 
     def add_tap(
         self,
@@ -185,12 +185,14 @@ class FilterLanes(QuadBody):
     ) -> None:
         """One tap of a quad: each pixel by all filters. quad: its number in the layer, and in the
         group."""
-        k, lanes = self.k, self.lanes
+        k, lanes = self.kernel, self.lanes
         weight = (quad[0] * len(self.offsets) + tap) * k.group
         if not k.sparse:  # as in TileSums
             ahead = weight + filters.start + PREFETCH_WEIGHTS
-            prefetch(self.b["w"], ahead, len(filters) * lanes, write=False)
-        codes = [Register(lanes, load(self.b["w"], weight + at, lanes), "int32") for at in filters]
+            prefetch(self.buffers["w"], ahead, len(filters) * lanes, write=False)
+        codes = [
+            Register(lanes, load(self.buffers["w"], weight + at, lanes), "int32") for at in filters
+        ]
         for p, row in zip(tile.places, totals, strict=True):
             at = quad[1] * (k.phases * self.room) + place + self.offsets[tap] + p
             bytes_ = tirx.reinterpret(f"{CODES}x{QUAD * lanes}", splat(quads[at], lanes))
