@@ -143,7 +143,7 @@ class FilterLanes(QuadBody):
         store(quads, at // QUAD, words, self.lanes)
 
     def group(self, quads: Any, image: Any, group: Any, band: Any) -> None:
-        k, frame = self.k, self.k.out.frame
+        k, frame = self.kernel, self.kernel.out.frame
         span = self.quads_of(group)
         if k.sparse:
             self.pack(quads, image, band, *span)
@@ -185,34 +185,35 @@ class FilterLanes(QuadBody):
         channel: the group's first filter; span: where its quads begin, and how many there are;
         filters: of the group, the first of each vector.
         """
-        lanes, columns = self.lanes, self.k.out.frame.width
+        lanes, columns = self.lanes, self.kernel.out.frame.width
         apart = columns if len(tile.places) < columns else len(tile.places)
         with T.serial(0, tile.count) as number:
             place, pixel = tile.start + number * tile.step, tile.first + number * apart
             totals = [
                 [
-                    Register(lanes, load(self.b["start"], channel + at, lanes), "int32")
+                    Register(lanes, load(self.buffers["start"], channel + at, lanes), "int32")
                     for at in filters
                 ]
                 for _ in tile.places
             ]
-            weight = span[0] * (len(self.offsets) * self.k.group)
+            weight = span[0] * (len(self.offsets) * self.kernel.group)
             FilterSums(
                 isa=self.isa,
                 sums=totals,
                 quads=span[1],
                 taps=len(self.offsets),
                 pixels=lambda quad, tap, p: splat(
-                    quads[quad * (self.k.phases * self.room) + place + self.offsets[tap] + p], lanes
+                    quads[quad * (self.kernel.phases * self.room) + place + self.offsets[tap] + p],
+                    lanes,
                 ),
-                w=self.b["w"],
+                w=self.buffers["w"],
                 weights=lambda quad, tap, vector: (
-                    weight + (quad * len(self.offsets) + tap) * self.k.group + filters[vector]
+                    weight + (quad * len(self.offsets) + tap) * self.kernel.group + filters[vector]
                 ),
-                narrow=self.k.narrow,
-                streamed=not self.k.sparse,
+                narrow=self.kernel.narrow,
+                streamed=not self.kernel.sparse,
                 places=tile.places,
             ).emit()
             for p, row in enumerate(totals):
                 for at, total in zip(filters, row, strict=True):
-                    store(sums, (pixel + p) * self.k.group + at, total.get(), lanes)
+                    store(sums, (pixel + p) * self.kernel.group + at, total.get(), lanes)

@@ -21,7 +21,7 @@ from subpc.algorithms.network.checked_copy import (
 )
 from subpc.algorithms.network.coded_weights import CodedWeights
 from subpc.algorithms.network.pairing import (
-    Pair,
+    LayerPair,
     Pairing,
     check_skip,
     find_pairs,
@@ -153,7 +153,7 @@ class _Run:
         self.results[name].bits = how.bits
         self.coded.set(name, codes)
 
-    def _remove(self, pair: Pair, problem: Problem) -> tuple[Problem, torch.Tensor]:
+    def _remove(self, pair: LayerPair, problem: Problem) -> tuple[Problem, torch.Tensor]:
         """Take the channels between the pair's layers that the others replace best, or the smallest
         filters."""
         first, norm, second = (self.modules[name] for name in (pair.first, pair.norm, pair.second))

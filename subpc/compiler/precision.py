@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from subpc.errors import ConfigError
 from subpc.images.prepare import Preparation
-from subpc.library.report import FLOATS, INTEGERS
+from subpc.library.report import FLOATS, INTEGERS, PRECISIONS
 from subpc.progress import Progress, silent
 from subpc.schedules.isa import VectorIsa
 
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     import tvm
 
     from subpc.passes.pipeline import Quantize, Rewritten
-
-PRECISIONS = (FLOATS, INTEGERS)
 
 
 def check_precision(precision: str, calibration: Any) -> None:
