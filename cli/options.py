@@ -8,6 +8,7 @@ import click
 
 from subpc.errors import ConfigError, ModelFileError
 from subpc.files import check_outputs
+from subpc.library.report import FLOATS, PRECISIONS
 
 
 class InputFile(click.Path):
@@ -272,6 +273,13 @@ interpolation_option = click.option(
     default="bilinear",
     show_default=True,
     help="How images are scaled.",
+)
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default=FLOATS,
+    show_default=True,
+    help="What layers compute in; int8 multiplies bytes.",
 )
 calibration_option = click.option(
     "--calibration",

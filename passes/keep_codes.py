@@ -148,6 +148,8 @@ def _windows(weight: np.ndarray, known: WeightCodes) -> Iterator[np.ndarray]:
     """The codes that can be the weight's: all of them, or those of fewer taps."""
     if weight.ndim != known.codes.ndim or weight.shape[:2] != known.codes.shape[:2]:
         return
+    if not np.isfinite(weight).all():  # codes times scales that overflow
+        return
     spare = [have - n for have, n in zip(known.codes.shape[2:], weight.shape[2:], strict=True)]
     for first in product(*(range(n + 1) for n in spare)):
         taps = [slice(i, i + n) for i, n in zip(first, weight.shape[2:], strict=True)]

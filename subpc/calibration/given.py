@@ -16,6 +16,7 @@ from subpc.images.unlabelled import MAX_IMAGES, read_calibration
 from subpc.library.report import TensorInfo
 from subpc.progress import Progress, silent
 from subpc.runtime.arrays import read_npy
+from subpc.text import first_line
 
 _ACCEPTED = "a folder of images, fashion-mnist[:FOLDER], a .npy or .npz file, or arrays"
 
@@ -105,9 +106,12 @@ def _listed(inputs: Sequence[TensorInfo]) -> str:
 
 def _array(value: Any, info: TensorInfo, name: str) -> Tensor:
     try:
-        array = np.asarray(value.detach() if isinstance(value, Tensor) else value)
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"calibration={type(value).__name__} is no {_ACCEPTED}") from error
+        array = np.asarray(_plain(value) if isinstance(value, Tensor) else value)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise ConfigError(
+            f"calibration={type(value).__name__} holds no plain numbers ({first_line(error)});"
+            f" accepted: {_ACCEPTED}"
+        ) from error
     floats = info.dtype.startswith("float")
     if array.dtype.kind not in "fiub" or (array.ndim == 0 and info.shape):
         raise ConfigError(
@@ -123,9 +127,16 @@ def _array(value: Any, info: TensorInfo, name: str) -> Tensor:
             f"calibration: {name} is {array.dtype}, and the network takes {info.dtype};"
             f" convert it with x.astype('{info.dtype}')"
         )
+    with np.errstate(over="ignore"):  # what no float32 holds becomes infinite, and is refused
+        array = np.array(array, info.dtype, order="C")
     if not np.isfinite(array).all():
-        raise ConfigError(f"calibration: {name} holds values that are not finite")
-    return torch.from_numpy(np.array(array, info.dtype, order="C"))
+        raise ConfigError(f"calibration: {name} holds values that are not finite in {info.dtype}")
+    return torch.from_numpy(array)
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """The tensor in a type that NumPy has."""
+    return tensor.detach().float() if tensor.is_floating_point() else tensor.detach()
 
 
 def _batches(arrays: Sequence[Tensor], inputs: Sequence[TensorInfo]) -> tuple[Tensor, ...]:

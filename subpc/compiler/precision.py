@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from subpc.errors import ConfigError
 from subpc.images.prepare import Preparation
-from subpc.library.report import FLOATS, INTEGERS
+from subpc.library.report import FLOATS, INTEGERS, PRECISIONS
 from subpc.progress import Progress, silent
 from subpc.schedules.isa import VectorIsa
 
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     import tvm
 
     from subpc.passes.pipeline import Quantize, Rewritten
-
-PRECISIONS = (FLOATS, INTEGERS)
 
 
 def check_precision(precision: str, calibration: Any) -> None:
@@ -56,13 +54,14 @@ def quantizer(
     def run(network: "Rewritten") -> "tvm.IRModule":
         from subpc.calibration.given import calibration_inputs
         from subpc.calibration.quantize import Settings, quantize
+        from subpc.images.unlabelled import skipped_notes
 
         settings = Settings(pairs=isa.dot == "madd")
         if calibration is None:
             return quantize(network, settings=settings)
         given = calibration_inputs(calibration, network.inputs, preparation, progress or silent)
         notes.append(f"calibrated with {given.label}")
-        notes.extend(f"left out {file}: {why}" for file, why in given.skipped.items())
+        notes.extend(skipped_notes(given.skipped))
         return quantize(network, given.arrays, settings)
 
     return run

@@ -1,6 +1,7 @@
 """Images without labels, as a network takes them: from a folder, or from Fashion-MNIST."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 # More images tell batch norms nothing new, and 256 of 224x224 already take 154 MB.
 MAX_IMAGES = 256
 MIN_IMAGES = 2
+# What notes on images that were left out start with, and how many of them are named.
+SKIPPED = "skipped "
+_NAMED = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +33,15 @@ class Given:
     images: "torch.Tensor | None" = None
     label: str = "none"
     skipped: dict[str, str] = field(default_factory=dict)
+
+
+def skipped_notes(files: Mapping[str, str]) -> list[str]:
+    """Notes on images that could not be read, {file: why}: the first few by name."""
+    notes = [
+        f"{SKIPPED}{reason if file in reason else f'{file}: {reason}'}"
+        for file, reason in list(files.items())[:_NAMED]
+    ]
+    return notes + ([f"{SKIPPED}{len(files) - _NAMED} more images"] if len(files) > _NAMED else [])
 
 
 def read_calibration(source: str, info: TensorInfo, how: Preparation, progress: Progress) -> Given:
@@ -44,7 +57,7 @@ def read_calibration(source: str, info: TensorInfo, how: Preparation, progress: 
 
     _layout(info, source)
     folder = Path(source)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise ConfigError(
             f"{source} is not a folder; a folder of images, or fashion-mnist[:FOLDER], is accepted."
         )

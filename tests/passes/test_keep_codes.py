@@ -10,7 +10,12 @@ from torch import nn
 
 import subpc
 from subpc.algorithms.file_format.compressed_file import CompressedFile, save_compressed
-from subpc.algorithms.numerics.quantizers import Quantized, quantize_ternary, quantize_uniform
+from subpc.algorithms.numerics.quantizers import (
+    Quantized,
+    codes_of,
+    quantize_ternary,
+    quantize_uniform,
+)
 from subpc.calibration.interpret import Interpreter
 from subpc.calibration.quantize import quantize
 from subpc.frontend.import_model import import_model
@@ -71,7 +76,7 @@ def layers_as_integers(path: Path) -> tuple[Rewritten, dict[str, np.ndarray]]:
 def whole(packed: Quantized) -> np.ndarray:
     """The codes of a file as multiples of a step."""
     codes = packed.codes.numpy().astype(int)
-    return codes - 1 if packed.ternary else 2 * codes - (2**packed.bits - 1)
+    return codes - packed.most // 2 if packed.has_zero else 2 * codes - packed.most
 
 
 def saved(net: nn.Module, packed: dict[str, Quantized], path: Path) -> Path:
@@ -85,21 +90,32 @@ def saved(net: nn.Module, packed: dict[str, Quantized], path: Path) -> Path:
 LAYERS = ("first.0", "depthwise", "down", "fc")
 
 
-def quantized(bits: int) -> dict[str, Quantized]:
+def quantized(bits: int, *, has_zero: bool = False) -> dict[str, Quantized]:
     """All layers of the network but the transposed ones, which no method quantizes."""
-    found = {}
-    for name, part in network().named_modules():
-        if isinstance(part, nn.Conv2d | nn.Linear):
-            make = (
-                quantize_ternary if bits == 2 else lambda w, **how: quantize_uniform(w, bits, **how)
-            )
-            found[name] = make(part.weight, per_channel=True)
-    return found
+    return {
+        name: rounded(part.weight.detach(), bits, has_zero=has_zero)
+        for name, part in network().named_modules()
+        if isinstance(part, nn.Conv2d | nn.Linear)
+    }
 
 
-@pytest.mark.parametrize("bits", [2, 3, 6, 7])
-def test_a_compressed_file_keeps_its_codes_bit_for_bit(bits: int, tmp_path: Path) -> None:
-    packed = quantized(bits)
+def rounded(weight: torch.Tensor, bits: int, *, has_zero: bool) -> Quantized:
+    if bits == 2:
+        return quantize_ternary(weight, per_channel=True)
+    if not has_zero:
+        return quantize_uniform(weight, bits, per_channel=True)
+    scale = weight.abs().flatten(1).amax(1, keepdim=True)
+    codes = codes_of(weight.flatten(1), scale, bits, has_zero=True).view_as(weight)
+    return Quantized(codes=codes, scale=scale[:, 0], bits=bits, has_zero=True)
+
+
+@pytest.mark.parametrize(
+    ("bits", "has_zero"), [(2, True), (3, False), (6, False), (7, False), (5, True), (8, True)]
+)
+def test_a_compressed_file_keeps_its_codes_bit_for_bit(
+    bits: int, has_zero: bool, tmp_path: Path
+) -> None:
+    packed = quantized(bits, has_zero=has_zero)
     rewritten, found = layers_as_integers(saved(network(), packed, tmp_path / "m.pt"))
     assert {name: d.precision for name, d in rewritten.decisions.items() if "/" not in name} == (
         dict.fromkeys([*packed, "turned"], "int8")
@@ -127,7 +143,7 @@ def test_scales_hold_what_was_folded_into_the_layer(tmp_path: Path) -> None:
 
 
 def test_codes_of_eight_bits_reach_the_kernels_bit_for_bit(tmp_path: Path) -> None:
-    """Odd numbers up to 255: twice what eight bits hold, and one, which sums of pixels add."""
+    """Odd numbers up to 255: twice what eight bits hold, and one: sums of pixels make it good."""
     packed = quantized(8)
     rewritten, _ = layers_as_integers(saved(network(), packed, tmp_path / "m.pt"))
     parts = {
