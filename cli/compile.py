@@ -156,6 +156,7 @@ def _check_target(target: str) -> None:
 
 def _print(report: "CompileReport", output: Path, verbose: bool, as_json: bool) -> None:
     from subpc.frontend.architectures.default_shape import ASSUMED
+    from subpc.images.unlabelled import SKIPPED
 
     if as_json:
         show_json({**report.to_dict(), "output": str(output), "bytes": output.stat().st_size})
@@ -163,6 +164,7 @@ def _print(report: "CompileReport", output: Path, verbose: bool, as_json: bool) 
     show(report.headline, report.summary)
     if verbose:
         show(layer_table(report))
-    notes = [note for note in report.metadata.notes if verbose or note.startswith(ASSUMED)]
+    needed = (ASSUMED, SKIPPED)
+    notes = [note for note in report.metadata.notes if verbose or note.startswith(needed)]
     show(*(f"warning: {w}" for w in report.metadata.warnings), *(f"note: {note}" for note in notes))
     show(f"wrote {described(output)} ({output.stat().st_size / 1e6:.1f} MB)")

@@ -174,7 +174,7 @@ INPUT_TEXT, ARCH = InputText(), InputArch()
 TUNING = InputText("auto", "off", path="a database that `subpc tune` wrote")
 IMAGES = InputText("fashion-mnist", "fashion-mnist:", path="a folder of images")
 INPUTS = InputText(
-    "fashion-mnist", "fashion-mnist:", path="a folder of images or a .npy file of inputs"
+    "fashion-mnist", "fashion-mnist:", path="a folder of images, or a .npy or .npz file of inputs"
 )
 TRAINING_IMAGES = InputText("fashion-mnist", "fashion-mnist:", "imagefolder:")
 OUTPUT, DATABASE, OUTPUT_FOLDER = OutputFile(), OutputDatabase(), OutputFolder()
@@ -284,8 +284,8 @@ precision_option = click.option(
 calibration_option = click.option(
     "--calibration",
     type=INPUTS,
-    metavar="FOLDER|FILE.npy",
-    help="Up to 256 unlabelled images for int8, or inputs. [default: none are needed]",
+    metavar="FOLDER|FILE.npy|FILE.npz",
+    help="Up to 256 unlabelled images for int8, or inputs by name. [default: none are needed]",
 )
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object instead of text."

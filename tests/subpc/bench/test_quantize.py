@@ -29,7 +29,8 @@ IMAGE = np.random.default_rng(1).standard_normal(SHAPE).astype(np.float32)
 def files(folder: Path, images: Any = None, batch: int = 1, model: Any = None) -> RivalFiles:
     """The small network's files for inputs of this batch."""
     shapes = [(batch, *SHAPE[1:])]
-    return RivalFiles(model or small_net(), shapes, folder, threads=1, calibration=images)
+    samples = None if images is None else [images.reshape(-1, *shapes[0])]
+    return RivalFiles(model or small_net(), shapes, folder, threads=1, calibration=samples)
 
 
 def first_scale(file: Path) -> float:
