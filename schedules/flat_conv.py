@@ -8,9 +8,9 @@ q: for every kept input channel and tap, `vectors` loads meet `rows` weights bro
 Strided convolutions come here too, after `relayout.PhaseSplit` has sorted the input pixels by their
 phase.
 
-Sparse (kept < c_in): all taps of one input channel in N consecutive filters live or die together
-(SUBP, section 3). Group g reads only the planes in `index[g]`; with the uniform rule every group
-keeps the same number, so all tasks are equal.
+Sparse (kept < c_in): all taps of one input channel in N consecutive filters are kept, or all are
+zero (SUBP, section 3). Group g reads only the planes in `index[g]`; with the uniform rule every
+group keeps the same number, so all tasks are equal.
 """
 
 from dataclasses import dataclass, replace

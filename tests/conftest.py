@@ -13,6 +13,7 @@ if (
 ):  # as many processes as CPUs: more threads in each would wait for one another
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,27 @@ import pytest
 from subpc.library import artifact
 from subpc.library.report import FunctionInfo, LayerReport, Metadata, StepInfo, TensorInfo
 from subpc.machine.linker import link
+from tests.pairs import representatives
 
 SIDE = 16
+
+
+@pytest.hookimpl(tryfirst=True)  # before those that were not asked for are taken out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of a test that is marked `pairs`, all but few combinations in which any two values meet are
+    slow."""
+    tests = defaultdict(list)
+    for item in items:
+        if isinstance(item, pytest.Function) and item.get_closest_marker("pairs") is not None:
+            tests[item.function].append(item)
+    for combined in tests.values():
+        texts = [
+            {name: repr(value) for name, value in item.callspec.params.items()} for item in combined
+        ]
+        quick = representatives(texts)
+        for place, item in enumerate(combined):
+            if place not in quick:
+                item.add_marker(pytest.mark.slow)
 
 
 def expected(x: np.ndarray, weights: np.ndarray) -> np.ndarray:

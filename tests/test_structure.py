@@ -25,7 +25,8 @@ MAX_LINES = 300
 # What each room, and each file in the root of subpc/, may import stands in a line above it.
 ORDER = (
     ("errors", "__version__"),
-    ("text", "records", "progress", "versions", "worker", "files"),
+    ("text",),
+    ("records", "progress", "versions", "worker", "files"),
     ("scratch", "onnx_places"),
     ("model_files",),
     ("schedules",),

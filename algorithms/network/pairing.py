@@ -219,7 +219,7 @@ def _why(node: fx.Node, following: fx.Node | None) -> str:
     if following.target in (operator.add, operator.iadd, torch.add):
         return "its result is added to a shortcut"
     if following.target in (torch.cat, torch.concat):
-        return "its result is joined with others"
+        return "its result is concatenated with others"
     return (
         f"{following.target if isinstance(following.target, str) else following.name} follows, not"
         " a convolution"

@@ -90,7 +90,7 @@ def add(fields: Sequence[Field]) -> Field:
     )
 
 
-def join(fields: Sequence[Field]) -> Field:
+def concatenated(fields: Sequence[Field]) -> Field:
     """Channels side by side, those of different branches taken as independent."""
     means = tuple(torch.cat(_side(fields, "means", side)) for side in (0, 1))
     own = tuple(_diagonal(_side(fields, "own", side)) for side in (0, 1))

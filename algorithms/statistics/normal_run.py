@@ -12,7 +12,13 @@ from torch import fx, nn
 
 from subpc.algorithms.network.batch_norm import gamma_beta, move_statistics
 from subpc.algorithms.statistics.moments import AtLayer, AtNorm
-from subpc.algorithms.statistics.normal_channels import PRECISION, Field, add, images_field, join
+from subpc.algorithms.statistics.normal_channels import (
+    PRECISION,
+    Field,
+    add,
+    concatenated,
+    images_field,
+)
 from subpc.algorithms.statistics.normal_layer import LayerField
 from subpc.algorithms.statistics.normal_shapes import is_number, reshaped
 from subpc.errors import UnsupportedModelError
@@ -125,13 +131,13 @@ class _Run:
         return self._other(node, module, sources)
 
     def _other(self, node: fx.Node, module: nn.Module | None, sources: list[Field]) -> Field | None:
-        """Activations, poolings, sums and joins."""
+        """Activations, poolings, sums and concatenations."""
         if not sources or is_number(node):
             return None
         if node.target in _SUMS and len(sources) == len(node.args):
             return add(sources)
         if node.target in _JOINS:
-            return join(sources)
+            return concatenated(sources)
         if isinstance(module, _ACTIVATIONS):
             return sources[0].through(_out_of_place(module))
         if module is None and node.target in _FUNCTIONS:

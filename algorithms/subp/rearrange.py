@@ -15,9 +15,9 @@ def rearrange(model: nn.Module) -> dict[str, str]:
     The "filter rearrangement" of Lin et al., 1xN pattern, arXiv 2105.14713. The order is carried
     through batch norm and ReLU into the input channels of the one convolution that reads the
     result, so the network computes the same function up to rounding; where that is not possible
-    (residual sums, joins, grouped convolutions) the layer is left alone and named with the reason.
-    It raises the magnitude that pruning a layer as a whole retains; the uniform rule, which takes
-    as much from every group, has nothing to gain from groups of unlike size. Raises
+    (residual sums, concatenations, grouped convolutions) the layer is left alone and named with the
+    reason. It raises the magnitude that pruning a layer as a whole retains; the uniform rule, which
+    takes as much from every group, has nothing to gain from groups of unlike size. Raises
     UnsupportedModelError where the network cannot be traced.
     """
     modules = dict(model.named_modules())

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from subpc.library.report import FLOATS, ResultInfo
 
 if TYPE_CHECKING:
-    from subpc.frontend.trace import Stage
+    from subpc.frontend.trace import TracedValue
 
 Array = npt.NDArray[Any]
 
@@ -22,7 +22,7 @@ class Fused:
     info: ResultInfo
 
 
-Layer: TypeAlias = "Fused | tuple[Stage, ...]"
+Layer: TypeAlias = "Fused | tuple[TracedValue, ...]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ def aligned(a: Layer, b: Layer) -> tuple[Array, Array] | str:
 _NOT_FOUND = "what the library fuses into it is spelled in several operators in the other model"
 
 
-def fused_stage(stages: "tuple[Stage, ...]", info: ResultInfo) -> Array | None:
+def fused_stage(stages: "tuple[TracedValue, ...]", info: ResultInfo) -> Array | None:
     """The value, (n, c, ...), after everything that a library has fused into the layer: affine
     operators, the addition, the activation, the rounding to codes."""
     fused = {"add": info.residual, "other": info.activation != "none"}
@@ -76,7 +76,7 @@ def fused_stage(stages: "tuple[Stage, ...]", info: ResultInfo) -> Array | None:
     return None if waiting else found.value
 
 
-def _normalised(stages: "tuple[Stage, ...]") -> Array:
+def _normalised(stages: "tuple[TracedValue, ...]") -> Array:
     """The value after the batch norm and other affine operators behind the layer, which exporters
     fold into its weights."""
     value = stages[0].value

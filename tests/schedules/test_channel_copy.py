@@ -18,6 +18,7 @@ from tests.schedules.harness import (
 )
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])
 @pytest.mark.parametrize("isa", ISAS.values(), ids=ISAS)
 @pytest.mark.parametrize("halo", [None, 0, 1])

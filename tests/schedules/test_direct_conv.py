@@ -75,6 +75,7 @@ def check(
     check_conv(conv, operands, expected.numpy(), isa)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("isa", ISAS.values(), ids=ISAS)
 @pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (1, 5), (5, 2)], ids=str)
 @pytest.mark.parametrize("stride", [(1, 1), (2, 2), (3, 1)], ids=str)

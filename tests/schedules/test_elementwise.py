@@ -59,6 +59,7 @@ PROGRAMS: list[
 ]
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("isa", ISAS.values(), ids=ISAS)
 @pytest.mark.parametrize("halo", [None, 0, 2])
 @pytest.mark.parametrize("index", range(len(PROGRAMS)))

@@ -9,6 +9,7 @@ from subpc.schedules.layout import TensorLayout, halo_frame
 from tests.schedules.harness import run_everywhere
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (7, 7), (56, 56)])
 @pytest.mark.parametrize("halo", [1, 2, 3])

@@ -76,6 +76,7 @@ def check(
     check_conv(conv, operands, expected.numpy(), isa)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("isa", ISAS.values(), ids=ISAS)
 @pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (1, 3)], ids=str)
 @pytest.mark.parametrize("n", [4, 8, 16, 32])

@@ -72,6 +72,7 @@ def check(
     check_tensor(out, got, expected.numpy())
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("isa", ISAS.values(), ids=ISAS)
 @pytest.mark.parametrize("stride", [(1, 1), (2, 2)], ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -117,6 +118,7 @@ def test_other_windows(options: dict[str, Any]) -> None:
     check((2, 3, 19, 23), AVX512, outs=3, groups=3, **options)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("isa", ISAS.values(), ids=ISAS)
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize(("ins", "outs", "groups"), [(4, 8, 4), (12, 6, 3), (8, 8, 2), (3, 5, 1)])

@@ -178,6 +178,7 @@ def test_few_filters_a_group(channels: tuple[int, int], isa: VectorIsa) -> None:
     check(Case(channels=channels, groups=groups, batch=2), isa)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("isa", DOT_ISAS.values(), ids=DOT_ISAS)
 @pytest.mark.parametrize("codes", [True, False], ids=["codes", "floats"])
 @pytest.mark.parametrize("residual", ["", "uint8", "float32"])

@@ -70,6 +70,7 @@ def check(
     np.testing.assert_array_equal(got.reshape(rows, outputs), expected)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("isa", DOT_ISAS.values(), ids=DOT_ISAS)
 @pytest.mark.parametrize("rows", [1, 3, 19])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -77,6 +78,7 @@ def test_codes_of_codes(shape: tuple[int, int], rows: int, isa: VectorIsa) -> No
     check(shape, rows, isa)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("isa", DOT_ISAS.values(), ids=DOT_ISAS)
 @pytest.mark.parametrize("codes", [True, False], ids=["codes", "floats"])
 @pytest.mark.parametrize("residual", ["", "uint8", "float32"])

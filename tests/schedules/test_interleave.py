@@ -49,6 +49,7 @@ def phases(factors: tuple[int, int], channels: int, order: str) -> dict[str, tup
     }
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize(
     ("quantization", "isa"),
     [*((None, isa) for isa in ISAS.values()), (CODES, AVX512), (CODES, AVX2)],

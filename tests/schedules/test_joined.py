@@ -168,6 +168,7 @@ def check(
             check_tensor(stage.out, results[0][f"y_{number}"], expected[number])
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("isa", ISAS.values(), ids=ISAS)
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("kernel", [3, 5])

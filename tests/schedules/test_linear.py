@@ -11,6 +11,7 @@ from subpc.schedules.linear import Linear
 from tests.schedules.harness import ISAS, assembly, cpu_supports, run_everywhere
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("isa", ISAS.values(), ids=ISAS)
 @pytest.mark.parametrize("rows", [1, 2, 3, 8, 19])
 @pytest.mark.parametrize(

@@ -77,6 +77,7 @@ def check(
     check_tensor(out, got, expected, tolerance=0 if kind == "max" else 1e-5)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("isa", ISAS.values(), ids=ISAS)
 @pytest.mark.parametrize("halos", [(None, 1), (2, 1), (1, None)], ids=str)
 @pytest.mark.parametrize("case", CASES, ids=lambda c: "x".join(map(str, c[0])))
@@ -85,6 +86,7 @@ def test_pool(kind: str, case: Case, halos: tuple[int | None, int | None], isa: 
     check(kind, case, halos, isa, include=True, positive=False)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("isa", [AVX512, GENERIC], ids=["avx512", "generic"])
 @pytest.mark.parametrize("halo", [None, 1, 2])
 @pytest.mark.parametrize("case", CASES, ids=lambda c: "x".join(map(str, c[0])))
@@ -118,6 +120,7 @@ LARGE: list[Case] = [
 ]
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("isa", ISAS.values(), ids=ISAS)
 @pytest.mark.parametrize("halo", [None, 1])
 @pytest.mark.parametrize("case", LARGE, ids=lambda c: "x".join(map(str, c[1])))
@@ -191,6 +194,7 @@ def test_stem_pool_uses_vectors() -> None:
     assert text.count("vpermt2ps") + text.count("vpermi2ps") > 0
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("isa", ISAS.values(), ids=ISAS)
 @pytest.mark.parametrize("halo", [None, 0, 1, 3])
 @pytest.mark.parametrize(

@@ -108,6 +108,7 @@ def codes(window: Window) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (2, 3, *window.size)).astype("uint8")
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("isa", [AVX512, AVX2], ids=lambda isa: isa.name)
 @pytest.mark.parametrize("quantization", [FROM_ZERO, SIGNED], ids=["from zero", "signed"])
 @pytest.mark.parametrize("window", WINDOWS, ids=str)
@@ -123,6 +124,7 @@ def test_maximum(window: Window, quantization: Quantization, isa: VectorIsa) -> 
     np.testing.assert_array_equal(got, into(kernel.out, expected, BORDER))
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize(
     ("include", "isa"),
     [(True, AVX512), (False, AVX512), (True, AVX2)],
@@ -188,6 +190,7 @@ def test_maxima_of_a_stem_are_taken_byte_by_byte(isa: VectorIsa) -> None:
     assert "vpinsrb" not in text
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize(
     ("halo", "isa"),
     [(None, AVX512), (0, AVX512), (1, AVX512), (3, AVX512), (1, AVX2)],

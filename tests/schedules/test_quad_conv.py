@@ -95,6 +95,7 @@ def test_every_schedule_gives_the_same(tile: QuadTile) -> None:
     check(Case(tile=tile, size=(14, 14), c_out=64, kept=(7, 7, 7, 7), c_in=20))
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("size", [(7, 7), (5, 3), (14, 14), (1, 9)])
 @pytest.mark.parametrize("kept", [(), (9, 9, 9, 9), (3, 12, 1, 7)], ids=str)
 @pytest.mark.parametrize("pixels", ["rows", "a part of one"])

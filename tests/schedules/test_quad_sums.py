@@ -56,6 +56,7 @@ def test_the_largest_of_all_filters_and_of_both_sums_decides() -> None:
     assert fitting_steps(codes) == 0
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("name", MADD)
 @pytest.mark.parametrize("kernel", [1, 3])
 @pytest.mark.parametrize("bits", WIDTHS)
@@ -81,6 +82,7 @@ def test_one_more_than_fits_is_wrong(steps: int) -> None:
         check(case, AVX2)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("name", MADD)
 @pytest.mark.parametrize("kernel", [1, 2])
 @pytest.mark.parametrize(("narrow", "largest"), [(0, 127), (1, 64), (3, 21), (18, 3), (36, 1)])

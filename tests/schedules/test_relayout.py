@@ -30,6 +30,7 @@ def pixels(shape: tuple[int, ...], dtype: str = "float32") -> np.ndarray:
     return rng.standard_normal(shape).astype(dtype)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("isa", ISAS.values(), ids=ISAS)
 @pytest.mark.parametrize("halos", [(None, 1), (1, None), (0, 2), (3, 1), (None, 0)], ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -45,6 +46,7 @@ def test_relayout(
     check_tensor(out, got, x, tolerance=0)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize(
     ("dtype", "isa"),
     [("float32", AVX512), ("float32", GENERIC), ("uint8", AVX512), ("uint8", AVX2)],

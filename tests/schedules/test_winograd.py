@@ -131,6 +131,7 @@ def test_register_tiles_blocks_and_bands(size: tuple[int, int], tile: WinogradTi
     check(tile, size=size, filters=random_filters(64, 20, (3, 3), n=32, sparsity=0.6))
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("isa", ISAS.values(), ids=ISAS)
 @pytest.mark.parametrize("uniform", [True, False])
 @pytest.mark.parametrize("n", [16, 32])

@@ -12,7 +12,7 @@ from subpc.algorithms.numerics.cholesky import steady_cholesky
 from subpc.algorithms.numerics.hermite import covariance_behind, expand
 from subpc.algorithms.statistics.filter_taps import fit_taps, make_taps
 from subpc.algorithms.statistics.follow import run_side_by_side
-from subpc.algorithms.statistics.normal_channels import PRECISION, Field, add, join
+from subpc.algorithms.statistics.normal_channels import PRECISION, Field, add, concatenated
 from subpc.algorithms.statistics.normal_layer import LayerField
 from subpc.algorithms.statistics.normal_run import run_fields
 from subpc.errors import UnsupportedModelError
@@ -68,7 +68,7 @@ def test_the_slope_is_the_share_above_zero_for_a_relu() -> None:
 def test_sums_and_joins_take_branches_as_independent() -> None:
     one, two = field(2, 0), field(2, 5)
     torch.testing.assert_close(add([one, two]).own[0], one.own[0] + two.own[0])
-    joined = join([one, two])
+    joined = concatenated([one, two])
     torch.testing.assert_close(joined.own[1][:2, :2], one.own[1])
     assert not joined.own[1][:2, 2:].any()
 

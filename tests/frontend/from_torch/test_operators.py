@@ -117,6 +117,7 @@ def test_interpolation_between_corners_and_antialiased(options: dict[str, bool])
     check(lambda x: F.interpolate(x, size=(4, 13), mode="bilinear", **options), planes())  # type: ignore[arg-type]
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("align", [True, False])
 @pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
 @pytest.mark.parametrize("mode", ["bilinear", "nearest"])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from subpc.comparison.align_layers import fused_stage
-from subpc.frontend.trace import Stage
+from subpc.frontend.trace import TracedValue
 from subpc.library.report import ResultInfo
 
 
@@ -13,7 +13,7 @@ def found(
 ) -> int | None:
     """The place of the value that is taken from a chain of stages."""
     stages = tuple(
-        Stage(kind=kind, value=np.full((1, 1), place, np.float32))
+        TracedValue(kind=kind, value=np.full((1, 1), place, np.float32))
         for place, kind in enumerate(kinds.split())
     )
     layout = {"space": "workspace", "index": 0, "offset": 0, "shape": (1, 1), "image": 1}

@@ -169,7 +169,7 @@ class Marking(Builder):
     ("how", "words"),
     [("crash", "signal 11"), ("hang", "no answer within"), ("wrong", "wrong results")],
 )
-def test_bad_candidates_die_alone(tmp_path: Path, how: str, words: str) -> None:
+def test_bad_candidates_end_no_search(tmp_path: Path, how: str, words: str) -> None:
     builder = Marking(network(), parse_target(NATIVE), tmp_path, 1)
     search = tuner(builder, tmp_path / "db")
     keys = [layer.workload.key for layer in search.layers[:3]]
