@@ -18,17 +18,16 @@ from subpc.cli.options import (
     json_option,
     mean_option,
     part_option,
+    precision_option,
     std_option,
     threads_option,
     trust_pickle_option,
 )
 from subpc.cli.printing import show, show_json
 from subpc.cli.tables import layer_table
-from subpc.compiler.precision import PRECISIONS
 from subpc.errors import CompileError, TargetError
 from subpc.files import check_outputs, described
 from subpc.images.prepare import Preparation
-from subpc.library.report import FLOATS
 from subpc.model_files import check_file
 from subpc.passes.sparse_modes import SPARSE_MODES
 
@@ -59,13 +58,7 @@ if TYPE_CHECKING:
 @click.option(
     "--target", default="llvm -mcpu=native", show_default=True, help="CPU to compile for."
 )
-@click.option(
-    "--precision",
-    type=click.Choice(PRECISIONS),
-    default=FLOATS,
-    show_default=True,
-    help="What layers compute in; int8 multiplies bytes.",
-)
+@precision_option
 @calibration_option
 @mean_option
 @std_option

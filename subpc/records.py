@@ -3,7 +3,6 @@
 import types
 import typing
 from dataclasses import fields
-from functools import cache
 from typing import Any, TypeVar
 
 from subpc.errors import ConfigError
@@ -37,10 +36,14 @@ class Record:
         )
 
 
-@cache
+_HINTS: dict[type[Record], dict[str, Any]] = {}
+
+
 def _hints(record: type[Record]) -> dict[str, Any]:
     """The types of a record's fields; a library has thousands of records of few types."""
-    return typing.get_type_hints(record)
+    if record not in _HINTS:
+        _HINTS[record] = typing.get_type_hints(record)
+    return _HINTS[record]
 
 
 def _plain(value: Any) -> Any:

@@ -13,6 +13,7 @@ from subpc.files import check_outputs
 from subpc.frontend.one_at_a_time import one_at_a_time
 from subpc.images.prepare import Preparation
 from subpc.images.unlabelled import Given, read_calibration, skipped_notes
+from subpc.library.report import TensorInfo
 from subpc.model_files import arch_files, model_files
 from subpc.progress import Progress, silent
 
@@ -183,8 +184,8 @@ def _check_output(output: Path, model: Path, arch: str | None, extras: Extras) -
 
 def _given(model: "nn.Module", extras: Extras, shape: Shape | None, progress: Progress) -> Given:
     if extras.calibration is not None:
-        how = replace(extras.preparation, size=_known(shape)[3])
-        return read_calibration(extras.calibration, _known(shape), how, progress)
+        info = TensorInfo(name="input", shape=_known(shape))
+        return read_calibration(extras.calibration, info, extras.preparation, progress)
     return _generated(model, extras.synthetic, shape, extras.synthetic_steps, extras.seed, progress)
 
 
