@@ -14,12 +14,13 @@ from PIL import Image
 import subpc
 from subpc.algorithms.file_format.compressed_file import CompressedFile, save_compressed
 from subpc.algorithms.numerics.quantizers import quantize_uniform
-from subpc.calibration.given import calibration_images
+from subpc.calibration.given import calibration_inputs
 from subpc.compiler.compile_model import rewritten
 from subpc.frontend.architectures.small_nets import build
 from subpc.frontend.import_model import import_model
 from subpc.frontend.load_network import load_network
 from subpc.images.prepare import Preparation, read_image
+from subpc.library.report import TensorInfo
 from subpc.machine.target import parse_target
 from subpc.runtime.arrays import read_npy
 from subpc.tuned_schedules import database as tuning_db
@@ -169,7 +170,7 @@ def _integers(path: Path) -> None:
 
 
 def _calibration(path: Path) -> None:
-    calibration_images(path, SHAPE, Preparation())
+    calibration_inputs(path, [TensorInfo(name="x", shape=SHAPE)], Preparation())
 
 
 LOADERS: dict[str, Callable[[Path], Any]] = {
