@@ -33,3 +33,9 @@ def test_a_tensor_without_plain_numbers_is_refused(values: torch.Tensor) -> None
 def test_numbers_that_no_float32_holds_are_refused_as_the_images_they_are() -> None:
     with pytest.raises(ConfigError, match="the array holds values that are not finite in float32"):
         calibration_inputs(np.full((2, 3, 4, 4), -1e300), INPUTS, Preparation())
+
+
+def test_samples_that_no_memory_holds_are_refused() -> None:
+    values = np.broadcast_to(np.float32(0), (1 << 40, 3, 4, 4))
+    with pytest.raises(ConfigError, match="does not fit in memory; give fewer samples"):
+        calibration_inputs(values, INPUTS, Preparation())
