@@ -2,6 +2,7 @@
 
 import re
 
+from subpc.text import LONGEST_WORD, shortened
 from subpc.text import printable as text_printable
 
 # Longer lists help nobody.
@@ -22,12 +23,12 @@ def first_line(error: BaseException, limit: int = 200) -> str:
 
 def printable(name: str | bytes) -> str:
     """A name from a file, fit for one line of a terminal: line breaks and control characters are
-    escaped.
+    escaped, and the middle of a long one is left out.
 
     Protobuf gives a string field that is not UTF-8 as bytes.
     """
     text = name if isinstance(name, str) else name.decode(errors="backslashreplace")
-    return text_printable(text)
+    return text_printable(shortened(text, LONGEST_WORD))
 
 
 def describe_unsupported(missing: dict[str, list[str]]) -> str:

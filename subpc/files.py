@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from subpc.errors import ConfigError, WriteError
-from subpc.text import can_be_a_path
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -92,7 +91,7 @@ def check_outputs(outputs: Iterable[AnyPath | None], inputs: Iterable[AnyPath | 
 
     An input that is a folder stands for the images in it.
     """
-    given = [Path(path) for path in inputs if path and can_be_a_path(os.fspath(path))]
+    given = [Path(path) for path in inputs if path]
     seen: dict[object, AnyPath] = {}
     for path in outputs:
         if path is None:
@@ -157,12 +156,12 @@ def _identity(path: AnyPath) -> object:
     try:
         found = os.stat(path)
         return found.st_dev, found.st_ino
-    except OSError:
+    except (OSError, ValueError):
         pass
     try:
         folder, name = os.path.split(os.path.realpath(path))
-    except FileNotFoundError:  # this process's folder is gone: a relative name names nothing
-        return path
+    except (FileNotFoundError, ValueError):
+        return path  # no file can be called that, or this process's folder is gone
     with suppress(OSError):
         found = os.stat(folder)
         return found.st_dev, found.st_ino, name

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 from torch.export import ExportedProgram
+from torch.nn.parameter import UninitializedParameter
 
 from subpc.algorithms.network.tensor_kinds import held_tensors, strange_tensors
 from subpc.errors import ConfigError, UnsupportedModelError
@@ -49,7 +50,13 @@ def inference_copy(module: Module) -> tuple[Module, tuple[str, ...]]:
 
 
 def _check_weights(module: nn.Module) -> None:
-    """UnsupportedModelError where weights are no arrays of floats."""
+    """UnsupportedModelError where weights are no arrays of floats, or are not there yet."""
+    lazy = [name for name, p in module.named_parameters() if isinstance(p, UninitializedParameter)]
+    if lazy:
+        raise UnsupportedModelError(
+            f"The model has weights without a shape, such as {lazy[0]}: its lazy layers have seen"
+            " no input yet.\nCall the model once, or load its weights, and compile then."
+        )
     strange = strange_tensors(held_tensors(module))
     if not strange:
         wrong = [

@@ -127,8 +127,13 @@ def _array(value: Any, info: TensorInfo, name: str) -> Tensor:
             f"calibration: {name} is {array.dtype}, and the network takes {info.dtype};"
             f" convert it with x.astype('{info.dtype}')"
         )
-    with np.errstate(over="ignore"):  # what no float32 holds becomes infinite, and is refused
-        array = np.array(array, info.dtype, order="C")
+    try:
+        with np.errstate(over="ignore"):  # what no float32 holds becomes infinite, and is refused
+            array = np.array(array, info.dtype, order="C")
+    except MemoryError as error:
+        raise ConfigError(
+            f"calibration: {name} of shape {array.shape} does not fit in memory; give fewer samples"
+        ) from error
     if not np.isfinite(array).all():
         raise ConfigError(f"calibration: {name} holds values that are not finite in {info.dtype}")
     return torch.from_numpy(array)

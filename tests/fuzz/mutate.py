@@ -11,6 +11,7 @@ from random import Random
 from typing import Any
 
 from tests.fuzz.bad_values import CANARY, CODE, GLOBALS, NUMBERS, SCRIPT_LINES, TEXTS, VALUES
+from tests.fuzz.onnx_parts import change_part
 
 Mutation = Callable[[bytes, Random], bytes]
 
@@ -249,6 +250,12 @@ def _lines(content: bytes, random: Random) -> bytes:
     return b"\n".join(lines)
 
 
+def _any_part(content: bytes, random: Random) -> bytes:
+    if content[:2] == b"PK":
+        return _archive(content, random)
+    return (_safetensors if content[8:9] == b"{" else change_part)(content, random)
+
+
 STRUCTURED: dict[str, tuple[Mutation, ...]] = {
     "pt2": (_archive,) * 6,
     "torchscript": (_archive,) * 6,
@@ -256,6 +263,9 @@ STRUCTURED: dict[str, tuple[Mutation, ...]] = {
     "compressed .pt": (_archive, _archive),
     "safetensors": (_safetensors,) * 3,
     "compressed .safetensors": (_safetensors,) * 3,
+    "onnx": (change_part,) * 3,
+    "int8": (_any_part,) * 3,
     "npy": (_archive, _numpy),
+    "calibration": (_numpy,) * 2,
     "tuning database": (_lines,) * 3,
 }

@@ -14,10 +14,14 @@ from PIL import Image
 import subpc
 from subpc.algorithms.file_format.compressed_file import CompressedFile, save_compressed
 from subpc.algorithms.numerics.quantizers import quantize_uniform
+from subpc.calibration.given import calibration_inputs
+from subpc.compiler.compile_model import rewritten
 from subpc.frontend.architectures.small_nets import build
 from subpc.frontend.import_model import import_model
 from subpc.frontend.load_network import load_network
 from subpc.images.prepare import Preparation, read_image
+from subpc.library.report import TensorInfo
+from subpc.machine.target import parse_target
 from subpc.runtime.arrays import read_npy
 from subpc.tuned_schedules import database as tuning_db
 from subpc.tuned_schedules.record import Machine, Trial, Verdict
@@ -35,6 +39,7 @@ def write_seeds(folder: Path) -> dict[str, list[str]]:
     save_open(folder / "open.pt2")
     _write_compressed(folder)
     _write_onnx(folder / "m.onnx")
+    _write_quantized(folder / "pairs.onnx", folder / "codes.onnx")
     _write_arrays(folder)
     subpc.compile(model, torch.rand(SHAPE), threads=1, output=folder / "m.so")
     _write_database(folder / "m.jsonl")
@@ -45,7 +50,9 @@ def write_seeds(folder: Path) -> dict[str, list[str]]:
         "safetensors": ["state.safetensors"],
         "compressed .pt": ["compressed.pt"],
         "compressed .safetensors": ["compressed.safetensors"],
-        "onnx": ["m.onnx"],
+        "onnx": ["m.onnx", "pairs.onnx", "codes.onnx"],
+        "int8": ["compressed.safetensors", "compressed.pt", "pairs.onnx"],
+        "calibration": ["m.npy"],
         "library": ["m.so"],
         "npy": ["m.npy", "m.npz"],
         "image": ["m.png", "m.jpg", "m.gif"],
@@ -95,6 +102,41 @@ def _write_onnx(path: Path) -> None:
     )
 
 
+def _write_quantized(pairs: Path, codes: Path) -> None:
+    """A convolution between pairs of quantize and dequantize, and one that computes with codes."""
+    rng = np.random.default_rng(0)
+    values: dict[str, Any] = {
+        "s": np.float32(0.1),
+        "z": np.uint8(100),
+        "w": rng.integers(-99, 99, (4, 3, 3, 3)).astype(np.int8),
+        "ws": rng.uniform(0.01, 0.1, 4).astype(np.float32),
+        "wz": np.zeros(4, np.int8),
+        "b": rng.integers(-99, 99, 4).astype(np.int32),
+    }
+    first = helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"])
+    last = helper.make_node("DequantizeLinear", ["r", "s", "z"], ["y"])
+    of_pairs = [
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["v"], axis=0),
+        helper.make_node("Conv", ["d", "v"], ["c"], pads=[1, 1, 1, 1]),
+        helper.make_node("QuantizeLinear", ["c", "s", "z"], ["r"]),
+    ]
+    operands = ["q", "s", "z", "w", "ws", "wz", "s", "z", "b"]
+    of_codes = [
+        helper.make_node("QLinearConv", operands, ["c"], pads=[1, 1, 1, 1]),
+        helper.make_node(
+            "QLinearAdd", ["c", "s", "z", "c", "s", "z", "s", "z"], ["r"], domain="com.microsoft"
+        ),
+    ]
+    shapes = (("x", SHAPE), ("y", (1, 4, *SHAPE[2:])))
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in shapes)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    tensors = [numpy_helper.from_array(np.asarray(v), name) for name, v in values.items()]
+    for path, middle in ((pairs, of_pairs), (codes, of_codes)):
+        graph = helper.make_graph([first, *middle, last], "g", [x], [y], tensors)
+        onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
+
+
 def _write_arrays(folder: Path) -> None:
     array = np.arange(192, dtype=np.float32).reshape(SHAPE)
     np.save(folder / "m.npy", array)
@@ -121,9 +163,21 @@ def _model(path: Path) -> None:
     import_model(path, shapes=[SHAPE], arch=ARCH)
 
 
+def _integers(path: Path) -> None:
+    rewritten(
+        path, None, isa=parse_target("llvm -mcpu=cascadelake").isa, sparse="auto", precision="int8"
+    )
+
+
+def _calibration(path: Path) -> None:
+    calibration_inputs(path, [TensorInfo(name="x", shape=SHAPE)], Preparation())
+
+
 LOADERS: dict[str, Callable[[Path], Any]] = {
     **dict.fromkeys(("pt2", "torchscript", "state dict", "safetensors", "onnx"), _model),
     **dict.fromkeys(("compressed .pt", "compressed .safetensors"), load_network),
+    "int8": _integers,
+    "calibration": _calibration,
     "library": lambda path: subpc.load(path, threads=1),
     "npy": read_npy,
     "image": lambda path: read_image(path, Preparation(size=8)),

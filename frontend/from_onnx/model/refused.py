@@ -67,7 +67,7 @@ def _channels_last(node: onnx.NodeProto, graph: onnx.GraphProto) -> str:
 def _not_bytes(node: onnx.NodeProto, graph: onnx.GraphProto) -> str:
     """Codes of other types than bytes, or that stand for nothing; those of constants are gone
     before anything is compiled, and a sum of products is an int32."""
-    if any(tensor.name == node.input[0] for tensor in graph.initializer):
+    if not node.input or any(tensor.name == node.input[0] for tensor in graph.initializer):
         return ""
     if scale := _impossible_scale(node, graph):
         return f"{node.op_type} with the scale {scale}, instead of a positive finite one,"
@@ -80,13 +80,17 @@ def _not_bytes(node: onnx.NodeProto, graph: onnx.GraphProto) -> str:
         codes = codes or next((a.i for a in node.attribute if a.name == "output_dtype"), 0)
     if not codes or codes in known:
         return ""
-    name = onnx.TensorProto.DataType.Name(codes).lower()
+    names = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()}
+    name = names.get(codes, f"type {codes}, which ONNX does not have")
     return f"{node.op_type} of {name}, instead of uint8 or int8,"
 
 
 def _impossible_scale(node: onnx.NodeProto, graph: onnx.GraphProto) -> str:
-    found = [tensor for tensor in graph.initializer if tensor.name == node.input[1]]
-    scales = [float(x) for t in found for x in numpy_helper.to_array(t).astype("float64").flat]
+    found = [tensor for tensor in graph.initializer if tensor.name in node.input[1:2]]
+    try:
+        scales = [float(x) for t in found for x in numpy_helper.to_array(t).astype("float64").flat]
+    except (ValueError, TypeError, KeyError, OverflowError):
+        return ""  # damaged: the check of the whole file says what is wrong with it
     return next((f"{x:g}" for x in scales if not (math.isfinite(x) and x > _SMALLEST)), "")
 
 

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from subpc.compiler.compile_model import rewritten
-from subpc.errors import UnsupportedModelError
+from subpc.errors import SubpcError, UnsupportedModelError
 from subpc.frontend.import_model import import_model
 from subpc.machine.target import isa_of_flags
 
@@ -55,3 +55,27 @@ def test_codes_whose_values_overflow_are_folded_in_silence(tmp_path: Path) -> No
     path = tmp_path / "net.onnx"
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
     rewritten(path, None, isa=isa_of_flags(frozenset()), sparse="auto")
+
+
+@pytest.mark.parametrize("damage", ["sizes", "inputs", "type"])
+def test_a_damaged_scale_is_refused_in_words(damage: str, tmp_path: Path) -> None:
+    model = onnx.load(rounding(0.5, tmp_path / "net.onnx"))
+    if damage == "sizes":
+        model.graph.initializer[0].dims.append(1 << 40)
+    elif damage == "inputs":
+        del model.graph.node[0].input[1:]
+    else:
+        model.graph.initializer[1].data_type = 40
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(SubpcError) as caught:
+        import_model(tmp_path / "net.onnx")
+    assert len(str(caught.value).splitlines()) <= 2
+
+
+def test_names_of_kilobytes_are_cut_in_messages(tmp_path: Path) -> None:
+    model = onnx.load(rounding(0.5, tmp_path / "net.onnx"))
+    model.graph.node[0].input[0] = "a" * 5000
+    onnx.save(model, tmp_path / "net.onnx")
+    with pytest.raises(SubpcError, match="reads 'aaaa") as caught:
+        import_model(tmp_path / "net.onnx")
+    assert len(str(caught.value)) < 600
