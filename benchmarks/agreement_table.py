@@ -14,32 +14,9 @@ import torch
 from subpc.compiler.compile_model import compile
 from subpc.demo.random_networks import set_statistics
 from subpc.frontend.architectures.build import build_arch
+from subpc.frontend.architectures.compared import COMPARED
 from subpc.runtime.deviation import share_of_range
 
-NETWORKS = [
-    *[
-        "resnet18",
-        "resnet34",
-        "resnet50",
-        "resnet101",
-        "wide_resnet50_2",
-        "resnext50_32x4d",
-        "vgg11",
-        "vgg11_bn",
-        "vgg16",
-        "vgg16_bn",
-    ],
-    *[
-        "densenet121",
-        "mobilenet_v2",
-        "mobilenet_v3_large",
-        "efficientnet_b0",
-        "squeezenet1_1",
-        "googlenet",
-        "shufflenet_v2_x1_0",
-    ],
-    *["regnet_y_400mf", "mnasnet1_0", "convnext_tiny", "timm:tf_efficientnet_lite0"],
-]
 SHAPE = (1, 3, 224, 224)
 
 
@@ -64,7 +41,7 @@ def main() -> None:
         "| network | largest error / range | change with another input / range | compile s"
         " |\n|---|---|---|---|"
     )
-    for name in sys.argv[1:] or NETWORKS:
+    for name in sys.argv[1:] or COMPARED:
         error, change, seconds = measure(name)
         print(f"| {name} | {error:.1e} | {change:.2f} | {seconds:.0f} |", flush=True)
 

@@ -157,15 +157,11 @@ def measure(row: Row, tuning: str | None, *, runs: int, rounds: int) -> dict[str
 
 def compressed(model: nn.Module, row: Row, folder: Path) -> Path | None:
     """The network with codes of fewer bits, as a file of DF-MPC; None where its weights are 8 bits
-    or float32.
-
-    Without anything that makes errors good: times do not depend on what the codes are.
-    """
+    or float32."""
     if row.weights in (FLOAT, CODES):
         return None
     low, _, high = row.weights.removesuffix(" bits").partition("/")
-    plain = {"compensation": "none", "recalibration": "none", "scales": "paper"}
-    config = DfmpcConfig(low_bits=int(low), high_bits=int(high or low), **plain)
+    config = DfmpcConfig(low_bits=int(low), high_bits=int(high or low))
     torch.save(model.state_dict(), folder / "weights.pth")
     file = folder / "compressed.safetensors"
     compress_file(folder / "weights.pth", config, file, arch=f"torchvision:{row.network}")

@@ -32,9 +32,10 @@ from subpc.frontend.load_network import load_network
 from subpc.machine.target import parse_target
 from subpc.passes.pipeline import lower_model
 from subpc.passes.program import WeightStore
-from subpc.schedules.direct_conv import DirectConv
-from subpc.schedules.flat_conv import FlatConv
 from subpc.schedules.isa import VectorIsa
+from subpc.schedules.kernel import Kernel
+from subpc.schedules.layout import Frame
+from subpc.schedules.workload import Choice
 
 N, SPARSITY = 16, 0.75
 THREADS = (2, 4, 8, 16, 32, 64)
@@ -85,28 +86,39 @@ def layers(model: nn.Module, shape: tuple[int, ...], isa: VectorIsa) -> list[tup
     for step in lowered.program.steps:
         decision = lowered.decisions.get(step.layer)
         if (
-            isinstance(step.kernel, FlatConv | DirectConv)
-            and step.kernel.sparse
+            step.kernel.family in SHARED_OUT
             and decision is not None
             and decision.pattern is not None
         ):
             kept = decision.pattern.kept.sum(axis=1).astype(float)
-            found.append((kept, tasks(step.kernel, kept, isa)))
+            found.append((kept, tasks(step.kernel, decision.pattern.n, kept, isa)))
     return found
 
 
-def tasks(kernel: FlatConv | DirectConv, kept: Work, isa: VectorIsa) -> Work:
+def tasks(kernel: Kernel, group: int, kept: Work, isa: VectorIsa) -> Work:
     """Work of each task: pixels of its tile times the kept channels of its row blocks."""
-    tile, frame = kernel.tile, kernel.out.frame
-    if isinstance(kernel, DirectConv):
-        pixels = -(-frame.height // tile.rows) * -(-frame.width // tile.columns)
-        rows, blocks = tile.vectors * isa.lanes, 1
-    else:
-        pixels = -(-frame.pixels // (tile.vectors * isa.lanes))
-        rows, blocks = tile.rows, tile.blocks
-    of_rows = np.repeat(kept, kernel.group // rows)
+    choice, layout = kernel.choice(isa), kernel.result_layout
+    assert choice is not None and layout is not None
+    rows, blocks, pixels = SHARED_OUT[kernel.family](choice, layout.frame, isa)
+    of_rows = np.repeat(kept, group // rows)
     chunks = np.add.reduceat(of_rows, np.arange(0, len(of_rows), blocks))
-    return np.tile(chunks, pixels) if tile.pixels_outer else np.repeat(chunks, pixels)
+    return np.tile(chunks, pixels) if choice["pixels_outer"] else np.repeat(chunks, pixels)
+
+
+def flat_tasks(choice: Choice, frame: Frame, isa: VectorIsa) -> tuple[int, int, int]:
+    """Filters of a row block, row blocks of a task, and tiles of pixels."""
+    pixels = -(-frame.pixels // (choice["vectors"] * isa.lanes))
+    return choice["rows"], choice["blocks"], pixels
+
+
+def direct_tasks(choice: Choice, frame: Frame, isa: VectorIsa) -> tuple[int, int, int]:
+    """The same of a kernel with filters in the lanes."""
+    pixels = -(-frame.height // choice["rows"]) * -(-frame.width // choice["columns"])
+    return choice["vectors"] * isa.lanes, 1, pixels
+
+
+# Sparse kernels whose tasks are known here.
+SHARED_OUT = {"bsr_conv_f32": flat_tasks, "bsr_direct_conv_f32": direct_tasks}
 
 
 def imbalance(works: list[Work], threads: int) -> float:

@@ -18,17 +18,16 @@ from subpc.cli.options import (
     json_option,
     mean_option,
     part_option,
+    precision_option,
     std_option,
     threads_option,
     trust_pickle_option,
 )
 from subpc.cli.printing import show, show_json
 from subpc.cli.tables import layer_table
-from subpc.compiler.precision import PRECISIONS
 from subpc.errors import CompileError, TargetError
 from subpc.files import check_outputs, described
 from subpc.images.prepare import Preparation
-from subpc.library.report import FLOATS
 from subpc.model_files import check_file
 from subpc.passes.sparse_modes import SPARSE_MODES
 
@@ -59,13 +58,7 @@ if TYPE_CHECKING:
 @click.option(
     "--target", default="llvm -mcpu=native", show_default=True, help="CPU to compile for."
 )
-@click.option(
-    "--precision",
-    type=click.Choice(PRECISIONS),
-    default=FLOATS,
-    show_default=True,
-    help="What layers compute in; int8 multiplies bytes.",
-)
+@precision_option
 @calibration_option
 @mean_option
 @std_option
@@ -163,6 +156,7 @@ def _check_target(target: str) -> None:
 
 def _print(report: "CompileReport", output: Path, verbose: bool, as_json: bool) -> None:
     from subpc.frontend.architectures.default_shape import ASSUMED
+    from subpc.images.unlabelled import SKIPPED
 
     if as_json:
         show_json({**report.to_dict(), "output": str(output), "bytes": output.stat().st_size})
@@ -170,6 +164,7 @@ def _print(report: "CompileReport", output: Path, verbose: bool, as_json: bool) 
     show(report.headline, report.summary)
     if verbose:
         show(layer_table(report))
-    notes = [note for note in report.metadata.notes if verbose or note.startswith(ASSUMED)]
+    needed = (ASSUMED, SKIPPED)
+    notes = [note for note in report.metadata.notes if verbose or note.startswith(needed)]
     show(*(f"warning: {w}" for w in report.metadata.warnings), *(f"note: {note}" for note in notes))
     show(f"wrote {described(output)} ({output.stat().st_size / 1e6:.1f} MB)")

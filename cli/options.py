@@ -8,6 +8,7 @@ import click
 
 from subpc.errors import ConfigError, ModelFileError
 from subpc.files import check_outputs
+from subpc.library.report import FLOATS, PRECISIONS
 
 
 class InputFile(click.Path):
@@ -173,7 +174,7 @@ INPUT_TEXT, ARCH = InputText(), InputArch()
 TUNING = InputText("auto", "off", path="a database that `subpc tune` wrote")
 IMAGES = InputText("fashion-mnist", "fashion-mnist:", path="a folder of images")
 INPUTS = InputText(
-    "fashion-mnist", "fashion-mnist:", path="a folder of images or a .npy file of inputs"
+    "fashion-mnist", "fashion-mnist:", path="a folder of images, or a .npy or .npz file of inputs"
 )
 TRAINING_IMAGES = InputText("fashion-mnist", "fashion-mnist:", "imagefolder:")
 OUTPUT, DATABASE, OUTPUT_FOLDER = OutputFile(), OutputDatabase(), OutputFolder()
@@ -273,11 +274,18 @@ interpolation_option = click.option(
     show_default=True,
     help="How images are scaled.",
 )
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default=FLOATS,
+    show_default=True,
+    help="What layers compute in; int8 multiplies bytes.",
+)
 calibration_option = click.option(
     "--calibration",
     type=INPUTS,
-    metavar="FOLDER|FILE.npy",
-    help="Up to 256 unlabelled images for int8, or inputs. [default: none are needed]",
+    metavar="FOLDER|FILE.npy|FILE.npz",
+    help="Up to 256 unlabelled images for int8, or inputs by name. [default: none are needed]",
 )
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object instead of text."

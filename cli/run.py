@@ -1,5 +1,6 @@
 """`subpc run`: arrays or an image in, arrays or classes out."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -147,7 +148,7 @@ def _read_inputs(model: "CompiledModel", inputs: tuple[str, ...]) -> dict[str, A
 def _existing(file: str, model: "CompiledModel") -> str:
     """A file without a name before it; where there is none, the name was a wrong one."""
     name, separator, _ = file.partition("=")
-    if separator and not Path(file).exists():
+    if separator and not os.path.exists(file):
         raise ConfigError(f"the model has no input {name!r}; it takes {_listed(model)}")
     return file
 

@@ -17,11 +17,11 @@ from subpc.cli.options import (
     FileCommand,
     json_option,
     part_option,
+    precision_option,
     threads_option,
     trust_pickle_option,
 )
 from subpc.cli.printing import complain, markup, show, show_json
-from subpc.compiler.precision import PRECISIONS
 from subpc.library.report import FLOATS
 from subpc.passes.sparse_modes import SPARSE_MODES
 
@@ -56,13 +56,7 @@ LOG_SECONDS = 10.0
     show_default=True,
     help="Block-sparse kernels, as for compile.",
 )
-@click.option(
-    "--precision",
-    type=click.Choice(PRECISIONS),
-    default=FLOATS,
-    show_default=True,
-    help="What layers compute in, as for compile.",
-)
+@precision_option
 @click.option(
     "--tracker", metavar="HOST:PORT", help="Measure on the machines of this TVM RPC tracker."
 )

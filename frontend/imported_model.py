@@ -10,7 +10,7 @@ import tvm
 from subpc.algorithms.numerics.quantizers import Quantized
 from subpc.frontend.messages import layer_of, printable
 from subpc.frontend.weight_codes import WeightCodes
-from subpc.library.report import FALLBACK, LayerReport
+from subpc.library.report import FALLBACK, LayerReport, TensorInfo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,14 @@ class ImportedModel:
     facts: dict[str, str] = field(default_factory=dict)
     packed: dict[str, Quantized] = field(default_factory=dict)
     codes: dict[str, WeightCodes] = field(default_factory=dict)
+
+    @property
+    def inputs(self) -> tuple[TensorInfo, ...]:
+        """The user inputs, in order."""
+        known = zip(self.input_names, self.input_shapes, self.input_dtypes, strict=True)
+        return tuple(
+            TensorInfo(name=name, shape=shape, dtype=dtype) for name, shape, dtype in known
+        )
 
     def with_notes(self, *notes: str) -> "ImportedModel":
         """The same model with `notes` put before its own."""

@@ -35,7 +35,7 @@ class Trace:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Graph(Generic[_Node]):
+class TracedGraph(Generic[_Node]):
     """What `chain` has to know of a graph: who reads a node's result, its shape, and which kind of
     stage a node is."""
 
@@ -44,7 +44,7 @@ class Graph(Generic[_Node]):
     kind: Callable[[_Node], str]
 
 
-def chain(graph: Graph[_Node], layer: _Node) -> list[_Node]:
+def chain(graph: TracedGraph[_Node], layer: _Node) -> list[_Node]:
     """The layer and what follows it, as long as one node alone reads the result, is no layer
     itself, and keeps the shape."""
     found = [layer]

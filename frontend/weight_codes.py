@@ -65,11 +65,12 @@ def weight_codes(
 
 
 def packed_codes(packed: Quantized) -> WeightCodes:
-    """Those of a compressed file: -1, 0 and 1, or odd numbers from -(2^bits - 1) to 2^bits - 1."""
-    stored, most = packed.codes.numpy().astype("int16"), 2**packed.bits - 1
+    """Those of a compressed file: whole numbers from -most / 2 to most / 2 where zero is a level,
+    else odd ones from -most to most."""
+    stored, most = packed.codes.numpy().astype("int16"), packed.most
     scale = packed.scale.detach().double().numpy()
-    if packed.ternary:
-        codes = stored - 1
+    if packed.has_zero:
+        codes, scale = stored - most // 2, scale / (most // 2)
     else:
         codes, scale = 2 * stored - most, scale / most
     scales = np.broadcast_to(scale.astype("float32"), (len(codes),))

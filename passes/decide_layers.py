@@ -30,6 +30,8 @@ QUAD_OVERHEAD, PACKING, QUAD_REST = 1.05, 3.0, 0.02
 # A gain below this is within what layouts and neighbours change; the dense kernel is the safer
 # choice.
 MIN_GAIN = 1.05
+# Rounding weights to eight bits leaves up to so many zeros; nobody prunes less.
+_FEW_ZEROS = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +160,8 @@ def _gain_of_codes(call: relax.Call, pattern: BlockPattern) -> float:
 def _no_pattern(weight: np.ndarray, zeros: float) -> str:
     if zeros < 0.01:
         return "no zeros"
+    if zeros < _FEW_ZEROS:
+        return f"dense: {zeros:.0%} of the weights are zero"
     if weight.shape[0] % 4:
         return f"channels: {weight.shape[0]} filters are not a multiple of 4"
     return (

@@ -13,6 +13,7 @@ from subpc.frontend.weight_codes import LARGEST, LOWEST, WeightCodes
 from subpc.passes import ops
 from subpc.passes.codes import passes_codes
 from subpc.passes.dataflow import Dataflow, constant_of, rewrite, shape_of
+from subpc.passes.offset_codes import bind_weight, bound, offset_codes, with_offsets
 
 # Of a weight's size: what rounding leaves where a batch norm was folded into it.
 _ROUNDING = 1e-6
@@ -46,8 +47,9 @@ def keep_codes(module: tvm.IRModule, codes: Mapping[str, WeightCodes]) -> tvm.IR
 
     codes: by layer. A factor is the file's scale, by that of a batch norm that was folded; it may
     be negative. Convolutions whose codes need nine bits become two where the file rounds what they
-    read. Layers whose input channels were scaled, and others whose codes kernels do not take, keep
-    their float weights.
+    read; other layers of such codes get codes of eight bits and offsets (offset_codes.py). Layers
+    whose input channels were scaled, and others whose codes kernels do not take, keep their float
+    weights.
     """
     return rewrite(module, lambda graph: _keep(graph, codes)) if codes else module
 
@@ -60,15 +62,14 @@ def _keep(graph: Dataflow, codes: Mapping[str, WeightCodes]) -> None:
             continue
         rows = weight.T if a.get("transposed") else weight
         if known.obstacle:
-            if not _in_two(graph, var, call, known):
+            if not _in_two(graph, var, call, known) and not _offset(graph, var, call, rows, known):
                 why = f"weights: {known.obstacle}"
                 graph.rebind(var, ops.with_attributes(call, why_float=why))
             continue
-        found = next(filter(None, (_same(rows, codes) for codes in _windows(rows, known))), None)
-        found = found or _moved(rows, known)
+        found = _found(rows, known)
         if found is None:
             continue
-        kept = _bound(graph, var, dequantize(*found), rows.shape)
+        kept = bind_weight(graph, var, *found)
         changed = {"transposed": 0} if a.get("transposed") else {}
         graph.rebind(
             var, ops.with_attributes(call, [call.args[0], kept, *call.args[2:]], **changed)
@@ -96,9 +97,7 @@ def _in_two(graph: Dataflow, var: relax.Var, call: relax.Call, known: WeightCode
         "layer_shape": list(a.get("layer_shape", weight.shape)),
         "layer_strides": list(a.get("layer_strides", a["strides"])),
     }
-    stored = [
-        _bound(graph, var, dequantize(part, scales), weight.shape) for part in (fitting, rest)
-    ]
+    stored = [bind_weight(graph, var, part, scales) for part in (fitting, rest)]
     no_bias = relax.const(np.zeros(len(weight), "float32"))
     more = ops.with_attributes(
         call,
@@ -107,7 +106,7 @@ def _in_two(graph: Dataflow, var: relax.Var, call: relax.Call, known: WeightCode
         activation="none",
         **whole,
     )
-    added = _bound(graph, var, more, shape_of(var))
+    added = bound(graph, var, more)
     args = [x, stored[0], bias, added]
     graph.rebind(var, ops.with_attributes(call, args, name=f"{a['name']}/0", **whole))
     return True
@@ -124,21 +123,32 @@ def _rounded(graph: Dataflow, value: relax.Expr) -> bool:
     return False
 
 
-def _bound(graph: Dataflow, var: relax.Var, call: relax.Call, shape: tuple[int, ...]) -> relax.Var:
-    made = relax.Var(f"{var.name}_part", relax.TensorType(shape, "float32"))
-    graph.exprs[made] = call
-    return made
+def _offset(
+    graph: Dataflow, var: relax.Var, call: relax.Call, rows: np.ndarray, known: WeightCodes
+) -> bool:
+    """Whether a layer whose input becomes codes got weights of eight bits and offsets."""
+    rounded = any(True for _ in graph.calls(ops.FAKE_QUANTIZE))
+    if len(shape_of(var)) != rows.ndim or (rounded and not _rounded(graph, call.args[0])):
+        return False
+    found = _found(rows, known)
+    apart = found and offset_codes(*found)
+    if not apart:
+        return False
+    with_offsets(graph, var, call, apart)
+    return True
 
 
-def dequantize(codes: np.ndarray, scales: np.ndarray) -> relax.Call:
-    """The weights that whole numbers from -128 to 127 (out, ...) with scales (out,) stand for."""
-    operands = [relax.const(codes.astype("int8")), relax.const(scales.astype("float32"))]
-    return ops.make(ops.DEQUANTIZE, operands, out_shape=list(codes.shape), dtype="float32")
+def _found(rows: np.ndarray, known: WeightCodes) -> tuple[np.ndarray, np.ndarray] | None:
+    """Weights (out, ...) as codes of the file, with the factor of each output channel."""
+    found = next(filter(None, (_same(rows, codes) for codes in _windows(rows, known))), None)
+    return found or _moved(rows, known)
 
 
 def _windows(weight: np.ndarray, known: WeightCodes) -> Iterator[np.ndarray]:
     """The codes that can be the weight's: all of them, or those of fewer taps."""
     if weight.ndim != known.codes.ndim or weight.shape[:2] != known.codes.shape[:2]:
+        return
+    if not np.isfinite(weight).all():  # codes times scales that overflow
         return
     spare = [have - n for have, n in zip(known.codes.shape[2:], weight.shape[2:], strict=True)]
     for first in product(*(range(n + 1) for n in spare)):

@@ -90,9 +90,9 @@ def _better(largest: bool) -> Callable[[_Found, _Found], _Found]:
         # < x", which NaN is not either.
         number_x, number_y = (v <= tirx.const(math.inf, v.ty.dtype) for v in (x, y))
         index_of_nan = tirx.Select(number_x, j, tirx.Select(number_y, i, first))
-        both = tirx.all(number_x, number_y)
-        return tirx.Select(both, index, index_of_nan), tirx.Select(
-            both, value, tirx.Select(number_x, y, x)
+        numbers = tirx.all(number_x, number_y)
+        return tirx.Select(numbers, index, index_of_nan), tirx.Select(
+            numbers, value, tirx.Select(number_x, y, x)
         )
 
     return better

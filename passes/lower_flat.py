@@ -11,6 +11,7 @@ from subpc.passes.place_planes import sorted_by_phase
 from subpc.passes.plan_layout import ConvGeometry, conv_geometry
 from subpc.schedules.choose_flat import FLAT, choose_flat_tile
 from subpc.schedules.flat_conv import FlatConv
+from subpc.schedules.flat_tile import FlatTile
 from subpc.schedules.operand import floats
 
 # Output channels of one dense row block; the largest divisor of c_out up to this is taken.
@@ -40,7 +41,7 @@ def lower_flat(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     bounds = (
         [] if clamp is None else [constant_of(low.graph.resolve(bound)) for bound in clamp.args[1:]]
     )
-    kernel = _kernel(low, placed, geometry, BOUNDS[: len(bounds)])
+    kernel = _kernel(low, placed, geometry, BOUNDS[: len(bounds)], tuned)
     operands = placed.operands(low)
     operands |= pack_weights(
         low.weights, filters, kernel.group, kernel.tile.rows, kernel.phases * source.frame.plane
@@ -55,10 +56,14 @@ def lower_flat(low: Lowering, var: relax.Var, call: relax.Call) -> None:
 
 
 def _kernel(
-    low: Lowering, placed: PlacedConv, geometry: ConvGeometry, bounds: tuple[str, ...]
+    low: Lowering,
+    placed: PlacedConv,
+    geometry: ConvGeometry,
+    bounds: tuple[str, ...],
+    tuned: FlatTile | None,
 ) -> FlatConv:
     """The workload of one convolution, with its tuned or its default tile."""
-    tuned, pattern, out = low.tuned(placed.name, FLAT), placed.filters.pattern, placed.out.layout
+    pattern, out = placed.filters.pattern, placed.out.layout
     dense_rows = (
         tuned.rows
         if tuned

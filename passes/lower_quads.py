@@ -57,12 +57,13 @@ def lower_quads(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     if len(places.taps) < len(geometry.taps):
         filters = by_tap(filters)
     steps = len(places.taps) * -(-len(filters.weight[0]) // QUAD)
+    narrow = _narrow(low, quad_groups(filters, len(filters.weight)))
     groups = quad_groups(
-        filters, dense_group(len(filters.weight), out.layout.frame, steps, low.isa)
+        filters, dense_group(len(filters.weight), out.layout.frame, steps, low.isa, narrow)
     )
     in_place = residual is not None and residual.location == out.location
     epilogue = requantize(call, var, levels, in_place=in_place)
-    kernel = _kernel(low, call, places, filters, groups, source, out, residual, epilogue)
+    kernel = _kernel(low, call, places, filters, groups, narrow, source, out, residual, epilogue)
     packed = packed_quads(groups, kernel, places.places)
     packed["start"] = (-x_quantization(call).zero_point * packed["start"]).astype("int32")
     operands: dict[str, Location | None] = {
@@ -89,12 +90,18 @@ def _source(
     return layout, location
 
 
+def _narrow(low: Lowering, groups: list[QuadGroup]) -> int | None:
+    """What QuadConv calls so."""
+    return None if low.isa.dot == "vnni" else min(fitting_steps(g.codes) for g in groups)
+
+
 def _kernel(
     low: Lowering,
     call: relax.Call,
     places: ChannelPlaces,
     filters: FilterBlocks,
     groups: list[QuadGroup],
+    narrow: int | None,
     source: TensorLayout,
     out: Place,
     residual: Place | None,
@@ -103,7 +110,6 @@ def _kernel(
     attrs, pattern = ops.attributes(call), filters.pattern
     group, uniform = len(groups[0].codes), pattern is None or pattern.uniform
     quads = [kept.quads for kept in groups]
-    narrow = None if low.isa.dot == "vnni" else min(fitting_steps(g.codes) for g in groups)
     return QuadConv(
         source=source,
         out=out.layout,

@@ -21,6 +21,7 @@ from tvm import relax
 
 from subpc.frontend.imported_model import ImportedModel
 from subpc.frontend.weight_codes import WeightCodes
+from subpc.library.report import TensorInfo
 from subpc.machine.target import Target
 from subpc.passes import ops
 from subpc.passes.codes import check_integers
@@ -87,7 +88,7 @@ class Rewritten:
 
     module: tvm.IRModule
     graph: Dataflow
-    n_inputs: int
+    inputs: tuple[TensorInfo, ...]
     decisions: dict[str, Decision]
     workloads: dict[str, ConvWorkload]
     others: dict[str, OtherLayer]
@@ -260,7 +261,7 @@ def _decided(
     return Rewritten(
         module=module,
         graph=graph,
-        n_inputs=len(network.input_names),
+        inputs=network.inputs,
         decisions=decisions,
         workloads=conv_workloads(graph, decisions),
         others=others,
@@ -283,7 +284,7 @@ def lower_model(
         ops.attributes(call)["name"]: call for _, call in model.graph.calls(ops.CONV2D, ops.LINEAR)
     }
     program = Lowering(
-        model.module, model.graph, model.n_inputs, isa, weights, decisions, choices
+        model.module, model.graph, len(model.inputs), isa, weights, decisions, choices
     ).run(LOWERING_RULES)
     join_steps(program, weights)
     taken = chosen(program, model.workloads, decisions, isa)

@@ -27,6 +27,9 @@ from subpc.schedules.workload import MIN_FILTERS
 # lanes: 480-500 Gflop/s against 435-465 at 28x28 and below, 430-490 against 465-490 at 56x56
 # (docs/performance.md).
 MAX_DIRECT_PIXELS = 28 * 28
+# With so few registers they never are: six pixels that a tile has lie in as many lines of the cache
+# as fourteen do (52 to 73 Gflop/s against 80 to 105 on one core with AVX2).
+FEW_REGISTERS = 16
 # The widest halo that all tensors of a plane size get because one convolution reads it; 9x9 filters
 # read this far.
 MAX_SHARED_HALO = 4
@@ -155,7 +158,11 @@ def family_by_rule(
     if is_winograd(call):
         return WINOGRAD
     height, width = ops.attributes(call)["out_shape"][2:]
-    small = filters % (2 * isa.lanes) == 0 and height * width <= MAX_DIRECT_PIXELS
+    small = (
+        isa.registers > FEW_REGISTERS
+        and filters % (2 * isa.lanes) == 0
+        and height * width <= MAX_DIRECT_PIXELS
+    )
     return DIRECT if small or shape_of(call.args[1])[2:] != (1, 1) else FLAT
 
 

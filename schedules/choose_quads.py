@@ -36,22 +36,26 @@ NARROW_RATE = 1.5
 # Registers, of 16 and of more, that LLVM needs besides what a tile without vpdpbusd is made of.
 SPARE_REGISTERS = (2, 5)
 # Where less than this share of the lanes would be pixels of the plane, lanes are filters: 12 to
-# 15 % faster on planes of 7 x 7, slower on 14 x 14 (docs/performance.md).
-MIN_USEFUL = 0.8
+# 15 % faster on planes of 7 x 7, slower on 14 x 14 (docs/performance.md). With vpdpbusd loads count
+# for more, and a larger share is wanted of it; the first is without it.
+MIN_USEFUL = (0.9, 0.8)
+# Sums that a tile needs for its loads to stay below its multiplications.
+MIN_SUMS = 7
 # Fewer taps and quads than this do not pay for the transposition.
 MIN_STEPS = 64
 # Groups of filters that a task of a sparse layer computes: more find their planes in L2.
 SPARSE_BLOCKS = 4
 
 
-def dense_group(filters: int, plane: Frame, steps: int, isa: VectorIsa) -> int:
+def dense_group(filters: int, plane: Frame, steps: int, isa: VectorIsa, narrow: int | None) -> int:
     """Filters that a dense kernel takes together: a divisor of their number near DENSE_GROUP, else
     DENSE_GROUP with filters of zeros behind the last one; two vectors where lanes are filters.
 
-    steps: taps times quads.
+    steps: taps times quads. narrow: as in QuadConv.
     """
-    if filters % (2 * isa.lanes) == 0 and wants_filter_lanes(2 * isa.lanes, plane, steps, isa):
-        return 2 * isa.lanes
+    wide = 2 * isa.lanes
+    if filters % wide == 0 and wants_filter_lanes(wide, plane, steps, isa, narrow):
+        return wide
     if filters < DENSE_GROUP // 2:
         return filters
     near = range(DENSE_GROUP // 2, 3 * DENSE_GROUP // 2 + 1)
@@ -59,28 +63,50 @@ def dense_group(filters: int, plane: Frame, steps: int, isa: VectorIsa) -> int:
     return min(divisors, key=lambda size: abs(size - DENSE_GROUP), default=DENSE_GROUP)
 
 
-def wants_filter_lanes(group: int, plane: Frame, steps: int, isa: VectorIsa) -> bool:
+def wants_filter_lanes(
+    group: int, plane: Frame, steps: int, isa: VectorIsa, narrow: int | None
+) -> bool:
     """Whether the plane is so small that too few lanes would be pixels, and the sums so long that
     transposing them does not matter."""
     useful = plane.height * plane.width / round_up(plane.pixels, isa.lanes)
     return (
-        isa.dot == "vnni"
+        narrow != 0
         and group % isa.lanes == 0
-        and useful < MIN_USEFUL
+        and useful < MIN_USEFUL[narrow is None]
         and steps >= MIN_STEPS
-        and plane.width * min(2, group // isa.lanes) < isa.registers - 4
+        and filter_lanes_size(group, plane, isa, narrow) is not None
     )
 
 
+def filter_lanes_size(
+    group: int, plane: Frame, isa: VectorIsa, narrow: int | None
+) -> tuple[int, int] | None:
+    """Pixels, whole rows of the plane or an equal part of one, and vectors of filters, whose sums
+    registers can hold, with the fewest cycles for a sum; None where only a few sums fit."""
+    parts = [plane.width // part for part in (2, 3, 4) if plane.width % part == 0]
+    rows = [plane.width * count for count in range(1, plane.height + 1)]
+    fitting = [
+        (tile_cycles(pixels, vectors, narrow) / (pixels * vectors), -vectors, pixels)
+        for vectors in (1, 2)
+        for pixels in (*parts, *rows)
+        if group % (vectors * isa.lanes) == 0
+        and pixels * vectors >= MIN_SUMS
+        and quads_fit(pixels, vectors, isa, narrow)
+    ]
+    if not fitting:
+        return None
+    _, vectors, pixels = min(fitting)
+    return pixels, -vectors
+
+
 def filter_lanes_tile(
-    group: int, groups: int, plane: Frame, batch: int, isa: VectorIsa
+    group: int, groups: int, plane: Frame, batch: int, isa: VectorIsa, narrow: int | None
 ) -> QuadTile:
-    """As many whole rows of pixels as registers can hold."""
-    vectors = min(2, group // isa.lanes)
-    rows = (isa.registers - vectors - 2) // (vectors * plane.width)
+    """The largest tile of pixels and filters."""
+    size = filter_lanes_size(group, plane, isa, narrow)
+    assert size is not None
     blocks = max(1, min(SPARSE_BLOCKS, batch * groups // MIN_TASKS))
-    pixels = plane.width * min(rows, plane.height)
-    return QuadTile(rows=pixels, vectors=vectors, band=1, blocks=blocks, filter_lanes=True)
+    return QuadTile(rows=size[0], vectors=size[1], band=1, blocks=blocks, filter_lanes=True)
 
 
 def choose_quad_tile(
@@ -100,8 +126,8 @@ def choose_quad_tile(
     group: filters that share their channels; groups: of them; quads: of channels that each keeps;
     narrow: as in QuadConv.
     """
-    if wants_filter_lanes(group, plane, taps * quads, isa):
-        return filter_lanes_tile(group, groups, plane, batch, isa)
+    if wants_filter_lanes(group, plane, taps * quads, isa, narrow):
+        return filter_lanes_tile(group, groups, plane, batch, isa, narrow)
     pixels = plane.pixels
     rows, vectors, tail = min(
         (

@@ -107,7 +107,7 @@ class DirectBody:
     def __init__(
         self, kernel: DirectConv, lanes: int, b: dict[str, Any], origin: Origin | None = None
     ) -> None:
-        self.k, self.lanes, self.b = kernel, lanes, b
+        self.kernel, self.lanes, self.buffers = kernel, lanes, b
         # A band's rows are counted from its own beginning: there nothing is known about padding.
         self.skips_padding = origin is None and kernel.reads_much_padding
         self.origin = origin or whole(kernel.source, kernel.out)
@@ -120,7 +120,7 @@ class DirectBody:
     def tasks(self) -> None:
         """One parallel loop over (image, pixel tile, row block); a pixel in two tiles gets the same
         value from both."""
-        with T.parallel(0, self.k.out.batch * self.tiles * self.blocks) as task:
+        with T.parallel(0, self.kernel.out.batch * self.tiles * self.blocks) as task:
             self.task(task // (self.tiles * self.blocks), task % (self.tiles * self.blocks))
 
     def band(self) -> None:
@@ -130,7 +130,12 @@ class DirectBody:
 
     def task(self, image: Any, rest: Any) -> None:
         """One pixel tile and row block of an image."""
-        tile, frame, tiles, blocks = self.k.tile, self.k.out.frame, self.tiles, self.blocks
+        tile, frame, tiles, blocks = (
+            self.kernel.tile,
+            self.kernel.out.frame,
+            self.tiles,
+            self.blocks,
+        )
         number, block = (
             (rest // blocks, rest % blocks) if tile.pixels_outer else (rest % tiles, rest // tiles)
         )
@@ -149,15 +154,15 @@ class DirectBody:
 
     def register_tile(self, image: Any, y: Any, x: Any, block: Any, rows: int) -> None:
         """Compute `rows` x `columns` pixels from (y, x) on of the row block `block`."""
-        k, columns, vectors = self.k, self.k.tile.columns, self.k.tile.vectors
+        k, columns, vectors = self.kernel, self.kernel.tile.columns, self.kernel.tile.vectors
         per_group = k.group // self.channels
         group, part = block // per_group, block % per_group
         self.prefetch_output(image, y, x, block, rows)
         acc = []  # (vectors, rows, columns)
         for v in range(vectors):
-            bias = load(self.b["bias"], block * self.channels + v * self.lanes, self.lanes)
+            bias = load(self.buffers["bias"], block * self.channels + v * self.lanes, self.lanes)
             acc += [Register(self.lanes, bias) for _ in range(rows * columns)]
-        first, count = k.kept_of(self.b, group)
+        first, count = k.kept_of(self.buffers, group)
         panel = first * per_group + part * count
         frame = k.source.frame
         corner = (
@@ -166,13 +171,15 @@ class DirectBody:
             + (x * k.stride[1] - k.padding[1])
         )
         with T.serial(0, count) as kept:
-            channel = k.channel_at(self.b, first, kept, frame.plane)
+            channel = k.channel_at(self.buffers, first, kept, frame.plane)
             pixel = image * k.source.image + corner
             weight = (panel + kept) * (k.taps * self.channels)
             if k.tile.prefetch and not self.skips_padding:  # its rows lie too far apart
-                later = k.channel_at(self.b, first, kept + k.tile.prefetch, frame.plane)
+                later = k.channel_at(self.buffers, first, kept + k.tile.prefetch, frame.plane)
                 self.prefetch_input(pixel + later, rows)
-            prefetch(self.b["w"], weight + PREFETCH_WEIGHTS, k.taps * self.channels, write=False)
+            prefetch(
+                self.buffers["w"], weight + PREFETCH_WEIGHTS, k.taps * self.channels, write=False
+            )
             if self.skips_padding:
                 self.multiply_add_inside(acc, pixel + channel, weight, rows, (y, x))
             else:
@@ -183,9 +190,9 @@ class DirectBody:
 
     def multiply_add(self, acc: list[Register], pixel: Any, weight: Any, rows: int) -> None:
         """acc += w[tap, :] * x[pixel + offset] for all taps of one input channel."""
-        height, width = self.k.kernel
-        pitch = self.k.source.frame.pitch * self.k.dilation[0]
-        if height > 1 and len(acc) * self.k.taps > MAX_UNROLLED_FMAS:
+        height, width = self.kernel.kernel
+        pitch = self.kernel.source.frame.pitch * self.kernel.dilation[0]
+        if height > 1 and len(acc) * self.kernel.taps > MAX_UNROLLED_FMAS:
             with T.serial(0, height) as u:
                 self.filter_row(acc, pixel + u * pitch, weight + u * (width * self.channels), rows)
         else:
@@ -197,7 +204,7 @@ class DirectBody:
     ) -> None:
         """The same for the taps that read pixels of the plane for any of the tile's pixels, of
         which `corner` is the first."""
-        k, frame, size = self.k, self.k.source.frame, (rows, self.k.tile.columns)
+        k, frame, size = self.kernel, self.kernel.source.frame, (rows, self.kernel.tile.columns)
         pitch = frame.pitch * k.dilation[0]
         for u, v in itertools.product(*map(range, k.kernel)):
             inside = []
@@ -218,11 +225,11 @@ class DirectBody:
     ) -> None:
         """Some taps of one filter row, or all: every input pixel is broadcast once, to all taps
         that meet it."""
-        k, vectors = self.k, range(self.k.tile.vectors)
+        k, vectors = self.kernel, range(self.kernel.tile.vectors)
         taps = range(k.kernel[1]) if taps is None else taps
         w = {
             tap: [
-                load(self.b["w"], weight + (tap * self.channels + v * self.lanes), self.lanes)
+                load(self.buffers["w"], weight + (tap * self.channels + v * self.lanes), self.lanes)
                 for v in vectors
             ]
             for tap in taps
@@ -231,7 +238,7 @@ class DirectBody:
         for r in range(rows):
             for offset, uses in self.readers(taps).items():
                 at = pixel + (r * k.stride[0] * k.source.frame.pitch + offset)
-                x = splat(self.b["x"][at], self.lanes)
+                x = splat(self.buffers["x"][at], self.lanes)
                 for column, tap in uses:
                     for v in vectors:
                         register = acc[v * area + r * k.tile.columns + column]
@@ -240,7 +247,7 @@ class DirectBody:
     def readers(self, taps: Sequence[int]) -> dict[int, list[tuple[int, int]]]:
         """For each pixel of an input row that a tile reads, from left to right: the (output column,
         tap) pairs that use it."""
-        k = self.k
+        k = self.kernel
         uses: dict[int, list[tuple[int, int]]] = {}
         for column, tap in itertools.product(range(k.tile.columns), taps):
             uses.setdefault(column * k.stride[1] + tap * k.dilation[1], []).append((column, tap))
@@ -248,22 +255,22 @@ class DirectBody:
 
     def prefetch_input(self, pixel: Any, rows: int) -> None:
         """Ask for the input rows of a tile whose first pixel is `pixel`."""
-        k = self.k
+        k = self.kernel
         for row in range((rows - 1) * k.stride[0] + (k.kernel[0] - 1) * k.dilation[0] + 1):
             width = (k.tile.columns - 1) * k.stride[1] + 1
-            prefetch(self.b["x"], pixel + row * k.source.frame.pitch, width, write=False)
+            prefetch(self.buffers["x"], pixel + row * k.source.frame.pitch, width, write=False)
 
     def prefetch_output(self, image: Any, y: Any, x: Any, block: Any, rows: int) -> None:
         """Ask for the lines of the tile: they may be in another core's cache."""
         for channel in range(self.channels):
             for r in range(rows):
                 at = self.out_index(image, y + r, x, block * self.channels + channel)
-                prefetch(self.b["y"], at, 1, write=True)
-                if self.k.epilogue.operand == "residual":
-                    prefetch(self.b["residual"], at, 1, write=False)
+                prefetch(self.buffers["y"], at, 1, write=True)
+                if self.kernel.epilogue.operand == "residual":
+                    prefetch(self.buffers["residual"], at, 1, write=False)
 
     def out_index(self, image: Any, y: Any, x: Any, channel: Any) -> Any:
-        out, pitch = self.k.out, self.k.out.frame.pitch
+        out, pitch = self.kernel.out, self.kernel.out.frame.pitch
         return image * out.image + channel * out.frame.plane + self.origin.y + y * pitch + x
 
     def epilogue(self, acc: list[Register], image: Any, y: Any, x: Any, channel: Any) -> None:
@@ -274,5 +281,7 @@ class DirectBody:
 
         for start in range(0, len(acc), self.lanes):
             pixels = acc[start : start + self.lanes]
-            pieces = pieces_of(start, len(pixels), self.k.tile.columns, self.lanes)
-            store_channels(by_channel(pixels, self.lanes), pieces, place, self.k.epilogue, self.b)
+            pieces = pieces_of(start, len(pixels), self.kernel.tile.columns, self.lanes)
+            store_channels(
+                by_channel(pixels, self.lanes), pieces, place, self.kernel.epilogue, self.buffers
+            )

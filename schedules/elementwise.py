@@ -162,7 +162,7 @@ class _Body:
     """Emits the loops of one kernel; `b` are its operands by name."""
 
     def __init__(self, kernel: Elementwise, isa: VectorIsa, b: dict[str, Any]) -> None:
-        self.k, self.lanes = kernel, isa.lanes
+        self.kernel, self.lanes = kernel, isa.lanes
         self.inputs = [b[f"x{i}"] for i in range(len(kernel.inputs))]
         self.mask, self.y = b.get("mask"), b["y"]
         # Four vectors of codes are one store where there are instructions for it.
@@ -172,20 +172,20 @@ class _Body:
     def vectors(self) -> None:
         """Planes of one pixel: the channels of an image are the row, and channel operands are
         vectors like the rest."""
-        layout = self.k.layout
+        layout = self.kernel.layout
         with units(layout.batch, ROW_NS + self.cost * layout.channels) as image:
             first = image * layout.channels
 
             def body(at: Any, size: int) -> None:
-                places = [at if kind == "channel" else first + at for kind in self.k.inputs]
+                places = [at if kind == "channel" else first + at for kind in self.kernel.inputs]
                 self.piece(places, {}, first + at, None, size)
 
             for_row(layout.channels, self.span, body)
 
     def planes(self) -> None:
         """Rows of planes, whose channel operands are one value each."""
-        layout, lanes = self.k.layout, self.lanes
-        frame, (rows, width) = layout.frame, self.k.rows(lanes)
+        layout, lanes = self.kernel.layout, self.lanes
+        frame, (rows, width) = layout.frame, self.kernel.rows(lanes)
         with plane_rows(layout.batch * layout.channels, rows, ROW_NS + self.cost * width) as (
             plane,
             row,
@@ -194,12 +194,12 @@ class _Body:
             places = {"channel": channel, "image_channel": plane}
             scalars = {
                 i: Register(lanes, splat(self.read(i, places[kind], 1), lanes))
-                for i, kind in enumerate(self.k.inputs)
+                for i, kind in enumerate(self.kernel.inputs)
                 if kind != "tensor"
             }
             starts = [
                 plane * f.plane + row * f.pitch + f.first
-                for f in map(self.k.frame_of, range(len(self.k.inputs)))
+                for f in map(self.kernel.frame_of, range(len(self.kernel.inputs)))
             ]
             out = plane * frame.plane + row * frame.pitch + frame.first
 
@@ -214,7 +214,7 @@ class _Body:
     ) -> None:
         """Compute and store `size` neighbouring values of y; starts: where the inputs are, mask:
         where the mask is, None: there is none."""
-        lanes, quantization = min(size, self.lanes), self.k.quantization
+        lanes, quantization = min(size, self.lanes), self.kernel.quantization
         values = [
             self.value([start + first for start in starts], scalars, lanes)
             if first
@@ -238,9 +238,9 @@ class _Body:
             scalars[i].head(lanes) if i in scalars else self.read(i, start, lanes)
             for i, start in enumerate(starts)
         ]
-        value = evaluate(self.k.program, inputs, lanes)
-        computed = [i for i, kind in enumerate(self.k.inputs) if kind != "channel"]
-        if self.k.quantization is None or all(map(self.k.codes_of, computed)):
+        value = evaluate(self.kernel.program, inputs, lanes)
+        computed = [i for i, kind in enumerate(self.kernel.inputs) if kind != "channel"]
+        if self.kernel.quantization is None or all(map(self.kernel.codes_of, computed)):
             return value
         zero, infinity = constant(0.0, lanes), constant(math.inf, lanes)
         # What is not a number becomes 0; codes and constants never give it. A comparison with
@@ -249,5 +249,5 @@ class _Body:
 
     def read(self, i: int, at: Any, lanes: int) -> Any:
         """Neighbouring values of an input, from element `at` on."""
-        quantization, value = self.k.codes_of(i), fetch(self.inputs[i], at, lanes)
+        quantization, value = self.kernel.codes_of(i), fetch(self.inputs[i], at, lanes)
         return value if quantization is None else values(value, quantization, lanes)

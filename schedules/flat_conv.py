@@ -122,7 +122,7 @@ class FlatBody:
         origin: Origin | None = None,
         ragged: int = 0,
     ) -> None:
-        self.k, self.lanes, self.b, self.ragged = kernel, lanes, b, ragged
+        self.kernel, self.lanes, self.buffers, self.ragged = kernel, lanes, b, ragged
         self.origin = origin or whole(kernel.source, kernel.out)
         self.span = kernel.tile.vectors * lanes
         self.tiles = -(-kernel.out.frame.pixels // self.span)
@@ -131,7 +131,7 @@ class FlatBody:
     def tasks(self) -> None:
         """One parallel loop over (image, pixel tile, block of row blocks); every output element
         belongs to one task."""
-        k, tiles, chunks = self.k, self.tiles, self.chunks
+        k, tiles, chunks = self.kernel, self.tiles, self.chunks
         with T.parallel(0, k.out.batch * tiles * chunks) as task:
             image = task // (tiles * chunks)
             rest = task % (tiles * chunks)
@@ -140,8 +140,11 @@ class FlatBody:
 
     def task(self, image: Any, tile: Any, chunk: Any) -> None:
         """A block of row blocks for pixel tile number `tile`."""
-        last = -(-self.k.out.frame.pixels // self.lanes) - (self.tiles - 1) * self.k.tile.vectors
-        if not self.k.tile.tail or last == self.k.tile.vectors:
+        last = (
+            -(-self.kernel.out.frame.pixels // self.lanes)
+            - (self.tiles - 1) * self.kernel.tile.vectors
+        )
+        if not self.kernel.tile.tail or last == self.kernel.tile.vectors:
             self.row_blocks(image, tile * self.span, chunk)
             return
         with T.If(tile < self.tiles - 1):
@@ -152,16 +155,16 @@ class FlatBody:
 
     def narrow(self, vectors: int, ragged: int = 0) -> "FlatBody":
         """The same kernel with tiles of fewer vectors."""
-        kernel = replace(self.k, tile=replace(self.k.tile, vectors=vectors))
-        return FlatBody(kernel, self.lanes, self.b, self.origin, ragged)
+        kernel = replace(self.kernel, tile=replace(self.kernel.tile, vectors=vectors))
+        return FlatBody(kernel, self.lanes, self.buffers, self.origin, ragged)
 
     def band(self) -> None:
         """The whole image, or the band that is left of it, in one task; nothing is stored behind
         its last pixel."""
-        full, rest = divmod(self.k.out.frame.pixels, self.span)
-        outer, inner = (full, self.chunks) if self.k.tile.pixels_outer else (self.chunks, full)
+        full, rest = divmod(self.kernel.out.frame.pixels, self.span)
+        outer, inner = (full, self.chunks) if self.kernel.tile.pixels_outer else (self.chunks, full)
         with T.serial(0, outer) as i, T.serial(0, inner) as j:
-            tile, chunk = (i, j) if self.k.tile.pixels_outer else (j, i)
+            tile, chunk = (i, j) if self.kernel.tile.pixels_outer else (j, i)
             self.row_blocks(0, tile * self.span, chunk)
         if rest:
             with T.serial(0, self.chunks) as chunk:
@@ -170,8 +173,8 @@ class FlatBody:
 
     def row_blocks(self, image: Any, q: Any, chunk: Any) -> None:
         """`blocks` row blocks, for one part of the input channels after the other."""
-        blocks, row_blocks = self.k.tile.blocks, self.k.row_blocks
-        for part in range(self.k.tile.split):
+        blocks, row_blocks = self.kernel.tile.blocks, self.kernel.row_blocks
+        for part in range(self.kernel.tile.split):
             with T.serial(0, blocks) as i:
                 if row_blocks % blocks:
                     with T.If(chunk * blocks + i < row_blocks), T.Then():
@@ -182,7 +185,7 @@ class FlatBody:
     def register_tile(self, image: Any, q: Any, row_block: Any, portion: int) -> None:
         """Compute `rows` x `span` outputs that start at channel row_block * rows and flat pixel q,
         over one part of the input channels."""
-        k, rows = self.k, self.k.tile.rows
+        k, rows = self.kernel, self.kernel.tile.rows
         per_group = k.group // rows
         group, part = row_block // per_group, row_block % per_group
         # One array a row, of scope "global": those of up to 1 KB TVM leaves on the stack and LLVM
@@ -190,25 +193,25 @@ class FlatBody:
         acc = [T.alloc_buffer((self.span,), k.sum_type) for _ in range(rows)]
         for r in range(rows):
             at = self.out_index(image, q, row_block * rows + r)
-            prefetch(self.b["y"], at, self.span, write=True)
+            prefetch(self.buffers["y"], at, self.span, write=True)
             if k.epilogue.operand == "residual":
-                prefetch(self.b["residual"], at, self.span, write=False)
+                prefetch(self.buffers["residual"], at, self.span, write=False)
         self.start(acc, image, q, row_block * rows, portion)
-        first, count = k.kept_of(self.b, group)
+        first, count = k.kept_of(self.buffers, group)
         panel = first * per_group + part * count
         begin, end = count * portion // k.tile.split, count * (portion + 1) // k.tile.split
         floats = k.phases * k.source.frame.plane
         with T.serial(0, end - begin) as step:
             kept = begin + step if portion else step
-            channel = k.channel_at(self.b, first, kept, floats)
+            channel = k.channel_at(self.buffers, first, kept, floats)
             pixel = image * k.source.image + self.origin.x + q
             weight = (panel + kept) * (len(k.taps) * rows)
             if k.tile.prefetch:
-                later = k.channel_at(self.b, first, kept + k.tile.prefetch, floats)
-                prefetch(self.b["x"], pixel + later, self.span, write=False)
-            prefetch(self.b["w"], weight + PREFETCH_WEIGHTS, len(k.taps) * rows, write=False)
+                later = k.channel_at(self.buffers, first, kept + k.tile.prefetch, floats)
+                prefetch(self.buffers["x"], pixel + later, self.span, write=False)
+            prefetch(self.buffers["w"], weight + PREFETCH_WEIGHTS, len(k.taps) * rows, write=False)
             bounds = [
-                splat(self.b[name][first + kept if k.sparse else kept], self.lanes)
+                splat(self.buffers[name][first + kept if k.sparse else kept], self.lanes)
                 for name in k.bounds
             ]
             self.multiply_add(acc, pixel + channel, weight, bounds)
@@ -220,33 +223,33 @@ class FlatBody:
     def start(self, acc: list[Any], image: Any, q: Any, channel: Any, portion: int) -> None:
         """The first part begins with the bias (and the residual, if there are more parts), the
         others with the sums so far."""
-        k = self.k
+        k = self.kernel
         for r in range(k.tile.rows):
             for v in range(k.tile.vectors):
                 at = self.out_index(image, q, channel + r) + v * self.lanes
                 if portion:
-                    value = load(self.b["y"], at, self.lanes)
+                    value = load(self.buffers["y"], at, self.lanes)
                 else:
-                    value = splat(self.b["bias"][channel + r], self.lanes)
+                    value = splat(self.buffers["bias"][channel + r], self.lanes)
                     if k.tile.split > 1:
-                        value = k.epilogue.start(value, self.b, at, self.lanes)
+                        value = k.epilogue.start(value, self.buffers, at, self.lanes)
                 store(acc[r], v * self.lanes, value, self.lanes)
 
     def put_aside(self, acc: list[Any], image: Any, q: Any, channel: Any) -> None:
         """Leave the sums so far in the output."""
-        for r in range(self.k.tile.rows):
-            for v in range(self.k.tile.vectors):
+        for r in range(self.kernel.tile.rows):
+            for v in range(self.kernel.tile.vectors):
                 at = self.out_index(image, q, channel + r) + v * self.lanes
-                store(self.b["y"], at, load(acc[r], v * self.lanes, self.lanes), self.lanes)
+                store(self.buffers["y"], at, load(acc[r], v * self.lanes, self.lanes), self.lanes)
 
     def multiply_add(self, acc: list[Any], pixel: Any, weight: Any, bounds: list[Any]) -> None:
         """acc[r, :] += w[tap, r] * x[pixel + offset(tap) :] for all taps of one input channel."""
-        rows = self.k.tile.rows
-        for t, offset in enumerate(self.k.taps):
+        rows = self.kernel.tile.rows
+        for t, offset in enumerate(self.kernel.taps):
             for r in range(rows):
-                w = splat(self.b["w"][weight + (t * rows + r)], self.lanes)
-                for v in range(self.k.tile.vectors):
-                    x = load(self.b["x"], pixel + (offset + v * self.lanes), self.lanes)
+                w = splat(self.buffers["w"][weight + (t * rows + r)], self.lanes)
+                for v in range(self.kernel.tile.vectors):
+                    x = load(self.buffers["x"], pixel + (offset + v * self.lanes), self.lanes)
                     for bound, limit in zip(bounds, (tvm.tirx.max, tvm.tirx.min), strict=False):
                         x = limit(x, bound)
                     total = load(acc[r], v * self.lanes, self.lanes) + x * w
@@ -255,22 +258,22 @@ class FlatBody:
     def out_index(self, image: Any, q: Any, channel: Any) -> Any:
         """Where flat pixel q of an output channel lies; q is a multiple of the span, so that this
         is the start of a cache line."""
-        out = self.k.out
+        out = self.kernel.out
         return image * out.image + channel * out.frame.plane + self.origin.y + q
 
     def epilogue(self, acc: list[Any], image: Any, q: Any, channel: Any) -> None:
         """Residual add, if the sums have not begun with it, activation, mask, store."""
-        k = self.k
+        k = self.kernel
         epilogue = k.epilogue if k.tile.split == 1 else k.epilogue.without_residual()
         for r in range(k.tile.rows):
             for v in range(k.tile.vectors):
                 at = self.out_index(image, q, channel + r) + v * self.lanes
                 total = load(acc[r], v * self.lanes, self.lanes)
-                value = epilogue.finish(total, self.b, at, self.lanes)
+                value = epilogue.finish(total, self.buffers, at, self.lanes)
                 if k.masked:
                     pixels = self.origin.mask + q + v * self.lanes
-                    value = value * load(self.b["mask"], pixels, self.lanes)
+                    value = value * load(self.buffers["mask"], pixels, self.lanes)
                 if self.ragged and v == k.tile.vectors - 1:
-                    put_first(self.b["y"], at, Register(self.lanes, value), self.ragged)
+                    put_first(self.buffers["y"], at, Register(self.lanes, value), self.ragged)
                 else:
-                    store(self.b["y"], at, value, self.lanes)
+                    store(self.buffers["y"], at, value, self.lanes)

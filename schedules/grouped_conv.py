@@ -98,14 +98,14 @@ class GroupedBody:
         self, conv: GroupedConv, isa: VectorIsa, b: dict[str, Any], origin: Origin | None = None
     ) -> None:
         self.origin = origin or whole(conv.source, conv.out)
-        self.k, self.b, self.isa = conv, b, isa
+        self.kernel, self.buffers, self.isa = conv, b, isa
         self.lanes = isa.lanes // 2 if conv.tile.narrow else isa.lanes
         height = conv.out.frame.height
         self.rows = min(conv.tile.rows or default_rows(height, isa), height)
 
     def tasks(self) -> None:
         """One loop over (image, output channel, block of rows)."""
-        k, height = self.k, self.k.out.frame.height
+        k, height = self.kernel, self.kernel.out.frame.height
         tiles = -(-height // self.rows)
         vectors = -(-k.out.frame.width // self.lanes) * self.rows
         cost = vectors * (VECTOR_NS + self.isa.fma_ns * k.per_group * k.kernel[0] * k.kernel[1])
@@ -124,19 +124,19 @@ class GroupedBody:
 
     def band(self) -> None:
         """The whole image, or the band that is left of it, in one task."""
-        with T.serial(0, self.k.out.channels) as plane:
+        with T.serial(0, self.kernel.out.channels) as plane:
             self.plane(plane)
 
     def plane(self, plane: Any) -> None:
         """All rows of one output plane; the last tile may overlap the one before it."""
-        height = self.k.out.frame.height
+        height = self.kernel.out.frame.height
         with T.serial(0, -(-height // self.rows)) as tile:
             row = tile * self.rows
             self.row_tile(plane, tirx.min(row, height - self.rows) if height % self.rows else row)
 
     def row_tile(self, plane: Any, row: Any) -> None:
         """All columns of `rows` output rows; the last vector of a row overlaps its neighbour."""
-        width = self.k.out.frame.width
+        width = self.kernel.out.frame.width
         vectors = -(-width // self.lanes)
         if vectors == 1:
             self.tile(plane, row, 0)
@@ -146,9 +146,9 @@ class GroupedBody:
                 self.tile(plane, row, tirx.min(column, last) if width % self.lanes else column)
 
     def tile(self, plane: Any, row: Any, column: Any) -> None:
-        k, source = self.k, self.k.source.frame
+        k, source = self.kernel, self.kernel.source.frame
         channel = k.channel_of(plane)
-        bias = splat(self.b["bias"][channel], self.lanes)
+        bias = splat(self.buffers["bias"][channel], self.lanes)
         sums = [Register(self.lanes, bias) for _ in range(self.rows)]
         at = (row * k.stride[0] - k.padding[0]) * source.pitch + (
             column * k.stride[1] - k.padding[1] + self.origin.x
@@ -166,17 +166,17 @@ class GroupedBody:
 
     def ask_ahead(self, at: Any, plane: Any, row: Any, column: Any) -> None:
         """Prefetch the input of a later tile, and the lines that this one will write."""
-        k, source, out = self.k, self.k.source.frame, self.k.out.frame
+        k, source, out = self.kernel, self.kernel.source.frame, self.kernel.out.frame
         whole = out.height == self.rows or k.tile.rows_outer
         later = at + k.tile.prefetch * (
             source.plane * k.per_group if whole else self.rows * k.stride[0] * source.pitch
         )
         width = (self.lanes - 1) * k.stride[1] + 1
         for r in range((self.rows - 1) * k.stride[0] + (k.kernel[0] - 1) * k.dilation[0] + 1):
-            prefetch(self.b["x"], later + r * source.pitch, width, write=False)
+            prefetch(self.buffers["x"], later + r * source.pitch, width, write=False)
         for r in range(self.rows):
             line = plane * out.plane + (row + r) * out.pitch + (self.origin.y + column)
-            prefetch(self.b["y"], line, 1, write=True)
+            prefetch(self.buffers["y"], line, 1, write=True)
 
     def multiply_add(self, sums: list[Register], at: Any, weight: Any) -> None:
         """Add one input channel: every input row is loaded once a tap column and meets all output
@@ -185,9 +185,10 @@ class GroupedBody:
         Column by column, so that neighbouring multiply-adds belong to different sums: row by row, a
         sum would wait for itself, and a core does not look far enough ahead to fill the time.
         """
-        (kh, kw), k = self.k.kernel, self.k
+        (kh, kw), k = self.kernel.kernel, self.kernel
         w = [
-            Register(self.lanes, splat(self.b["w"][weight + t], self.lanes)) for t in range(kh * kw)
+            Register(self.lanes, splat(self.buffers["w"][weight + t], self.lanes))
+            for t in range(kh * kw)
         ]
         users = k.input_rows(self.rows)
         for kx in range(kw):
@@ -200,18 +201,18 @@ class GroupedBody:
 
     def column(self, at: Any, offset: int) -> Any:
         """The pixels of one tap: `lanes` columns, a stride apart."""
-        stride, lanes = self.k.stride[1], self.lanes
+        stride, lanes = self.kernel.stride[1], self.lanes
         if stride != 2:
-            return fetch(self.b["x"], at + offset, lanes, stride)
+            return fetch(self.buffers["x"], at + offset, lanes, stride)
         # Taps 2i and 2i + 1 are the even and the odd half of the same two vectors.
         even = at + (offset - offset % 2)
-        parts = [load(self.b["x"], even, lanes), load(self.b["x"], even + lanes, lanes)]
+        parts = [load(self.buffers["x"], even, lanes), load(self.buffers["x"], even + lanes, lanes)]
         return shuffle(parts, list(range(offset % 2, 2 * lanes, 2)))
 
     def epilogue(self, sums: list[Register], plane: Any, row: Any, column: Any) -> None:
         """Residual, activation, store."""
-        frame = self.k.out.frame
+        frame = self.kernel.out.frame
         for r, total in enumerate(sums):
             at = plane * frame.plane + (row + r) * frame.pitch + (self.origin.y + column)
-            total.set(self.k.epilogue.finish(total.get(), self.b, at, self.lanes))
-            put_first(self.b["y"], at, total, min(self.lanes, frame.width))
+            total.set(self.kernel.epilogue.finish(total.get(), self.buffers, at, self.lanes))
+            put_first(self.buffers["y"], at, total, min(self.lanes, frame.width))

@@ -116,7 +116,7 @@ class _Body:
     """Emits the loops of one kernel; `b` are its operands by name."""
 
     def __init__(self, kernel: Int8Grouped, isa: VectorIsa, b: dict[str, Any]) -> None:
-        self.k, self.b, self.lanes, out = kernel, b, isa.lanes, kernel.out.frame
+        self.kernel, self.buffers, self.lanes, out = kernel, b, isa.lanes, kernel.out.frame
         self.sums = sums_of(kernel.stride[1])
         self.span = self.sums * self.lanes
         self.height, self.width = (1, out.pixels) if kernel.one_row else (out.height, out.width)
@@ -125,7 +125,7 @@ class _Body:
     def tasks(self) -> None:
         """One loop over (plane, block of rows, vector); the last of each overlap their neighbours,
         which have computed the same."""
-        k, blocks, vectors = self.k, -(-self.height // self.rows), -(-self.width // self.span)
+        k, blocks, vectors = self.kernel, -(-self.height // self.rows), -(-self.width // self.span)
         multiplications = k.per_group * k.kernel[0] * len(k.windows) * (2 if k.wide else 1)
         cost = self.rows * (VECTOR_NS + WINDOW_NS * multiplications)
         steps = blocks * vectors
@@ -135,9 +135,9 @@ class _Body:
 
     def tile(self, plane: Any, row: Any, column: Any) -> None:
         """A vector of `rows` output rows."""
-        k, frame = self.k, self.k.source.frame
+        k, frame = self.kernel, self.kernel.source.frame
         channel = k.channel_of(plane)
-        start = splat(self.b["start"][channel], self.lanes)
+        start = splat(self.buffers["start"][channel], self.lanes)
         sums = [
             [Register(self.lanes, start, "int32") for _ in range(self.sums)]
             for _ in range(self.rows)
@@ -158,7 +158,7 @@ class _Body:
     def multiply_add(self, sums: list[list[Register]], at: Any, weight: Any) -> None:
         """Add one input channel: every input row is loaded once and meets all output rows that it
         belongs to."""
-        k, words = self.k, self.k.words
+        k, words = self.kernel, self.kernel.words
         for row, users in k.input_rows(self.rows).items():
             pixels = {
                 start: self.pixels(at + row * k.source.frame.pitch + start)
@@ -173,7 +173,7 @@ class _Body:
         """Four bytes for each lane from `at` on; for strides that four is no multiple of one pixel
         each. Where bytes are not multiplied: the first and the third as int16, the second and the
         fourth."""
-        lanes, stride, x = self.lanes, self.k.stride[1], self.b["x"]
+        lanes, stride, x = self.lanes, self.kernel.stride[1], self.buffers["x"]
         if QUAD % stride:
             picked = tirx.Cast(f"int32x{lanes}", fetch(x, at, lanes, stride))
             quads = Register(lanes, picked, "int32")
@@ -181,7 +181,7 @@ class _Body:
             quads = Register(
                 lanes, tirx.reinterpret(f"int32x{lanes}", load(x, at, QUAD * lanes)), "int32"
             )
-        if not self.k.wide:
+        if not self.kernel.wide:
             return [quads]
         low, byte = (splat(tirx.const(value, "int32"), lanes) for value in (0x00FF00FF, 8))
         odd = (quads.get() >> byte) & low
@@ -191,10 +191,10 @@ class _Body:
         """Add the products of a window."""
         lanes = self.lanes
         weights = [
-            splat(self.b["w"][weight + word * len(pixels) + part], lanes)
+            splat(self.buffers["w"][weight + word * len(pixels) + part], lanes)
             for part in range(len(pixels))
         ]
-        if not self.k.wide:
+        if not self.kernel.wide:
             quads = tirx.reinterpret(f"{CODES}x{QUAD * lanes}", pixels[0].get())
             total.set(dot(total.get(), quads, weights[0], lanes))
             return
@@ -204,33 +204,33 @@ class _Body:
 
     def finish(self, sums: list[Register], plane: Any, channel: Any, pixel: Any) -> None:
         """Requantize and store the pixels from flat pixel `pixel` of a plane on."""
-        k, lanes, out = self.k, self.lanes, self.k.out.frame
+        k, lanes, out = self.kernel, self.lanes, self.kernel.out.frame
         at, count = plane * out.plane + (out.first + pixel), min(self.span, self.width)
         mask = out.first + pixel
         if k.epilogue.codes and not k.epilogue.residual:
-            values = [k.epilogue.value(s.get(), self.b, channel, 0, lanes) for s in sums]
+            values = [k.epilogue.value(s.get(), self.buffers, channel, 0, lanes) for s in sums]
             codes = packed_columns(values, lanes)
             if k.masked:
-                codes = codes & load(self.b["mask"], mask, self.span)
-            put_first(self.b["y"], at, Register(self.span, codes, CODES), count)
+                codes = codes & load(self.buffers["mask"], mask, self.span)
+            put_first(self.buffers["y"], at, Register(self.span, codes, CODES), count)
             return
         kept = (k.residual or k.out).frame
         residual = plane * kept.plane + (kept.first + pixel)
         for v, total in enumerate(columns_in_order(sums, lanes)):
             start = v * lanes
             if start < count:
-                value = k.epilogue.value(total, self.b, channel, residual + start, lanes)
+                value = k.epilogue.value(total, self.buffers, channel, residual + start, lanes)
                 self.store(value, at + start, mask + start, min(lanes, count - start))
 
     def store(self, value: Any, at: Any, mask: Any, count: int) -> None:
         """The first `count` lanes of a vector in order; mask: where it is in the mask."""
-        k, lanes = self.k, self.lanes
+        k, lanes = self.kernel, self.lanes
         if k.epilogue.codes:
             value = narrowed(value, lanes)
         if k.masked:
-            kept = load(self.b["mask"], mask, lanes)
+            kept = load(self.buffers["mask"], mask, lanes)
             value = value & kept if k.epilogue.codes else value * kept
-        put_first(self.b["y"], at, Register(lanes, value, k.out.dtype), count)
+        put_first(self.buffers["y"], at, Register(lanes, value, k.out.dtype), count)
 
 
 def _overlapping(number: Any, size: int, extent: int) -> Any:

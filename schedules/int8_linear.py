@@ -91,7 +91,7 @@ class Int8Linear(KernelBase):
         return sizes | {"y": y}
 
     def emit(self, b: dict[str, Any], isa: VectorIsa) -> None:
-        body = {"vnni": _DotBody, "madd": _PairBody}[isa.dot]
+        body = {"vnni": _DotBody, "madd": _ShortsBody}[isa.dot]
         body(self, isa, b).tasks()
 
 
@@ -100,7 +100,7 @@ class _Body(PanelBody):
 
     def __init__(self, linear: Int8Linear, isa: VectorIsa, b: dict[str, Any]) -> None:
         super().__init__(linear.rows, linear.outputs, linear.quads, isa)
-        self.k, self.b = linear, b
+        self.kernel, self.buffers = linear, b
 
     @abstractmethod
     def sums(self) -> list[Register]:
@@ -116,7 +116,7 @@ class _Body(PanelBody):
 
     def tile(self, panel: Any, row: Any, rows: int) -> None:
         """In `split` partial sums over interleaved quads of inputs."""
-        k = self.k
+        k = self.kernel
         split = max(1, min(self.isa.sums // (rows * self.vectors), k.quads))
         sums = [
             [[self.sums() for _ in range(split)] for _ in range(self.vectors)] for _ in range(rows)
@@ -136,18 +136,18 @@ class _Body(PanelBody):
         self, sums: list[list[list[list[Register]]]], part: int, panel: Any, row: Any, quad: Any
     ) -> None:
         """Add four inputs of all rows."""
-        k, per_panel = self.k, LINE // self.lanes
+        k, per_panel = self.kernel, LINE // self.lanes
         words = [Register(1, self.word(row + r, quad), "int32") for r in range(len(sums))]
         for v in range(self.vectors):
             at = (panel + v // per_panel) * (k.quads * LINE) + quad * LINE
             if self.all_rows == 1 and v % per_panel == 0:
-                prefetch(self.b["w"], at + LINES_AHEAD * LINE, LINE, write=False)
+                prefetch(self.buffers["w"], at + LINES_AHEAD * LINE, LINE, write=False)
             for of_row, word in zip(sums, words, strict=True):
                 self.multiply_add(of_row[v][part], at + v % per_panel * self.lanes, word.get())
 
     def word(self, row: Any, quad: Any) -> Any:
         """Four inputs of a row as one int32; what is beyond the last one counts as 0."""
-        k, x = self.k, self.b["x"]
+        k, x = self.kernel, self.buffers["x"]
         at, left = row * k.inputs + quad * QUAD, k.inputs % QUAD
         if left == 0 or not isinstance(quad, int) or quad < k.quads - 1:
             return tirx.reinterpret("int32", load(x, at, QUAD))
@@ -156,7 +156,7 @@ class _Body(PanelBody):
 
     def finish(self, parts: list[list[Register]], panel: Any, row: Any, vector: int) -> None:
         """Join the partial sums, requantize, store."""
-        k, b, lanes = self.k, self.b, self.lanes
+        k, b, lanes = self.kernel, self.buffers, self.lanes
         for part in parts[1:]:
             for register, other in zip(parts[0], part, strict=True):
                 register.set(register.get() + other.get())
@@ -179,13 +179,13 @@ class _DotBody(_Body):
     def multiply_add(self, sums: list[Register], at: Any, word: Any) -> None:
         lanes = self.lanes
         inputs = tirx.reinterpret(f"{CODES}x{QUAD * lanes}", splat(word, lanes))
-        sums[0].set(dot(sums[0].get(), inputs, load(self.b["w"], at, lanes), lanes))
+        sums[0].set(dot(sums[0].get(), inputs, load(self.buffers["w"], at, lanes), lanes))
 
     def total(self, sums: list[Register]) -> Any:
         return sums[0].get()
 
 
-class _PairBody(_Body):
+class _ShortsBody(_Body):
     """Bytes become int16; two registers hold two sums of pairs for each output."""
 
     def sums(self) -> list[Register]:
@@ -198,7 +198,7 @@ class _PairBody(_Body):
         inputs = tirx.Cast(f"int16x{QUAD}", tirx.reinterpret(f"{CODES}x{QUAD}", word))
         inputs = tirx.reinterpret(shorts, splat(tirx.reinterpret("int64", inputs), half))
         for part, register in enumerate(sums):
-            codes = load(self.b["w"], at + part * half, half)
+            codes = load(self.buffers["w"], at + part * half, half)
             weights = tirx.Cast(shorts, tirx.reinterpret(f"int8x{QUAD * half}", codes))
             register.set(register.get() + pair_products(inputs, weights, self.lanes))
 

@@ -98,7 +98,7 @@ class _Row:
     one by one."""
 
     def __init__(self, kernel: Interleave, buffers: list[Any], plane: Any, row: Any) -> None:
-        self.k, self.x, self.y = kernel, buffers[0], buffers[-1]
+        self.kernel, self.x, self.y = kernel, buffers[0], buffers[-1]
         source, out, (rows, self.columns) = kernel.source, kernel.out, kernel.factors
         image, self.channel = (
             (0, plane) if out.batch == 1 else (plane // out.channels, plane % out.channels)
@@ -111,12 +111,12 @@ class _Row:
 
     def filling(self, value: Any) -> Any:
         """What stands in the place of a pixel that no plane has."""
-        value = activate(self.k.activation, value, 1)
-        quantization = self.k.quantization
+        value = activate(self.kernel.activation, value, 1)
+        quantization = self.kernel.quantization
         return value if quantization is None else rounded(value, quantization, 1)
 
     def emit(self, lanes: int) -> None:
-        width, left, columns = self.k.out.frame.width, self.k.crop[1], self.columns
+        width, left, columns = self.kernel.out.frame.width, self.kernel.crop[1], self.columns
         first, end = -(-left // columns), (width + left) // columns
         begin = first * columns - left
         alone = (
@@ -132,7 +132,7 @@ class _Row:
         columns."""
         write = self.write + begin + at * self.columns
         parts = [
-            Register(lanes, self.value(column, first + at, lanes), self.k.out.dtype)
+            Register(lanes, self.value(column, first + at, lanes), self.kernel.out.dtype)
             for column in range(self.columns)
         ]
         for number in range(self.columns):
@@ -148,14 +148,17 @@ class _Row:
 
     def value(self, column: int, pixel: Any, lanes: int) -> Any:
         """Neighbouring pixels of the plane that holds a column's phase in this row."""
-        starts, steps = self.k.starts[column :: self.columns], self.k.steps[column :: self.columns]
+        starts, steps = (
+            self.kernel.starts[column :: self.columns],
+            self.kernel.steps[column :: self.columns],
+        )
         missing = [int(start == NOWHERE) for start in starts]
         fill = None if self.fill is None else splat(self.fill, lanes) if lanes > 1 else self.fill
         if all(missing):
             return fill
         start = _by_phase([max(start, 0) for start in starts], self.phase)
         plane = start + self.channel * _by_phase(steps, self.phase)
-        value = fetch(self.x, plane * self.k.source.frame.plane + self.line + pixel, lanes)
+        value = fetch(self.x, plane * self.kernel.source.frame.plane + self.line + pixel, lanes)
         return (
             tirx.Select(_by_phase(missing, self.phase) == 1, fill, value) if any(missing) else value
         )

@@ -146,12 +146,12 @@ class _Body(PanelBody):
 
     def __init__(self, linear: Linear, isa: VectorIsa, b: dict[str, Any]) -> None:
         super().__init__(linear.rows, linear.outputs, linear.inputs, isa)
-        self.k, self.b = linear, b
+        self.kernel, self.buffers = linear, b
 
     def tile(self, panel: Any, row: Any, rows: int) -> None:
         """`rows` rows x `vectors` vectors of outputs, in `split` partial sums over interleaved
         inputs."""
-        k = self.k
+        k = self.kernel
         split = max(1, min(self.isa.sums // (rows * self.vectors), k.inputs))
         sums = [
             [
@@ -173,19 +173,19 @@ class _Body(PanelBody):
         """The first partial sum starts at the bias, the others at zero."""
         if part:
             return constant(0.0, self.lanes)
-        return load(self.b["bias"], panel * LINE + vector * self.lanes, self.lanes)
+        return load(self.buffers["bias"], panel * LINE + vector * self.lanes, self.lanes)
 
     def multiply_add(
         self, sums: list[list[list[Register]]], part: int, panel: Any, row: Any, k: Any
     ) -> None:
         """Add input k."""
-        inputs = self.k.inputs
+        inputs = self.kernel.inputs
         per_panel = LINE // self.lanes
         for v in range(self.vectors):
             at = (panel + v // per_panel) * (inputs * LINE) + k * LINE + v % per_panel * self.lanes
-            w = Register(self.lanes, load(self.b["w"], at, self.lanes))
+            w = Register(self.lanes, load(self.buffers["w"], at, self.lanes))
             for r, of_row in enumerate(sums):
-                x = splat(self.b["x"][(row + r) * inputs + k], self.lanes)
+                x = splat(self.buffers["x"][(row + r) * inputs + k], self.lanes)
                 of_row[v][part].set(of_row[v][part].get() + w.get() * x)
 
     def finish(self, parts: list[Register], panel: Any, row: Any, vector: int) -> None:
@@ -196,6 +196,6 @@ class _Body(PanelBody):
                 low.set(low.get() + high.get())
             parts = parts[:half]
         total = parts[0]
-        total.set(activate(self.k.activation, total.get(), self.lanes))
+        total.set(activate(self.kernel.activation, total.get(), self.lanes))
         at = panel * LINE + vector * self.lanes
-        self.store(self.b["y"], row, at, total, vector)
+        self.store(self.buffers["y"], row, at, total, vector)

@@ -24,7 +24,7 @@ class QuadBody:
     """Emits the loops of one kernel; `b` are its operands by name."""
 
     def __init__(self, kernel: QuadLayer, isa: VectorIsa, b: dict[str, Any]) -> None:
-        self.k, self.isa, self.b, self.lanes = kernel, isa, b, isa.lanes
+        self.kernel, self.isa, self.buffers, self.lanes = kernel, isa, b, isa.lanes
         tile, out = kernel.tile, kernel.out.frame
         self.span = tile.vectors * self.lanes
         self.vectors = -(-out.pixels // self.lanes)
@@ -46,12 +46,12 @@ class QuadBody:
 
     def tasks(self) -> None:
         """One parallel loop over (image, groups, band of pixels)."""
-        k = self.k
+        k = self.kernel
         with T.parallel(0, k.out.batch * self.chunks * self.bands) as task:
             image = task // (self.chunks * self.bands)
             rest = task % (self.chunks * self.bands)
             chunk, band = rest // self.bands, rest % self.bands
-            quads = k.quads if k.uniform else self.k.source.channels // QUAD + 1
+            quads = k.quads if k.uniform else self.kernel.source.channels // QUAD + 1
             memory = self.memory(quads * k.phases * self.room)
             with thread_buffers([memory]) as (quad_buffer,):
                 self.task(quad_buffer, image, chunk, band)
@@ -66,7 +66,7 @@ class QuadBody:
 
     def task(self, quads: Any, image: Any, chunk: Any, band: Any) -> None:
         """All groups of a chunk for one band."""
-        k, blocks = self.k, self.k.tile.blocks
+        k, blocks = self.kernel, self.kernel.tile.blocks
         if not k.sparse:
             self.pack(quads, image, band, 0, k.quads)
         with T.serial(0, blocks) as i:
@@ -78,7 +78,7 @@ class QuadBody:
 
     def group(self, quads: Any, image: Any, group: Any, band: Any) -> None:
         """All filters of a group for the pixel tiles of a band."""
-        k, tile = self.k, self.k.tile
+        k, tile = self.kernel, self.kernel.tile
         first, count = self.quads_of(group)
         if k.sparse:
             self.pack(quads, image, band, first, count)
@@ -93,16 +93,19 @@ class QuadBody:
 
     def quads_of(self, group: Any) -> tuple[Any, Any]:
         """Where a group's quads begin, and how many there are."""
-        if self.k.uniform:
-            return group * self.k.quads, self.k.quads
-        starts = self.b["starts"]
+        if self.kernel.uniform:
+            return group * self.kernel.quads, self.kernel.quads
+        starts = self.buffers["starts"]
         return starts[group], starts[group + 1] - starts[group]
 
     def pixel_tile(self, tile: Any, body: Callable[[int], None]) -> None:
         """body(vectors) for pixel tile number `tile`: fewer of them at the end of the plane where
         the schedule says so."""
-        full, last = self.k.tile.vectors, self.vectors - (self.tiles - 1) * self.k.tile.vectors
-        if not self.k.tile.tail or last == full:
+        full, last = (
+            self.kernel.tile.vectors,
+            self.vectors - (self.tiles - 1) * self.kernel.tile.vectors,
+        )
+        if not self.kernel.tile.tail or last == full:
             body(full)
             return
         with T.If(tile < self.tiles - 1):
@@ -114,19 +117,19 @@ class QuadBody:
     def pack(self, quads: Any, image: Any, band: Any, first: Any, count: Any) -> None:
         """The pixels that a band reads of `count` quads from `first` on, four channels next to each
         other."""
-        k, width = self.k, 4 * self.lanes
+        k, width = self.kernel, 4 * self.lanes
         frame = k.source.frame
         begin = image * k.source.image + frame.first + self.low + band * (k.tile.band * self.span)
         steps = self.room // width
         with T.serial(0, count) as quad:
             for phase in range(k.phases):
                 places = [
-                    begin + self.b["index"][(first + quad) * QUAD + c] + phase * frame.plane
+                    begin + self.buffers["index"][(first + quad) * QUAD + c] + phase * frame.plane
                     for c in range(QUAD)
                 ]
                 target = (quad * k.phases + phase) * self.room
                 with T.serial(0, steps) as step:
-                    rows = [load(self.b["x"], at + step * width, width) for at in places]
+                    rows = [load(self.buffers["x"], at + step * width, width) for at in places]
                     for part, piece in enumerate(interleaved(rows, width)):
                         at = (target + step * width + part * self.lanes) * QUAD
                         self.put(quads, at, piece)
@@ -142,11 +145,11 @@ class QuadBody:
         vectors: int,
     ) -> None:
         """Sums of `rows` filters by `vectors` vectors of pixels, and their epilogue."""
-        k, lanes, (row, count) = self.k, self.lanes, rows
+        k, lanes, (row, count) = self.kernel, self.lanes, rows
         channel = group * k.group + row
         sums = [
             [
-                Register(lanes, splat(self.b["start"][channel + r], lanes), "int32")
+                Register(lanes, splat(self.buffers["start"][channel + r], lanes), "int32")
                 for _ in range(vectors)
             ]
             for r in range(count)
@@ -164,7 +167,7 @@ class QuadBody:
             quads=span[1],
             taps=taps,
             pixels=pixels,
-            w=self.b["w"],
+            w=self.buffers["w"],
             weights=lambda quad, tap, r: weight + (quad * taps + tap) * count + r,
             narrow=k.narrow,
             streamed=not k.sparse,
@@ -175,7 +178,7 @@ class QuadBody:
 
     def finish(self, sums: list[Register], image: Any, channel: Any, q: Any) -> None:
         """Store one filter's pixels from flat pixel q on."""
-        k, out = self.k, self.k.out
+        k, out = self.kernel, self.kernel.out
         if k.groups * k.group == out.channels:
             self.store(sums, image, channel, q)
             return
@@ -183,7 +186,7 @@ class QuadBody:
             self.store(sums, image, channel, q)
 
     def store(self, sums: list[Register], image: Any, channel: Any, q: Any) -> None:
-        k, out, lanes, b = self.k, self.k.out, self.lanes, self.b
+        k, out, lanes, b = self.kernel, self.kernel.out, self.lanes, self.buffers
         at, kept = (
             image * layout.image + channel * layout.frame.plane + layout.frame.first + q
             for layout in (out, k.residual or out)

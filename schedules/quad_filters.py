@@ -14,14 +14,14 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from subpc.schedules.block_conv import PREFETCH_WEIGHTS
-from subpc.schedules.dot import QUAD, dot
+from subpc.schedules.dot import QUAD
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import thread_buffers
 from subpc.schedules.layout import round_up
 from subpc.schedules.operand import Operand, integers
 from subpc.schedules.quad_body import QuadBody
 from subpc.schedules.quad_layer import QuadLayer
-from subpc.schedules.quantization import CODES
+from subpc.schedules.quad_sums import TileSums
 from subpc.schedules.vector import Register, load, prefetch, splat, store, transpose
 
 
@@ -98,6 +98,36 @@ def finished_planes(isa: VectorIsa, planes: Any, group: int, places: int, finish
             finish(registers, r, first)
 
 
+@dataclass(frozen=True, kw_only=True)
+class FilterSums(TileSums):
+    """The same with rows that are pixels, and filters in the lanes.
+
+    pixels: (quad, tap, place) -> a pixel's quad in every lane. weights: (quad, tap, vector) ->
+    where in `w` the vector's codes are. places: of the tile's pixels.
+    """
+
+    places: tuple[int, ...]
+
+    def _prefetch(self, quad: Any) -> None:
+        size = len(self.sums[0]) * self.isa.lanes
+        for tap in range(self.taps):
+            ahead = self.weights(quad, tap, 0) + PREFETCH_WEIGHTS
+            prefetch(self.w, ahead, size, write=False)
+
+    def _row(self, quad: Any, tap: int) -> list[Register]:
+        lanes = self.isa.lanes
+        return [
+            Register(lanes, load(self.w, self.weights(quad, tap, v), lanes), "int32")
+            for v in range(len(self.sums[0]))
+        ]
+
+    def _of_row(self, quad: Any, tap: int, row: int) -> Any:
+        return self.pixels(quad, tap, self.places[row])
+
+    def _pixels_and_codes(self, lane: Any, of_row: Any) -> tuple[Any, Any]:
+        return self._bytes(of_row), lane
+
+
 class FilterLanes(QuadBody):
     """The same with filters in the lanes; a task computes whole planes."""
 
@@ -113,7 +143,7 @@ class FilterLanes(QuadBody):
         store(quads, at // QUAD, words, self.lanes)
 
     def group(self, quads: Any, image: Any, group: Any, band: Any) -> None:
-        k, frame = self.k, self.k.out.frame
+        k, frame = self.kernel, self.kernel.out.frame
         span = self.quads_of(group)
         if k.sparse:
             self.pack(quads, image, band, *span)
@@ -155,45 +185,35 @@ class FilterLanes(QuadBody):
         channel: the group's first filter; span: where its quads begin, and how many there are;
         filters: of the group, the first of each vector.
         """
-        lanes, columns = self.lanes, self.k.out.frame.width
+        lanes, columns = self.lanes, self.kernel.out.frame.width
         apart = columns if len(tile.places) < columns else len(tile.places)
         with T.serial(0, tile.count) as number:
             place, pixel = tile.start + number * tile.step, tile.first + number * apart
             totals = [
                 [
-                    Register(lanes, load(self.b["start"], channel + at, lanes), "int32")
+                    Register(lanes, load(self.buffers["start"], channel + at, lanes), "int32")
                     for at in filters
                 ]
                 for _ in tile.places
             ]
-            with T.serial(0, span[1]) as quad:
-                for tap in range(len(self.offsets)):
-                    self.add_tap(quads, totals, (span[0] + quad, quad), tap, filters, tile, place)
+            weight = span[0] * (len(self.offsets) * self.kernel.group)
+            FilterSums(
+                isa=self.isa,
+                sums=totals,
+                quads=span[1],
+                taps=len(self.offsets),
+                pixels=lambda quad, tap, p: splat(
+                    quads[quad * (self.kernel.phases * self.room) + place + self.offsets[tap] + p],
+                    lanes,
+                ),
+                w=self.buffers["w"],
+                weights=lambda quad, tap, vector: (
+                    weight + (quad * len(self.offsets) + tap) * self.kernel.group + filters[vector]
+                ),
+                narrow=self.kernel.narrow,
+                streamed=not self.kernel.sparse,
+                places=tile.places,
+            ).emit()
             for p, row in enumerate(totals):
                 for at, total in zip(filters, row, strict=True):
-                    store(sums, (pixel + p) * self.k.group + at, total.get(), lanes)
-
-    def add_tap(
-        self,
-        quads: Any,
-        totals: list[list[Register]],
-        quad: tuple[Any, Any],
-        tap: int,
-        filters: range,
-        tile: PixelTile,
-        place: Any,
-    ) -> None:
-        """One tap of a quad: each pixel by all filters. quad: its number in the layer, and in the
-        group."""
-        k, lanes = self.k, self.lanes
-        weight = (quad[0] * len(self.offsets) + tap) * k.group
-        if not k.sparse:  # as in TileSums
-            ahead = weight + filters.start + PREFETCH_WEIGHTS
-            prefetch(self.b["w"], ahead, len(filters) * lanes, write=False)
-        codes = [Register(lanes, load(self.b["w"], weight + at, lanes), "int32") for at in filters]
-        for p, row in zip(tile.places, totals, strict=True):
-            at = quad[1] * (k.phases * self.room) + place + self.offsets[tap] + p
-            bytes_ = tirx.reinterpret(f"{CODES}x{QUAD * lanes}", splat(quads[at], lanes))
-            pixels = Register(QUAD * lanes, bytes_, CODES)
-            for total, code in zip(row, codes, strict=True):
-                total.set(dot(total.get(), pixels.get(), code.get(), lanes))
+                    store(sums, (pixel + p) * self.kernel.group + at, total.get(), lanes)

@@ -131,26 +131,34 @@ class TileSums:
     def _each_quad(self, body: Callable[[Any, int], None]) -> None:
         with T.serial(0, self.quads) as quad:
             if self.streamed:
-                ahead = self.weights(quad, 0, 0) + PREFETCH_WEIGHTS
-                prefetch(self.w, ahead, self.taps * len(self.sums), write=False)
+                self._prefetch(quad)
             for tap in range(self.taps):
                 body(quad, tap)
 
+    def _prefetch(self, quad: Any) -> None:
+        ahead = self.weights(quad, 0, 0) + PREFETCH_WEIGHTS
+        prefetch(self.w, ahead, self.taps * len(self.sums), write=False)
+
     def _row(self, quad: Any, tap: int) -> list[Register]:
-        """The pixels of a step."""
+        """What the lanes of a step are: pixels."""
         size = QUAD * self.isa.lanes
         return [Register(size, self.pixels(quad, tap, v), CODES) for v in range(len(self.sums[0]))]
 
-    def _codes(self, quad: Any, tap: int, row: int) -> Any:
-        """A row's four codes for a step, in every lane."""
+    def _of_row(self, quad: Any, tap: int, row: int) -> Any:
+        """What a row of the tile meets in every lane, as int32 words: four codes of its filter."""
         return splat(self.w[self.weights(quad, tap, row)], self.isa.lanes)
+
+    def _pixels_and_codes(self, lane: Any, of_row: Any) -> tuple[Any, Any]:
+        """Pixels as bytes, and codes as words."""
+        return lane, of_row
 
     def _add_quads(self, quad: Any, tap: int) -> None:
         row = self._row(quad, tap)
         for r, totals in enumerate(self.sums):
-            codes = self._codes(quad, tap, r)
-            for pixels, total in zip(row, totals, strict=True):
-                total.set(dot(total.get(), pixels.get(), codes, self.isa.lanes))
+            of_row = self._of_row(quad, tap, r)
+            for lane, total in zip(row, totals, strict=True):
+                pair = self._pixels_and_codes(lane.get(), of_row)
+                total.set(dot(total.get(), *pair, self.isa.lanes))
 
     def _add_words(self, quad: Any, tap: int) -> None:
         """Pixels of even and of odd places as words; w has the codes of both, one after the
@@ -190,14 +198,14 @@ class TileSums:
         for part in in_parts(steps, narrow):
             row = [self._row(*step) for step in part]
             for r, totals in enumerate(self.sums):
-                codes = [
-                    Register(self.isa.lanes, self._codes(quad, tap, r), "int32")
+                of_row = [
+                    Register(self.isa.lanes, self._of_row(quad, tap, r), "int32")
                     for quad, tap in part
                 ]
                 for v, total in enumerate(totals):
                     products = [
-                        self._multiply(pixels[v].get(), weights.get())
-                        for pixels, weights in zip(row, codes, strict=True)
+                        self._multiply(lanes[v].get(), own.get())
+                        for lanes, own in zip(row, of_row, strict=True)
                     ]
                     products = self._widened(sum(products[1:], products[0]), -1)
                     total.set(self._less(total.get(), products, "int32"))
@@ -229,9 +237,9 @@ class TileSums:
     def _add_narrow(self, tile: list[list[Register]], quad: Any, tap: int) -> None:
         row = self._row(quad, tap)
         for r, totals in enumerate(tile):
-            codes = self._codes(quad, tap, r)
-            for pixels, total in zip(row, totals, strict=True):
-                products = self._multiply(pixels.get(), codes)
+            of_row = self._of_row(quad, tap, r)
+            for lane, total in zip(row, totals, strict=True):
+                products = self._multiply(lane.get(), of_row)
                 total.set(self._less(total.get(), products, "int16"))
 
     def _widen(self, tile: list[list[Register]]) -> None:
@@ -239,12 +247,13 @@ class TileSums:
             for total, part in zip(totals, narrow, strict=True):
                 total.set(self._less(total.get(), self._widened(part.get(), 1), "int32"))
 
-    def _multiply(self, pixels: Any, weights: Any) -> Any:
+    def _multiply(self, lane: Any, of_row: Any) -> Any:
         """Sums of two products of unsigned and signed bytes in each int16 lane, saturating."""
         lanes = self.isa.lanes
         name = "avx512.pmaddubs.w.512" if lanes == 16 else "avx2.pmadd.ub.sw"
+        pixels, codes = self._pixels_and_codes(lane, of_row)
         return tirx.call_llvm_pure_intrin(
-            f"int16x{2 * lanes}", f"llvm.x86.{name}", pixels, self._bytes(weights)
+            f"int16x{2 * lanes}", f"llvm.x86.{name}", pixels, self._bytes(codes)
         )
 
     def _less(self, total: Any, products: Any, dtype: str) -> Any:

@@ -125,7 +125,7 @@ class _Body:
     """Emits the loops of one kernel; `b` are its operands by name."""
 
     def __init__(self, kernel: WinogradConv, lanes: int, b: dict[str, Any]) -> None:
-        self.k, self.lanes, self.b = kernel, lanes, b
+        self.kernel, self.lanes, self.buffers = kernel, lanes, b
         self.channels = kernel.tile.vectors * lanes
         self.slots = slots(kernel.tile.columns)
         self.per_group = kernel.group // self.channels
@@ -135,7 +135,7 @@ class _Body:
     def emit(self) -> None:
         """Image after image, band after band: transform what the band reads, then everything that
         is made of it."""
-        k, channels = self.k, self.k.source.channels
+        k, channels = self.kernel, self.kernel.source.channels
         with T.serial(0, k.out.batch * k.tile.bands) as step:
             image, band = step // k.tile.bands, step % k.tile.bands
             with units(k.band_blocks * channels, TRANSFORM_NS * k.tile.rows) as unit:
@@ -145,31 +145,31 @@ class _Body:
     def corner(self, band: Any, block: Any) -> tuple[Any, Any]:
         """The first tile of a register tile, (row, column); the last ones of the image overlap
         their neighbours."""
-        tile, (down, across) = self.k.tile, tiles_of(self.k.out)
-        y = (band * self.band_rows + block // self.k.grid[1]) * tile.rows
-        x = block % self.k.grid[1] * tile.columns
+        tile, (down, across) = self.kernel.tile, tiles_of(self.kernel.out)
+        y = (band * self.band_rows + block // self.kernel.grid[1]) * tile.rows
+        x = block % self.kernel.grid[1] * tile.columns
         y = tirx.min(y, down - tile.rows) if down % tile.rows else y
         return y, tirx.min(x, across - tile.columns) if across % tile.columns else x
 
     def transform_input(self, image: Any, band: Any, block: Any, channel: Any) -> None:
         """V of one channel of a register tile: rows of tiles are vectors."""
-        k, frame, size = self.k, self.k.source.frame, self.slots
+        k, frame, size = self.kernel, self.kernel.source.frame, self.slots
         y, x = self.corner(band, block)
         first = image * k.source.image + channel * frame.plane + frame.first
         first = first + (y * STEP - k.padding[0]) * frame.pitch + (x * STEP - k.padding[1])
         position = k.position_floats
         into = block * POSITIONS * position + channel * k.channel_floats
         lines = [
-            transformed_line(self.b["x"], first + row * frame.pitch, size)
+            transformed_line(self.buffers["x"], first + row * frame.pitch, size)
             for row in range(STEP * k.tile.rows + READ - STEP)
         ]
         for row in range(k.tile.rows):
             for number, value in input_positions(lines[STEP * row : STEP * row + READ], size):
-                put(self.b["v"], into + number * position + row * size, value.get(), size)
+                put(self.buffers["v"], into + number * position + row * size, value.get(), size)
 
     def products(self, image: Any, band: Any) -> None:
         """One parallel loop over (some register tiles, block of output channels)."""
-        k, tile = self.k, self.k.tile
+        k, tile = self.kernel, self.kernel.tile
         groups, parts = -(-k.band_blocks // tile.blocks), k.out.channels // self.channels
         memory = [
             floats(tile.blocks * POSITIONS * self.tiles * self.channels),
@@ -192,9 +192,9 @@ class _Body:
 
     def register_tile(self, sums: Any, block: Any, number: Any, position: Any, part: Any) -> None:
         """sums[number, position, tile, :] = sum over input channels of V times U."""
-        k, tile = self.k, self.k.tile
+        k, tile = self.kernel, self.kernel.tile
         group = part // self.per_group
-        first, count = k.kept_of(self.b, group)
+        first, count = k.kept_of(self.buffers, group)
         panel = (
             first * self.per_group + part % self.per_group * count
         ) * POSITIONS + position * count
@@ -209,12 +209,12 @@ class _Body:
         ]
         with T.serial(0, count) as kept:
             w = [
-                load(self.b["w"], (panel + kept) * self.channels + i * self.lanes, self.lanes)
+                load(self.buffers["w"], (panel + kept) * self.channels + i * self.lanes, self.lanes)
                 for i in range(tile.vectors)
             ]
-            channel = k.channel_at(self.b, first, kept, k.channel_floats)
+            channel = k.channel_at(self.buffers, first, kept, k.channel_floats)
             for registers, place in zip(acc, places, strict=True):
-                x = splat(self.b["v"][v + channel + place], self.lanes)
+                x = splat(self.buffers["v"][v + channel + place], self.lanes)
                 for i, register in enumerate(registers):
                     register.set(register.get() + w[i] * x)
         into = (number * POSITIONS + position) * self.tiles * self.channels
@@ -227,8 +227,8 @@ class _Body:
     ) -> None:
         """results[pixel of the register tile, :] = bias + A^T M A, for one vector of output
         channels."""
-        tile, lanes, width = self.k.tile, self.lanes, STEP * self.k.tile.columns
-        bias = Register(lanes, load(self.b["bias"], channel, lanes))
+        tile, lanes, width = self.kernel.tile, self.lanes, STEP * self.kernel.tile.columns
+        bias = Register(lanes, load(self.buffers["bias"], channel, lanes))
         with T.serial(0, tile.rows) as row, T.serial(0, tile.columns) as column:
             first = (
                 block * POSITIONS * self.tiles + row * tile.columns + column
@@ -244,7 +244,7 @@ class _Body:
     def epilogue(self, results: Any, image: Any, corner: tuple[Any, Any], channel: Any) -> None:
         """Turn pixels x channels into channels x pixels, row by row: residual add, activation,
         store."""
-        k, frame, lanes = self.k, self.k.out.frame, self.lanes
+        k, frame, lanes = self.kernel, self.kernel.out.frame, self.lanes
         width = STEP * k.tile.columns
         y, x = corner[0] * STEP, corner[1] * STEP
         with T.serial(0, STEP * k.tile.rows) as row:
@@ -270,10 +270,10 @@ class _Body:
 
     def store_rows(self, channels: list[Register], at: Any, count: int) -> None:
         """`count` pixels of a row, in every channel of a vector."""
-        k = self.k
+        k = self.kernel
 
         def place(number: int, _: int, column: int) -> Any:
             return at + number * k.out.frame.plane + column
 
         pieces = pieces_of(0, count, count, self.lanes)
-        store_channels(channels, pieces, place, k.epilogue, self.b)
+        store_channels(channels, pieces, place, k.epilogue, self.buffers)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from subpc.errors import ConfigError, WriteError
+from subpc.text import can_be_a_path
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -91,7 +92,7 @@ def check_outputs(outputs: Iterable[AnyPath | None], inputs: Iterable[AnyPath | 
 
     An input that is a folder stands for the images in it.
     """
-    given = [Path(path) for path in inputs if path is not None and "\0" not in os.fspath(path)]
+    given = [Path(path) for path in inputs if path and can_be_a_path(os.fspath(path))]
     seen: dict[object, AnyPath] = {}
     for path in outputs:
         if path is None:
@@ -134,16 +135,17 @@ def _check_no_input(output: AnyPath, inputs: list[Path]) -> None:
                 else f"it is the same file as the input {path}"
             )
             raise _refusal(output, f"{same}, which would be lost; give the output another name")
-        if (
-            path.is_dir()
-            and os.path.exists(real)
-            and Path(_real(path)) in real.parents
-            and _is_image(real)
-        ):
+        if os.path.isdir(path) and os.path.exists(real) and _holds_image(path, real, key):
             raise _refusal(
                 output,
                 f"it is one of the images in {path}, which are read; give the output another name",
             )
+
+
+def _holds_image(folder: Path, file: Path, key: object) -> bool:
+    """Whether the file is an image in the folder, or what an image's name there stands for."""
+    inside = Path(_real(folder)) in file.parents and _is_image(file)
+    return inside or any(_identity(p) == key for p in folder.rglob("*") if _is_image(p))
 
 
 def _is_image(path: Path) -> bool:
@@ -181,9 +183,8 @@ def _replaceable(path: AnyPath) -> os.stat_result | None:
         raise _no_place(path, error) from error
     if stat.S_ISDIR(old.st_mode):
         suffix = Path(path).suffix or ".so"
-        raise _refusal(
-            path, f"it is a folder; give a file name such as {Path(path) / 'model'}{suffix}"
-        )
+        place = Path(path) / f"model{suffix}"
+        raise _refusal(path, f"it is a folder; give a file name such as {place}")
     if not stat.S_ISREG(old.st_mode):
         kind = _KINDS.get(stat.S_IFMT(old.st_mode), "no file")
         raise _refusal(path, f"it is {kind}; give the name of a file")

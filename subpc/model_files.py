@@ -1,5 +1,6 @@
 """The files that a model consists of."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def model_files(path: str | Path) -> list[Path]:
     """`path`, and the files beside it that an ONNX model keeps its weights in; `path` alone where
     that cannot be read."""
     path = Path(path)
-    if path.suffix != ".onnx" or not path.is_file():
+    if path.suffix != ".onnx" or not os.path.isfile(path):
         return [path]
     try:
         return [path, *(path.parent / place for place in external_places(path))]
@@ -58,4 +59,4 @@ def arch_files(arch: str | None) -> list[Path]:
         for folder in (".", *sys.path)
         for form in (stem.with_suffix(".py"), stem / "__init__.py")
     ]
-    return [place for place in places if place.is_file()]
+    return [place for place in places if os.path.isfile(place)]

@@ -23,7 +23,7 @@ class Record:
         """The inverse of to_dict; raises ConfigError that names the key."""
         if not isinstance(data, dict):
             raise ConfigError(f"{cls.__name__}: expected an object, got {type(data).__name__}")
-        hints = typing.get_type_hints(cls)
+        hints = _hints(cls)
         names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
         unknown, missing = sorted(set(data) - set(names)), sorted(set(names) - set(data))
         if unknown or missing:
@@ -34,6 +34,16 @@ class Record:
         return cls(
             **{name: _typed(f"{cls.__name__}.{name}", hints[name], data[name]) for name in names}
         )
+
+
+_HINTS: dict[type[Record], dict[str, Any]] = {}
+
+
+def _hints(record: type[Record]) -> dict[str, Any]:
+    """The types of a record's fields; a library has thousands of records of few types."""
+    if record not in _HINTS:
+        _HINTS[record] = typing.get_type_hints(record)
+    return _HINTS[record]
 
 
 def _plain(value: Any) -> Any:

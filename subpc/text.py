@@ -1,6 +1,8 @@
 """Text of others, fit to be shown: names come from model files, libraries and file systems, and may
 hold anything."""
 
+import os
+
 # The longest name or path without a space, and the longest line: both are far above what people
 # write.
 LONGEST_WORD, LONGEST_LINE = 300, 4000
@@ -74,3 +76,11 @@ def last_line(error: BaseException, limit: int = 200) -> str:
 def _lines(error: BaseException) -> list[str]:
     lines = [stripped for line in str(error).splitlines() if (stripped := line.strip())]
     return lines or [type(error).__name__]
+
+
+def can_be_a_path(text: str) -> bool:
+    """Whether a file can be called that: no zero in it, and no letters without bytes."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False

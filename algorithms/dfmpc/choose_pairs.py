@@ -2,10 +2,12 @@
 
 from torch import nn
 
-from subpc.algorithms.network.pairing import Pair
+from subpc.algorithms.network.pairing import LayerPair
 
 
-def choose_pairs(pairs: tuple[Pair, ...], modules: dict[str, nn.Module]) -> tuple[Pair, ...]:
+def choose_pairs(
+    pairs: tuple[LayerPair, ...], modules: dict[str, nn.Module]
+) -> tuple[LayerPair, ...]:
     """Pairs that share no layer: low, high, low, high along a chain; a bottleneck's 3x3 is low and
     its last 1x1 compensates (figure 2)."""
     starts = {pair.first for pair in pairs}

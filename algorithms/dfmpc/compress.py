@@ -10,7 +10,12 @@ from subpc.algorithms.dfmpc.choose_pairs import choose_pairs
 from subpc.algorithms.dfmpc.config import DfmpcConfig
 from subpc.algorithms.dfmpc.scalar_compensation import Scalar, quantize, relative_error
 from subpc.algorithms.images.random_images import inputs_for
-from subpc.algorithms.layer_fit.fit_layer import Rounding, problem_of, quantize_problem
+from subpc.algorithms.layer_fit.fit_layer import (
+    Rounding,
+    problem_of,
+    quantize_problem,
+    zero_pays,
+)
 from subpc.algorithms.network.checked_copy import checked_copy, own_weights, reference_of
 from subpc.algorithms.network.coded_weights import CodedWeights
 from subpc.algorithms.network.pairing import Pairing, check_skip, find_pairs, layers_with_weights
@@ -125,7 +130,10 @@ class _Run:
             )
         feedback = bool(config.feedback) and not shared
         how = Rounding(
-            bits=bits, ternary=bits == 2, per_channel=config.per_channel, feedback=feedback
+            bits=bits,
+            has_zero=bits == 2 or zero_pays(layer, bits),
+            per_channel=config.per_channel,
+            feedback=feedback,
         )
         return quantize_problem(problem, layer.weight.shape, how)
 

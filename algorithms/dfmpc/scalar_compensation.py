@@ -9,7 +9,7 @@ from torch import nn
 
 from subpc.algorithms.dfmpc.config import DfmpcConfig
 from subpc.algorithms.network.batch_norm import gain_shift, recalibrate
-from subpc.algorithms.network.pairing import Pair
+from subpc.algorithms.network.pairing import LayerPair
 from subpc.algorithms.numerics.quantizers import Quantized, quantize_ternary, quantize_uniform
 from subpc.algorithms.report import LayerResult
 
@@ -70,7 +70,7 @@ class Scalar:
         self,
         modules: dict[str, nn.Module],
         config: DfmpcConfig,
-        pairs: tuple[Pair, ...],
+        pairs: tuple[LayerPair, ...],
         results: dict[str, LayerResult],
     ) -> None:
         self.modules, self.config, self.results = modules, config, results
@@ -119,12 +119,12 @@ class Scalar:
         result.error_after = old.error(new, found)
         result.coefficients = (float(found.min()), float(found.max()))
 
-    def _parts(self, pair: Pair) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
+    def _parts(self, pair: LayerPair) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
         conv, norm = self.modules[pair.first], self.modules[pair.norm]
         assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
         return conv, norm
 
-    def _part(self, pair: Pair) -> _Part:
+    def _part(self, pair: LayerPair) -> _Part:
         conv, norm = self._parts(pair)
         gain, shift = gain_shift(conv, norm)
         return _Part(weight=conv.weight.detach(), gain=gain, shift=shift)

@@ -19,7 +19,9 @@ from subpc.algorithms.numerics.quantizers import Quantized
 from subpc.errors import ModelFileError
 from subpc.files import replacing
 
-FORMAT_KEY, FORMAT_VERSION = "subpc_format", 1
+FORMAT_KEY, FORMAT_VERSION = "subpc_format", 2
+# Format 1 differs in the entries of packed layers.
+_READ = (1, FORMAT_VERSION)
 # Of batch norms: read in training only.
 _COUNTER = "num_batches_tracked"
 _PLAIN = (str, int, float, bool, type(None))
@@ -159,12 +161,12 @@ def check_format(content: Any, name: str) -> None:
             f"{name} is not a compressed model of subpc: it has no entry {FORMAT_KEY!r}."
         )
     version = content[FORMAT_KEY]
-    if type(version) is not int or version != FORMAT_VERSION:
+    if type(version) is not int or version not in _READ:
         # A file of others may have a tensor of that name.
         shown = f"{version!r:.60}" if isinstance(version, _PLAIN) else type(version).__name__
         raise ModelFileError(
-            f"{name} has format {shown}; this version of subpc reads format {FORMAT_VERSION}."
-            " Update subpc."
+            f"{name} has format {shown}; this version of subpc reads formats up to"
+            f" {FORMAT_VERSION}. Update subpc."
         )
 
 

@@ -11,7 +11,9 @@ from subpc.algorithms.config import MAX_BITS, MIN_BITS
 from subpc.algorithms.numerics.quantizers import Quantized, pack_codes, unpack_codes
 from subpc.errors import ModelFileError
 
-_KEYS = {"codes", "scale", "bits", "ternary", "shape"}
+_KEYS = {"codes", "scale", "bits", "has_zero", "shape"}
+# Files of the first format: zero was a level of 2 bits only.
+_FIRST_KEYS = {"codes", "scale", "bits", "ternary", "shape"}
 _MAX_WEIGHTS = 1 << 30
 
 
@@ -22,7 +24,7 @@ def packed_entries(layers: Mapping[str, Quantized]) -> dict[str, dict[str, Any]]
             "codes": pack_codes(layer.codes, layer.bits),
             "scale": layer.scale.detach().clone(),
             "bits": layer.bits,
-            "ternary": layer.ternary,
+            "has_zero": layer.has_zero,
             "shape": list(layer.codes.shape),
         }
         for name, layer in layers.items()
@@ -43,13 +45,15 @@ def parse_packed(content: Any, file: str) -> dict[str, Quantized]:
 
 
 def _parse(entry: Any, where: str) -> Quantized:
+    if isinstance(entry, dict) and set(entry) == _FIRST_KEYS:
+        entry = {key.replace("ternary", "has_zero"): value for key, value in entry.items()}
     if not isinstance(entry, dict) or set(entry) != _KEYS:
         raise ModelFileError(f"{where} has to have exactly the keys {', '.join(sorted(_KEYS))}.")
     bits, shape, codes, scale = entry["bits"], entry["shape"], entry["codes"], entry["scale"]
     if (
         type(bits) is not int
         or not MIN_BITS <= bits <= MAX_BITS
-        or type(entry["ternary"]) is not bool
+        or type(entry["has_zero"]) is not bool
     ):
         raise ModelFileError(
             f"{where} has {bits!r:.20} bits; whole numbers from {MIN_BITS} to {MAX_BITS} are"
@@ -76,12 +80,18 @@ def _parse(entry: Any, where: str) -> Quantized:
         or not bool(scale.isfinite().all())
     ):
         raise ModelFileError(f"{where} needs one finite scale a layer or an output channel.")
-    return Quantized(
+    layer = Quantized(
         codes=unpack_codes(codes, bits, count).view(shape),
         scale=scale,
         bits=bits,
-        ternary=entry["ternary"],
+        has_zero=entry["has_zero"],
     )
+    if int(layer.codes.max()) > layer.most:
+        raise ModelFileError(
+            f"{where} has the code {int(layer.codes.max())}; {layer.most} is the largest of its"
+            f" {bits} bits."
+        )
+    return layer
 
 
 def _is(value: Any, dtype: torch.dtype) -> bool:

@@ -2,6 +2,7 @@
 weights being zero."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -22,12 +23,14 @@ class Problem:
 
     best (groups, filters, d): minimum without a restriction; curvature A (groups, d, d): covariance
     of the layer's inputs in the changed network, plus the ridge. Both in float64. taps as in
-    Moments: a filter is that many rows of `best`.
+    Moments: a filter is that many rows of `best`. kept: the block mask (out / n, in) and n of a
+    layer of one group whose other blocks are zero and stay it.
     """
 
     best: torch.Tensor
     curvature: torch.Tensor
     taps: int = 1
+    kept: tuple[torch.Tensor, int] | None = None
 
     def weights(self, rows: torch.Tensor | None = None) -> torch.Tensor:
         """Rows of this problem, its best ones unless given, as (filters, weights of a filter) in
@@ -69,14 +72,23 @@ def layer_problem(layer: nn.Module, moments: Moments, ridge: float) -> Problem:
 def solve(problem: Problem, mask: torch.Tensor, n: int) -> torch.Tensor:
     """The minimiser (out taps, d) of a layer of one group whose blocks outside mask (out / n, in)
     are zero."""
-    best, curvature, n = problem.best[0], problem.curvature[0], n * problem.taps
+    best, curvature = problem.best[0], problem.curvature[0]
     result, wanted = torch.zeros_like(best), best @ curvature
-    for group, row in enumerate(mask):
-        kept = row.repeat_interleave(best.shape[1] // len(row)).nonzero()[:, 0]
-        factor = steady_cholesky(curvature[kept][:, kept])
-        filters = slice(group * n, group * n + n)
-        result[filters, kept] = solve_in_place(factor, wanted[filters][:, kept].T).T
+    for filters, columns in kept_weights(problem, mask, n):
+        factor = steady_cholesky(curvature[columns][:, columns])
+        result[filters, columns] = solve_in_place(factor, wanted[filters][:, columns].T).T
     return result
+
+
+def kept_weights(
+    problem: Problem, mask: torch.Tensor, n: int
+) -> Iterator[tuple[slice, torch.Tensor]]:
+    """For each n filters the rows of `best` that they are, and the columns that mask (out / n, in)
+    keeps."""
+    rows, width = n * problem.taps, problem.best.shape[2] // mask.shape[1]
+    for group, kept in enumerate(mask):
+        columns = kept.repeat_interleave(width).nonzero()[:, 0]
+        yield slice(group * rows, group * rows + rows), columns
 
 
 def eliminate(problem: Problem, channels: int, n: int, count: int, rounds: int) -> torch.Tensor:

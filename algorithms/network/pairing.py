@@ -37,7 +37,7 @@ class _Tracer(fx.Tracer):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
+class LayerPair:
     """conv `first`, its batch norm and activation, and the convolution that alone reads the result
     (dotted names)."""
 
@@ -54,7 +54,7 @@ class Pairing:
     convolutions start no pair."""
 
     graph: fx.Graph
-    pairs: tuple[Pair, ...]
+    pairs: tuple[LayerPair, ...]
     norms: dict[str, str]
     left_alone: dict[str, str] = field(default_factory=dict)
 
@@ -162,7 +162,7 @@ def is_channelwise(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
 
 def _pair(
     node: fx.Node, norm: fx.Node | None, modules: dict[str, nn.Module], uses: Counter[int]
-) -> Pair | str:
+) -> LayerPair | str:
     conv = modules[str(node.target)]
     assert isinstance(conv, nn.Conv2d)
     if uses[id(conv.weight)] > 1 or uses[id(conv)] > 1:
@@ -187,7 +187,7 @@ def _second(
     at: fx.Node,
     modules: dict[str, nn.Module],
     uses: Counter[int],
-) -> Pair | str:
+) -> LayerPair | str:
     following = _only_user(at)
     while following is not None and is_channelwise(following, modules):
         at, following = following, _only_user(following)
@@ -204,7 +204,7 @@ def _second(
         if behind is not None and uses[id(modules[str(behind.target)])] == 1
         else None
     )
-    return Pair(
+    return LayerPair(
         first=str(node.target),
         norm=str(norm.target),
         second=str(following.target),

@@ -51,6 +51,24 @@ def block_mask(scores: "torch.Tensor", count: int, *, layerwise: bool = False) -
     return torch.ones_like(rows, dtype=torch.bool).scatter_(1, gone, False).view_as(scores)
 
 
+def kept_blocks(weight: "torch.Tensor") -> "tuple[torch.Tensor, int] | None":
+    """The block mask (out / n, in) of a weight (out, in, ...) some of whose blocks are zero, and n:
+    the largest of BLOCKS, or all filters, whose blocks are all there is to the zeros.
+
+    None where no block is zero, or none of these n describes which channels each filter reads.
+    """
+    reads = (weight.flatten(2) if weight.dim() > 2 else weight[..., None]).any(2)
+    if bool(reads.all()):
+        return None
+    for n in (len(reads), *reversed(BLOCKS)):
+        if len(reads) % n:
+            continue
+        groups = reads.view(-1, n, reads.shape[1])
+        if bool((groups == groups[:, :1]).all()):
+            return groups[:, 0], n
+    return None
+
+
 def expand(mask: "torch.Tensor", n: int) -> "torch.Tensor":
     """A block mask (groups, in) as (out, in, 1, 1), to be multiplied with a weight."""
     return mask.repeat_interleave(n, 0)[:, :, None, None]

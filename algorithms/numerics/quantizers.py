@@ -21,24 +21,31 @@ _PIECE = 1 << 17
 @dataclass(frozen=True, kw_only=True)
 class Quantized:
     """Integer codes (uint8, the weight's shape), their width, and one scale a layer (1,) or an
-    output channel (c,)."""
+    output channel (c,).
+
+    The codes stand for levels from -scale to scale. has_zero: an odd number of them, 2^bits - 1,
+    of which the middle one is zero (ternary codes with 2 bits); else 2^bits, none of which is.
+    """
 
     codes: torch.Tensor
     scale: torch.Tensor
     bits: int
-    ternary: bool = False
+    has_zero: bool = False
 
     def dequantize(self) -> torch.Tensor:
-        """The float32 weight: scale * (code - 1) for ternary, scale * (2 code / (2^bits - 1) - 1)
-        for uniform codes."""
+        """The float32 weight: scale * (2 code / most - 1), most being the largest code."""
         pieces = _pieces(self.codes.flatten(1), self.scale.double()[:, None])
         return torch.cat([self._values(codes.double(), scale) for codes, scale in pieces]).view(
             self.codes.shape
         )
 
     def _values(self, codes: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-        steps = codes.sub_(1) if self.ternary else codes.mul_(2).div_(2**self.bits - 1).sub_(1)
-        return steps.mul_(scale).float()
+        return codes.mul_(2).div_(self.most).sub_(1).mul_(scale).float()
+
+    @property
+    def most(self) -> int:
+        """The largest code."""
+        return largest_code(self.bits, has_zero=self.has_zero)
 
     def keep(self, kept: torch.Tensor) -> "Quantized":
         """The filters that kept (c,) bool marks."""
@@ -54,6 +61,11 @@ class Quantized:
         return (self.codes.numel() * self.bits + 7) // 8 + 4 * self.scale.numel()
 
 
+def largest_code(bits: int, *, has_zero: bool) -> int:
+    """Of codes with so many bits, counted from 0; even where the middle one stands for zero."""
+    return (1 << bits) - (2 if has_zero else 1)
+
+
 def quantize_ternary(weight: torch.Tensor, *, per_channel: bool = False) -> Quantized:
     """Ternary weight networks: zero below 0.7 mean |w|, else sign(w) times the mean magnitude of
     what is kept."""
@@ -63,7 +75,7 @@ def quantize_ternary(weight: torch.Tensor, *, per_channel: bool = False) -> Quan
     scale = size.mul_(kept).sum(1) / kept.sum(1).clamp(min=1)
     del size  # twice the weight's memory
     codes = weight.sign().mul_(kept.view(weight.shape)).add_(1).to(torch.uint8)
-    return Quantized(codes=codes, scale=scale.float(), bits=2, ternary=True)
+    return Quantized(codes=codes, scale=scale.float(), bits=2, has_zero=True)
 
 
 def quantize_uniform(weight: torch.Tensor, bits: int, *, per_channel: bool = False) -> Quantized:
@@ -83,19 +95,19 @@ def quantize_uniform(weight: torch.Tensor, bits: int, *, per_channel: bool = Fal
 
 
 def search_scale(
-    rows: torch.Tensor, importance: torch.Tensor, bits: int, *, ternary: bool, per_channel: bool
+    rows: torch.Tensor, importance: torch.Tensor, bits: int, *, has_zero: bool, per_channel: bool
 ) -> torch.Tensor:
     """The scale, one a row (out, 1) or of all (1, 1), whose rounding of rows (out, d) errs least;
     importance (out, d) weights squares.
 
-    Found among steps between a share of the largest magnitude and it; ternary codes are zero below
-    half the scale. In float32, for this only picks, and piece by piece, so that what is tried 41
-    times stays in the cache.
+    Found among steps between a share of the largest magnitude and it. In float32, for this only
+    picks, and piece by piece, so that what is tried 41 times stays in the cache.
     """
     top = torch.linalg.vector_norm(rows, torch.inf, 1, keepdim=True)
     top = top if per_channel else top.amax().expand(len(rows), 1)
     errors = torch.cat(
-        [_errors(*parts, bits=bits, ternary=ternary) for parts in _pieces(rows, importance, top)], 1
+        [_errors(*parts, bits=bits, has_zero=has_zero) for parts in _pieces(rows, importance, top)],
+        1,
     )
     best = _steps()[(errors if per_channel else errors.double().sum(1, keepdim=True)).argmin(0)]
     scale: torch.Tensor = top[: len(best)] * best[:, None].to(top.dtype)
@@ -117,45 +129,40 @@ def _steps() -> torch.Tensor:
 
 
 def _errors(
-    rows: torch.Tensor, importance: torch.Tensor, top: torch.Tensor, *, bits: int, ternary: bool
+    rows: torch.Tensor, importance: torch.Tensor, top: torch.Tensor, *, bits: int, has_zero: bool
 ) -> torch.Tensor:
     """(steps, rows): what rounding with each step's share of `top` as scale costs each row."""
     rows, importance, top = rows.float(), importance.float(), top.float()
     tried = (
-        (rounding(top * share, bits, ternary=ternary)(rows) - rows).square_() for share in _steps()
+        (rounding(top * share, bits, has_zero=has_zero)(rows) - rows).square_()
+        for share in _steps()
     )
     return torch.stack([torch.linalg.vecdot(importance, squares) for squares in tried])
 
 
-def codes_of(rows: torch.Tensor, scale: torch.Tensor, bits: int, *, ternary: bool) -> torch.Tensor:
+def codes_of(rows: torch.Tensor, scale: torch.Tensor, bits: int, *, has_zero: bool) -> torch.Tensor:
     """The nearest codes (uint8, the shape of `rows`) for scale (out, 1) or (1, 1)."""
-    most = 2**bits - 1
+    most = largest_code(bits, has_zero=has_zero)
 
     def nearest(part: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
-        codes = (
-            (part / own).round_().clamp_(-1, 1).add_(1)
-            if ternary
-            else (part * (most / 2 / own)).add_(most / 2).round_().clamp_(0, most)
-        )
+        codes = (part * (most / 2 / own)).add_(most / 2).round_().clamp_(0, most)
         return codes.to(torch.uint8)
 
     return torch.cat([nearest(*parts) for parts in _pieces(rows, scale)])
 
 
 def rounding(
-    scale: torch.Tensor, bits: int, *, ternary: bool
+    scale: torch.Tensor, bits: int, *, has_zero: bool
 ) -> Callable[[torch.Tensor], torch.Tensor]:
     """The function from values (out, ...) to those that the nearest codes stand for; scale as in
     codes_of."""
-    if ternary:
-        return lambda rows: (rows / scale).round_().clamp_(-1, 1).mul_(scale)
-    most = 2**bits - 1
+    most = largest_code(bits, has_zero=has_zero)
     up, down = most / 2 / scale, 2 * scale / most
     return lambda rows: (rows * up).add_(most / 2).round_().clamp_(0, most).mul_(down).sub_(scale)
 
 
 def quantize_with_feedback(
-    rows: torch.Tensor, curvature: torch.Tensor, scale: torch.Tensor, bits: int, *, ternary: bool
+    rows: torch.Tensor, curvature: torch.Tensor, scale: torch.Tensor, bits: int, *, has_zero: bool
 ) -> torch.Tensor:
     """Rows (out, d) rounded value by value, each error made good by the values that are left (GPTQ,
     arXiv 2210.17323, equations 2, 3).
@@ -165,7 +172,7 @@ def quantize_with_feedback(
     order = curvature.diagonal().argsort(descending=True)
     factor = _inverse_factor(curvature, order)
     left = rows.T[order]  # values of a place side by side: (d, out)
-    nearest = rounding(scale[:, 0], bits, ternary=ternary)
+    nearest = rounding(scale[:, 0], bits, has_zero=has_zero)
     for start in range(0, len(left), _BLOCK):
         block = slice(start, start + _BLOCK)
         part, inside = left[block], factor[block, block]

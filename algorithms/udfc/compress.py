@@ -1,13 +1,16 @@
 """UDFC over a network: front to back, remove channels and reconstruct them in the next layer, and
 quantize."""
 
-from dataclasses import replace
-
 import torch
 from torch import nn
 
 from subpc.algorithms.images.random_images import inputs_for
-from subpc.algorithms.layer_fit.fit_layer import Rounding, problem_of, quantize_problem
+from subpc.algorithms.layer_fit.fit_layer import (
+    Rounding,
+    problem_of,
+    quantize_problem,
+    zero_pays,
+)
 from subpc.algorithms.layer_fit.least_squares import Problem, eliminate, solve
 from subpc.algorithms.network.channels import keep_features, keep_inputs, keep_outputs
 from subpc.algorithms.network.checked_copy import (
@@ -18,7 +21,7 @@ from subpc.algorithms.network.checked_copy import (
 )
 from subpc.algorithms.network.coded_weights import CodedWeights
 from subpc.algorithms.network.pairing import (
-    Pair,
+    LayerPair,
     Pairing,
     check_skip,
     find_pairs,
@@ -138,7 +141,7 @@ class _Run:
             return
         how = Rounding(
             bits=self.config.bits,
-            ternary=False,
+            has_zero=zero_pays(layer, self.config.bits),
             per_channel=self.config.per_channel,
             feedback=feedback,
         )
@@ -150,7 +153,7 @@ class _Run:
         self.results[name].bits = how.bits
         self.coded.set(name, codes)
 
-    def _remove(self, pair: Pair, problem: Problem) -> tuple[Problem, torch.Tensor]:
+    def _remove(self, pair: LayerPair, problem: Problem) -> tuple[Problem, torch.Tensor]:
         """Take the channels between the pair's layers that the others replace best, or the smallest
         filters."""
         first, norm, second = (self.modules[name] for name in (pair.first, pair.norm, pair.second))
@@ -164,7 +167,8 @@ class _Run:
         columns = kept.repeat_interleave(problem.best.shape[2] // len(kept))
         result = self.results[pair.first]
         result.error_before = problem.relative_error(problem.best * columns)
-        solved = solve(problem, kept[None], second.out_channels)
+        mask, n = problem.kept or (torch.ones_like(kept)[None], second.out_channels)
+        solved = solve(problem, mask & kept, n)
         result.error_after = problem.relative_error(solved[None])
         result.coefficients, result.kept = (
             (float(solved.min()), float(solved.max())),
@@ -175,8 +179,13 @@ class _Run:
         keep_inputs(second, kept)
         if pair.first in self.coded.codes:
             self.coded.set(pair.first, self.coded.codes[pair.first].keep(kept))
-        curvature = problem.curvature[:, columns][:, :, columns]
-        return replace(problem, best=solved[None, :, columns], curvature=curvature), kept
+        left = Problem(
+            best=solved[None, :, columns],
+            curvature=problem.curvature[:, columns][:, :, columns],
+            taps=problem.taps,
+            kept=problem.kept and (mask[:, kept], n),
+        )
+        return left, kept
 
     def _choose(self, first: nn.Conv2d, problem: Problem) -> torch.Tensor:
         if self.config.criterion != "error":

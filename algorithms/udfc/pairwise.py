@@ -7,7 +7,7 @@ from torch import nn
 from subpc.algorithms.network.batch_norm import gain_shift, gamma_beta, relu_moments
 from subpc.algorithms.network.channels import keep_features, keep_inputs, keep_outputs
 from subpc.algorithms.network.checked_copy import set_weight
-from subpc.algorithms.network.pairing import Pair, Pairing
+from subpc.algorithms.network.pairing import LayerPair, Pairing
 from subpc.algorithms.numerics.hermite import rectified_covariance, regression
 from subpc.algorithms.numerics.quantizers import Quantized, quantize_uniform
 from subpc.algorithms.report import LayerResult
@@ -24,7 +24,7 @@ _TINY = 1e-12
 
 
 def prune_pair(
-    pair: Pair, modules: dict[str, nn.Module], config: UdfcConfig, result: LayerResult
+    pair: LayerPair, modules: dict[str, nn.Module], config: UdfcConfig, result: LayerResult
 ) -> None:
     first, norm, second = modules[pair.first], modules[pair.norm], modules[pair.second]
     assert (

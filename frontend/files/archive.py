@@ -33,7 +33,7 @@ _DAMAGE = (
 )
 
 
-class Kind(Enum):
+class ArchiveKind(Enum):
     """What a PyTorch zip archive holds."""
 
     STATE_DICT = "state dict or pickled object"
@@ -92,17 +92,17 @@ class Archive:
         )
 
 
-def _kind(file: str, members: Sequence[str]) -> Kind:
+def _kind(file: str, members: Sequence[str]) -> ArchiveKind:
     names = [name.lower() for name in members]
     parts = {name.split("/", 1)[-1] for name in names}
     if "serialized_exported_program.json" in names or any(
         part.startswith("models/") and part.endswith(".json") for part in parts
     ):
-        return Kind.EXPORTED
+        return ArchiveKind.EXPORTED
     if "constants.pkl" in parts or any(part.startswith("code/") for part in parts):
-        return Kind.TORCHSCRIPT
+        return ArchiveKind.TORCHSCRIPT
     if "data.pkl" in parts:
-        return Kind.STATE_DICT
+        return ArchiveKind.STATE_DICT
     raise ModelFileError(
         f"{file} is a zip file but not one that PyTorch writes ({len(names)} members, no"
         " data.pkl).\nAccepted: torch.save, torch.jit.save and torch.export.save files,"

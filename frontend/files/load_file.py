@@ -23,7 +23,7 @@ from subpc.algorithms.numerics.quantizers import Quantized
 from subpc.errors import ConfigError, ModelFileError
 from subpc.frontend.architectures.default_shape import default_shape
 from subpc.frontend.architectures.torchvision_import import import_torchvision
-from subpc.frontend.files.archive import Archive, Kind
+from subpc.frontend.files.archive import Archive, ArchiveKind
 from subpc.frontend.files.computed_weights import put_together
 from subpc.frontend.files.pt2.check import load_checked
 from subpc.frontend.files.pt2.expressions import NotPlain
@@ -79,9 +79,9 @@ def _load_whole(path: Path, arch: str | None, trust_pickle: bool) -> LoadedModel
         if not _is_archive(file):
             return _from_content(_read_other(path, file, trust_pickle), path, arch)
         archive = Archive(path.name, file)
-        if archive.kind is Kind.EXPORTED:
+        if archive.kind is ArchiveKind.EXPORTED:
             return LoadedModel(model=_load_exported(archive, trust_pickle))
-        if archive.kind is Kind.TORCHSCRIPT:
+        if archive.kind is ArchiveKind.TORCHSCRIPT:
             return LoadedModel(model=load_torchscript(archive))
         return _from_content(_read_pickle(path, archive.verified(), trust_pickle), path, arch)
 
@@ -96,7 +96,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     with path.open("rb") as file:
         if _is_archive(file):
             archive = Archive(path.name, file)
-            if archive.kind is not Kind.STATE_DICT:
+            if archive.kind is not ArchiveKind.STATE_DICT:
                 raise ModelFileError(
                     f"{path.name} holds code beside its weights. Pass a state dict (.pt, .pth,"
                     " .safetensors) instead."

@@ -15,8 +15,8 @@ from subpc.frontend.trace import (
     LAYER,
     OTHER,
     ROUNDED,
-    Graph,
     Trace,
+    TracedGraph,
     chain,
     collect,
     unique_names,
@@ -33,7 +33,7 @@ class OnnxTracer:
     def __init__(self, network: OnnxNetwork) -> None:
         """Read the chains behind its layers, and start an engine that returns what they compute."""
         self._network = network
-        graph = Graph[onnx.NodeProto](
+        graph = TracedGraph[onnx.NodeProto](
             readers=lambda n: network.readers.get(n.output[0], []),
             shape=lambda n: network.shapes.get(n.output[0]),
             kind=self._kind,

@@ -17,8 +17,8 @@ from subpc.frontend.trace import (
     OTHER,
     ROUNDED,
     Array,
-    Graph,
     Trace,
+    TracedGraph,
     chain,
     collect,
     unique_names,
@@ -53,7 +53,7 @@ class TorchTracer:
             str(spec.arg.name): str(spec.target) for spec in specs if spec.target is not None
         }
         nodes = [n for n in network.nodes if self._kind(n) == LAYER]
-        graph = Graph[fx.Node](readers=lambda n: list(n.users), shape=_shape, kind=self._kind)
+        graph = TracedGraph[fx.Node](readers=lambda n: list(n.users), shape=_shape, kind=self._kind)
         layers = unique_names(
             network.weights[_name(node.args[1])].name.removesuffix(".weight") for node in nodes
         )

@@ -81,12 +81,12 @@ def time_engines(
     _check(rivals, model, runs, warmup, rounds)
     count, metadata = resolve_threads(threads), read_metadata(library)
     function = choose_function(metadata.functions, shapes)
-    images = None if calibration is None else _images(calibration, function, preparation)
+    samples = None if calibration is None else _samples(calibration, function, preparation)
     tell = progress or (lambda stage, done, total: None)
     with scratch_folder("bench") as folder, ExitStack() as stack:
         inputs = _write_inputs(function, Path(folder))
         files = RivalFiles(
-            model, _marked(function), Path(folder), threads=count, calibration=images
+            model, _marked(function), Path(folder), threads=count, calibration=samples
         )
         started: dict[str, Worker | str] = {}
         entries = {"subpc": Path(library), **dict.fromkeys(rivals), **(libraries or {})}
@@ -155,20 +155,15 @@ def _marked(function: FunctionInfo) -> list[InputShape]:
     return [InputShape(t.shape, name=t.name, dtype=t.dtype) for t in function.inputs]
 
 
-def _images(
+def _samples(
     calibration: Any, function: FunctionInfo, preparation: Preparation | None
-) -> npt.NDArray[Any]:
-    from subpc.calibration.given import calibration_images
+) -> list[npt.NDArray[Any]]:
+    """An array (samples, *its shape) for each input."""
+    from subpc.calibration.given import calibration_inputs
 
-    if len(function.inputs) != 1:
-        raise ConfigError(
-            f"the library takes {len(function.inputs)} inputs; calibration images are accepted for"
-            " one. Leave them out: times do not depend on them."
-        )
-    shape = function.inputs[0].shape
-    images = calibration_images(calibration, shape, preparation or Preparation()).images
-    assert images is not None
-    return images.numpy()
+    given = calibration_inputs(calibration, function.inputs, preparation or Preparation())
+    pairs = zip(given.arrays, function.inputs, strict=True)
+    return [x.numpy().reshape(-1, *info.shape) for x, info in pairs]
 
 
 def _write_inputs(function: FunctionInfo, folder: Path) -> Path:

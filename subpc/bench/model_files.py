@@ -54,8 +54,9 @@ def _write_onnx(
 class RivalFiles:
     """Writes the model once for each file format, and quantized by each engine, that is asked for.
 
-    shapes: of the inputs, which may say names and types; threads, calibration (images that fill
-    whole inputs): for the tools that quantize. details: {engine: what its version does not say}.
+    shapes: of the inputs, which may say names and types; threads, calibration (for each
+    of them samples (k, *shape)): for the tools that quantize. details: {engine: what its version
+    does not say}.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class RivalFiles:
         folder: Path,
         *,
         threads: int = 1,
-        calibration: npt.NDArray[Any] | None = None,
+        calibration: Sequence[npt.NDArray[Any]] | None = None,
     ) -> None:
         self._model, self._shapes, self._folder = model, shapes, folder
         self._threads, self._calibration = threads, calibration
@@ -110,8 +111,7 @@ class RivalFiles:
                 for index, shape in enumerate(self._shapes)
             ]
             return {i.name: a for i, a in zip(infos, random_inputs(infos), strict=True)}
-        (shape,) = self._shapes
-        return {"0": self._calibration.reshape(-1, *shape)}
+        return {str(index): array for index, array in enumerate(self._calibration)}
 
     def _write(self, suffix: str) -> Path:
         if isinstance(self._model, str | Path):

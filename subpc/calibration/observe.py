@@ -1,7 +1,7 @@
 """Statistics of a network's tensors on images: those given, or stand-ins that are made to look like
 what the network was trained with wherever one of its batch norms says how that looks."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from subpc.calibration.meanings import activated, convolution
 from subpc.calibration.ranges import TensorStatistics
 from subpc.errors import ConfigError
 from subpc.passes import ops
+from subpc.passes.dataflow import Dataflow, shape_of
 from subpc.passes.norm_statistics import Norm
 
 # Deviations below are those of channels that are always the same.
@@ -22,11 +23,12 @@ Factors = Mapping[relax.Var, Tensor]
 def observe(
     interpreter: Interpreter,
     wanted: Iterable[relax.Var],
-    batches: Iterable[Tensor],
+    batches: Iterable[Sequence[Tensor]],
     factors: Factors | None = None,
 ) -> dict[relax.Var, TensorStatistics]:
-    """Statistics of the tensors wanted, over all batches (p, ...) of the one input; factors (C,):
-    what channels are multiplied by before that. ConfigError for values that are not finite."""
+    """Statistics of the tensors wanted, over all batches, each an array for each input; factors
+    (C,): what channels are multiplied by before that. ConfigError for values that are not finite.
+    """
     found = {var: TensorStatistics() for var in wanted}
     scales = factors or {}
 
@@ -44,10 +46,25 @@ def observe(
             ) from error
 
     for batch in batches:
-        for var in interpreter.graph.inputs:
-            add(var, batch)
-        interpreter.run(batch, watch=add)
+        for var, x in zip(interpreter.graph.inputs, batch, strict=True):
+            add(var, x)
+        interpreter.run(*batch, watch=add)
     return found
+
+
+def in_batches(graph: Dataflow, inputs: Sequence[Tensor], images: int) -> list[tuple[Tensor, ...]]:
+    """Inputs (k n, ...) as parts that run through the graph at once: about so many images, where
+    all inputs have the same n; others meet each other only within a batch."""
+    extents = [shape_of(var)[0] if shape_of(var) else 0 for var in graph.inputs]
+    counts = [len(x) // n for x, n in zip(inputs, extents, strict=True) if n]
+    together = max(1, images // extents[0]) if len(set(extents)) == 1 and extents[0] else 1
+    return [
+        tuple(
+            x[first * n : (first + together) * n] if n else x
+            for x, n in zip(inputs, extents, strict=True)
+        )
+        for first in range(0, max(counts, default=1), together)
+    ]
 
 
 def _name(interpreter: Interpreter, var: relax.Var) -> str:

@@ -43,6 +43,7 @@ def can_be_integer(graph: Dataflow, call: relax.Call) -> bool:
     dimensions = 4 if call.op.name == ops.CONV2D else 2
     return (
         weight is not None
+        and not unrounded(graph, call.args[0])
         and weight.dtype in ("float32", "int8")
         and len(shape_of(graph.resolve(call.args[0]))) == dimensions
         and 0 not in weight.shape
@@ -65,7 +66,9 @@ def _coded(graph: Dataflow, layers: Collection[relax.Var]) -> list[relax.Var]:
             operands = [arg for arg in call.args if _makes_codes(graph, arg, layers)]
         else:
             continue
-        coded.update(v for v in map(graph.resolve, operands) if _is_values(v))
+        coded.update(
+            v for v in map(graph.resolve, operands) if _is_values(v) and not unrounded(graph, v)
+        )
     return [var for var in (*graph.inputs, *order) if var in coded]
 
 
@@ -74,6 +77,12 @@ def _makes_codes(graph: Dataflow, value: relax.Expr, layers: Collection[relax.Va
     value = graph.resolve(value)
     call = graph.call(value, *ops.ALL)
     return value in layers or (call is not None and (rounds(call) or passes_codes(call)))
+
+
+def unrounded(graph: Dataflow, value: relax.Expr) -> bool:
+    """Whether a value is a part of a layer's sum, which is not rounded before it is whole."""
+    call = graph.call(value, *INTEGER_LAYERS)
+    return call is not None and "unrounded" in ops.attributes(call)
 
 
 def _is_values(value: relax.Expr) -> bool:

@@ -1,7 +1,7 @@
 """A float network becomes the same network with the values of its integer layers rounded to
 codes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from subpc.calibration.channels import float_weight
 from subpc.calibration.equalize import equalizing_factors, scale_channels
 from subpc.calibration.insert import insert_fake_quantize, set_weight
 from subpc.calibration.interpret import Interpreter
-from subpc.calibration.observe import matched, observe
+from subpc.calibration.observe import in_batches, matched, observe
 from subpc.calibration.pairs import pair_codes
 from subpc.calibration.places import Places, Wanted, find_places
 from subpc.calibration.ranges import DEFAULT_METHOD, METHODS, TensorStatistics
@@ -28,7 +28,7 @@ from subpc.schedules.quantization import Quantization
 if TYPE_CHECKING:
     from subpc.passes.pipeline import Rewritten
 
-# So many images run through the graph at once.
+# So many given images run through the graph at once.
 _BATCH = 8
 # Codes (out, ...) int8, scales (out,) float32, bias (out,) float32.
 CodedWeight = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -54,14 +54,16 @@ class Settings:
 
 
 def quantize(
-    network: "Rewritten", images: Tensor | None = None, settings: Settings | None = None
+    network: "Rewritten",
+    inputs: Tensor | Sequence[Tensor] | None = None,
+    settings: Settings | None = None,
 ) -> tvm.IRModule:
     """The network with `fake_quantize` and `dequantize` for everything that integer layers read.
 
-    images: inputs (p, ...) of a network with one input, p a multiple of its first extent; without
-    them stand-ins are made. Raises ConfigError where values are not finite.
+    inputs: for each input (n, ...) an array (k n, ...) of its type, with one k for all, or the one
+    array; without them stand-ins are made. Raises ConfigError where values are not finite.
     """
-    return calibrate(network, images, settings).rounded()
+    return calibrate(network, inputs, settings).rounded()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,11 +71,11 @@ class Calibrated:
     """A network of floats, and what was measured of its tensors: it can be rounded to codes as
     often as wanted, each time in other layers.
 
-    images: what was measured on; coded: codes, scales and bias of layers, made once.
+    inputs: what was measured on; coded: codes, scales and bias of layers, made once.
     """
 
     network: "Rewritten"
-    images: Tensor
+    inputs: tuple[Tensor, ...]
     settings: Settings
     statistics: Mapping[relax.Var, TensorStatistics]
     factors: Mapping[relax.Var, Tensor]
@@ -119,20 +121,24 @@ class Calibrated:
 
 
 def calibrate(
-    network: "Rewritten", images: Tensor | None = None, settings: Settings | None = None
+    network: "Rewritten",
+    inputs: Tensor | Sequence[Tensor] | None = None,
+    settings: Settings | None = None,
 ) -> Calibrated:
     """Measure a network's tensors, as for `quantize`."""
     settings = settings or Settings()
     graph = Dataflow(network.module["main"])
     places = find_places(graph, settings.layers)
-    meanings = None
-    if images is None:
-        images = stand_ins(graph, network.norms)
-        batches: tuple[Tensor, ...] = (images,)
+    meanings, together = None, _BATCH
+    if inputs is None:
+        inputs = stand_ins(graph, network.norms)
+        together = max(
+            (len(x) for x in inputs if x.dim()), default=1
+        )  # batch norms see all of them
         meanings = matched(network.norms) if settings.match else None
-    else:
-        batches = torch.split(images, _BATCH)
     interpreter = Interpreter(network.module, meanings=meanings)
+    given = [inputs] if isinstance(inputs, Tensor) else inputs
+    batches = in_batches(graph, given, together)
     wanted = _observed(graph, places)
     statistics = observe(interpreter, wanted, batches)
     factors: dict[relax.Var, Tensor] = {}
@@ -141,7 +147,7 @@ def calibrate(
         statistics = observe(interpreter, wanted, batches, factors)
     return Calibrated(
         network=replace(network, graph=graph),
-        images=images,
+        inputs=tuple(given),
         settings=settings,
         statistics=statistics,
         factors=factors,

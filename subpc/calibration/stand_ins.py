@@ -2,56 +2,95 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
+from tvm import relax
 
 from subpc.algorithms.images.random_images import random_shapes, smooth_noise
 from subpc.calibration.channels import float_weight
 from subpc.calibration.meanings import convolution
+from subpc.images.input import is_channels_last
+from subpc.library.report import TensorInfo
 from subpc.passes import ops
-from subpc.passes.dataflow import Dataflow, constant_of, shape_of
+from subpc.passes.dataflow import Dataflow, constant_of, dtype_of, shape_of
 from subpc.passes.norm_statistics import Norm
+from subpc.runtime.random_inputs import random_inputs
 
 # Of each kind, and the values of the largest tensor of all of them.
 _COUNT, _VALUES = 16, 1 << 26
 # Pixels have a smallest and a largest value; they lie about so many deviations from the mean.
 _REACH = 2.3
+_BYTES = ("uint8", "int8")
 
 
-def stand_ins(graph: Dataflow, norms: Mapping[str, Norm], seed: int = 0) -> Tensor:
-    """Random inputs (p, ...) for a graph with one input (n, ...), p a multiple of n: shapes and
-    noise where it is an image, else normal numbers.
+def stand_ins(graph: Dataflow, norms: Mapping[str, Norm], seed: int = 0) -> tuple[Tensor, ...]:
+    """For each input (n, ...) of a graph a random array (k n, ...) of its type: shapes and noise
+    where it is an image of floats or bytes, else what `random_inputs` draws.
 
-    Mean and deviation are those that the batch norm behind the first convolution expects, else 0
-    and 1.
+    Bytes fill their range. Mean and deviation of floats are those that the batch norm behind the
+    first convolution expects, else 0 and 1.
     """
-    shape = shape_of(graph.inputs[0])
-    draw = torch.Generator().manual_seed(seed)
-    count = _count(graph, shape[0])
-    if len(shape) != 4:
-        return torch.randn(2 * count, *shape[1:], generator=draw)
-    _, channels, height, width = shape
-    side = max(height, width)
-    images = torch.cat(
-        [random_shapes(count, channels, side, seed), smooth_noise(count, channels, side, draw)]
-    )[:, :, :height, :width].clamp(-_REACH, _REACH)
-    return _as_known(graph, norms, images)
+    infos = [
+        TensorInfo(name=str(var.name), shape=shape_of(var), dtype=dtype_of(var))
+        for var in graph.inputs
+    ]
+    batches = _batches(graph, next((info.shape[0] for info in infos if info.shape), 1))
+    whole = [
+        replace(i, shape=(batches * i.shape[0], *i.shape[1:])) if i.shape else i for i in infos
+    ]
+    arrays = [torch.from_numpy(array) for array in random_inputs(whole)]
+    for index, (var, info) in enumerate(zip(graph.inputs, whole, strict=True)):
+        if len(info.shape) == 4 and info.dtype in ("float32", *_BYTES):
+            images = _drawn(info, seed + index)
+            arrays[index] = (
+                _as_bytes(images, info)
+                if info.dtype in _BYTES
+                else _as_known(graph, var, norms, images)
+            )
+    return tuple(arrays)
 
 
-def _count(graph: Dataflow, batch: int) -> int:
+def _batches(graph: Dataflow, batch: int) -> int:
+    """How many batches of the graph there are to be: of each kind of image the half."""
     largest = max(math.prod(shape_of(var)) for var in graph.live() if hasattr(var.ty, "shape"))
     count = min(_COUNT, max(1, _VALUES // (2 * largest)) * batch)
-    return -(-count // batch) * batch
+    return 2 * -(-count // batch)
 
 
-def _as_known(graph: Dataflow, norms: Mapping[str, Norm], images: Tensor) -> Tensor:
-    """The images with the mean and the deviation that the first convolution's norm tells of."""
+def _drawn(info: TensorInfo, seed: int) -> Tensor:
+    """Images (n, channels, height, width), the second half of them noise; channels last where the
+    input has them there."""
+    count, channels, height, width = info.shape
+    last = is_channels_last(info)
+    if last:
+        channels, height, width = width, channels, height
+    side, draw = max(height, width), torch.Generator().manual_seed(seed)
+    images = torch.cat(
+        [
+            random_shapes(count // 2, channels, side, seed),
+            smooth_noise(count // 2, channels, side, draw),
+        ]
+    )[:, :, :height, :width].clamp(-_REACH, _REACH)
+    return images.permute(0, 2, 3, 1) if last else images
+
+
+def _as_bytes(images: Tensor, info: TensorInfo) -> Tensor:
+    """Numbers from -_REACH to _REACH as bytes from the smallest to the largest."""
+    kind: torch.dtype = getattr(torch, info.dtype)
+    bytes_ = ((images / _REACH + 1) * 127.5).round() + torch.iinfo(kind).min
+    return bytes_.to(kind).contiguous()
+
+
+def _as_known(graph: Dataflow, var: relax.Var, norms: Mapping[str, Norm], images: Tensor) -> Tensor:
+    """The images for an input with the mean and the deviation that the norm of the first
+    convolution that reads it tells of."""
     for _, call in graph.calls(ops.CONV2D):
         a, weight = ops.attributes(call), float_weight(graph, call)
         norm, bias = norms.get(a["name"]), constant_of(graph.resolve(call.args[2]))
-        first = graph.resolve(call.args[0]) == graph.inputs[0]
+        first = graph.resolve(call.args[0]) == var
         if first and norm is not None and weight is not None and bias is not None:
             kernel = torch.from_numpy(np.ascontiguousarray(weight))
             y = convolution(images, kernel, a["strides"], a["padding"], a["dilation"], a["groups"])

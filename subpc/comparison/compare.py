@@ -1,5 +1,6 @@
 """Compare two models: how far their outputs and layers are apart, and the time and size of each."""
 
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -112,12 +113,12 @@ def _samples(
 ) -> tuple[Samples, Shapes]:
     """What to run on, and the shapes of one batch of it."""
     wanted, path = as_shapes(shapes), Path(data) if data is not None else None
-    if path is not None and not path.exists():
+    if path is not None and not os.path.exists(path):
         raise ConfigError(f"{path} does not exist; give a folder of images or a .npy file")
     if path is None:
         chosen = common_shapes(sides[0], sides[1], wanted)
         return random_samples(chosen), chosen
-    if path.is_dir():
+    if os.path.isdir(path):
         chosen = common_shapes(sides[0], sides[1], wanted)
         if len(chosen) != 1:
             raise ConfigError(
@@ -144,7 +145,7 @@ def _assumptions(sides: tuple[Side, ...], shapes: Any, data: str | Path | None) 
     """What was assumed of the input where neither model, nor the user, said its shape."""
     if (
         shapes
-        or (data is not None and not Path(data).is_dir())
+        or (data is not None and not os.path.isdir(data))
         or not all(isinstance(side, TorchSide) for side in sides)
     ):
         return []

@@ -74,8 +74,9 @@ def compile(
         threads: threads to run with, as in `load`.
         precision: "float32", or "int8": convolutions and fully connected layers multiply bytes.
         calibration: images that ranges of values are measured on for "int8": a folder,
-            `fashion-mnist[:FOLDER]`, a .npy file or an array (images, ...) of inputs. Without them
-            the network itself, and images drawn at random, tell.
+            `fashion-mnist[:FOLDER]`, a .npy file or an array (images, ...) of inputs; for several
+            inputs an .npz file or a mapping, an array for each by its name. Without them the
+            network itself, and images drawn at random, tell.
         preparation: how images of a folder become inputs.
         sparse: "auto" (where faster), "off" or "always".
         tuning: a database that `subpc tune` wrote, "auto" (the one that comes with subpc, where it

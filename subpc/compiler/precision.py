@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from subpc.errors import ConfigError, UnsupportedModelError
+from subpc.errors import ConfigError
 from subpc.images.prepare import Preparation
-from subpc.library.report import FLOATS, INTEGERS
+from subpc.library.report import FLOATS, INTEGERS, PRECISIONS
 from subpc.progress import Progress, silent
 from subpc.schedules.isa import VectorIsa
 
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     import tvm
 
     from subpc.passes.pipeline import Quantize, Rewritten
-
-PRECISIONS = (FLOATS, INTEGERS)
 
 
 def check_precision(precision: str, calibration: Any) -> None:
@@ -54,29 +52,16 @@ def quantizer(
         return None
 
     def run(network: "Rewritten") -> "tvm.IRModule":
-        from subpc.calibration.given import calibration_images
+        from subpc.calibration.given import calibration_inputs
         from subpc.calibration.quantize import Settings, quantize
-        from subpc.passes.dataflow import dtype_of, shape_of
+        from subpc.images.unlabelled import skipped_notes
 
-        if network.n_inputs != 1 or dtype_of(network.graph.inputs[0]) != "float32":
-            raise UnsupportedModelError(
-                f"precision {INTEGERS!r} needs a network with one input of floats, and this one has"
-                f" {network.n_inputs} ({_types(network)}); compile it in {FLOATS!r}, or a quantized"
-                " ONNX file of it."
-            )
         settings = Settings(pairs=isa.dot == "madd")
         if calibration is None:
             return quantize(network, settings=settings)
-        shape = shape_of(network.graph.inputs[0])
-        given = calibration_images(calibration, shape, preparation, progress or silent)
+        given = calibration_inputs(calibration, network.inputs, preparation, progress or silent)
         notes.append(f"calibrated with {given.label}")
-        notes.extend(f"left out {file}: {why}" for file, why in given.skipped.items())
-        return quantize(network, given.images, settings)
+        notes.extend(skipped_notes(given.skipped))
+        return quantize(network, given.arrays, settings)
 
     return run
-
-
-def _types(network: "Rewritten") -> str:
-    from subpc.passes.dataflow import dtype_of
-
-    return ", ".join(dtype_of(var) for var in network.graph.inputs[: network.n_inputs])

@@ -12,7 +12,8 @@ from subpc.errors import ConfigError
 from subpc.files import check_outputs
 from subpc.frontend.one_at_a_time import one_at_a_time
 from subpc.images.prepare import Preparation
-from subpc.images.unlabelled import Given, read_calibration
+from subpc.images.unlabelled import Given, read_calibration, skipped_notes
+from subpc.library.report import TensorInfo
 from subpc.model_files import arch_files, model_files
 from subpc.progress import Progress, silent
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 SUFFIXES = (".pt", ".safetensors")
 SYNTHETIC_STEPS = 200
 # Skipped images that are named.
-_NAMED = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +154,7 @@ def compress_file(
     report = replace(measured(network.model, result, config, shape), search=search)
     skipped = given.skipped | (evaluation.skipped if evaluation is not None else {})
     tried = [] if network.input_shape or shape is None else [_found_by_trying(shape)]
-    report = replace(report, notes=(*network.notes, *tried, *report.notes, *_skipped(skipped)))
+    report = replace(report, notes=(*network.notes, *tried, *report.notes, *skipped_notes(skipped)))
     progress("writing the file", 0, 1)
     save_compressed(output, as_file(result, report, config, network))
     return replace(report, file_bytes=output.stat().st_size)
@@ -184,8 +184,8 @@ def _check_output(output: Path, model: Path, arch: str | None, extras: Extras) -
 
 def _given(model: "nn.Module", extras: Extras, shape: Shape | None, progress: Progress) -> Given:
     if extras.calibration is not None:
-        how = replace(extras.preparation, size=_known(shape)[3])
-        return read_calibration(extras.calibration, _known(shape), how, progress)
+        info = TensorInfo(name="input", shape=_known(shape))
+        return read_calibration(extras.calibration, info, extras.preparation, progress)
     return _generated(model, extras.synthetic, shape, extras.synthetic_steps, extras.seed, progress)
 
 
@@ -232,12 +232,3 @@ def _evaluation(model: "nn.Module", extras: Extras, shape: Shape | None) -> "Eva
     )
     evaluation.check(model)
     return evaluation
-
-
-def _skipped(files: dict[str, str]) -> list[str]:
-    """Notes on images that could not be read, the first few by name."""
-    notes = [
-        f"skipped {reason if file in reason else f'{file}: {reason}'}"
-        for file, reason in list(files.items())[:_NAMED]
-    ]
-    return notes + ([f"skipped {len(files) - _NAMED} more images"] if len(files) > _NAMED else [])

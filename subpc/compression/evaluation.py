@@ -1,5 +1,6 @@
 """How many labelled images a network gets right: from a folder a class, or Fashion-MNIST."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -148,7 +149,7 @@ def labelled_files(folder: Path) -> tuple[list[str], list[tuple[str, int]]]:
     has one."""
     from subpc.images.folder import TEST_PARTS, class_items
 
-    part = next((folder / name for name in TEST_PARTS if (folder / name).is_dir()), folder)
+    part = next((folder / name for name in TEST_PARTS if os.path.isdir(folder / name)), folder)
     return class_items(part)
 
 

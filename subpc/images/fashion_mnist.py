@@ -2,6 +2,7 @@
 
 import gzip
 import math
+import os
 import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,7 +87,7 @@ def normalised(images: "torch.Tensor") -> "torch.Tensor":
 
 def _find(folder: Path, name: str) -> Path:
     for path in (folder / f"{name}.gz", folder / name):
-        if path.is_file():
+        if os.path.isfile(path):
             return path
     raise ConfigError(
         f"{folder} has no {name}[.gz]. Install the Debian package dataset-fashion-mnist, or pass"

@@ -172,11 +172,11 @@ def find_parts(folder: Path) -> tuple[list[Item], list[Item], list[str]]:
 
 
 def _first(folder: Path, names: Sequence[str]) -> Path | None:
-    return next((folder / name for name in names if (folder / name).is_dir()), None)
+    return next((folder / name for name in names if os.path.isdir(folder / name)), None)
 
 
 def _class_names(folder: Path) -> list[str]:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise ConfigError(
             f"{folder} is not a folder; a folder with a folder of images for each class is"
             " accepted."

@@ -1,7 +1,8 @@
 """Images without labels, as a network takes them: from a folder, or from Fashion-MNIST."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,14 @@ from subpc.progress import Progress
 if TYPE_CHECKING:
     import torch
 
+    from subpc.images.input import Layout
+
 # More images tell batch norms nothing new, and 256 of 224x224 already take 154 MB.
 MAX_IMAGES = 256
 MIN_IMAGES = 2
+# What notes on images that were left out start with, and how many of them are named.
+SKIPPED = "skipped "
+_NAMED = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,21 +35,29 @@ class Given:
     skipped: dict[str, str] = field(default_factory=dict)
 
 
-def read_calibration(
-    source: str, shape: tuple[int, ...], how: Preparation, progress: Progress
-) -> Given:
+def skipped_notes(files: Mapping[str, str]) -> list[str]:
+    """Notes on images that could not be read, {file: why}: the first few by name."""
+    notes = [
+        f"{SKIPPED}{reason if file in reason else f'{file}: {reason}'}"
+        for file, reason in list(files.items())[:_NAMED]
+    ]
+    return notes + ([f"{SKIPPED}{len(files) - _NAMED} more images"] if len(files) > _NAMED else [])
+
+
+def read_calibration(source: str, info: TensorInfo, how: Preparation, progress: Progress) -> Given:
     """Up to MAX_IMAGES images of `source`: a folder (with folders in it or not), or
     `fashion-mnist[:FOLDER]`.
 
-    shape: (n, c, h, w) of the network's input. Files that cannot be read are left out, and named.
-    ConfigError where nothing is left.
+    info: the network's input, images (n, c, h, w) or (n, h, w, c) of floats or bytes.
+    Files that cannot be read are left out, and named. ConfigError where nothing is left.
     """
     if (installed := folder_named_by(source)) is not None:
-        return _fashion_mnist(installed, shape, source)
+        return _fashion_mnist(installed, info, source)
     from subpc.images.folder import SUFFIXES, image_files
 
+    _layout(info, source)
     folder = Path(source)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise ConfigError(
             f"{source} is not a folder; a folder of images, or fashion-mnist[:FOLDER], is accepted."
         )
@@ -53,19 +67,21 @@ def read_calibration(
             f"{source} holds {len(files)} images; {MIN_IMAGES} or more are needed, a few hundred"
             f" are good ({', '.join(SUFFIXES)})."
         )
-    return _read(files, source, shape, how, progress)
+    return _read(files, source, info, how, progress)
 
 
 def _read(
-    files: Sequence[Path], source: str, shape: tuple[int, ...], how: Preparation, progress: Progress
+    files: Sequence[Path], source: str, info: TensorInfo, how: Preparation, progress: Progress
 ) -> Given:
     import torch
 
-    images, skipped = [], {}
+    from subpc.images.input import image_input
+
+    images, skipped, one = [], {}, replace(info, shape=(1, *info.shape[1:]))
     for index, file in enumerate(files):
         progress("reading images", index, len(files))
         try:
-            images.append(torch.from_numpy(read_sized_image(file, shape, how)))
+            images.append(torch.from_numpy(image_input(file, one, how)))
         except ConfigError as error:
             skipped[str(file)] = str(error)
     if len(images) < MIN_IMAGES:
@@ -97,17 +113,33 @@ def read_sized_image(path: str | Path, shape: tuple[int, ...], how: Preparation)
     return image_input(path, TensorInfo(name="input", shape=(1, channels, height, width)), how)
 
 
-def _fashion_mnist(folder: Path, shape: tuple[int, ...], source: str) -> Given:
+def _fashion_mnist(folder: Path, info: TensorInfo, source: str) -> Given:
     import torch
 
     from subpc.images.fashion_mnist import normalised, read_part
 
     pixels, _ = read_part(folder, "train")
     chosen = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))[:MAX_IMAGES]
-    images = normalised(pixels[chosen]).expand(-1, shape[1], -1, -1)
-    if images.shape[2:] != torch.Size(shape[2:]):
+    images, layout = pixels[chosen], _layout(info, source)
+    images = normalised(images) if info.dtype.startswith("float") else images
+    if images.shape[2:] != (layout.height, layout.width):
         raise ConfigError(
-            f"The network takes {shape[3]}x{shape[2]} pixels, Fashion-MNIST has"
+            f"The network takes {layout.width}x{layout.height} pixels, Fashion-MNIST has"
             f" {images.shape[3]}x{images.shape[2]}. Pass --shape, or a folder of images."
         )
+    images = images.expand(-1, layout.channels, -1, -1)
+    images = images.permute(0, 2, 3, 1) if layout.last else images
     return Given(images=images.contiguous(), label=f"{len(images)} from {source}")
+
+
+def _layout(info: TensorInfo, source: str) -> "Layout":
+    from subpc.images.input import layout_of
+
+    try:
+        return layout_of(info)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{source} holds images, and the network's input {info.name} is {info.shape}; accepted"
+            " are (n, channels, height, width) and (n, height, width, channels) with 1, 3 or 4"
+            " channels."
+        ) from error

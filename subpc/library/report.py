@@ -12,7 +12,7 @@ FORMAT_VERSION = 3
 # The kernel of a layer that no kernel family takes.
 FALLBACK = "fallback"
 # What a layer computes in.
-FLOATS, INTEGERS = "float32", "int8"
+PRECISIONS = FLOATS, INTEGERS = "float32", "int8"
 
 
 @dataclass(frozen=True, kw_only=True)

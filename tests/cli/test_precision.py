@@ -102,6 +102,7 @@ def test_folders_that_are_none(
         (np.zeros((4, 3, 9, 9), "float32"), "has the shape (4, 3, 9, 9)"),
         (np.zeros((0, 3, 8, 8), "float32"), "has the shape (0, 3, 8, 8)"),
         (np.full((2, 3, 8, 8), np.nan, "float32"), "not finite"),
+        (np.full((2, 3, 8, 8), 1e300), "x.npy holds values that are not finite in float32"),
         (np.array(["a", "b"]), "holds <U1"),
         (np.zeros((2, 3, 8, 8), "complex64"), "holds complex64"),
     ],
@@ -115,10 +116,12 @@ def test_arrays_that_are_no_inputs(
 
 
 def test_images_that_cannot_be_read_are_left_out_and_named(
-    model: Path, photographs: Path, tmp_path: Path
+    model: Path, photographs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (photographs / "broken.png").write_bytes(b"no image")
     library = tmp_path / "net.so"
     options = ["--precision", "int8", "--calibration", str(photographs)]
     assert run(["compile", str(model), *options, "-o", str(library)]) == 0
-    assert any("left out" in n and "broken.png" in n for n in read_metadata(library).notes)
+    assert "note: skipped " in (said := capfd.readouterr().out)
+    assert "broken.png" in said
+    assert any("skipped" in n and "broken.png" in n for n in read_metadata(library).notes)

@@ -236,3 +236,22 @@ def test_running_on_several_files(
         ["i.npy"] * 3,
     ):
         assert run(["run", "m.so", *(word for text in wrong for word in ("--input", text))]) == 2
+
+
+def test_whole_numbers_of_two_inputs(
+    files: Path, tmp_path: Path, compiling: Callable[..., str]
+) -> None:
+    """Ranges are those of the arrays with the inputs' names; other names are refused."""
+    arrays = {"mask": EXAMPLES[1].numpy(), "image": EXAMPLES[0].numpy()}
+    np.savez(tmp_path / "x.npz", **arrays)
+    np.savez(tmp_path / "wrong.npz", image=arrays["image"], msk=arrays["mask"])
+    options = ["--precision", "int8", "--shape", A, "--shape", B, "--calibration"]
+    library = tmp_path / "m.so"
+    command = ["compile", str(files / "net.onnx"), *options, str(tmp_path / "x.npz")]
+    assert run([*command, "-o", str(library)]) == 0
+    assert read_metadata(library).precision == "int8"
+    expected = masked()(*EXAMPLES)["features"].detach()
+    off = (subpc.load(library)(*EXAMPLES)[0] - expected).abs().max() / expected.abs().max()
+    assert 0 < off < 0.03
+    said = compiling(files / "net.onnx", *options, tmp_path / "wrong.npz", code=2)
+    assert "holds image, msk; the network's inputs are image float32 1,3,12,10; mask" in said

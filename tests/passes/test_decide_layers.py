@@ -35,10 +35,10 @@ def test_a_pattern_that_pays_becomes_sparse() -> None:
     assert decision.gain > 2.5
 
 
-def scattered() -> nn.Conv2d:
+def scattered(share: float) -> nn.Conv2d:
     conv = nn.Conv2d(32, 32, 3)
     conv.weight.data[
-        torch.rand(conv.weight.shape, generator=torch.Generator().manual_seed(0)) < 0.5
+        torch.rand(conv.weight.shape, generator=torch.Generator().manual_seed(0)) < share
     ] = 0
     return conv
 
@@ -51,7 +51,10 @@ def every_other_filter() -> nn.Conv2d:
 
 DENSE = {
     "no zeros": nn.Conv2d(32, 32, 3),
-    "no 1xN blocks: 50% of the weights are zero, but not in blocks of 4 to 32 filters": scattered(),
+    "no 1xN blocks: 50% of the weights are zero, but not in blocks of 4 to 32 filters": scattered(
+        0.5
+    ),
+    "dense: 3% of the weights are zero": scattered(0.03),
     "channels: 6 filters are not a multiple of 4": every_other_filter(),
     "depthwise: one input channel a filter leaves no block to skip": nn.Conv2d(
         32, 32, 3, groups=32

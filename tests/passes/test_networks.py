@@ -3,6 +3,7 @@ to ONNX Runtime."""
 
 import copy
 import importlib.util
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from torch import nn
 from subpc.compiler.compile_model import compile
 from subpc.demo.random_networks import set_statistics
 from subpc.frontend.architectures.build import build_arch
+from subpc.frontend.architectures.compared import COMPARED
 from subpc.frontend.architectures.efficientnet_lite0 import efficientnet_lite0
 from subpc.frontend.from_onnx.model.fold import fold
 from subpc.frontend.from_onnx.read import with_static_shapes
@@ -28,29 +30,7 @@ DEPENDS = 100 * TOLERANCE  # how far results for two inputs lie apart at least
 SHAPE = (1, 3, 96, 96)
 Outputs = Sequence[Sequence[Any]]  # for each input, the outputs
 FAST = ["resnet18", "mobilenet_v2", "squeezenet1_1", "shufflenet_v2_x1_0"]
-SLOW = [
-    *[
-        "resnet34",
-        "resnet50",
-        "resnet101",
-        "wide_resnet50_2",
-        "resnext50_32x4d",
-        "vgg11",
-        "vgg11_bn",
-        "vgg16",
-        "vgg16_bn",
-    ],
-    *[
-        "densenet121",
-        "mobilenet_v3_large",
-        "efficientnet_b0",
-        "googlenet",
-        "regnet_y_400mf",
-        "mnasnet1_0",
-        "convnext_tiny",
-    ],
-    "timm:tf_efficientnet_lite0",
-]
+SLOW = [name for name in COMPARED if name not in FAST]
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 LIGHT_NETS = [
     "bvlc_alexnet",
@@ -97,6 +77,12 @@ def test_torch_networks_equal_eager(name: str) -> None:
         expected = [listed(exact(x.double())) for x in inputs]
     compiled = compile(net, inputs[0])
     assert_agrees([listed(compiled(x)) for x in inputs], expected)
+
+
+def test_the_page_has_a_row_for_each_of_them() -> None:
+    page = (Path(__file__).parents[2] / "docs/networks.md").read_text()
+    rows = re.findall(r"^\| (\S+) \|", page.partition("\n## ")[0], re.MULTILINE)
+    assert rows == ["network", *COMPARED]
 
 
 class Deaf(nn.Module):

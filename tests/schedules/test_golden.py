@@ -9,6 +9,7 @@ After an intended change, write the files again with one command and read the di
 import functools
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,19 @@ from subpc.schedules.channel_copy import ChannelCopy
 from subpc.schedules.flat_conv import FlatConv
 from subpc.schedules.flat_tile import FlatTile
 from subpc.schedules.grouped_conv import GroupedConv
-from subpc.schedules.isa import AVX512
+from subpc.schedules.int8_grouped import Int8Grouped
+from subpc.schedules.int8_linear import Int8Linear
+from subpc.schedules.isa import AVX512, AVX512_VNNI
 from subpc.schedules.joined import Joined
 from subpc.schedules.kernel import Kernel
 from subpc.schedules.layout import TensorLayout, halo_frame
 from subpc.schedules.operand import Operand
+from subpc.schedules.quad_conv import QuadConv
+from subpc.schedules.quad_tile import QuadTile
+from subpc.schedules.quantization import CODES
+from subpc.schedules.requantize import Requantize
+from subpc.schedules.winograd import WinogradConv
+from subpc.schedules.winograd_tile import WinogradTile
 
 GOLDEN = Path(__file__).parent / "golden"
 COMMAND = "UPDATE_GOLDEN=1 python -m pytest -q tests/schedules/test_golden.py"
@@ -81,12 +90,65 @@ def pair() -> Joined:
     return Joined(stages=(first, second), kept=(False, True), bands=2)
 
 
+def small_winograd() -> WinogradConv:
+    """Two Winograd tiles of a dense 3x3 convolution."""
+    planes = TensorLayout(batch=1, channels=1, frame=halo_frame(2, 4, 1))
+    tile = WinogradTile(rows=1, columns=2, vectors=1, blocks=1, bands=1, pixels_outer=True)
+    return WinogradConv(
+        source=planes,
+        out=replace(planes, channels=16),
+        padding=(1, 1),
+        group=16,
+        kept=1,
+        sparse=False,
+        uniform=True,
+        tile=tile,
+    )
+
+
+def small_quads() -> QuadConv:
+    """A sparse 1x1 convolution of codes: two filters that keep one quad of channels."""
+    planes = TensorLayout(batch=1, channels=6, frame=halo_frame(4, 6, 0, CODES), dtype=CODES)
+    tile = QuadTile(rows=2, vectors=1, band=1, blocks=1)
+    return QuadConv(
+        source=planes,
+        out=replace(planes, channels=2),
+        phases=1,
+        taps=(0,),
+        quads=1,
+        group=2,
+        kept=4,
+        sparse=True,
+        uniform=True,
+        epilogue=Requantize(codes=True),
+        tile=tile,
+    )
+
+
+def small_grouped() -> Int8Grouped:
+    """A depthwise convolution of codes with two taps."""
+    planes = TensorLayout(batch=1, channels=2, frame=halo_frame(4, 6, 0, CODES), dtype=CODES)
+    return Int8Grouped(
+        source=planes,
+        out=replace(planes, frame=halo_frame(4, 5, 0, CODES)),
+        groups=2,
+        kernel=(1, 2),
+        padding=(0, 0),
+        wide=False,
+        epilogue=Requantize(codes=True),
+    )
+
+
 # Kernels that no network here reaches.
 ALONE: dict[str, Kernel] = {
     "channel_copy": ChannelCopy(
         batch=1, frame=halo_frame(3, 4, 1), source_channels=2, out_channels=3, count=2, out_start=1
     ),
     "joined_dense_conv_depthwise_conv": pair(),
+    "dense_winograd_conv_f32": small_winograd(),
+    "bsr_conv_i8": small_quads(),
+    "depthwise_conv_i8": small_grouped(),
+    "linear_i8": Int8Linear(rows=1, inputs=5, outputs=7, epilogue=Requantize(codes=True)),
 }
 
 
@@ -113,7 +175,8 @@ def test_generated_loops(family: str) -> None:
     assert layout is None or kernel.sizes()[kernel.operands[-1]] == Operand(
         layout.elements, layout.dtype
     )
-    script = kernel.prim_func("kernel", AVX512).script() + "\n"
+    isa = AVX512_VNNI if family.endswith("_i8") else AVX512
+    script = kernel.prim_func("kernel", isa).script() + "\n"
     path = GOLDEN / f"{family}.txt"
     if os.environ.get("UPDATE_GOLDEN") == "1":
         path.parent.mkdir(exist_ok=True)

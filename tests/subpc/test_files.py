@@ -224,9 +224,12 @@ def test_a_image_of_a_folder_that_is_read_is_no_output(tmp_path: Path) -> None:
     image.write_bytes(b"")
     with pytest.raises(ConfigError, match="one of the images in"):
         check_outputs([image], [tmp_path / "images"])
-    check_outputs(
-        [tmp_path / "images" / "model.pt", tmp_path / "images" / "model.png"], [tmp_path / "images"]
-    )
+    images = tmp_path / "images"
+    check_outputs([images / "model.pt", images / "model.png"], [images])
+    (real := tmp_path / "photograph").write_bytes(b"")
+    (tmp_path / "images" / "a.png").symlink_to(real)
+    with pytest.raises(ConfigError, match="one of the images in"):
+        check_outputs([real], [tmp_path / "images"])
 
 
 @pytest.mark.usefixtures("drafts")

@@ -212,7 +212,8 @@ class _Folder:
         feeds = {name: self.constants[name] for name in node.input if name}
         try:
             single = _single(node, feeds, meaning_opset(node, self.opset))
-            return ReferenceEvaluator(single).run(None, feeds)  # type: ignore[no-any-return]
+            with np.errstate(all="ignore"):  # infinities and NaNs are what ONNX makes of them
+                return ReferenceEvaluator(single).run(None, feeds)  # type: ignore[no-any-return]
         except Exception as error:
             raise ModelFileError(
                 f"Node {node_name(node)} ({node.op_type}) cannot be computed: {first_line(error)}"

@@ -88,7 +88,7 @@ def _gemm(it: _Opening) -> None:
 def _concat(it: _Opening) -> None:
     """y's scale, zero, then each x with scale and zero."""
     values = [it.value(at) for at in range(2, len(it.node.input), 3)]
-    it.result(it.operator("Concat", values, axis=it.attributes["axis"]), 0)
+    it.result(it.operator("Concat", values, axis=it.attributes.get("axis")), 0)
 
 
 def _where(it: _Opening) -> None:

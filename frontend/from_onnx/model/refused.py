@@ -4,6 +4,7 @@ library than a wrong one."""
 import math
 from collections.abc import Callable, Iterable
 
+import numpy as np
 import onnx
 from onnx import numpy_helper
 
@@ -23,6 +24,8 @@ _OPERATORS = frozenset(
 )
 # Codes that compiled networks round to.
 _BYTES = (onnx.TensorProto.UINT8, onnx.TensorProto.INT8)
+# Values are multiplied by the inverse of a scale, which is no float32 from here on downwards.
+_SMALLEST = 1 / float(np.finfo("float32").max)
 
 
 def refused(node: onnx.NodeProto, graph: onnx.GraphProto) -> str:
@@ -84,7 +87,7 @@ def _not_bytes(node: onnx.NodeProto, graph: onnx.GraphProto) -> str:
 def _impossible_scale(node: onnx.NodeProto, graph: onnx.GraphProto) -> str:
     found = [tensor for tensor in graph.initializer if tensor.name == node.input[1]]
     scales = [float(x) for t in found for x in numpy_helper.to_array(t).astype("float64").flat]
-    return next((f"{x:g}" for x in scales if not (math.isfinite(x) and x > 0)), "")
+    return next((f"{x:g}" for x in scales if not (math.isfinite(x) and x > _SMALLEST)), "")
 
 
 def _half_scales(node: onnx.NodeProto, graph: onnx.GraphProto) -> str:

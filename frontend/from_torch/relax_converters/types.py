@@ -75,8 +75,8 @@ def max_pool3d(node: fx.Node, importer: Any) -> Any:
 def hyperbolic_cosine(node: fx.Node, importer: Any) -> Any:
     """By its definition: there is no code for it on a CPU."""
     x, emit = importer.env[node.args[0]], importer.block_builder.emit
-    both = emit(relax.op.add(emit(relax.op.exp(x)), emit(relax.op.exp(emit(relax.op.negative(x))))))
-    return emit(relax.op.multiply(both, relax.const(0.5, str(x.ty.dtype))))
+    exps = emit(relax.op.add(emit(relax.op.exp(x)), emit(relax.op.exp(emit(relax.op.negative(x))))))
+    return emit(relax.op.multiply(exps, relax.const(0.5, str(x.ty.dtype))))
 
 
 OURS: dict[str, Converter] = {

@@ -75,7 +75,7 @@ def test_weights_that_are_ternary_already_change_nothing() -> None:
         )
     small, codes, _ = compress_dfmpc(net, DfmpcConfig.paper(high_bits=8))
     x = torch.randn(2, 3, 8, 8)
-    assert codes["0"].ternary
+    assert codes["0"].has_zero
     torch.testing.assert_close(small(x), net(x), rtol=1e-4, atol=1e-4)
 
 

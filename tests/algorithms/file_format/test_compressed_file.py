@@ -12,6 +12,7 @@ from subpc.algorithms.file_format.compressed_file import (
     save_atomic,
     save_compressed,
 )
+from subpc.algorithms.numerics.quantizers import quantize_ternary
 from subpc.errors import ConfigError, ModelFileError
 from subpc.frontend.architectures.small_nets import NETS, build
 from subpc.frontend.files.load_file import read_weights
@@ -68,6 +69,38 @@ def test_bad_content_is_named(change: dict[str, Any], words: str, tmp_path: Path
     content = torch.load(tmp_path / "m.pt", weights_only=True)
     torch.save({**content, **change}, tmp_path / "bad.pt")
     with pytest.raises(ModelFileError, match=words):
+        read_weights(tmp_path / "bad.pt")
+
+
+def packed(path: Path) -> dict[str, Any]:
+    """The content of a file whose layer conv1 has ternary codes."""
+    state = build("resnet20", **OPTIONS).state_dict()
+    layers = {"conv1": quantize_ternary(state["conv1.weight"])}
+    save_compressed(
+        path,
+        CompressedFile(
+            arch="subpc:resnet20", arch_options=OPTIONS, state_dict=state, packed=layers
+        ),
+    )
+    content: dict[str, Any] = torch.load(path, weights_only=True)
+    return content
+
+
+def test_the_first_format_is_read(tmp_path: Path) -> None:
+    content = packed(tmp_path / "m.pt")
+    entry = content["packed"]["conv1"]
+    entry["ternary"] = entry.pop("has_zero")
+    torch.save({**content, "subpc_format": 1}, tmp_path / "old.pt")
+    old, new = (load_compressed(tmp_path / name) for name in ("old.pt", "m.pt"))
+    assert old.packed["conv1"].has_zero
+    assert torch.equal(old.state_dict["conv1.weight"], new.state_dict["conv1.weight"])
+
+
+def test_a_code_that_stands_for_no_level_is_refused(tmp_path: Path) -> None:
+    content = packed(tmp_path / "m.pt")
+    content["packed"]["conv1"]["codes"][3] |= 0b1100
+    torch.save(content, tmp_path / "bad.pt")
+    with pytest.raises(ModelFileError, match="'conv1' has the code 3; 2 is the largest"):
         read_weights(tmp_path / "bad.pt")
 
 

@@ -4,10 +4,13 @@ import pytest
 import torch
 
 from subpc.algorithms.numerics.quantizers import (
+    Quantized,
     check_bits,
+    codes_of,
     pack_codes,
     quantize_ternary,
     quantize_uniform,
+    rounding,
     unpack_codes,
 )
 from subpc.errors import ConfigError
@@ -39,6 +42,26 @@ def test_ternary_keeps_what_is_above_the_threshold_at_its_mean_size() -> None:
     kept = w.abs() > 0.7 * w.abs().mean()
     expected = torch.where(kept, w.sign() * w.abs()[kept].mean(), torch.zeros_like(w))
     torch.testing.assert_close(quantize_ternary(w).dequantize(), expected)
+
+
+@pytest.mark.parametrize("bits", [2, 5, 8])
+@pytest.mark.parametrize("has_zero", [True, False])
+def test_the_nearest_codes_are_those_of_the_levels_written_out(bits: int, has_zero: bool) -> None:
+    rows, scale = (
+        weight().double().flatten(1),
+        torch.linspace(0.5, 1.5, 6, dtype=torch.float64)[:, None],
+    )
+    count = 2**bits - 1 if has_zero else 2**bits
+    levels = torch.linspace(-1, 1, count, dtype=torch.float64)
+    expected = (rows[..., None] / scale[..., None] - levels).abs().argmin(-1)
+    codes = codes_of(rows, scale, bits, has_zero=has_zero)
+    assert torch.equal(codes.long(), expected)
+    stored = Quantized(codes=codes, scale=scale[:, 0].float(), bits=bits, has_zero=has_zero)
+    values = scale * levels[expected]
+    torch.testing.assert_close(stored.dequantize().double(), values, rtol=1e-6, atol=1e-7)
+    nearest = rounding(scale, bits, has_zero=has_zero)(rows.clone())
+    torch.testing.assert_close(nearest, values, rtol=1e-12, atol=1e-12)
+    assert bool((stored.dequantize()[expected == count // 2] == 0).all()) or not has_zero
 
 
 def test_a_filter_of_zeros_stays_zero() -> None:

@@ -57,10 +57,10 @@ def test_own_format_names_its_architecture(tmp_path: Path) -> None:
 
 def test_own_format_is_checked_where_an_architecture_is_given_too(tmp_path: Path) -> None:
     torch.save(
-        {"subpc_format": 2, "arch": "resnet18", "state_dict": {"a": torch.ones(1)}},
+        {"subpc_format": 3, "arch": "resnet18", "state_dict": {"a": torch.ones(1)}},
         tmp_path / "m.pt",
     )
-    with pytest.raises(ModelFileError, match="format 2"):
+    with pytest.raises(ModelFileError, match="format 3"):
         import_model(tmp_path / "m.pt", shapes=[SHAPE], arch="resnet18")
 
 
@@ -82,7 +82,7 @@ def test_options_of_the_file_go_with_its_own_architecture(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("content", "error", "words"),
     [
-        ({"subpc_format": 2, "arch": "resnet18", "state_dict": {}}, ModelFileError, "format 2"),
+        ({"subpc_format": 3, "arch": "resnet18", "state_dict": {}}, ModelFileError, "format 3"),
         (
             {"subpc_format": 1, "arch": "os:getcwd", "state_dict": {"a": torch.ones(1)}},
             ConfigError,

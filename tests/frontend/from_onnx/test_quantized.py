@@ -223,14 +223,14 @@ def test_convolutions_whose_weights_need_nine_bits_are_two(tmp_path: Path) -> No
     agrees(path, 0.40173)
 
 
-def test_rows_whose_weights_need_nine_bits_say_so(tmp_path: Path) -> None:
+def test_rows_whose_weights_need_nine_bits_have_offsets(tmp_path: Path) -> None:
+    """Codes of eight bits, and what every weight of a row has more."""
     stored = (ROWS.T.astype(int) + 128).astype(np.uint8)
     node, given = weighted("QLinearMatMul", np.ascontiguousarray(stored), 0.006, 90, bias=False)
     path = saved(tmp_path, flat(node), given)
-    (layer,) = layers_of(path).values()
-    assert ops.attributes(layer)["why_float"] == (
-        "weights: codes from -89 to 165, and kernels take -128 to 127"
-    )
+    product, _, spread = (layer for _, layer in sorted(layers_of(path).items()))
+    offsets = np.rint(constant_of(spread.args[1]) / np.float32(0.006)).astype(int)
+    np.testing.assert_array_equal(constant_of(product.args[1]) + offsets, stored.T.astype(int) - 90)
     agrees(path, 0.40173)
 
 

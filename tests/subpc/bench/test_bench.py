@@ -20,6 +20,7 @@ from subpc.frontend.from_torch.to_graph import network_from_program
 from subpc.machine import cpu
 from subpc.machine.cpu import idle_cpus
 from subpc.machine.timing import Timing, summarize
+from tests.subpc.bench.reports import report
 
 
 class Toy(torch.nn.Module):
@@ -35,20 +36,6 @@ class Toy(torch.nn.Module):
 
 def timing(p50: float) -> Timing:
     return Timing(runs=1, p50=p50, p90=p50, p99=p50, mean=p50, best=p50)
-
-
-def report(*engines: EngineResult) -> BenchReport:
-    return BenchReport(
-        headline="h",
-        cpu="c",
-        threads=1,
-        shapes=((1,),),
-        runs=1,
-        warmup=0,
-        rounds=1,
-        idle_cpus=1.0,
-        engines=tuple(engines),
-    )
 
 
 def test_engines_agree_and_are_counted(toy: Path) -> None:

@@ -14,12 +14,13 @@ from subpc.bench import bench
 from subpc.bench.engines import ENGINES
 from subpc.bench.model_files import RivalFiles
 from subpc.bench.process import WorkerError
-from subpc.bench.report import BenchReport, EngineResult
+from subpc.bench.report import EngineResult
 from subpc.cli.main import run
 from subpc.compiler.compile_model import compile
 from subpc.errors import ConfigError
 from subpc.frontend.from_torch.to_onnx_file import export_onnx
 from subpc.runtime.deviation import share_of_range
+from tests.subpc.bench.reports import report
 from tests.subpc.small_net import SHAPE, small_net
 
 IMAGE = np.random.default_rng(1).standard_normal(SHAPE).astype(np.float32)
@@ -28,7 +29,8 @@ IMAGE = np.random.default_rng(1).standard_normal(SHAPE).astype(np.float32)
 def files(folder: Path, images: Any = None, batch: int = 1, model: Any = None) -> RivalFiles:
     """The small network's files for inputs of this batch."""
     shapes = [(batch, *SHAPE[1:])]
-    return RivalFiles(model or small_net(), shapes, folder, threads=1, calibration=images)
+    samples = None if images is None else [images.reshape(-1, *shapes[0])]
+    return RivalFiles(model or small_net(), shapes, folder, threads=1, calibration=samples)
 
 
 def first_scale(file: Path) -> float:
@@ -165,16 +167,6 @@ def test_answers_are_judged_by_what_they_are_computed_in(
     ours: str, theirs: str, difference: float | None, answer: str
 ) -> None:
     first, other = result("subpc", ours, None), result("openvino", theirs, difference)
-    report = BenchReport(
-        headline="h",
-        cpu="c",
-        threads=1,
-        shapes=((1,),),
-        runs=1,
-        warmup=0,
-        rounds=1,
-        idle_cpus=1.0,
-        engines=(first, other),
-    )
-    assert report.answer(other) == answer
-    assert report.answer(first) == ""
+    race = report(first, other)
+    assert race.answer(other) == answer
+    assert race.answer(first) == ""
