@@ -2,7 +2,7 @@
 codes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 # So many given images run through the graph at once.
 _BATCH = 8
+# Codes (out, ...) int8, scales (out,) float32, bias (out,) float32.
+CodedWeight = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +67,69 @@ def quantize(
     array; without them stand-ins are made. Raises UnsupportedModelError where weights are not
     finite, ConfigError where other values are not.
     """
+    return calibrate(network, inputs, settings).rounded()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibrated:
+    """A network of floats, and what was measured of its tensors: it can be rounded to codes as
+    often as wanted, each time in other layers.
+
+    inputs: what was measured on; coded: codes, scales and bias of layers, made once.
+    """
+
+    network: "Rewritten"
+    inputs: tuple[Tensor, ...]
+    settings: Settings
+    statistics: Mapping[relax.Var, TensorStatistics]
+    factors: Mapping[relax.Var, Tensor]
+    coded: dict[relax.Var, CodedWeight] = field(default_factory=dict)
+
+    def rounded(self, wanted: Wanted | None = None) -> tvm.IRModule:
+        """The network with the layers that are `wanted` in codes; without it all of Settings."""
+        places = find_places(self.network.graph, wanted or self.settings.layers)
+        quantizations = self.quantizations(places)
+
+        def edit(edited: Dataflow) -> None:
+            if self.factors:
+                scale_channels(edited, self.factors)
+            for layer in places.layers:
+                coded = self.weight(edited, layer)
+                if coded is not None:
+                    set_weight(edited, layer, *coded)
+            insert_fake_quantize(edited, quantizations)
+
+        return rewrite(self.network.module, edit)
+
+    def quantizations(self, places: Places) -> dict[relax.Var, Quantization]:
+        """What each tensor of codes is rounded to."""
+        found: dict[relax.Var, Quantization] = {}
+        for group in places.groups:
+            whole = self.statistics[group[0]]
+            for other in group[1:]:
+                whole = whole.merge(self.statistics[other])
+            found.update(dict.fromkeys(group, METHODS[self.settings.method](whole)))
+        return found
+
+    def weight(self, graph: Dataflow, layer: relax.Var) -> CodedWeight | None:
+        """What a layer of the graph has in the place of its float weights and bias; None where
+        those are codes already, which stay."""
+        call = graph.exprs[layer]
+        rows, bias = float_weight(graph, call), constant_of(graph.resolve(call.args[2]))
+        if rows is None or bias is None:
+            return None
+        if layer not in self.coded:
+            mean = self.statistics[graph.resolve(call.args[0])].channel_mean
+            self.coded[layer] = _coded(call, torch.from_numpy(np.array(rows)), bias, mean, self)
+        return self.coded[layer]
+
+
+def calibrate(
+    network: "Rewritten",
+    inputs: Tensor | Sequence[Tensor] | None = None,
+    settings: Settings | None = None,
+) -> Calibrated:
+    """Measure a network's tensors, as for `quantize`."""
     settings = settings or Settings()
     graph = Dataflow(network.module["main"])
     places = find_places(graph, settings.layers)
@@ -85,17 +150,13 @@ def quantize(
     if settings.equalize:
         factors = equalizing_factors(graph, statistics)
         statistics = observe(interpreter, wanted, batches, factors)
-    quantizations = _quantizations(places, statistics, settings.method)
-
-    def edit(edited: Dataflow) -> None:
-        if factors:
-            scale_channels(edited, factors)
-        for layer in places.layers:
-            x = edited.resolve(edited.exprs[layer].args[0])
-            _code_weight(edited, layer, statistics[x].channel_mean, settings)
-        insert_fake_quantize(edited, quantizations)
-
-    return rewrite(network.module, edit)
+    return Calibrated(
+        network=replace(network, graph=graph),
+        inputs=tuple(given),
+        settings=settings,
+        statistics=statistics,
+        factors=factors,
+    )
 
 
 def _check_weights(graph: Dataflow, places: Places) -> None:
@@ -122,30 +183,14 @@ def _observed(graph: Dataflow, places: Places) -> set[relax.Var]:
     return read.union(*places.groups)
 
 
-def _quantizations(
-    places: Places, statistics: Mapping[relax.Var, TensorStatistics], method: str
-) -> dict[relax.Var, Quantization]:
-    found: dict[relax.Var, Quantization] = {}
-    for group in places.groups:
-        whole = statistics[group[0]]
-        for other in group[1:]:
-            whole = whole.merge(statistics[other])
-        found.update(dict.fromkeys(group, METHODS[method](whole)))
-    return found
-
-
-def _code_weight(graph: Dataflow, layer: relax.Var, mean: Tensor, settings: Settings) -> None:
-    """Codes in the place of a layer's float weights; those that are codes already stay. mean: of
-    the channels that it reads."""
-    call = graph.exprs[layer]
-    rows, bias = float_weight(graph, call), constant_of(graph.resolve(call.args[2]))
-    if rows is None or bias is None:
-        return
-    weight = torch.from_numpy(np.array(rows))
-    pairs = settings.pairs and call.op.name == ops.CONV2D
+def _coded(
+    call: relax.Call, weight: Tensor, bias: np.ndarray, mean: Tensor, calibrated: Calibrated
+) -> CodedWeight:
+    """Codes of float weights (out, ...). mean: of the channels that the layer reads."""
+    pairs = calibrated.settings.pairs and call.op.name == ops.CONV2D
     codes, scales = pair_codes(weight) if pairs else int8_codes(weight)
-    if settings.correct:
+    if calibrated.settings.correct:
         coded = codes * scales.reshape(-1, *(1,) * (codes.dim() - 1))
         groups = ops.attributes(call).get("groups", 1)
         bias = bias + bias_correction(weight, coded, mean, groups).numpy()
-    set_weight(graph, layer, as_array(codes), as_array(scales), bias.astype("float32"))
+    return as_array(codes), as_array(scales), bias.astype("float32")

@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import tvm
 from torch import nn
 
 from subpc.calibration.interpret import Interpreter
-from subpc.calibration.quantize import Settings, quantize
+from subpc.calibration.quantize import Settings, calibrate, quantize
 from subpc.demo.random_networks import set_statistics
 from subpc.errors import ConfigError, UnsupportedModelError
 from subpc.frontend.architectures.build import build_arch
@@ -243,3 +244,21 @@ def test_layers_that_compute_next_to_nothing_stay_what_they_were(case: str) -> N
     found, expected = (Interpreter(m).run(x)[0] for m in (quantize(network), network.module))
     assert found.isfinite().all()
     assert (found - expected).std() <= 0.1 * expected.std() + 1e-6
+
+
+def test_one_calibration_rounds_any_choice_of_layers() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 4, 3, padding=1))
+    calibrated = calibrate(rewritten(net, 1, 3, 8, 8))
+    x = torch.rand(2, 3, 8, 8)
+
+    def result(module: tvm.IRModule) -> torch.Tensor:
+        return Interpreter(module).run(x)[0]
+
+    floats, whole = result(calibrated.network.module), result(calibrated.rounded())
+    first = result(calibrated.rounded(lambda name: name == "0"))
+    last = result(calibrated.rounded(lambda name: name == "2"))
+    assert torch.equal(result(calibrated.rounded(lambda name: False)), floats)
+    assert torch.equal(result(quantize(calibrated.network)), whole)
+    assert not any(torch.equal(some, other) for some in (first, last) for other in (floats, whole))
+    assert not torch.equal(first, last)
