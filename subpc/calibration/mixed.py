@@ -121,9 +121,10 @@ def _explained(module: tvm.IRModule, reasons: Mapping[str, tuple[str, str]]) -> 
 
     def edit(graph: Dataflow) -> None:
         for var, call in graph.calls(*INTEGER_LAYERS):
-            name, said = ops.layer_of(call), ops.attributes(call)
+            said, name = ops.attributes(call), ops.layer_of(call)
             if name in reasons and reasons[name][0] not in said:
-                graph.rebind(var, ops.with_attributes(call, **{reasons[name][0]: reasons[name][1]}))
+                said = {**said, reasons[name][0]: reasons[name][1]}
+                graph.rebind(var, ops.with_attributes(call, None, **said))
 
     return rewrite(module, edit)
 
