@@ -83,7 +83,7 @@ def test_a_layer_that_bytes_harm_stays_in_floats_and_only_that() -> None:
     (why,) = attributes(found, "why_float").items()
     assert why[0] == "b"
     assert why[1].startswith("too much noise in int8 (its own is ")
-    assert "has to be 15.0 dB" in why[1]
+    assert f"has to be {BOUND:.1f} dB" in why[1]
     assert quality(found, net) > BOUND
 
 
