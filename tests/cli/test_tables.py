@@ -37,3 +37,5 @@ def test_a_profile_counts_operations_where_some_are_of_integers() -> None:
 def test_both_reasons_are_said() -> None:
     layer = replace(page_input().metadata.layers[1], reason="no zeros", why_float="sums: too large")
     assert why(layer) == "no zeros; float32: sums: too large"
+    chosen = replace(layer, why_float="", why_integers="predicted 2x as fast")
+    assert why(chosen) == "no zeros; int8: predicted 2x as fast"
