@@ -52,6 +52,7 @@ def quantizer(
         return None
 
     def run(network: "Rewritten") -> "tvm.IRModule":
+        from subpc.calibration.best import WITHOUT, choose_calibration
         from subpc.calibration.given import calibration_inputs
         from subpc.calibration.quantize import Settings, quantize
         from subpc.images.unlabelled import skipped_notes
@@ -60,8 +61,13 @@ def quantizer(
         if calibration is None:
             return quantize(network, settings=settings)
         given = calibration_inputs(calibration, network.inputs, preparation, progress or silent)
-        notes.append(f"calibrated with {given.label}")
         notes.extend(skipped_notes(given.skipped))
-        return quantize(network, given.arrays, settings)
+        choice = choose_calibration(network, given.arrays, settings, progress or silent)
+        notes.append(
+            f"calibrated without images, which was closer than with {given.label}"
+            if choice.way == WITHOUT
+            else f"calibrated with {given.label} ({choice.way})"
+        )
+        return choice.calibrated.rounded()
 
     return run
