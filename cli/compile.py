@@ -28,6 +28,7 @@ from subpc.cli.tables import layer_table
 from subpc.errors import CompileError, TargetError
 from subpc.files import check_outputs, described
 from subpc.images.prepare import Preparation
+from subpc.library.report import MIXED
 from subpc.model_files import check_file
 from subpc.passes.sparse_modes import SPARSE_MODES
 
@@ -164,7 +165,7 @@ def _print(report: "CompileReport", output: Path, verbose: bool, as_json: bool) 
     show(report.headline, report.summary)
     if verbose:
         show(layer_table(report))
-    needed = (ASSUMED, SKIPPED)
+    needed = (ASSUMED, SKIPPED, f"{MIXED}: ")
     notes = [note for note in report.metadata.notes if verbose or note.startswith(needed)]
     show(*(f"warning: {w}" for w in report.metadata.warnings), *(f"note: {note}" for note in notes))
     show(f"wrote {described(output)} ({output.stat().st_size / 1e6:.1f} MB)")

@@ -279,13 +279,14 @@ precision_option = click.option(
     type=click.Choice(PRECISIONS),
     default=FLOATS,
     show_default=True,
-    help="What layers compute in; int8 multiplies bytes.",
+    help="What layers compute in; int8 multiplies bytes; auto: each what is faster, int8 only where"
+    " that costs no accuracy.",
 )
 calibration_option = click.option(
     "--calibration",
     type=INPUTS,
     metavar="FOLDER|FILE.npy|FILE.npz",
-    help="Up to 256 unlabelled images for int8, or inputs by name. [default: none are needed]",
+    help="Up to 256 unlabelled images for int8, auto, or inputs by name. [default: none needed]",
 )
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object instead of text."

@@ -78,10 +78,10 @@ def layer_table(report: "CompileReport") -> "Table":
 
 
 def why(layer: "LayerReport | LayerTime") -> str:
-    """Why it is dense, and why it computes floats."""
-    return "; ".join(
-        filter(None, [layer.reason, layer.why_float and f"{FLOATS}: {layer.why_float}"])
-    )
+    """Why it is dense, and why it computes floats or integers."""
+    floats = layer.why_float and f"{FLOATS}: {layer.why_float}"
+    integers = layer.why_integers and f"{INTEGERS}: {layer.why_integers}"
+    return "; ".join(filter(None, [layer.reason, floats, integers]))
 
 
 def function_lines(metadata: "Metadata") -> list[str]:

@@ -42,7 +42,8 @@ class Decision:
     weights, used or not.
     reason: why it is dense, "" if sparse; the part before a colon is what the summary counts. gain:
     expected dense / chosen time. precision: what it computes in, "float32" or "int8"; why_float:
-    the reason for the former in a network with codes.
+    the reason for the former in a network with codes; why_integers: for the latter, where it was
+    chosen.
     """
 
     layer: str
@@ -54,6 +55,7 @@ class Decision:
     gain: float
     precision: str = "float32"
     why_float: str = ""
+    why_integers: str = ""
 
 
 def decide_layers(graph: Dataflow, isa: VectorIsa, sparse: str = "auto") -> dict[str, Decision]:
@@ -70,6 +72,7 @@ def decide_layers(graph: Dataflow, isa: VectorIsa, sparse: str = "auto") -> dict
             _decide(call, name, weight, isa, sparse),
             precision="int8" if whole else "float32",
             why_float="" if whole else ops.attributes(call).get("why_float", ""),
+            why_integers=ops.attributes(call).get("why_integers", "") if whole else "",
         )
     return decisions
 
@@ -127,7 +130,7 @@ def _decide(
 def expected_gain(call: relax.Call, pattern: BlockPattern, isa: VectorIsa) -> float:
     """Time of our dense kernel over time of the sparse one, phase planes included."""
     if dtype_of(call.args[0]) == CODES:
-        return _gain_of_codes(call, pattern)
+        return gain_of_codes(call, pattern)
     work = max(1.0 - pattern.sparsity, 1e-3)
     dense = gain_over_direct(call, None, isa)
     if not family_by_rule(call, pattern.n, isa).sorts_strides:
@@ -146,9 +149,9 @@ def expected_gain(call: relax.Call, pattern: BlockPattern, isa: VectorIsa) -> fl
     return 1.0 / dense / (FLAT_OVERHEAD * work + isa.flops_per_byte * moved)
 
 
-def _gain_of_codes(call: relax.Call, pattern: BlockPattern) -> float:
-    """The same kernel, dense and sparse: it takes channels in quads, and a sparse layer packs those
-    of each group anew."""
+def gain_of_codes(call: relax.Call, pattern: BlockPattern) -> float:
+    """Time of the kernel that multiplies bytes, dense over sparse: it takes channels in quads, and
+    a sparse layer packs those of each group anew."""
     filters, channels, *size = shape_of(call.args[1])
     taps = size[0] * size[1]
     kept = sum(round_up(int(count), QUAD) for count in pattern.kept.sum(axis=1))

@@ -51,6 +51,7 @@ def layer_report(lowered: Lowered, name: str) -> LayerReport:
         bytes_packed=int(stored * density) + index_bytes + scales,
         precision=decision.precision,
         why_float=decision.why_float,
+        why_integers=decision.why_integers,
     )
 
 

@@ -16,7 +16,7 @@ from subpc.files import check_outputs
 from subpc.frontend.one_at_a_time import one_at_a_time
 from subpc.images.prepare import Preparation
 from subpc.library import artifact
-from subpc.library.report import FLOATS, CompileReport, Metadata
+from subpc.library.report import FLOATS, INTEGERS, CompileReport, Metadata
 from subpc.machine.linker import find_linker
 from subpc.machine.target import Target, parse_target
 from subpc.machine.threads import available_threads, resolve_threads
@@ -72,8 +72,10 @@ def compile(
             those of the first.
         target: CPU to compile for.
         threads: threads to run with, as in `load`.
-        precision: "float32", or "int8": convolutions and fully connected layers multiply bytes.
-        calibration: images that ranges of values are measured on for "int8": a folder,
+        precision: "float32", or "int8": convolutions and fully connected layers multiply bytes;
+            "auto": each layer in int8 where it is predicted to be faster and the network's results
+            stay what they are (docs/integers.md), else in float32.
+        calibration: images that ranges of values are measured on for "int8" and "auto": a folder,
             `fashion-mnist[:FOLDER]`, a .npy file or an array (images, ...) of inputs; for several
             inputs an .npz file or a mapping, an array for each by its name. Without them the
             network itself, and images drawn at random, tell.
@@ -155,7 +157,7 @@ def _compile(
     from subpc.frontend.import_model import import_model
     from subpc.passes.codes import check_integers
 
-    if request.precision != FLOATS:
+    if request.precision == INTEGERS:
         check_integers(parsed.isa)
     if request.progress is not None:
         request.progress("import", 0, 1)
@@ -203,12 +205,13 @@ def rewritten(
     from subpc.passes.pipeline import rewrite_model
 
     check_options(precision, sparse, None)
-    if precision != FLOATS:
+    if precision == INTEGERS:
         check_integers(isa)
     imported = import_model(model, example_inputs=example_inputs, **source)
     if notes is not None:
         notes += imported[0].notes
-    quantize = quantizer(precision, None, Preparation(), [], None, isa)
+    said = notes if notes is not None else []
+    quantize = quantizer(precision, None, Preparation(), said, None, isa)
     return [rewrite_model(entry, isa=isa, sparse=sparse, quantize=quantize) for entry in imported]
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from subpc.errors import ConfigError
 from subpc.images.prepare import Preparation
-from subpc.library.report import FLOATS, INTEGERS, PRECISIONS
+from subpc.library.report import FLOATS, INTEGERS, MIXED, PRECISIONS
 from subpc.progress import Progress, silent
 from subpc.schedules.isa import VectorIsa
 
@@ -23,8 +23,8 @@ def check_precision(precision: str, calibration: Any) -> None:
         )
     if calibration is not None and precision == FLOATS:
         raise ConfigError(
-            f"calibration images are read for precision {INTEGERS!r} alone, and the precision is"
-            f" {precision!r}; ask for {INTEGERS!r}, or leave them out."
+            f"calibration images are read for precision {INTEGERS!r} and {MIXED!r} alone, and the"
+            f" precision is {precision!r}; ask for {INTEGERS!r} or {MIXED!r}, or leave them out."
         )
 
 
@@ -46,23 +46,36 @@ def quantizer(
 ) -> "Quantize | None":
     """What rounds a network's values to codes, None where it computes in floats.
 
-    notes: what there is to say of the images is added to it.
+    notes: what there is to say of the images, and of what "auto" chose, is added to it.
     """
     if precision == FLOATS:
+        return None
+    if precision == MIXED and not isa.dot:
+        notes.append(
+            f"{MIXED}: everything in {FLOATS}, because the target has {isa.name} alone, without"
+            " instructions that multiply bytes"
+        )
         return None
 
     def run(network: "Rewritten") -> "tvm.IRModule":
         from subpc.calibration.best import WITHOUT, choose_calibration
         from subpc.calibration.given import calibration_inputs
+        from subpc.calibration.mixed import mix
         from subpc.calibration.quantize import Settings, quantize
         from subpc.images.unlabelled import skipped_notes
 
-        settings = Settings(pairs=isa.dot == "madd")
-        if calibration is None:
+        settings, arrays = Settings(pairs=isa.dot == "madd"), None
+        if calibration is not None:
+            given = calibration_inputs(calibration, network.inputs, preparation, progress or silent)
+            notes.extend(skipped_notes(given.skipped))
+            arrays = given.arrays
+        if precision == MIXED:
+            mixed = mix(network, arrays, settings, isa)
+            notes.append(f"{MIXED}: {mixed.note}")
+            return mixed.module
+        if arrays is None:
             return quantize(network, settings=settings)
-        given = calibration_inputs(calibration, network.inputs, preparation, progress or silent)
-        notes.extend(skipped_notes(given.skipped))
-        choice = choose_calibration(network, given.arrays, settings, progress or silent)
+        choice = choose_calibration(network, arrays, settings, progress or silent)
         notes.append(
             f"calibrated without images, which was closer than with {given.label}"
             if choice.way == WITHOUT

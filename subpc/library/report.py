@@ -12,7 +12,11 @@ FORMAT_VERSION = 3
 # The kernel of a layer that no kernel family takes.
 FALLBACK = "fallback"
 # What a layer computes in.
-PRECISIONS = FLOATS, INTEGERS = "float32", "int8"
+FLOATS, INTEGERS = "float32", "int8"
+# What a compile can be asked for: one of them, or for each layer the faster one that costs no
+# accuracy.
+MIXED = "auto"
+PRECISIONS = (FLOATS, INTEGERS, MIXED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +93,8 @@ class LayerReport(Record):
     expected_gain: dense time / chosen time. blocks: which of the (out / n, in) blocks the pattern
     keeps, as `subpc.library.block_map` packs them; "" without a pattern. bits: width of the weights
     in the model file. precision: what it computes in, "float32" or "int8"; why_float: why not in
-    the latter, where other layers do; bytes_dense: of float32 weights without a pattern;
+    the latter, where other layers do; why_integers: why in the latter, where that was chosen;
+    bytes_dense: of float32 weights without a pattern;
     bytes_packed: of those in the library.
     """
 
@@ -113,6 +118,7 @@ class LayerReport(Record):
     bits: int = 32
     precision: str = FLOATS
     why_float: str = ""
+    why_integers: str = ""
 
 
 def precision_of(layers: Sequence[LayerReport]) -> str:
@@ -188,13 +194,14 @@ class CompileReport:
 
     @property
     def in_floats(self) -> str:
-        """Why layers of a network of integers compute floats, each reason with their number; ""
-        where none does."""
+        """Why layers of a network of integers compute floats, each reason with their number and
+        without what it says in brackets of one layer; "" where none does."""
         if self.metadata.precision != INTEGERS:
             return ""
         left = [layer for layer in self.layers if layer.precision != INTEGERS]
         reasons = Counter(
-            layer.why_float or layer.reason.split(":")[0] or "no reason given" for layer in left
+            layer.why_float.split(" (")[0] or layer.reason.split(":")[0] or "no reason given"
+            for layer in left
         )
         listed = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
         return f"; {len(left)} in {FLOATS}: {listed}" if left else ""

@@ -24,6 +24,7 @@ class LayerTime(Record):
     share: of the sum of all steps; gflops: useful work a second, in units of 10^9 operations;
     of_peak: the same as a share of the machine's measured peak in `precision`, which is what the
     layer computes in, "" for steps that nothing is decided about; why_float: why not in integers;
+    why_integers: why in them, where that was chosen;
     intensity: useful operations for each byte that the kernels touch; sparsity, n, decision,
     reason: what was decided about the layer, empty for steps that nothing is decided about;
     imbalance: time of the busiest worker / mean of all of them, at best 1.
@@ -45,6 +46,7 @@ class LayerTime(Record):
     imbalance: float | None
     precision: str = ""
     why_float: str = ""
+    why_integers: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +154,7 @@ def by_layer(
                 imbalance=(imbalance or {}).get(layer),
                 precision=found.precision if found else "",
                 why_float=found.why_float if found else "",
+                why_integers=found.why_integers if found else "",
             )
         )
     return tuple(rows)

@@ -1,4 +1,4 @@
-"""`subpc compile --precision int8`: with images and without, and what is refused."""
+"""`subpc compile --precision int8` and `auto`: with images and without, and what is refused."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -62,11 +62,37 @@ def test_a_network_in_integers_gives_nearly_what_it_gave_in_floats(
     assert 0 < np.abs(found - expected).max() < 0.05 * np.ptp(expected)
 
 
+@pytest.mark.parametrize("given", [False, True])
+def test_each_layer_in_what_is_faster_says_why(
+    given: bool,
+    model: Path,
+    photographs: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    options = ["--calibration", str(photographs)] if given else []
+    library = tmp_path / "net.so"
+    assert run(["compile", str(model), "--precision", "auto", *options, "-o", str(library)]) == 0
+    (note,) = [n for n in read_metadata(library).notes if n.startswith("auto: ")]
+    assert note.startswith("auto: 2 of 2 layers in int8, noise ")
+    assert f"note: {note}" in capfd.readouterr().out
+    assert run(["inspect", str(library)]) == 0
+    assert "int8: predicted" in " ".join(capfd.readouterr().out.split())
+
+
+def test_auto_is_no_error_where_there_is_no_choice(model: Path, tmp_path: Path) -> None:
+    library, options = tmp_path / "net.so", ["--precision", "auto", "--target", "llvm"]
+    assert run(["compile", str(model), *options, "-o", str(library)]) == 0
+    metadata = read_metadata(library)
+    assert metadata.precision == "float32"
+    assert any("auto: everything in float32, because" in note for note in metadata.notes)
+
+
 def test_images_are_for_integers_alone(
     compiling: Callable[..., str], model: Path, photographs: Path
 ) -> None:
     said = compiling(model, "--calibration", photographs, code=2)
-    assert "calibration images are read for precision 'int8' alone" in said
+    assert "calibration images are read for precision 'int8' and 'auto' alone" in said
 
 
 def test_a_target_without_instructions_for_bytes(
