@@ -12,7 +12,7 @@ from subpc.calibration.deviation import deviation
 from subpc.calibration.interpret import Interpreter
 from subpc.calibration.observe import in_batches
 from subpc.calibration.quantize import Calibrated, Settings, calibrate
-from subpc.calibration.ranges import DEFAULT_METHOD, METHODS
+from subpc.calibration.ranges import METHODS
 from subpc.passes.dataflow import Dataflow
 from subpc.progress import Progress, silent
 
@@ -36,7 +36,7 @@ class Choice:
 
 def choose_calibration(
     network: "Rewritten",
-    inputs: Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
     settings: Settings | None = None,
     progress: Progress = silent,
 ) -> Choice:
@@ -47,7 +47,9 @@ def choose_calibration(
     """
     settings = settings or Settings()
     graph = Dataflow(network.module["main"])
-    samples = in_batches(graph, inputs, 1)
+    given = [inputs] if isinstance(inputs, Tensor) else inputs
+    whole = calibrate(network, given, settings)  # refuses values that are not finite
+    samples = in_batches(graph, given, 1)
     half, rest = _joined(samples[::2]), _joined(samples[1::2] or samples)
     compared = in_batches(graph, rest, _BATCH)[: _COMPARED // _BATCH]
     expected = [Interpreter(network.module).run(*batch) for batch in compared]
@@ -60,14 +62,12 @@ def choose_calibration(
         progress(f"calibration {name}", number, len(ways))
         deviations[name] = deviation(way.rounded(), compared, expected)
     best = min(deviations, key=lambda name: deviations[name])
-    if best == WITHOUT:
-        return Choice(calibrated=ways[best], way=best, deviations=deviations)
-    wanted = replace(
-        settings,
-        equalize=best == "equalized",
-        method=best if best in METHODS else DEFAULT_METHOD,
-    )
-    return Choice(calibrated=calibrate(network, inputs, wanted), way=best, deviations=deviations)
+    found = ways[WITHOUT]
+    if best == "equalized":
+        found = calibrate(network, given, replace(settings, equalize=True))
+    elif best in METHODS:
+        found = _by(whole, best)
+    return Choice(calibrated=found, way=best, deviations=deviations)
 
 
 def _by(seen: Calibrated, method: str) -> Calibrated:

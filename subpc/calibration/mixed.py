@@ -37,7 +37,7 @@ class Mixed:
 
 def mix(
     network: "Rewritten",
-    inputs: Sequence[Tensor] | None,
+    inputs: Tensor | Sequence[Tensor] | None,
     settings: Settings,
     isa: VectorIsa,
 ) -> Mixed:
