@@ -22,8 +22,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+import tvm
 from data_free_pretrained import load
 
+from subpc.calibration.best import choose_calibration
 from subpc.calibration.interpret import Interpreter
 from subpc.calibration.quantize import Settings, quantize
 from subpc.frontend.import_model import import_model
@@ -84,7 +86,7 @@ def measure(folder: Path, nets: list[str], names: list[str], *, swap: bool) -> N
         expected = scores(floats.module, held)
         for name in names:
             for given in (None, images[may_see][:SEEN]):
-                found = scores(quantize(floats, given, SETTINGS[name]), held)
+                found = scores(rounded(floats, given, name), held)
                 row = {
                     "net": net,
                     "settings": name,
@@ -101,6 +103,14 @@ def measure(folder: Path, nets: list[str], names: list[str], *, swap: bool) -> N
                 with RESULTS.open("a") as file:
                     file.write(json.dumps(row) + "\n")
                 print(row, flush=True)
+
+
+def rounded(floats: Rewritten, given: torch.Tensor | None, name: str) -> tvm.IRModule:
+    """The network in codes: with images as `compile --calibration` makes it, unless a setting is
+    named."""
+    if name == "subpc" and given is not None:
+        return choose_calibration(floats, [given]).calibrated.rounded()
+    return quantize(floats, given, SETTINGS[name])
 
 
 def _share(right: torch.Tensor) -> float:

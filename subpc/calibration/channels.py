@@ -17,17 +17,16 @@ class Channels:
     """Every channel (axis 1) of every float tensor has a number; those with one number have one
     factor.
 
-    of: the numbers (C,) of a tensor's channels; fixed: which numbers have the factor 1; bound: what
-    an activation cuts their values off at, infinite where none does; weight: the largest share that
-    a dense layer's weights of this channel have of the largest of their row, 0 where no dense layer
-    reads it; layers: convolutions and products whose weights can be scaled.
+    of: the numbers (C,) of a tensor's channels; fixed: which numbers have the factor 1, those that
+    an activation cuts off at a bound among them; weight: the largest share that a dense layer's
+    weights of this channel have of the largest of their row, 0 where no dense layer reads it;
+    layers: convolutions and products whose weights can be scaled.
     """
 
     def __init__(self, graph: Dataflow) -> None:
         self.graph = graph
         self._leader: list[int] = []
         self._fixed: list[int] = []
-        self._bounds: list[tuple[np.ndarray, float]] = []
         self._of: dict[relax.Var, np.ndarray] = {}
         for var in graph.inputs:
             self._fix(self._new(var))
@@ -48,9 +47,6 @@ class Channels:
         self.of = {var: leaders[numbers] for var, numbers in self._of.items()}
         self.fixed = np.zeros(self.count, bool)
         self.fixed[leaders[self._fixed]] = True
-        self.bound = np.full(self.count, np.inf)
-        for numbers, bound in self._bounds:
-            np.minimum.at(self.bound, leaders[numbers], bound)
         self.weight = np.zeros(self.count)
         self.layers = [var for var, call in self.graph.calls(*_LAYERS) if self._scalable(call)]
         for layer in self.layers:
@@ -135,18 +131,9 @@ class Channels:
             self._fix(operands[0])
         if len(operands) == 4 and operands[3] is not None:
             self._tie(out, operands[3])
-        self._activate(out, ops.attributes(call)["activation"])
+        if ops.activation_of(ops.attributes(call)["activation"]).kind not in _SCALABLE:
+            self._fix(out)
         return True
-
-    def _activate(self, numbers: np.ndarray, text: str) -> None:
-        activation = ops.activation_of(text)
-        if activation.kind in _SCALABLE:
-            return
-        high = 6.0 if activation.kind == "relu6" else activation.high
-        if activation.kind == "relu6" or (activation.kind == "clip" and activation.low == 0 < high):
-            self._bounds.append((numbers, high))
-        else:
-            self._fix(numbers)
 
     def _scalable(self, call: relax.Call) -> bool:
         """Whether a layer's output channels can be scaled by its weights: those of codes by their

@@ -5,7 +5,9 @@ network, wherever what lies between them is the same function of s x by s: sums,
 Each output channel of a weight has a scale of its own, so that the factor costs the layer in front
 nothing. Behind, it costs nothing where a depthwise convolution reads the channel; a dense layer has
 one scale for the weights of all its input channels, and gets a compromise. (Nagel et al., arXiv
-1906.04721, equalize the ranges of weights; here it is those of activations.)
+1906.04721, equalize the ranges of weights; here it is those of activations.) Channels that an
+activation cuts off at a bound, as ReLU6 does, stay: what hardly fires on the images that were seen
+would be scaled until it is cut off on others.
 """
 
 from collections.abc import Mapping
@@ -23,8 +25,6 @@ from subpc.passes.dataflow import Dataflow
 _BALANCE = 0.5
 # No channel is scaled by more; what was measured on few images is not known better.
 _MOST = 64.0
-# How much larger than what was measured a value may be before a bounded activation cuts it off.
-_MARGIN = 3.0
 
 
 def equalizing_factors(
@@ -56,11 +56,8 @@ def _factors(channels: Channels, statistics: Mapping[relax.Var, TensorStatistics
             largest = torch.maximum(seen.channel_high, -seen.channel_low).double().numpy()
             np.maximum.at(own, numbers, largest)
             np.maximum.at(whole, numbers, largest.max(initial=0))
-    free, bounded = ~channels.fixed & (own > 0), np.isfinite(channels.bound)
+    free = ~channels.fixed & (own > 0)
     own = np.where(free, own, 1.0)
-    whole = np.where(free, np.where(bounded, channels.bound, whole), 1.0)
-    equal, dense = whole / own, channels.weight > 0
+    equal, dense = np.where(free, whole, 1.0) / own, channels.weight > 0
     wanted = np.where(dense, equal**_BALANCE * channels.weight ** (1 - _BALANCE), equal)
-    least = np.where(bounded, 1.0, 1 / _MOST)
-    most = np.where(bounded, np.maximum(equal / _MARGIN, 1.0), _MOST)
-    return np.where(free, np.clip(wanted, least, np.minimum(most, _MOST)), 1.0)
+    return np.where(free, np.clip(wanted, 1 / _MOST, _MOST), 1.0)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import tvm
 from torch import Tensor
 
+from subpc.calibration.best import choose_calibration
 from subpc.calibration.cheapest import Costs, cheapest, costs_of
 from subpc.calibration.noise import BOUND, Noise, quiet_layers
 from subpc.calibration.places import Places, find_places
@@ -48,7 +49,11 @@ def mix(
     """
     places = find_places(network.graph, settings.layers)
     try:
-        calibrated = calibrate(network, inputs, settings)
+        calibrated = (
+            calibrate(network, None, settings)
+            if inputs is None
+            else choose_calibration(network, inputs, settings).calibrated
+        )
     except (ConfigError, UnsupportedModelError) as error:
         return _in_floats(network, places, f"everything in {FLOATS}: {first_line(error)}")
     costs = costs_of(network.graph, places, network.decisions, isa)

@@ -58,6 +58,7 @@ def quantizer(
         return None
 
     def run(network: "Rewritten") -> "tvm.IRModule":
+        from subpc.calibration.best import WITHOUT, choose_calibration
         from subpc.calibration.given import calibration_inputs
         from subpc.calibration.mixed import mix
         from subpc.calibration.quantize import Settings, quantize
@@ -66,13 +67,20 @@ def quantizer(
         settings, arrays = Settings(pairs=isa.dot == "madd"), None
         if calibration is not None:
             given = calibration_inputs(calibration, network.inputs, preparation, progress or silent)
-            notes.append(f"calibrated with {given.label}")
             notes.extend(skipped_notes(given.skipped))
             arrays = given.arrays
-        if precision == INTEGERS:
-            return quantize(network, arrays, settings)
-        mixed = mix(network, arrays, settings, isa)
-        notes.append(f"{MIXED}: {mixed.note}")
-        return mixed.module
+        if precision == MIXED:
+            mixed = mix(network, arrays, settings, isa)
+            notes.append(f"{MIXED}: {mixed.note}")
+            return mixed.module
+        if arrays is None:
+            return quantize(network, settings=settings)
+        choice = choose_calibration(network, arrays, settings, progress or silent)
+        notes.append(
+            f"calibrated without images, which was closer than with {given.label}"
+            if choice.way == WITHOUT
+            else f"calibrated with {given.label} ({choice.way})"
+        )
+        return choice.calibrated.rounded()
 
     return run

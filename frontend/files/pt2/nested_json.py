@@ -124,6 +124,11 @@ def _checked_object(value: dict[str, Any], depth: int) -> dict[str, Any]:
         raise Unsafe("its weights are pickled")
     if value.get("custom_obj_values") or "custom_obj" in value or "as_custom_obj" in value:
         raise Unsafe("it holds objects that are no tensors")
+    names = value.get("forward_arg_names")
+    if names is not None and not (
+        isinstance(names, list) and all(isinstance(name, str) for name in names)
+    ):
+        raise Unsafe("the names of its arguments are not a list of texts")
     result = {}
     for key, entry in value.items():
         if not _IDENTIFIER.fullmatch(key) and not _DOTTED.fullmatch(key):

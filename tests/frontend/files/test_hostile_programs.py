@@ -60,6 +60,17 @@ def test_guards_are_conditions_on_sizes(
     assert "expression" in refused(members, tmp_path, monkeypatch, (2, 3, 10, 8))
 
 
+@pytest.mark.parametrize("names", [True, 3, {"x": 1}, "x", [1], [["x"]]], ids=str)
+def test_names_of_arguments_are_texts(
+    names: object, open_shapes: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def change(program: dict[str, Any]) -> None:
+        program["graph_module"]["module_call_graph"][0]["signature"]["forward_arg_names"] = names
+
+    members = with_json(open_shapes, MODEL, change)
+    assert "names of its arguments" in refused(members, tmp_path, monkeypatch, (2, 3, 10, 8))
+
+
 SYMBOLS = [f"Symbol('s{i}', positive=True, integer=True)" for i in range(900)]
 
 

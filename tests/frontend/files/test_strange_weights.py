@@ -296,9 +296,3 @@ def test_a_damaged_deflate_stream(model: Small, tmp_path: Path) -> None:
     (tmp_path / "m.pt").write_bytes(content)
     with pytest.raises(ModelFileError, match="damaged"):
         import_model(tmp_path / "m.pt", shapes=[SHAPE], arch=ARCH)
-
-
-def test_lazy_layers_that_have_seen_no_input_are_refused_by_name() -> None:
-    net = nn.Sequential(nn.LazyConv2d(8, 3)).eval()
-    with pytest.raises(UnsupportedModelError, match=r"without a shape, such as 0\.weight"):
-        import_model(net, example_inputs=torch.rand(1, 3, 8, 8))
