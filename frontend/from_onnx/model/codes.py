@@ -22,6 +22,23 @@ def meaning_opset(node: onnx.NodeProto, opset: int) -> int:
     return max(opset, _OPSET) if node.op_type in QUANTIZED else opset
 
 
+def check_blocks(node: onnx.NodeProto, values: Mapping[str, np.ndarray]) -> None:
+    """ValueError for blocks of a (de)quantization that do not divide their axis among its scales:
+    NumPy repeats each scale as often as the file says, and corrupts its memory where that is more
+    than 64 bits hold."""
+    attributes = attributes_of(node)
+    size = attributes.get("block_size", 0)
+    if node.op_type not in QUANTIZED or not size:
+        return
+    x, scale = (values[name] for name in node.input[:2])
+    axis = int(attributes.get("axis", 1))
+    if x.ndim != scale.ndim or not -x.ndim <= axis < x.ndim:
+        raise ValueError(f"scales {list(scale.shape)} in blocks, for values {list(x.shape)}")
+    extent, scales = x.shape[axis], scale.shape[axis]
+    if not 0 < size <= extent or scales != -(-extent // size):
+        raise ValueError(f"{scales} scales for {extent} values in blocks of {size}")
+
+
 class ConstantCodes:
     """Kept while constants are computed, one node after the other.
 

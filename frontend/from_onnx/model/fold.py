@@ -15,7 +15,7 @@ from onnx.reference import ReferenceEvaluator
 from subpc.errors import ModelFileError, SubpcError
 from subpc.frontend.from_onnx.graph import node_name, opset_of, wrong_shapes
 from subpc.frontend.from_onnx.model.branches import names_read, rename_read, taken_branch
-from subpc.frontend.from_onnx.model.codes import ConstantCodes, meaning_opset
+from subpc.frontend.from_onnx.model.codes import ConstantCodes, check_blocks, meaning_opset
 from subpc.frontend.from_onnx.model.fills import bytes_of_fills, filled, is_fill
 from subpc.frontend.from_onnx.model.functions import opened_node
 from subpc.frontend.from_onnx.model.indices import check_indices, check_padding
@@ -211,6 +211,7 @@ class _Folder:
     def _computed(self, node: onnx.NodeProto) -> Iterable[Any]:
         feeds = {name: self.constants[name] for name in node.input if name}
         try:
+            check_blocks(node, feeds)
             single = _single(node, feeds, meaning_opset(node, self.opset))
             with np.errstate(all="ignore"):  # infinities and NaNs are what ONNX makes of them
                 return ReferenceEvaluator(single).run(None, feeds)  # type: ignore[no-any-return]
