@@ -16,6 +16,7 @@ from subpc.algorithms.numerics.quantizers import (
     quantize_ternary,
     quantize_uniform,
 )
+from subpc.calibration.best import choose_calibration
 from subpc.calibration.interpret import Interpreter
 from subpc.calibration.quantize import quantize
 from subpc.frontend.import_model import import_model
@@ -178,7 +179,9 @@ def test_a_network_of_eight_bits_computes_what_its_codes_mean(batch: int, tmp_pa
         imported,
         isa=AVX512_VNNI,
         sparse="auto",
-        quantize=lambda network: rounded.append(quantize(network, x)) or rounded[0],
+        quantize=lambda network: (
+            rounded.append(choose_calibration(network, x).calibrated.rounded()) or rounded[0]
+        ),
     )
     (expected,) = Interpreter(rounded[0], dtype=torch.float64).run(x[:batch])
     compiled = subpc.compile(file, arch=ARCH, shapes=[shape], precision="int8", calibration=x)
