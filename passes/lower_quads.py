@@ -57,7 +57,7 @@ def lower_quads(low: Lowering, var: relax.Var, call: relax.Call) -> None:
     if len(places.taps) < len(geometry.taps):
         filters = by_tap(filters)
     steps = len(places.taps) * -(-len(filters.weight[0]) // QUAD)
-    narrow = _narrow(low, quad_groups(filters, len(filters.weight)))
+    narrow = _narrow(low, filters)
     groups = quad_groups(
         filters, dense_group(len(filters.weight), out.layout.frame, steps, low.isa, narrow)
     )
@@ -90,9 +90,11 @@ def _source(
     return layout, location
 
 
-def _narrow(low: Lowering, groups: list[QuadGroup]) -> int | None:
-    """What QuadConv calls so."""
-    return None if low.isa.dot == "vnni" else min(fitting_steps(g.codes) for g in groups)
+def _narrow(low: Lowering, filters: FilterBlocks) -> int | None:
+    """What QuadConv calls so; the groups of a dense layer, which depend on it, do not matter."""
+    if low.isa.dot == "vnni":
+        return None
+    return min(fitting_steps(g.codes) for g in quad_groups(filters, len(filters.weight)))
 
 
 def _kernel(

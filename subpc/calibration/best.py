@@ -52,7 +52,8 @@ def choose_calibration(
     samples = in_batches(graph, given, 1)
     half, rest = _joined(samples[::2]), _joined(samples[1::2] or samples)
     compared = in_batches(graph, rest, _BATCH)[: _COMPARED // _BATCH]
-    expected = [Interpreter(network.module).run(*batch) for batch in compared]
+    floats = Interpreter(network.module)
+    expected = [floats.run(*batch) for batch in compared]
     seen = calibrate(network, half, settings)
     ways = {WITHOUT: calibrate(network, None, settings)}
     ways |= {method: _by(seen, method) for method in METHODS}
