@@ -21,6 +21,8 @@ from subpc.runtime.random_inputs import random_inputs
 
 # Of each kind, and the values of the largest tensor of all of them.
 _COUNT, _VALUES = 16, 1 << 26
+# Of each kind again: a file may ask for a batch of a million, whose images then repeat.
+_DIFFERENT = 256
 # Pixels have a smallest and a largest value; they lie about so many deviations from the mean.
 _REACH = 2.3
 # Pixels of no network are numbers so large, or so small; a norm that says so knows other weights.
@@ -70,10 +72,12 @@ def _drawn(info: TensorInfo, seed: int) -> Tensor:
     if last:
         channels, height, width = width, channels, height
     side, draw = max(height, width), torch.Generator().manual_seed(seed)
+    different = min(count // 2, _DIFFERENT)
+    repeated = torch.arange(count // 2) % different
     images = torch.cat(
         [
-            random_shapes(count // 2, channels, side, seed),
-            smooth_noise(count // 2, channels, side, draw),
+            random_shapes(different, channels, side, seed)[repeated],
+            smooth_noise(different, channels, side, draw)[repeated],
         ]
     )[:, :, :height, :width].clamp(-_REACH, _REACH)
     return images.permute(0, 2, 3, 1) if last else images

@@ -151,6 +151,15 @@ def test_stand_ins_of_several_inputs_differ_and_have_as_many_batches() -> None:
     assert torch.equal(image, stand_ins(graph, {})[0])
 
 
+def test_stand_ins_of_a_large_batch_repeat() -> None:
+    batch = 3000
+    net = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2)).eval()
+    (found,) = stand_ins(Dataflow(floats(net, (torch.zeros(batch, 3, 4, 4),)).module["main"]), {})
+    shapes, noise = (found.numpy().reshape(2, batch, -1)[half] for half in range(2))
+    for half in (shapes, noise):
+        assert 200 < len(np.unique(half, axis=0)) <= 256
+
+
 def test_batches_are_whole_and_lose_nothing() -> None:
     graph = Dataflow(floats(masked(), (*(x.repeat(3, 1, 1, 1) for x in EXAMPLES),)).module["main"])
     inputs = [torch.rand(12, *x.shape[1:]) for x in EXAMPLES]
