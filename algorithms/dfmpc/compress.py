@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from subpc.algorithms.config import with_feedback
 from subpc.algorithms.dfmpc.choose_pairs import choose_pairs
 from subpc.algorithms.dfmpc.config import DfmpcConfig
 from subpc.algorithms.dfmpc.scalar_compensation import Scalar, quantize, relative_error
@@ -53,12 +54,8 @@ def compress_dfmpc(
     given, model = model, checked_copy(model)
     label = "none"
     if config.follows_network:
-        images, label = inputs_for(model, config.inputs, images, input_shape)
-    feedback = (
-        config.feedback
-        if config.feedback is not None
-        else images is not None and config.scales == "search"
-    )
+        images, label = inputs_for(model, config.inputs, images, input_shape, progress)
+    feedback = with_feedback(config.feedback, config.scales, images=images is not None)
     run = _Run(model, replace(config, feedback=feedback), progress)
     if config.follows_network:
         reference = reference_of(given, model)
