@@ -68,9 +68,7 @@ def test_every_method_learns_and_stays_as_small(
     assert sorted(path.name for path in tmp_path.glob("learnt*")) == ["learnt.pt"]
 
 
-def test_generated_images_and_python(
-    weights: Path, tmp_path: Path, capsys: Capture
-) -> None:
+def test_generated_images_and_python(weights: Path, tmp_path: Path, capsys: Capture) -> None:
     output = tmp_path / "net.pt"
     command = ["compress", "blocks", str(weights), *METHODS["blocks"], *SHAPE]
     generated = ["--distill", "12", "--synthetic-steps", "2"]
