@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from subpc.algorithms.config import MAX_BITS, MIN_BITS
 from subpc.algorithms.method import INPUTS_OPTION, SKIP_OPTION, Compressed, Option, Setting
-from subpc.algorithms.udfc.config import CRITERIA, METHODS, SCALES, UdfcConfig
+from subpc.algorithms.udfc.config import CHANNELS, CRITERIA, METHODS, SCALES, UdfcConfig
 from subpc.progress import Progress
 
 if TYPE_CHECKING:
@@ -36,6 +36,11 @@ class UdfcMethod:
             setting="bits",
             help=f"Width of the weights, {MIN_BITS} to {MAX_BITS}; 32 leaves them float.",
             none=32,
+        ),
+        Option(
+            setting="channels",
+            help="Channels inside blocks, or those of residual streams and joins, too.",
+            accepted=CHANNELS,
         ),
         Option(setting="criterion", help="What ranks channels.", accepted=CRITERIA),
         Option(
