@@ -7,7 +7,8 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from subpc.algorithms.images.random_images import inputs_for
+from subpc.algorithms.file_format.graph.network import GraphNetwork
+from subpc.algorithms.images.random_images import GIVEN, inputs_for
 from subpc.algorithms.layer_fit.fit_layer import (
     Rounding,
     problem_of,
@@ -72,10 +73,12 @@ def compress_udfc(
     run, label = _Run(model, config, progress), "none"
     if config.follows_network:
         images, label = inputs_for(model, config.inputs, images, input_shape)
-        run.follow(reference_of(given, model), images)
+        run.follow(reference_of(given, model), images, given=label == GIVEN)
     else:
         run.pair_by_pair()
     own_weights(model, given)
+    if isinstance(model, GraphNetwork):
+        model.take_groups()
     report = DataFreeReport.of("udfc", model, run.coded.codes, run.results, label)
     return model, run.coded.codes, replace(report, notes=run.notes())
 
@@ -99,11 +102,12 @@ class _Run:
             name for name, result in self.results.items() if _USED_AGAIN in result.reason
         }
 
-    def follow(self, reference: nn.Module, images: torch.Tensor | None) -> None:
+    def follow(self, reference: nn.Module, images: torch.Tensor | None, *, given: bool) -> None:
         """Both networks side by side: channels that several layers have to make up for are chosen
         on a run before, the others at the layer that reads them."""
         coupling = find_coupling(self.pairing.graph, self.modules)
-        plan = self._plan(coupling, images=images is not None)
+        shown = "given" if given else "random" if images is not None else "none"
+        plan = self._plan(coupling, shown)
         self.removal = ChannelRemoval(coupling, self.coded, self.config, self.results)
         self.at_reader = {one.deciding[0]: one for one in plan.together if not one.ahead}
         self._remove_ahead([one for one in plan.together if one.ahead], reference, images)
@@ -113,10 +117,10 @@ class _Run:
                 self.pairing.graph, networks, images, self.at_layer, correct=True, kept=kept
             )
 
-    def _plan(self, coupling: Coupling, *, images: bool) -> RemovalPlan:
+    def _plan(self, coupling: Coupling, images: str) -> RemovalPlan:
         if self.config.ratio == 0:
             return RemovalPlan(together=(), reasons={})
-        plan = plan_removal(coupling, self.modules, self.config, images=images)
+        plan = plan_removal(coupling, self.modules, self.config, images)
         for name, result in self.results.items():
             result.reason = plan.reasons.get(name, "")
         return plan

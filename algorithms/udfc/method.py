@@ -28,7 +28,10 @@ class UdfcMethod:
         "udfc model.pt2 --bits 4 --calibration images/ -o small.pt",
         "udfc model.onnx --max-drop 1.0 --eval labelled/ -o small.safetensors",
     )
-    without_batch_norms = "no channel can be removed; weights are quantized as asked"
+    without_batch_norms = (
+        "channels are removed only where images are given (--calibration); weights are quantized as"
+        " asked"
+    )
     options: tuple[Option, ...] = (
         INPUTS_OPTION,
         Option(setting="ratio", help="Share of channels to remove inside each block."),

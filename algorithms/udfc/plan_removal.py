@@ -37,10 +37,13 @@ class RemovalPlan:
 
 
 def plan_removal(
-    coupling: Coupling, modules: Mapping[str, nn.Module], config: UdfcConfig, *, images: bool
+    coupling: Coupling, modules: Mapping[str, nn.Module], config: UdfcConfig, images: str
 ) -> RemovalPlan:
-    """For a network with this coupling. images: whether it is followed with images; without, only
-    channels that one layer reads can go."""
+    """For a network with this coupling.
+
+    images: what it is followed with, `given`, `random`, or `none`, with which only channels that
+    one layer reads can go. Without a batch norm random images do not show how large values are.
+    """
     gates = {name for group in coupling.groups for name in group.gates}
     chosen: list[Group] = []
     reasons: dict[str, str] = {}
@@ -49,19 +52,21 @@ def plan_removal(
             group.kept
             or _reason(group, gates, modules, config)
             or _skipped(group, coupling, config.skip)
+            or _unknown(group, coupling, modules, images)
         )
         if reason:
             reasons |= dict.fromkeys(_layers_of(group, coupling), reason)
         else:
             chosen.append(group)
     together = _connected(chosen)
-    for one in [] if images else [one for one in together if one.ahead]:
+    for one in together if images == "none" else []:
+        if not one.ahead:
+            continue
         why = f"{len(one.deciding)} layers read its result, or its gate: that needs images"
         for group in one.groups:
             reasons |= dict.fromkeys(_layers_of(group, coupling), why)
-    return RemovalPlan(
-        together=tuple(one for one in together if images or not one.ahead), reasons=reasons
-    )
+    left = tuple(one for one in together if not (one.ahead and images == "none"))
+    return RemovalPlan(together=left, reasons=reasons)
 
 
 def deciding(group: Group) -> tuple[str, ...]:
@@ -114,6 +119,15 @@ def _skipped(group: Group, coupling: Coupling, skip: tuple[str, ...]) -> str:
         if any(name in side and bool(torch.isin(side[name], own).any()) for side in sides):
             return f"{name} is skipped"
     return ""
+
+
+def _unknown(
+    group: Group, coupling: Coupling, modules: Mapping[str, nn.Module], images: str
+) -> str:
+    names = _layers_of(group, coupling)
+    if images == "given" or any(isinstance(modules[name], nn.BatchNorm2d) for name in names):
+        return ""
+    return "no batch norm behind it: give images (--calibration) to remove its channels"
 
 
 def _layers_of(group: Group, coupling: Coupling) -> list[str]:
