@@ -41,6 +41,9 @@ _MAY_STAY = 16 << 20
 # Of the order of the images: the first ones have to be like all of them.
 _SEED = 0
 
+# The variance has it already; PyTorch 2.11 accepts no zero.
+_NO_EPS = torch.finfo(torch.float32).tiny
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Norm:
@@ -261,7 +264,7 @@ class ImageRun:
         assert new.running_mean is not None and new.running_var is not None
         mean = (new.running_mean - norm.shift) / norm.scale
         variance = (new.running_var + new.eps) / norm.scale**2
-        return F.batch_norm(x, mean, variance, new.weight, new.bias, False, 0.0, 0.0)
+        return F.batch_norm(x, mean, variance, new.weight, new.bias, False, 0.0, _NO_EPS)
 
     def _move_offset(self, node: fx.Node) -> None:
         """Add what the outputs of a layer lack in the mean, where no batch norm follows that would
