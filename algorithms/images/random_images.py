@@ -20,6 +20,9 @@ _OWN = 0.5
 # cost twice the time and memory for the same accuracy (docs/data_free.md).
 _PIXELS, _MOST, _FEWEST, _LARGE = 64 * 112 * 112, 256, 16, 128
 
+# What a report says of images that were given.
+GIVEN = "given ones"
+
 
 def random_shapes(count: int, channels: int, size: int, seed: int) -> torch.Tensor:
     """Dead leaves (Lee, Mumford and Huang, 2001): discs and rectangles of many sizes that cover
@@ -119,7 +122,7 @@ def inputs_for(
     (n, c, h, w) decide.
     """
     if images is not None:
-        return images, "given ones"
+        return images, GIVEN
     drawn = random_images(model, shape) if kind == "random" else None
     return (
         drawn,
