@@ -1,5 +1,6 @@
 """Images without labels, as a network takes them: from a folder, or from Fashion-MNIST."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 # More images tell batch norms nothing new, and 256 of 224x224 already take 154 MB.
 MAX_IMAGES = 256
+# Numbers of all of them (1 GiB), where a network takes such images that 256 would be more.
+_VALUES = 1 << 28
 MIN_IMAGES = 2
 # What notes on images that were left out start with, and how many of them are named.
 SKIPPED = "skipped "
@@ -61,7 +64,7 @@ def read_calibration(source: str, info: TensorInfo, how: Preparation, progress: 
         raise ConfigError(
             f"{source} is not a folder; a folder of images, or fashion-mnist[:FOLDER], is accepted."
         )
-    files = _spread(image_files(folder))
+    files = _spread(image_files(folder), _VALUES // math.prod(info.shape[1:]))
     if len(files) < MIN_IMAGES:
         raise ConfigError(
             f"{source} holds {len(files)} images; {MIN_IMAGES} or more are needed, a few hundred"
@@ -92,9 +95,10 @@ def _read(
     return Given(images=torch.cat(images), label=f"{len(images)} from {source}", skipped=skipped)
 
 
-def _spread(files: Sequence[Path]) -> list[Path]:
-    """At most MAX_IMAGES, evenly from the whole list, so that each class has its share."""
-    count = min(len(files), MAX_IMAGES)
+def _spread(files: Sequence[Path], room: int) -> list[Path]:
+    """At most MAX_IMAGES, fewer where there is room for fewer, evenly from the whole list, so that
+    each class has its share."""
+    count = min(len(files), MAX_IMAGES, max(room, MIN_IMAGES))
     return [files[i * len(files) // count] for i in range(count)]
 
 
