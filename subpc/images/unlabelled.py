@@ -1,5 +1,6 @@
 """Images without labels, as a network takes them: from a folder, or from Fashion-MNIST."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 # More images tell batch norms nothing new, and 256 of 224x224 already take 154 MB.
 MAX_IMAGES = 256
+# Numbers of all of them (1 GiB), where a network takes such images that 256 would be more.
+_VALUES = 1 << 28
 MIN_IMAGES = 2
 # What notes on images that were left out start with, and how many of them are named.
 SKIPPED = "skipped "
@@ -68,7 +71,8 @@ def read_calibration(
         raise ConfigError(
             f"{source} is not a folder; a folder of images, or fashion-mnist[:FOLDER], is accepted."
         )
-    files = _spread(image_files(folder), most)
+    room = _VALUES // math.prod(info.shape[1:])
+    files = _spread(image_files(folder), min(most, max(room, MIN_IMAGES)))
     if len(files) < MIN_IMAGES:
         raise ConfigError(
             f"{source} holds {len(files)} images; {MIN_IMAGES} or more are needed, a few hundred"
