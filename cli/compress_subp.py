@@ -6,7 +6,15 @@ from typing import Any
 
 import click
 
-from subpc.cli.options import ARCH, MODEL, OUTPUT, TRAINING_IMAGES, FileCommand, json_option
+from subpc.cli.key_value import KeyValue
+from subpc.cli.options import (
+    ARCH,
+    MODEL,
+    OUTPUT,
+    TRAINING_IMAGES,
+    FileCommand,
+    json_option,
+)
 from subpc.cli.printing import show, show_json
 from subpc.files import described
 from subpc.training.process_group import leads
@@ -16,22 +24,6 @@ METHODS = ("subp", "dense", "oneshot", "oneshot-layerwise")
 _START = "Begin of the pruning: an epoch, or a fraction of all epochs; --begin under torchrun."
 _DENSE = "Layers to leave dense: name, pattern, size as 1x1, or paper; repeatable. [default: paper]"
 _MASKED = "--latent-scores"
-
-
-class KeyValue(click.ParamType):  # type: ignore[type-arg]
-    """`width=32` -> ("width", 32)."""
-
-    name = "NAME=VALUE"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, Any]:
-        if isinstance(value, tuple):
-            return value[0], value[1]
-        key, separator, text = str(value).partition("=")
-        if not key or not separator or not text:
-            self.fail(f"{value!r} is not NAME=VALUE, as in width=32", param, ctx)
-        return key, int(text) if text.removeprefix("-").isdecimal() else text
 
 
 @click.command("subp", cls=FileCommand)
@@ -147,6 +139,30 @@ class KeyValue(click.ParamType):  # type: ignore[type-arg]
     "--rearrange", is_flag=True, help="Sort the filters of --init by norm before one-shot pruning."
 )
 @click.option("--init", type=MODEL, help="Start from these weights instead of random ones.")
+@click.option(
+    "--teacher",
+    type=MODEL,
+    help="Learn from this trained network, too: any model file.",
+)
+@click.option(
+    "--teacher-arch",
+    type=ARCH,
+    help="Of a teacher that has weights alone. [default: --arch with its options]",
+)
+@click.option(
+    "--teacher-share",
+    type=float,
+    default=0.9,
+    show_default=True,
+    help="Share of the loss that is the teacher's.",
+)
+@click.option(
+    "--teacher-temperature",
+    type=float,
+    default=4.0,
+    show_default=True,
+    help="Scores are divided by it to compare them with the teacher's.",
+)
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint of an unfinished training.")
 @click.option(
     "--batch",

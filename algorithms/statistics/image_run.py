@@ -35,6 +35,9 @@ _SEED = 0
 # Variance and mean of each channel.
 Statistics = tuple[torch.Tensor, torch.Tensor]
 
+# The variance has it already; PyTorch 2.11 accepts no zero.
+_NO_EPS = torch.finfo(torch.float32).tiny
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Norm:
@@ -244,7 +247,7 @@ class ImageRun:
         assert new.running_mean is not None and new.running_var is not None
         mean = (new.running_mean - norm.shift) / norm.scale
         variance = (new.running_var + new.eps) / norm.scale**2
-        return F.batch_norm(x, mean, variance, new.weight, new.bias, False, 0.0, 0.0)
+        return F.batch_norm(x, mean, variance, new.weight, new.bias, False, 0.0, _NO_EPS)
 
     def _move_offset(self, node: fx.Node) -> None:
         """Add what the outputs of a layer lack in the mean, where no batch norm follows that would

@@ -21,7 +21,8 @@ class TrainConfig(Record):
     masks; 1 in the paper, whose trainings have 200 epochs, more keep the number of updates in a
     short one. weight_decay: of parameters with two or more dimensions.
     rearrange: sort the filters of pretrained weights by norm before they are pruned at epoch 0, as
-    the 1xN paper offers. amp: bfloat16 autocast.
+    the 1xN paper offers. amp: bfloat16 autocast. teacher_share, teacher_temperature: see Teacher;
+    of no effect without one.
     """
 
     method: str = "subp"
@@ -32,6 +33,8 @@ class TrainConfig(Record):
     momentum: float = 0.9
     weight_decay: float = 1e-4
     label_smoothing: float = 0.1
+    teacher_share: float = 0.9
+    teacher_temperature: float = 4.0
     mask_updates: int = 1
     prune_epoch: int | None = None
     finetune_rate: float | None = None
@@ -71,6 +74,17 @@ class TrainConfig(Record):
                 (
                     f"label_smoothing is {self.label_smoothing}; at least 0 and less than 1 is"
                     " accepted"
+                ),
+            ),
+            (
+                0 < self.teacher_share <= 1,
+                f"teacher_share is {self.teacher_share}; more than 0 and at most 1 is accepted",
+            ),
+            (
+                0 < self.teacher_temperature <= 1000,
+                (
+                    f"teacher_temperature is {self.teacher_temperature}; more than 0 and at most"
+                    " 1000 is accepted"
                 ),
             ),
             (

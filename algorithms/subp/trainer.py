@@ -14,6 +14,7 @@ from torch import nn
 from subpc.algorithms.subp.block_masks import Subp
 from subpc.algorithms.subp.checkpoint import load_checkpoint, save_checkpoint
 from subpc.algorithms.subp.images import Batch, Images
+from subpc.algorithms.subp.teacher import Teacher
 from subpc.algorithms.subp.team import Team
 from subpc.algorithms.subp.train_config import EpochInfo, History, TrainConfig
 from subpc.errors import ConfigError, SubpcError
@@ -30,6 +31,7 @@ def train(
     test: Images,
     config: TrainConfig,
     *,
+    teacher: nn.Module | None = None,
     checkpoint: Path | None = None,
     device: str = "cpu",
     on_epoch: OnEpoch | None = None,
@@ -38,6 +40,7 @@ def train(
     """Train `model` in place; at the end it is a plain module on the CPU whose pruned blocks are
     zero.
 
+    `teacher` takes the same images and gives scores for the same classes (see Teacher).
     `checkpoint` is written after every epoch, before `on_epoch` is called with all epochs so far;
     where it exists, training goes on from it to the same result, bit by bit on one machine.
     `on_step` is called with (epoch, steps done, steps of the epoch, loss). Where torch.distributed
@@ -47,7 +50,9 @@ def train(
     of the last good epoch stays).
     """
     _check(data, test, config)
-    return _Training(model, data, test, config, device, on_step).run(checkpoint, on_epoch)
+    training = _Training(model, data, test, config, device, on_step)
+    training.teacher = _teacher(model, teacher, test, config, device)
+    return training.run(checkpoint, on_epoch)
 
 
 class _Training:
@@ -74,6 +79,7 @@ class _Training:
         self.subp = _masks(self.model, config)
         self.optimizer = _optimizer(self.model, config)
         self.steps = len(data.labels) // config.batch
+        self.teacher: Teacher | None = None
 
     def run(self, checkpoint: Path | None, on_epoch: OnEpoch | None) -> History:
         """All epochs that `checkpoint` does not have yet."""
@@ -142,9 +148,12 @@ class _Training:
         self.optimizer.zero_grad()
         moved = images.to(self.device, memory_format=torch.channels_last, non_blocking=True)
         with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.config.amp):
+            scores = called(moved)
             loss = F.cross_entropy(
-                called(moved), labels.to(self.device), label_smoothing=self.config.label_smoothing
+                scores, labels.to(self.device), label_smoothing=self.config.label_smoothing
             )
+            if self.teacher is not None:
+                loss = self.teacher.loss(moved, scores, loss)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         return loss.detach()
@@ -222,6 +231,24 @@ def _check(data: Images, test: Images, config: TrainConfig) -> None:
             f"batch is {config.batch}; a multiple of the {Team.current().size} processes is"
             " accepted."
         )
+
+
+def _teacher(
+    model: nn.Module, teacher: nn.Module | None, test: Images, config: TrainConfig, device: str
+) -> Teacher | None:
+    if teacher is None:
+        return None
+    (image, _), *_ = test.plain(torch.tensor([0]))
+    image = image.to(device)
+    checked = Teacher(
+        teacher,
+        share=config.teacher_share,
+        temperature=config.teacher_temperature,
+        device=device,
+    )
+    with torch.no_grad():
+        checked.check(image, model.eval()(image).shape[1])
+    return checked
 
 
 def _masks(model: nn.Module, config: TrainConfig) -> Subp | None:

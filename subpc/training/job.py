@@ -14,6 +14,8 @@ class Job:
     on from the checkpoint beside `output`; size: of images from folders; workers: processes that
     read them; device: "auto", "cpu", "cuda" or "cuda:1"; half: round weights to float16 at the end
     and store them so;
+    teacher: a model file of a trained network to learn from, of `teacher_arch` where it has weights
+    alone, `arch` by default;
     onnx, state_dict: where to write the network as ONNX, and for plain PyTorch, too.
     """
 
@@ -22,6 +24,8 @@ class Job:
     output: Path
     arch_options: dict[str, Any]
     init: Path | None = None
+    teacher: Path | None = None
+    teacher_arch: str | None = None
     resume: bool = False
     size: int = 224
     workers: int = 2

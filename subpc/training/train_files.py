@@ -47,6 +47,7 @@ def train_files(
             shown.train,
             shown.test,
             config,
+            teacher=_teacher(job, options),
             checkpoint=job.checkpoint,
             device=device,
             on_epoch=log,
@@ -89,6 +90,24 @@ def build_network(
             rearrange(model)
     _check_scores(model, data)
     return model, options
+
+
+def _teacher(job: Job, options: dict[str, Any]) -> "nn.Module | None":
+    """The network in `job.teacher`; weights that do not say of which network are of
+    `job.teacher_arch`, else of the one that is trained."""
+    if job.teacher is None:
+        return None
+    from subpc.frontend.files.load_file import read_weights
+    from subpc.frontend.files.state_dict import load_into_arch
+    from subpc.frontend.load_network import load_network
+
+    try:
+        return load_network(job.teacher, arch=job.teacher_arch).model
+    except ConfigError:
+        if job.teacher_arch is not None:
+            raise
+    weights = read_weights(job.teacher)
+    return load_into_arch(job.arch, weights, job.teacher.name, **options)[0]
 
 
 def _round_weights(model: "nn.Module") -> None:
@@ -137,7 +156,7 @@ def _check_places(job: Job) -> None:
     beside = [job.output.with_suffix(suffix) for suffix in (".csv", ".json", ".png")]
     check_outputs(
         [job.output, *beside, job.checkpoint, job.onnx, job.state_dict],
-        [job.init, job.data.partition(":")[2] or None],
+        [job.init, job.teacher, job.data.partition(":")[2] or None],
     )
     if job.checkpoint.exists() and not job.resume:
         raise ConfigError(

@@ -146,3 +146,25 @@ def test_training_goes_on_from_pretrained_weights(fashion: Path, tmp_path: Path)
     )
     kept = after != 0
     assert torch.nn.functional.cosine_similarity(before[kept], after[kept], dim=0) > 0.9
+
+
+def test_a_network_trains_with_a_teacher(fashion: Path, tmp_path: Path) -> None:
+    teacher, plain, taught = (tmp_path / name for name in ("t.pt", "plain.safetensors", "net.pt"))
+    data = ["--data", f"fashion-mnist:{fashion}"]
+    options = [*FAST, *data, "--method", "dense", "--export-state-dict", str(plain)]
+    assert invoke(*options, "-o", str(teacher)).exit_code == 0
+    # A whole file says its architecture; weights alone are those of the network in training.
+    for source in (teacher, plain):
+        result = invoke(
+            *FAST, *data, "--init", str(plain), "--teacher", str(source), "-o", str(taught)
+        )
+        assert result.exit_code == 0, result.output
+    report = json.loads(taught.with_suffix(".json").read_text())
+    assert report["config"]["teacher_share"] == 0.9
+    # Cross entropy with smoothed labels does not fall so low.
+    assert report["epochs"][-1]["loss"] < 0.4
+    result = invoke(
+        *FAST, *data, "--teacher", str(plain), "--teacher-arch", "resnet18", "-o", str(taught)
+    )
+    assert result.exit_code == 1
+    assert "plain.safetensors does not fit resnet18" in str(result.exception) + result.output
