@@ -11,11 +11,13 @@ from subpc.algorithms.config import (
     check_feedback,
     check_range,
 )
+from subpc.errors import ConfigError
 
 METHODS = ("udfc", "merge", "plain")
 STATISTICS = ("network", "gaussian", "weights")
 CRITERIA = ("error", "l1", "l2")
 SCALES = ("search", "max")
+CHANNELS = ("inside", "all")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +37,16 @@ class UdfcConfig(Config):
     that the next batch norm expects, and at 4 bits costs up to 38 points (docs/data_free.md).
     feedback: each weight's rounding error made good by the weights that follow (GPTQ), None where
     it is known how the inputs go together: with images, and scales `search`.
+    channels: `inside` removes those between layers of a block, which one convolution reads, with
+    their depthwise filters and squeeze-and-excite; `all` those of residual streams and joined
+    results, too, which needs images, random ones or others, and statistics network.
     inputs: what the networks are followed with where no images are given: random ones, `matched` to
     the batch norms where that takes a few seconds; `random` ones as they are; `normal` variables,
     from weights and batch norms alone. skip: dotted names of layers to leave alone.
     """
 
     ratio: float = 0.3
+    channels: str = "inside"
     criterion: str = "error"
     bits: int | None = 6
     alpha1: float = 0.01
@@ -63,6 +69,7 @@ class UdfcConfig(Config):
         if self.ridge_elsewhere is not None:
             check_range("ridge_elsewhere", self.ridge_elsewhere, 0, 1e6)
         choices = {
+            "channels": CHANNELS,
             "criterion": CRITERIA,
             "method": METHODS,
             "statistics": STATISTICS,
@@ -74,6 +81,11 @@ class UdfcConfig(Config):
         check_feedback(self.feedback, self.scales)
         if self.bits is not None:
             check_bits(self.bits)
+        if self.channels == "all" and not (self.follows_network and self.inputs != "normal"):
+            raise ConfigError(
+                "channels all needs images to follow the network with.\nLeave method, statistics"
+                " and inputs at udfc, network and matched, or choose channels inside."
+            )
 
     @classmethod
     def paper(cls, **others: Any) -> "UdfcConfig":

@@ -14,7 +14,7 @@ from subpc.algorithms.method import (
     Setting,
     idle_inputs,
 )
-from subpc.algorithms.udfc.config import CRITERIA, METHODS, SCALES, UdfcConfig
+from subpc.algorithms.udfc.config import CHANNELS, CRITERIA, METHODS, SCALES, UdfcConfig
 from subpc.progress import Progress
 
 if TYPE_CHECKING:
@@ -36,7 +36,10 @@ class UdfcMethod:
         "udfc model.pt2 --bits 4 --calibration images/ -o small.pt",
         "udfc model.onnx --max-drop 1.0 --eval labelled/ -o small.safetensors",
     )
-    without_batch_norms = "no channel can be removed; weights are quantized as asked"
+    without_batch_norms = (
+        "channels are removed only where images are given (--calibration); weights are quantized as"
+        " asked"
+    )
     options: tuple[Option, ...] = (
         INPUTS_OPTION,
         Option(setting="ratio", help="Share of channels to remove inside each block."),
@@ -44,6 +47,11 @@ class UdfcMethod:
             setting="bits",
             help=f"Width of the weights, {MIN_BITS} to {MAX_BITS}; 32 leaves them float.",
             none=32,
+        ),
+        Option(
+            setting="channels",
+            help="Channels inside blocks, or those of residual streams and joins, too.",
+            accepted=CHANNELS,
         ),
         Option(setting="criterion", help="What ranks channels.", accepted=CRITERIA),
         Option(
@@ -94,13 +102,9 @@ class UdfcMethod:
 
     def idle(self, config: UdfcConfig, report: "DataFreeReport") -> dict[str, str]:
         """See CompressionMethod."""
-        from subpc.algorithms.udfc.choose_channels import count_kept
-
         idle = idle_inputs(config.follows_network, report)
         if all(layer.kept == layer.filters for layer in report.layers):
-            asked = any(count_kept(n.filters, config.ratio) < n.filters for n in report.layers)
-            why = "no layer can lose channels" if asked else "it is no whole channel in any layer"
-            idle |= {"ratio": why, "criterion": "no channel is removed"}
+            idle |= dict.fromkeys(("criterion", "channels"), "no channel is removed")
         if config.bits is None:
             settings = ("scales", "per_channel", "feedback", "fold_scale")
             return idle | dict.fromkeys(settings, "the weights stay float")
