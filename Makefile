@@ -1,4 +1,4 @@
-# make demo: recognise an image, then race a ResNet-50 against other engines.   make test: all tests but the slow ones.
+# make demo: recognise an image, then time a ResNet-50 beside other engines.   make test: all tests but the slow ones.
 # Both make .venv first if it is missing. PYTHON chooses the interpreter (3.10 or later).
 
 PYTHON ?= python3

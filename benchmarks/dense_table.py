@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 import torch
-from race import ROOT, Results, cells, race, table_options, write_between
+from against_engines import ROOT, Results, cells, table_options, time_model, write_between
 from torch import nn
 
 from subpc.frontend.architectures.torchvision_import import import_torchvision
@@ -123,7 +123,7 @@ def main(
         except ImportError as error:
             click.echo(f"{name}: left out, {error}")
             continue
-        results.add(name, race(model, shape, runs=runs, rounds=rounds))
+        results.add(name, time_model(model, shape, runs=runs, rounds=rounds))
     click.echo(table(results.rows))
     if write:
         write_between([PAGE], BEGIN, END, table(results.rows))

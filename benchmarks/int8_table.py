@@ -24,9 +24,9 @@ from typing import Any
 
 import click
 import torch
+from against_engines import ROOT, Results, cells, judged, table_options, time_model, write_between
 from dense_table import network
 from pruned_rows import SPARSITIES, PrunedRow
-from race import ROOT, Results, cells, judged, race, table_options, write_between
 from torch import nn
 
 from subpc import DfmpcConfig, compress_file
@@ -139,7 +139,7 @@ def measure(row: Row, tuning: str | None, *, runs: int, rounds: int) -> dict[str
     options = {"target": f"llvm -mcpu={row.cpu or 'native'}", "precision": row.precision}
     model = row.model()
     with tempfile.TemporaryDirectory() as folder, held_to(OLDER.get(row.cpu)):
-        raced = race(
+        timed = time_model(
             model,
             (row.batch, 3, side, side),
             runs=runs,
@@ -151,8 +151,8 @@ def measure(row: Row, tuning: str | None, *, runs: int, rounds: int) -> dict[str
             tuning="off",
             **options,
         )
-    ms = {engine: time and time / row.batch for engine, time in raced["ms"].items()}
-    return {**raced, "ms": ms, "goal": row.goal}
+    ms = {engine: time and time / row.batch for engine, time in timed["ms"].items()}
+    return {**timed, "ms": ms, "goal": row.goal}
 
 
 def compressed(model: nn.Module, row: Row, folder: Path) -> Path | None:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import click
+from against_engines import ROOT, Results, cells, judged, table_options, time_model, write_between
 from pruned_rows import SPARSITIES, PrunedRow
-from race import ROOT, Results, cells, judged, race, table_options, write_between
 
 RESULTS = ROOT / "benchmarks" / "results" / "speed_table.jsonl"
 PAGES = (ROOT / "docs" / "performance.md", ROOT / "README.md")
@@ -81,8 +81,8 @@ def main(only: str, fresh: bool, show: bool, write: bool, runs: int, rounds: int
     results = Results(RESULTS)
     rows = {row.key: row for row in all_rows()}
     for key in results.wanted(rows, only=only, fresh=fresh, show=show):
-        raced = race(rows[key].model(), (1, 3, 224, 224), runs=runs, rounds=rounds)
-        results.add(key, {"goal": rows[key].goal, **raced})
+        timed = time_model(rows[key].model(), (1, 3, 224, 224), runs=runs, rounds=rounds)
+        results.add(key, {"goal": rows[key].goal, **timed})
     click.echo(table(results.rows))
     if write:
         write_between(PAGES, BEGIN, END, table(results.rows))

@@ -13,7 +13,7 @@ from subpc.scratch import scratch_folder
 @threads_option
 def command(image: Path | None, threads: int | None) -> None:
     """Compile a pretrained MobileNetV2 and show it an image; compare a sparse network with the
-    dense one on 1,000 images; then race a ResNet-50, sparse and dense, against other engines.
+    dense one on 1,000 images; then time a ResNet-50, sparse and dense, beside other engines.
 
     \b
     Example:

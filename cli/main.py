@@ -34,7 +34,7 @@ COMMANDS = {
         "Show what a library contains, and what was decided for each layer.",
     ),
     "doctor": ("subpc.cli.doctor", "Check this machine and the installation."),
-    "demo": ("subpc.cli.demo", "Recognise an image, then race a ResNet-50 against other engines."),
+    "demo": ("subpc.cli.demo", "Recognise an image, then time a ResNet-50 beside other engines."),
 }
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 

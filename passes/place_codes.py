@@ -83,4 +83,5 @@ def requantize(
         codes=dtype_of(var) == CODES,
         residual_codes=residual is not None and dtype_of(residual) == CODES,
         limited=levels.limited,
+        shifted=levels.shifted,
     )

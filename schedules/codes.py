@@ -8,8 +8,7 @@ from tvm import tirx
 
 from subpc.schedules.activation import ROUND, constant
 from subpc.schedules.quantization import CODES, LARGEST_CODE, Quantization
-from subpc.schedules.requantize import PACKED, packed_integers
-from subpc.schedules.requantize import rounded as nearest
+from subpc.schedules.requantize import PACKED, packed
 from subpc.schedules.vector import shuffle, splat
 
 # More than a code, and less than an int32 can be: what is larger would be rounded to the least
@@ -47,14 +46,14 @@ def scaled(total: Any, quantization: Quantization, lanes: int, count: Any = 1) -
 
 
 def rounded(value: Any, quantization: Quantization, lanes: int) -> Any:
-    """The codes of float32 values, half to even, then the zero point added; what is not a number
-    becomes code 0.
+    """The codes of float32 values as ONNX defines them: divided by the scale, half to even, then
+    the zero point added; what is not a number becomes code 0.
 
     ROUND, a multiple of 256, leaves the nearest integer in the low bits of the sum: its lowest byte
     is the code. An even zero point can be added in the same step, because ties stay even.
     """
     if quantization.scale != 1.0:
-        value = value * constant(1.0 / quantization.scale, lanes)
+        value = value / constant(quantization.scale, lanes)
     odd = quantization.zero_point % 2
     shifted = value + constant(ROUND + quantization.zero_point - odd, lanes)
     if odd:
@@ -68,12 +67,11 @@ def packed_codes(values: Sequence[Any], quantization: Quantization, lanes: int) 
     """The same codes of two or four vectors, one behind the other, which are as many as a register
     has."""
     largest, zero = constant(LARGEST_FLOAT, lanes), quantization.zero_point
-    whole = []
+    steps = []
     for value in values:
         if quantization.scale != 1.0:
-            value = value * constant(1.0 / quantization.scale, lanes)
-        code = nearest(tirx.min(value, largest), lanes)
-        whole.append(code + integers(zero, lanes) if zero else code)
-    codes = packed_integers(whole * (PACKED // len(whole)), lanes)
-    size = len(whole) * lanes
-    return codes if len(whole) == PACKED else shuffle([codes], list(range(size)))
+            value = value / constant(quantization.scale, lanes)
+        steps.append(tirx.min(value, largest))
+    codes = packed(steps * (PACKED // len(steps)), integers(zero, 1) if zero else None, lanes)
+    size = len(steps) * lanes
+    return codes if len(steps) == PACKED else shuffle([codes], list(range(size)))

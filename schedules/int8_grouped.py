@@ -209,7 +209,7 @@ class _Body:
         mask = out.first + pixel
         if k.epilogue.codes and not k.epilogue.residual:
             values = [k.epilogue.value(s.get(), self.buffers, channel, 0, lanes) for s in sums]
-            codes = packed_columns(values, lanes)
+            codes = packed_columns(values, k.epilogue.zero(self.buffers), lanes)
             if k.masked:
                 codes = codes & load(self.buffers["mask"], mask, self.span)
             put_first(self.buffers["y"], at, Register(self.span, codes, CODES), count)
@@ -226,7 +226,7 @@ class _Body:
         """The first `count` lanes of a vector in order; mask: where it is in the mask."""
         k, lanes = self.kernel, self.lanes
         if k.epilogue.codes:
-            value = narrowed(value, lanes)
+            value = narrowed(value, k.epilogue.zero(self.buffers), lanes)
         if k.masked:
             kept = load(self.buffers["mask"], mask, lanes)
             value = value & kept if k.epilogue.codes else value * kept

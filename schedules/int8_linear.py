@@ -165,7 +165,8 @@ class _Body(PanelBody):
         multiplier, bias = load(b["multiplier"], at, lanes), load(b["bias"], at, lanes)
         value = k.epilogue.value_of(total, multiplier, bias, b, row * k.outputs + at, lanes)
         if k.epilogue.codes:
-            self.store(b["y"], row, at, Register(lanes, narrowed(value, lanes), CODES), vector)
+            codes = narrowed(value, k.epilogue.zero(b), lanes)
+            self.store(b["y"], row, at, Register(lanes, codes, CODES), vector)
         else:
             self.store(b["y"], row, at, Register(lanes, value), vector)
 

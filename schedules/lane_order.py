@@ -6,7 +6,7 @@ from typing import Any
 from tvm import tirx
 
 from subpc.schedules.quantization import CODES
-from subpc.schedules.requantize import narrowed, rounded, saturated_bytes, saturated_words
+from subpc.schedules.requantize import narrowed, saturated_bytes, saturated_words
 from subpc.schedules.vector import Register, shuffle
 
 # Lanes of 32 bits in the parts of a register that packing instructions work on.
@@ -25,17 +25,14 @@ def columns_in_order(sums: Sequence[Register], lanes: int) -> list[Any]:
     ]
 
 
-def packed_columns(values: Sequence[Any], lanes: int) -> Any:
-    """1, 2 or 4 vectors of unrounded codes, lane d of vector k of n being pixel n * d + k, as bytes
-    in order; what is outside 0 .. 255 becomes 0 or 255."""
+def packed_columns(values: Sequence[Any], zero: Any, lanes: int) -> Any:
+    """1, 2 or 4 vectors of steps (float32), lane d of vector k of n being pixel n * d + k, as codes
+    in order; zero: the zero point, int32, or None for 0."""
     if len(values) == 1:
-        return narrowed(values[0], lanes)
+        return narrowed(values[0], zero, lanes)
     # Where the four bytes of a vector lie in a part, once packed: the third comes second.
     slots, pairs = ((0, 2, 1, 3), [(0, 2), (1, 3)]) if len(values) == 4 else ((0, 1), [(0, 1)] * 2)
-    words = [
-        saturated_words(rounded(values[i], lanes), rounded(values[j], lanes), lanes)
-        for i, j in pairs
-    ]
+    words = [saturated_words(values[i], values[j], zero, lanes) for i, j in pairs]
     codes = tirx.reinterpret(f"{CODES}x{4 * lanes}", saturated_bytes(words[0], words[1], lanes))
     within = [slots[k] * QUARTER + lane for lane in range(QUARTER) for k in range(len(values))]
     # Of two vectors, which are in each part twice, the first half of a part is taken, all at once:

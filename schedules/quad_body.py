@@ -204,7 +204,8 @@ class QuadBody:
             return
         for start in range(0, len(values), PACKED):
             part = values[start : start + PACKED]
-            codes = packed(part + part[:1] * (PACKED - len(part)), lanes)
+            whole = part + part[:1] * (PACKED - len(part))
+            codes = packed(whole, k.epilogue.zero(b), lanes)
             if k.masked:
                 codes = codes & load(b["mask"], place + start * lanes, PACKED * lanes)
             store_codes(b["y"], at + start * lanes, codes, len(part) * lanes, PACKED * lanes)

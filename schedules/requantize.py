@@ -2,9 +2,12 @@
 
 Scales are operands and not constants of the code, so that layers of one shape share a kernel.
 Where activation and rounding can change places (none, or one that only limits), the scale of the
-result is folded into the multiplier: one multiply-add brings a sum to a code. Integer sums are
-exact, and everything after them is a fixed sequence of float32 operations for each element: the
-result does not depend on tiles, tasks or threads.
+result is folded into the multiplier: one multiply-add brings a sum to steps of the result. Integer
+sums are exact, and everything after them is a fixed sequence of float32 operations for each
+element: the result does not depend on tiles, tasks or threads.
+
+Codes everywhere are what ONNX defines: steps rounded half to even, then the zero point added. Added
+before, an odd one would send halves to odd steps, and any would cost bits of float32.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,8 +39,10 @@ class Requantize(Epilogue):
     """y = activation(multiplier[o] * sum + bias[o] + residual), rounded to codes unless the result
     is float32.
 
-    codes: whether the result is codes. residual_codes: whether the residual is. limited: codes may
-    have to be cut to less than 0 .. 255, or sums are so large that rounding them needs it.
+    Steps of the result are codes less the zero point, not rounded. codes: whether the result is
+    codes. residual_codes: whether the residual is. limited: codes may have to be cut to less than
+    0 .. 255, or sums are so large that rounding them needs it. shifted: whether codes have a zero
+    point other than 0.
 
     Operands: multiplier, bias (floats, filters), levels (LEVELS floats), [residual].
     """
@@ -45,18 +50,23 @@ class Requantize(Epilogue):
     codes: bool
     residual_codes: bool = False
     limited: bool = False
+    shifted: bool = False
 
     @property
     def folded(self) -> bool:
-        """Whether the multiplier brings a sum to a code at once."""
+        """Whether the multiplier brings a sum to steps of the result at once."""
         return self.codes and self.activation.kind in LIMITS
+
+    def zero(self, b: Mapping[str, Any]) -> Any:
+        """The zero point of the result, int32; None where it is 0."""
+        return tirx.Cast("int32", b["levels"][ZERO]) if self.shifted else None
 
     def level(self, b: Mapping[str, Any], which: int, lanes: int) -> Any:
         """One number of `levels` in every lane."""
         return splat(b["levels"][which], lanes)
 
     def value(self, total: Any, b: Mapping[str, Any], channel: Any, at: Any, lanes: int) -> Any:
-        """`lanes` int32 sums of one channel as float32 values, or as codes that are not rounded.
+        """`lanes` int32 sums of one channel as float32 values, or as steps of the result.
 
         at: the element of the residual that the first lane belongs to.
         """
@@ -81,8 +91,7 @@ class Requantize(Epilogue):
         if not self.folded:
             value = activate(self.activation, value, lanes)
             if self.codes:
-                scale, zero = (self.level(b, which, lanes) for which in (INVERSE, ZERO))
-                value = fma(value, scale, zero, lanes)
+                value = value * self.level(b, INVERSE, lanes)
         if self.codes and self.limited:
             low, high = (self.level(b, which, lanes) for which in (LOW, HIGH))
             value = tirx.max(tirx.min(value, high), low)
@@ -98,6 +107,7 @@ class Levels:
     bias: np.ndarray
     levels: np.ndarray
     limited: bool
+    shifted: bool
 
 
 def levels_of(
@@ -116,7 +126,7 @@ def levels_of(
         bias: (filters,). largest_sum: what no sum is larger than, however the input.
         residual: what a residual of codes stands for. result: None for float32.
     """
-    levels = np.zeros(LEVELS)
+    levels, cut = np.zeros(LEVELS), False
     folded = result is not None and activation.kind in LIMITS
     offset = residual.scale * residual.zero_point if residual is not None else 0.0
     if not folded:
@@ -124,21 +134,23 @@ def levels_of(
         levels[RESIDUAL] = residual.scale if residual is not None else 0.0
     if result is not None:
         levels[INVERSE], levels[ZERO] = 1.0 / result.scale, result.zero_point
-        levels[LOW], levels[HIGH] = code_limits(activation, result) if folded else (0, LARGEST_CODE)
+        low, high = code_limits(activation, result) if folded else (0, LARGEST_CODE)
+        levels[LOW], levels[HIGH] = low - result.zero_point, high - result.zero_point
+        cut = (low, high) != (0, LARGEST_CODE)
     if folded:
         assert result is not None
         multiplier = multiplier / result.scale
-        bias = (bias - offset) / result.scale + result.zero_point
+        bias = (bias - offset) / result.scale
         levels[RESIDUAL] = residual.scale / result.scale if residual is not None else 0.0
     reach = np.abs(multiplier).max(initial=0.0) * largest_sum + np.abs(bias).max(initial=0.0)
     # A float32 residual, and an activation, may be of any size.
     known = folded and reach + LARGEST_CODE * levels[RESIDUAL] < SAFE
-    cut = levels[LOW] > 0 or levels[HIGH] < LARGEST_CODE
     return Levels(
         multiplier=multiplier.astype("float32"),
         bias=bias.astype("float32"),
         levels=levels.astype("float32"),
         limited=result is not None and (cut or not known),
+        shifted=result is not None and result.zero_point != 0,
     )
 
 
@@ -170,23 +182,11 @@ def rounded(value: Any, lanes: int) -> Any:
     return tirx.Cast(f"int32x{lanes}", nearest)
 
 
-def packed(values: Sequence[Any], lanes: int) -> Any:
-    """PACKED vectors of unrounded codes as one vector of bytes, in order; what is outside 0 .. 255
-    becomes 0 or 255."""
-    return packed_integers([rounded(value, lanes) for value in values], lanes)
-
-
-def packed_integers(values: Sequence[Any], lanes: int) -> Any:
-    """PACKED vectors of int32 as one vector of bytes, in order; what is outside 0 .. 255 becomes 0
-    or 255.
-
-    vpackssdw and vpackuswb saturate and work in quarters of 128 bits, whose dwords are put in
-    order afterwards.
-    """
-    assert len(values) == PACKED
+def packed(values: Sequence[Any], zero: Any, lanes: int) -> Any:
+    """PACKED vectors of steps (float32) as one vector of codes, in order; zero: the zero point,
+    int32, or None for 0."""
     words = [
-        saturated_words(first, second, lanes)
-        for first, second in zip(values[::2], values[1::2], strict=True)
+        saturated_words(*pair, zero, lanes) for pair in zip(values[::2], values[1::2], strict=True)
     ]
     codes = saturated_bytes(words[0], words[1], lanes)
     dwords = tirx.reinterpret(f"int32x{lanes}", codes)
@@ -195,11 +195,16 @@ def packed_integers(values: Sequence[Any], lanes: int) -> Any:
     return tirx.reinterpret(f"{CODES}x{4 * lanes}", shuffle([dwords], order))
 
 
-def saturated_words(first: Any, second: Any, lanes: int) -> Any:
-    """Two vectors of int32 as int16: four of each by turns."""
+def saturated_words(first: Any, second: Any, zero: Any, lanes: int) -> Any:
+    """Two vectors of steps (float32), rounded, and the zero point (int32) added, as int16: four of
+    each by turns."""
     level, suffix = ("avx512", ".512") if lanes == 16 else ("avx2", "")
-    name = f"llvm.x86.{level}.packssdw{suffix}"
-    return tirx.call_llvm_pure_intrin(f"int16x{2 * lanes}", name, first, second)
+    words, pack = f"int16x{2 * lanes}", f"llvm.x86.{level}.packssdw{suffix}"
+    steps = tirx.call_llvm_pure_intrin(words, pack, rounded(first, lanes), rounded(second, lanes))
+    if zero is None:
+        return steps
+    added = splat(tirx.Cast("int16", zero), 2 * lanes)
+    return tirx.call_llvm_pure_intrin(words, "llvm.sadd.sat", steps, added)
 
 
 def saturated_bytes(first: Any, second: Any, lanes: int) -> Any:
@@ -220,7 +225,11 @@ def store_codes(buffer: Any, at: Any, codes: Any, count: int, lanes: int) -> Non
         start += size
 
 
-def narrowed(value: Any, lanes: int) -> Any:
-    """One vector of unrounded codes as `lanes` bytes; what is outside 0 .. 255 becomes 0 or 255."""
+def narrowed(value: Any, zero: Any, lanes: int) -> Any:
+    """One vector of steps (float32) as `lanes` codes; zero: the zero point, int32, or None for
+    0."""
     low, high = (splat(tirx.const(limit, "int32"), lanes) for limit in (0, LARGEST_CODE))
-    return tirx.Cast(f"{CODES}x{lanes}", tirx.min(tirx.max(rounded(value, lanes), low), high))
+    codes = rounded(value, lanes)
+    if zero is not None:
+        codes = codes + splat(zero, lanes)
+    return tirx.Cast(f"{CODES}x{lanes}", tirx.min(tirx.max(codes, low), high))

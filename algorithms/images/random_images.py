@@ -23,6 +23,9 @@ _PIXELS, _MOST, _FEWEST, _LARGE = 64 * 112 * 112, 256, 16, 128
 # images remain at least.
 _VALUES, _LEAST = 1 << 26, 2
 
+# What a report says of images that were given.
+GIVEN = "given ones"
+
 
 def random_shapes(
     count: int, channels: int, size: int | tuple[int, int], seed: int
@@ -136,7 +139,7 @@ def inputs_for(
     (n, c, h, w) decide.
     """
     if images is not None:
-        return images, "given ones"
+        return images, GIVEN
     drawn = random_images(model, shape) if kind == "random" else None
     return (
         drawn,

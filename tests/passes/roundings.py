@@ -87,7 +87,7 @@ def _rounding(graph: Dataflow, x: relax.Expr, to: Quantization | None) -> relax.
 def _stored(graph: Dataflow, call: relax.Call) -> relax.Expr:
     weight = constant_of(graph.resolve(call.args[1]))
     assert weight is not None
-    scales = np.abs(weight.reshape(len(weight), -1)).max(axis=1) / 127 + 1e-9
+    scales = np.maximum(np.abs(weight.reshape(len(weight), -1)).max(axis=1) / 127, 1e-9)
     codes = np.rint(weight / scales.reshape(-1, *[1] * (weight.ndim - 1))).astype("int8")
     var = relax.Var("weight", relax.TensorType(weight.shape, "float32"))
     graph.exprs[var] = ops.make(

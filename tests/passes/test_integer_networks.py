@@ -21,6 +21,7 @@ from subpc.passes.plan_memory import plan_memory
 from subpc.passes.program import Location
 from subpc.passes.step_result import step_result
 from subpc.schedules.isa import AVX512_VNNI, AVX512F, GENERIC
+from subpc.schedules.quantization import Quantization
 from subpc.schedules.search_space import search_space
 from tests.passes.integer_networks import Network, rewritten_network, run_network
 from tests.passes.roundings import Where, everywhere
@@ -98,6 +99,35 @@ def test_a_network_of_codes_gives_what_it_means(
     assert len(np.unique(wanted)) > 8
     assert np.abs(got - wanted).max() < 1.01 * step
     assert (np.abs(got - wanted) > 0.5 * step).mean() < TIES
+
+
+def halves(op: str, number: int) -> Quantization:
+    """Steps and a zero point with which many sums lie in the middle between two codes, exactly."""
+    zero = 0 if op == "input" else 101
+    return Quantization(scale=2.0**-8 if op == "input" else 2.0**-6, zero_point=zero)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Conv2d(3, 32, 1), (8, 3, 6, 7)),
+        (nn.Conv2d(32, 32, 3, padding=1, groups=32), (1, 32, 6, 7)),
+        (nn.Linear(96, 96), (8, 96)),
+    ],
+    ids=["dense", "depthwise", "linear"],
+)
+def test_halves_go_to_the_even_step_before_the_zero_point_is_added(
+    layer: nn.Conv2d | nn.Linear, shape: tuple[int, ...]
+) -> None:
+    """As ONNX has it, in every kind of kernel: exactly, where float32 is exact."""
+    torch.manual_seed(1)
+    codes = torch.randint(-3, 4, layer.weight.shape)
+    codes.reshape(len(codes), -1)[:, 0] = 127
+    layer.weight.data, layer.bias.data = codes * 2.0**-6, torch.zeros_like(layer.bias)
+    network = run_network(layer, shape, where=halves)
+    assert [d.precision for d in network.lowered.decisions.values()] == ["int8"]
+    assert len(np.unique(network.wanted[0])) > 100
+    np.testing.assert_array_equal(network.got[0], network.wanted[0])
 
 
 @pytest.fixture(scope="module")

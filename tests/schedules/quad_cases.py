@@ -12,7 +12,7 @@ from subpc.schedules.layout import TensorLayout, halo_frame
 from subpc.schedules.quad_conv import QuadConv
 from subpc.schedules.quad_tile import QuadTile
 from subpc.schedules.quantization import Quantization
-from subpc.schedules.requantize import INVERSE, RESIDUAL, ZERO, Requantize, levels_of
+from subpc.schedules.requantize import INVERSE, RESIDUAL, Requantize, levels_of
 from tests.schedules.harness import run_everywhere
 
 TILE = QuadTile(rows=6, vectors=4, band=2, blocks=2)
@@ -134,6 +134,7 @@ def kernel_of(case: Case, *, limited: bool = False) -> QuadConv:
             codes=case.codes,
             residual_codes=case.residual == "uint8",
             limited=limited,
+            shifted=case.codes and case.result.zero_point != 0,
         ),
         tile=case.tile,
         narrow=case.narrow,
@@ -205,9 +206,9 @@ def check(case: Case, isa: VectorIsa = AVX512_VNNI) -> None:
         expected = np.where(expected < 0, np.float32(case.activation.slope) * expected, expected)
     if case.codes:
         if not epilogue.folded:
-            expected = fma(expected, levels.levels[INVERSE], levels.levels[ZERO])
+            expected = expected * levels.levels[INVERSE]
         low = case.result.zero_point if case.activation.kind == "relu" else 0
-        expected = np.clip(np.rint(expected), low, 255)
+        expected = np.clip(np.rint(expected) + case.result.zero_point, low, 255)
     np.testing.assert_array_equal(pixels(flat, out), expected.astype(out.dtype))
     outside = framed(np.ones(out.shape), out) == 0
     written = flat.reshape(-1, out.frame.plane)

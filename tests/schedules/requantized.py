@@ -38,6 +38,8 @@ def requantized(
     if not epilogue.codes:
         return value
     if not epilogue.folded:
-        value = fma(value, levels.levels[INVERSE], levels.levels[ZERO])
-    low, high = (levels.levels[LOW], levels.levels[HIGH]) if epilogue.limited else (0, LARGEST_CODE)
-    return np.clip(np.rint(value), low, high).astype("uint8")
+        value = value * levels.levels[INVERSE]
+    if epilogue.limited:
+        value = np.clip(value, levels.levels[LOW], levels.levels[HIGH])
+    codes = np.rint(value) + levels.levels[ZERO]
+    return np.clip(codes, 0, LARGEST_CODE).astype("uint8")

@@ -149,10 +149,14 @@ def quantize(values: np.ndarray, quantization: Quantization, isa: VectorIsa = AV
 
 
 @pytest.mark.parametrize("isa", ISAS.values(), ids=ISAS)
-def test_halves_go_to_the_even_code(isa: VectorIsa) -> None:
-    values = np.arange(-3, 260, 0.5, dtype="float32")
-    whole = Quantization(scale=1.0, zero_point=1)
-    np.testing.assert_array_equal(quantize(values, whole, isa), whole.codes(values))
+def test_halves_go_to_the_even_step_before_the_zero_point_is_added(isa: VectorIsa) -> None:
+    """Halves, and the floats beside them, are those of the float32 quotient, as ONNX has it."""
+    for scale, zero in [(1.0, 1), (0.0235, 1), (0.0371, 128)]:
+        halves = (np.arange(-zero - 3, 258 - zero, 0.5) * scale).astype("float32")
+        values = np.concatenate([halves + k * np.spacing(halves) for k in range(-2, 3)])
+        steps = np.rint(values / np.float32(scale))
+        got = quantize(values, Quantization(scale=scale, zero_point=zero), isa)
+        np.testing.assert_array_equal(got, np.clip(steps + zero, 0, 255))
 
 
 @pytest.mark.parametrize("isa", ISAS.values(), ids=ISAS)

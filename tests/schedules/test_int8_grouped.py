@@ -112,6 +112,7 @@ def check(case: Case, isa: VectorIsa = AVX512_VNNI, *, largest: bool = False) ->
             codes=case.codes,
             residual_codes=case.residual == "uint8",
             limited=levels.limited,
+            shifted=levels.shifted,
         ),
         tile=Int8GroupedTile(rows=case.rows),
     )

@@ -51,6 +51,7 @@ def check(
         codes=codes,
         residual_codes=residual == "uint8",
         limited=levels.limited,
+        shifted=levels.shifted,
     )
     kernel = Int8Linear(rows=rows, inputs=inputs, outputs=outputs, epilogue=epilogue)
     room = (0, round_up(outputs, 16) - outputs)

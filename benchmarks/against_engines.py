@@ -21,7 +21,7 @@ RIVALS = ["onnxruntime", "openvino"]
 ROOT = Path(__file__).parents[1]
 
 
-def race(
+def time_model(
     model: "nn.Module",
     shape: Sequence[int],
     *,
