@@ -13,6 +13,7 @@ from click.core import ParameterSource
 from subpc.algorithms.method import CompressionMethod, Option
 from subpc.cli.options import (
     ARCH,
+    COUNT_OR_IMAGES,
     IMAGES,
     MODEL,
     OUTPUT,
@@ -67,6 +68,31 @@ FILE_OPTIONS: tuple[Decorate, ...] = (
         help="Steps of matching those to the batch norms.",
     ),
     click.option("--seed", type=int, default=0, show_default=True, help="Of generated images."),
+    click.option(
+        "--distill",
+        type=COUNT_OR_IMAGES,
+        metavar="FOLDER|N",
+        help=(
+            "Let the result learn from MODEL, minutes, on unlabelled images or on N generated ones."
+        ),
+    ),
+    click.option(
+        "--distill-minutes",
+        type=float,
+        default=30.0,
+        show_default=True,
+        help="The longest that it learns; it goes on where it was interrupted.",
+    ),
+    click.option(
+        "--distill-steps",
+        type=int,
+        default=1000,
+        show_default=True,
+        help="Batches of 32 that it learns from, if there is time.",
+    ),
+    click.option(
+        "--distill-rate", type=float, default=3e-4, show_default=True, help="Rate of learning."
+    ),
     click.option(
         "--max-drop",
         type=float,
@@ -166,6 +192,7 @@ def _compress(method: CompressionMethod[Any], values: dict[str, Any]) -> None:
             shape=_one(values["shapes"]),
             fixed=decided,
             preparation=Preparation(**{name: values[name] for name in _PREPARATION}),
+            lesson=_lesson(values),
         )
         config = method.config(**settings)
         report = compress_file(
@@ -176,6 +203,17 @@ def _compress(method: CompressionMethod[Any], values: dict[str, Any]) -> None:
         return
     show_report(report, show)
     show(f"wrote {described(output)}")
+
+
+def _lesson(values: dict[str, Any]) -> Any:
+    """What --distill asks for, None without it."""
+    from subpc.algorithms.distill.config import DistillConfig
+    from subpc.compression.distillation import Lesson
+
+    if values["distill"] is None:
+        return None
+    settings = {name: values[f"distill_{name}"] for name in ("minutes", "steps", "rate")}
+    return Lesson(source=values["distill"], config=DistillConfig(seed=values["seed"], **settings))
 
 
 def _one(shapes: tuple[tuple[int, ...], ...]) -> tuple[int, ...] | None:

@@ -59,17 +59,18 @@ class InputText(click.ParamType):  # type: ignore[type-arg]
     `imagefolder:images`.
 
     words: those that stand for no file, and with a colon at their end those that a file follows;
-    path: what else is accepted. Where nothing is given the command itself looks for the file.
+    path: what else is accepted, `count` of them instead, too. Where nothing is given the command
+    itself looks for the file.
     """
 
     name = "text"
 
-    def __init__(self, *words: str, path: str = "") -> None:
-        self.words, self.path = words, path
+    def __init__(self, *words: str, path: str = "", count: bool = False) -> None:
+        self.words, self.path, self.count = words, path, count
 
     def check(self, value: str) -> None:
         """ConfigError for a file that is not there."""
-        if value in self.words:
+        if value in self.words or (self.count and value.isdecimal()):
             return
         start = next(
             (word for word in self.words if word.endswith(":") and value.startswith(word)), ""
@@ -172,7 +173,10 @@ def _values(value: Any) -> tuple[Any, ...]:
 INPUT, DATA, LIBRARY, MODEL = InputFile(), InputData(), InputLibrary(), InputModel()
 INPUT_TEXT, ARCH = InputText(), InputArch()
 TUNING = InputText("auto", "off", path="a database that `subpc tune` wrote")
-IMAGES = InputText("fashion-mnist", "fashion-mnist:", path="a folder of images")
+IMAGES, COUNT_OR_IMAGES = (
+    InputText("fashion-mnist", "fashion-mnist:", path="a folder of images", count=count)
+    for count in (False, True)
+)
 INPUTS = InputText(
     "fashion-mnist", "fashion-mnist:", path="a folder of images, or a .npy or .npz file of inputs"
 )

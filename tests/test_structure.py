@@ -59,6 +59,7 @@ ALGORITHMS = (
     ("images", "file_format"),
     ("statistics",),
     ("layer_fit",),
+    ("distill",),
     tuple(METHODS),
     ("registry",),
 )

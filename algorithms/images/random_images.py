@@ -19,11 +19,23 @@ _OWN = 0.5
 # the network allows it, because four times as many images give better statistics. Twice the pixels
 # cost twice the time and memory for the same accuracy (docs/data_free.md).
 _PIXELS, _MOST, _FEWEST, _LARGE = 64 * 112 * 112, 256, 16, 128
+# Numbers of all images together (256 MiB), which the fewest of a huge input would exceed; so few
+# images remain at least.
+_VALUES, _LEAST = 1 << 26, 2
+
+# What a report says of images that were given.
+GIVEN = "given ones"
 
 
-def random_shapes(count: int, channels: int, size: int, seed: int) -> torch.Tensor:
+def random_shapes(
+    count: int, channels: int, size: int | tuple[int, int], seed: int
+) -> torch.Tensor:
     """Dead leaves (Lee, Mumford and Huang, 2001): discs and rectangles of many sizes that cover
-    each other, mean 0, deviation 1."""
+    each other, mean 0, deviation 1.
+
+    size: the side of a square, or (height, width): what is seen of shapes on a square of the longer
+    side.
+    """
     draw = torch.Generator().manual_seed(seed)
     images = smooth_noise(count, channels, size, draw) / 2
     for image in images.numpy():
@@ -44,14 +56,15 @@ def _draw(channels: int, draw: torch.Generator) -> tuple[torch.Tensor, torch.Ten
 
 
 def _cover(image: np.ndarray, numbers: np.ndarray, value: np.ndarray) -> None:
-    """Put one shape onto (c, size, size), in place; all numbers are float32. In NumPy, because
-    there are thousands of small ones."""
+    """Put one shape onto the upper left part (c, h, w) of a square with the longer side, in place;
+    all numbers are float32. In NumPy, because there are thousands of small ones."""
     width, left, top, height, kind = numbers
-    size, one = image.shape[-1], np.float32(1)
+    size, one = max(image.shape[1:]), np.float32(1)
     radius = one / (width + np.float32(0.06)) * np.float32(size * _RADIUS)
     middle, margin = (top * np.float32(size), left * np.float32(size)), np.float32(1.3) * radius
     rows, columns = (
-        slice(max(0, int(at - margin)), min(size, int(at + margin) + 2)) for at in middle
+        slice(max(0, int(at - margin)), min(side, int(at + margin) + 2))
+        for at, side in zip(middle, image.shape[1:], strict=True)
     )
     y = np.abs(np.arange(rows.start, rows.stop, dtype=np.float32) - middle[0])[:, None]
     x = np.abs(np.arange(columns.start, columns.stop, dtype=np.float32) - middle[1])
@@ -64,16 +77,22 @@ def _cover(image: np.ndarray, numbers: np.ndarray, value: np.ndarray) -> None:
     np.copyto(here, here * np.float32(_THROUGH) + value, where=inside)
 
 
-def smooth_noise(count: int, channels: int, size: int, draw: torch.Generator) -> torch.Tensor:
-    """(count, channels, size, size): noise whose amplitude falls with the frequency, as that of
-    natural images does; deviation 1."""
+def smooth_noise(
+    count: int, channels: int, size: int | tuple[int, int], draw: torch.Generator
+) -> torch.Tensor:
+    """(count, channels, height, width): noise whose amplitude falls with the frequency, as that of
+    natural images does; deviation 1.
+
+    size: the side of a square, or (height, width).
+    """
+    height, width = (size, size) if isinstance(size, int) else size
     frequency = (
-        (torch.fft.fftfreq(size)[:, None] ** 2 + torch.fft.rfftfreq(size) ** 2)
+        (torch.fft.fftfreq(height)[:, None] ** 2 + torch.fft.rfftfreq(width) ** 2)
         .sqrt()
-        .clamp(min=1 / size)
+        .clamp(min=1 / max(height, width))
     )
-    white = torch.randn(count, channels, size, size, generator=draw)
-    noise = torch.fft.irfft2(torch.fft.rfft2(white) / frequency, s=(size, size))
+    white = torch.randn(count, channels, height, width, generator=draw)
+    noise = torch.fft.irfft2(torch.fft.rfft2(white) / frequency, s=(height, width))
     noise = _together(noise / noise.std())
     scaled: torch.Tensor = noise / noise.std()
     return scaled
@@ -103,10 +122,11 @@ def random_images(
     _, channels, height, width = shape
     if min(height, width) >= _LARGE and runs_on(model, (1, channels, height // 2, width // 2)):
         height, width = height // 2, width // 2
-    count, side = max(min(_PIXELS // (height * width), _MOST), _FEWEST), max(height, width)
-    shapes = random_shapes(count - count // 2, channels, side, seed)
-    noise = smooth_noise(count // 2, channels, side, torch.Generator().manual_seed(seed))
-    return torch.cat([shapes, noise])[:, :, :height, :width].contiguous()
+    count, size = max(min(_PIXELS // (height * width), _MOST), _FEWEST), (height, width)
+    count = min(count, max(_VALUES // (channels * height * width), _LEAST))
+    shapes = random_shapes(count - count // 2, channels, size, seed)
+    noise = smooth_noise(count // 2, channels, size, torch.Generator().manual_seed(seed))
+    return torch.cat([shapes, noise])
 
 
 def inputs_for(
@@ -119,7 +139,7 @@ def inputs_for(
     (n, c, h, w) decide.
     """
     if images is not None:
-        return images, "given ones"
+        return images, GIVEN
     drawn = random_images(model, shape) if kind == "random" else None
     return (
         drawn,

@@ -47,6 +47,10 @@ class Problem:
             all_of_it += self._power(best)
         return math.sqrt(max(lost, 0.0) / max(all_of_it, _TINY))
 
+    def power(self) -> float:
+        """What the layer gives with its best weights, in the mean square, all groups together."""
+        return self._power(self.best)
+
     def _power(self, rows: torch.Tensor) -> float:
         """What these rows give in the mean square, all groups together."""
         return float((rows @ self.curvature).mul_(rows).sum())
@@ -110,16 +114,17 @@ def eliminate(problem: Problem, channels: int, n: int, count: int, rounds: int) 
         )
         for done in range(min(rounds, count)):
             share = count * (done + 1) // min(rounds, count) - count * done // min(rounds, count)
-            costs = _costs(weights, h, taps).masked_fill(~mask[group], torch.inf)
+            costs = removal_costs(weights, h, taps).masked_fill(~mask[group], torch.inf)
             gone = costs.argsort(stable=True)[:share]
             mask[group, gone] = False
             if done + 1 < min(rounds, count):
-                _remove(weights, h, gone, taps)
+                remove_blocks(weights, h, gone, taps)
     return mask
 
 
-def _costs(weights: torch.Tensor, h: torch.Tensor, taps: int) -> torch.Tensor:
-    """(in,): the loss of removing each block, for weights (n, in * taps)."""
+def removal_costs(weights: torch.Tensor, h: torch.Tensor, taps: int) -> torch.Tensor:
+    """(in,): the loss of removing each block, for weights (n, in * taps) and the inverse h of their
+    curvature; see eliminate."""
     channels = h.shape[0] // taps
     index = torch.arange(channels)
     own = h.view(channels, taps, channels, taps)[index, :, index]  # (in, taps, taps)
@@ -128,8 +133,8 @@ def _costs(weights: torch.Tensor, h: torch.Tensor, taps: int) -> torch.Tensor:
     return costs
 
 
-def _remove(weights: torch.Tensor, h: torch.Tensor, gone: torch.Tensor, taps: int) -> None:
-    """Take blocks out of the weights and out of H, in place."""
+def remove_blocks(weights: torch.Tensor, h: torch.Tensor, gone: torch.Tensor, taps: int) -> None:
+    """Take blocks out of the weights and out of the inverse of their curvature, in place."""
     index = (gone[:, None] * taps + torch.arange(taps)).flatten()
     across = torch.linalg.solve(h[index][:, index], h[index])  # (removed, in * taps)
     weights.addmm_(weights[:, index], across, alpha=-1)

@@ -3,6 +3,7 @@ the traced graph."""
 
 import operator
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,10 +71,10 @@ def find_pairs(model: nn.Module) -> Pairing:
             "Its forward has to be free of decisions that depend on tensor values."
         ) from error
     modules = dict(model.named_modules())
-    uses = _uses(graph, modules)
+    uses = count_uses(graph, modules)
     pairs, norms, reasons = [], {}, {}
     for node in graph.nodes:
-        if isinstance(_module(node, modules), nn.Conv2d):
+        if isinstance(called_module(node, modules), nn.Conv2d):
             norm = _norm_behind(node, modules)
             if (
                 norm is not None
@@ -113,11 +114,11 @@ def check_skip(skip: tuple[str, ...], modules: dict[str, nn.Module]) -> None:
         )
 
 
-def _uses(graph: fx.Graph, modules: dict[str, nn.Module]) -> Counter[int]:
+def count_uses(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> Counter[int]:
     """How often a module is called, and a weight read, through whatever names."""
     counts: Counter[int] = Counter()
     for node in graph.nodes:
-        module = _module(node, modules)
+        module = called_module(node, modules)
         if module is not None:
             counts[id(module)] += 1
             weight = getattr(module, "weight", None)
@@ -126,13 +127,18 @@ def _uses(graph: fx.Graph, modules: dict[str, nn.Module]) -> Counter[int]:
     return counts
 
 
-def _module(node: fx.Node, modules: dict[str, nn.Module]) -> nn.Module | None:
+def called_module(node: fx.Node, modules: Mapping[str, nn.Module]) -> nn.Module | None:
+    """The module that the node calls, if it calls one."""
     return modules.get(str(node.target)) if node.op == "call_module" else None
 
 
 def _norm_behind(node: fx.Node, modules: dict[str, nn.Module]) -> fx.Node | None:
     user = _only_user(node)
-    return user if user is not None and isinstance(_module(user, modules), nn.BatchNorm2d) else None
+    return (
+        user
+        if user is not None and isinstance(called_module(user, modules), nn.BatchNorm2d)
+        else None
+    )
 
 
 def _only_user(node: fx.Node) -> fx.Node | None:
@@ -141,7 +147,7 @@ def _only_user(node: fx.Node) -> fx.Node | None:
 
 def activation_of(node: fx.Node, modules: dict[str, nn.Module]) -> str | None:
     """`relu` or `relu6` where the node is one."""
-    module = _module(node, modules)
+    module = called_module(node, modules)
     if isinstance(module, nn.Hardtanh) and (module.min_val, module.max_val) != (0.0, 6.0):
         return None
     kind: Any = type(module) if module is not None else node.target
@@ -152,7 +158,7 @@ def activation_of(node: fx.Node, modules: dict[str, nn.Module]) -> str | None:
 
 def is_channelwise(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
     """Whether the node treats every channel by itself and keeps the channels' order."""
-    module = _module(node, modules)
+    module = called_module(node, modules)
     return (
         isinstance(module, _CHANNELWISE)
         if module is not None
@@ -191,7 +197,7 @@ def _second(
     following = _only_user(at)
     while following is not None and is_channelwise(following, modules):
         at, following = following, _only_user(following)
-    second = _module(following, modules) if following is not None else None
+    second = called_module(following, modules) if following is not None else None
     if following is None or not isinstance(second, nn.Conv2d):
         return _why(at, following)
     if second.groups != 1:

@@ -2,7 +2,7 @@
 are large, on all behind."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -12,6 +12,7 @@ from torch import fx, nn
 
 from subpc.algorithms.network.batch_norm import move_statistics
 from subpc.algorithms.numerics.free_memory import give_back_memory
+from subpc.algorithms.statistics.channel_statistics import Statistics, statistics_of
 from subpc.algorithms.statistics.image_plan import plan_images
 from subpc.algorithms.statistics.image_values import (
     ImageValues,
@@ -19,7 +20,14 @@ from subpc.algorithms.statistics.image_values import (
     needed_for,
     readers_of_results,
 )
-from subpc.algorithms.statistics.moments import AtLayer, AtNorm, Moments, sample_moments
+from subpc.algorithms.statistics.moments import (
+    AtLayer,
+    AtNorm,
+    KeptByNode,
+    KeptOfLayer,
+    Moments,
+    sample_moments,
+)
 
 # Places that the moments of a layer are taken from.
 _PLACES = 20_000
@@ -32,8 +40,6 @@ HELD = 32 << 20
 _MAY_STAY = 16 << 20
 # Of the order of the images: the first ones have to be like all of them.
 _SEED = 0
-# Variance and mean of each channel.
-Statistics = tuple[torch.Tensor, torch.Tensor]
 
 # The variance has it already; PyTorch 2.11 accepts no zero.
 _NO_EPS = torch.finfo(torch.float32).tiny
@@ -65,8 +71,9 @@ class ImageRun:
         at_layer: AtLayer,
         at_norm: AtNorm | None,
         correct: bool,
+        kept: Mapping[str, KeptOfLayer] | None = None,
     ) -> None:
-        self.networks = networks
+        self.networks, self.kept = networks, kept or {}
         self.graph, self.written = readers_of_results(
             graph, dict(networks[0].named_modules(remove_duplicate=False))
         )
@@ -171,7 +178,11 @@ class ImageRun:
 
         def moments() -> Moments | None:
             found = sample_moments(
-                module, lambda: zip(*self._both(source), strict=True), self.count, _PLACES
+                module,
+                lambda: zip(*self._both(source), strict=True),
+                self.count,
+                _PLACES,
+                self.kept.get(str(node.target)),
             )
             give_back_memory(_MAY_STAY)
             return found
@@ -180,7 +191,7 @@ class ImageRun:
         kept = self.at_layer(str(node.target), moments)
         give_back_memory(_MAY_STAY)
         if kept is not None:
-            self._narrow(source, kept)
+            self._narrow(kept)
 
     def _both(self, node: fx.Node) -> tuple[Iterator[torch.Tensor], ...]:
         """What the node gives in each network, a few images at a time."""
@@ -188,19 +199,19 @@ class ImageRun:
         parts = self._parts(route, 0, self.count)
         return tuple(values.parts(route, parts) for values in self.values)
 
-    def _narrow(self, source: fx.Node, kept: torch.Tensor) -> None:
-        """The changed network has these channels alone from the layer in front of the batch norm
-        before `source` on."""
+    def _narrow(self, kept: KeptByNode) -> None:
+        """The changed network has fewer channels in what these nodes give."""
         held = self.values[1].held
-        while True:
-            if source in held:
-                held[source] = held[source][:, kept]
-            if isinstance(self._module(source), nn.Conv2d):
-                return
-            if source in self.norms:
-                norm = self.norms[source]
-                self.norms[source] = replace(norm, scale=norm.scale[kept], shift=norm.shift[kept])
-            source = source.all_input_nodes[0]
+        for node in self.nodes:
+            left = kept.get(node.name)
+            if left is None:
+                continue
+            if node in held:
+                held[node] = held[node][:, left]
+            if node in self.norms:
+                norm = self.norms[node]
+                self.norms[node] = replace(norm, scale=norm.scale[left], shift=norm.shift[left])
+        self.known.clear()
 
     def _settle_norm(self, node: fx.Node, old: nn.BatchNorm2d) -> None:
         """Without `correct` the changed layer keeps its statistics, and the change shows behind
@@ -208,16 +219,22 @@ class ImageRun:
         (variance, mean), (now, middle) = self._statistics(node.all_input_nodes[0])
         assert old.running_mean is not None and old.running_var is not None
         scale = ((old.running_var + old.eps) / (variance + old.eps)).sqrt()
-        self.norms[node] = _Norm(
-            mean=mean, variance=variance, scale=scale, shift=old.running_mean - mean * scale
-        )
+        shift = old.running_mean - mean * scale
+        at = self._outputs_left(node)
+        self.norms[node] = _Norm(mean=mean, variance=variance, scale=scale[at], shift=shift[at])
         if self.correct:
             new = self.values[1].run.fetch_attr(str(node.target))
-            move_statistics(new, (middle - mean) * scale, (now + old.eps) / (variance + old.eps))
+            drift = (middle - mean[at]) * scale[at]
+            move_statistics(new, drift, (now + old.eps) / (variance[at] + old.eps))
         for values, function in zip(self.values, (self._reference, self._changed), strict=True):
             values.functions[node] = partial(function, node)
         if self.at_norm is not None:
             self.at_norm(str(node.target))
+
+    def _outputs_left(self, node: fx.Node) -> torch.Tensor | slice:
+        """Which of the channels that the reference's layer gives the changed one gives, too."""
+        kept = self.kept.get(str(node.target))
+        return slice(None) if kept is None else kept.outputs
 
     def _statistics(self, node: fx.Node) -> tuple[Statistics, ...]:
         """Of what the node gives in each network. Those of joined channels are known from the
@@ -228,7 +245,7 @@ class ImageRun:
                 (torch.cat([x for x, _ in same]), torch.cat([x for _, x in same]))
                 for same in joined
             )
-        return tuple(_statistics(parts) for parts in self._both(node))
+        return tuple(statistics_of(parts) for parts in self._both(node))
 
     def _known(self, node: fx.Node) -> tuple[Statistics, ...]:
         """_statistics, looked for once, until images join."""
@@ -261,7 +278,7 @@ class ImageRun:
         ):
             return
         (_, before), (_, now) = self._statistics(node)
-        lacking = before - now
+        lacking = before[self._outputs_left(node)] - now
         layer.bias.add_(lacking)
         held = self.values[1].held
         if node in held:
@@ -276,19 +293,3 @@ class ImageRun:
     def _module(self, node: fx.Node) -> nn.Module | None:
         """The reference's module that the node calls."""
         return self.values[0].module(node)
-
-
-def _statistics(parts: Iterator[torch.Tensor]) -> Statistics:
-    """Variance and mean (c,) over all places of all parts (n, c, h, w), or (..., c)."""
-    variances, means, counts = [], [], []
-    for x in parts:
-        variance, mean = torch.var_mean(
-            x, (0, 2, 3) if x.dim() == 4 else tuple(range(x.dim() - 1)), correction=0
-        )
-        variances.append(variance.double())
-        means.append(mean.double())
-        counts.append(len(x))
-    share = torch.tensor(counts, dtype=torch.float64)[:, None] / sum(counts)
-    middle = (share * torch.stack(means)).sum(0)
-    variance = (share * (torch.stack(variances) + (torch.stack(means) - middle) ** 2)).sum(0)
-    return variance.float(), middle.float()

@@ -1,12 +1,14 @@
 """Second moments of a layer's inputs, in a network and in its changed copy."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from subpc.algorithms.network.channels import is_depthwise
 
 # Longest filter, in values, whose taps are taken together: that of 3x3 taps over 128 channels. The
 # moments of longer ones cost the square of the length in memory and its cube in time, so that each
@@ -36,14 +38,25 @@ class Moments:
     taps: int = 1
 
 
+@dataclass(frozen=True, kw_only=True)
+class KeptOfLayer:
+    """Which channels of the reference's layer the changed one has left: inputs (c_in,) and outputs
+    (c_out,) bool."""
+
+    inputs: torch.Tensor
+    outputs: torch.Tensor
+
+
 # What a layer's inputs were before and are now, for the same images.
 BeforeAndNow = tuple[torch.Tensor, torch.Tensor]
 # Moments on demand, and None where a filter is too long for them.
 Inputs = Callable[[], Moments | None]
+# {name of a node: (c,) bool}: which of the channels that it gives in the changed network are kept.
+KeptByNode = Mapping[str, torch.Tensor]
 # Called with a layer's name and inputs before the layer runs; may change the layer in the changed
-# network, and its batch norm is followed up. Returns which input channels the layer still takes,
-# None for all.
-AtLayer = Callable[[str, Inputs], torch.Tensor | None]
+# network, and its batch norm is followed up. Returns from which values in front of the layer
+# channels were taken, None for none.
+AtLayer = Callable[[str, Inputs], KeptByNode | None]
 # Called with the name of a batch norm of the changed network once its statistics are those of the
 # changed network.
 AtNorm = Callable[[str], None]
@@ -68,29 +81,39 @@ def whole_filters(rows: torch.Tensor, taps: int) -> torch.Tensor:
 
 
 def sample_moments(
-    layer: nn.Module, read: Callable[[], Iterable[BeforeAndNow]], images: int, limit: int
+    layer: nn.Module,
+    read: Callable[[], Iterable[BeforeAndNow]],
+    images: int,
+    limit: int,
+    kept: KeptOfLayer | None = None,
 ) -> Moments | None:
     """Moments of a layer from its inputs in both networks, (p, c, h, w) or (p, ..., d), less their
     means; None for a long filter.
 
-    read: gives them part by part, the same images in the same order; images: how many in all;
-    limit: places that are used at most.
+    layer: the reference's. read: gives the inputs part by part, the same images in the same order;
+    images: how many in all; limit: places that are used at most. kept: of the channels, where the
+    changed layer has fewer.
 
     Summed up in float64 over a few images at a time, each channel moved to near zero first, so that
     float32 products lose nothing.
     """
     groups, length = groups_of(layer), layer.weight[0].numel()  # type: ignore[index]
-    taps = layer.weight[0, 0].numel() if isinstance(layer, nn.Conv2d) and length > LONGEST else 1
+    taps = taps_apart(layer)
     if length // taps > WIDEST:
         return None
     under, limit = layer if taps == 1 else None, min(limit, _VALUES * taps // length)
     rows = _tap_by_tap(grouped_rows(layer, taps), under)
+    whole_groups = None
+    if kept is not None:
+        rows, whole_groups = _rows_left(layer, rows, taps, kept)
+        groups = len(rows)
     # Filters that are fewer than their values are applied before the sum, which is the smaller for
     # it.
     filters = rows.float().mT if 2 * rows.shape[1] < rows.shape[2] else None
     own, between = _Covariance(), _Covariance()
     middles, step, together = list[torch.Tensor](), 1, 1
-    for pair in read():
+    for old, new in read():
+        pair = (old if whole_groups is None else old[:, whole_groups], new)
         if not middles:
             middles = [
                 x.mean((0, 2, 3)) if x.dim() == 4 else x.flatten(0, -2).mean(0) for x in pair
@@ -105,10 +128,29 @@ def sample_moments(
             own.add(two, two)
             between.add(one if filters is None else one @ filters, two)
     answers = rows @ between.result() if filters is None else between.result()
-    covariance, order = own.result(), _tap_by_tap(torch.arange(length // taps), under).argsort()
+    covariance = own.result()
+    order = _tap_by_tap(torch.arange(covariance.shape[1]), under).argsort()
     if not torch.equal(order, order.sort().values):
         covariance, answers = covariance[:, order[:, None], order], answers[:, :, order]
     return Moments(covariance=covariance, answers=answers, taps=taps)
+
+
+def taps_apart(layer: nn.Module) -> int:
+    """How many taps of a filter are filters of their own in Moments: 1 unless filters are long."""
+    assert isinstance(layer.weight, torch.Tensor)
+    long = isinstance(layer, nn.Conv2d) and layer.weight[0].numel() > LONGEST
+    return layer.weight[0, 0].numel() if long else 1
+
+
+def _rows_left(
+    layer: nn.Module, rows: torch.Tensor, taps: int, kept: KeptOfLayer
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Of the reference's rows (groups, filters taps, d) those of the filters that are left, and
+    which channels a depthwise convolution still has: its groups are channels, and go whole."""
+    whole = kept.inputs if is_depthwise(layer) else None
+    groups = len(rows) if whole is None else int(whole.sum())
+    left = rows.flatten(0, 1)[kept.outputs.repeat_interleave(taps)]
+    return left.view(groups, -1, rows.shape[2]), whole
 
 
 def _tap_by_tap(x: torch.Tensor, layer: nn.Module | None) -> torch.Tensor:

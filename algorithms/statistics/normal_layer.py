@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from subpc.algorithms.network.batch_norm import mean_of
+from subpc.algorithms.network.channels import is_depthwise
 from subpc.algorithms.numerics.cholesky import steady_cholesky
 from subpc.algorithms.statistics.filter_taps import Taps, fit_taps, one_tap
 from subpc.algorithms.statistics.moments import LONGEST, WIDEST, Moments, grouped_rows, groups_of
@@ -30,7 +31,7 @@ class LayerField:
     """
 
     def __init__(self, layer: nn.Module, field: Field, norm: nn.BatchNorm2d | None) -> None:
-        self.layer, self.field, self.depthwise = layer, field, _is_depthwise(layer)
+        self.layer, self.field, self.depthwise = layer, field, is_depthwise(layer)
         self.rows = self._rows(layer)
         self.wanted = _wanted(layer, norm)
         self.taps, self.correlation = self._fit()
@@ -199,10 +200,6 @@ class LayerField:
         inverse = torch.cholesky_inverse(steady_cholesky(steady))
         lacking = mean - self._mean(self.rows, self.field.means[0])
         return inverse @ (target - predicted) @ inverse, inverse @ lacking
-
-
-def _is_depthwise(layer: nn.Module) -> bool:
-    return isinstance(layer, nn.Conv2d) and layer.groups > 1 and layer.groups == layer.in_channels
 
 
 def _wanted(

@@ -175,7 +175,7 @@ class _Run:
         self.correlation = found.correlation
         kept = self.at_layer(name, found.moments)
         if kept is not None:
-            found.keep(kept)
+            found.keep(kept[source.name])
         changed = self.modules[1][name]
         result = found.outputs(changed)
         bias = getattr(changed, "bias", None)

@@ -13,13 +13,17 @@ def count_kept(channels: int, ratio: float) -> int:
     return count
 
 
+def filter_norms(weight: torch.Tensor, criterion: str) -> torch.Tensor:
+    """(c,) in float64: the l2 norm of each filter (c, ...), l1 where `criterion` says so."""
+    rows = weight.detach().double().flatten(1)
+    return rows.norm(p=1 if criterion == "l1" else 2, dim=1)
+
+
 def choose_kept(weight: torch.Tensor, ratio: float, criterion: str) -> torch.Tensor:
     """(c,) bool: all but the `ratio` of filters (c, d) of the smallest norm, l2 unless criterion is
     `l1`."""
     count = count_kept(len(weight), ratio)
-    order = weight.norm(p=1 if criterion == "l1" else 2, dim=1).argsort(
-        descending=True, stable=True
-    )
+    order = filter_norms(weight, criterion).argsort(descending=True, stable=True)
     kept = torch.zeros(len(weight), dtype=torch.bool)
     kept[order[:count]] = True
     return kept

@@ -1,18 +1,21 @@
 """UDFC over a network: front to back, remove channels and reconstruct them in the next layer, and
 quantize."""
 
+from collections import Counter
+from dataclasses import replace
+
 import torch
 from torch import nn
 
-from subpc.algorithms.images.random_images import inputs_for
+from subpc.algorithms.file_format.graph.network import GraphNetwork
+from subpc.algorithms.images.random_images import GIVEN, inputs_for
 from subpc.algorithms.layer_fit.fit_layer import (
     Rounding,
     problem_of,
     quantize_problem,
     zero_pays,
 )
-from subpc.algorithms.layer_fit.least_squares import Problem, eliminate, solve
-from subpc.algorithms.network.channels import keep_features, keep_inputs, keep_outputs
+from subpc.algorithms.layer_fit.least_squares import Problem
 from subpc.algorithms.network.checked_copy import (
     checked_copy,
     own_weights,
@@ -20,8 +23,8 @@ from subpc.algorithms.network.checked_copy import (
     set_weight,
 )
 from subpc.algorithms.network.coded_weights import CodedWeights
+from subpc.algorithms.network.coupling import Coupling, find_coupling
 from subpc.algorithms.network.pairing import (
-    LayerPair,
     Pairing,
     check_skip,
     find_pairs,
@@ -30,16 +33,16 @@ from subpc.algorithms.network.pairing import (
 from subpc.algorithms.numerics.quantizers import Quantized, quantize_uniform
 from subpc.algorithms.report import DataFreeReport
 from subpc.algorithms.statistics.follow import run_side_by_side
-from subpc.algorithms.statistics.moments import Inputs
-from subpc.algorithms.udfc.choose_channels import choose_kept, count_kept
+from subpc.algorithms.statistics.moments import Inputs, KeptByNode
 from subpc.algorithms.udfc.config import UdfcConfig
 from subpc.algorithms.udfc.pairwise import prune_pair, quantize_pairwise
+from subpc.algorithms.udfc.plan_removal import RemovalPlan, Together, plan_removal
+from subpc.algorithms.udfc.remove_channels import ChannelRemoval
 from subpc.errors import ConfigError
 from subpc.progress import Progress, silent
 
-# Batches in which channels go, and the longest filter for which there is more than one: see
-# eliminate.
-_ROUNDS, _LONGEST = 16, 1_500
+# Of a layer that is changed once, and not solved anew.
+_USED_AGAIN = "used more than once"
 
 
 @torch.no_grad()
@@ -70,19 +73,14 @@ def compress_udfc(
     run, label = _Run(model, config, progress), "none"
     if config.follows_network:
         images, label = inputs_for(model, config.inputs, images, input_shape)
-        reference = reference_of(given, model)
-        with run.coded.hidden(images is not None):
-            run_side_by_side(
-                run.pairing.graph, (reference, model), images, run.at_layer, correct=True
-            )
+        run.follow(reference_of(given, model), images, given=label == GIVEN)
     else:
         run.pair_by_pair()
     own_weights(model, given)
-    return (
-        model,
-        run.coded.codes,
-        DataFreeReport.of("udfc", model, run.coded.codes, run.results, label),
-    )
+    if isinstance(model, GraphNetwork):
+        model.take_groups()
+    report = DataFreeReport.of("udfc", model, run.coded.codes, run.results, label)
+    return model, run.coded.codes, replace(report, notes=run.notes())
 
 
 class _Run:
@@ -98,9 +96,66 @@ class _Run:
             for p in self.pairing.pairs
             if config.ratio > 0 and not {p.first, p.second} & set(config.skip)
         ]
-        self.by_second = {pair.second: pair for pair in self.pairs}
         self.coded = CodedWeights(self.modules, self.pairing.graph)
         self.seen = {id(self.modules[name].weight) for name in config.skip if name in self.results}
+        self.shared = {
+            name for name, result in self.results.items() if _USED_AGAIN in result.reason
+        }
+
+    def follow(self, reference: nn.Module, images: torch.Tensor | None, *, given: bool) -> None:
+        """Both networks side by side: channels that several layers have to make up for are chosen
+        on a run before, the others at the layer that reads them."""
+        coupling = find_coupling(self.pairing.graph, self.modules)
+        shown = "given" if given else "random" if images is not None else "none"
+        plan = self._plan(coupling, shown)
+        self.removal = ChannelRemoval(coupling, self.coded, self.config, self.results)
+        self.at_reader = {one.deciding[0]: one for one in plan.together if not one.ahead}
+        self._remove_ahead([one for one in plan.together if one.ahead], reference, images)
+        networks, kept = (reference, self.modules[""]), self.removal.kept_of_layers()
+        with self.coded.hidden(images is not None):
+            run_side_by_side(
+                self.pairing.graph, networks, images, self.at_layer, correct=True, kept=kept
+            )
+
+    def _plan(self, coupling: Coupling, images: str) -> RemovalPlan:
+        if self.config.ratio == 0:
+            return RemovalPlan(together=(), reasons={})
+        plan = plan_removal(coupling, self.modules, self.config, images)
+        for name, result in self.results.items():
+            result.reason = plan.reasons.get(name, "")
+        return plan
+
+    def _remove_ahead(
+        self, together: list[Together], reference: nn.Module, images: torch.Tensor | None
+    ) -> None:
+        """Remove channels whose readers are not all known when the first of them is solved: chosen
+        where nothing is changed yet."""
+        waiting = {name for one in together for name in one.deciding}
+        problems: dict[str, Problem] = {}
+        gone: list[torch.Tensor] = []
+
+        def at_layer(name: str, inputs: Inputs) -> None:
+            if name not in waiting:
+                return
+            self.progress(f"channels that {name} reads", len(problems), len(waiting))
+            moments = inputs()
+            assert moments is not None  # filters that are too long decide nothing
+            problems[name] = problem_of(
+                self.modules[name], moments, ridge=self.config.ridge, solve=False
+            )
+            waiting.remove(name)
+            for one in together:
+                if name in one.deciding and waiting.isdisjoint(one.deciding):
+                    own = {reader: problems.pop(reader) for reader in one.deciding}
+                    gone.append(self.removal.choose(one, own))
+                    for reader, problem in own.items():
+                        self.removal.solved(reader, problem, gone[-1])
+
+        if together:
+            run_side_by_side(
+                self.pairing.graph, (reference, reference), images, at_layer, correct=False
+            )
+            self.removal.remove(torch.cat(gone))
 
     def pair_by_pair(self) -> None:
         """The paper's way, and the baselines."""
@@ -112,7 +167,7 @@ class _Run:
                 self.modules, self.pairing, self.config, self.results, self.progress
             )
 
-    def at_layer(self, name: str, inputs: Inputs) -> torch.Tensor | None:
+    def at_layer(self, name: str, inputs: Inputs) -> KeptByNode | None:
         """Take input channels from one layer, solve the others anew given its inputs, and
         quantize."""
         layer = self.modules[name]
@@ -121,14 +176,15 @@ class _Run:
             return None
         self.seen.add(id(layer.weight))
         self.progress(name, list(self.results).index(name), len(self.results))
-        moments, kept, shared = inputs(), None, "used more than once" in self.results[name].reason
+        moments, kept, shared = inputs(), None, name in self.shared
         problem, measured = (
             problem_of(layer, moments, ridge=self.config.ridge, solve=not shared),
             moments is not None,
         )
         del moments  # as large as the layer, in float64
-        if name in self.by_second and measured:
-            problem, kept = self._remove(self.by_second[name], problem)
+        if name in self.at_reader:
+            gone = self.removal.choose(self.at_reader[name], {name: problem})
+            problem, kept = self.removal.solved(name, problem, gone), self.removal.remove(gone)
         self._write(name, layer, problem, feedback=self.config.feedback and not shared and measured)
         return kept
 
@@ -153,46 +209,11 @@ class _Run:
         self.results[name].bits = how.bits
         self.coded.set(name, codes)
 
-    def _remove(self, pair: LayerPair, problem: Problem) -> tuple[Problem, torch.Tensor]:
-        """Take the channels between the pair's layers that the others replace best, or the smallest
-        filters."""
-        first, norm, second = (self.modules[name] for name in (pair.first, pair.norm, pair.second))
-        assert (
-            isinstance(first, nn.Conv2d)
-            and isinstance(norm, nn.BatchNorm2d)
-            and isinstance(second, nn.Conv2d)
-        )
-        self.coded.keep_shown(pair.first)
-        kept = self._choose(first, problem)
-        columns = kept.repeat_interleave(problem.best.shape[2] // len(kept))
-        result = self.results[pair.first]
-        result.error_before = problem.relative_error(problem.best * columns)
-        mask, n = problem.kept or (torch.ones_like(kept)[None], second.out_channels)
-        solved = solve(problem, mask & kept, n)
-        result.error_after = problem.relative_error(solved[None])
-        result.coefficients, result.kept = (
-            (float(solved.min()), float(solved.max())),
-            int(kept.sum()),
-        )
-        keep_outputs(first, kept)
-        keep_features(norm, kept)
-        keep_inputs(second, kept)
-        if pair.first in self.coded.codes:
-            self.coded.set(pair.first, self.coded.codes[pair.first].keep(kept))
-        left = Problem(
-            best=solved[None, :, columns],
-            curvature=problem.curvature[:, columns][:, :, columns],
-            taps=problem.taps,
-            kept=problem.kept and (mask[:, kept], n),
-        )
-        return left, kept
-
-    def _choose(self, first: nn.Conv2d, problem: Problem) -> torch.Tensor:
-        if self.config.criterion != "error":
-            return choose_kept(
-                first.weight.double().flatten(1), self.config.ratio, self.config.criterion
-            )
-        channels = first.out_channels
-        count = channels - count_kept(channels, self.config.ratio)
-        rounds = _ROUNDS if problem.best.shape[2] <= _LONGEST else 1
-        return eliminate(problem, channels, problem.best.shape[1] // problem.taps, count, rounds)[0]
+    def notes(self) -> tuple[str, ...]:
+        """What was asked for and has no effect on this network."""
+        filters = [result for result in self.results.values() if result.filters > result.kept]
+        if filters or self.config.ratio == 0:
+            return ()
+        reasons = Counter(r.reason for r in self.results.values() if r.reason)
+        why = f": {reasons.most_common(1)[0][0]}, and the like" if reasons else ""
+        return (f"ratio {self.config.ratio:g} removed no channel{why}",)

@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from subpc.algorithms.config import INPUTS, Config, check_bits, check_choice, check_range
+from subpc.errors import ConfigError
 
 METHODS = ("udfc", "merge", "plain")
 STATISTICS = ("network", "gaussian", "weights")
 CRITERIA = ("error", "l1", "l2")
 SCALES = ("search", "max")
+CHANNELS = ("inside", "all")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +26,16 @@ class UdfcConfig(Config):
     quantization scale a filter (the paper has one a layer). fold_scale: the paper's coefficient for
     quantized filters, folded into the batch norm; it shrinks the variance that the next batch norm
     expects, and at 4 bits costs up to 38 points (docs/data_free.md).
+    channels: `inside` removes those between layers of a block, which one convolution reads, with
+    their depthwise filters and squeeze-and-excite; `all` those of residual streams and joined
+    results, too, which needs images, random ones or others, and statistics network.
     inputs: what the networks are followed with where no images are given, `random` images or
     `normal` variables, from weights and batch norms alone. skip: dotted names of layers to leave
     alone.
     """
 
     ratio: float = 0.3
+    channels: str = "inside"
     criterion: str = "error"
     bits: int | None = 6
     alpha1: float = 0.01
@@ -49,6 +55,7 @@ class UdfcConfig(Config):
         for name in ("alpha1", "alpha2", "ridge"):
             check_range(name, getattr(self, name), 0, 1e6)
         choices = {
+            "channels": CHANNELS,
             "criterion": CRITERIA,
             "method": METHODS,
             "statistics": STATISTICS,
@@ -59,6 +66,11 @@ class UdfcConfig(Config):
             check_choice(name, getattr(self, name), accepted)
         if self.bits is not None:
             check_bits(self.bits)
+        if self.channels == "all" and not (self.follows_network and self.inputs == "random"):
+            raise ConfigError(
+                "channels all needs images to follow the network with.\nLeave method, statistics"
+                " and inputs at udfc, network and random, or choose channels inside."
+            )
 
     @classmethod
     def paper(cls, **others: Any) -> "UdfcConfig":

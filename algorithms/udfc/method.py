@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from subpc.algorithms.config import MAX_BITS, MIN_BITS
 from subpc.algorithms.method import INPUTS_OPTION, SKIP_OPTION, Compressed, Option, Setting
-from subpc.algorithms.udfc.config import CRITERIA, METHODS, SCALES, UdfcConfig
+from subpc.algorithms.udfc.config import CHANNELS, CRITERIA, METHODS, SCALES, UdfcConfig
 from subpc.progress import Progress
 
 if TYPE_CHECKING:
@@ -28,7 +28,10 @@ class UdfcMethod:
         "udfc model.pt2 --bits 4 --calibration images/ -o small.pt",
         "udfc model.onnx --max-drop 1.0 --eval labelled/ -o small.safetensors",
     )
-    without_batch_norms = "no channel can be removed; weights are quantized as asked"
+    without_batch_norms = (
+        "channels are removed only where images are given (--calibration); weights are quantized as"
+        " asked"
+    )
     options: tuple[Option, ...] = (
         INPUTS_OPTION,
         Option(setting="ratio", help="Share of channels to remove inside each block."),
@@ -36,6 +39,11 @@ class UdfcMethod:
             setting="bits",
             help=f"Width of the weights, {MIN_BITS} to {MAX_BITS}; 32 leaves them float.",
             none=32,
+        ),
+        Option(
+            setting="channels",
+            help="Channels inside blocks, or those of residual streams and joins, too.",
+            accepted=CHANNELS,
         ),
         Option(setting="criterion", help="What ranks channels.", accepted=CRITERIA),
         Option(

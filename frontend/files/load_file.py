@@ -27,7 +27,7 @@ from subpc.frontend.files.archive import Archive, ArchiveKind
 from subpc.frontend.files.computed_weights import put_together
 from subpc.frontend.files.pt2.check import load_checked
 from subpc.frontend.files.pt2.expressions import NotPlain
-from subpc.frontend.files.pt2.nested_json import Unsafe
+from subpc.frontend.files.pt2.unsafe import Unsafe
 from subpc.frontend.files.state_dict import load_into_arch, network_in, unwrap_checkpoint
 from subpc.frontend.from_torch.quantized import register_quantized
 from subpc.frontend.from_torch.torchscript import load_torchscript

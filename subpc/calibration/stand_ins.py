@@ -71,15 +71,15 @@ def _drawn(info: TensorInfo, seed: int) -> Tensor:
     last = is_channels_last(info)
     if last:
         channels, height, width = width, channels, height
-    side, draw = max(height, width), torch.Generator().manual_seed(seed)
+    size, draw = (height, width), torch.Generator().manual_seed(seed)
     different = min(count // 2, _DIFFERENT)
     repeated = torch.arange(count // 2) % different
     images = torch.cat(
         [
-            random_shapes(different, channels, side, seed)[repeated],
-            smooth_noise(different, channels, side, draw)[repeated],
+            random_shapes(different, channels, size, seed)[repeated],
+            smooth_noise(different, channels, size, draw)[repeated],
         ]
-    )[:, :, :height, :width].clamp(-_REACH, _REACH)
+    ).clamp(-_REACH, _REACH)
     return images.permute(0, 2, 3, 1) if last else images
 
 

@@ -30,9 +30,7 @@ def generate(
     if not MIN_IMAGES <= count <= MOST:
         raise ConfigError(f"{count} synthetic images; {MIN_IMAGES} to {MOST} are accepted.")
     _, channels, height, width = shape
-    images = random_shapes(count, channels, max(height, width), seed)[
-        :, :, :height, :width
-    ].contiguous()
+    images = random_shapes(count, channels, (height, width), seed)
     matched = steps > 0 and any(
         isinstance(m, nn.BatchNorm2d) and m.running_var is not None for m in model.modules()
     )

@@ -6,12 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from subpc.compression.calibration import generate
+from subpc.compression.distillation import (
+    MAX_IMAGES,
+    Lesson,
+    checkpoint_of,
+    distilled,
+)
 from subpc.compression.shape import check_image_shape, check_images, check_shape
 from subpc.compression.steps import Evaluate, Shape, as_file, measured, run_method, strongest
 from subpc.errors import ConfigError
 from subpc.files import check_outputs
 from subpc.frontend.one_at_a_time import one_at_a_time
 from subpc.images.prepare import Preparation
+from subpc.images.unlabelled import MAX_IMAGES as ENOUGH
 from subpc.images.unlabelled import Given, read_calibration, skipped_notes
 from subpc.library.report import TensorInfo
 from subpc.model_files import arch_files, model_files
@@ -22,12 +29,12 @@ if TYPE_CHECKING:
     from torch import nn
 
     from subpc.algorithms.config import Config
+    from subpc.algorithms.distill.config import DistillConfig
     from subpc.algorithms.report import DataFreeReport
     from subpc.compression.evaluation import Evaluation
 
 SUFFIXES = (".pt", ".safetensors")
 SYNTHETIC_STEPS = 200
-# Skipped images that are named.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +46,9 @@ class Extras:
     so many steps of matching them to the batch norms.
     evaluation: labelled images (see subpc.compression.evaluation), with max_drop: find the
     strongest setting that loses at most so many points of accuracy; fixed: settings that this
-    search leaves as they are. preparation: how images become inputs.
+    search leaves as they are. preparation: how images become inputs. lesson: how the compressed
+    network learns from the float one at the end, on images that the method measures on, too, unless
+    others are given.
     """
 
     shape: Shape | None = None
@@ -51,6 +60,7 @@ class Extras:
     max_drop: float | None = None
     fixed: frozenset[str] = frozenset()
     preparation: Preparation = field(default_factory=Preparation)
+    lesson: Lesson | None = None
 
     def __post_init__(self) -> None:
         if self.calibration is not None and self.synthetic is not None:
@@ -75,6 +85,7 @@ def compress(
     evaluate: Evaluate | None = None,
     max_drop: float | None = None,
     fixed: frozenset[str] = frozenset(),
+    distill: "DistillConfig | None" = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> "tuple[nn.Module, DataFreeReport]":
@@ -91,6 +102,7 @@ def compress(
         evaluate: gives a network's accuracy in per cent; with max_drop the strongest setting is
             searched that loses at most so many points, and `fixed` names the settings that stay as
             they are in `config`.
+        distill: let the copy learn from `model` at the end, on `images` or those generated.
         seed: of generated images.
         progress: called with (what is done, parts done, parts in all).
 
@@ -103,6 +115,8 @@ def compress(
         raise ConfigError(
             "max_drop needs evaluate, and evaluate is called for it alone: give both."
         )
+    if distill is not None and images is None and synthetic is None:
+        raise ConfigError("distill needs images to learn from: pass images, or synthetic.")
     progress, images = progress or silent, check_images(images)
     wanted = input_shape or (tuple(images.shape) if images is not None else None)
     shape = check_shape(_ready(model), wanted) if wanted else _working_shape(model)
@@ -111,6 +125,8 @@ def compress(
         given = _generated(model, synthetic, shape, SYNTHETIC_STEPS, seed, progress)
     config, search = strongest(model, config, given, shape, evaluate, max_drop, fixed, progress)
     result = run_method(model, config, given, shape, progress)
+    if distill is not None:
+        result = distilled(model, result, given, distill, progress)
     return result.model, replace(measured(model, result, config, shape), search=search)
 
 
@@ -145,14 +161,21 @@ def compress_file(
     network = load_network(path, arch=arch, shape=extras.shape)
     wanted = network.input_shape
     shape = check_shape(_ready(network.model), wanted) if wanted else _working_shape(network.model)
-    given = _given(network.model, extras, shape, progress)
+    lesson = _for_the_lesson(network.model, extras, shape, progress)
+    given = lesson if _measures_on(extras) else _given(network.model, extras, shape, progress)
     evaluation = _evaluation(network.model, extras, shape)
     config, search = strongest(
         network.model, config, given, shape, evaluation, extras.max_drop, extras.fixed, progress
     )
-    result = run_method(network.model, config, given, shape, progress)
+    result = run_method(network.model, config, _fewer(given), shape, progress)
+    if extras.lesson is not None:
+        result = distilled(
+            network.model, result, lesson, extras.lesson.config, progress, checkpoint_of(output)
+        )
     report = replace(measured(network.model, result, config, shape), search=search)
-    skipped = given.skipped | (evaluation.skipped if evaluation is not None else {})
+    skipped = (
+        given.skipped | lesson.skipped | (evaluation.skipped if evaluation is not None else {})
+    )
     tried = [] if network.input_shape or shape is None else [_found_by_trying(shape)]
     report = replace(report, notes=(*network.notes, *tried, *report.notes, *skipped_notes(skipped)))
     progress("writing the file", 0, 1)
@@ -174,12 +197,17 @@ def _check_output(output: Path, model: Path, arch: str | None, extras: Extras) -
         )
     folders = [
         name
-        for text in (extras.calibration, extras.evaluation)
+        for text in (
+            extras.calibration,
+            extras.evaluation,
+            extras.lesson.source if extras.lesson is not None else None,
+        )
         if text
         for name in (text, text.partition(":")[2])
         if name
     ]
-    check_outputs([output], [*model_files(model), *arch_files(arch), *folders])
+    beside = [checkpoint_of(output)] if extras.lesson is not None else []
+    check_outputs([output, *beside], [*model_files(model), *arch_files(arch), *folders])
 
 
 def _given(model: "nn.Module", extras: Extras, shape: Shape | None, progress: Progress) -> Given:
@@ -187,6 +215,32 @@ def _given(model: "nn.Module", extras: Extras, shape: Shape | None, progress: Pr
         info = TensorInfo(name="input", shape=_known(shape))
         return read_calibration(extras.calibration, info, extras.preparation, progress)
     return _generated(model, extras.synthetic, shape, extras.synthetic_steps, extras.seed, progress)
+
+
+def _for_the_lesson(
+    model: "nn.Module", extras: Extras, shape: Shape | None, progress: Progress
+) -> Given:
+    lesson = extras.lesson
+    if lesson is None:
+        return Given()
+    if lesson.generated is not None:
+        steps, seed = extras.synthetic_steps, extras.seed
+        return _generated(model, lesson.generated, shape, steps, seed, progress)
+    info = TensorInfo(name="input", shape=_known(shape))
+    return read_calibration(lesson.source, info, extras.preparation, progress, most=MAX_IMAGES)
+
+
+def _measures_on(extras: Extras) -> bool:
+    """Whether the method measures on the images that the network learns from."""
+    return extras.lesson is not None and extras.calibration is None and extras.synthetic is None
+
+
+def _fewer(given: Given) -> Given:
+    """As many as statistics need, evenly from all."""
+    if given.images is None or len(given.images) <= ENOUGH:
+        return given
+    images = given.images[:: -(-len(given.images) // ENOUGH)]
+    return replace(given, images=images, label=f"{len(images)} of {given.label}")
 
 
 def _generated(

@@ -77,7 +77,7 @@ def as_file(
     facts: dict[str, Any] = {
         "arch": network.arch,
         "arch_options": network.arch_options,
-        "graph": network.graph,
+        "graph": replace(network, model=result.model).graph,
         "input_shape": network.input_shape,
     }
     settings = {"method": report.method, **config.to_dict()}

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 # The customary share of the shorter side that the centre crop keeps: 224 of 256.
 CROP_SHARE = 224 / 256
+# All of an image is scaled before it is cut, so that its pixels are those of torchvision.
+_NARROW = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +77,9 @@ def open_rgb(path: str | Path, *, transparency: bool = False) -> Any:
         ) from error
     mode = "RGBA" if transparency else "RGB"
     try:
-        with open(path, "rb", opener=only_regular) as file, Image.open(file) as image:
+        with open(path, "rb", opener=only_regular) as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's, on many pixels and on odd metadata
+            image = Image.open(file)
             return (
                 image.convert("RGBA")
                 if transparency and "A" in image.getbands()
@@ -113,10 +118,15 @@ def prepared(image: Any, how: Preparation) -> npt.NDArray[np.float32]:
 
 
 def cut(image: Any, how: Preparation) -> Any:
-    """The square in the middle of a Pillow image of any mode, scaled."""
-
+    """The square in the middle of a Pillow image of any mode, scaled; ConfigError for a strip, of
+    which a small file would become gigabytes."""
     width, height = image.size
     short = min(width, height)
+    if max(width, height) > _NARROW * short:
+        raise ConfigError(
+            f"an image of {width}x{height} pixels is too narrow for a square; the longer side may"
+            f" be {_NARROW} times the shorter"
+        )
     # The longer side is cut down to a whole number, as torchvision does.
     new = (how.shorter * width // short, how.shorter * height // short)
     left, top = round((new[0] - how.size) / 2), round((new[1] - how.size) / 2)

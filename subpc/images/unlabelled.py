@@ -1,5 +1,6 @@
 """Images without labels, as a network takes them: from a folder, or from Fashion-MNIST."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 # More images tell batch norms nothing new, and 256 of 224x224 already take 154 MB.
 MAX_IMAGES = 256
+# Numbers of all of them (1 GiB), where a network takes such images that 256 would be more.
+_VALUES = 1 << 28
 MIN_IMAGES = 2
 # What notes on images that were left out start with, and how many of them are named.
 SKIPPED = "skipped "
@@ -44,15 +47,22 @@ def skipped_notes(files: Mapping[str, str]) -> list[str]:
     return notes + ([f"{SKIPPED}{len(files) - _NAMED} more images"] if len(files) > _NAMED else [])
 
 
-def read_calibration(source: str, info: TensorInfo, how: Preparation, progress: Progress) -> Given:
-    """Up to MAX_IMAGES images of `source`: a folder (with folders in it or not), or
+def read_calibration(
+    source: str,
+    info: TensorInfo,
+    how: Preparation,
+    progress: Progress,
+    *,
+    most: int = MAX_IMAGES,
+) -> Given:
+    """Up to `most` images of `source`: a folder (with folders in it or not), or
     `fashion-mnist[:FOLDER]`.
 
     info: the network's input, images (n, c, h, w) or (n, h, w, c) of floats or bytes.
     Files that cannot be read are left out, and named. ConfigError where nothing is left.
     """
     if (installed := folder_named_by(source)) is not None:
-        return _fashion_mnist(installed, info, source)
+        return _fashion_mnist(installed, info, source, most)
     from subpc.images.folder import SUFFIXES, image_files
 
     _layout(info, source)
@@ -61,7 +71,8 @@ def read_calibration(source: str, info: TensorInfo, how: Preparation, progress: 
         raise ConfigError(
             f"{source} is not a folder; a folder of images, or fashion-mnist[:FOLDER], is accepted."
         )
-    files = _spread(image_files(folder))
+    room = _VALUES // math.prod(info.shape[1:])
+    files = _spread(image_files(folder), min(most, max(room, MIN_IMAGES)))
     if len(files) < MIN_IMAGES:
         raise ConfigError(
             f"{source} holds {len(files)} images; {MIN_IMAGES} or more are needed, a few hundred"
@@ -92,9 +103,9 @@ def _read(
     return Given(images=torch.cat(images), label=f"{len(images)} from {source}", skipped=skipped)
 
 
-def _spread(files: Sequence[Path]) -> list[Path]:
-    """At most MAX_IMAGES, evenly from the whole list, so that each class has its share."""
-    count = min(len(files), MAX_IMAGES)
+def _spread(files: Sequence[Path], most: int) -> list[Path]:
+    """At most so many, evenly from the whole list, so that each class has its share."""
+    count = min(len(files), most)
     return [files[i * len(files) // count] for i in range(count)]
 
 
@@ -113,13 +124,13 @@ def read_sized_image(path: str | Path, shape: tuple[int, ...], how: Preparation)
     return image_input(path, TensorInfo(name="input", shape=(1, channels, height, width)), how)
 
 
-def _fashion_mnist(folder: Path, info: TensorInfo, source: str) -> Given:
+def _fashion_mnist(folder: Path, info: TensorInfo, source: str, most: int) -> Given:
     import torch
 
     from subpc.images.fashion_mnist import normalised, read_part
 
     pixels, _ = read_part(folder, "train")
-    chosen = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))[:MAX_IMAGES]
+    chosen = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))[:most]
     images, layout = pixels[chosen], _layout(info, source)
     images = normalised(images) if info.dtype.startswith("float") else images
     if images.shape[2:] != (layout.height, layout.width):

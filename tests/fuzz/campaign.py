@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.fuzz.seeds import write_seeds
+from tests.fuzz.worker import finding_name
 
 OUTCOMES = ("refused", "accepted", "ran", "leaked", "crashed", "hung")
 ROOT = Path(__file__).parents[2]
@@ -118,10 +119,11 @@ def follow(
                 if outcome == "ready":
                     begin, limit = time.monotonic(), CASE_SECONDS
                     continue
-                case = max(work.glob("case.*"), key=os.path.getmtime, default=None)
                 if not outcome or outcome == "hung":
+                    case = max(work.glob("case.*"), key=os.path.getmtime, default=None)
                     result.note(number, outcome or _end(worker), case)
                     return number + 1, time.monotonic() - begin
+                case = next(work.glob(finding_name(number, ".*")), None)
                 result.note(number, outcome.split(" ", 1)[1], case)
                 number += 1
                 if time.monotonic() - begin > seconds:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.fuzz import __main__ as command
 from tests.fuzz import campaign
+from tests.fuzz.worker import finding_name
 
 
 def _followed(
@@ -50,6 +51,19 @@ def test_answers_that_come_at_once_are_all_counted_before_a_case_that_hangs(
     assert result.counts == {"refused": 2, "accepted": 1, "hung": 1}
     assert number == 4
     assert [finding.outcome for finding in result.findings] == ["hung (case 3)"]
+
+
+def test_what_is_kept_is_the_case_that_was_found_and_not_the_one_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / finding_name(0, ".onnx")).write_text("leaked")
+    (work / "case.onnx").write_text("later")
+    lines = "ready\\n0 leaked KeyError\\n1 refused\\n"
+    result, _ = _followed(f"os.write(1, b'{lines}'); os.abort()", work, monkeypatch)
+    kept = [finding.path.read_text() for finding in result.findings if finding.path is not None]
+    assert kept == ["leaked", "later"]
 
 
 def test_an_unknown_kind_is_refused_with_the_known_ones(

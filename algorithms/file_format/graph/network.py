@@ -3,7 +3,7 @@ follows a list of nodes."""
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -90,6 +90,17 @@ class GraphNetwork(nn.Module):
                 )
         counters = {key: torch.tensor(0) for key in own if key not in state}
         self.load_state_dict({**state, **counters}, assign=True)
+
+    def take_groups(self) -> None:
+        """Have the graph tell the groups of the convolutions as they are now, after channels were
+        removed from depthwise ones."""
+        layers = {}
+        for name, (kind, options) in self.subpc_graph.layers.items():
+            module = self.get_submodule(name)
+            own = {"groups": module.groups} if isinstance(module, nn.Conv2d) else {}
+            layers[name] = (kind, {**options, **own})
+        self.subpc_graph = replace(self.subpc_graph, layers=layers)
+        self.subpc_checked = set()
 
     def forward(self, x: torch.Tensor) -> Any:
         """x: the network's one input."""

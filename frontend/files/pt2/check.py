@@ -20,7 +20,9 @@ import torch
 from torch.export import ExportedProgram
 
 from subpc.frontend.files.archive import Archive, written_again
-from subpc.frontend.files.pt2.nested_json import Unsafe, checked_config, checked_program, parse
+from subpc.frontend.files.pt2.nested_json import checked_config, checked_program, parse
+from subpc.frontend.files.pt2.schema_types import config_of_its_types, program_of_its_types
+from subpc.frontend.files.pt2.unsafe import Unsafe
 from subpc.frontend.files.pt2.work import check_work
 
 _MODEL, _SAMPLES = "models/model.json", "data/sample_inputs/model.pt"
@@ -49,8 +51,8 @@ def load_checked(archive: Archive) -> ExportedProgram:
     kept = {name: content for name, content in members.items() if name in _PLAIN}
     for folder in _CONFIGS:
         kept |= _payload(members, folder)
-    program = checked_program(parse(members[_MODEL], _MODEL))
-    check_work(program["graph_module"].get("graph"))
+    program = program_of_its_types(checked_program(parse(members[_MODEL], _MODEL)))
+    check_work(program["graph_module"]["graph"])
     _check_samples(members.get(_SAMPLES, b""))
     unknown = [
         name
@@ -95,17 +97,13 @@ def _payload(members: dict[str, bytes], folder: str) -> dict[str, bytes]:
     name = folder + _CONFIGS[folder]
     if name not in members:
         raise Unsafe(f"it lacks {name}; export it again with this version of torch")
-    config = checked_config(parse(members[name], name))
+    config = config_of_its_types(checked_config(parse(members[name], name)))
     kept = {name: json.dumps(config).encode()}
     expanded = 0
     for entry in config["config"].values():
-        payload = entry.get("path_name") if isinstance(entry, dict) else None
-        if (
-            not isinstance(payload, str)
-            or not _PAYLOAD[folder].fullmatch(payload)
-            or folder + payload not in members
-        ):
-            raise Unsafe(f"it describes a tensor in {str(payload)[:60]!a}, which it does not hold")
+        payload = entry["path_name"]
+        if not _PAYLOAD[folder].fullmatch(payload) or folder + payload not in members:
+            raise Unsafe(f"it describes a tensor in {payload[:60]!a}, which it does not hold")
         kept[folder + payload] = content = members[folder + payload]
         expanded += max(0, _items(entry.get("tensor_meta")) - len(content))
     if expanded > _MAX_EXPANDED:

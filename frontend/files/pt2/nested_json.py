@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from subpc.errors import ModelFileError
 from subpc.frontend.files.pt2.expressions import SYMBOL, check_work, guard, size_expression
+from subpc.frontend.files.pt2.unsafe import Unsafe
 from subpc.frontend.files.safe_operators import program_operator
 
 _IDENTIFIER = re.compile(r"([A-Za-z_][A-Za-z0-9_]{0,499})?")
@@ -33,10 +33,6 @@ _TREES = frozenset(
     + [f"torch.fx.immutable_collections.immutable_{kind}" for kind in ("list", "dict")]
 )
 _MAX_DEPTH, _MAX_INTEGER = 100, 1 << 63
-
-
-class Unsafe(ModelFileError):
-    """Why a file is refused, in words that follow "because"."""
 
 
 def parse(content: bytes, what: str) -> Any:
@@ -124,11 +120,6 @@ def _checked_object(value: dict[str, Any], depth: int) -> dict[str, Any]:
         raise Unsafe("its weights are pickled")
     if value.get("custom_obj_values") or "custom_obj" in value or "as_custom_obj" in value:
         raise Unsafe("it holds objects that are no tensors")
-    names = value.get("forward_arg_names")
-    if names is not None and not (
-        isinstance(names, list) and all(isinstance(name, str) for name in names)
-    ):
-        raise Unsafe("the names of its arguments are not a list of texts")
     result = {}
     for key, entry in value.items():
         if not _IDENTIFIER.fullmatch(key) and not _DOTTED.fullmatch(key):

@@ -26,15 +26,18 @@ def fixed(side: int) -> nn.Module:
 
 
 DRAWN = {
-    "shapes": lambda: random_shapes(64, 3, 48, 0),
-    "noise": lambda: smooth_noise(64, 3, 48, torch.Generator().manual_seed(0)),
+    "shapes": lambda size: random_shapes(64, 3, size, 0),
+    "noise": lambda size: smooth_noise(64, 3, size, torch.Generator().manual_seed(0)),
 }
 
 
 @pytest.mark.parametrize("kind", DRAWN)
-def test_neighbouring_pixels_and_channels_go_together_as_in_natural_images(kind: str) -> None:
-    images = DRAWN[kind]()
-    assert images.shape == (64, 3, 48, 48)
+@pytest.mark.parametrize(("size", "shape"), [(48, (48, 48)), ((32, 64), (32, 64))])
+def test_neighbouring_pixels_and_channels_go_together_as_in_natural_images(
+    kind: str, size: int | tuple[int, int], shape: tuple[int, int]
+) -> None:
+    images = DRAWN[kind](size)
+    assert images.shape == (64, 3, *shape)
     torch.testing.assert_close(images.std(), torch.tensor(1.0), rtol=1e-3, atol=0)
     first, second = images.transpose(0, 1)[:2].flatten(1)
     assert float(torch.corrcoef(torch.stack([first, second]))[0, 1]) > 0.5
@@ -50,6 +53,7 @@ def test_neighbouring_pixels_and_channels_go_together_as_in_natural_images(kind:
         (anywhere(), (8, 3, 64, 96), (130, 3, 64, 96)),
         (anywhere(), (1, 3, 1024, 1280), (16, 3, 512, 640)),
         (fixed(128), (1, 3, 128, 128), (49, 3, 128, 128)),
+        (anywhere(1), (1, 1, 1, 200_000), (16, 1, 1, 200_000)),
         (fixed(224), None, (16, 3, 224, 224)),
         (anywhere(), None, (196, 3, 64, 64)),
     ],
@@ -60,6 +64,15 @@ def test_size_and_number_follow_the_network(
     images = random_images(model, shape)
     assert images is not None and images.shape == expected
     assert model(images[:2]).shape == (2, 2)
+
+
+@pytest.mark.parametrize(("values", "count"), [(7 * 768, 7), (768, 2)])
+def test_there_are_fewer_where_they_would_take_much_memory(
+    values: int, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("subpc.algorithms.images.random_images._VALUES", values)
+    images = random_images(anywhere(), (1, 3, 16, 16))
+    assert images is not None and images.shape == (count, 3, 16, 16)
 
 
 def test_they_are_the_same_each_time() -> None:

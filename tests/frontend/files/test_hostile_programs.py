@@ -12,7 +12,7 @@ from subpc.errors import ConfigError
 from subpc.frontend.import_model import import_model
 from tests.frontend.files.archives import Members, member, read, with_json, write
 from tests.frontend.files.refusal import CODE, refused
-from tests.frontend.small_model import save_open
+from tests.frontend.small_model import SHAPE, save_open
 
 Change = Callable[[Any], None]
 MODEL = "models/model.json"
@@ -68,7 +68,7 @@ def test_names_of_arguments_are_texts(
         program["graph_module"]["module_call_graph"][0]["signature"]["forward_arg_names"] = names
 
     members = with_json(open_shapes, MODEL, change)
-    assert "names of its arguments" in refused(members, tmp_path, monkeypatch, (2, 3, 10, 8))
+    assert "its forward_arg_names is of the type" in refused(members, tmp_path, monkeypatch, (2, 3, 10, 8))
 
 
 SYMBOLS = [f"Symbol('s{i}', positive=True, integer=True)" for i in range(900)]
@@ -236,3 +236,41 @@ def test_programs_do_no_other_work(
     change: Change, fixed: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused(with_json(fixed, MODEL, change), tmp_path, monkeypatch)
+
+
+def _of_another_type(program: Any) -> None:
+    program["graph_module"]["graph"]["nodes"][0]["inputs"][0]["kind"] = "one"
+
+
+def _two_arguments_in_one(program: Any) -> None:
+    program["graph_module"]["graph"]["nodes"][0]["inputs"][0]["arg"]["as_int"] = 1
+
+
+def _no_outputs(program: Any) -> None:
+    del program["graph_module"]["graph"]["outputs"]
+
+
+def _no_such_type(program: Any) -> None:
+    program["graph_module"]["graph"]["tensor_values"]["x"]["dtype"] = 4711
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_of_another_type, "its kind is of the type str; PyTorch writes ArgumentKind there"),
+        (_two_arguments_in_one, "its arg is of a kind that this version"),
+        (_no_outputs, "its graph lacks outputs"),
+        (_no_such_type, "its dtype is of the type int; PyTorch writes ScalarType there"),
+    ],
+)
+def test_programs_are_of_the_types_that_pytorch_declares(
+    change: Change, words: str, fixed: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert words in refused(with_json(fixed, MODEL, change), tmp_path, monkeypatch)
+
+
+def test_what_pytorch_does_not_declare_is_left_out(fixed: Members, tmp_path: Path) -> None:
+    def change(program: Any) -> None:
+        program["graph_module"]["graph"]["nodes"][0]["later"] = {"version": "of_torch"}
+
+    assert import_model(write(tmp_path / "m.pt2", with_json(fixed, MODEL, change)), shapes=[SHAPE])

@@ -117,3 +117,20 @@ def test_best_classes() -> None:
     assert best_classes(np.array([0.1, 0.7, 0.2]), None, 1) == [(1, "class 1", pytest.approx(0.7))]
     with pytest.raises(ConfigError, match="3 classes, the label list 2 names"):
         best_classes(np.zeros(3), ["a", "b"], 1)
+
+
+def test_a_strip_is_refused_before_it_is_scaled_to_gigabytes(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="1x60000 pixels is too narrow for a square"):
+        read_image(image(tmp_path / "a.png", (1, 60_000)), Preparation())
+
+
+def test_warnings_of_pillow_stay_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    path = image(tmp_path / "a.png", (100, 80))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5000)
+    Image.open(path).close()
+    assert [warning.category for warning in recwarn] == [Image.DecompressionBombWarning]
+    recwarn.clear()
+    assert read_image(path, Preparation(size=32)).shape == (1, 3, 32, 32)
+    assert not recwarn.list

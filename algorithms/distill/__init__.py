@@ -1,0 +1,1 @@
+"""Distillation: a compressed network learns from the float one, on images without labels."""
