@@ -1,11 +1,13 @@
 """Installed versions of packages, found without importing them."""
 
+import functools
 import importlib.metadata
 
 # The packages that decide what is generated.
 GENERATING = ("subpc", "apache-tvm", "torch", "onnx")
 
 
+@functools.cache  # reading these files would be a twentieth of a small network's compile
 def version(package: str) -> str | None:
     """The installed version of a package, found without importing it."""
     try:

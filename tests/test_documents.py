@@ -143,3 +143,25 @@ def test_python_in_pages_names_what_is_there(page: str) -> None:
             ):
                 # A name of the package, or a module of it that is imported beside.
                 assert hasattr(importlib.import_module("subpc"), node.attr), ast.unparse(node)
+
+
+def misplaced(text: str) -> list[str]:
+    """What a page says is in a Python file, but is not defined there: "`name` in path.py"."""
+    said = re.findall(r"`(\w+)`\s+(?:in|of|)\s*\(?`?([\w/]+/\w+\.py)\b", text)
+    return [
+        f"{name} in {path}"
+        for name, path in said
+        if not re.search(
+            rf"^\s*(?:def |class )?{name}\b\s*[:=(]", (ROOT / path).read_text(), re.MULTILINE
+        )
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_names_in_pages_are_defined_in_the_files_that_they_name(page: str) -> None:
+    assert misplaced((ROOT / page).read_text()) == []
+
+
+def test_a_name_that_moved_is_seen() -> None:
+    text = "`LOWERING_RULES` of passes/pipeline.py, `place_conv` (passes/place_conv.py)"
+    assert misplaced(text) == ["LOWERING_RULES in passes/pipeline.py"]

@@ -1,6 +1,7 @@
 """DF-MPC over a network: low precision for the first layer of each pair, and what that costs made
 good behind it."""
 
+from collections import Counter
 from dataclasses import replace
 
 import torch
@@ -71,11 +72,8 @@ def compress_dfmpc(
             )
     run.rest()
     own_weights(model, given)
-    return (
-        model,
-        run.coded.codes,
-        DataFreeReport.of("dfmpc", model, run.coded.codes, run.results, label),
-    )
+    report = DataFreeReport.of("dfmpc", model, run.coded.codes, run.results, label)
+    return model, run.coded.codes, replace(report, notes=run.notes())
 
 
 class _Run:
@@ -160,3 +158,12 @@ class _Run:
             self.config.low_bits if name in self.low else self.config.high_bits
         )
         return True
+
+    def notes(self) -> tuple[str, ...]:
+        """What was asked for and has no effect on this network."""
+        low, high = self.config.low_bits, self.config.high_bits
+        if self.low or low == high:
+            return ()
+        reasons = Counter(self.pairing.left_alone.values()).most_common(1)
+        why = f": {reasons[0][0]}, and the like" if reasons else ""
+        return (f"no layer got {low} bits, all have {high}{why}",)

@@ -1,6 +1,7 @@
 """Tuned schedules for a compile: from a database that `subpc tune` wrote, or from the one that
 comes with the package."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,6 +138,7 @@ def find_tuning(
     return Tuned(database=matching, notes=database.notes, quiet=False)
 
 
+@functools.cache  # files of the package, which a process reads once
 def _shipped(machine: Machine) -> Database:
     """What the package's own files say about this machine."""
     files = [

@@ -40,7 +40,6 @@ LIGHT_NETS = [
     "resnet50",
     "shufflenet",
     "squeezenet",
-    "vgg19",
     "zfnet512",
 ]
 OCR_NETS = [

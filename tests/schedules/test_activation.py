@@ -9,13 +9,13 @@ import tvm
 from torch.nn import functional
 from tvm.tirx.script import builder as T
 
+from subpc.calibration.meanings import ACTIVATIONS as REFERENCE
 from subpc.passes import ops
 from subpc.schedules.activation import ACTIVATIONS, Activation, activate
 from subpc.schedules.isa import VectorIsa
 from subpc.schedules.kernel import kernel_builder
 from subpc.schedules.operand import floats
 from subpc.schedules.vector import load, store
-from tests.activations import REFERENCE
 from tests.schedules.harness import ISAS, assembly, cpu_supports, run_everywhere
 
 LENGTH = 4096

@@ -132,6 +132,7 @@ def test_older_models(opset: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("extent", [5, 6, 7])
 @pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
 def test_grid(op: str, extent: int, tmp_path: Path) -> None:
+    """Each extent gets a third of the grid, in no order."""
     grid = itertools.product(
         (1, 2, 3), (1, 2, 3, 4), (1, 2), NAMES, ((0, 0), (0, 1), (1, 1)), (0, 1), (0, 1)
     )
@@ -155,7 +156,9 @@ def test_grid(op: str, extent: int, tmp_path: Path) -> None:
                     counted=counted,
                 )
             )
-    check_all_readers(cases, image(1, 1, extent, 5), tmp_path)
+    order = np.random.default_rng(0).permutation(len(cases))
+    drawn = [cases[index] for index in order[extent % 3 :: 3]]
+    check_all_readers(drawn, image(1, 1, extent, 5), tmp_path)
 
 
 @pytest.mark.parametrize("p", [1, 2, 3])

