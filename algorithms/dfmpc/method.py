@@ -96,12 +96,10 @@ class DfmpcMethod:
         widths = {layer.bits for layer in report.layers}
         idle = idle_inputs(config.follows_network, report)
         paired = config.low_bits in widths
-        if not paired:
-            idle["low_bits"] = "no layer is the first of a pair (the table says why)"
         if config.high_bits not in widths:
             idle["high_bits"] = "no layer has this width"
         if config.compensation != "scalar" or not paired:
-            why = "it belongs to compensation scalar" if paired else idle["low_bits"]
+            why = "it belongs to compensation scalar" if paired else "no layer has low_bits"
             idle |= dict.fromkeys(("lambda1", "lambda2", "clamp"), why)
         if config.compensation != "solve" and config.scales != "search":
             idle["ridge"] = "no layer is solved"

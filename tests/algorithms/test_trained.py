@@ -22,12 +22,10 @@ def test_the_float_network_is_trained() -> None:
     assert accuracy(trained()) > 95
 
 
-KINDS = [
-    (False, "matched", "none (64 generated ones of 64x64)"),
-    (False, "random", "none (196 random ones of 64x64)"),
-    (False, "normal", "none"),
-    (True, "random", "given ones"),
-]
+RANDOM = "none (196 random ones of 64x64)"
+
+
+KINDS = [(False, "random", RANDOM), (False, "normal", "none"), (True, "random", "given ones")]
 
 
 @pytest.mark.parametrize(("given", "inputs", "told"), KINDS)
