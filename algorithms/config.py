@@ -16,7 +16,7 @@ C = TypeVar("C", bound="Config")
 # Widths of quantized weights.
 MIN_BITS, MAX_BITS = 2, 8
 # What a network is followed with where no images are given.
-INPUTS = ("random", "normal")
+INPUTS = ("matched", "random", "normal")
 # Among the layers to keep dense: those that the SUBP paper keeps dense (see network/keep_dense.py).
 PAPER = "paper"
 
@@ -42,6 +42,22 @@ def check_choice(name: str, value: Any, accepted: Sequence[str]) -> None:
     """ConfigError unless the value is one of `accepted`."""
     if value not in accepted:
         raise ConfigError(f"{name} is {value!r}; accepted: {', '.join(accepted)}.")
+
+
+def check_feedback(feedback: bool | None, scales: str) -> None:
+    """ConfigError unless it is true, false, or None for what suits, and goes with the scales."""
+    if feedback is not None and not isinstance(feedback, bool):
+        raise ConfigError(f"feedback is {feedback!r}; accepted: true, false.")
+    if feedback and scales != "search":
+        raise ConfigError(
+            "feedback needs scales search, which is what was seen with it to be of use."
+        )
+
+
+def with_feedback(feedback: bool | None, scales: str, *, images: bool) -> bool:
+    """Whether rounding errors are made good by the weights that follow: where it is known how
+    inputs go together, which `images` tell, unless the user decided."""
+    return images and scales == "search" if feedback is None else feedback
 
 
 def check_bits(bits: int, name: str = "bits") -> None:

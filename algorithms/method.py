@@ -45,8 +45,18 @@ class Option:
 
 INPUTS_OPTION = Option(
     setting="inputs",
-    help="Followed with where no images are given: random images, or normal variables.",
+    help=(
+        "Followed with where no images are given: random images, matched to the batch norms or not,"
+        " or normal variables."
+    ),
     accepted=INPUTS,
+)
+FEEDBACK_OPTION = Option(
+    setting="feedback",
+    help=(
+        "Make each rounding error good by the weights that follow (GPTQ). [default: with images,"
+        " random ones too]"
+    ),
 )
 SKIP_OPTION = Option(setting="skip", help="Leave this layer alone; repeat for several.")
 
@@ -63,6 +73,13 @@ class Compressed:
     report: "DataFreeReport"
     codes: "dict[str, Quantized]" = field(default_factory=dict)
     blocks: dict[str, int] = field(default_factory=dict)
+
+
+def idle_inputs(follows_network: bool, report: "DataFreeReport") -> dict[str, str]:
+    """The part of `idle` about the setting `inputs`: images that are given take its place."""
+    if not follows_network:
+        return {"inputs": "the other settings look at weights alone"}
+    return {} if report.inputs.startswith("none") else {"inputs": "images were given"}
 
 
 class CompressionMethod(Protocol[C]):
@@ -102,6 +119,10 @@ class CompressionMethod(Protocol[C]):
     def summary(self, layers: "Sequence[LayerResult]") -> list[str]:
         """What was done to the network, in a few words each; widths of the weights are told for
         every method."""
+        ...
+
+    def idle(self, config: C, report: "DataFreeReport") -> dict[str, str]:
+        """{setting: why it changed nothing in the network of the report}, whatever its value is."""
         ...
 
     def run(

@@ -43,6 +43,9 @@ Make = Callable[..., Any]
 BASELINE = {"scales": "max", "criterion": "l2"}
 # What serves best where no correlations of images are seen.
 NORMAL = {"inputs": "normal", "feedback": False, "ridge": 1e-2}
+RANDOM = {"inputs": "random"}
+# UDFC as it was measured: feedback came later.
+NO_FEEDBACK = {"feedback": False}
 # family -> settings of a row of its table, and columns: what is compressed how, with which images
 COMPRESS: dict[str, Make] = {
     "dfmpc": compress_dfmpc,
@@ -60,6 +63,7 @@ COLUMNS: dict[str, dict[str, tuple[Make, dict[str, Any], str]]] = {
         "naive": (DfmpcConfig.paper, {"recalibration": "none", "compensation": "none"}, ""),
         "paper": (DfmpcConfig.paper, {}, ""),
         "subpc": (DfmpcConfig, {}, ""),
+        "subpc, random images": (DfmpcConfig, RANDOM, ""),
         "subpc, normal variables": (DfmpcConfig, NORMAL, ""),
         "subpc, 64 generated": (DfmpcConfig, {}, "generated"),
         "subpc, 500 real": (DfmpcConfig, {}, "calibration"),
@@ -69,13 +73,15 @@ COLUMNS: dict[str, dict[str, tuple[Make, dict[str, Any], str]]] = {
         "Neuron Merging": (UdfcConfig, {"method": "merge", **BASELINE}, ""),
         "paper": (UdfcConfig.paper, {"criterion": "l2"}, ""),
         "subpc": (UdfcConfig, {}, ""),
+        "subpc, random images": (UdfcConfig, RANDOM | NO_FEEDBACK, ""),
         "subpc, normal variables": (UdfcConfig, {"inputs": "normal"}, ""),
-        "subpc, 64 generated": (UdfcConfig, {}, "generated"),
-        "subpc, 500 real": (UdfcConfig, {}, "calibration"),
+        "subpc, 64 generated": (UdfcConfig, NO_FEEDBACK, "generated"),
+        "subpc, 500 real": (UdfcConfig, NO_FEEDBACK, "calibration"),
     },
     "blocks": {
         "magnitude": (BlockConfig, {"criterion": "l1", "compensation": "none"}, ""),
         "subpc": (BlockConfig, {}, ""),
+        "subpc, random images": (BlockConfig, RANDOM, ""),
         "subpc, normal variables": (BlockConfig, {"inputs": "normal"}, ""),
         "subpc, 64 generated": (BlockConfig, {}, "generated"),
         "subpc, 500 real": (BlockConfig, {}, "calibration"),
@@ -159,11 +165,8 @@ class Network:
             return self.model
         if family.startswith("ablation"):
             family = family.split()[1]
-            make, fixed, inputs = (
-                (DfmpcConfig if family == "dfmpc" else UdfcConfig),
-                ABLATION[family][column],
-                "",
-            )
+            make, base, inputs = COLUMNS[family]["subpc, random images"]
+            fixed = base | ABLATION[family][column]
         else:
             make, fixed, inputs = COLUMNS[family][column]
         given = getattr(self, inputs) if inputs else None

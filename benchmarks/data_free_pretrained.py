@@ -84,9 +84,10 @@ METHODS: dict[str, Make] = {
     "DF-MPC, subpc, no feedback": lambda m, bits, seed: _ours(m, bits, seed, feedback=False),
     "DF-MPC, subpc, no solve": lambda m, bits, seed: _ours(m, bits, seed, compensation="none"),
     "DF-MPC, subpc, normal variables": lambda m, bits, _: _normal(m, bits),
-    "UDFC, subpc, nothing removed": lambda m, bits, seed: compress_udfc(
-        m, UdfcConfig(ratio=0.0, bits=bits), images=random_images(m, SHAPE, seed)
-    )[0],
+    "UDFC, subpc, nothing removed": lambda m, bits, seed: _nothing_removed(m, bits, seed),
+    "UDFC, subpc, nothing removed, no feedback": lambda m, bits, seed: _nothing_removed(
+        m, bits, seed, feedback=False
+    ),
 }
 
 # Methods that depend on the draw.
@@ -95,12 +96,19 @@ DRAWN = (
     "DF-MPC, subpc, no feedback",
     "DF-MPC, subpc, no solve",
     "UDFC, subpc, nothing removed",
+    "UDFC, subpc, nothing removed, no feedback",
 )
 
 
 def _ours(model: nn.Module, bits: int, seed: int, **settings: Any) -> nn.Module:
     config = DfmpcConfig(low_bits=bits, high_bits=bits, **settings)
     small: nn.Module = compress_dfmpc(model, config, images=random_images(model, SHAPE, seed))[0]
+    return small
+
+
+def _nothing_removed(model: nn.Module, bits: int, seed: int, **settings: Any) -> nn.Module:
+    config = UdfcConfig(ratio=0.0, bits=bits, **settings)
+    small: nn.Module = compress_udfc(model, config, images=random_images(model, SHAPE, seed))[0]
     return small
 
 

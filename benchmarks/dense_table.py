@@ -21,6 +21,7 @@ import torch
 from against_engines import ROOT, Results, cells, table_options, time_model, write_between
 from torch import nn
 
+from subpc.demo.random_networks import set_statistics
 from subpc.frontend.architectures.torchvision_import import import_torchvision
 
 RESULTS = ROOT / "benchmarks" / "results" / "dense_table.jsonl"
@@ -77,7 +78,12 @@ class FirstOutput(nn.Module):
 
 def network(name: str) -> tuple[nn.Module, Sequence[int]]:
     """The network of a name such as "timm:dla34" with seeded weights, in eval mode, and its input's
-    shape."""
+    shape; its result depends on its input."""
+    model, shape = _built(name)
+    return set_statistics(model, shape), shape
+
+
+def _built(name: str) -> tuple[nn.Module, Sequence[int]]:
     library, _, model = name.partition(":")
     torch.manual_seed(0)
     torchvision = import_torchvision()

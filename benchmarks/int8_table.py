@@ -110,6 +110,8 @@ class Row(PrunedRow):
 class DetectorRow(Row):
     """A network of another library, for larger images."""
 
+    side: int = 320
+
     @property
     def goal(self) -> float | None:
         return None

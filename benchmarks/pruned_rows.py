@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from subpc.demo.random_networks import prune_uniform, seeded_model
+from subpc.demo.random_networks import prune_uniform, seeded_model, set_statistics
 
 SPARSITIES = (0.0, 0.5, 0.75, 0.9)
 
@@ -17,6 +17,7 @@ class PrunedRow:
     sparsity: float
     n: int = 16
     layerwise: bool = False
+    side: int = 224
 
     @property
     def key(self) -> str:
@@ -29,7 +30,7 @@ class PrunedRow:
         return seeded_model(self.network)
 
     def model(self) -> nn.Module:
-        """The network."""
+        """The network, whose results depend on its images of side x side."""
         model = self.dense()
         if self.sparsity:
             prune_uniform(
@@ -39,4 +40,4 @@ class PrunedRow:
                 pointwise_only=self.network.startswith("mobilenet"),
                 layerwise=self.layerwise,
             )
-        return model
+        return set_statistics(model, (1, 3, self.side, self.side))

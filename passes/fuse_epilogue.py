@@ -72,7 +72,8 @@ def _residual(
             layer is not None
             and len(layer.args) == 3
             and isinstance(residual, relax.Var)
-            and shape_of(residual) == shape_of(var)
+            # A sum may be larger than either: the other operand is then repeated.
+            and shape_of(value) == shape_of(residual) == shape_of(var)
         )
         if layer is not None and fits and not residual.same_as(value):
             return value, ops.with_attributes(layer, [*layer.args, residual])

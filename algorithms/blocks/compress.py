@@ -70,7 +70,7 @@ def compress_blocks(
             _prune(modules[name], config, results[name], inputs() if config.needs_moments else None)
 
     correct = config.compensation in ("full", "batch_norm")
-    images, label = inputs_for(model, config.inputs, images, input_shape)
+    images, label = inputs_for(model, config.inputs, images, input_shape, progress)
     run_side_by_side(graph, (reference_of(given, model), model), images, at_layer, correct=correct)
     own_weights(model, given)
     return model, {}, DataFreeReport.of("blocks", model, {}, results, label)

@@ -20,8 +20,9 @@ class BlockConfig(Config):
     `rounds` batches. compensation: `weights` solves the kept weights anew, `batch_norm` moves the
     next batch norm's statistics, `full` does both.
     ridge: share of the mean diagonal added to the normal equations. inputs: what the networks are
-    followed with where no images are given, `random` images or `normal` variables, from weights and
-    batch norms alone.
+    followed with where no images are given: random ones, `matched` to the batch norms where that
+    takes a few seconds; `random` ones as they are; `normal` variables, from weights and batch
+    norms alone.
     keep_dense: names of layers (fnmatch patterns) that stay dense, beside the stem, depthwise and
     grouped convolutions.
     """
@@ -32,7 +33,7 @@ class BlockConfig(Config):
     compensation: str = "full"
     rounds: int = 16
     ridge: float = 1e-2
-    inputs: str = "random"
+    inputs: str = "matched"
     keep_dense: tuple[str, ...] = ("*downsample*", "*shortcut*")
 
     def __post_init__(self) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from subpc.algorithms.blocks.config import COMPENSATIONS, CRITERIA, BlockConfig
-from subpc.algorithms.method import INPUTS_OPTION, Compressed, Option, Setting
+from subpc.algorithms.method import INPUTS_OPTION, Compressed, Option, Setting, idle_inputs
 from subpc.algorithms.numerics.one_by_n import BLOCKS
 from subpc.progress import Progress
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from subpc.algorithms.report import LayerResult
+    from subpc.algorithms.report import DataFreeReport, LayerResult
 
 # Steps of the sparsity in a search: sixteenths.
 _STEPS = 16
@@ -75,6 +75,19 @@ channels and pixels go together follows from filters and batch norms."""
     def summary(self, layers: "Sequence[LayerResult]") -> list[str]:
         """See CompressionMethod."""
         return [f"{sum(layer.sparsity > 0 for layer in layers)} of {len(layers)} layers pruned"]
+
+    def idle(self, config: BlockConfig, report: "DataFreeReport") -> dict[str, str]:
+        """See CompressionMethod."""
+        idle = idle_inputs(config.follows_network, report)
+        if not any(layer.sparsity for layer in report.layers):
+            settings = ("n", "criterion", "compensation", "rounds", "ridge")
+            idle |= {"sparsity": "it is no whole block in any layer"}
+            return idle | dict.fromkeys(settings, "no block is zero")
+        if config.criterion != "error":
+            idle["rounds"] = "it belongs to criterion error"
+        if not config.needs_moments:
+            idle["ridge"] = "no layer is solved"
+        return idle
 
     def run(
         self,

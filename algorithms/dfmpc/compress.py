@@ -1,11 +1,13 @@
 """DF-MPC over a network: low precision for the first layer of each pair, and what that costs made
 good behind it."""
 
+from collections import Counter
 from dataclasses import replace
 
 import torch
 from torch import nn
 
+from subpc.algorithms.config import with_feedback
 from subpc.algorithms.dfmpc.choose_pairs import choose_pairs
 from subpc.algorithms.dfmpc.config import DfmpcConfig
 from subpc.algorithms.dfmpc.scalar_compensation import Scalar, quantize, relative_error
@@ -53,12 +55,8 @@ def compress_dfmpc(
     given, model = model, checked_copy(model)
     label = "none"
     if config.follows_network:
-        images, label = inputs_for(model, config.inputs, images, input_shape)
-    feedback = (
-        config.feedback
-        if config.feedback is not None
-        else images is not None and config.scales == "search"
-    )
+        images, label = inputs_for(model, config.inputs, images, input_shape, progress)
+    feedback = with_feedback(config.feedback, config.scales, images=images is not None)
     run = _Run(model, replace(config, feedback=feedback), progress)
     if config.follows_network:
         reference = reference_of(given, model)
@@ -74,11 +72,8 @@ def compress_dfmpc(
             )
     run.rest()
     own_weights(model, given)
-    return (
-        model,
-        run.coded.codes,
-        DataFreeReport.of("dfmpc", model, run.coded.codes, run.results, label),
-    )
+    report = DataFreeReport.of("dfmpc", model, run.coded.codes, run.results, label)
+    return model, run.coded.codes, replace(report, notes=run.notes())
 
 
 class _Run:
@@ -163,3 +158,12 @@ class _Run:
             self.config.low_bits if name in self.low else self.config.high_bits
         )
         return True
+
+    def notes(self) -> tuple[str, ...]:
+        """What was asked for and has no effect on this network."""
+        low, high = self.config.low_bits, self.config.high_bits
+        if self.low or low == high:
+            return ()
+        reasons = Counter(self.pairing.left_alone.values()).most_common(1)
+        why = f": {reasons[0][0]}, and the like" if reasons else ""
+        return (f"no layer got {low} bits, all have {high}{why}",)

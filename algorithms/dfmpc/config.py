@@ -3,7 +3,14 @@
 from dataclasses import dataclass
 from typing import Any
 
-from subpc.algorithms.config import INPUTS, Config, check_bits, check_choice, check_range
+from subpc.algorithms.config import (
+    INPUTS,
+    Config,
+    check_bits,
+    check_choice,
+    check_feedback,
+    check_range,
+)
 from subpc.errors import ConfigError
 
 RECALIBRATIONS = ("network", "norm-ratio", "none")
@@ -32,7 +39,8 @@ class DfmpcConfig(Config):
     variance of its inputs; per_channel: one scale a filter; feedback: each weight's rounding error
     made good by the weights that follow (GPTQ), None where it is known how the inputs go together:
     with images, and scales `search`. inputs: what the networks are followed with where no images
-    are given, `random` images or `normal` variables, from weights and batch norms alone. `none` as
+    are given: random ones, `matched` to the batch norms where that takes a few seconds; `random`
+    ones as they are; `normal` variables, from weights and batch norms alone. `none` as
     recalibration or compensation leaves it out.
     """
 
@@ -47,7 +55,7 @@ class DfmpcConfig(Config):
     per_channel: bool = True
     feedback: bool | None = None
     ridge: float = 1.0
-    inputs: str = "random"
+    inputs: str = "matched"
     skip: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -56,11 +64,8 @@ class DfmpcConfig(Config):
         for name in ("lambda1", "lambda2"):
             check_range(name, getattr(self, name), 0, 1e6)
         check_range("ridge", self.ridge, 1e-9, 1e6)
-        for name in ("clamp", "per_channel", "feedback"):
-            if not isinstance(getattr(self, name), bool) and (name, getattr(self, name)) != (
-                "feedback",
-                None,
-            ):
+        for name in ("clamp", "per_channel"):
+            if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; accepted: true, false.")
         choices = {
             "recalibration": RECALIBRATIONS,
@@ -77,10 +82,7 @@ class DfmpcConfig(Config):
                 "recalibration norm-ratio looks at weights alone; accepted with it: compensation"
                 " scalar or none, scales paper, no feedback."
             )
-        if self.feedback and self.scales == "paper":
-            raise ConfigError(
-                "feedback needs scales search, which is what was seen with it to be of use."
-            )
+        check_feedback(self.feedback, self.scales)
 
     @classmethod
     def paper(cls, **others: Any) -> "DfmpcConfig":

@@ -6,14 +6,22 @@ from typing import TYPE_CHECKING
 
 from subpc.algorithms.config import MAX_BITS, MIN_BITS
 from subpc.algorithms.dfmpc.config import COMPENSATIONS, RECALIBRATIONS, SCALES, DfmpcConfig
-from subpc.algorithms.method import INPUTS_OPTION, SKIP_OPTION, Compressed, Option, Setting
+from subpc.algorithms.method import (
+    FEEDBACK_OPTION,
+    INPUTS_OPTION,
+    SKIP_OPTION,
+    Compressed,
+    Option,
+    Setting,
+    idle_inputs,
+)
 from subpc.progress import Progress
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from subpc.algorithms.report import LayerResult
+    from subpc.algorithms.report import DataFreeReport, LayerResult
 
 # Widths from the gentlest to the strongest: (low, high).
 _WIDTHS = ((8, 8), (6, 8), (6, 6), (4, 6), (3, 6), (2, 6), (2, 5), (2, 4), (2, 3))
@@ -58,13 +66,7 @@ class DfmpcMethod:
             help="One threshold and scale a filter, or one a layer.",
             spelling="--per-channel/--per-layer",
         ),
-        Option(
-            setting="feedback",
-            help=(
-                "Make each rounding error good by the weights that follow (GPTQ). [default: with"
-                " images, random ones too]"
-            ),
-        ),
+        FEEDBACK_OPTION,
         SKIP_OPTION,
     )
 
@@ -88,6 +90,20 @@ class DfmpcMethod:
     def summary(self, layers: "Sequence[LayerResult]") -> list[str]:
         """See CompressionMethod; the widths say everything."""
         return []
+
+    def idle(self, config: DfmpcConfig, report: "DataFreeReport") -> dict[str, str]:
+        """See CompressionMethod."""
+        widths = {layer.bits for layer in report.layers}
+        idle = idle_inputs(config.follows_network, report)
+        paired = config.low_bits in widths
+        if config.high_bits not in widths:
+            idle["high_bits"] = "no layer has this width"
+        if config.compensation != "scalar" or not paired:
+            why = "it belongs to compensation scalar" if paired else "no layer has low_bits"
+            idle |= dict.fromkeys(("lambda1", "lambda2", "clamp"), why)
+        if config.compensation != "solve" and config.scales != "search":
+            idle["ridge"] = "no layer is solved"
+        return idle
 
     def run(
         self,

@@ -7,7 +7,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from subpc.algorithms.images.matched_images import moved
 from subpc.algorithms.network.layer_noise import runs_on, working_shape
+from subpc.progress import Progress, silent
 
 # Shapes an image at most, the share of a new shape's radius to the side, and how much of what lies
 # below shines through.
@@ -130,20 +132,23 @@ def random_images(
 
 
 def inputs_for(
-    model: nn.Module, kind: str, images: torch.Tensor | None, shape: tuple[int, ...] | None
+    model: nn.Module,
+    kind: str,
+    images: torch.Tensor | None,
+    shape: tuple[int, ...] | None,
+    progress: Progress = silent,
 ) -> tuple[torch.Tensor | None, str]:
     """Images (p, c, h, w) to take statistics from, None for normal variables, and what a report
     says of them.
 
     images: those that are given, if any; else `kind`, one of config.INPUTS, and the input's `shape`
-    (n, c, h, w) decide.
+    (n, c, h, w) decide. Random ones stand in for matched ones where those are not to be had.
     """
     if images is not None:
         return images, GIVEN
-    drawn = random_images(model, shape) if kind == "random" else None
-    return (
-        drawn,
-        "none"
-        if drawn is None
-        else f"none ({len(drawn)} random ones of {drawn.shape[3]}x{drawn.shape[2]})",
-    )
+    drawn = None if kind == "normal" else random_images(model, shape)
+    if drawn is None:
+        return None, "none"
+    found = moved(model, drawn, progress) if kind == "matched" else None
+    drawn, how = (drawn, "random") if found is None else (found, "generated")
+    return drawn, f"none ({len(drawn)} {how} ones of {drawn.shape[3]}x{drawn.shape[2]})"

@@ -124,7 +124,7 @@ class Flow:
         self.inputs[name] = read
         if isinstance(module, nn.BatchNorm2d):
             written = read
-        elif is_depthwise(module):
+        elif isinstance(module, nn.Conv2d) and is_depthwise(module):
             each = module.out_channels // module.groups
             written = [number for number in read for _ in range(each)]
         else:
@@ -170,20 +170,29 @@ class Flow:
         elif kind is not None:
             value = self._combined(node, kind)
         else:
-            rank = rank_behind(node, module, first.rank, self._sizes_of(first))
+            rank = rank_behind(node, module, first.rank, self._sizes_for(node, first))
             value = None if rank is None else Value(numbers=first.numbers, rank=rank)
         if value is None:
             for source in known:
                 self.freeze(self.values[source].numbers, _reads(node))
         return value
 
-    def _sizes_of(self, value: Value) -> dict[fx.Node, int]:
-        """Nodes that are extents of this value, or of one with the same channels."""
-        return {
-            node: axis
-            for node, (source, axis) in self.sizes.items()
-            if axis == 0 or (source in self.values and self.values[source].numbers == value.numbers)
-        }
+    def _sizes_for(self, node: fx.Node, value: Value) -> dict[fx.Node, int]:
+        """The extents that the node is given, and along which axes of its input.
+
+        Where the number of channels is read from another value with as many, as in the gate of
+        squeeze-and-excite, they have to stay as many: their channels go together.
+        """
+        found = {}
+        for size in node.all_input_nodes:
+            source, axis = self.sizes.get(size, (None, -1))
+            other = self.values.get(source) if source is not None else None
+            if axis == 1 and other is not None and len(other.numbers) == len(value.numbers):
+                self.unite(value.numbers, other.numbers)
+                found[size] = axis
+            elif axis == 0:
+                found[size] = axis
+        return found
 
     def _join(self, node: fx.Node) -> Value | None:
         values = [self.values.get(source) for source in _joined(node)]

@@ -79,6 +79,8 @@ _KEEPING_CALLS = (
     "contiguous",
     "clone",
 )
+# Functions of libraries that are not imported here, by name.
+_KEEPING_NAMES = ("stochastic_depth",)
 _SUMS = (
     operator.add,
     operator.iadd,
@@ -137,6 +139,8 @@ def kind_of(node: fx.Node, module: nn.Module | None) -> str | None:
     for kind, targets in kinds:
         if node.target in targets:
             return kind
+    if getattr(node.target, "__name__", "") in _KEEPING_NAMES:
+        return KEEPS
     if node.target in _JOINS:
         return JOIN if argument(node, 1, "dim", 0) == 1 else None
     return KEEPS if _pads_the_plane(node) else None
@@ -206,7 +210,9 @@ def axis_of_size(node: fx.Node, shapes: Mapping[fx.Node, fx.Node]) -> tuple[fx.N
     if len(node.args) != 2 or not isinstance(node.args[1], int):
         return None
     source = node.args[0]
-    if node.target == "size" and isinstance(source, fx.Node):
+    if not isinstance(source, fx.Node):
+        return None
+    if node.target == "size":
         return source, node.args[1]
     if node.target is operator.getitem and source in shapes:
         return shapes[source], node.args[1]

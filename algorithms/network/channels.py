@@ -38,7 +38,7 @@ def keep_inputs(layer: nn.Conv2d | nn.Linear, kept: torch.Tensor) -> None:
     if is_depthwise(layer):
         layer.groups = count
     else:
-        rows = layer.weight.detach().unflatten(0, (layer.groups, -1))
+        rows = layer.weight.detach().view(layer.groups, -1, *layer.weight.shape[1:])
         parts = [
             row[:, columns] for row, columns in zip(rows, kept.view(len(rows), -1), strict=True)
         ]

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from subpc.algorithms.statistics.normal_channels import PRECISION
+from subpc.algorithms.statistics.padded import zeros_beside
 
 _TINY = 1e-12
 # What is tried: correlation of neighbours, and sides of the plane in pixels.
@@ -73,7 +74,7 @@ def make_taps(conv: nn.Conv2d, correlation: float, side: float) -> Taps:
     share = torch.kron(
         *(
             _both_inside(s - p, side if p else math.inf)
-            for s, p in zip(steps, _padding(conv), strict=True)
+            for s, p in zip(steps, zeros_beside(conv), strict=True)
         )
     )
     inside = share.diagonal()
@@ -89,13 +90,6 @@ def _both_inside(offsets: torch.Tensor, side: float) -> torch.Tensor:
     low = torch.minimum(offsets.clamp(max=0)[:, None], offsets.clamp(max=0))
     high = torch.maximum(offsets.clamp(min=0)[:, None], offsets.clamp(min=0))
     return (1 - (high - low) / side).clamp(min=0)
-
-
-def _padding(conv: nn.Conv2d) -> tuple[float, float]:
-    if isinstance(conv.padding, str):
-        reach = [d * (k - 1) / 2 for k, d in zip(conv.kernel_size, conv.dilation, strict=True)]
-        return (reach[0], reach[1]) if conv.padding == "same" else (0.0, 0.0)
-    return float(conv.padding[0]), float(conv.padding[1])
 
 
 def fit_taps(

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from subpc.algorithms.network.channels import is_depthwise
+from subpc.algorithms.statistics.padded import padded
 
 # Longest filter, in values, whose taps are taken together: that of 3x3 taps over 128 channels. The
 # moments of longer ones cost the square of the length in memory and its cube in time, so that each
@@ -219,10 +219,9 @@ def patches(
         values = x.flatten(0, -2)[None]
         return values.clone() if middle is None else values - middle
     layer = _filter(layer, x)
-    padding = _padding(layer, x.shape[2:])
-    pixels = F.pad(x, (padding[1], padding[1], padding[0], padding[0])).permute(0, 2, 3, 1)
+    pixels = padded(layer, x).permute(0, 2, 3, 1)
     pixels = pixels.contiguous() if middle is None else torch.sub(pixels, middle).contiguous()
-    (down, across), wide = _corners(layer, x, step), pixels.shape[2]
+    (down, across), wide = _corners(layer, pixels, step), pixels.shape[2]
     rows, columns = (
         d * torch.arange(k) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)
     )
@@ -239,17 +238,10 @@ def _filter(layer: nn.Module | None, x: torch.Tensor) -> nn.Conv2d:
     return layer if isinstance(layer, nn.Conv2d) else nn.Conv2d(x.shape[1], 1, 1, device="meta")
 
 
-def _plane(layer: nn.Conv2d, x: torch.Tensor) -> tuple[int, int]:
-    """Places down and across that the filters are put to."""
-    sizes = zip(
-        x.shape[2:],
-        _padding(layer, x.shape[2:]),
-        layer.dilation,
-        layer.kernel_size,
-        layer.stride,
-        strict=True,
-    )
-    high, wide = ((size + 2 * p - d * (k - 1) - 1) // s + 1 for size, p, d, k, s in sizes)
+def _plane(layer: nn.Conv2d, pixels: torch.Tensor) -> tuple[int, int]:
+    """Places down and across that the filters are put to on padded images (n, h, w, c)."""
+    sizes = zip(pixels.shape[1:3], layer.dilation, layer.kernel_size, layer.stride, strict=True)
+    high, wide = ((size - d * (k - 1) - 1) // s + 1 for size, d, k, s in sizes)
     return high, wide
 
 
@@ -257,25 +249,16 @@ def _step(layer: nn.Module | None, x: torch.Tensor, images: int, limit: int) -> 
     """Between the places that are looked at, for `limit` of them in all images together."""
     if x.dim() != 4:
         return 1
-    high, wide = _plane(_filter(layer, x), x)
+    layer = _filter(layer, x)
+    high, wide = _plane(layer, padded(layer, x[:1]).permute(0, 2, 3, 1))
     return max(1, high * wide * images // limit)
 
 
-def _corners(layer: nn.Conv2d, x: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _corners(
+    layer: nn.Conv2d, pixels: torch.Tensor, step: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows and columns of the first value under the filter at the places that are looked at, in
     each padded image."""
-    high, wide = _plane(layer, x)
+    high, wide = _plane(layer, pixels)
     places = torch.arange(0, high * wide, step)
     return places // wide * layer.stride[0], places % wide * layer.stride[1]
-
-
-def _padding(layer: nn.Conv2d, plane: torch.Size) -> tuple[int, int]:
-    """What the layer adds on each side, and more where its filters would not fit: some layers pad
-    in their own forward."""
-    own = (0, 0) if isinstance(layer.padding, str) else layer.padding
-    reaches = [d * (k - 1) for k, d in zip(layer.kernel_size, layer.dilation, strict=True)]
-    if layer.padding == "same":
-        own = (reaches[0] // 2, reaches[1] // 2)
-    return tuple(
-        max(p, (reach + 2 - size) // 2) for p, reach, size in zip(own, reaches, plane, strict=True)
-    )  # type: ignore[return-value]

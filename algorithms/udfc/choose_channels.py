@@ -16,7 +16,8 @@ def count_kept(channels: int, ratio: float) -> int:
 def filter_norms(weight: torch.Tensor, criterion: str) -> torch.Tensor:
     """(c,) in float64: the l2 norm of each filter (c, ...), l1 where `criterion` says so."""
     rows = weight.detach().double().flatten(1)
-    return rows.norm(p=1 if criterion == "l1" else 2, dim=1)
+    norms: torch.Tensor = torch.linalg.vector_norm(rows, 1 if criterion == "l1" else 2, 1)
+    return norms
 
 
 def choose_kept(weight: torch.Tensor, ratio: float, criterion: str) -> torch.Tensor:

@@ -51,7 +51,7 @@ def readings_of(problem: Problem, candidates: torch.Tensor) -> list[Reading]:
 
 def _runs(candidates: torch.Tensor) -> torch.Tensor:
     """One for all the neighbouring columns of a channel, where each has equally many."""
-    values, counts = candidates.unique_consecutive(return_counts=True)
+    values, counts = torch.unique_consecutive(candidates, return_counts=True)
     alike = bool((counts == counts[0]).all()) and bool((values >= 0).all())
     return values if alike else candidates
 

@@ -5,7 +5,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from subpc.algorithms.config import MAX_BITS, MIN_BITS
-from subpc.algorithms.method import INPUTS_OPTION, SKIP_OPTION, Compressed, Option, Setting
+from subpc.algorithms.method import (
+    FEEDBACK_OPTION,
+    INPUTS_OPTION,
+    SKIP_OPTION,
+    Compressed,
+    Option,
+    Setting,
+    idle_inputs,
+)
 from subpc.algorithms.udfc.config import CHANNELS, CRITERIA, METHODS, SCALES, UdfcConfig
 from subpc.progress import Progress
 
@@ -13,7 +21,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from subpc.algorithms.report import LayerResult
+    from subpc.algorithms.report import DataFreeReport, LayerResult
 
 
 class UdfcMethod:
@@ -62,10 +70,7 @@ class UdfcMethod:
             help="One quantization scale a filter, or one a layer.",
             spelling="--per-channel/--per-layer",
         ),
-        Option(
-            setting="feedback",
-            help="Make each rounding error good by the weights that follow (GPTQ).",
-        ),
+        FEEDBACK_OPTION,
         Option(
             setting="fold_scale",
             help="Fold the paper's coefficient for quantized filters into the batch norms.",
@@ -94,6 +99,18 @@ class UdfcMethod:
         """See CompressionMethod."""
         removed = sum(layer.filters - layer.kept for layer in layers)
         return [f"{removed} of {sum(layer.filters for layer in layers)} channels removed"]
+
+    def idle(self, config: UdfcConfig, report: "DataFreeReport") -> dict[str, str]:
+        """See CompressionMethod."""
+        idle = idle_inputs(config.follows_network, report)
+        if all(layer.kept == layer.filters for layer in report.layers):
+            idle |= dict.fromkeys(("criterion", "channels"), "no channel is removed")
+        if config.bits is None:
+            settings = ("scales", "per_channel", "feedback", "fold_scale")
+            return idle | dict.fromkeys(settings, "the weights stay float")
+        if config.follows_network:
+            return idle | {"fold_scale": "it belongs to statistics weights"}
+        return idle | dict.fromkeys(("scales", "feedback"), "it belongs to statistics network")
 
     def run(
         self,

@@ -144,7 +144,8 @@ def _connected(groups: list[Group]) -> list[Together]:
     """The groups, put together where a layer decides over several."""
     parts: list[tuple[tuple[Group, ...], set[str]]] = []
     for group in groups:
-        readers, members = set(deciding(group)), (group,)
+        readers = set(deciding(group))
+        members: tuple[Group, ...] = (group,)
         apart = []
         for others, theirs in parts:
             if readers.isdisjoint(theirs):

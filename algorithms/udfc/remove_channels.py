@@ -161,7 +161,8 @@ def _candidates(
 ) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
     """Numbers of all channels that compete, which part of a group each is in, and how many of each
     part go."""
-    parts, counts = [], []
+    parts: list[torch.Tensor] = []
+    counts: list[int] = []
     for group in groups:
         size = len(group.numbers) // group.parts
         parts.append(len(counts) + torch.arange(len(group.numbers)) // size)

@@ -177,10 +177,25 @@ def compress_file(
         given.skipped | lesson.skipped | (evaluation.skipped if evaluation is not None else {})
     )
     tried = [] if network.input_shape or shape is None else [_found_by_trying(shape)]
-    report = replace(report, notes=(*network.notes, *tried, *report.notes, *skipped_notes(skipped)))
+    notes = (*network.notes, *tried, *report.notes, *_unused(extras), *skipped_notes(skipped))
+    report = replace(report, notes=notes)
     progress("writing the file", 0, 1)
     save_compressed(output, as_file(result, report, config, network))
     return replace(report, file_bytes=output.stat().st_size)
+
+
+def _unused(extras: Extras) -> list[str]:
+    """Options that the user gave and that nothing asked for."""
+    of_generated, of_read = ("synthetic_steps", "seed"), ("mean", "std", "interpolation")
+    names = of_generated if extras.synthetic is None else ()
+    notes = [(name, "no images are generated as --synthetic asks") for name in names]
+    if extras.calibration is None and extras.evaluation is None:
+        notes += [(name, "no images are read") for name in of_read]
+    return [
+        f"--{name.replace('_', '-')} has no effect: {why}"
+        for name, why in notes
+        if name in extras.fixed
+    ]
 
 
 def _found_by_trying(shape: Shape) -> str:

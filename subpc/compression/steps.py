@@ -56,7 +56,11 @@ def measured(
     return replace(
         result.report,
         bytes=sum(sizes.values()),
-        notes=(*result.report.notes, *_remarks(before, config)),
+        notes=(
+            *result.report.notes,
+            *_remarks(before, config),
+            *_without_effect(config, result.report),
+        ),
     )
 
 
@@ -68,6 +72,18 @@ def _remarks(before: "nn.Module", config: "Config") -> list[str]:
         return []
     left = method_of(config).without_batch_norms
     return [f"the network has no batch norms (exporters fold them into the convolutions): {left}"]
+
+
+def _without_effect(config: "Config", report: "DataFreeReport") -> list[str]:
+    """Settings that changed nothing in this network: those that a search would try, and those that
+    are not at their defaults. Zero asks for no effect."""
+    method, values, defaults = method_of(config), config.to_dict(), type(config)().to_dict()
+    strengths = {key for rungs in method.ladders(frozenset()) for rung in rungs for key in rung}
+    return [
+        f"{setting} {values[setting]} has no effect: {why}"
+        for setting, why in method.idle(config, report).items()
+        if values[setting] and (setting in strengths or values[setting] != defaults[setting])
+    ]
 
 
 def as_file(

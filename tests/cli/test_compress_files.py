@@ -200,6 +200,14 @@ def test_generated_images(method: str, tmp_path: Path, compressing: Callable[...
     )
 
 
+def test_options_that_nothing_asks_for_are_named(
+    tmp_path: Path, compressing: Callable[..., Any]
+) -> None:
+    options = ["--seed", "3", "--mean", "0.5"]
+    notes = compressing("blocks", program(tiny(), tmp_path / "m.pt2"), *options)["notes"]
+    assert [note.partition(" ")[0] for note in notes] == ["--seed", "--mean"]
+
+
 def test_the_strongest_setting_within_a_drop(
     tmp_path: Path, compressing: Callable[..., Any]
 ) -> None:

@@ -78,15 +78,21 @@ def by_nncf(source: Path, target: Path) -> Path:
     return target
 
 
-def by_pt2e(net: nn.Module, quantizer: str, shape: Sequence[int] = SHAPE) -> nn.Module:
+def by_pt2e(
+    net: nn.Module,
+    quantizer: str,
+    shape: Sequence[int] = SHAPE,
+    samples: Sequence[torch.Tensor] = (),
+) -> nn.Module:
     """As PyTorch's PT2E leaves it: a module of operators on codes. quantizer: "x86", whose
-    activations are bytes without a sign, or "xnnpack", whose codes all have one."""
+    activations are bytes without a sign, or "xnnpack", whose codes all have one. samples: batches
+    of `shape` that ranges are measured on, random ones by default."""
     pytest.importorskip("torchao")
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
     example = (torch.zeros(tuple(shape)),)
     prepared = prepare_pt2e(torch.export.export(net, example).module(), _quantizer(quantizer))
-    for x in images(4, 1, shape):
+    for x in samples or images(4, 1, shape):
         prepared(x)
     converted: nn.Module = convert_pt2e(prepared)
     return converted

@@ -88,6 +88,10 @@ KEPT = {
     ),
     "the activation comes first": (lambda n, x: F.relu(n.a(x)) + x, ["relu"]),
     "the sum broadcasts": (lambda n, x: n.a(x) + x.mean((2, 3), keepdim=True), ["none"]),
+    "the sum is larger than the convolution": (
+        lambda n, x: x + n.a(x.mean((2, 3), keepdim=True)),
+        ["none"],
+    ),
     "twice itself": (lambda n, x: (y := n.a(x)) + y, ["none"]),
     "a second activation": (lambda n, x: F.silu(F.relu(n.a(x))), ["relu"]),
 }

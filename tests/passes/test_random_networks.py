@@ -74,6 +74,7 @@ class Random(nn.Module):
                     "concat",
                     "scale",
                     "gate",
+                    "context",
                     "slice",
                     "up",
                     "grouped",
@@ -95,6 +96,8 @@ class Random(nn.Module):
         if kind == "gate":
             self.steps.append(lambda t: t[at] * t[at].mean((2, 3), keepdim=True).sigmoid())
             return shapes[at]
+        if kind == "context":
+            return self._context(draw, at, shapes[at])
         if kind == "slice" and shapes[at][1] % 2 == 0:
             first = draw(st.booleans())
             self.steps.append(lambda t: t[at].chunk(2, 1)[0 if first else 1])
@@ -105,6 +108,17 @@ class Random(nn.Module):
             return self._up(draw, at, shapes[at])
         groups = {"depthwise": shapes[at][1], "grouped": draw(st.sampled_from([2, 4]))}.get(kind, 1)
         return self._conv(draw, at, shapes[at], groups if shapes[at][1] % groups == 0 else 1)
+
+    def _context(self, draw: st.DrawFn, at: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """A convolution of what a tensor has on the average, with which the whole tensor is
+        combined: the convolution's result is the smaller operand."""
+        index, over = len(self.layers), draw(st.sampled_from([(2, 3), (2,), (3,)]))
+        combine = draw(st.sampled_from([torch.add, torch.mul, torch.maximum]))
+        self.layers.append(nn.Conv2d(shape[1], draw(st.sampled_from([1, shape[1]])), 1))
+        self.steps.append(
+            lambda t: combine(t[at], self.layers[index](t[at].mean(over, keepdim=True)))
+        )
+        return shape
 
     def _pool(self, draw: st.DrawFn, at: int, shape: tuple[int, ...]) -> tuple[int, ...]:
         size, stride = draw(st.sampled_from([2, 3])), draw(st.sampled_from([1, 2]))

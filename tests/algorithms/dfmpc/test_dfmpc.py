@@ -149,3 +149,13 @@ def test_settings_go_through_json_and_unknown_keys_are_refused() -> None:
     assert DfmpcConfig.from_dict(config.to_dict()) == config
     with pytest.raises(ConfigError, match=r"unknown keys .'speed'"):
         DfmpcConfig.from_dict({"speed": 1})
+
+
+def test_two_widths_where_no_layer_can_have_the_low_one_say_so() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 1)).eval()
+    paper = DfmpcConfig.paper(low_bits=4, high_bits=8)
+    assert compress_dfmpc(net, paper)[2].notes == (
+        "no layer got 4 bits, all have 8: no batch norm alone behind it, and the like",
+    )
+    assert not compress_dfmpc(net, DfmpcConfig.paper(low_bits=8, high_bits=8))[2].notes
+    assert not compress_dfmpc(network(), paper)[2].notes

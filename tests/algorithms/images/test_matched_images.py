@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from subpc.algorithms.images.matched_images import match
+from subpc.algorithms.images.matched_images import match, moved
 from subpc.algorithms.images.random_images import random_shapes
 from subpc.errors import UnsupportedModelError
 
@@ -49,6 +49,13 @@ def test_the_statistics_come_close_and_nothing_else_changes() -> None:
     assert distance(net, matched) < distance(net, images) / 4
     assert torch.equal(images, drawn)
     assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
+
+
+def test_a_few_steps_bring_random_images_closer() -> None:
+    net, images = network(), random_shapes(100, 3, 16, 0)
+    found = moved(net, images)
+    assert found is not None and found.shape == (64, 3, 16, 16)
+    assert distance(net, found) < distance(net, images) / 4
 
 
 def test_a_last_batch_of_one_image_joins_the_one_before_it() -> None:

@@ -93,3 +93,32 @@ def test_given_images_are_taken_as_they_are() -> None:
     assert inputs_for(anywhere(), "normal", None, None) == (None, "none")
     images, label = inputs_for(anywhere(), "random", None, (1, 3, 16, 24))
     assert images is not None and label == f"none ({len(images)} random ones of 24x16)"
+    generated, label = inputs_for(normed(), "matched", None, (1, 3, 16, 24))
+    assert generated is not None and label == f"none ({len(generated)} generated ones of 24x16)"
+
+
+def normed() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
+
+
+class Rounds(nn.Module):
+    """Has no derivative: its result is made anew."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.detach()
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        anywhere(),
+        nn.Sequential(normed(), nn.Conv2d(4, 30_000, 5, padding=2)),
+        nn.Sequential(Rounds(), normed()),
+    ],
+    ids=["no batch norms", "too much work", "no derivative"],
+)
+def test_random_images_stand_in_for_matched_ones(model: nn.Module) -> None:
+    images, label = inputs_for(model, "matched", None, (1, 3, 16, 24))
+    assert images is not None and "random" in label
+    drawn = random_images(model, (1, 3, 16, 24))
+    assert drawn is not None and torch.equal(images, drawn)

@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from subpc.algorithms.statistics.filter_taps import make_taps
 from subpc.algorithms.statistics.moments import grouped_rows, groups_of, patches, sample_moments
+from subpc.algorithms.statistics.padded import zeros_beside
 
 LAYERS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "strided": (nn.Conv2d(6, 4, 3, padding=1, stride=2), (20, 6, 9, 11)),
@@ -79,6 +81,38 @@ def test_patches_are_what_the_convolution_multiplies() -> None:
     torch.testing.assert_close(
         patches(x, conv, middle=middle)[0] @ weights.T, expected - weights @ middle.repeat(6)
     )
+
+
+class PadsItself(nn.Conv2d):
+    """As TensorFlow's SAME does for stride 2, and timm's Conv2dSame: the odd pixel at the end."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(F.pad(x, (0, 1, 1, 2)))
+
+
+@pytest.mark.parametrize(
+    "conv",
+    [
+        PadsItself(3, 4, (5, 3), stride=2, bias=False),
+        nn.Conv2d(3, 4, (2, 4), padding="same", bias=False),
+        nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect", bias=False),
+    ],
+    ids=["in its own forward", "same, even", "reflected"],
+)
+def test_patches_have_what_the_layer_pads_with(conv: nn.Conv2d) -> None:
+    x = torch.randn(2, 3, 10, 8)
+    expected = conv(x).permute(0, 2, 3, 1).reshape(-1, 4)
+    torch.testing.assert_close(
+        patches(x, conv)[0] @ conv.weight.permute(0, 2, 3, 1).flatten(1).T, expected
+    )
+
+
+def test_the_border_of_normal_variables_is_what_the_layer_pads_with() -> None:
+    own, plain = PadsItself(3, 4, 4), nn.Conv2d(3, 4, 4, padding=(1, 1))
+    assert zeros_beside(own) == (1.5, 0.5) and zeros_beside(plain) == (1, 1)
+    reflected = nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect")
+    assert zeros_beside(reflected) == (0, 0)
+    assert make_taps(reflected, 0.5, 7).inside.eq(1).all()
 
 
 def test_filters_that_are_too_long_have_none() -> None:

@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from subpc.algorithms.dfmpc.compress import compress_dfmpc
+from subpc.algorithms.dfmpc.config import DfmpcConfig
 from subpc.algorithms.udfc.coefficients import quantization_scale, solve_coefficients
 from subpc.algorithms.udfc.compress import compress_udfc
 from subpc.algorithms.udfc.config import UdfcConfig
@@ -50,6 +52,16 @@ def test_the_quantization_scale_is_the_minimum_of_its_loss() -> None:
     assert bool((loss(best) < loss(best + 1e-3)).all())
     assert bool((loss(best) < loss(best - 1e-3)).all())
     torch.testing.assert_close(quantization_scale(w, w, g, k, 0.008), torch.ones(5).double())
+
+
+def test_where_nothing_is_removed_weights_are_rounded_as_dfmpc_rounds_them() -> None:
+    net, images = network(), torch.randn(16, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    _, codes, _ = compress_udfc(net, UdfcConfig(ratio=0.0, bits=6), images=images)
+    _, expected, _ = compress_dfmpc(net, DfmpcConfig(low_bits=6, high_bits=6), images=images)
+    assert codes.keys() == expected.keys()
+    for name, code in codes.items():
+        assert torch.equal(code.codes, expected[name].codes)
+        assert torch.equal(code.scale, expected[name].scale)
 
 
 @pytest.mark.parametrize("method", ["udfc", "merge"])

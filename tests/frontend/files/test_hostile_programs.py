@@ -68,7 +68,9 @@ def test_names_of_arguments_are_texts(
         program["graph_module"]["module_call_graph"][0]["signature"]["forward_arg_names"] = names
 
     members = with_json(open_shapes, MODEL, change)
-    assert "its forward_arg_names is of the type" in refused(members, tmp_path, monkeypatch, (2, 3, 10, 8))
+    assert "its forward_arg_names is of the type" in refused(
+        members, tmp_path, monkeypatch, (2, 3, 10, 8)
+    )
 
 
 SYMBOLS = [f"Symbol('s{i}', positive=True, integer=True)" for i in range(900)]

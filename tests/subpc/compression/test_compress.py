@@ -28,9 +28,9 @@ def network() -> nn.Sequential:
 
 
 @pytest.mark.parametrize("config", [UdfcConfig(), DfmpcConfig(), BlockConfig(n=4)])
-def test_the_report_says_which_random_images_were_used(config: Config) -> None:
+def test_the_report_says_which_images_were_used(config: Config) -> None:
     smaller, report = subpc.compress(network(), config, input_shape=(1, 3, 20, 24))
-    assert report.inputs == "none (256 random ones of 24x20)"
+    assert report.inputs == "none (64 generated ones of 24x20)"
     assert smaller(torch.rand(1, 3, 20, 24)).shape == (1, 4)
 
 
@@ -40,6 +40,45 @@ def test_the_report_says_which_random_images_were_used(config: Config) -> None:
 )
 def test_normal_variables_need_none(config: Config) -> None:
     assert subpc.compress(network(), config)[1].inputs == "none"
+
+
+def lone() -> nn.Sequential:
+    """Not two convolutions behind each other, so that no channel can go and no layer be the low
+    one."""
+    parts = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1)]
+    return nn.Sequential(*parts, nn.Flatten(), nn.Linear(4, 2)).eval()
+
+
+@pytest.mark.parametrize(
+    ("net", "config", "notes"),
+    [
+        (
+            lone(),
+            DfmpcConfig(low_bits=4, high_bits=8),
+            ["no layer got 4 bits, all have 8"],
+        ),
+        (lone(), UdfcConfig(), ["ratio 0.3 removed no channel"]),
+        (lone(), UdfcConfig(ratio=0.0), []),
+        (network(), UdfcConfig(ratio=0.01), ["ratio 0.01 removed no channel"]),
+        (network(), DfmpcConfig(), []),
+        (
+            network(),
+            DfmpcConfig(lambda1=0.1),
+            ["lambda1 0.1 has no effect: it belongs to compensation scalar"],
+        ),
+        (
+            network(),
+            BlockConfig(n=4, criterion="l1", rounds=3),
+            ["rounds 3 has no effect: it belongs to criterion error"],
+        ),
+    ],
+)
+def test_settings_that_change_nothing_are_named(
+    net: nn.Module, config: Config, notes: list[str]
+) -> None:
+    found = subpc.compress(net, config, input_shape=(1, 3, 8, 8))[1].notes
+    assert len(found) == len(notes)
+    assert all(a.startswith(b) for a, b in zip(found, notes, strict=True))
 
 
 def test_subp_is_pointed_to_its_training() -> None:
