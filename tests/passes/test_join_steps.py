@@ -170,8 +170,7 @@ def test_bands_that_do_not_divide_the_rows_join_nothing() -> None:
     )
 
 
-@pytest.mark.parametrize("batch", [1, 2])
-@pytest.mark.parametrize(("joined", "bands"), [(1, 2), (1, 3), (2, 2), (2, 3)])
+@pytest.mark.parametrize(("joined", "bands", "batch"), [(1, 2, 1), (1, 3, 2), (2, 2, 2), (2, 3, 1)])
 def test_inverted_residuals_compute_what_they_did(
     joined: int, bands: int, batch: int, tmp_path: Path
 ) -> None:

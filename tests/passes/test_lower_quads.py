@@ -49,11 +49,15 @@ def random_codes(largest: int, channels: int, kernel: int) -> np.ndarray:
     return codes
 
 
-@pytest.mark.parametrize("name", ISAS)
 @pytest.mark.parametrize(
-    ("largest", "steps"), [(127, 0), (64, 1), (32, 2), (16, 4), (3, 18), (1, 36)]
+    ("name", "largest", "steps"),
+    [
+        *((AVX512.name, *case) for case in [(127, 0), (64, 1), (32, 2), (16, 4), (3, 18), (1, 36)]),
+        *((AVX2.name, *case) for case in [(64, 1), (3, 18)]),
+        (AVX512_VNNI.name, 1, 36),
+    ],
 )
-def test_codes_decide_how_many_steps_meet_in_16_bits(largest: int, steps: int, name: str) -> None:
+def test_codes_decide_how_many_steps_meet_in_16_bits(name: str, largest: int, steps: int) -> None:
     isa = ISAS[name]
     if not cpu_supports(isa):
         pytest.skip(f"this CPU has no {name}")
