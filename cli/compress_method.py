@@ -175,7 +175,8 @@ def _compress(method: CompressionMethod[Any], values: dict[str, Any]) -> None:
     model, output, as_json = values["model"], values["output"], values["as_json"]
     decided = _decided()
     with progress_line(quiet=as_json) as progress:
-        from subpc.compression.compress import Extras, compress_file
+        from subpc.compression.compress import compress_file
+        from subpc.compression.extras import Extras
         from subpc.images.prepare import Preparation
 
         settings = {

@@ -1,26 +1,29 @@
 """Compress networks: modules in memory, and model files into the compressed format that `compile`
 takes."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from subpc.compression.calibration import generate
-from subpc.compression.distillation import (
-    MAX_IMAGES,
-    Lesson,
-    checkpoint_of,
-    distilled,
+from subpc.compression.distillation import checkpoint_of, distilled
+from subpc.compression.extras import (
+    SYNTHETIC_STEPS,
+    Extras,
+    enough_of,
+    evaluation_of,
+    generated,
+    given_images,
+    images_of_the_lesson,
+    measures_on_the_lesson,
+    ready,
+    working_shape_of,
 )
-from subpc.compression.shape import check_image_shape, check_images, check_shape
+from subpc.compression.shape import check_images, check_shape
 from subpc.compression.steps import Evaluate, Shape, as_file, measured, run_method, strongest
 from subpc.errors import ConfigError
 from subpc.files import check_outputs
 from subpc.frontend.one_at_a_time import one_at_a_time
-from subpc.images.prepare import Preparation
-from subpc.images.unlabelled import MAX_IMAGES as ENOUGH
-from subpc.images.unlabelled import Given, read_calibration, skipped_notes
-from subpc.library.report import TensorInfo
+from subpc.images.unlabelled import Given, skipped_notes
 from subpc.model_files import arch_files, model_files
 from subpc.progress import Progress, silent
 
@@ -31,47 +34,8 @@ if TYPE_CHECKING:
     from subpc.algorithms.config import Config
     from subpc.algorithms.distill.config import DistillConfig
     from subpc.algorithms.report import DataFreeReport
-    from subpc.compression.evaluation import Evaluation
 
 SUFFIXES = (".pt", ".safetensors")
-SYNTHETIC_STEPS = 200
-
-
-@dataclass(frozen=True, kw_only=True)
-class Extras:
-    """What compress_file takes beside the configuration. All of it may be left out.
-
-    shape: of the network's input, where the file does not say it. calibration: a folder of images
-    without labels, or `fashion-mnist[:FOLDER]`; synthetic: how many images to generate instead, in
-    so many steps of matching them to the batch norms.
-    evaluation: labelled images (see subpc.compression.evaluation), with max_drop: find the
-    strongest setting that loses at most so many points of accuracy; fixed: settings that this
-    search leaves as they are. preparation: how images become inputs. lesson: how the compressed
-    network learns from the float one at the end, on images that the method measures on, too, unless
-    others are given.
-    """
-
-    shape: Shape | None = None
-    calibration: str | None = None
-    synthetic: int | None = None
-    synthetic_steps: int = SYNTHETIC_STEPS
-    seed: int = 0
-    evaluation: str | None = None
-    max_drop: float | None = None
-    fixed: frozenset[str] = frozenset()
-    preparation: Preparation = field(default_factory=Preparation)
-    lesson: Lesson | None = None
-
-    def __post_init__(self) -> None:
-        if self.calibration is not None and self.synthetic is not None:
-            raise ConfigError("Both calibration and synthetic images were asked for; choose one.")
-        if (self.max_drop is None) != (self.evaluation is None):
-            raise ConfigError(
-                "max_drop needs labelled images, and they are read for it alone: give both"
-                " --max-drop and --eval."
-            )
-        if self.shape is not None:
-            check_image_shape(self.shape)
 
 
 @one_at_a_time()
@@ -119,10 +83,10 @@ def compress(
         raise ConfigError("distill needs images to learn from: pass images, or synthetic.")
     progress, images = progress or silent, check_images(images)
     wanted = input_shape or (tuple(images.shape) if images is not None else None)
-    shape = check_shape(_ready(model), wanted) if wanted else _working_shape(model)
+    shape = check_shape(ready(model), wanted) if wanted else working_shape_of(model)
     given = Given(images=images, label=f"{len(images)} given") if images is not None else None
     if given is None:
-        given = _generated(model, synthetic, shape, SYNTHETIC_STEPS, seed, progress)
+        given = generated(model, synthetic, shape, SYNTHETIC_STEPS, seed, progress)
     config, search = strongest(model, config, given, shape, evaluate, max_drop, fixed, progress)
     result = run_method(model, config, given, shape, progress)
     if distill is not None:
@@ -160,14 +124,18 @@ def compress_file(
     progress("reading the file", 0, 1)
     network = load_network(path, arch=arch, shape=extras.shape)
     wanted = network.input_shape
-    shape = check_shape(_ready(network.model), wanted) if wanted else _working_shape(network.model)
-    lesson = _for_the_lesson(network.model, extras, shape, progress)
-    given = lesson if _measures_on(extras) else _given(network.model, extras, shape, progress)
-    evaluation = _evaluation(network.model, extras, shape)
+    shape = check_shape(ready(network.model), wanted) if wanted else working_shape_of(network.model)
+    lesson = images_of_the_lesson(network.model, extras, shape, progress)
+    given = (
+        lesson
+        if measures_on_the_lesson(extras)
+        else given_images(network.model, extras, shape, progress)
+    )
+    evaluation = evaluation_of(network.model, extras, shape)
     config, search = strongest(
         network.model, config, given, shape, evaluation, extras.max_drop, extras.fixed, progress
     )
-    result = run_method(network.model, config, _fewer(given), shape, progress)
+    result = run_method(network.model, config, enough_of(given), shape, progress)
     if extras.lesson is not None:
         result = distilled(
             network.model, result, lesson, extras.lesson.config, progress, checkpoint_of(output)
@@ -223,81 +191,3 @@ def _check_output(output: Path, model: Path, arch: str | None, extras: Extras) -
     ]
     beside = [checkpoint_of(output)] if extras.lesson is not None else []
     check_outputs([output, *beside], [*model_files(model), *arch_files(arch), *folders])
-
-
-def _given(model: "nn.Module", extras: Extras, shape: Shape | None, progress: Progress) -> Given:
-    if extras.calibration is not None:
-        info = TensorInfo(name="input", shape=_known(shape))
-        return read_calibration(extras.calibration, info, extras.preparation, progress)
-    return _generated(model, extras.synthetic, shape, extras.synthetic_steps, extras.seed, progress)
-
-
-def _for_the_lesson(
-    model: "nn.Module", extras: Extras, shape: Shape | None, progress: Progress
-) -> Given:
-    lesson = extras.lesson
-    if lesson is None:
-        return Given()
-    if lesson.generated is not None:
-        steps, seed = extras.synthetic_steps, extras.seed
-        return _generated(model, lesson.generated, shape, steps, seed, progress)
-    info = TensorInfo(name="input", shape=_known(shape))
-    return read_calibration(lesson.source, info, extras.preparation, progress, most=MAX_IMAGES)
-
-
-def _measures_on(extras: Extras) -> bool:
-    """Whether the method measures on the images that the network learns from."""
-    return extras.lesson is not None and extras.calibration is None and extras.synthetic is None
-
-
-def _fewer(given: Given) -> Given:
-    """As many as statistics need, evenly from all."""
-    if given.images is None or len(given.images) <= ENOUGH:
-        return given
-    images = given.images[:: -(-len(given.images) // ENOUGH)]
-    return replace(given, images=images, label=f"{len(images)} of {given.label}")
-
-
-def _generated(
-    model: "nn.Module",
-    count: int | None,
-    shape: Shape | None,
-    steps: int,
-    seed: int,
-    progress: Progress,
-) -> Given:
-    if count is None:
-        return Given()
-    return generate(_ready(model), count, _known(shape), steps=steps, seed=seed, progress=progress)
-
-
-def _ready(model: "nn.Module") -> "nn.Module":
-    from subpc.algorithms.network.checked_copy import checked_copy
-
-    return checked_copy(model)
-
-
-def _working_shape(model: "nn.Module") -> Shape | None:
-    from subpc.algorithms.network.layer_noise import working_shape
-
-    return working_shape(_ready(model))
-
-
-def _known(shape: Shape | None) -> Shape:
-    if shape is None:
-        raise ConfigError(
-            "The network does not say its input's shape. Pass one, such as --shape 1,3,224,224."
-        )
-    return shape
-
-
-def _evaluation(model: "nn.Module", extras: Extras, shape: Shape | None) -> "Evaluation | None":
-    if extras.evaluation is None:
-        return None
-    from subpc.compression.evaluation import Evaluation
-
-    evaluation = Evaluation(
-        extras.evaluation, _known(shape), replace(extras.preparation, size=_known(shape)[3])
-    )
-    evaluation.check(model)
-    return evaluation
