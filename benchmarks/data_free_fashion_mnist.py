@@ -44,8 +44,8 @@ BASELINE = {"scales": "max", "criterion": "l2"}
 # What serves best where no correlations of images are seen.
 NORMAL = {"inputs": "normal", "feedback": False, "ridge": 1e-2}
 RANDOM = {"inputs": "random"}
-# UDFC as it was measured: feedback came later.
-NO_FEEDBACK = {"feedback": False}
+# UDFC as it was measured: feedback, and DF-MPC's ridge where no inputs are lost, came later.
+NO_FEEDBACK = {"feedback": False, "ridge_elsewhere": 1e-2}
 # family -> settings of a row of its table, and columns: what is compressed how, with which images
 COMPRESS: dict[str, Make] = {
     "dfmpc": compress_dfmpc,

@@ -86,7 +86,7 @@ METHODS: dict[str, Make] = {
     "DF-MPC, subpc, normal variables": lambda m, bits, _: _normal(m, bits),
     "UDFC, subpc, nothing removed": lambda m, bits, seed: _nothing_removed(m, bits, seed),
     "UDFC, subpc, nothing removed, no feedback": lambda m, bits, seed: _nothing_removed(
-        m, bits, seed, feedback=False
+        m, bits, seed, feedback=False, ridge_elsewhere=1e-2
     ),
 }
 
