@@ -3,12 +3,12 @@
 import hashlib
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from subpc.algorithms.distill.config import DistillConfig
+from subpc.algorithms.file_format.checkpoint_file import read_checkpoint
 from subpc.algorithms.file_format.compressed_file import save_atomic
 from subpc.errors import ModelFileError
 from subpc.text import first_line
@@ -42,7 +42,12 @@ class Checkpoint:
         """
         if self._path is None or not self._path.exists():
             return 0, 0
-        content = _read(self._path)
+        content = read_checkpoint(
+            self._path,
+            _KEYS,
+            most=_MAX_BYTES,
+            other="is not a checkpoint of a distillation. Remove it, or pass another output.",
+        )
         if content["settings"] != self._settings:
             raise ModelFileError(
                 f"{self._path.name} is there from a distillation of another network or with other"
@@ -98,23 +103,3 @@ def _digest(model: nn.Module) -> str:
         found.update(key.encode())
         found.update(value.detach().contiguous().view(-1).view(torch.uint8).numpy())
     return found.hexdigest()
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ModelFileError(
-                f"{path.name} has more than {_MAX_BYTES >> 30} GiB; it is not a checkpoint."
-            )
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except ModelFileError:
-        raise
-    except Exception as error:
-        raise ModelFileError(
-            f"{path.name} is not a checkpoint, or is damaged: {first_line(error, 120)}"
-        ) from error
-    if not isinstance(content, dict) or set(content) != _KEYS:
-        raise ModelFileError(
-            f"{path.name} is not a checkpoint of a distillation. Remove it, or pass another output."
-        )
-    return content

@@ -30,9 +30,8 @@ _KEPT_BACK = 8
 # Pixels of a batch that run at once: larger batches are added up.
 _AT_ONCE = 32 * 224 * 224
 # The first share of the steps, in which the rate rises; steps that are timed; the norm of a
-# gradient at most.
-_WARM, _TIMED, _CLIP = 0.05, 3, 1.0
-_LEVELS = 2.0
+# gradient at most; how many levels a quantized weight can move in all.
+_WARM, _TIMED, _CLIP, _LEVELS = 0.05, 3, 1.0, 2.0
 
 # (loss, steps done, steps in all, seconds left)
 OnStep = Callable[[float, int, int, float], None]
@@ -73,10 +72,8 @@ def distill(
     no number ends the learning with the state before. Raises ConfigError for images that are too
     few, or networks whose result is not one tensor of scores.
     """
-    kept_back = images[::_KEPT_BACK]
-    learnt_from = torch.cat(
-        [images[i : i + _KEPT_BACK - 1] for i in range(1, len(images), _KEPT_BACK)]
-    )
+    back = torch.arange(len(images)) % _KEPT_BACK == 0
+    learnt_from, kept_back = images[~back], images[back]
     if len(learnt_from) < 2:
         raise ConfigError(
             f"{len(images)} images are too few to learn from; 4 or more are accepted, 80 are good."
@@ -114,7 +111,7 @@ class _Learning:
             done, steps = state.load()
             note = ""
             try:
-                done, steps = self._learn(images, state, done, steps or self.config.steps)
+                done = self._learn(images, state, done, steps or self.config.steps)
             except _NotANumber as error:
                 done, note = state.restore(), str(error)
             after = self._loss_of(kept_back)
@@ -139,10 +136,8 @@ class _Learning:
             note=note,
         )
 
-    def _learn(
-        self, images: torch.Tensor, state: Checkpoint, done: int, steps: int
-    ) -> tuple[int, int]:
-        """Steps from `done` on; as many in all as the minutes allow."""
+    def _learn(self, images: torch.Tensor, state: Checkpoint, done: int, steps: int) -> int:
+        """Steps from `done` on, as many in all as the minutes allow; returns how many that are."""
         begin, first = time.monotonic(), done
         while done < steps:
             self._rate(done, steps)
@@ -156,7 +151,7 @@ class _Learning:
             state.keep(done, steps)
             if self.on_step is not None:
                 self.on_step(loss, done, steps, each * (steps - done))
-        return done, steps
+        return done
 
     def _rate(self, done: int, steps: int) -> None:
         """A cosine after a short rise. Quantized weights move by levels, however small those are:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from subpc.algorithms.file_format.checkpoint_file import read_checkpoint
 from subpc.algorithms.file_format.compressed_file import save_atomic
 from subpc.algorithms.subp.train_config import EpochInfo, TrainConfig
 from subpc.errors import ModelFileError
@@ -61,21 +62,8 @@ def load_checkpoint(
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ModelFileError(
-                f"{path.name} has more than {_MAX_BYTES >> 30} GiB; it is not a checkpoint."
-            )
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except ModelFileError:
-        raise
-    except Exception as error:
-        raise ModelFileError(
-            f"{path.name} is not a checkpoint, or is damaged: {first_line(error, 120)}"
-        ) from error
-    if not isinstance(content, dict) or set(content) != _KEYS or content["subp_checkpoint"] != 1:
-        raise ModelFileError(
-            f"{path.name} is not a checkpoint of this version of subpc. Pass another path, or"
-            " remove the file."
-        )
+    other = "is not a checkpoint of this version of subpc. Pass another path, or remove the file."
+    content = read_checkpoint(path, _KEYS, most=_MAX_BYTES, other=other)
+    if content["subp_checkpoint"] != 1:
+        raise ModelFileError(f"{path.name} {other}")
     return content
